@@ -1,0 +1,31 @@
+"""What can end a command, each with its exit code (contract section 6)."""
+
+
+class GoalworkerError(Exception):
+    """A sentence for a person: what is wrong, where, and what to do."""
+
+    exit_code = 1
+
+
+class SettingsError(GoalworkerError):
+    """A setting is missing, unknown or wrong, or contradicts the database."""
+
+    exit_code = 3
+
+
+class DependencyError(GoalworkerError):
+    """Broker, database, topic or package source that cannot be reached or is not there."""
+
+    exit_code = 4
+
+
+class MigrationsBehindError(GoalworkerError):
+    """The database's schema is older than this build."""
+
+    exit_code = 5
+
+
+class StalledError(GoalworkerError):
+    """There is lag, nothing that it could wait for is known to be away, and nothing moves."""
+
+    exit_code = 6
