@@ -1,0 +1,127 @@
+"""What is stored and what is judged: what is to be written and said so that the two agree (contract rule 3.5)."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from uuid import UUID
+
+from msgspec import Struct, structs
+
+from goalworker import events, goals, judge, messages
+
+
+class Change(Struct, frozen=True, gc=False):
+    """One achievement as it is to be stored; kind is what counts it: achieved, revised or revoked."""
+
+    kind: str
+    goal_type: str
+    achievement: events.Achievement
+
+
+class Verdict(Struct, frozen=True, gc=False):
+    """What is new about one enrollment; exit is (goal type, exit) where one is due and perhaps was sent before."""
+
+    enrollment: events.Enrollment
+    changes: tuple[Change, ...]
+    satisfied_at: datetime | None
+    exit: tuple[str, events.Exit] | None
+    messages: tuple[messages.Message, ...]
+
+
+def verdict(
+    run: events.Enrollment,
+    stored: Sequence[events.Achievement],
+    hits: Iterable[events.Hit],
+    states: Sequence[events.WorkflowState],
+    workflow: goals.Workflow,
+    now: datetime,
+    *,
+    tracking: bool,
+) -> Verdict | None:
+    """Judge an enrollment and return how that differs from what is stored, None where it doesn't.
+
+    The hits are those stored for its workflow and contact, then the batch's own; now is the moment of writing.
+    """
+    judgement = judge.judge(run, _evidence(run, stored, hits), states, workflow, tracked=tracking)
+    goal_types = {goal.goal_id: goal.goal_type for goal in workflow.goals}
+    changes = _changes(run, judgement, stored, goal_types)
+    satisfied_at = None if judgement.satisfaction is None else judgement.satisfaction.hit.trigger.time
+    if not changes and satisfied_at == run.satisfied_at:
+        return None
+    return Verdict(
+        run,
+        changes,
+        satisfied_at,
+        _exit(run, judgement, goal_types),
+        tuple(_message(run, change, states, now) for change in changes),
+    )
+
+
+def _evidence(
+    run: events.Enrollment, stored: Iterable[events.Achievement], hits: Iterable[events.Hit]
+) -> Iterable[events.Hit]:
+    """Return each event once a goal: as an achievement has it, else as first recorded, else as the batch has it."""
+    evidence: dict[tuple[UUID, str, str], events.Hit] = {}
+    for achievement in stored:  # revoked ones too, so that sweeping old hits never takes back an achievement
+        hit = events.Hit(
+            run.tenant_id,
+            run.workflow_id,
+            run.contact_id,
+            achievement.goal_id,
+            achievement.goal_version,
+            achievement.trigger,
+        )
+        evidence[hit.goal_id, hit.trigger.source, hit.trigger.id] = hit
+    for hit in hits:
+        evidence.setdefault((hit.goal_id, hit.trigger.source, hit.trigger.id), hit)
+    return evidence.values()
+
+
+def _changes(
+    run: events.Enrollment,
+    judgement: judge.Judgement,
+    stored: Iterable[events.Achievement],
+    goal_types: Mapping[UUID, str],
+) -> tuple[Change, ...]:
+    """Return the difference between what is judged and what is stored, in everything that a message carries."""
+    before = {achievement.goal_id: achievement for achievement in stored}
+    changes = []
+    for hit in judgement.achieved:
+        old = before.pop(hit.goal_id, None)
+        new = events.Achievement(hit.goal_id, hit.goal_version, run.enrolled_at, hit.trigger, 1)
+        if old is not None and structs.replace(new, revision=old.revision) == old:
+            continue
+        if old is not None:
+            new = structs.replace(new, revision=old.revision + 1)
+        changes.append(Change("achieved" if old is None else "revised", goal_types[hit.goal_id], new))
+    for goal_id, old in sorted(before.items()):
+        if not old.revoked:
+            gone = structs.replace(old, revision=old.revision + 1, revoked=True)
+            changes.append(Change("revoked", goal_types[goal_id], gone))
+    return tuple(changes)
+
+
+def _message(
+    run: events.Enrollment, change: Change, states: Sequence[events.WorkflowState], now: datetime
+) -> messages.Message:
+    if change.kind != "revoked":
+        return messages.achieved(run, change.goal_type, change.achievement)
+    reason = judge.reason_revoked(change.achievement.trigger, run, states)
+    return messages.revoked(run, change.goal_type, change.achievement, reason, now)
+
+
+def _exit(
+    run: events.Enrollment, judgement: judge.Judgement, goal_types: Mapping[UUID, str]
+) -> tuple[str, events.Exit] | None:
+    """Return goal type and exit where the enrollment is satisfied and no end is recorded (contract rule 3.4)."""
+    if judgement.satisfaction is None or run.ended_at is not None:
+        return None
+    completing = judgement.satisfaction.hit
+    command = events.Exit(
+        completing.goal_id,
+        judgement.satisfaction.logic,
+        completing.trigger.time,
+        tuple(hit.goal_id for hit in judgement.achieved),
+        completing.trigger.traceparent,
+        completing.trigger.tracestate,
+    )
+    return goal_types[completing.goal_id], command

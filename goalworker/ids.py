@@ -1,0 +1,45 @@
+"""Ids that outsiders rely on: the same input gives the same id for ever (contract section 4)."""
+
+from urllib import parse
+from uuid import UUID, uuid5
+
+NAMESPACE = UUID("94bece46-2ea0-598c-bf30-462d26b8d233")
+
+
+def joined(separator: str, *parts: str) -> str:
+    """Return the parts percent-encoded and joined, so that no two inputs collide."""
+    return separator.join(parse.quote(part, safe="") for part in parts)
+
+
+def achievement_id(tenant_id: str, enrollment_id: str, goal_id: UUID) -> UUID:
+    """Return the id of the achievement (tenant, enrollment, goal)."""
+    return _uuid("achievement", tenant_id, enrollment_id, str(goal_id))
+
+
+def exit_id(tenant_id: str, enrollment_id: str) -> UUID:
+    """Return the id of the one exit that an enrollment may have; its message has the same id."""
+    return _uuid("exit", tenant_id, enrollment_id)
+
+
+def achieved_message_id(tenant_id: str, enrollment_id: str, goal_id: UUID, revision: int) -> UUID:
+    """Return the CloudEvents id of one revision of `workflow.goal.achieved`."""
+    return _uuid("achieved", tenant_id, enrollment_id, str(goal_id), str(revision))
+
+
+def revoked_message_id(tenant_id: str, enrollment_id: str, goal_id: UUID, revision: int) -> UUID:
+    """Return the CloudEvents id of one revision of `workflow.goal.revoked`."""
+    return _uuid("revoked", tenant_id, enrollment_id, str(goal_id), str(revision))
+
+
+def configured_message_id(tenant_id: str, goal_id: UUID, version: int) -> UUID:
+    """Return the CloudEvents id of `workflow.goal.configured` for one version of a goal."""
+    return _uuid("configured", tenant_id, str(goal_id), str(version))
+
+
+def contact_enrollment_id(workflow_id: str, contact_id: str) -> str:
+    """Return the id of the one enrollment a contact has where enrollments are not tracked (contract rule 3.8)."""
+    return joined(":", "contact", workflow_id, contact_id)
+
+
+def _uuid(*parts: str) -> UUID:
+    return uuid5(NAMESPACE, joined("|", *parts))

@@ -1,0 +1,29 @@
+"""Which goals does an event hit? (contract rule 3.1)"""
+
+from collections.abc import Iterable
+
+from goalworker import events, goals, index
+
+
+def hits(event: events.Event, known: index.Index) -> list[events.Hit]:
+    """Return one hit for each goal whose version in force at the event's time matches it, ordered by goal."""
+    data = event.data
+    if isinstance(data, events.EnrollmentChanged | events.WorkflowChanged):
+        return []
+    matched = {
+        goal.goal_id: (goal, version.number)
+        for goal in known.candidates(event)
+        if (version := goals.version_at(goal, event.time)) is not None and goals.matches(version.criteria, data)
+    }
+    if not matched:
+        return []
+    trigger = events.trigger_of(event)
+    return [
+        events.Hit(event.tenant_id, goal.workflow_id, data.contact_id, goal_id, number, trigger)
+        for goal_id, (goal, number) in sorted(matched.items())
+    ]
+
+
+def all_hits(batch: Iterable[events.Event], known: index.Index) -> list[events.Hit]:
+    """Return the hits of many events."""
+    return [hit for event in batch for hit in hits(event, known)]

@@ -1,0 +1,170 @@
+"""What goes out, as bytes: CloudEvents 1.0 structured JSON, same content, same bytes (contract section 4)."""
+
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from msgspec import Raw, Struct, json
+
+from goalworker import events, ids
+
+SOURCE: Final = "/goalworker"
+CONTENT_TYPE: Final = "application/cloudevents+json"
+
+GOAL_ACHIEVED: Final = "goal_achieved"
+WORKFLOW_EXIT: Final = "workflow_exit"
+GOAL_CONFIGURED: Final = "goal_configured"
+WORKFLOW_LIFECYCLE: Final = "workflow_lifecycle"
+
+
+class Message(Struct, frozen=True, gc=False):
+    """One message to be sent; topic is the logical name, which the settings map to the real one."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    traceparent: str | None = None
+    tracestate: str | None = None
+
+
+def achieved(enrollment: events.Enrollment, goal_type: str, achievement: events.Achievement) -> Message:
+    """Return `workflow.goal.achieved` for one revision of an achievement."""
+    tenant_id, enrollment_id = enrollment.tenant_id, enrollment.enrollment_id
+    trigger = achievement.trigger
+    return _of_enrollment(
+        GOAL_ACHIEVED,
+        "workflow.goal.achieved",
+        ids.achieved_message_id(tenant_id, enrollment_id, achievement.goal_id, achievement.revision),
+        trigger.time,
+        enrollment,
+        achievement_data(enrollment, goal_type, achievement),
+        (trigger.traceparent, trigger.tracestate),
+    )
+
+
+def achievement_data(enrollment: events.Enrollment, goal_type: str, achievement: events.Achievement) -> dict[str, Any]:
+    """Return the `data` of `workflow.goal.achieved`, which is also how the API shows an achievement."""
+    trigger = achievement.trigger
+    return {
+        "achievement_id": ids.achievement_id(enrollment.tenant_id, enrollment.enrollment_id, achievement.goal_id),
+        "revision": achievement.revision,
+        "workflow_id": enrollment.workflow_id,
+        "enrollment_id": enrollment.enrollment_id,
+        "contact_id": enrollment.contact_id,
+        "goal_id": achievement.goal_id,
+        "goal_version": achievement.goal_version,
+        "goal_type": goal_type,
+        "enrolled_at": achievement.enrolled_at,
+        "achieved_at": trigger.time,
+        "trigger_event": {
+            "id": trigger.id,
+            "source": trigger.source,
+            "type": events.EVENT_TYPE_OF_GOAL[goal_type],
+            "time": trigger.time,
+            "data": Raw(trigger.data),
+        },
+    }
+
+
+def revoked(
+    enrollment: events.Enrollment, goal_type: str, achievement: events.Achievement, reason: str, now: datetime
+) -> Message:
+    """Return `workflow.goal.revoked` for an achievement with its new revision; now is the moment of writing."""
+    tenant_id, enrollment_id = enrollment.tenant_id, enrollment.enrollment_id
+    return _of_enrollment(
+        GOAL_ACHIEVED,
+        "workflow.goal.revoked",
+        ids.revoked_message_id(tenant_id, enrollment_id, achievement.goal_id, achievement.revision),
+        now,
+        enrollment,
+        {
+            "achievement_id": ids.achievement_id(tenant_id, enrollment_id, achievement.goal_id),
+            "revision": achievement.revision,
+            "workflow_id": enrollment.workflow_id,
+            "enrollment_id": enrollment_id,
+            "contact_id": enrollment.contact_id,
+            "goal_id": achievement.goal_id,
+            "goal_type": goal_type,
+            "reason": reason,
+        },
+        (None, None),
+    )
+
+
+def exit_goal(enrollment: events.Enrollment, goal_type: str, command: events.Exit) -> Message:
+    """Return `workflow.exit.goal`; its id is the exit_id."""
+    return _of_enrollment(
+        WORKFLOW_EXIT,
+        "workflow.exit.goal",
+        ids.exit_id(enrollment.tenant_id, enrollment.enrollment_id),
+        command.achieved_at,
+        enrollment,
+        exit_data(enrollment, goal_type, command),
+        (command.traceparent, command.tracestate),
+    )
+
+
+def exit_data(enrollment: events.Enrollment, goal_type: str, command: events.Exit) -> dict[str, Any]:
+    """Return the `data` of `workflow.exit.goal`, which is also how the API shows an exit."""
+    tenant_id, enrollment_id = enrollment.tenant_id, enrollment.enrollment_id
+    return {
+        "exit_id": ids.exit_id(tenant_id, enrollment_id),
+        "workflow_id": enrollment.workflow_id,
+        "enrollment_id": enrollment_id,
+        "contact_id": enrollment.contact_id,
+        "exit_reason": "goal_achieved",
+        "logic": command.logic,
+        "goal_id": command.goal_id,
+        "goal_type": goal_type,
+        "achievement_ids": [ids.achievement_id(tenant_id, enrollment_id, goal_id) for goal_id in command.goal_ids],
+        "achieved_at": command.achieved_at,
+    }
+
+
+def configured(
+    tenant_id: str, goal_id: UUID, version: int, action: str, now: datetime, description: dict[str, Any]
+) -> Message:
+    """Return `workflow.goal.configured`; description: workflow_id, goal_type, criteria, is_active, in this order."""
+    data = {"action": action, "goal_id": goal_id, "version": version, **description}
+    message_id = ids.configured_message_id(tenant_id, goal_id, version)
+    value = envelope("workflow.goal.configured", message_id, str(goal_id), now, tenant_id, data)
+    return Message(GOAL_CONFIGURED, ids.joined(":", tenant_id, str(goal_id)).encode(), value)
+
+
+def envelope(
+    type_: str,
+    message_id: UUID,
+    subject: str,
+    time: datetime,
+    tenant_id: str,
+    data: dict[str, Any],
+    source: str = SOURCE,
+) -> bytes:
+    """Return a CloudEvent in the structured JSON format, its keys in a fixed order."""
+    return json.encode(
+        {
+            "specversion": "1.0",
+            "id": message_id,
+            "source": source,
+            "type": type_,
+            "subject": subject,
+            "time": time,
+            "tenantid": tenant_id,
+            "datacontenttype": "application/json",
+            "data": data,
+        }
+    )
+
+
+def _of_enrollment(
+    topic: str,
+    type_: str,
+    message_id: UUID,
+    time: datetime,
+    enrollment: events.Enrollment,
+    data: dict[str, Any],
+    trace: tuple[str | None, str | None],
+) -> Message:
+    key = ids.joined(":", enrollment.tenant_id, enrollment.contact_id).encode()
+    value = envelope(type_, message_id, enrollment.enrollment_id, time, enrollment.tenant_id, data)
+    return Message(topic, key, value, *trace)
