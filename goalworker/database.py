@@ -1,0 +1,191 @@
+"""Connections to PostgreSQL: the pool, transactions under a role, and which errors mean "later"."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, Protocol, cast
+from urllib import parse
+
+import asyncpg
+import sqlalchemy as sa
+from sqlalchemy.ext import asyncio as sa_async
+
+from goalworker import metrics, tables
+from goalworker.errors import DependencyError, GoalworkerError
+
+CONNECT_TIMEOUT_SECONDS: Final = 5
+LOCK_TIMEOUT_SECONDS: Final = 2
+IDLE_IN_TRANSACTION_SECONDS: Final = 5
+
+GOAL_LOCK: Final = 0x676F616C  # "goal": the one advisory lock of an installation (design, Goal freshness)
+SWEEP_LOCK: Final = 0x73776565
+RETENTION_LOCK: Final = 0x72657465
+
+
+class Connection(Protocol):
+    """What of the driver's connection the hot statements use."""
+
+    async def execute(self, query: str, *args: object) -> str: ...
+    async def fetch(self, query: str, *args: object) -> list[Any]: ...
+    async def fetchrow(self, query: str, *args: object) -> Any: ...
+    async def fetchval(self, query: str, *args: object) -> Any: ...
+    async def copy_records_to_table(
+        self, table_name: str, *, records: Iterable[tuple[object, ...]], columns: Sequence[str]
+    ) -> str: ...
+    def cursor(self, query: str, *args: object, prefetch: int = ...) -> Any: ...
+    def is_closed(self) -> bool: ...
+    def terminate(self) -> None: ...
+
+
+# Retried as they are: what is away comes back, and who lost a race wins the next one (hazards 15, 18).
+_LATER: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InsufficientResourcesError,  # 53: disk full, too many connections
+    asyncpg.OperatorInterventionError,  # 57: shutdown, statement timeout
+    asyncpg.TransactionRollbackError,  # 40: deadlock, serialization
+    asyncpg.LockNotAvailableError,
+    asyncpg.ReadOnlySQLTransactionError,  # 25006: failed over
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.PostgresSystemError,  # 58: I/O error
+    asyncpg.exceptions.TargetServerAttributeNotMatched,
+    sa.exc.TimeoutError,
+    sa.exc.InterfaceError,
+    sa.exc.OperationalError,
+)
+
+# What the database refuses for its content: found by halving the batch, and dead-lettered (hazard 17).
+UNSTORABLE: Final = (
+    asyncpg.DataError,
+    asyncpg.CheckViolationError,
+    asyncpg.ProgramLimitExceededError,
+)
+
+
+def is_later(error: BaseException) -> bool:
+    """Say whether an error passes by itself, so that the same work is to be tried again."""
+    if isinstance(error, sa.exc.DBAPIError) and error.orig is not None:
+        cause = error.orig.__cause__
+        return error.connection_invalidated or isinstance(error, _LATER) or (cause is not None and is_later(cause))
+    return isinstance(error, _LATER)
+
+
+def is_refused(error: BaseException) -> bool:
+    """Say whether the server will not have this login or database, however often it is asked."""
+    return isinstance(error, asyncpg.InvalidAuthorizationSpecificationError | asyncpg.InvalidCatalogNameError)
+
+
+def engine(url: str, *, pool_size: int, statement_timeout_seconds: float, application: str) -> sa_async.AsyncEngine:
+    """Return an engine whose connections never wait without a limit (hazards 14 and 15)."""
+    settings = {
+        "application_name": application,
+        "statement_timeout": f"{int(statement_timeout_seconds * 1000)}",
+        "lock_timeout": f"{LOCK_TIMEOUT_SECONDS * 1000}",
+        "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_SECONDS * 1000}",
+        "timezone": "UTC",
+    }
+    return sa_async.create_async_engine(
+        _driver_url(url),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=CONNECT_TIMEOUT_SECONDS,
+        pool_recycle=1800,
+        hide_parameters=True,
+        connect_args={
+            "timeout": CONNECT_TIMEOUT_SECONDS,
+            "command_timeout": statement_timeout_seconds + 5,
+            "server_settings": settings,
+            "target_session_attrs": "read-write",
+        },
+    )
+
+
+@asynccontextmanager
+async def transaction(
+    pool: sa_async.AsyncEngine, role: str, operation: str, *, first: str = ""
+) -> AsyncIterator[Connection]:
+    """Run one transaction under a role, on the driver's connection; `first`: SQL sent along with BEGIN.
+
+    Any error rolls back, and one that is for later also drops the connection, which may be the cause.
+    """
+    with metrics.db_transaction_duration_seconds.labels(operation=operation).time():
+        async with pool.connect() as connection:
+            raw = await connection.get_raw_connection()
+            driver = cast("Connection", raw.driver_connection)
+            try:
+                await driver.execute(f"BEGIN; SET LOCAL ROLE {role}; {first}")
+                yield driver
+                await driver.execute("COMMIT")
+            except BaseException as error:
+                await _abandon(connection, driver, error)
+                raise
+
+
+@asynccontextmanager
+async def session(
+    pool: sa_async.AsyncEngine, tenant_id: str, operation: str
+) -> AsyncIterator[sa_async.AsyncConnection]:
+    """Run one transaction as the API's role, which sees this tenant and no other; errors as with `transaction`."""
+    with metrics.db_transaction_duration_seconds.labels(operation=operation).time():
+        async with pool.connect() as connection:
+            raw = await connection.get_raw_connection()
+            try:
+                await connection.execute(_AS_TENANT, {"role": tables.API_ROLE, "tenant_id": tenant_id})
+                yield connection
+                await connection.commit()
+            except BaseException as error:
+                await _abandon(connection, cast("Connection", raw.driver_connection), error)
+                raise
+
+
+# What SET LOCAL does, in one round trip and with the tenant bound.
+_AS_TENANT: Final = sa.text(
+    f"SELECT set_config('role', :role, true), set_config('{tables.TENANT_SETTING}', :tenant_id, true)"
+)
+
+_REFUSALS: Final = (asyncpg.PostgresError, sa.exc.DBAPIError, GoalworkerError)
+
+
+async def _abandon(connection: sa_async.AsyncConnection, driver: Connection, error: BaseException) -> None:
+    # A cancelled or failed connection may be in the midst of anything: only a clean refusal keeps it.
+    if isinstance(error, _REFUSALS) and not is_later(error) and not driver.is_closed():
+        await (connection.rollback() if connection.in_transaction() else driver.execute("ROLLBACK"))
+        return
+    driver.terminate()
+    await connection.invalidate()
+
+
+async def reachable(pool: sa_async.AsyncEngine) -> None:
+    """Ask the database for a sign of life; raises what is_later knows."""
+    async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS), pool.connect() as connection:
+        await connection.execute(sa.text("SELECT 1"))
+
+
+def connections(pool: sa_async.AsyncEngine) -> tuple[int, int]:
+    """Return how many connections of the pool are idle and in use."""
+    queue = cast("sa.QueuePool", pool.pool)
+    return queue.checkedin(), queue.checkedout()
+
+
+def explained(url: str, error: BaseException) -> DependencyError:
+    """Return an error that says which database cannot be reached, without its password."""
+    return DependencyError(
+        f"the database at {masked(url)} cannot be used: {error or type(error).__name__}. Is it running, and is "
+        "GOALWORKER_DATABASE__URL right? `goalworker doctor` looks at each part."
+    )
+
+
+def masked(url: str) -> str:
+    """Return a database URL without its password."""
+    parts = parse.urlsplit(url)
+    if parts.password is None:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=f"{parts.username}:***@{host}").geturl()
+
+
+def _driver_url(url: str) -> sa.URL:
+    return sa.make_url(url).set(drivername="postgresql+asyncpg")

@@ -1,0 +1,130 @@
+"""Migrations: alembic, the roles, and whether a database fits this build."""
+
+import asyncio
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+from alembic import command, config, migration, script
+from sqlalchemy.ext import asyncio as sa_async
+
+from goalworker import database, tables
+from goalworker.errors import DependencyError
+
+_MIGRATION_LOCK: Final = 0x6D696772
+
+
+def upgrade(url: str, revision: str = "head") -> None:
+    """Create the roles where that is allowed, and bring the schema to a revision; safe to run by several at once."""
+    asyncio.run(_with_connection(url, lambda connection: _migrate(connection, revision, command.upgrade)))
+
+
+def downgrade(url: str, revision: str = "base") -> None:
+    """Bring the schema back to a revision; the roles stay, other databases may use them."""
+    asyncio.run(_with_connection(url, lambda connection: _migrate(connection, revision, command.downgrade)))
+
+
+@cache
+def head() -> str:
+    """Return the newest revision that this build knows."""
+    return script.ScriptDirectory(str(_folder())).get_current_head() or ""
+
+
+@cache
+def knows(revision: str) -> bool:
+    """Say whether this build knows a revision; one it doesn't know is from a newer build, which is fine."""
+    return revision in {known.revision for known in script.ScriptDirectory(str(_folder())).walk_revisions()}
+
+
+async def current(pool: sa_async.AsyncEngine) -> str | None:
+    """Return the revision of a database's schema, None where it was never migrated."""
+    async with pool.connect() as connection:
+        return await connection.run_sync(_current)
+
+
+async def problem(pool: sa_async.AsyncEngine) -> str | None:
+    """Return a sentence where the schema is older than this build, otherwise None."""
+    found = await current(pool)
+    if found == head() or (found is not None and not knows(found)):
+        return None
+    return f"the database's schema is at {found or 'nothing'}, this build needs {head()}: run `goalworker db upgrade`"
+
+
+def roles_sql(user: str) -> str:
+    """Return the SQL with which an administrator makes the two roles and lets a login take them."""
+    quoted = '"' + user.replace('"', '""') + '"'
+    lines = [f"CREATE ROLE {role} NOLOGIN;" for role in _ROLES]
+    return "\n".join([*lines, f"GRANT {', '.join(_ROLES)} TO {quoted};"])
+
+
+_ROLES: Final = (tables.WORKER_ROLE, tables.API_ROLE)
+
+
+def _migrate(connection: sa.Connection, revision: str, step: object) -> None:
+    connection.execute(sa.text(f"SELECT pg_advisory_lock({_MIGRATION_LOCK})"))
+    connection.commit()
+    try:
+        if step is command.upgrade:
+            _ensure_roles(connection)
+            connection.commit()
+        settings = config.Config()
+        settings.set_main_option("script_location", str(_folder()).replace("%", "%%"))
+        settings.attributes["connection"] = connection
+        step(settings, revision)  # type: ignore[operator]
+        connection.commit()
+    finally:
+        connection.rollback()
+        connection.execute(sa.text(f"SELECT pg_advisory_unlock({_MIGRATION_LOCK})"))
+        connection.commit()
+
+
+def _ensure_roles(connection: sa.Connection) -> None:
+    user = connection.execute(sa.text("SELECT current_user")).scalar_one()
+    for role in _ROLES:
+        try:
+            _ensure_role(connection, role)
+        except sa.exc.ProgrammingError as error:
+            raise DependencyError(
+                f"the user {user} may not create or take the role {role}. Ask an administrator to run what "
+                "`goalworker db roles` prints, then run `goalworker db upgrade` again."
+            ) from error
+
+
+def _ensure_role(connection: sa.Connection, role: str) -> None:
+    # Roles belong to the whole server: somebody else may make the same one at the same moment.
+    connection.execute(
+        sa.text(
+            f"DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}') THEN "
+            f"CREATE ROLE {role} NOLOGIN; END IF; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$"
+        )
+    )
+    # Since PostgreSQL 16 a member may lack the right to SET ROLE, even the one who made the role.
+    version = connection.dialect.server_version_info or (0,)
+    privilege = "SET" if version >= (16,) else "MEMBER"
+    if not connection.execute(sa.text(f"SELECT pg_has_role(current_user, '{role}', '{privilege}')")).scalar_one():
+        connection.execute(sa.text(f"GRANT {role} TO CURRENT_USER"))
+
+
+def _current(connection: sa.Connection) -> str | None:
+    return migration.MigrationContext.configure(connection).get_current_revision()
+
+
+def _folder() -> Path:
+    """The migrations: inside an installed package, beside it in a checkout."""
+    package = Path(__file__).parent
+    inside = package / "migrations"
+    return inside if inside.is_dir() else package.parent / "migrations"
+
+
+async def _with_connection(url: str, run: object) -> None:
+    pool = database.engine(url, pool_size=1, statement_timeout_seconds=600, application="goalworker-migrate")
+    try:
+        async with pool.connect() as connection:
+            await connection.run_sync(run)  # type: ignore[arg-type]
+    except Exception as error:
+        if database.is_later(error):
+            raise database.explained(url, error) from error
+        raise
+    finally:
+        await pool.dispose()

@@ -1,0 +1,246 @@
+"""The tables (design: every key begins with tenant_id; every id sorts by code point, as Python does)."""
+
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
+
+WORKER_ROLE: Final = "goalworker_worker"
+API_ROLE: Final = "goalworker_api"
+TENANT_SETTING: Final = "goalworker.tenant_id"
+
+metadata = sa.MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "fk": "%(table_name)s_%(column_0_name)s_fkey",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+        "uq": "%(table_name)s_%(column_0_name)s_key",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+    }
+)
+
+
+def _id(name: str, *, primary_key: bool = False, nullable: bool = False) -> sa.Column[str]:
+    return sa.Column(name, sa.Text(collation="C"), primary_key=primary_key, nullable=nullable)
+
+
+def _uuid(name: str, *, primary_key: bool = False, nullable: bool = False) -> sa.Column[object]:
+    return sa.Column(name, pg.UUID(as_uuid=True), primary_key=primary_key, nullable=nullable)
+
+
+def _time(name: str, *, primary_key: bool = False, nullable: bool = False) -> sa.Column[object]:
+    return sa.Column(name, sa.DateTime(timezone=True), primary_key=primary_key, nullable=nullable)
+
+
+def _text(name: str, *, nullable: bool = False) -> sa.Column[str]:
+    return sa.Column(name, sa.Text, nullable=nullable)
+
+
+goals = sa.Table(
+    "goals",
+    metadata,
+    _id("tenant_id", primary_key=True),
+    _uuid("goal_id", primary_key=True),
+    _id("workflow_id"),
+    _text("goal_type"),
+    _text("name", nullable=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    _time("created_at"),
+    _text("created_by"),
+    _time("updated_at"),
+    _text("updated_by"),
+    _time("deleted_at", nullable=True),
+    sa.Column("revision", sa.BigInteger, nullable=False),
+    sa.Index("goals_by_workflow", "tenant_id", "workflow_id", "created_at", "goal_id"),
+    sa.Index("goals_by_revision", "revision"),
+)
+
+goal_versions = sa.Table(
+    "goal_versions",
+    metadata,
+    _id("tenant_id", primary_key=True),
+    _uuid("goal_id", primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("criteria", pg.JSONB, nullable=False),
+    sa.Column("is_active", sa.Boolean, nullable=False),
+    _time("active_from"),
+    _time("active_to", nullable=True),
+    sa.ForeignKeyConstraint(["tenant_id", "goal_id"], ["goals.tenant_id", "goals.goal_id"]),
+)
+
+workflow_settings = sa.Table(
+    "workflow_settings",
+    metadata,
+    _id("tenant_id", primary_key=True),
+    _id("workflow_id", primary_key=True),
+    _time("active_from", primary_key=True),
+    _text("logic"),
+    sa.Column("revision", sa.BigInteger, nullable=False),
+    sa.CheckConstraint("logic in ('any', 'all', 'never')", name="logic"),
+    sa.Index("workflow_settings_by_revision", "revision"),
+)
+
+goal_revision = sa.Table(
+    "goal_revision",
+    metadata,
+    sa.Column("id", sa.SmallInteger, primary_key=True),
+    sa.Column("revision", sa.BigInteger, nullable=False),
+    _time("moment"),
+    sa.CheckConstraint("id = 1", name="one_row"),
+)
+
+installation = sa.Table(
+    "installation",
+    metadata,
+    sa.Column("id", sa.SmallInteger, primary_key=True),
+    sa.Column("enrollment_tracking", sa.Boolean, nullable=False),
+    sa.CheckConstraint("id = 1", name="one_row"),
+)
+
+workflow_states = sa.Table(
+    "workflow_states",
+    metadata,
+    _id("tenant_id", primary_key=True),
+    _id("workflow_id", primary_key=True),
+    _time("since", primary_key=True),
+    sa.Column("active", sa.Boolean, nullable=False),
+)
+
+enrollments = sa.Table(
+    "enrollments",
+    metadata,
+    _id("tenant_id", primary_key=True),
+    _id("enrollment_id", primary_key=True),
+    _id("workflow_id"),
+    _id("contact_id"),
+    _time("enrolled_at", nullable=True),
+    _time("ended_at", nullable=True),
+    _time("satisfied_at", nullable=True),
+    sa.Index("enrollments_by_contact", "tenant_id", "workflow_id", "contact_id"),
+    sa.Index("enrollments_by_end", "ended_at", postgresql_where=sa.text("ended_at IS NOT NULL")),
+)
+
+goal_hits = sa.Table(
+    "goal_hits",
+    metadata,
+    _id("tenant_id", primary_key=True),
+    _id("workflow_id", primary_key=True),
+    _id("contact_id", primary_key=True),
+    _uuid("goal_id", primary_key=True),
+    _id("event_source", primary_key=True),
+    _id("event_id", primary_key=True),
+    sa.Column("goal_version", sa.Integer, nullable=False),
+    _time("event_time"),
+    sa.Column("data", pg.JSON, nullable=False),
+    _text("traceparent", nullable=True),
+    _text("tracestate", nullable=True),
+    sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.clock_timestamp()),
+    sa.Index("goal_hits_by_recorded_at", "recorded_at"),
+)
+
+achievements = sa.Table(
+    "achievements",
+    metadata,
+    _id("tenant_id", primary_key=True),
+    _id("enrollment_id", primary_key=True),
+    _uuid("goal_id", primary_key=True),
+    _id("workflow_id"),
+    _id("contact_id"),
+    sa.Column("goal_version", sa.Integer, nullable=False),
+    _text("goal_type"),
+    _time("enrolled_at", nullable=True),
+    _time("achieved_at"),
+    _id("event_source"),
+    _id("event_id"),
+    sa.Column("data", pg.JSON, nullable=False),
+    _text("traceparent", nullable=True),
+    _text("tracestate", nullable=True),
+    sa.Column("revision", sa.Integer, nullable=False),
+    _time("revoked_at", nullable=True),
+    sa.Index("achievements_by_workflow", "tenant_id", "workflow_id", "achieved_at", "enrollment_id", "goal_id"),
+)
+
+exits = sa.Table(
+    "exits",
+    metadata,
+    _id("tenant_id", primary_key=True),
+    _id("enrollment_id", primary_key=True),
+    _id("workflow_id"),
+    _id("contact_id"),
+    _uuid("goal_id"),
+    _text("goal_type"),
+    _text("logic"),
+    sa.Column("goal_ids", pg.ARRAY(pg.UUID(as_uuid=True)), nullable=False),
+    _time("achieved_at"),
+    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.clock_timestamp()),
+    sa.Index("exits_by_created_at", "created_at"),
+)
+
+# No tenant_id: a queue between our own processes, which the API may only add to. The hot path fills it by COPY,
+# which PostgreSQL refuses under row-level security.
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    _text("topic"),
+    sa.Column("key", pg.BYTEA, nullable=False),
+    sa.Column("value", pg.BYTEA, nullable=False),
+    _text("traceparent", nullable=True),
+    _text("tracestate", nullable=True),
+    _uuid("batch_id", nullable=True),
+    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.clock_timestamp()),
+    sa.Index("outbox_by_batch", "batch_id"),
+)
+
+audit_log = sa.Table(
+    "audit_log",
+    metadata,
+    _id("tenant_id", primary_key=True),
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    _id("workflow_id"),
+    _uuid("goal_id", nullable=True),
+    _time("at"),
+    _text("actor"),
+    _text("action"),
+    sa.Column("version", sa.Integer, nullable=True),
+    sa.Column("before", pg.JSONB, nullable=True),
+    sa.Column("after", pg.JSONB, nullable=True),
+    sa.Index("audit_log_by_goal", "tenant_id", "goal_id", "id"),
+)
+
+api_keys = sa.Table(
+    "api_keys",
+    metadata,
+    _id("tenant_id", primary_key=True),
+    _uuid("key_id", primary_key=True),
+    _text("name"),
+    sa.Column("key_hash", pg.BYTEA, nullable=False, unique=True),
+    sa.Column("scopes", pg.ARRAY(sa.Text), nullable=False),
+    _time("created_at"),
+    _time("revoked_at", nullable=True),
+)
+
+paused_topics = sa.Table(
+    "paused_topics",
+    metadata,
+    sa.Column("topic", sa.Text, primary_key=True),
+    sa.Column("is_paused", sa.Boolean, nullable=False),
+    _time("paused_at"),
+    _text("reason"),
+    sa.Column("partition", sa.Integer, nullable=False),
+    sa.Column("offset", sa.BigInteger, nullable=False),
+    sa.Column("accept_records", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+)
+
+TENANT_TABLES: Final = (
+    goals,
+    goal_versions,
+    workflow_settings,
+    workflow_states,
+    enrollments,
+    goal_hits,
+    achievements,
+    exits,
+    audit_log,
+    api_keys,
+)
