@@ -1,0 +1,129 @@
+"""Values that settings have: what is taken, what is refused, and how they are shown."""
+
+import re
+from datetime import timedelta
+from typing import Annotated, Final
+from urllib import parse
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+
+MASK: Final = "***"
+
+
+def _duration(value: object) -> object:
+    if isinstance(value, str) and not re.fullmatch(r"P(?=.)(\d+[YMWD])*(T(?=.)(\d+H)?(\d+M)?(\d+S)?)?", value):
+        raise ValueError("it should be an ISO 8601 duration of whole days, hours, minutes or seconds")
+    return value
+
+
+def _bounded(value: timedelta) -> timedelta:
+    if not timedelta(seconds=1) <= value <= timedelta(days=36_500):
+        raise ValueError("it should be between PT1S and P36500D")
+    return value
+
+
+def _topic(value: str) -> str:
+    if not re.fullmatch(r"[a-zA-Z0-9._-]{1,249}", value) or value in {".", ".."}:
+        raise ValueError("a topic's name should be 1 to 249 characters of a-z, A-Z, 0-9, '.', '_' and '-'")
+    return value
+
+
+def _tenant(value: str) -> str:
+    if len(value.encode(errors="surrogatepass")) > 255 or re.search(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", value):
+        raise ValueError("a tenant should be 1 to 255 bytes of UTF-8 without control characters")
+    return value
+
+
+def _servers(value: str) -> str:
+    servers = [server.strip() for server in value.split(",")]
+    if not all(re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\s:/@]+):\d{1,5}", server) for server in servers):
+        raise ValueError("it should be host:port, several of them separated by commas")
+    return ",".join(servers)
+
+
+def _database_url(value: SecretStr) -> SecretStr:
+    url = value.get_secret_value()
+    _check_url(url, "postgresql://", "postgres://")
+    return SecretStr(re.sub("^postgres:", "postgresql:", url))
+
+
+def _http_url(value: str) -> str:
+    _check_url(value, "http://", "https://")
+    if not parse.urlsplit(value).hostname:
+        raise ValueError("it should name a host")
+    return value
+
+
+def _reference_url(value: str) -> str:
+    if not {"kind", "id"} <= set(re.findall(r"\{(.*?)\}", value)) <= {"kind", "id", "tenant"}:
+        raise ValueError("it should have {kind} and {id} in it, {tenant} where the other side needs it, and no others")
+    return _http_url(value)
+
+
+def _check_url(url: str, *beginnings: str) -> None:
+    """Refuse what is no URL without quoting any of it: a part in the wrong place may be the password."""
+    if not url.startswith(beginnings):
+        raise ValueError(f"it should begin with {' or '.join(beginnings)}")
+    try:
+        split = parse.urlsplit(url)
+        is_url = split.port != 0 and "@" not in split.path + split.query and not split.fragment
+    except ValueError:
+        is_url = False
+    if not is_url:
+        raise ValueError("it is not a URL; in user and password, percent-encode what is no letter and no digit")
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+LOWER: Final = BeforeValidator(_lower)
+UPPER: Final = BeforeValidator(_upper)
+
+Text = Annotated[str, Field(min_length=1, max_length=255)]
+Port = Annotated[int, Field(ge=0, le=65_535)]
+Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_bounded)]
+Topic = Annotated[str, AfterValidator(_topic)]
+Tenant = Annotated[str, AfterValidator(_tenant)]
+Servers = Annotated[str, AfterValidator(_servers)]
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+ReferenceUrl = Annotated[str, AfterValidator(_reference_url)]
+
+
+def shown(value: object) -> str:
+    """Return a value as it would be written into the environment, a secret as `***`, None as nothing."""
+    match value:
+        case None:
+            return ""
+        case SecretStr():
+            return MASK
+        case bool():
+            return str(value).lower()
+        case float():
+            return f"{value:g}"
+        case timedelta():
+            return _iso_8601(value)
+        case _:
+            return str(value)
+
+
+def _iso_8601(duration: timedelta) -> str:
+    days, seconds = divmod(int(duration.total_seconds()), 86_400)
+    date = f"{days}D" if days else ""
+    time = f"T{seconds}S" if seconds else ""
+    return f"P{date}{time}"
+
+
+def masked_url(url: str) -> str:
+    """Return the URL with the password masked, before the host or in the query."""
+    split = parse.urlsplit(url)
+    user_info, at, host = split.netloc.rpartition("@")
+    user, colon, _ = user_info.partition(":")
+    netloc = f"{user}{colon}{MASK * bool(colon)}{at}{host}"
+    query = re.sub(r"(?i)(^|&)([^=&]*(?:pass|secret|token|key)[^=&]*)=[^&]*", rf"\1\2={MASK}", split.query)
+    return parse.urlunsplit(split._replace(netloc=netloc, query=query))

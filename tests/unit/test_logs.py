@@ -1,0 +1,177 @@
+"""Logs: one line, the same keys whoever speaks, and nothing of a row."""
+
+import contextlib
+import io
+import json
+import logging
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+import structlog
+
+from goalworker import logs
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    levels = {name: logging.getLogger(name).level for name in logs.QUIET_LOGGERS}
+    # Out of basicConfig's reach, which closes what it finds.
+    root.handlers = []
+    yield
+    root.handlers = handlers
+    root.setLevel(level)
+    for name, former in levels.items():
+        logging.getLogger(name).setLevel(former)
+    structlog.reset_defaults()
+
+
+def configured(level: str = "info", form: Any = None, stream: io.StringIO | None = None) -> io.StringIO:
+    """Configure with this as stderr, by default one that is no terminal."""
+    stream = stream or io.StringIO()
+    with contextlib.redirect_stderr(stream):
+        logs.configure(level, form, "1.2.3")
+    return stream
+
+
+def fail() -> None:
+    payload = "the payload"
+    raise ValueError(f"duplicate key\nDETAIL:  Key (contact_id)=({payload}) already exists")
+
+
+def only_line(stream: io.StringIO) -> dict[str, Any]:
+    (line,) = stream.getvalue().splitlines()
+    fields: dict[str, Any] = json.loads(line)
+    return fields
+
+
+def test_off_a_terminal_a_line_is_json_with_the_five_keys_first() -> None:
+    stderr = configured()
+    logs.get("goalworker.worker").info("batch_done", records=2000, topic="tag-added")
+    line = only_line(stderr)
+    assert list(line) == ["timestamp", "level", "event", "logger", "version", "records", "topic"]
+    assert datetime.fromisoformat(line.pop("timestamp")).utcoffset() == timedelta(0)
+    assert line == {
+        "level": "info",
+        "event": "batch_done",
+        "logger": "goalworker.worker",
+        "version": "1.2.3",
+        "records": 2000,
+        "topic": "tag-added",
+    }
+
+
+def test_what_the_libraries_log_looks_the_same() -> None:
+    stderr = configured()
+    logging.getLogger("alembic.runtime.migration").info("Running %s", "0001", extra={"color_message": "no"})
+    line = only_line(stderr)
+    assert (line["level"], line["event"], line["logger"]) == ("info", "Running 0001", "alembic.runtime.migration")
+    assert list(line) == ["timestamp", "level", "event", "logger", "version"]
+
+
+@pytest.mark.parametrize("name", ["aiokafka.consumer.fetcher", "uvicorn.error", "httpx", "sqlalchemy.engine"])
+def test_chatty_libraries_are_heard_from_warning_on(name: str) -> None:
+    stderr = configured("debug")
+    logging.getLogger(name).info("chatter")
+    logging.getLogger(name).warning("trouble")
+    assert only_line(stderr)["event"] == "trouble"
+
+
+def test_the_level_holds_for_everybody() -> None:
+    stderr = configured("error")
+    logs.get("goalworker").warning("ours")
+    logging.getLogger("aiokafka").warning("theirs")
+    assert stderr.getvalue() == ""
+
+
+def test_what_is_bound_to_the_context_is_on_the_line() -> None:
+    stderr = configured()
+    with structlog.contextvars.bound_contextvars(tenant_id="acme"):
+        logs.get("goalworker").bind(topic="tag-added").info("seen")
+        logging.getLogger("alembic").info("seen too")
+    lines = [json.loads(line) for line in stderr.getvalue().splitlines()]
+    assert (lines[0]["tenant_id"], lines[0]["topic"], lines[1]["tenant_id"]) == ("acme", "tag-added", "acme")
+
+
+def test_configuring_twice_says_everything_once() -> None:
+    configured()
+    stderr = configured()
+    logs.get("goalworker").info("once")
+    assert only_line(stderr)["event"] == "once"
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_an_exception_has_its_traceback_but_no_variables_and_no_row(ours: bool) -> None:
+    stderr = configured()
+    try:
+        fail()
+    except ValueError:
+        (logs.get("goalworker") if ours else logging.getLogger("alembic")).exception("failed")
+    exception = only_line(stderr)["exception"]
+    assert 'raise ValueError(f"duplicate key' in exception
+    assert exception.endswith("ValueError: duplicate key")
+    assert "the payload)" not in exception
+
+
+def test_a_traceback_tells_what_led_to_what() -> None:
+    try:
+        try:
+            fail()
+        except ValueError as error:
+            raise OSError("second") from error
+    except OSError as error:
+        told = logs.described(error)
+    assert told.index("ValueError: duplicate key") < told.index("which led to") < told.index("OSError: second")
+
+
+def test_an_error_that_leads_to_itself_is_told_once() -> None:
+    first, second = ValueError("first"), ValueError("second")
+    first.__cause__, second.__cause__ = second, first
+    assert logs.described(first) == "ValueError: second\n\nwhich led to\n\nValueError: first"
+
+
+def test_of_a_group_each_error_is_told_without_its_rows() -> None:
+    told = logs.described(ExceptionGroup("two", [ValueError("a\nrow"), OSError("b\nrow")]))
+    assert told == "ExceptionGroup: two (2 sub-exceptions)\n  | ValueError: a\n  | OSError: b"
+
+
+def test_on_a_terminal_lines_are_for_people_and_coloured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    terminal = configured(stream=Terminal())
+    logs.get("goalworker").info("hello")
+    assert "\x1b[" in terminal.getvalue()
+    assert "hello" in terminal.getvalue()
+
+
+def test_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    terminal = configured(stream=Terminal())
+    try:
+        fail()
+    except ValueError:
+        logs.get("goalworker").exception("hello")
+    assert "\x1b[" not in terminal.getvalue()
+    assert "ValueError: duplicate key\n" in terminal.getvalue()
+
+
+@pytest.mark.parametrize(("form", "is_json"), [("json", True), ("console", False)])
+def test_a_format_that_is_set_holds_on_a_terminal_and_off_one(form: str, is_json: bool) -> None:
+    for stream in (io.StringIO(), Terminal()):
+        configured(form=form, stream=stream)
+        logs.get("goalworker").info("hello")
+        assert stream.getvalue().startswith("{") is is_json
+
+
+def test_nothing_goes_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    stderr = configured()
+    logs.get("goalworker").info("hello")
+    assert capsys.readouterr().out == ""
+    assert stderr.getvalue()
