@@ -1,0 +1,124 @@
+"""A topic that turns to garbage waits, for all workers and across restarts (contract section 4)."""
+
+from collections import deque
+from collections.abc import Sequence
+from itertools import repeat
+from typing import Final
+
+import stamina
+from msgspec import Struct
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from goalworker import database, metrics, tables
+
+_READ: Final = "SELECT topic, is_paused, accept_records FROM paused_topics"
+
+_PAUSE: Final = """
+INSERT INTO paused_topics (topic, is_paused, paused_at, reason, partition, "offset", accept_records)
+VALUES ($1, true, clock_timestamp(), $2, $3, $4, 0)
+ON CONFLICT (topic) DO UPDATE SET is_paused = true, paused_at = excluded.paused_at, reason = excluded.reason,
+    partition = excluded.partition, "offset" = excluded."offset", accept_records = 0
+"""
+
+_ACCEPT: Final = """
+WITH before AS (SELECT accept_records FROM paused_topics WHERE topic = $1 FOR UPDATE)
+UPDATE paused_topics SET accept_records = greatest(before.accept_records - $2, 0)
+FROM before WHERE topic = $1 RETURNING before.accept_records
+"""
+
+_RESUME: Final = """
+UPDATE paused_topics SET is_paused = false, accept_records = $2 WHERE topic = $1 AND is_paused RETURNING topic
+"""
+
+
+class Breaker:
+    """Trips when more than max_ratio of the last `window` records of a topic were dead letters (contract section 4)."""
+
+    def __init__(self, max_ratio: float, window: int) -> None:
+        self._max_dead = max_ratio * window
+        self._window: deque[bool] = deque(maxlen=window)
+        self._dead = 0
+
+    def admit(self, is_dead: Sequence[bool]) -> int | None:
+        """Take in a topic's records in order; return the position of the first that may not pass, None if all may."""
+        if not self._dead and not any(is_dead):
+            self._window.extend(repeat(False, len(is_dead)))
+            return None
+        for position, dead in enumerate(is_dead):
+            if len(self._window) == self._window.maxlen:
+                self._dead -= self._window[0]
+            self._window.append(dead)
+            self._dead += dead
+            if len(self._window) == self._window.maxlen and self._dead > self._max_dead:
+                return position
+        return None
+
+    def reset(self) -> None:
+        """Forget what was seen: the topic was resumed."""
+        self._window.clear()
+        self._dead = 0
+
+
+class Sample(Struct, frozen=True):
+    """The record at which a topic was paused."""
+
+    reason: str
+    partition: int
+    offset: int
+
+
+class Pauses:
+    """Which topics wait: decided by any worker, kept in the database, ended by `topics resume`."""
+
+    def __init__(self, pool: AsyncEngine, max_ratio: float, window: int) -> None:
+        self._pool = pool
+        self._limits = (max_ratio, window)
+        self._breakers: dict[str, Breaker] = {}
+        self._accepting: set[str] = set()
+        self._decided = 0
+        self.topics: set[str] = set()
+
+    async def read(self) -> None:
+        """Learn what other workers paused and what was resumed."""
+        decided = self._decided
+        async with database.transaction(self._pool, tables.WORKER_ROLE, "sweep") as connection:
+            rows = await connection.fetch(_READ)
+        if decided != self._decided:  # this worker paused one meanwhile: what was read is older than that
+            return
+        paused = {topic for topic, is_paused, _ in rows if is_paused}
+        self._accepting = {topic for topic, _, accept_records in rows if accept_records > 0}
+        for topic in self.topics - paused:
+            self._breakers.pop(topic, None)
+            metrics.topic_paused.labels(topic=topic).set(0)
+        for topic in paused:
+            metrics.topic_paused.labels(topic=topic).set(1)
+        self.topics = paused
+
+    async def admit(self, topic: str, is_dead: Sequence[bool]) -> int | None:
+        """Return the position of the first record of a topic that may not pass, None if all may."""
+        accepted = await self._accept(topic, len(is_dead)) if topic in self._accepting else 0
+        position = self._breakers.setdefault(topic, Breaker(*self._limits)).admit(is_dead[accepted:])
+        return None if position is None else accepted + position
+
+    @stamina.retry(on=database.is_later, attempts=None, timeout=None, wait_max=15.0)
+    async def pause(self, topic: str, sample: Sample) -> None:
+        """Let a topic wait, for every worker."""
+        async with database.transaction(self._pool, tables.WORKER_ROLE, "sweep") as connection:
+            await connection.execute(_PAUSE, topic, sample.reason, sample.partition, sample.offset)
+        self._decided += 1
+        self.topics = self.topics | {topic}
+        self._accepting = self._accepting - {topic}
+        metrics.topic_paused.labels(topic=topic).set(1)
+
+    @stamina.retry(on=database.is_later, attempts=None, timeout=None, wait_max=15.0)
+    async def _accept(self, topic: str, records: int) -> int:
+        async with database.transaction(self._pool, tables.WORKER_ROLE, "sweep") as connection:
+            allowed = await connection.fetchval(_ACCEPT, topic, records) or 0
+        if allowed <= records:
+            self._accepting = self._accepting - {topic}
+        return min(int(allowed), records)
+
+
+async def resume(connection: database.Connection, topic: str, accept_records: int) -> bool:
+    """Let a topic go on, so many records of it whatever they are; False where it was not paused."""
+    return await connection.fetchval(_RESUME, topic, accept_records) is not None

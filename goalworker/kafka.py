@@ -1,0 +1,192 @@
+"""Connections to Kafka: a consumer that never commits by itself, and a sender that knows what was acknowledged."""
+
+import asyncio
+import contextlib
+from collections.abc import Collection, Iterable, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+import aiokafka
+from aiokafka import errors as kafka_errors
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from msgspec import Struct
+
+from goalworker import settings as settings_
+from goalworker.errors import DependencyError
+
+SESSION_TIMEOUT_MS: Final = 45_000
+REBALANCE_TIMEOUT_MS: Final = 60_000
+SEND_TIMEOUT_SECONDS: Final = 15
+COMMIT_TIMEOUT_SECONDS: Final = 10
+# A dead letter carries its record and more headers: as much as `topics create` lets the topic take.
+REQUEST_BYTES_MAX: Final = 16 * 1024 * 1024
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+class NotAcknowledgedError(Exception):
+    """The broker did not acknowledge everything in time: what was sent may or may not arrive, send it again."""
+
+
+class Record(Struct, frozen=True, gc=False):
+    """One record to be sent."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+
+def is_later(error: BaseException) -> bool:
+    """Say whether an error of the client passes by itself, so that the same work is to be tried again."""
+    refused = (
+        kafka_errors.TopicAuthorizationFailedError,
+        kafka_errors.GroupAuthorizationFailedError,
+        kafka_errors.ClusterAuthorizationFailedError,
+        kafka_errors.AuthenticationFailedError,
+        kafka_errors.MessageSizeTooLargeError,
+        kafka_errors.InvalidTopicError,
+    )
+    return isinstance(error, NotAcknowledgedError | kafka_errors.KafkaError | OSError) and not isinstance(
+        error, refused
+    )
+
+
+def consumer(settings: settings_.Settings) -> aiokafka.AIOKafkaConsumer:
+    """Return a consumer of the group that the worker subscribes: committed records only, offsets committed by us.
+
+    There is no automatic offset reset: an offset out of range must stop the worker, not skip records (hazard 9).
+    """
+    return aiokafka.AIOKafkaConsumer(
+        **settings_.kafka_client_options(settings),
+        group_id=settings.kafka.group_id,
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        isolation_level="read_committed",
+        session_timeout_ms=SESSION_TIMEOUT_MS,
+        rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
+        heartbeat_interval_ms=3_000,
+        partition_assignment_strategy=(RoundRobinPartitionAssignor,),
+    )
+
+
+def observer(settings: settings_.Settings) -> aiokafka.AIOKafkaConsumer:
+    """Return a consumer outside any group that reads metadata and last stable offsets."""
+    return aiokafka.AIOKafkaConsumer(
+        **settings_.kafka_client_options(settings), isolation_level="read_committed", enable_auto_commit=False
+    )
+
+
+def explained(settings: settings_.Settings, error: BaseException) -> DependencyError:
+    """Return an error that says which broker cannot be used."""
+    return DependencyError(
+        f"Kafka at {settings.bootstrap_servers()} cannot be used: {error or type(error).__name__}. Is it running, and "
+        "are GOALWORKER_KAFKA__* right? `goalworker doctor` looks at each part."
+    )
+
+
+def missing_topics(settings: settings_.Settings, present: Collection[str]) -> str | None:
+    """Return a sentence that names the topics that are not there, None where all are."""
+    missing = sorted(set(settings.topics.model_dump().values()) - set(present))
+    if not missing:
+        return None
+    return f"missing topics: {', '.join(missing)}. `goalworker topics create` makes them"
+
+
+async def max_message_bytes(admin: Any, topics: Iterable[str]) -> dict[str, int]:
+    """Return the largest message that each topic takes, in bytes."""
+    resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics]
+    sizes: dict[str, int] = {}
+    for response in await admin.describe_configs(resources):
+        for _, _, _, topic, entries in response.resources:
+            sizes[topic] = next(int(entry[1]) for entry in entries if entry[0] == "max.message.bytes")
+    return sizes
+
+
+class Sender:
+    """Sends records and waits until the broker has acknowledged every one.
+
+    A producer that failed is dropped: what it still holds may arrive late, and its sequence may have a gap (hazard 12).
+    """
+
+    def __init__(self, settings: settings_.Settings) -> None:
+        self._settings = settings
+        self._producer: aiokafka.AIOKafkaProducer | None = None
+        self._starting = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Connect; raises what is_later knows where the broker is away."""
+        await self._started()
+
+    async def send(self, records: Iterable[Record]) -> None:
+        """Send all, in order within a key, and return when all are acknowledged; raises NotAcknowledgedError."""
+        producer = await self._started()
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
+                waiting = [await self._enqueue(producer, record) for record in records]
+                for future in waiting:
+                    await future
+        except (TimeoutError, kafka_errors.KafkaError, OSError) as error:
+            self._drop(producer)
+            if isinstance(error, TimeoutError) or is_later(error):
+                raise NotAcknowledgedError(f"not acknowledged: {error or type(error).__name__}") from error
+            raise
+        except BaseException:
+            self._drop(producer)
+            raise
+
+    async def stop(self) -> None:
+        """Close the connection; nothing is in flight, since send() waits."""
+        if self._producer is not None:
+            producer, self._producer = self._producer, None
+            await producer.stop()
+
+    async def _enqueue(self, producer: aiokafka.AIOKafkaProducer, record: Record) -> Any:
+        partitions = sorted(await producer.partitions_for(record.topic))
+        partition = None if record.key is None else partitions[_hash(record.key) % len(partitions)]
+        return await producer.send(
+            record.topic, record.value, key=record.key, partition=partition, headers=list(record.headers)
+        )
+
+    async def _started(self) -> aiokafka.AIOKafkaProducer:
+        async with self._starting:
+            if self._producer is None:
+                producer = aiokafka.AIOKafkaProducer(
+                    **settings_.kafka_client_options(self._settings),
+                    acks="all",
+                    enable_idempotence=True,
+                    linger_ms=0,
+                    max_request_size=REQUEST_BYTES_MAX,
+                    request_timeout_ms=SEND_TIMEOUT_SECONDS * 1000,
+                )
+                try:
+                    await producer.start()
+                except BaseException:
+                    self._drop(producer)
+                    raise
+                self._producer = producer
+            return self._producer
+
+    def _drop(self, producer: aiokafka.AIOKafkaProducer) -> None:
+        if self._producer is producer:
+            self._producer = None
+        task = asyncio.create_task(_closed(producer))
+        _CLOSING.add(task)
+        task.add_done_callback(_CLOSING.discard)
+
+
+_CLOSING: Final[set[asyncio.Task[None]]] = set()
+
+
+async def _closed(producer: aiokafka.AIOKafkaProducer) -> None:
+    # It tries to deliver what it holds first, for ever where the broker is away.
+    with contextlib.suppress(TimeoutError, kafka_errors.KafkaError, OSError):
+        async with asyncio.timeout(1):
+            await producer.stop()
+
+
+@lru_cache(maxsize=65_536)
+def _hash(key: bytes) -> int:
+    """Return Kafka's own murmur2 of a key, so that a key has one partition whoever sends it."""
+    return int(aiokafka.partitioner.murmur2(key)) & 0x7FFFFFFF

@@ -1,0 +1,193 @@
+"""A batch through the phases: facts, judge, publish. Every attempt begins at facts (design, Why it replays safely)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from goalworker import batch as batch_
+from goalworker import (
+    database,
+    dead_letters,
+    events,
+    facts,
+    goal_store,
+    index,
+    kafka,
+    logs,
+    metrics,
+    outbox,
+    tables,
+    verdicts,
+)
+from goalworker import settings as settings_
+
+log = logs.get("worker")
+
+# So many contacts are judged in one transaction at most: the locks of a larger one would be held for too long.
+JUDGE_CONTACTS_MAX: Final = 5_000
+STATE_SLICE_CONTACTS: Final = 1_000
+
+
+class Phases:
+    """Takes batches to the database and tells the others what came of them."""
+
+    def __init__(
+        self, settings: settings_.Settings, pool: AsyncEngine, sender: kafka.Sender, known: index.Index
+    ) -> None:
+        self._pool = pool
+        self._sender = sender
+        self._index = known
+        self._tracking = settings.enrollments.tracking
+        self._group_id = settings.kafka.group_id
+        self._topics: Mapping[str, str] = settings.topics.model_dump()
+
+    async def run(self, batch: batch_.Batch) -> None:
+        """Record, dead-letter, judge and publish; raises what is for later, and then is to be called again."""
+        if batch.items:
+            with _stage("facts"):
+                await self._record(batch, batch.items)
+        await self._send_letters(batch)
+        contacts = _contacts(batch, tracking=self._tracking)
+        for start in range(0, len(contacts), JUDGE_CONTACTS_MAX):
+            await self._judge(contacts[start : start + JUDGE_CONTACTS_MAX], batch.hits)
+        for (tenant_id, workflow_id), since in _changed_states(batch).items():
+            await self._judge_workflow(tenant_id, workflow_id, since)
+
+    async def refresh(self, connection: database.Connection) -> None:
+        """Load what changed of the goals since they were last loaded."""
+        await goal_store.refresh(connection, self._index)
+        metrics.goals_loaded.set(len(self._index))
+        metrics.goals_loaded_timestamp_seconds.set_to_current_time()
+
+    # --- 1 FACTS ---
+
+    async def _record(self, batch: batch_.Batch, items: Sequence[batch_.Item]) -> None:
+        """Record the facts of items; one that the database refuses for its content is found by halving (hazard 17)."""
+        try:
+            await self._record_at_once(batch, items)
+        except database.UNSTORABLE as error:
+            if len(items) > 1:
+                await self._record(batch, items[: len(items) // 2])
+                await self._record(batch, items[len(items) // 2 :])
+                return
+            record, event = items[0]
+            sentence = f"the database refuses it: {type(error).__name__}"
+            batch.letters.append(dead_letters.DeadLetter(record, "unstorable", sentence))
+            batch.drop(facts.identity(event))
+
+    async def _record_at_once(self, batch: batch_.Batch, items: Sequence[batch_.Item]) -> None:
+        async with database.transaction(self._pool, tables.WORKER_ROLE, "facts", first=facts.LOCK_GOALS) as connection:
+            if await goal_store.revision(connection) > self._index.revision:
+                await self.refresh(connection)
+            if batch.revision != self._index.revision:
+                batch.rematch(self._index)
+            hits = batch.hits if items is batch.items else batch_.hits_of(items, self._index)
+            lifecycle = (
+                [event for _, event in items if event.type in events.LIFECYCLE_TYPES] if batch.has_lifecycle else []
+            )
+            if not hits and not lifecycle:
+                return
+            recorded = await facts.record(connection, hits, lifecycle, tracking=self._tracking)
+        batch.new_facts |= recorded.new_events
+        batch.new_enrollments |= recorded.new_enrollments
+        for record, event in items if recorded.conflicts else ():
+            if facts.identity(event) in recorded.conflicts:
+                sentence = "/data/enrollment_id: is known with another workflow or contact"
+                batch.letters.append(dead_letters.DeadLetter(record, "conflicting_enrollment", sentence))
+                batch.drop(facts.identity(event))
+
+    async def _send_letters(self, batch: batch_.Batch) -> None:
+        letters = batch.letters[batch.letters_sent :]
+        if not letters:
+            return
+        await self._sender.send(
+            dead_letters.record_of(
+                letter,
+                self._topics["dead_letters"],
+                self._group_id,
+                redriven=letter.record.topic == self._topics["redrive"],
+            )
+            for letter in letters
+        )
+        batch.letters_sent = len(batch.letters)
+        for letter in letters:
+            metrics.dead_letters_total.labels(topic=letter.record.topic, reason=letter.reason).inc()
+        sample = letters[0]
+        log.warning(
+            "dead_letters",
+            records=len(letters),
+            reason=sample.reason,
+            topic=sample.record.topic,
+            partition=sample.record.partition,
+            offset=sample.record.offset,
+        )
+
+    # --- 2 JUDGE, 3 PUBLISH ---
+
+    async def _judge(self, contacts: Sequence[verdicts.Contact], hits: Sequence[events.Hit]) -> None:
+        with _stage("judge"):
+            async with database.transaction(self._pool, tables.WORKER_ROLE, "judge") as connection:
+                written = await verdicts.judge_contacts(
+                    connection, contacts, hits, self._index, self.refresh, tracking=self._tracking
+                )
+        await self._publish(written)
+
+    async def _judge_workflow(self, tenant_id: str, workflow_id: str, since: datetime) -> None:
+        """Judge whom a state of a workflow may concern, in slices, each its own transaction."""
+        after = ""
+        while True:
+            async with database.transaction(self._pool, tables.WORKER_ROLE, "judge") as connection:
+                contacts = await verdicts.contacts_from(
+                    connection, tenant_id, workflow_id, since, after, STATE_SLICE_CONTACTS
+                )
+                if not contacts:
+                    return
+                written = await verdicts.judge_contacts(
+                    connection, contacts, (), self._index, self.refresh, tracking=self._tracking
+                )
+            await self._publish(written)
+            after = contacts[-1][2]
+
+    async def _publish(self, written: verdicts.Written) -> None:
+        for (kind, label), count in written.counts.items():
+            _COUNTERS[kind].labels(label).inc(count)
+        with _stage("publish"):
+            await outbox.publish(self._pool, self._sender, self._topics, written.batch_id, written.messages)
+
+
+_COUNTERS: Final = {
+    "achieved": metrics.achievements_total,
+    "revised": metrics.achievements_revised_total,
+    "revoked": metrics.achievements_revoked_total,
+    "exit": metrics.exits_total,
+}
+
+
+@contextmanager
+def _stage(stage: str) -> Iterator[None]:
+    with metrics.batch_duration_seconds.labels(stage=stage).time():
+        yield
+
+
+def _contacts(batch: batch_.Batch, *, tracking: bool) -> list[verdicts.Contact]:
+    """Return whom the batch is about, also where its facts were there already: a crash may have come before judging."""
+    contacts = {(hit.tenant_id, hit.workflow_id, hit.contact_id) for hit in batch.hits}
+    if tracking and batch.has_lifecycle:
+        contacts.update(
+            (event.tenant_id, event.data.workflow_id, event.data.contact_id)
+            for _, event in batch.items
+            if isinstance(event.data, events.EnrollmentChanged)
+        )
+    return sorted(contacts)
+
+
+def _changed_states(batch: batch_.Batch) -> dict[tuple[str, str], datetime]:
+    changed: dict[tuple[str, str], datetime] = {}
+    for _, event in batch.items if batch.has_lifecycle else ():
+        if isinstance(event.data, events.WorkflowChanged):
+            key = (event.tenant_id, event.data.workflow_id)
+            changed[key] = min(event.time, changed.get(key, event.time))
+    return changed

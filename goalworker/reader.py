@@ -1,0 +1,186 @@
+"""Where we are in the topics: fetching, committing, and what a rebalance takes away (hazards 1 to 13)."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import aiokafka
+from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import errors as kafka_errors
+
+from goalworker import kafka, logs, metrics
+from goalworker import settings as settings_
+from goalworker.errors import GoalworkerError
+
+log = logs.get("reader")
+
+STOP_SECONDS: Final = 5
+
+Offsets = Mapping[TopicPartition, int]
+
+
+class Reader(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    """A consumer of the group; its epoch grows with each rebalance, and offsets of an older epoch are not committed."""
+
+    def __init__(self, settings: settings_.Settings, finish: Callable[[], Awaitable[None]]) -> None:
+        """Finish is awaited before partitions are given away, and must not take long."""
+        self._settings = settings
+        self._finish = finish
+        self._consumer: aiokafka.AIOKafkaConsumer | None = None
+        self._waiting: frozenset[str] = frozenset()
+        self.epoch = 0
+        self.committed: dict[TopicPartition, int] = {}
+        self.joined = asyncio.Event()
+
+    @property
+    def partitions(self) -> Collection[TopicPartition]:
+        """What this worker has now."""
+        return frozenset() if self._consumer is None else self._consumer.assignment()
+
+    async def fetch(self, max_records: int, timeout_ms: int) -> Mapping[TopicPartition, Sequence[ConsumerRecord]]:
+        """Return the next records, at most so many; nothing after the timeout.
+
+        Raises GoalworkerError for an offset out of range, and what kafka.is_later knows; a new consumer follows then.
+        """
+        consumer = self._consumer or await self._connect()
+        try:
+            return dict(await consumer.getmany(timeout_ms=timeout_ms, max_records=max_records))
+        except kafka_errors.NoOffsetForPartitionError:
+            await self._commit_beginnings(consumer)
+            await self.close()
+            return {}
+        except kafka_errors.OffsetOutOfRangeError as error:
+            raise _out_of_range(error) from error
+        except Exception:
+            await self.close()
+            raise
+
+    async def commit(self, epoch: int, offsets: Offsets) -> None:
+        """Commit offsets of an epoch; those of an earlier one are left to whoever has the partitions now."""
+        if self._consumer is None or epoch != self.epoch or not offsets:
+            return
+        try:
+            async with asyncio.timeout(kafka.COMMIT_TIMEOUT_SECONDS):
+                await self._consumer.commit(dict(offsets))
+        except (kafka_errors.CommitFailedError, kafka_errors.IllegalStateError) as error:
+            log.info("commit_refused", reason=type(error).__name__)
+            return
+        if epoch == self.epoch:
+            self.committed.update(offsets)
+
+    async def commit_idle(self) -> None:
+        """Commit positions that moved without a record, past the marker of a transaction (hazard 12)."""
+        if self._consumer is None:
+            return
+        epoch, moved = self.epoch, {}
+        # Only where an offset is known to be committed: position() waits for ever where there is none.
+        for partition, committed in list(self.committed.items()):
+            position = await self._consumer.position(partition)
+            if position > committed:
+                moved[partition] = position
+        await self.commit(epoch, moved)
+
+    async def positions(self) -> Offsets:
+        """Return the offset committed for each partition that is ours."""
+        consumer, epoch = self._consumer, self.epoch
+        for partition in self.partitions:
+            if consumer is not None and partition not in self.committed:
+                committed = await consumer.committed(partition)
+                if committed is not None and epoch == self.epoch:
+                    self.committed.setdefault(partition, committed)
+        return dict(self.committed)
+
+    async def keep_polling(self) -> None:
+        """Show the group that we live while a batch waits; what comes nevertheless is put back."""
+        if self._consumer is None:
+            return
+        self._consumer.pause(*self.partitions)
+        try:
+            self.rewind(
+                {
+                    partition: records[0].offset
+                    for partition, records in (await self._consumer.getmany(timeout_ms=0)).items()
+                }
+            )
+        finally:
+            self._hold_back(self.partitions)
+
+    def wait_for(self, topics: Iterable[str]) -> None:
+        """Read nothing from these topics until told otherwise."""
+        if self._waiting != frozenset(topics):
+            self._waiting = frozenset(topics)
+            self._hold_back(self.partitions)
+
+    def rewind(self, offsets: Offsets) -> None:
+        """Read these partitions again from an offset, as far as they are still ours."""
+        for partition, offset in offsets.items():
+            if self._consumer is not None and partition in self.partitions:
+                self._consumer.seek(partition, offset)
+
+    async def close(self) -> None:
+        """Leave the group; what is not committed is read again by whoever comes next."""
+        consumer, self._consumer = self._consumer, None
+        self._forget()
+        if consumer is not None:
+            with contextlib.suppress(TimeoutError, kafka_errors.KafkaError, OSError):
+                async with asyncio.timeout(STOP_SECONDS):
+                    await consumer.stop()
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """Finish what is under way, then forget what was ours."""
+        await self._finish()
+        self._forget()
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """Begin anew with what is ours now."""
+        assigned = list(assigned)
+        self._forget()
+        self._hold_back(assigned)
+        metrics.consumer_rebalances_total.inc()
+        metrics.consumer_assigned_partitions.set(len(assigned))
+        log.info("partitions_assigned", partitions=len(assigned), epoch=self.epoch)
+        self.joined.set()
+
+    async def _connect(self) -> aiokafka.AIOKafkaConsumer:
+        consumer = kafka.consumer(self._settings)
+        try:
+            await consumer.start()
+        except BaseException:
+            await consumer.stop()
+            raise
+        topics = self._settings.topics
+        consumer.subscribe([*topics.inputs, topics.redrive], listener=self)
+        self._consumer = consumer
+        return consumer
+
+    async def _commit_beginnings(self, consumer: aiokafka.AIOKafkaConsumer) -> None:
+        """Begin at the earliest record where the group never committed, explicitly (hazard 9)."""
+        new = [partition for partition in consumer.assignment() if await consumer.committed(partition) is None]
+        await self.commit(self.epoch, await consumer.beginning_offsets(new))
+        log.info("partitions_begun", partitions=len(new))
+
+    def _forget(self) -> None:
+        self.epoch += 1
+        for partition in self.committed:
+            with contextlib.suppress(KeyError):
+                metrics.forget_partition(partition.topic, partition.partition)
+        self.committed = {}
+
+    def _hold_back(self, partitions: Iterable[TopicPartition]) -> None:
+        if self._consumer is None:
+            return
+        waiting = {partition for partition in partitions if partition.topic in self._waiting}
+        self._consumer.pause(*waiting)
+        self._consumer.resume(*(set(partitions) - waiting))
+
+
+def _out_of_range(error: Any) -> GoalworkerError:
+    where = ", ".join(
+        f"{partition.topic}[{partition.partition}] at {offset}" for partition, offset in error.args[0].items()
+    )
+    return GoalworkerError(
+        f"the offsets committed are out of range: {where}. Records were deleted before they were read, or the topic "
+        "was made anew. Nothing is skipped silently: set the group's offsets with Kafka's own "
+        "kafka-consumer-groups --reset-offsets while no worker runs, then start again."
+    )

@@ -1,0 +1,141 @@
+"""What a worker does beside the flow: sending what was left in the outbox, and letting go of what is old enough."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Final
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from goalworker import database, kafka, logs, metrics, outbox, tables
+from goalworker import settings as settings_
+
+log = logs.get("upkeep")
+
+OUTBOX_SECONDS: Final = 0.25
+OUTBOX_STATUS_SECONDS: Final = 2.0
+PAUSES_SECONDS: Final = 1.0
+_SLICE: Final = 2_000
+_RETENTION_LOCK: Final = f"SELECT pg_try_advisory_xact_lock({database.RETENTION_LOCK})"
+
+# By when it was recorded, never by when it happened: an old event must survive until it is judged.
+_SWEEP_HITS: Final = """
+DELETE FROM goal_hits WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM goal_hits WHERE recorded_at < clock_timestamp() - $1::interval ORDER BY recorded_at LIMIT $2))
+"""
+
+_OLD_ENROLLMENTS: Final = """
+(SELECT e.tenant_id, e.enrollment_id FROM enrollments e
+ WHERE e.ended_at < clock_timestamp() - $1::interval ORDER BY e.ended_at LIMIT $2)
+UNION
+(SELECT x.tenant_id, x.enrollment_id FROM exits x JOIN enrollments e USING (tenant_id, enrollment_id)
+ WHERE x.created_at < clock_timestamp() - $1::interval AND e.ended_at IS NULL ORDER BY x.created_at LIMIT $2)
+ORDER BY tenant_id, enrollment_id
+"""
+
+# In the order in which the judge locks them; who is being judged is left for the next time.
+_LOCK_ENROLLMENTS: Final = """
+SELECT e.tenant_id, e.enrollment_id
+FROM unnest($1::text[], $2::text[]) AS old (tenant_id, enrollment_id)
+JOIN enrollments e USING (tenant_id, enrollment_id)
+WHERE e.ended_at IS NULL OR e.ended_at < clock_timestamp() - $3::interval
+ORDER BY e.tenant_id, e.enrollment_id
+FOR UPDATE OF e SKIP LOCKED
+"""
+
+_DELETE: Final = """
+DELETE FROM {table} t USING unnest($1::text[], $2::text[]) AS old (tenant_id, enrollment_id)
+WHERE t.tenant_id = old.tenant_id AND t.enrollment_id = old.enrollment_id
+"""
+
+
+async def sweep_hits(pool: AsyncEngine, lateness: timedelta) -> int:
+    """Delete hits recorded longer ago than `lateness` (contract rule 3.6); return how many."""
+    total = 0
+    while True:
+        async with database.transaction(pool, tables.WORKER_ROLE, "sweep") as connection:
+            if not await connection.fetchval(_RETENTION_LOCK):
+                return total
+            deleted = int((await connection.execute(_SWEEP_HITS, lateness, _SLICE)).rpartition(" ")[2])
+        total += deleted
+        if deleted < _SLICE:
+            return total
+
+
+async def sweep_enrollments(pool: AsyncEngine, retention: timedelta) -> int:
+    """Delete enrollments as a whole, so long after their end or exit (contract rule 3.7); return how many."""
+    total = 0
+    while deleted := await _sweep_some_enrollments(pool, retention):
+        total += deleted
+    return total
+
+
+async def _sweep_some_enrollments(pool: AsyncEngine, retention: timedelta) -> int:
+    async with database.transaction(pool, tables.WORKER_ROLE, "sweep") as connection:
+        if not await connection.fetchval(_RETENTION_LOCK):
+            return 0
+        old = await connection.fetch(_OLD_ENROLLMENTS, retention, _SLICE)
+        if not old:
+            return 0
+        locked = await connection.fetch(_LOCK_ENROLLMENTS, *zip(*old, strict=True), retention)
+        if locked:
+            for table in ("achievements", "exits", "enrollments"):
+                await connection.execute(_DELETE.format(table=table), *zip(*locked, strict=True))
+    return len(locked)
+
+
+class Upkeep:
+    """The loops beside the flow; each outlives whatever is away for a while."""
+
+    def __init__(
+        self,
+        settings: settings_.Settings,
+        pool: AsyncEngine,
+        sender: kafka.Sender,
+        read_pauses: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._sender = sender
+        self._topics = settings.topics.model_dump()
+        self._read_pauses = read_pauses
+
+    async def run(self) -> None:
+        """Run all loops until cancelled; an error that no waiting mends ends them all."""
+        retention = self._settings.retention
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(_every(OUTBOX_SECONDS, self._sweep_outbox))
+            loops.create_task(_every(OUTBOX_STATUS_SECONDS, self._show))
+            loops.create_task(_every(PAUSES_SECONDS, self._read_pauses))
+            loops.create_task(_every(retention.sweep_seconds, self._sweep_old))
+
+    async def _sweep_outbox(self) -> None:
+        while await outbox.sweep(self._pool, self._sender, self._topics) >= outbox.SWEEP_RECORDS:
+            pass
+
+    async def _sweep_old(self) -> None:
+        hits = await sweep_hits(self._pool, self._settings.events.lateness)
+        enrollments = await sweep_enrollments(self._pool, self._settings.retention.enrollments)
+        if hits or enrollments:
+            log.info("swept", hits=hits, enrollments=enrollments)
+
+    async def _show(self) -> None:
+        async with database.transaction(self._pool, tables.WORKER_ROLE, "sweep") as connection:
+            pending = await outbox.status(connection)
+        metrics.outbox_pending_records.set(sum(topic.records for topic in pending))
+        oldest = min((topic.oldest_timestamp_seconds for topic in pending), default=0.0)
+        metrics.outbox_oldest_timestamp_seconds.set(oldest)
+        idle, in_use = database.connections(self._pool)
+        metrics.db_pool_connections.labels(state="idle").set(idle)
+        metrics.db_pool_connections.labels(state="in_use").set(in_use)
+
+
+async def _every(seconds: float, step: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            await step()
+        except Exception as error:
+            if not (database.is_later(error) or kafka.is_later(error)):
+                raise
+            log.warning("upkeep_waits", step=getattr(step, "__name__", "step"), error=logs.described(error))
+        await asyncio.sleep(seconds)

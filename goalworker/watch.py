@@ -1,0 +1,144 @@
+"""Is it well? Looks at database, broker, topics and migrations, at the lag, and for a stall (contract section 6)."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Final
+
+import aiokafka
+from aiokafka import TopicPartition
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from goalworker import database, kafka, logs, metrics, migrate, reader
+from goalworker import settings as settings_
+from goalworker.errors import StalledError
+
+log = logs.get("watch")
+
+PROBE_SECONDS: Final = 2.0
+PROBE_TIMEOUT_SECONDS: Final = 5.0
+
+Report = Callable[[str, str | None], None]
+
+
+class Watch:
+    """Probes what the worker depends on, from beside it: a stuck consumer would not know its own lag (hazard 2)."""
+
+    def __init__(
+        self,
+        settings: settings_.Settings,
+        pool: AsyncEngine,
+        report: Report,
+        read: reader.Reader,
+        waiting_topics: Callable[[], Collection[str]],
+    ) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._report = report
+        self._reader = read
+        self._waiting_topics = waiting_topics
+        self._observer: aiokafka.AIOKafkaConsumer | None = None
+        self._stall = Stall(settings.ops.stall_seconds)
+
+    async def run(self) -> None:
+        """Probe until cancelled; raises StalledError."""
+        try:
+            while True:
+                progress = await self._probe_broker() if await self._probe_database() else {}
+                stalled = self._stall.look(progress, time.monotonic())
+                if stalled is not None:
+                    raise _stalled(stalled, self._settings.ops.stall_seconds)
+                await asyncio.sleep(PROBE_SECONDS)
+        finally:
+            await self._drop_observer()
+
+    async def _probe_database(self) -> bool:
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_SECONDS):
+                await database.reachable(self._pool)
+                behind = await migrate.problem(self._pool)
+        except Exception as error:
+            if not database.is_later(error):
+                raise
+            self._report("database", f"cannot be reached: {logs.described(error)}")
+            return False
+        self._report("database", None)
+        self._report("migrations", behind)
+        return True
+
+    async def _probe_broker(self) -> "Progress":
+        """Return where each partition is and where it ends; nothing while the broker is away."""
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_SECONDS):
+                observer = self._observer or await self._connect()
+                present = await observer.topics()
+                ends = await observer.end_offsets(list(self._reader.partitions))
+                committed = await self._reader.positions()
+        except Exception as error:
+            if not kafka.is_later(error) and not isinstance(error, TimeoutError):
+                raise
+            self._report("broker", f"cannot be reached: {logs.described(error)}")
+            await self._drop_observer()
+            return {}
+        self._report("broker", None)
+        self._report("topics", kafka.missing_topics(self._settings, present))
+        return self._measure({tp: (committed[tp], end) for tp, end in ends.items() if tp in committed})
+
+    def _measure(self, progress: "Progress") -> "Progress":
+        for partition, (committed, end) in progress.items():
+            labels = (partition.topic, partition.partition)
+            metrics.consumer_lag_records.labels(*labels).set(max(end - committed, 0))
+            if self._stall.is_progress(partition, committed, end):
+                metrics.consumer_last_progress_timestamp_seconds.labels(*labels).set_to_current_time()
+        waiting = self._waiting_topics()
+        return {partition: state for partition, state in progress.items() if partition.topic not in waiting}
+
+    async def _connect(self) -> aiokafka.AIOKafkaConsumer:
+        observer = kafka.observer(self._settings)
+        try:
+            await observer.start()
+        except BaseException:
+            await observer.stop()
+            raise
+        self._observer = observer
+        return observer
+
+    async def _drop_observer(self) -> None:
+        observer, self._observer = self._observer, None
+        if observer is not None:
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(1):
+                    await observer.stop()
+
+
+Progress = Mapping[TopicPartition, tuple[int, int]]
+"""By partition: the offset committed, and the last stable offset."""
+
+
+class Stall:
+    """Notices a partition with lag that has not moved for so long, while nothing that it needs was away."""
+
+    def __init__(self, stall_seconds: float) -> None:
+        self._stall_seconds = stall_seconds
+        self._seen: dict[TopicPartition, tuple[int, float]] = {}
+
+    def is_progress(self, partition: TopicPartition, committed: int, end: int) -> bool:
+        """Say whether a partition has moved since the last look, or has nothing left to read."""
+        return committed >= end or self._seen.get(partition, (None,))[0] != committed
+
+    def look(self, progress: Progress, now: float) -> TopicPartition | None:
+        """Take in where the partitions are (none: something is away) and return one that stalls, if one does."""
+        self._seen = {
+            partition: (committed, now) if self.is_progress(partition, committed, end) else self._seen[partition]
+            for partition, (committed, end) in progress.items()
+        }
+        overdue = (partition for partition, (_, since) in self._seen.items() if now - since >= self._stall_seconds)
+        return next(overdue, None)
+
+
+def _stalled(partition: TopicPartition, stall_seconds: int) -> StalledError:
+    return StalledError(
+        f"{partition.topic}[{partition.partition}] has lag and nothing was committed for {stall_seconds} s, though "
+        "broker and database answer: the consumer is stuck. Start the worker again; what is uncommitted is read again."
+    )
