@@ -1,0 +1,346 @@
+"""One Kafka record becomes an Event, or what is wrong with it (contract section 2).
+
+There are two ways in. The quick one takes a good record in a microsecond or two and explains nothing; whatever it
+does not take goes the careful way, field by field, which takes the few good ones left and names what is wrong.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import lru_cache, partial
+from typing import Any, Final, Literal, TypeVar
+
+from msgspec import DecodeError, Raw, Struct, ValidationError, convert, json, structs
+
+from goalworker import events
+
+Data = events.GoalData | events.LifecycleData
+Reader = Callable[[Raw], Data]
+Headers = Mapping[str, bytes | None]
+
+
+class Malformed(Struct, frozen=True):
+    """Why a record is no event: a reason of contract section 4, where, and a sentence that quotes none of it.
+
+    pointer is a JSON pointer into the value, or names a header: `header ce_id`.
+    """
+
+    reason: str
+    pointer: str
+    detail: str
+
+
+class Limits(Struct, frozen=True):
+    """How large a value may be, how far ahead of the clock a time, and the tenant where an event names none."""
+
+    max_bytes: int = 1_048_576
+    max_future: timedelta = timedelta(minutes=5)
+    default_tenant: str | None = None
+
+
+class Decoder:
+    """Decodes the records of the topics in kinds, each with the CloudEvents types that it may carry.
+
+    without_time counts, by topic, the events that took the time of their record; who reads it may clear it.
+    """
+
+    def __init__(self, kinds: Mapping[str, frozenset[str]], limits: Limits) -> None:
+        self.without_time: Counter[str] = Counter()
+        self._limits = limits
+        self._quick = {topic: {kind: _QUICK[kind] for kind in allowed} for topic, allowed in kinds.items()}
+        self._careful = {topic: {kind: _CAREFUL[kind] for kind in allowed} for topic, allowed in kinds.items()}
+
+    def knows(self, topic: str) -> bool:
+        """Say whether a topic is one of kinds."""
+        return topic in self._quick
+
+    def decode(
+        self,
+        topic: str,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes | None]],
+        timestamp_ms: int,
+        now: datetime,
+    ) -> events.Event | Malformed | None:
+        """Return the event that a record is, or what is wrong with it, or None for a tombstone; no bytes make it raise.
+
+        Of a header that comes twice the last one counts, as of a JSON key. KeyError: the topic is none of kinds.
+        """
+        if value is None:
+            return None
+        by_name = dict(headers)
+        try:
+            return self._quickly(topic, value, by_name, timestamp_ms, now)
+        except _NOT_TAKEN:
+            return self._carefully(topic, value, by_name, timestamp_ms, now)
+
+    def _quickly(self, topic: str, value: bytes, headers: Headers, timestamp_ms: int, now: datetime) -> events.Event:
+        body = self._structured(value, headers)
+        envelope = _ENVELOPE.decode(body)
+        event = self._event(self._quick[topic], envelope, headers, timestamp_ms, now)
+        # In ASCII without escapes and DEL, JSON cannot say a control character: no need to look at each text.
+        if not (body.isascii() and _BACKSLASH not in body and _DEL not in body):
+            _check_texts(event, body)
+        if envelope.time is None:
+            self.without_time[topic] += 1
+        return event
+
+    def _carefully(
+        self, topic: str, value: bytes, headers: Headers, timestamp_ms: int, now: datetime
+    ) -> events.Event | Malformed:
+        try:
+            fields = _object(self._structured(value, headers), "invalid_envelope", "")
+            envelope = _read(_Envelope, fields, "invalid_envelope", "")
+            event = self._event(self._careful[topic], envelope, headers, timestamp_ms, now)
+        except _WrongError as error:
+            return Malformed(error.reason, _pointer(error.path, headers), str(error))
+        except RecursionError:
+            return Malformed("invalid_json", "", "the value is nested too deep")
+        if envelope.time is None:
+            self.without_time[topic] += 1
+        return event
+
+    def _structured(self, value: bytes, headers: Headers) -> bytes:
+        """Return the event in the structured form, whichever form it has."""
+        if len(value) > self._limits.max_bytes:
+            raise _WrongError("too_large", "", f"has {len(value)} bytes; {self._limits.max_bytes} are allowed")
+        if value.startswith(b"\x00"):
+            raise _WrongError("unsupported_wire_format", "", "begins with 0x00, as from a schema registry; send JSON")
+        if not headers or not _is_binary(headers):
+            return value
+        _check_json(value)
+        return json.encode({**_attributes(headers), "data": Raw(value)})
+
+    def _event(
+        self, readers: Mapping[str, Reader], envelope: "_Envelope", headers: Headers, timestamp_ms: int, now: datetime
+    ) -> events.Event:
+        tenant_id = envelope.tenantid or self._limits.default_tenant
+        if tenant_id is None:
+            raise _WrongError("invalid_envelope", "tenantid", "is missing, and there is no default tenant")
+        time = _moment(envelope.time, timestamp_ms)
+        read = readers.get(envelope.type)
+        if read is None:
+            raise _WrongError("unexpected_type", "type", f"must be one of {', '.join(sorted(readers))} in this topic")
+        data = read(envelope.data)
+        if time - now > self._limits.max_future:
+            seconds = self._limits.max_future.total_seconds()
+            raise _WrongError("future_time", "time", f"is more than {seconds:g} s ahead of the clock")
+        if not headers:
+            return events.Event(tenant_id, envelope.source, envelope.id, envelope.type, time, data)
+        trace = _trace(headers.get("traceparent")), _trace(headers.get("tracestate"))
+        return events.Event(tenant_id, envelope.source, envelope.id, envelope.type, time, data, *trace)
+
+
+class _WrongError(ValueError):
+    """A rule is broken; path leads there in the structured form of the event."""
+
+    def __init__(self, reason: str, path: str, rule: str) -> None:
+        super().__init__(f"`{path.rpartition('/')[2]}` {rule}" if path else f"the value {rule}")
+        self.reason = reason
+        self.path = path
+
+
+_NOT_TAKEN: Final = (ValueError, LookupError, OverflowError, RecursionError)
+"""What msgspec, datetime and this module raise about a record."""
+
+_TEXT_RULE: Final = f"must be text of 1 to {events.TEXT_BYTES_MAX} bytes without control characters"
+_RULES: Final[Mapping[str, str]] = {
+    "specversion": 'must be "1.0"',
+    "time": "must be an RFC 3339 time with an offset, such as 2026-05-01T12:00:00Z",
+    "amount": "must be a JSON number or plain decimal string from 0 to 10^15 with at most 18 decimals",
+    "currency": "must be three ASCII letters, such as EUR",
+    "product_ids": f"must be a list of at most {events.PRODUCT_IDS_MAX} texts of 1 to {events.TEXT_BYTES_MAX} bytes",
+}
+
+# --- the envelope ---
+
+_NULL: Final = Raw(b"null")
+
+
+class _Envelope(Struct, gc=False):
+    specversion: Literal["1.0"]
+    id: events.Text
+    source: events.Text
+    type: events.Text
+    time: events.Text | None = None
+    tenantid: events.Text | None = None
+    data: Raw = _NULL
+
+
+_ENVELOPE: Final = json.Decoder(_Envelope)
+_HEADER_OF_ATTRIBUTE: Final = {name: f"ce_{name}" for name in _Envelope.__struct_fields__ if name != "data"}
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_TRACE_BYTES_MAX: Final = 512
+_BACKSLASH, _DEL = 0x5C, 0x7F
+
+
+def _is_binary(headers: Headers) -> bool:
+    content_type = headers.get("content-type")
+    if content_type == b"application/cloudevents+json":
+        return False
+    kind = content_type[:30].lower() if content_type else b""
+    if kind.startswith(b"application/cloudevents-batch"):
+        raise _WrongError("invalid_envelope", "", "is a batch, says its content-type; send each event alone")
+    return "ce_specversion" in headers and not kind.startswith(b"application/cloudevents")
+
+
+def _attributes(headers: Headers) -> dict[str, str]:
+    attributes = {}
+    for name, header_name in _HEADER_OF_ATTRIBUTE.items():
+        header = headers.get(header_name)
+        if header is not None:
+            try:
+                attributes[name] = header.decode()
+            except UnicodeDecodeError:
+                raise _WrongError("invalid_envelope", name, "must be UTF-8") from None
+    return attributes
+
+
+def _moment(text: str | None, timestamp_ms: int) -> datetime:
+    """Return an RFC 3339 time, or for want of one the record's, in UTC, rounded half up to the microsecond."""
+    try:
+        if text is None:
+            if timestamp_ms >= 0:
+                return _EPOCH + timedelta(milliseconds=timestamp_ms)
+        # msgspec takes two more forms: a blank for the T, and an offset without its colon.
+        elif text[10] in "Tt" and (text[-1] in "Zz" or text[-3] == ":"):
+            time = convert(text, datetime)
+            if time.tzinfo is not None:
+                return time if time.tzinfo is UTC else time.astimezone(UTC)
+    except (ValidationError, LookupError, OverflowError):
+        pass
+    missing = "is missing, and the record has no timestamp to stand in for it"
+    raise _WrongError("invalid_envelope", "time", missing if text is None else _RULES["time"])
+
+
+def _trace(header: bytes | None) -> str | None:
+    if header and len(header) <= _TRACE_BYTES_MAX and header.isascii() and (text := header.decode()).isprintable():
+        return text
+    return None
+
+
+# --- the data ---
+
+
+class _Payment(Struct, gc=False):
+    """PaymentCompleted with the amount as it is written: a number's digits would not survive a float."""
+
+    contact_id: events.Text
+    payment_id: events.Text
+    amount: Raw
+    currency: events.Text
+    product_ids: events.ProductIds | None = None
+
+
+_AMOUNT_BYTES_MAX: Final = 512
+_STRING: Final = json.Decoder(str)
+
+
+def _paid(payment: _Payment) -> events.PaymentCompleted:
+    token, currency = bytes(payment.amount), payment.currency
+    amount = _amount(token) if len(token) <= _AMOUNT_BYTES_MAX else None
+    if amount is None:
+        raise _WrongError("invalid_data", "data/amount", _RULES["amount"])
+    if not (len(currency) == 3 and currency.isascii() and currency.isalpha()):
+        raise _WrongError("invalid_data", "data/currency", _RULES["currency"])
+    return events.PaymentCompleted(payment.contact_id, payment.payment_id, amount, currency, payment.product_ids)
+
+
+@lru_cache(maxsize=8192)  # prices come again and again
+def _amount(token: bytes) -> Decimal | None:
+    if token.startswith(b'"'):
+        return events.amount_of_text(_STRING.decode(token))
+    return events.amount_of_number(token.decode())
+
+
+def _tagged(tag: events.TagAdded) -> events.TagAdded:
+    if tag.tag_id is None and tag.tag_name is None:
+        raise _WrongError("invalid_data", "data/tag_id", "is missing, and so is `tag_name`; one of them is needed")
+    return tag
+
+
+def _reader(kind: str, read: Callable[[type], Callable[[Raw], Any]]) -> Reader:
+    match kind:
+        case "contact.tag.added":
+            read_tag = read(events.TagAdded)
+            return lambda raw: _tagged(read_tag(raw))
+        case "payment.completed":
+            read_payment = read(_Payment)
+            return lambda raw: _paid(read_payment(raw))
+        case _:
+            return read(events.DATA_OF_TYPE[kind])
+
+
+_QUICK: Final = {kind: _reader(kind, lambda wire: json.Decoder(wire).decode) for kind in events.DATA_OF_TYPE}
+
+
+def _check_texts(event: events.Event, body: bytes) -> None:
+    body.decode()  # msgspec does not look into the strings that it skips
+    if not _has_good_texts((event.id, event.source, event.tenant_id, *structs.astuple(event.data))):
+        raise ValueError
+
+
+def _has_good_texts(value: object) -> bool:
+    if isinstance(value, str):
+        return events.is_text(value)
+    return not isinstance(value, tuple) or all(map(_has_good_texts, value))
+
+
+# --- the careful way ---
+
+_S = TypeVar("_S", bound=Struct)
+_JSON: Final = json.Decoder(Raw)
+_OBJECT: Final = json.Decoder(dict[str, Raw])
+
+
+def _check_json(value: bytes) -> None:
+    try:
+        value.decode()
+        _JSON.decode(value)
+    except UnicodeDecodeError as error:
+        raise _WrongError("invalid_json", "", f"is not UTF-8: byte {error.start} is wrong") from None
+    except DecodeError as error:
+        raise _WrongError(
+            "invalid_json", "", f"is not JSON: {str(error).removeprefix('JSON is malformed: ')}"
+        ) from None
+
+
+def _object(value: bytes, reason: str, path: str) -> dict[str, Raw]:
+    _check_json(value)
+    try:
+        return _OBJECT.decode(value)
+    except ValidationError:
+        raise _WrongError(reason, path, "must be a JSON object") from None
+
+
+def _read(wire: type[_S], fields: Mapping[str, Raw], reason: str, prefix: str) -> _S:
+    """Return the struct that the fields make, null being absent, or raise _WrongError about the first bad one."""
+    values = {}
+    for field in structs.fields(wire):
+        path, rule = prefix + field.name, _RULES.get(field.name, _TEXT_RULE)
+        raw = fields.get(field.name, _NULL)
+        if raw != _NULL:
+            try:
+                value = json.decode(raw, type=field.type)
+            except ValidationError:
+                raise _WrongError(reason, path, rule) from None
+            if not _has_good_texts(value):
+                raise _WrongError(reason, path, rule)
+            values[field.name] = value
+        elif field.required:
+            raise _WrongError(reason, path, f"is missing; it {rule}")
+    return wire(**values)
+
+
+def _read_data(wire: type[_S], raw: Raw) -> _S:
+    return _read(wire, _object(bytes(raw), "invalid_data", "data"), "invalid_data", "data/")
+
+
+_CAREFUL: Final = {kind: _reader(kind, lambda wire: partial(_read_data, wire)) for kind in events.DATA_OF_TYPE}
+
+
+def _pointer(path: str, headers: Headers) -> str:
+    if not path or not headers or not _is_binary(headers):
+        return f"/{path}" if path else ""
+    return f"/{path}".removeprefix("/data") if path.startswith("data") else f"header ce_{path}"
