@@ -23,6 +23,7 @@ class Verdict(Struct, frozen=True, gc=False):
     enrollment: events.Enrollment
     changes: tuple[Change, ...]
     satisfied_at: datetime | None
+    converted_at: datetime | None
     exit: tuple[str, events.Exit] | None
     messages: tuple[messages.Message, ...]
 
@@ -45,12 +46,13 @@ def verdict(
     goal_types = {goal.goal_id: goal.goal_type for goal in workflow.goals}
     changes = _changes(run, judgement, stored, goal_types)
     satisfied_at = None if judgement.satisfaction is None else judgement.satisfaction.hit.trigger.time
-    if not changes and satisfied_at == run.satisfied_at:
+    if not changes and (satisfied_at, judgement.converted_at) == (run.satisfied_at, run.converted_at):
         return None
     return Verdict(
         run,
         changes,
         satisfied_at,
+        judgement.converted_at,
         _exit(run, judgement, goal_types),
         tuple(_message(run, change, states, now) for change in changes),
     )

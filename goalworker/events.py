@@ -175,6 +175,7 @@ class Enrollment(Struct, frozen=True, gc=False):
     enrolled_at: datetime | None = None
     ended_at: datetime | None = None
     satisfied_at: datetime | None = None
+    converted_at: datetime | None = None
 
 
 class WorkflowState(Struct, frozen=True, gc=False):

@@ -19,10 +19,14 @@ class Satisfaction(Struct, frozen=True, gc=False):
 
 
 class Judgement(Struct, frozen=True, gc=False):
-    """The achievements of an enrollment, in the order (achieved_at, goal_id), and what satisfied its workflow."""
+    """The achievements of an enrollment, in the order (achieved_at, goal_id), and what satisfied its workflow.
+
+    converted_at is when it converted: satisfied, or in `never` first achieved anything (contract section 5, stats).
+    """
 
     achieved: tuple[events.Hit, ...] = ()
     satisfaction: Satisfaction | None = None
+    converted_at: datetime | None = None
 
 
 _NOTHING: Final = Judgement()
@@ -46,6 +50,7 @@ def judge(
     ranks = {goal.goal_id: goal.rank for goal in workflow.goals}
     counting = [hit for hit in hits if _counts(hit, began, enrollment.ended_at, states) and hit.goal_id in ranks]
     achieved: dict[object, events.Hit] = {}
+    measured_at: datetime | None = None
     for event_hits in _walk(counting):
         new = [hit for hit in event_hits if hit.goal_id not in achieved]
         if not new:
@@ -55,8 +60,10 @@ def judge(
         logic = goals.logic_at(workflow, moment)
         if logic == "any" or (logic == "all" and _all_achieved(workflow, moment, achieved)):
             completing = min(new, key=lambda hit: ranks[hit.goal_id])
-            return Judgement(_in_order(achieved.values()), Satisfaction(completing, logic))
-    return Judgement(_in_order(achieved.values()))
+            return Judgement(_in_order(achieved.values()), Satisfaction(completing, logic), moment)
+        if logic == "never" and measured_at is None:
+            measured_at = moment
+    return Judgement(_in_order(achieved.values()), converted_at=measured_at)
 
 
 def active_at(states: Sequence[events.WorkflowState], moment: datetime) -> bool:

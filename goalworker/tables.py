@@ -116,6 +116,7 @@ enrollments = sa.Table(
     _time("enrolled_at", nullable=True),
     _time("ended_at", nullable=True),
     _time("satisfied_at", nullable=True),
+    _time("converted_at", nullable=True),
     sa.Index("enrollments_by_contact", "tenant_id", "workflow_id", "contact_id"),
     sa.Index("enrollments_by_end", "ended_at", postgresql_where=sa.text("ended_at IS NOT NULL")),
 )

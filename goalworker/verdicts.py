@@ -17,7 +17,8 @@ Refresh = Callable[[database.Connection], Awaitable[None]]
 
 # A statement of its own that returns the rows as they are after the wait; whatever is read before or in it may be old.
 _LOCK_ENROLLMENTS: Final = """
-SELECT e.tenant_id, e.enrollment_id, e.workflow_id, e.contact_id, e.enrolled_at, e.ended_at, e.satisfied_at
+SELECT e.tenant_id, e.enrollment_id, e.workflow_id, e.contact_id, e.enrolled_at, e.ended_at,
+    e.satisfied_at, e.converted_at
 FROM unnest($1::text[], $2::text[], $3::text[]) AS wanted (tenant_id, workflow_id, contact_id)
 JOIN enrollments e USING (tenant_id, workflow_id, contact_id)
 ORDER BY e.tenant_id, e.enrollment_id
@@ -74,9 +75,11 @@ RETURNING tenant_id, enrollment_id
 """
 
 _WRITE_SATISFIED: Final = """
-UPDATE enrollments e SET satisfied_at = judged.satisfied_at
-FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS judged (tenant_id, enrollment_id, satisfied_at)
+UPDATE enrollments e SET satisfied_at = judged.satisfied_at, converted_at = judged.converted_at
+FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[])
+    AS judged (tenant_id, enrollment_id, satisfied_at, converted_at)
 WHERE e.tenant_id = judged.tenant_id AND e.enrollment_id = judged.enrollment_id
+    AND (e.satisfied_at, e.converted_at) IS DISTINCT FROM (judged.satisfied_at, judged.converted_at)
 """
 
 _OUTBOX_COLUMNS: Final = ("topic", "key", "value", "traceparent", "tracestate", "batch_id")
@@ -222,13 +225,12 @@ async def _write(
     """Write achievements, satisfaction and exits; return whose exit is new."""
     if rows := [row for verdict in verdicts for row in _achievement_rows(verdict, now)]:
         await connection.execute(_WRITE_ACHIEVEMENTS, *zip(*sorted(rows, key=lambda row: row[:3]), strict=True))
-    satisfied = [
-        (verdict.enrollment.tenant_id, verdict.enrollment.enrollment_id, verdict.satisfied_at)
+    moved = [
+        (verdict.enrollment.tenant_id, verdict.enrollment.enrollment_id, verdict.satisfied_at, verdict.converted_at)
         for verdict in verdicts
-        if verdict.satisfied_at != verdict.enrollment.satisfied_at
     ]
-    if satisfied:
-        await connection.execute(_WRITE_SATISFIED, *zip(*satisfied, strict=True))
+    if moved:
+        await connection.execute(_WRITE_SATISFIED, *zip(*moved, strict=True))
     exits = [_exit_row(verdict.enrollment, *verdict.exit) for verdict in verdicts if verdict.exit is not None]
     if not exits:
         return set()

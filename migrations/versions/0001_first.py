@@ -108,6 +108,7 @@ CREATE TABLE enrollments (
     enrolled_at timestamptz,
     ended_at timestamptz,
     satisfied_at timestamptz,
+    converted_at timestamptz,
     PRIMARY KEY (tenant_id, enrollment_id)
 ) WITH (fillfactor = 90);
 CREATE INDEX enrollments_by_contact ON enrollments (tenant_id, workflow_id, contact_id);

@@ -1,0 +1,98 @@
+"""The command line: which commands there are, and what becomes of errors.
+
+A command's module is imported when it is run and not before, so that `--help` is instant.
+"""
+
+import importlib
+import sys
+from types import TracebackType
+from typing import Annotated, Any, Final, NoReturn
+
+import typer
+from typer import core
+
+import goalworker
+from goalworker import errors
+
+COMMANDS: Final = {
+    "run": "Run the worker.",
+    "demo": "Show it at work: a real Kafka, a real PostgreSQL, traffic, and a check of the result.",
+    "doctor": "Look at everything the worker needs, and say what to do where something is amiss.",
+    "db": "Bring the database's schema up to date, or look at it.",
+    "topics": "Create and look at the topics; resume one that was paused.",
+    "goals": "Work with goals from the shell.",
+    "check-event": "Decode one message as the worker would: what is wrong with it, or which goals it hits.",
+    "dlq": "Look at dead letters.",
+    "lag": "How far the worker is behind, by topic and partition.",
+    "outbox": "Look at the messages that are still to be published.",
+    "config": "Show the settings.",
+}
+
+
+class _LateGroup(core.TyperGroup):
+    """Lists commands without importing them."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command and load(command.name or ""), rest
+
+
+def load(name: str) -> Any:
+    """Import a command's module and return what it defines."""
+    module = importlib.import_module(f"goalworker.commands.{name.replace('-', '_')}")
+    return typer.main.get_command(module.app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(goalworker.__version__)
+        raise typer.Exit
+
+
+def _command_line() -> Any:
+    line = typer.Typer(
+        cls=_LateGroup,
+        help="Notices when an enrolled contact meets a workflow's goal, and tells the engine to stop.",
+        no_args_is_help=True,
+        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @line.callback()
+    def options(
+        version: Annotated[
+            bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+        ] = False,
+    ) -> None: ...
+
+    for name, summary in COMMANDS.items():
+        line.command(name, help=summary)(_listed)
+    return typer.main.get_command(line)
+
+
+def _listed() -> None:
+    """Stand in for a command in the list; the real one takes its place before it is run."""
+
+
+def main() -> NoReturn:
+    """Run the command line and exit as the contract says (section 6, exit codes)."""
+    sys.excepthook = _unforeseen
+    try:
+        _command_line()(prog_name="goalworker")
+    except errors.GoalworkerError as error:
+        sys.stderr.write(f"goalworker: {error}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(0)
+
+
+def _unforeseen(_kind: type[BaseException], error: BaseException, _traceback: TracebackType | None) -> None:
+    """Print a bug's traceback, without the rows and values that messages of the database quote; Python exits with 1."""
+    from goalworker import logs
+
+    sys.stderr.write(f"goalworker: this is a bug, please report it:\n{logs.described(error)}\n")
+
+
+if __name__ == "__main__":
+    main()
