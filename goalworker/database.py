@@ -86,6 +86,7 @@ def engine(url: str, *, pool_size: int, statement_timeout_seconds: float, applic
         "lock_timeout": f"{LOCK_TIMEOUT_SECONDS * 1000}",
         "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_SECONDS * 1000}",
         "timezone": "UTC",
+        "default_transaction_isolation": "read committed",  # the locks rely on it: each statement sees what is new
     }
     return sa_async.create_async_engine(
         _driver_url(url),

@@ -1,0 +1,41 @@
+"""Goals in the database: what people change and read, and what the worker loads (contract sections 3, 5 and 6)."""
+
+from goalworker.goal_store.changes import create, delete, set_logic, update
+from goalworker.goal_store.drafts import Changes, Draft, changes, draft
+from goalworker.goal_store.loading import ensure_tracking, refresh, revision
+from goalworker.goal_store.reading import AuditEntry, Page, StoredGoal, audit, get, logic, page
+from goalworker.goal_store.refusals import (
+    DuplicateGoalError,
+    GoalNotFoundError,
+    InvalidGoalError,
+    LockBusyError,
+    StaleGoalError,
+    TooManyGoalsError,
+)
+
+__all__ = [
+    "AuditEntry",
+    "Changes",
+    "Draft",
+    "DuplicateGoalError",
+    "GoalNotFoundError",
+    "InvalidGoalError",
+    "LockBusyError",
+    "Page",
+    "StaleGoalError",
+    "StoredGoal",
+    "TooManyGoalsError",
+    "audit",
+    "changes",
+    "create",
+    "delete",
+    "draft",
+    "ensure_tracking",
+    "get",
+    "logic",
+    "page",
+    "refresh",
+    "revision",
+    "set_logic",
+    "update",
+]

@@ -1,0 +1,292 @@
+"""`goalworker goals`, called as from a shell: what it prints, where, and with which exit code it ends."""
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from goalworker import __main__ as command_line
+from goalworker import migrate
+from tests import support
+
+TENANT, WORKFLOW = "acme", "onboarding"
+NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
+UNKNOWN = "00000000-0000-0000-0000-000000000000"
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        assert self.code == 0, self.err
+        return json.loads(self.out)
+
+
+Goals = Callable[..., Outcome]
+
+
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Goals:
+    """Run `goalworker goals COMMAND --tenant acme ...` where no database answers."""
+    monkeypatch.setenv("GOALWORKER_DATABASE__URL", NOWHERE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr("getpass.getuser", lambda: "ann")
+
+    def run(command: str, *arguments: object, tenant: str = TENANT) -> Outcome:
+        capsys.readouterr()
+        words = ["goalworker", "goals", command, "--tenant", tenant, *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit) as ended:
+            command_line.main()
+        assert isinstance(ended.value.code, int)
+        return Outcome(ended.value.code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def goals(offline: Goals, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Goals:
+    """The same with a database."""
+    monkeypatch.setenv("GOALWORKER_DATABASE__URL", database_url)
+    return offline
+
+
+def create(goals: Goals, tag_id: str = "t1", *arguments: str) -> dict[str, Any]:
+    made = goals("create", WORKFLOW, "--type", "tag_added", "--criteria", f"tag_id={tag_id}", "--json", *arguments)
+    goal: dict[str, Any] = made.json
+    return goal
+
+
+# --- one goal ---
+
+
+def test_a_goal_is_created_and_shown(goals: Goals) -> None:
+    goal = create(goals, "t1", "--name", "Signed")
+    assert goals("get", goal["id"], "--json").json == goal
+    assert goals("list", WORKFLOW, "--json").json == goals("list", "--json").json == [goal]
+    assert goals("list", "another", "--json").json == goals("list", "--json", tenant="other").json == []
+    assert (goal["name"], goal["criteria"], goal["version"], goal["created_by"]) == (
+        "Signed",
+        {"tag_id": "t1"},
+        1,
+        "cli:ann",
+    )
+
+
+def test_without_json_goals_are_a_table_on_stdout(goals: Goals) -> None:
+    create(goals)
+    header, line = goals("list", WORKFLOW).out.splitlines()
+    assert header.startswith("ID")
+    assert '{"tag_id":"t1"}' in line
+    assert goals("list", "another").out == "no goals\n"
+
+
+@pytest.mark.parametrize(
+    ("goal_type", "given", "criteria"),
+    [
+        ("tag_added", ["tag_id=9", "tag_name=a=b"], {"tag_id": "9", "tag_name": "a=b"}),
+        ("purchase_made", ['{"min_amount": 10.10}'], {"min_amount": "10.1"}),
+        ("purchase_made", ["min_amount=100.00", "currency=eur"], {"min_amount": "100", "currency": "EUR"}),
+        ("purchase_made", ["any_purchase=true"], {"any_purchase": True}),
+        ("purchase_made", ['{"min_amount": 0.123456789012345678}'], {"min_amount": "0.123456789012345678"}),
+    ],
+)
+def test_criteria_are_json_or_pairs_and_amounts_exact(
+    goals: Goals, goal_type: str, given: list[str], criteria: dict[str, Any]
+) -> None:
+    options = [word for each in given for word in ("--criteria", each)]
+    assert goals("create", WORKFLOW, "--type", goal_type, *options, "--json").json["criteria"] == criteria
+
+
+def test_a_goal_is_changed_paused_resumed_and_deleted(goals: Goals) -> None:
+    goal_id = create(goals)["id"]
+    steps = [
+        ("update", ["--name", "Signed", "--criteria", "tag_name=Signed"]),
+        ("pause", []),
+        ("resume", ["--if-version", "3"]),
+        ("update", ["--no-name"]),
+    ]
+    shown = [goals(command, goal_id, "--json", *options).json for command, options in steps]
+    assert [goal["version"] for goal in shown] == [2, 3, 4, 5]
+    assert [goal["name"] for goal in shown] == ["Signed", "Signed", "Signed", None]
+    assert [goal["is_active"] for goal in shown] == [True, False, True, True]
+    assert goals("delete", goal_id).code == 0
+    assert goals("get", goal_id).code == 1
+    (deleted,) = goals("list", "--include-deleted", "--json").json
+    assert (deleted["id"], deleted["version"], deleted["updated_by"]) == (goal_id, 6, "cli:ann")
+
+
+def test_a_logic_is_set_once(goals: Goals) -> None:
+    assert goals("set-logic", WORKFLOW, "all").out == f"{WORKFLOW}: all\n"
+    assert goals("set-logic", WORKFLOW, "all").out == f"{WORKFLOW}: all already\n"
+    assert goals("set-logic", WORKFLOW, "some").code == 1
+
+
+# --- exit codes ---
+
+
+def test_what_is_refused_exits_with_1_and_says_why_on_stderr(goals: Goals) -> None:
+    goal_id = create(goals)["id"]
+    refused = {
+        "There is no goal": goals("get", UNKNOWN),
+        "There is no goal ": goals("pause", goal_id, tenant="other"),
+        "same goal_type and criteria": goals("create", WORKFLOW, "--type", "tag_added", "--criteria", "tag_id=t1"),
+        "must be one of tag_added": goals("create", WORKFLOW, "--type", "sale", "--criteria", "tag_id=t1"),
+        "no criterion of tag_added": goals("update", goal_id, "--criteria", "form_id=f"),
+        "at version 1, not 7": goals("delete", goal_id, "--if-version", 7),
+    }
+    for sentence, outcome in refused.items():
+        assert (outcome.code, outcome.out) == (1, "")
+        assert sentence in outcome.err
+
+
+def test_the_maximum_is_a_setting(goals: Goals, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOALWORKER_GOALS__MAX_PER_WORKFLOW", "1")
+    create(goals)
+    refused = goals("create", WORKFLOW, "--type", "form_submitted", "--criteria", "form_id=f")
+    assert refused.code == 1
+    assert "Maximum of 1 goals per workflow exceeded" in refused.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["get", "no-uuid"],
+        ["get"],
+        ["update", UNKNOWN],
+        ["update", UNKNOWN, "--name", "x", "--no-name"],
+        ["create", WORKFLOW, "--type", "tag_added"],
+        ["create", WORKFLOW, "--type", "tag_added", "--criteria", "tag_id"],
+        ["create", WORKFLOW, "--type", "tag_added", "--criteria", '{"tag_id": NaN}'],
+        ["create", WORKFLOW, "--type", "tag_added", "--criteria", '{"a":' * 100_000],
+        ["create", "w" * 256, "--type", "tag_added", "--criteria", "tag_id=t1"],
+        ["apply", "no-such-file"],
+    ],
+)
+def test_wrong_usage_exits_with_2(offline: Goals, words: list[str]) -> None:
+    assert offline(*words).code == 2
+
+
+def test_a_database_that_is_missing_away_or_behind_exits_with_3_4_and_5(
+    goals: Goals, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    support.run(support.execute(database_url, "DROP TABLE alembic_version"))
+    behind = goals("list")
+    assert behind.code == 5
+    assert f"needs {migrate.head()}: run `goalworker db upgrade`" in behind.err
+    monkeypatch.setenv("GOALWORKER_DATABASE__URL", NOWHERE)
+    assert goals("list").code == 4
+    monkeypatch.delenv("GOALWORKER_DATABASE__URL")
+    assert goals("list").code == 3
+
+
+# --- apply ---
+
+
+def tag(tag_id: str, **fields: Any) -> dict[str, Any]:
+    return {"goal_type": "tag_added", "criteria": {"tag_id": tag_id}, **fields}
+
+
+def apply(goals: Goals, *workflows: Any, options: tuple[str, ...] = ()) -> Outcome:
+    Path("goals.json").write_text(json.dumps({"workflows": workflows}), encoding="utf-8")
+    return goals("apply", "goals.json", *options)
+
+
+def actions(outcome: Outcome) -> list[tuple[str, str | None]]:
+    return [(step["action"], (step["criteria"] or {}).get("tag_id")) for step in outcome.json]
+
+
+def test_a_file_is_made_true_and_again_changes_nothing(goals: Goals) -> None:
+    wanted = {"workflow_id": WORKFLOW, "logic": "all", "goals": [tag("t1", name="One"), tag("t2")]}
+    first, again = (apply(goals, wanted, options=("--json",)) for _ in range(2))
+    assert actions(first) == [("logic_set", None), ("created", "t1"), ("created", "t2")]
+    assert actions(again) == [("unchanged", None), ("unchanged", "t1"), ("unchanged", "t2")]
+    assert [step["goal_id"] for step in first.json] == [step["goal_id"] for step in again.json]
+    assert [goal["version"] for goal in goals("list", "--json").json] == [1, 1]
+
+
+def test_apply_renames_where_a_name_is_given_and_keeps_it_otherwise(goals: Goals) -> None:
+    for tag_id in ("t1", "t2", "t3"):
+        create(goals, tag_id, "--name", "Old")
+    wanted = [tag("t1", name="New"), tag("t2"), tag("t3", name=None)]
+    outcome = apply(goals, {"workflow_id": WORKFLOW, "goals": wanted}, options=("--json",))
+    assert actions(outcome) == [("renamed", "t1"), ("unchanged", "t2"), ("renamed", "t3")]
+    assert [goal["name"] for goal in goals("list", "--json").json] == ["New", "Old", None]
+
+
+def test_apply_deletes_only_with_prune_and_only_in_the_files_workflows(goals: Goals) -> None:
+    create(goals, "t1")
+    kept = goals("create", "another", "--type", "tag_added", "--criteria", "tag_id=t1", "--json").json
+    wanted = {"workflow_id": WORKFLOW, "goals": [tag("t2")]}
+    assert actions(apply(goals, wanted, options=("--json",))) == [("created", "t2")]
+    pruned = apply(goals, wanted, options=("--prune", "--json"))
+    assert actions(pruned) == [("deleted", "t1"), ("unchanged", "t2")]
+    assert goals("list", "another", "--json").json == [kept]
+
+
+def test_prune_makes_room_before_anything_is_created(goals: Goals) -> None:
+    for number in range(3):
+        create(goals, f"old-{number}")
+    wanted = {"workflow_id": WORKFLOW, "goals": [tag(f"new-{number}") for number in range(3)]}
+    refused = apply(goals, {"workflow_id": "another", "goals": [tag("t1")]}, wanted)
+    assert refused.code == 1
+    assert "--prune" in refused.err
+    assert goals("list", "another", "--json").json == []
+    assert apply(goals, wanted, options=("--prune",)).code == 0
+    assert {goal["criteria"]["tag_id"] for goal in goals("list", "--json").json} == {"new-0", "new-1", "new-2"}
+
+
+def test_apply_reads_standard_input(goals: Goals, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = {"workflows": [{"workflow_id": WORKFLOW, "goals": [tag("t1")]}]}
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(json.dumps(wanted).encode())))
+    outcome = goals("apply", "-")
+    assert outcome.code == 0
+    assert "created" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("workflows", "pointer"),
+    [
+        ({}, "/: "),
+        (["w"], "/workflows/1: "),
+        ([{"workflow_id": "w"}], "/workflows/1: "),
+        ([{"workflow_id": "", "goals": []}], "/workflows/1/workflow_id: "),
+        ([{"workflow_id": "w", "goals": [], "logic": "some"}], "/workflows/1/logic: "),
+        ([{"workflow_id": "w", "goals": [], "logics": "any"}], "/workflows/1/logics: "),
+        ([{"workflow_id": "w", "goals": [1]}], "/workflows/1/goals/0: "),
+        ([{"workflow_id": "w", "goals": [tag("t1"), tag("t1", name="again")]}], "/workflows/1/goals: two goals"),
+        (
+            [{"workflow_id": "w", "goals": [tag(str(number)) for number in range(4)]}],
+            "/workflows/1/goals: Maximum of 3",
+        ),
+        ([{"workflow_id": "w", "goals": [tag("t1", extra=1)]}], "/workflows/1/goals/0/extra: "),
+        ([{"workflow_id": "w", "goals": [tag("")]}], "/workflows/1/goals/0/criteria/tag_id: "),
+        ([{"workflow_id": WORKFLOW, "goals": []}], "/workflows: "),
+    ],
+)
+def test_a_file_with_a_fault_anywhere_is_refused_before_the_database_is_asked(
+    offline: Goals, workflows: Any, pointer: str
+) -> None:
+    right = {"workflow_id": WORKFLOW, "logic": "all", "goals": [tag("t1")]}
+    Path("goals.json").write_text(
+        json.dumps({"workflows": [right, *workflows] if workflows else workflows}), encoding="utf-8"
+    )
+    refused = offline("apply", "goals.json")
+    assert (refused.code, refused.out) == (1, "")
+    assert f"\n  {pointer}" in refused.err
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"[NaN]", b'"\xed\xa0\x80"'])
+def test_a_file_that_is_no_json_is_refused_with_a_sentence(offline: Goals, text: bytes) -> None:
+    Path("goals.json").write_bytes(text)
+    refused = offline("apply", "goals.json")
+    assert refused.code == 1
+    assert "nothing was changed" in refused.err

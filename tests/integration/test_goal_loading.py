@@ -1,0 +1,186 @@
+"""The goals' lock, and what a worker's index knows while others write."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import asyncpg
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext import asyncio as sa_async
+
+from goalworker import database, errors, goal_store, index, tables
+from goalworker.goal_store import loading
+from tests.integration.goal_steps import ACTOR, TENANT, WORKFLOW, create, delete, load, traces, update
+
+# --- the lock ---
+
+
+@contextlib.asynccontextmanager
+async def locked(pool: sa_async.AsyncEngine, how: str = "pg_advisory_xact_lock") -> AsyncIterator[database.Connection]:
+    async with database.transaction(pool, tables.WORKER_ROLE, "test") as connection:
+        await connection.execute(f"SELECT {how}({database.GOAL_LOCK})")
+        yield connection
+
+
+@pytest.mark.parametrize("how", ["pg_advisory_xact_lock", "pg_advisory_xact_lock_shared"])
+async def test_a_lock_that_somebody_keeps_is_given_up_soon_and_nothing_is_written(
+    pool: sa_async.AsyncEngine, administrator: database.Connection, how: str
+) -> None:
+    async with locked(pool, how):
+        began = time.monotonic()
+        with pytest.raises(goal_store.LockBusyError):
+            await create(pool)
+        assert time.monotonic() - began < 3
+    assert await traces(administrator) == [0, 0, 0, 0]
+    await create(pool)
+
+
+async def test_who_idles_with_the_lock_is_ended(pool: sa_async.AsyncEngine) -> None:
+    async def idle(until: asyncio.Event) -> None:
+        async with locked(pool) as connection:
+            is_locked.set()
+            await until.wait()
+            await connection.fetchval("SELECT 1")
+
+    is_locked, is_over = asyncio.Event(), asyncio.Event()
+    holder = asyncio.create_task(idle(is_over))
+    await is_locked.wait()
+    async with asyncio.timeout(database.IDLE_IN_TRANSACTION_SECONDS + 3):
+        while (await goal_store.page(pool, TENANT, WORKFLOW)).total == 0:
+            with contextlib.suppress(goal_store.LockBusyError):
+                await create(pool)
+    is_over.set()
+    with pytest.raises(asyncpg.InterfaceError) as ended:
+        await holder
+    assert database.is_later(ended.value)
+
+
+async def test_a_cancelled_change_leaves_no_lock_behind(pool: sa_async.AsyncEngine) -> None:
+    is_locked = asyncio.Event()
+
+    async def freeze() -> None:
+        async with database.session(pool, TENANT, "test") as connection:
+            await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(database.GOAL_LOCK)))
+            is_locked.set()
+            await asyncio.Event().wait()
+
+    frozen = asyncio.create_task(freeze())
+    await is_locked.wait()
+    frozen.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await frozen
+    await create(pool)
+
+
+async def test_reading_needs_no_lock(pool: sa_async.AsyncEngine) -> None:
+    goal = await create(pool)
+    async with locked(pool):
+        assert await goal_store.get(pool, TENANT, goal.id) == goal
+        assert await update(pool, goal, name=None) == goal
+
+
+# --- loading ---
+
+
+def known_of(known: index.Index, workflow_ids: Iterable[str]) -> dict[str, Any]:
+    found = {workflow_id: known.workflow(TENANT, workflow_id) for workflow_id in workflow_ids}
+    return {
+        workflow_id: (sorted(workflow.goals, key=lambda goal: goal.goal_id), workflow.logics)
+        for workflow_id, workflow in found.items()
+    }
+
+
+async def write_at_random(pool: sa_async.AsyncEngine, workflow_id: str) -> None:
+    """Leave every kind of change behind."""
+    first, second = await create(pool, workflow_id=workflow_id), await create(pool, "t2", workflow_id=workflow_id)
+    for number in range(4):
+        await update(pool, first, name=f"name {number}")
+    await goal_store.set_logic(pool, TENANT, workflow_id, "all", actor=ACTOR)
+    await update(pool, second, criteria={"tag_name": "Signed"})
+    await goal_store.set_logic(pool, TENANT, workflow_id, "never", actor=ACTOR)
+    await delete(pool, first)
+    await update(pool, second, is_active=False)
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 3, 10_000])
+async def test_loading_step_by_step_gives_what_loading_at_once_gives(
+    pool: sa_async.AsyncEngine, monkeypatch: pytest.MonkeyPatch, chunk_rows: int
+) -> None:
+    monkeypatch.setattr(loading, "_CHUNK_ROWS", chunk_rows)
+    workflow_ids = [f"w{number}" for number in range(4)]
+    stepwise = index.Index()
+    for workflow_id in workflow_ids:
+        await write_at_random(pool, workflow_id)
+        await load(pool, stepwise)
+    at_once = await load(pool)
+    assert known_of(stepwise, workflow_ids) == known_of(at_once, workflow_ids)
+    assert stepwise.revision == at_once.revision == 44
+    (first, second), logics = known_of(at_once, ["w0"])["w0"]
+    assert {len(first.versions), len(second.versions)} == {5, 3}
+    assert [version.logic for version in logics] == ["all", "never"]
+
+
+async def test_nothing_is_missed_while_others_write(pool: sa_async.AsyncEngine) -> None:
+    workflow_ids = [f"w{number}" for number in range(6)]
+    writers = [asyncio.create_task(write_at_random(pool, workflow_id)) for workflow_id in workflow_ids]
+    known, loads = index.Index(), 0
+    while not all(writer.done() for writer in writers):
+        await load(pool, known)
+        loads += 1
+    await asyncio.gather(*writers)
+    await load(pool, known)
+    assert loads > 2
+    assert known_of(known, workflow_ids) == known_of(await load(pool), workflow_ids)
+
+
+class Interrupted(index.Index):
+    """Takes in a part of the news and no more."""
+
+    is_interrupted = True
+
+    def replace(self, *news: Any) -> None:
+        super().replace(*news)
+        if self.is_interrupted:
+            raise TimeoutError
+
+
+async def test_a_load_that_breaks_off_is_made_up_for_by_the_next(
+    pool: sa_async.AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "_CHUNK_ROWS", 5)
+    await write_at_random(pool, WORKFLOW)
+    known = Interrupted()
+    with pytest.raises(TimeoutError):
+        await load(pool, known)
+    assert known.revision == 0
+    known.is_interrupted = False
+    await load(pool, known)
+    assert known_of(known, [WORKFLOW]) == known_of(await load(pool), [WORKFLOW])
+
+
+async def test_a_change_is_found_by_its_revision(pool: sa_async.AsyncEngine) -> None:
+    known = await load(pool)
+    await create(pool)
+    async with database.transaction(pool, tables.WORKER_ROLE, "test") as connection:
+        assert await goal_store.revision(connection) == known.revision + 1
+        assert await goal_store.refresh(connection, known) == known.revision == 1
+
+
+# --- the mode of tracking ---
+
+
+async def test_the_mode_of_tracking_is_that_of_the_first_start(pool: sa_async.AsyncEngine) -> None:
+    async def start(tracking: bool) -> None:
+        async with database.transaction(pool, tables.WORKER_ROLE, "test") as connection:
+            await goal_store.ensure_tracking(connection, tracking)
+
+    await start(False)
+    await start(False)
+    with pytest.raises(
+        errors.SettingsError, match="TRACKING=true, but this database was started with false"
+    ) as refusal:
+        await start(True)
+    assert refusal.value.exit_code == 3

@@ -1,0 +1,38 @@
+"""What README says is what the code has."""
+
+import re
+from pathlib import Path
+
+import prometheus_client
+
+from goalworker import metrics, settings
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+def rows(heading: str) -> list[tuple[str, ...]]:
+    section = README.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")][2:]
+    return [tuple(cell.strip() for cell in line.strip("|").split(" |")) for line in lines]
+
+
+def test_the_table_of_settings_is_the_settings() -> None:
+    assert rows("Settings") == [(f"`{row.name}`", row.default, row.description) for row in settings.table()]
+
+
+def test_the_table_of_metrics_is_the_metrics() -> None:
+    kinds = prometheus_client.Counter, prometheus_client.Gauge, prometheus_client.Histogram
+    found = [
+        (f"`{name}`", ", ".join(metric._labelnames), metric._documentation)
+        for name, metric in vars(metrics).items()
+        if isinstance(metric, kinds)
+    ]
+    assert rows("Metrics") == found
+
+
+def test_the_make_targets_named_exist() -> None:
+    makefile = (Path(__file__).parents[2] / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z-]+):", makefile, flags=re.MULTILINE))
+    named = set(re.findall(r"(?:^|`)make ([a-z-]+)", README, flags=re.MULTILINE))
+    assert named
+    assert named <= targets
