@@ -38,19 +38,25 @@ class Record(Struct, frozen=True, gc=False):
     headers: Headers = ()
 
 
+# What no waiting mends: somebody must change a right or a setting.
+_REFUSED: Final = (
+    kafka_errors.TopicAuthorizationFailedError,
+    kafka_errors.GroupAuthorizationFailedError,
+    kafka_errors.ClusterAuthorizationFailedError,
+    kafka_errors.AuthenticationFailedError,
+    kafka_errors.MessageSizeTooLargeError,
+    kafka_errors.InvalidTopicError,
+)
+
+
 def is_later(error: BaseException) -> bool:
     """Say whether an error of the client passes by itself, so that the same work is to be tried again."""
-    refused = (
-        kafka_errors.TopicAuthorizationFailedError,
-        kafka_errors.GroupAuthorizationFailedError,
-        kafka_errors.ClusterAuthorizationFailedError,
-        kafka_errors.AuthenticationFailedError,
-        kafka_errors.MessageSizeTooLargeError,
-        kafka_errors.InvalidTopicError,
-    )
-    return isinstance(error, NotAcknowledgedError | kafka_errors.KafkaError | OSError) and not isinstance(
-        error, refused
-    )
+    return isinstance(error, NotAcknowledgedError | kafka_errors.KafkaError | OSError) and not is_refused(error)
+
+
+def is_refused(error: BaseException) -> bool:
+    """Say whether the broker will not have it, however often it is asked."""
+    return isinstance(error, _REFUSED)
 
 
 def consumer(settings: settings_.Settings) -> aiokafka.AIOKafkaConsumer:

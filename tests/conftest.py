@@ -1,7 +1,5 @@
 """PostgreSQL and Kafka for the tests that ask for them: each is started once, by the first test that needs it."""
 
-import contextlib
-import secrets
 from collections.abc import Iterator
 
 import pytest
@@ -32,7 +30,7 @@ def bootstrap_servers() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def template_database(postgres_url: str) -> Iterator[str]:
     """The name of a database that was migrated once, to be cloned."""
-    with _database(postgres_url) as name:
+    with support.fresh_database(postgres_url) as name:
         migrate(support.with_database(postgres_url, name))
         yield name
 
@@ -40,7 +38,7 @@ def template_database(postgres_url: str) -> Iterator[str]:
 @pytest.fixture
 def database_url(postgres_url: str, template_database: str) -> Iterator[str]:
     """A database of the test's own, migrated and empty."""
-    with _database(postgres_url, f"TEMPLATE {template_database}") as name:
+    with support.fresh_database(postgres_url, f"TEMPLATE {template_database}") as name:
         yield support.with_database(postgres_url, name)
 
 
@@ -51,11 +49,3 @@ def topics(bootstrap_servers: str) -> Iterator[dict[str, str]]:
     support.run(support.create_topics(bootstrap_servers, names))
     yield names
     support.run(support.delete_topics(bootstrap_servers, names))
-
-
-@contextlib.contextmanager
-def _database(server_url: str, how: str = "") -> Iterator[str]:
-    name = f"test_{secrets.token_hex(6)}"
-    support.run(support.execute(server_url, f"CREATE DATABASE {name} {how}"))
-    yield name
-    support.run(support.execute(server_url, f"DROP DATABASE {name} WITH (FORCE)"))

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from concurrent import futures
 from typing import Any, TypeVar
 from urllib import parse
@@ -49,6 +49,15 @@ async def execute(url: str, *statements: str) -> None:
 
 def with_database(url: str, name: str) -> str:
     return parse.urlsplit(url)._replace(path=f"/{name}").geturl()
+
+
+@contextlib.contextmanager
+def fresh_database(server_url: str, how: str = "") -> Iterator[str]:
+    """The name of a database that is dropped afterwards; how: `TEMPLATE name`."""
+    name = f"test_{secrets.token_hex(6)}"
+    run(execute(server_url, f"CREATE DATABASE {name} {how}"))
+    yield name
+    run(execute(server_url, f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 def fresh_topics() -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""The commands, one module each; `goalworker.__main__` imports the one that is run."""

@@ -1,0 +1,31 @@
+"""`goalworker config`: which settings there are, and which are in effect."""
+
+import typer
+
+from goalworker import settings as all_settings
+from goalworker.commands import common
+
+app = typer.Typer(help="Show the settings.", no_args_is_help=True)
+
+
+@app.command()
+def show(as_json: common.Json = False) -> None:
+    """Print the effective settings, secrets masked."""
+    effective = all_settings.masked(common.load())
+    if as_json:
+        common.show_json(effective)
+    else:
+        for name, value in effective.items():
+            common.say(f"{name}={value}")
+
+
+@app.command()
+def docs() -> None:
+    """Print all settings as a Markdown table."""
+    common.say("| setting | default | meaning |\n|---|---|---|")
+    for name, default, description in all_settings.table():
+        common.say(f"| `{name}` | {_cell(default)} | {_cell(description)} |")
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

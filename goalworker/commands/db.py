@@ -1,0 +1,58 @@
+"""`goalworker db`: the schema and the roles."""
+
+from typing import Annotated
+from urllib import parse
+
+import typer
+
+from goalworker import errors, migrate
+from goalworker.commands import common
+
+app = typer.Typer(help="Bring the database's schema up to date, or look at it.", no_args_is_help=True)
+
+
+@app.command()
+def upgrade() -> None:
+    """Create the roles where that is allowed, and bring the schema up to date; several at once is fine."""
+    url = common.load().database_url()
+    with common.database_errors(url):
+        migrate.upgrade(url)
+    common.say(f"the database's schema is at {migrate.head()}")
+
+
+@app.command()
+def current() -> None:
+    """Print the revision that the database's schema is at."""
+    common.say(common.run(_current()) or "nothing: it was never migrated")
+
+
+@app.command()
+def check() -> None:
+    """Exit with 5 if the schema is older than this build needs; a newer one is fine."""
+    common.run(_check())
+    common.say("the database's schema fits this build")
+
+
+@app.command()
+def roles(
+    user: Annotated[str | None, typer.Option(help="The login that shall take the roles; by default the URL's.")] = None,
+) -> None:
+    """Print the SQL with which an administrator makes the roles, where `db upgrade` may not."""
+    common.say(migrate.roles_sql(user or _user(common.load().database_url())))
+
+
+async def _current() -> str | None:
+    async with common.database_pool(common.load(), migrated=False) as pool:
+        return await migrate.current(pool)
+
+
+async def _check() -> None:
+    async with common.database_pool(common.load()):
+        pass
+
+
+def _user(url: str) -> str:
+    user = parse.urlsplit(url).username
+    if user is None:
+        raise errors.SettingsError("GOALWORKER_DATABASE__URL names no user; say which with --user")
+    return parse.unquote(user)

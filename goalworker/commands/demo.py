@@ -1,0 +1,25 @@
+"""`goalworker demo`: everything at work on this machine, checked at the end."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from goalworker import demo as show
+
+app = typer.Typer()
+
+
+@app.command()
+def demo(
+    rate: Annotated[
+        float | None, typer.Option(min=1, help="Events per second: 2,000, and as fast as it goes with --smoke.")
+    ] = None,
+    tenants: Annotated[int, typer.Option(min=1, help="Tenants that the traffic is about.")] = 3,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same traffic.")] = 1,
+    events: Annotated[int | None, typer.Option(min=1, help="End after so many events; otherwise with Ctrl-C.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="Keep the servers' data in this folder.")] = None,
+    smoke: Annotated[bool, typer.Option("--smoke", help="Short, without the live view; 1 on any difference.")] = False,
+) -> None:
+    """Start Kafka and PostgreSQL from packages, make traffic, run the worker, and check the result."""
+    raise typer.Exit(show.main(rate=rate, tenants=tenants, seed=seed, events=events, keep=keep, smoke=smoke))

@@ -1,0 +1,153 @@
+"""`goalworker dlq`: what could not be used, and why (contract section 4, dead letters)."""
+
+import base64
+import re
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import aiokafka
+import pydantic
+import typer
+
+from goalworker import dead_letters, metrics
+from goalworker import settings as all_settings
+from goalworker.commands import common, letters
+from goalworker.settings import values
+
+app = typer.Typer(help="Look at dead letters.", no_args_is_help=True)
+
+
+def _moment(text: str) -> datetime:
+    """Read a time with an offset, or an ISO 8601 duration, which means so long ago."""
+    try:
+        if text.startswith("P"):
+            return datetime.now(UTC) - pydantic.TypeAdapter[timedelta](values.Duration).validate_python(text)
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise typer.BadParameter(f"{text!r} is no time such as 2026-05-01T12:00:00Z, and no duration such as PT1H")
+    return moment
+
+
+def _reason(text: str) -> str:
+    if text not in metrics.REASONS:
+        raise typer.BadParameter(f"{text!r} is no reason; there are {', '.join(metrics.REASONS)}")
+    return text
+
+
+def _position(text: str) -> tuple[int, int]:
+    if not re.fullmatch(r"[0-9]{1,9}:[0-9]{1,18}", text):
+        raise typer.BadParameter(f"{text!r} is no PARTITION:OFFSET, such as 0:17")
+    partition, _, offset = text.partition(":")
+    return int(partition), int(offset)
+
+
+Since = Annotated[
+    datetime | None,
+    typer.Option(
+        parser=_moment, metavar="TIME", help="Dead-lettered then or later: 2026-05-01T12:00:00Z, or PT1H ago."
+    ),
+]
+Until = Annotated[datetime | None, typer.Option(parser=_moment, metavar="TIME", help="Dead-lettered before then.")]
+Topic = Annotated[str | None, typer.Option(help="First read from this topic.")]
+Reason = Annotated[str | None, typer.Option(parser=_reason, metavar="REASON", help="Dead-lettered for this reason.")]
+Max = Annotated[int | None, typer.Option("--max", min=1, help="No more than so many.")]
+
+
+@app.command("list")
+def list_(
+    since: Since = None,
+    until: Until = None,
+    topic: Topic = None,
+    reason: Reason = None,
+    max_records: Max = None,
+    as_json: common.Json = False,
+) -> None:
+    """List dead letters, oldest first: where each is, where it came from, and why."""
+    rows = common.run(_rows(common.load(), letters.Wanted(since, until, topic, reason, max_records)))
+    common.show(rows, as_json=as_json, empty="no dead letters")
+
+
+@app.command()
+def show(
+    position: Annotated[Any, typer.Argument(parser=_position, metavar="PARTITION:OFFSET")],
+    as_json: common.Json = False,
+) -> None:
+    """Print one dead letter, headers and value, as text where it is text and otherwise as base64."""
+    record = common.run(letters.one(common.load(), *position))
+    if as_json:
+        common.show_json(_document(record))
+        return
+    for name, value in [("key", record.key), *record.headers, ("value", record.value)]:
+        common.say(f"{common.printable(name)}: {_shown(value)}")
+
+
+@app.command()
+def stats(
+    since: Since = None,
+    until: Until = None,
+    topic: Topic = None,
+    reason: Reason = None,
+    as_json: common.Json = False,
+) -> None:
+    """Count dead letters by topic and reason, most frequent first."""
+    rows = common.run(_counts(common.load(), letters.Wanted(since, until, topic, reason)))
+    common.show(rows, as_json=as_json, empty="no dead letters")
+
+
+async def _rows(settings: all_settings.Settings, wanted: letters.Wanted) -> list[dict[str, Any]]:
+    rows = [_row(record) async for record in letters.read(settings, wanted)]
+    return sorted(rows, key=lambda row: row["time"])
+
+
+async def _counts(settings: all_settings.Settings, wanted: letters.Wanted) -> list[dict[str, Any]]:
+    counts: Counter[tuple[str | None, str | None]] = Counter()
+    async for record in letters.read(settings, wanted):
+        header = letters.headers_of(record)
+        counts[header.get(dead_letters.ORIGINAL_TOPIC), header.get(dead_letters.ERROR_REASON)] += 1
+    return [{"topic": topic, "reason": reason, "records": count} for (topic, reason), count in counts.most_common()]
+
+
+def _row(record: aiokafka.ConsumerRecord) -> dict[str, Any]:
+    header = letters.headers_of(record)
+    origin = (dead_letters.ORIGINAL_TOPIC, dead_letters.ORIGINAL_PARTITION, dead_letters.ORIGINAL_OFFSET)
+    return {
+        "position": f"{record.partition}:{record.offset}",
+        "time": letters.time_of(record),
+        "origin": ":".join(header.get(name, "?") for name in origin),
+        "reason": header.get(dead_letters.ERROR_REASON),
+        "redrives": header.get(dead_letters.REDRIVE_COUNT),
+        "message": header.get(dead_letters.ERROR_MESSAGE),
+    }
+
+
+def _document(record: aiokafka.ConsumerRecord) -> dict[str, Any]:
+    return {
+        **_row(record),
+        "key": _text_or_base64(record.key),
+        "headers": [{"name": name, **_text_or_base64(value)} for name, value in record.headers],
+        "value": _text_or_base64(record.value),
+    }
+
+
+def _text_or_base64(value: bytes | None) -> dict[str, str | None]:
+    text = _text(value)
+    return {"text": text} if value is None or text is not None else {"base64": base64.b64encode(value).decode()}
+
+
+def _shown(value: bytes | None) -> str:
+    if value is None:
+        return "null"
+    text = _text(value)
+    return text if text is not None else f"base64 {base64.b64encode(value).decode()}"
+
+
+def _text(value: bytes | None) -> str | None:
+    """Return what is text that no terminal minds, None for anything else."""
+    try:
+        text = None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return None
+    return text if text is not None and re.sub(r"[\n\t]", "", text).isprintable() else None

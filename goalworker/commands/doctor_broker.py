@@ -1,0 +1,116 @@
+"""What `goalworker doctor` looks at in Kafka: reachable, topics, their configuration, rights."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+import aiokafka
+from aiokafka import admin as kafka_admin
+from aiokafka import errors as kafka_errors
+
+from goalworker import settings as all_settings
+from goalworker.commands import cluster, common, findings, topics
+
+READ_TIMEOUT_MS: Final = 500
+
+Configurations = Mapping[str, Mapping[str, str]]
+
+
+async def examine(settings: all_settings.Settings) -> findings.Findings:
+    """Yield what is found in Kafka; DependencyError where no broker answers."""
+    async with common.admin(settings) as client:
+        brokers = (await client.describe_cluster())["brokers"]
+        yield findings.ok("broker", f"{settings.bootstrap_servers()} answers; brokers: {len(brokers)}")
+        there = await cluster.topics(client)
+        names = cluster.names(settings)
+        if absent := [name for name in names if name not in there]:
+            yield findings.problem("topics", cluster.missing(absent))
+        else:
+            yield findings.ok("topics", f"all {len(names)} are there")
+        found = await cluster.configuration(client, [name for name in names if name in there])
+        for finding in _configuration(settings, found):
+            yield finding
+        yield await _group(client, settings.kafka.group_id)
+    async for finding in _readable(settings, {name for name in names if name in there}):
+        yield finding
+
+
+def _configuration(
+    settings: all_settings.Settings, found: Mapping[str, Mapping[str, str] | None]
+) -> Iterable[findings.Finding]:
+    untold = [name for name, configuration in found.items() if configuration is None]
+    if untold:
+        yield findings.warn("topics", f"the broker does not tell us the configuration of {', '.join(untold)}")
+    known = {name: configuration for name, configuration in found.items() if configuration is not None}
+    rules: tuple[Callable[..., Iterable[findings.Finding]], ...] = (_too_small, _too_short, _not_compacted)
+    amiss = [finding for rule in rules for finding in rule(settings, known)]
+    yield from amiss
+    if not amiss and not untold:
+        yield findings.ok("topics", "their configuration fits")
+
+
+def _too_small(settings: all_settings.Settings, known: Configurations) -> Iterable[findings.Finding]:
+    letters = settings.topics.dead_letters
+    if letters not in known:
+        return
+    served = {name: int(known[name]["max.message.bytes"]) for name in _read(settings) if name in known}
+    largest, needed = max(served.items(), key=lambda item: item[1], default=("", 0))
+    room = int(known[letters]["max.message.bytes"])
+    if room < needed:
+        yield findings.problem(
+            "topics",
+            f"{letters} takes {room} bytes, and {largest}, whose dead letters it takes, has up to {needed}: raise "
+            f"max.message.bytes of {letters} to {max(needed, topics.DEAD_LETTER_BYTES)}",
+        )
+
+
+def _too_short(settings: all_settings.Settings, known: Configurations) -> Iterable[findings.Finding]:
+    lateness_ms = int(settings.events.lateness.total_seconds() * 1000)
+    for name in _read(settings):
+        kept_ms = int(known.get(name, {}).get("retention.ms", -1))
+        if 0 <= kept_ms < lateness_ms:
+            yield findings.warn(
+                "topics",
+                f"{name} is kept for {kept_ms} ms, less than the lateness of {lateness_ms} ms: after a longer outage "
+                "events are lost; raise its retention.ms, or lower GOALWORKER_EVENTS__LATENESS",
+            )
+
+
+def _not_compacted(settings: all_settings.Settings, known: Configurations) -> Iterable[findings.Finding]:
+    name = settings.topics.goal_configured
+    if "compact" not in known.get(name, {}).get("cleanup.policy", "compact"):
+        yield findings.warn(
+            "topics",
+            f"{name} is not compacted, so that old goals vanish from it: set its cleanup.policy to compact",
+        )
+
+
+async def _group(client: kafka_admin.AIOKafkaAdminClient, group: str) -> findings.Finding:
+    try:
+        await cluster.committed(client, group)
+    except kafka_errors.GroupAuthorizationFailedError:
+        return findings.problem("rights", f"the group {group} may not be used: allow READ and DESCRIBE on it")
+    return findings.ok("rights", f"the group {group} may be described")
+
+
+async def _readable(settings: all_settings.Settings, there: set[str]) -> findings.Findings:
+    """Read at the end of each topic: only an attempt tells whether it is allowed."""
+    partitions = [aiokafka.TopicPartition(name, 0) for name in _read(settings) if name in there]
+    if not partitions:
+        return
+    async with common.consumer(settings) as consumer:
+        consumer.assign(partitions)
+        await consumer.seek_to_end(*partitions)
+        try:
+            await consumer.getmany(timeout_ms=READ_TIMEOUT_MS, max_records=1)
+        except kafka_errors.TopicAuthorizationFailedError as error:
+            yield findings.problem("rights", f"{_refused(error)} may not be read: allow READ and DESCRIBE on it")
+            return
+    yield findings.ok("rights", f"{len(partitions)} topics may be read")
+
+
+def _refused(error: kafka_errors.TopicAuthorizationFailedError) -> str:
+    return ", ".join(sorted(map(str, error.args[0]))) if error.args else "a topic"
+
+
+def _read(settings: all_settings.Settings) -> list[str]:
+    return [*settings.topics.inputs, settings.topics.redrive]

@@ -1,0 +1,100 @@
+"""What `goalworker doctor` looks at in PostgreSQL: reachable, clocks, migrations, rights, and what waits there."""
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import asyncpg
+from sqlalchemy.ext import asyncio as sa_async
+
+from goalworker import database, migrate, outbox, tables
+from goalworker import settings as all_settings
+from goalworker.commands import common, findings, topics
+
+SKEW_MAX_SECONDS: Final = 1.0
+OUTBOX_AGE_MAX_SECONDS: Final = 60.0
+POSTGRESQL_MIN: Final = 15
+
+
+async def examine(settings: all_settings.Settings) -> findings.Findings:
+    """Yield what is found in PostgreSQL; DependencyError where it does not answer."""
+    async with common.database_pool(settings, migrated=False) as pool:
+        yield await _version(settings, pool)
+        yield await _skew(pool)
+        roles = [await _role(pool, role) for role in (tables.WORKER_ROLE, tables.API_ROLE)]
+        for finding in roles:
+            yield finding
+        if behind := await migrate.problem(pool):
+            yield findings.problem("migrations", behind)
+            return
+        yield findings.ok("migrations", f"the schema is at {await migrate.current(pool)}")
+        if roles[0].state is findings.State.OK:
+            for finding in await _content(settings, pool):
+                yield finding
+
+
+async def _version(settings: all_settings.Settings, pool: sa_async.AsyncEngine) -> findings.Finding:
+    async with pool.connect() as connection:
+        version = (await connection.exec_driver_sql("SHOW server_version")).scalar_one()
+    where = database.masked(settings.database_url())
+    if int(str(version).partition(".")[0]) < POSTGRESQL_MIN:
+        needed = f"goalworker needs {POSTGRESQL_MIN} or later: upgrade it"
+        return findings.problem("database", f"{where} is PostgreSQL {version}; {needed}")
+    return findings.ok("database", f"{where} answers; PostgreSQL {version}")
+
+
+async def _skew(pool: sa_async.AsyncEngine) -> findings.Finding:
+    async with pool.connect() as connection:
+        asked = time.time()
+        answer = await connection.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp())::float8")
+        skew_seconds = answer.scalar_one() - (asked + time.time()) / 2
+    detail = f"the database's clock is {abs(skew_seconds):.3f} s {'ahead of' if skew_seconds > 0 else 'behind'} ours"
+    if abs(skew_seconds) > SKEW_MAX_SECONDS:
+        return findings.warn("clocks", f"{detail}: let both follow the same time servers")
+    return findings.ok("clocks", detail)
+
+
+async def _role(pool: sa_async.AsyncEngine, role: str) -> findings.Finding:
+    try:
+        async with database.transaction(pool, role, "cli"):
+            return findings.ok("rights", f"the role {role} can be taken")
+    except (asyncpg.InsufficientPrivilegeError, asyncpg.InvalidParameterValueError) as error:
+        remedy = "let an administrator run what `goalworker db roles` prints"
+        return findings.problem("rights", f"{common.first_line(error)}: {remedy}")
+
+
+async def _content(settings: all_settings.Settings, pool: sa_async.AsyncEngine) -> Iterable[findings.Finding]:
+    async with database.transaction(pool, tables.WORKER_ROLE, "cli") as sql:
+        tracking = await sql.fetchval("SELECT enrollment_tracking FROM installation")
+        now = await sql.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8")
+        waiting = await outbox.status(sql)
+        paused = await sql.fetch(topics.PAUSED)
+    return [_mode(settings, tracking), _outbox(waiting, now), *map(_paused, paused)]
+
+
+def _mode(settings: all_settings.Settings, tracking: bool | None) -> findings.Finding:
+    wanted = settings.enrollments.tracking
+    if tracking in (None, wanted):
+        return findings.ok("tracking", f"enrollments are {'' if wanted else 'not '}tracked")
+    right = f"GOALWORKER_ENROLLMENTS__TRACKING={str(tracking).lower()}"
+    return findings.problem(
+        "tracking", f"this database was begun with {right}, which cannot be changed later: set that"
+    )
+
+
+def _outbox(waiting: Sequence[outbox.Pending], now: float) -> findings.Finding:
+    age_seconds = max((now - each.oldest_timestamp_seconds for each in waiting), default=0.0)
+    detail = (
+        f"{sum(each.records for each in waiting)} messages wait to be published, the oldest for {age_seconds:.0f} s"
+    )
+    if age_seconds > OUTBOX_AGE_MAX_SECONDS:
+        return findings.warn("outbox", f"{detail}: is a worker running, and may it write to the topics?")
+    return findings.ok("outbox", detail)
+
+
+def _paused(row: Any) -> findings.Finding:
+    return findings.problem(
+        "paused",
+        f"{row['topic']} is paused ({row['reason']}): look at `goalworker dlq list --topic {row['topic']}`, then run "
+        f"`goalworker topics resume {row['topic']}`",
+    )

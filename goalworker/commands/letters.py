@@ -1,0 +1,113 @@
+"""Reading dead letters: which are meant, and where they are; nobody's offsets change."""
+
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+import aiokafka
+import msgspec
+
+from goalworker import dead_letters, errors
+from goalworker import settings as all_settings
+from goalworker.commands import cluster, common
+
+FETCH_RECORDS: Final = 500
+FETCH_TIMEOUT_MS: Final = 1_500
+IDLE_ROUNDS_MAX: Final = 20
+
+Offsets = dict[aiokafka.TopicPartition, int]
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """Which dead letters are meant; times are those at which they were dead-lettered, until is exclusive."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    topic: str | None = None
+    reason: str | None = None
+    max_records: int | None = None
+
+    def has(self, record: aiokafka.ConsumerRecord) -> bool:
+        """Say whether a dead letter is meant, whatever the limit."""
+        time, header = time_of(record), headers_of(record)
+        return (
+            (self.since is None or time >= self.since)
+            and (self.until is None or time < self.until)
+            and self.topic in (None, header.get(dead_letters.ORIGINAL_TOPIC))
+            and self.reason in (None, header.get(dead_letters.ERROR_REASON))
+        )
+
+
+async def read(settings: all_settings.Settings, wanted: Wanted) -> AsyncIterator[aiokafka.ConsumerRecord]:
+    """Yield the dead letters that are meant and there now, each partition in order; nobody's offsets change."""
+    yielded = 0
+    async with common.consumer(settings) as consumer:
+        async for record in _all(consumer, *await _range(settings, consumer, wanted.since)):
+            if wanted.has(record):
+                yield record
+                yielded += 1
+                if yielded == wanted.max_records:
+                    return
+
+
+async def _range(
+    settings: all_settings.Settings, consumer: aiokafka.AIOKafkaConsumer, since: datetime | None
+) -> tuple[Offsets, Offsets]:
+    """Return where to begin and where the topic ends now, for each partition that has something between."""
+    topic = settings.topics.dead_letters
+    async with common.admin(settings) as client:
+        partitions = cluster.partitions(await cluster.require(client, [topic]))
+    consumer.assign(partitions)
+    ends: Offsets = await consumer.end_offsets(partitions)
+    starts: Offsets = await consumer.beginning_offsets(partitions)
+    if since is not None:
+        found = await consumer.offsets_for_times(dict.fromkeys(partitions, max(0, int(since.timestamp() * 1000))))
+        starts = {each: at.offset if (at := found.get(each)) else ends[each] for each in partitions}
+    return {each: start for each, start in starts.items() if start < ends[each]}, ends
+
+
+async def _all(
+    consumer: aiokafka.AIOKafkaConsumer, starts: Offsets, ends: Offsets
+) -> AsyncIterator[aiokafka.ConsumerRecord]:
+    # Nothing is assigned anew, which could make stop() wait for ever: what is not meant is paused.
+    consumer.pause(*(consumer.assignment() - set(starts)))
+    for partition, start in starts.items():
+        consumer.seek(partition, start)
+    left, idle_rounds = set(starts), 0
+    while left:
+        batches = await consumer.getmany(*left, timeout_ms=FETCH_TIMEOUT_MS, max_records=FETCH_RECORDS)
+        for partition, records in batches.items():
+            for record in records:
+                if record.offset < ends[partition]:
+                    yield record
+        # By the position, not by the last record: behind it there may be nothing but transaction markers.
+        finished = {partition for partition in left if await consumer.position(partition) >= ends[partition]}
+        consumer.pause(*finished)
+        left -= finished
+        idle_rounds = 0 if batches else idle_rounds + 1
+        if idle_rounds == IDLE_ROUNDS_MAX:
+            raise errors.DependencyError("the broker stopped answering while dead letters were read: try again")
+
+
+async def one(settings: all_settings.Settings, partition: int, offset: int) -> aiokafka.ConsumerRecord:
+    """Return the dead letter at an offset; GoalworkerError where there is none."""
+    async with common.consumer(settings) as consumer:
+        starts, ends = await _range(settings, consumer, None)
+        at = aiokafka.TopicPartition(settings.topics.dead_letters, partition)
+        if starts.get(at, offset + 1) <= offset < ends.get(at, 0):
+            async for record in _all(consumer, {at: offset}, {at: offset + 1}):
+                return record
+    raise errors.GoalworkerError(
+        f"there is no dead letter at {partition}:{offset} of {settings.topics.dead_letters}; `goalworker dlq list` "
+        "shows those there are"
+    )
+
+
+def time_of(record: aiokafka.ConsumerRecord) -> datetime:
+    """Return when a record was dead-lettered."""
+    return datetime.fromtimestamp(record.timestamp / 1000, UTC)
+
+
+def headers_of(record: aiokafka.ConsumerRecord) -> Mapping[str, str]:
+    """Return a record's headers as text."""
+    return {name: str(value or b"", "utf-8", "replace") for name, value in record.headers}

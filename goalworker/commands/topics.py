@@ -1,0 +1,126 @@
+"""`goalworker topics`: make them, look at them, resume one that was paused (contract sections 2 and 4)."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+import typer
+from aiokafka import admin as kafka_admin
+from aiokafka import errors as kafka_errors
+
+from goalworker import database, errors, tables
+from goalworker import settings as all_settings
+from goalworker.commands import cluster, common
+
+app = typer.Typer(help="Create and look at the topics; resume one that was paused.", no_args_is_help=True)
+
+# Dead letters come with headers of ours on top, and go to redrive as they are.
+DEAD_LETTER_BYTES: Final = 16 * 1024 * 1024
+CONFIGURATION: Final[Mapping[str, Mapping[str, str]]] = {
+    "dead_letters": {"max.message.bytes": str(DEAD_LETTER_BYTES)},
+    "redrive": {"max.message.bytes": str(DEAD_LETTER_BYTES)},
+    "goal_configured": {"cleanup.policy": "compact"},
+}
+
+
+@app.command()
+def create(
+    partitions: Annotated[int, typer.Option(min=1, help="Partitions of each topic.")] = 12,
+    replication: Annotated[int, typer.Option(min=1, help="Copies of each partition.")] = 1,
+) -> None:
+    """Create the topics that are not there; one that exists is left as it is."""
+    settings = common.load()
+    made = common.run(_create(settings, partitions, replication))
+    for name in cluster.names(settings):
+        common.say(f"{name}: created" if name in made else f"{name}: exists already, left as it is")
+
+
+@app.command("list")
+def list_(as_json: common.Json = False) -> None:
+    """Show partitions, replication, and whether a topic is paused and why."""
+    rows = common.run(_rows(common.load()))
+    common.show(rows, as_json=as_json, empty="no topics")
+
+
+@app.command()
+def resume(
+    topic: Annotated[str, typer.Argument(help="The topic's name.")],
+    accept: Annotated[int, typer.Option(min=0, help="Let the next N records through whatever they are.")] = 0,
+) -> None:
+    """Let the workers read a paused topic again."""
+    common.run(_resume(common.load(), topic, accept))
+    common.say(f"{topic} is resumed" + (f"; its next {accept} records are let through" if accept else ""))
+
+
+async def _create(settings: all_settings.Settings, partitions: int, replication: int) -> set[str]:
+    async with common.admin(settings) as client:
+        there = await cluster.topics(client)
+        wanted = [
+            kafka_admin.NewTopic(name, partitions, replication, topic_configs=dict(CONFIGURATION.get(which, {})))
+            for name, which in cluster.names(settings).items()
+            if name not in there
+        ]
+        answer = await client.create_topics(wanted)
+        made = {name for name, code, message in answer.topic_errors if _is_made(name, code, message)}
+        await _until_known(client, made)
+    return made
+
+
+def _is_made(name: str, code: int, message: str | None) -> bool:
+    """Say whether we made a topic, or somebody else was quicker; any other answer is an error."""
+    if code and code != kafka_errors.TopicAlreadyExistsError.errno:
+        reason = (message or kafka_errors.for_code(code).description).rstrip(".")
+        raise errors.GoalworkerError(f"the topic {name} could not be created: {reason}")
+    return not code
+
+
+async def _until_known(client: kafka_admin.AIOKafkaAdminClient, made: set[str]) -> None:
+    """Wait until the brokers tell each other, so that what is started next finds the topics."""
+    async with asyncio.timeout(common.BROKER_TIMEOUT_SECONDS):
+        while made - set(await cluster.topics(client)):  # noqa: ASYNC110 - brokers have no event to wait for
+            await asyncio.sleep(cluster.PAUSE_SECONDS)
+
+
+PAUSED: Final = """
+SELECT topic, reason, partition, "offset", paused_at FROM paused_topics WHERE is_paused
+"""
+
+
+async def _rows(settings: all_settings.Settings) -> list[dict[str, Any]]:
+    async with common.admin(settings) as client:
+        there = await cluster.topics(client)
+    paused = await paused_topics(settings) if settings.database.url else {}
+    return [_row(name, there.get(name), paused.get(name)) for name in cluster.names(settings)]
+
+
+async def paused_topics(settings: all_settings.Settings) -> dict[str, Mapping[str, Any]]:
+    """Return the topics that wait for `topics resume`, each with the reason and a sample."""
+    async with common.database_pool(settings) as pool, database.transaction(pool, tables.WORKER_ROLE, "cli") as sql:
+        return {row["topic"]: dict(row) for row in await sql.fetch(PAUSED)}
+
+
+def _row(name: str, topic: cluster.Topic | None, paused: Mapping[str, Any] | None) -> dict[str, Any]:
+    state = "paused" if paused else "ready" if topic else "missing"
+    why = paused or {}
+    return {
+        "topic": name,
+        "state": state,
+        "partitions": topic and topic.partitions,
+        "replication": topic and topic.replication,
+        "reason": why.get("reason"),
+        "sample_partition": why.get("partition"),
+        "sample_offset": why.get("offset"),
+        "paused_at": why.get("paused_at"),
+    }
+
+
+_RESUME: Final = """
+UPDATE paused_topics SET is_paused = false, accept_records = $2 WHERE topic = $1 AND is_paused RETURNING topic
+"""
+
+
+async def _resume(settings: all_settings.Settings, topic: str, accept_records: int) -> None:
+    async with common.database_pool(settings) as pool, database.transaction(pool, tables.WORKER_ROLE, "cli") as sql:
+        resumed = await sql.fetchval(_RESUME, topic, accept_records)
+    if resumed is None:
+        raise errors.GoalworkerError(f"{topic} is not paused; `goalworker topics list` shows which topics are")

@@ -1,0 +1,80 @@
+"""The demo: a real PostgreSQL and a real Kafka, traffic of several tenants, the worker, and a check at the end."""
+
+import asyncio
+import contextlib
+import logging
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+import goalworker
+from goalworker import embedded, logs
+from goalworker.demo import show, view
+from goalworker.embedded import machine
+
+RATE: Final = 2_000.0
+SMOKE_EVENTS: Final = 3_000
+SECONDS_WITHOUT_TERMINAL: Final = 60.0
+INTERRUPTED: Final = 130
+
+
+def main(
+    *,
+    rate: float | None = None,
+    tenants: int = 3,
+    seed: int = 1,
+    events: int | None = None,
+    keep: Path | None = None,
+    smoke: bool = False,
+) -> int:
+    """Run the demo and return its exit code: 1 where anything is not as it must be, 130 after Ctrl-C.
+
+    rate is in records a second. Without `events` it goes on until Ctrl-C, or for a minute where there is no terminal.
+    """
+    console = Console()
+    options = show.Options(
+        rate=rate or (None if smoke else RATE),
+        tenants=tenants,
+        seed=seed,
+        events=events or (SMOKE_EVENTS if smoke else None),
+        seconds=None if events or smoke or console.is_terminal else SECONDS_WITHOUT_TERMINAL,
+    )
+    try:
+        ending = _play(options, keep, console)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return _exit_code(ending)
+
+
+def _play(options: show.Options, keep: Path | None, console: Console) -> show.Ending:
+    with machine.home(keep) as home, contextlib.ExitStack() as stack:
+        _log_to(home / "demo.log")
+        with _waiting("starting PostgreSQL and Kafka", console):
+            pair = stack.enter_context(embedded.pair(keep and home, say=console.print))
+        ending = asyncio.run(show.play(options, pair, home, console))
+        view.summary(ending.rows, ending.complaints, ending.closing, console)
+        if keep:
+            console.print(f"data and logs are in {home}", soft_wrap=True)
+        return ending
+
+
+def _waiting(what: str, console: Console) -> contextlib.AbstractContextManager[object]:
+    if console.is_terminal:
+        return console.status(what)
+    console.print(what)
+    return contextlib.nullcontext()
+
+
+def _exit_code(ending: show.Ending) -> int:
+    if not all(row.matches for row in ending.rows):
+        return 1
+    return INTERRUPTED if ending.was_interrupted else 0
+
+
+def _log_to(path: Path) -> None:
+    """Keep the clients' warnings off the screen."""
+    logs.configure("warning", "json", goalworker.__version__)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(path.open("a"))

@@ -1,0 +1,118 @@
+"""Endless traffic of many contacts at once, from a seed; what must come of it is known by construction."""
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Final
+
+from goalworker import events
+from goalworker.demo import corrections, malformed, plans, scenarios, stage
+from goalworker.demo.scene import SPAN, Scene
+
+Scenario = Callable[[Scene], plans.Step]
+
+# How often each comes: most traffic at a tenant's is of no concern to any enrollment.
+WEIGHTS: Final[dict[Scenario, int]] = {
+    scenarios.stranger: 70,
+    scenarios.passer_by: 50,
+    malformed.malformed: 14,
+    malformed.tombstone: 3,
+    **dict.fromkeys(
+        (
+            scenarios.other_form,
+            scenarios.not_quite_bought,
+            scenarios.not_quite_won,
+            scenarios.too_early,
+            scenarios.before_the_goal,
+            scenarios.too_late,
+            scenarios.ended_twice,
+            scenarios.workflow_paused,
+            scenarios.other_tenant,
+            corrections.ended_before_all_along,
+            corrections.earlier_hit_arrives,
+            corrections.other_goal_was_first,
+            corrections.hit_before_the_known_end,
+            corrections.two_contacts_one_enrollment,
+        ),
+        2,
+    ),
+    **dict.fromkeys(
+        (
+            scenarios.signs_up,
+            scenarios.enrolled_long_ago,
+            scenarios.tagged_by_name,
+            scenarios.tagged_by_id,
+            scenarios.buys,
+            scenarios.buys_for_two_goals,
+            scenarios.in_two_workflows,
+            scenarios.onboarded,
+            scenarios.half_onboarded,
+            scenarios.answers,
+            scenarios.enrolled_earlier_than_first_said,
+            scenarios.workflow_reopened,
+            corrections.ends_after_the_exit,
+            corrections.enters_again,
+        ),
+        4,
+    ),
+}
+
+LOOK_BACK: Final = timedelta(seconds=30)
+"""Events are up to this old when they are sent, and never older than the goals."""
+
+
+class Generator:
+    """Writes one plan after the other; `clock` tells the time at which it is about to be sent."""
+
+    def __init__(self, on: stage.Stage, seed: int, clock: Callable[[], datetime]) -> None:
+        self._stage = on
+        self._clock = clock
+        self._rng = random.Random(seed)  # noqa: S311 - to be repeatable, not secret
+        self._numbers: Counter[str] = Counter()
+        self._first = self._one_of_each()
+
+    def opening(self) -> list[plans.Step]:
+        """Return what the worker must know before any other record: workflows that are inactive, for a while or on."""
+        since = self._stage.since
+        steps = []
+        for tenant_id in self._stage.tenants:
+            scene = self._scene(tenant_id)
+            pauses = (
+                (events.WORKFLOW_DEACTIVATED, "paused", since),
+                (events.WORKFLOW_DEACTIVATED, "reopened", since),
+                (events.WORKFLOW_ACTIVATED, "reopened", since + stage.PAUSE),
+            )
+            steps.append(scene.shuffled(*(scene.workflow_changed(*pause) for pause in pauses)))
+        return steps
+
+    def next(self) -> plans.Step:
+        """Return the plan of another contact."""
+        first = next(self._first, None)
+        if first is not None:
+            tenant_id, scenario = first
+        else:
+            tenant_id = self._rng.choice(self._stage.tenants)
+            (scenario,) = self._rng.choices(_SCENARIOS, _WEIGHTS)
+        return scenario(self._scene(tenant_id))
+
+    def _one_of_each(self) -> Iterator[tuple[str, Scenario]]:
+        for shape in malformed.SHAPES:
+            yield self._stage.tenants[0], partial(malformed.in_shape, shape)
+        for tenant_id in self._stage.tenants:
+            for scenario in (corrections.workflow_was_paused_all_along, *WEIGHTS):
+                yield tenant_id, scenario
+
+    def _scene(self, tenant_id: str) -> Scene:
+        self._numbers[tenant_id] += 1
+        earliest = self._stage.since + stage.PAUSE
+        latest = self._clock() - SPAN
+        begins = max(earliest, latest - self._rng.random() * min(LOOK_BACK, latest - earliest))
+        if self._rng.random() < 0.25:
+            begins = begins.replace(microsecond=begins.microsecond // 1000 * 1000) + timedelta(milliseconds=1)
+        return Scene(self._stage, tenant_id, self._numbers[tenant_id], begins, self._rng)
+
+
+_SCENARIOS: Final = tuple(WEIGHTS)
+_WEIGHTS: Final = tuple(WEIGHTS.values())

@@ -1,0 +1,211 @@
+"""Reads what the worker sends, as the engine and others would: drops repeats, folds by revision."""
+
+import dataclasses
+from collections import Counter, deque
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from msgspec import Raw, Struct, json, structs
+
+from goalworker import ids
+from goalworker.demo import plans, records, traffic
+
+RECENT: Final = 10
+GoalKey = tuple[str, str, UUID]
+"""(tenant, enrollment, goal)."""
+
+
+class FoundExit(Struct, frozen=True):
+    """An exit as it was sent; what must be in it is what `of` makes of an expectation."""
+
+    tenant_id: str
+    exit_id: UUID
+    workflow_id: str
+    enrollment_id: str
+    contact_id: str
+    exit_reason: str
+    logic: str
+    goal_id: UUID
+    achievement_ids: tuple[UUID, ...]
+    achieved_at: datetime
+
+    @classmethod
+    def of(cls, expected: plans.Exited) -> "FoundExit":
+        tenant_id, enrollment_id = expected.key
+        return cls(
+            tenant_id,
+            ids.exit_id(tenant_id, enrollment_id),
+            expected.workflow_id,
+            enrollment_id,
+            expected.contact_id,
+            "goal_achieved",
+            expected.logic,
+            expected.goal_id,
+            tuple(ids.achievement_id(tenant_id, enrollment_id, goal_id) for goal_id in expected.goal_ids),
+            expected.achieved_at,
+        )
+
+
+class Folded(Struct, frozen=True):
+    """The last that was said of an achievement; None: revoked."""
+
+    revision: int
+    achieved: plans.Achieved | None
+
+
+class Seen(Struct, frozen=True):
+    """Something to show, as it happens."""
+
+    what: str
+    tenant_id: str
+    enrollment_id: str
+    goal_id: UUID
+    latency_seconds: float | None = None
+
+
+class _Envelope(Struct):
+    id: UUID
+    type: str
+    tenantid: str
+    data: Raw
+
+
+class _Trigger(Struct):
+    id: str
+    source: str
+
+
+class _Achievement(Struct):
+    revision: int
+    enrollment_id: str
+    goal_id: UUID
+    achieved_at: datetime | None = None
+    trigger_event: _Trigger | None = None
+
+
+class _Exit(Struct):
+    exit_id: UUID
+    workflow_id: str
+    enrollment_id: str
+    contact_id: str
+    exit_reason: str
+    logic: str
+    goal_id: UUID
+    achievement_ids: tuple[UUID, ...]
+    achieved_at: datetime
+
+
+class _Configured(Struct):
+    goal_id: UUID
+
+
+@dataclasses.dataclass(slots=True)
+class Found:
+    """What was read so far; odd: what must never be seen."""
+
+    exits: dict[UUID, FoundExit] = dataclasses.field(default_factory=dict)
+    achievements: dict[GoalKey, Folded] = dataclasses.field(default_factory=dict)
+    configured: set[UUID] = dataclasses.field(default_factory=set)
+    dead_letters: dict[tuple[str, str, str], plans.DeadLetter] = dataclasses.field(default_factory=dict)
+    kinds: Counter[str] = dataclasses.field(default_factory=Counter)
+    repeats: int = 0
+    odd: list[str] = dataclasses.field(default_factory=list)
+    recent: deque[Seen] = dataclasses.field(default_factory=lambda: deque(maxlen=RECENT))
+
+
+class Listener:
+    """Listens from now on; of what earlier runs on the same data left behind it takes no notice."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, tenants: tuple[str, ...], onward: traffic.Traffic) -> None:
+        self.found = Found()
+        self._consumer = consumer
+        self._tenants = tenants
+        self._keys = tuple(f"{ids.joined(':', tenant_id)}:".encode() for tenant_id in tenants)
+        self._traffic = onward
+        self._digests: dict[UUID, int] = {}
+        self._take = {
+            records.TOPICS.goal_achieved: self._achievement,
+            records.TOPICS.workflow_exit: self._exit,
+            records.TOPICS.goal_configured: self._configured,
+        }
+
+    async def listen(self) -> None:
+        """Take in every record, until cancelled."""
+        while True:
+            for batch in (await self._consumer.getmany(timeout_ms=200)).values():
+                for record in batch:
+                    self.take(record)
+
+    async def is_caught_up(self) -> bool:
+        """Say whether everything that is there has been taken in."""
+        ends = await self._consumer.end_offsets(self._consumer.assignment())
+        return all([await self._consumer.position(partition) >= end for partition, end in ends.items()])
+
+    def take(self, record: ConsumerRecord) -> None:
+        """Take in one record, whatever it is."""
+        if record.topic == records.TOPICS.dead_letters:
+            self._dead_letter(record)
+            return
+        try:
+            envelope = json.decode(record.value, type=_Envelope)
+            if envelope.tenantid not in self._tenants or self._is_repeat(envelope, record):
+                return
+            self._take[record.topic](envelope)
+        except msgspec.MsgspecError as error:
+            self.found.odd.append(f"{record.topic} {record.partition}:{record.offset} cannot be read: {error}")
+
+    def _is_repeat(self, envelope: _Envelope, record: ConsumerRecord) -> bool:
+        digest = hash(record.value)
+        known = self._digests.get(envelope.id)
+        if known is None:
+            self._digests[envelope.id] = digest
+        elif known == digest:
+            self.found.repeats += 1
+        else:
+            self.found.odd.append(f"{record.topic}: two different messages have the id {envelope.id}")
+        return known is not None
+
+    def _achievement(self, envelope: _Envelope) -> None:
+        data = json.decode(envelope.data, type=_Achievement)
+        key = (envelope.tenantid, data.enrollment_id, data.goal_id)
+        before = self.found.achievements.get(key)
+        achieved, kind, make_id = None, "revoked", ids.revoked_message_id
+        if envelope.type == "workflow.goal.achieved" and data.trigger_event and data.achieved_at:
+            trigger = data.trigger_event
+            achieved = plans.Achieved(*key, data.achieved_at, trigger.source, trigger.id)
+            kind, make_id = "achieved" if data.revision == 1 else "revised", ids.achieved_message_id
+        if envelope.id != make_id(*key, data.revision):
+            self.found.odd.append(f"{envelope.type} of {key} has the id {envelope.id}")
+        if before is None or data.revision > before.revision:
+            self.found.achievements[key] = Folded(data.revision, achieved)
+        self.found.kinds[kind] += 1
+        self.found.recent.append(Seen(kind, *key))
+
+    def _exit(self, envelope: _Envelope) -> None:
+        data = json.decode(envelope.data, type=_Exit)
+        command = FoundExit(envelope.tenantid, **structs.asdict(data))
+        if envelope.id != data.exit_id:
+            self.found.odd.append(f"the exit {data.exit_id} has the message id {envelope.id}")
+        self.found.exits[envelope.id] = command
+        latency_seconds = self._traffic.saw_exit((envelope.tenantid, data.enrollment_id))
+        self.found.recent.append(Seen("exit", envelope.tenantid, data.enrollment_id, data.goal_id, latency_seconds))
+
+    def _configured(self, envelope: _Envelope) -> None:
+        self.found.configured.add(json.decode(envelope.data, type=_Configured).goal_id)
+
+    def _dead_letter(self, record: ConsumerRecord) -> None:
+        if not (record.key or b"").startswith(self._keys):
+            return
+        headers = {name: value.decode(errors="replace") for name, value in record.headers}
+        topic, partition, offset, reason = (headers.get(name, "") for name in _ORIGIN)
+        origin = (topic, partition, offset)
+        letter = plans.DeadLetter(topic, record.key, reason)
+        known = self.found.dead_letters.setdefault(origin, letter)
+        if known != letter:
+            self.found.odd.append(f"{topic} {partition}:{offset} was dead-lettered as {known.reason} and as {reason}")
+
+
+_ORIGIN: Final = ("x-original-topic", "x-original-partition", "x-original-offset", "x-error-reason")

@@ -1,0 +1,88 @@
+"""The shapes that one happening can have as a Kafka record (contract section 2): all must mean the same."""
+
+import random
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any, Final
+
+from msgspec import json
+
+from goalworker import events, ids, settings
+from goalworker.demo import plans
+
+TOPICS: Final = settings.Topics()
+
+TOPIC_OF_TYPE: Final[Mapping[str, str]] = {
+    "contact.tag.added": TOPICS.tag_added,
+    "payment.completed": TOPICS.payment_completed,
+    "appointment.booked": TOPICS.appointment_booked,
+    "form.submitted": TOPICS.form_submitted,
+    "pipeline.stage.changed": TOPICS.stage_changed,
+    events.ENROLLMENT_STARTED: TOPICS.workflow_lifecycle,
+    events.ENROLLMENT_ENDED: TOPICS.workflow_lifecycle,
+    events.WORKFLOW_ACTIVATED: TOPICS.workflow_lifecycle,
+    events.WORKFLOW_DEACTIVATED: TOPICS.workflow_lifecycle,
+}
+
+JSON: Final = ("content-type", b"application/json")
+CLOUDEVENT: Final = ("content-type", b"application/cloudevents+json; charset=utf-8")
+
+# Amounts travel as numbers or as strings; both are exact.
+_ENCODERS: Final = (json.Encoder(decimal_format="number"), json.Encoder(decimal_format="string"))
+_OFFSETS: Final = (UTC, timezone(timedelta(hours=2)), timezone(-timedelta(hours=3, minutes=30)))
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def send(happening: plans.Happening, rng: random.Random, settles: tuple[plans.EnrollmentKey, ...] = ()) -> plans.Send:
+    """Return a record for a happening, in a shape drawn by lot."""
+    timestamp_ms = None
+    attributes = attributes_of(happening)
+    if happening.time.microsecond % 1000 == 0 and rng.random() < 0.5:
+        timestamp_ms = (happening.time - _EPOCH) // timedelta(milliseconds=1)
+        del attributes["time"]
+    else:
+        attributes["time"] = _written(happening.time, rng)
+    data = happening.data
+    if rng.random() < 0.1:
+        data = {"unknown_field": {"nested": [1, None, "ü"]}, **data}
+    encode = rng.choice(_ENCODERS).encode
+    if rng.random() < 0.5:
+        value, headers = encode(data), [JSON, *binary_headers(attributes)]
+    else:
+        value, headers = encode(attributes | {"data": data}), [CLOUDEVENT] if rng.random() < 0.5 else []
+    if rng.random() < 0.1:
+        headers.append(("x-unrelated", b"\xff\x00\xfe"))
+    return plans.Send(TOPIC_OF_TYPE[happening.type], key_of(happening), value, tuple(headers), timestamp_ms, settles)
+
+
+def attributes_of(happening: plans.Happening) -> dict[str, Any]:
+    """Return the CloudEvents attributes of a happening, its time in UTC."""
+    return {
+        "specversion": "1.0",
+        "id": happening.id,
+        "source": happening.source,
+        "type": happening.type,
+        "time": happening.time.isoformat(),
+        "tenantid": happening.tenant_id,
+    }
+
+
+def binary_headers(attributes: Mapping[str, str]) -> list[tuple[str, bytes]]:
+    """Return attributes as the headers of the binary mode."""
+    return [(f"ce_{name}", value.encode()) for name, value in attributes.items()]
+
+
+def structured(attributes: Mapping[str, Any], data: Mapping[str, Any]) -> bytes:
+    """Return a value of the structured mode."""
+    return _ENCODERS[1].encode({**attributes, "data": data})
+
+
+def key_of(happening: plans.Happening) -> bytes:
+    """Return the key that the contract recommends; nothing may depend on it."""
+    subject = happening.data.get("contact_id") or happening.data["workflow_id"]
+    return ids.joined(":", happening.tenant_id, subject).encode()
+
+
+def _written(time: datetime, rng: random.Random) -> str:
+    text = time.astimezone(rng.choice(_OFFSETS)).isoformat()
+    return text.replace("+00:00", "Z") if rng.random() < 0.5 else text

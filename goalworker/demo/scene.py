@@ -1,0 +1,153 @@
+"""One contact of one tenant, for a fraction of a second: what happens to it, and what must come of that."""
+
+import random
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final, Literal
+
+from goalworker import events
+from goalworker.demo import plans, records, stage
+
+SPAN: Final = timedelta(milliseconds=50)
+"""No scene is longer."""
+
+SOURCES: Final = ("/crm", "/shop", "/web")
+REPEATED: Final = 0.08
+"""The share of messages that come twice."""
+
+
+class Scene:
+    """Makes happenings, each `ms` milliseconds after the scene begins, and the outcomes that they must have."""
+
+    def __init__(self, on: stage.Stage, tenant_id: str, number: int, begins: datetime, rng: random.Random) -> None:
+        self.stage = on
+        self.tenant_id = tenant_id
+        self.number = number
+        self.begins = begins
+        self.rng = rng
+        # The same in every tenant, so that anything that crosses tenants would show.
+        self.contact_id = f"kontakt {number}:ü/%" if number % 20 == 0 else f"contact-{number}"
+        self._count = 0
+
+    def at(self, ms: float) -> datetime:
+        return self.begins + timedelta(milliseconds=ms)
+
+    # --- what happens ---
+
+    def happening(self, type_: str, time: float | datetime, /, **data: Any) -> plans.Happening:
+        self._count += 1
+        moment = time if isinstance(time, datetime) else self.at(time)
+        event_id = f"{self.contact_id}/{self._count}"
+        present = {"contact_id": self.contact_id, **data}
+        return plans.Happening(self.tenant_id, self.rng.choice(SOURCES), event_id, type_, moment, present)
+
+    def form(self, form_id: str, time: float | datetime) -> plans.Happening:
+        return self.happening("form.submitted", time, form_id=form_id, submission_id=f"s-{self.number}")
+
+    def tag(self, time: float, **data: str) -> plans.Happening:
+        return self.happening("contact.tag.added", time, **data)
+
+    def payment(self, amount: str, currency: str, products: list[str], time: float) -> plans.Happening:
+        paid = {"amount": Decimal(amount), "currency": currency, "product_ids": products}
+        return self.happening("payment.completed", time, payment_id=f"p-{self.number}", **paid)
+
+    def appointment(self, calendar_id: str, time: float) -> plans.Happening:
+        return self.happening("appointment.booked", time, appointment_id=f"a-{self.number}", calendar_id=calendar_id)
+
+    def reaches(self, pipeline_id: str, stage_id: str, time: float) -> plans.Happening:
+        return self.happening("pipeline.stage.changed", time, pipeline_id=pipeline_id, stage_id=stage_id)
+
+    def started(self, workflow_id: str, time: float | datetime, run: str = "") -> plans.Happening:
+        return self._lifecycle(events.ENROLLMENT_STARTED, workflow_id, time, run)
+
+    def ended(self, workflow_id: str, time: float, run: str = "") -> plans.Happening:
+        return self._lifecycle(events.ENROLLMENT_ENDED, workflow_id, time, run)
+
+    def workflow_changed(self, type_: str, workflow_id: str, time: float | datetime) -> plans.Happening:
+        happening = self.happening(type_, time, workflow_id=workflow_id)
+        del happening.data["contact_id"]
+        return happening
+
+    def enrollment_id(self, workflow_id: str, run: str = "") -> str:
+        return f"{workflow_id}-{self.number}{run}"
+
+    def _lifecycle(self, type_: str, workflow_id: str, time: float | datetime, run: str) -> plans.Happening:
+        enrollment_id = self.enrollment_id(workflow_id, run)
+        return self.happening(type_, time, workflow_id=workflow_id, enrollment_id=enrollment_id)
+
+    # --- what must come of it ---
+
+    def achieved(self, triggers: Mapping[str, plans.Happening], run: str = "") -> plans.Outcome:
+        """Each goal, by its key, is achieved by this event."""
+        return plans.Outcome(
+            tuple(
+                plans.Achieved(
+                    self.tenant_id,
+                    self.enrollment_id(stage.GOAL_OF_KEY[key].workflow_id, run),
+                    self.stage.goal_ids[self.tenant_id, key],
+                    trigger.time,
+                    trigger.source,
+                    trigger.id,
+                )
+                for key, trigger in triggers.items()
+            )
+        )
+
+    def exited(self, triggers: Mapping[str, plans.Happening], run: str = "") -> plans.Outcome:
+        """Each goal is achieved by this event, and the enrollment exits; the last one named completes it."""
+        achieved = self.achieved(triggers, run)
+        *_, completing = triggers
+        workflow_id = stage.GOAL_OF_KEY[completing].workflow_id
+        in_order = sorted(achieved.achieved, key=lambda each: (each.achieved_at, each.goal_id))
+        command = plans.Exited(
+            self.tenant_id,
+            self.enrollment_id(workflow_id, run),
+            workflow_id,
+            self.contact_id,
+            stage.logic(workflow_id),
+            self.stage.goal_ids[self.tenant_id, completing],
+            tuple(each.goal_id for each in in_order),
+            triggers[completing].time,
+        )
+        return achieved + plans.Outcome(exited=(command,))
+
+    # --- the plan ---
+
+    def in_order(
+        self,
+        *happenings: plans.Happening,
+        outcome: plans.Outcome = plans.NOTHING,
+        then: plans.Step | None = None,
+        once: Literal["exited", "committed"] = "exited",
+    ) -> plans.Step:
+        """Send these as they stand here, some of them once more later on."""
+        sends = [records.send(each, self.rng, _settled(each, outcome)) for each in happenings]
+        for happening in happenings:
+            if self.rng.random() < REPEATED:
+                sends.append(records.send(happening, self.rng))
+        return plans.Step(tuple(sends), outcome, then, once)
+
+    def shuffled(
+        self,
+        *happenings: plans.Happening,
+        outcome: plans.Outcome = plans.NOTHING,
+        then: plans.Step | None = None,
+        once: Literal["exited", "committed"] = "exited",
+    ) -> plans.Step:
+        """Send these in any order: an enrollment may come after its events."""
+        order = self.rng.sample(happenings, len(happenings))
+        return self.in_order(*order, outcome=outcome, then=then, once=once)
+
+
+def _settled(happening: plans.Happening, outcome: plans.Outcome) -> tuple[plans.EnrollmentKey, ...]:
+    """Return the enrollments that cannot exit before this happening is known."""
+    if happening.type == events.ENROLLMENT_STARTED:
+        own = (happening.tenant_id, happening.data["enrollment_id"])
+        return tuple(command.key for command in outcome.exited if command.key == own)
+    rested = {
+        (each.tenant_id, each.enrollment_id)
+        for each in outcome.achieved
+        if (each.source, each.event_id) == (happening.source, happening.id)
+    }
+    return tuple(command.key for command in outcome.exited if command.key in rested)

@@ -1,0 +1,71 @@
+"""What must be there before the traffic: schema, topics, goals, logics."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Final
+
+import asyncpg
+
+from goalworker import database, errors, goal_store, migrate
+from goalworker.demo import stage
+from goalworker.embedded import machine
+
+PARTITIONS: Final = 4
+ACTOR: Final = "demo"
+
+
+async def prepare(database_url: str, environment: Mapping[str, str]) -> None:
+    """Migrate and make the topics, both at once."""
+    await asyncio.gather(asyncio.to_thread(migrate.upgrade, database_url), _make_topics(environment))
+
+
+async def _make_topics(environment: Mapping[str, str]) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "goalworker", "topics", "create", "--partitions", str(PARTITIONS),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={**os.environ, **environment},
+    )  # fmt: skip
+    said, _ = await process.communicate()
+    if process.returncode != 0:
+        raise errors.DependencyError(f"The topics could not be created. {machine.last_words(said.decode())}")
+
+
+_TENANT_KNOWN: Final = "SELECT exists(SELECT FROM goals WHERE tenant_id = $1)"
+
+
+async def tenants(database_url: str, count: int) -> tuple[str, ...]:
+    """Return names of tenants that the database knows nothing of: it may be kept from an earlier run."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        run = 1
+        names = stage.tenant_names(count)
+        while await connection.fetchval(_TENANT_KNOWN, names[0]):
+            run += 1
+            names = stage.tenant_names(count, f"-{run}")
+        return names
+    finally:
+        await connection.close()
+
+
+async def seed(database_url: str, names: tuple[str, ...]) -> stage.Stage:
+    """Give each tenant its logics and then its goals, in their order."""
+    pool = database.engine(database_url, pool_size=1, statement_timeout_seconds=30, application="goalworker-demo")
+    try:
+        created = {}
+        for tenant_id in names:
+            for workflow_id, logic in stage.LOGICS.items():
+                await goal_store.set_logic(pool, tenant_id, workflow_id, logic, actor=ACTOR)
+            for goal in stage.GOALS:
+                draft = goal_store.draft({"goal_type": goal.goal_type, "criteria": goal.criteria, "name": goal.key})
+                created[tenant_id, goal.key] = await goal_store.create(
+                    pool, tenant_id, goal.workflow_id, draft, actor=ACTOR, maximum=3
+                )
+    finally:
+        await pool.dispose()
+    since = max(goal.created_at for goal in created.values()) + timedelta(microseconds=1)
+    return stage.Stage(names, {key: goal.id for key, goal in created.items()}, since)

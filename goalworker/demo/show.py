@@ -1,0 +1,175 @@
+"""The demo from beginning to end: the only place that knows all of its parts."""
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import AsyncIterator, Coroutine
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import aiokafka
+from aiokafka import admin as kafka_admin
+from aiokafka import errors as kafka_errors
+from msgspec import Struct
+from rich.console import Console
+
+from goalworker import embedded
+from goalworker.demo import check, generator, listener, malformed, processes, records, seeding, traffic, view
+
+POLL_SECONDS: Final = 0.2
+PATIENCE_SECONDS: Final = 90.0
+"""Longer than the group waits for a worker that was killed."""
+
+GROUP_ID: Final = "goalworker"
+LINGER_MS: Final = 5
+
+
+class Options(Struct, frozen=True):
+    """How much traffic, and when it is enough: after `events`, after `seconds`, or with Ctrl-C. rate None: no limit."""
+
+    rate: float | None
+    tenants: int
+    seed: int
+    events: int | None
+    seconds: float | None
+
+
+class Ending(Struct, frozen=True):
+    """What came of it; complaints: what the worker logged as errors."""
+
+    rows: list[check.Row]
+    was_interrupted: bool
+    complaints: list[str]
+    closing: str
+
+
+async def play(options: Options, pair: embedded.Pair, home: Path, console: Console) -> Ending:
+    """Play it all on a running pair."""
+    interrupts = _Interrupts()
+    environment = {
+        "GOALWORKER_DATABASE__URL": pair.database_url,
+        "GOALWORKER_KAFKA__BOOTSTRAP_SERVERS": pair.bootstrap_servers,
+        "GOALWORKER_EVENTS__MAX_BYTES": str(malformed.MAX_BYTES),
+    }
+    await seeding.prepare(pair.database_url, environment)
+    names = await seeding.tenants(pair.database_url, options.tenants)
+    on = await seeding.seed(pair.database_url, names)
+    async with _clients(pair.bootstrap_servers) as (producer, consumer, admin):
+        source = generator.Generator(on, options.seed, lambda: datetime.now(UTC))
+        sending = traffic.Traffic(producer, source, options.seed)
+        listening = listener.Listener(consumer, names, sending)
+        notes: list[str] = []
+        worker = processes.Process("worker", "run", environment, home, notes.append)
+        # The API's place: a second process, its URL and a key among the addresses.
+        addresses = {"PostgreSQL": pair.database_url, "Kafka": pair.bootstrap_servers}
+        board = view.Board(on, sending, listening, (worker,), addresses, notes)
+        show = view.live if console.is_terminal else view.lines
+        async with _background(
+            worker.keep_running(), listening.listen(), _follow_commits(admin, sending), show(board, console)
+        ):
+            await _traffic(options, board, interrupts)
+            await _patiently(_arrival(board, pair.database_url), board, interrupts)
+            expected = sending.outcome()
+            rows = await check.compare(pair.database_url, on, expected, listening.found, sending.lag_records)
+    return Ending(rows, interrupts.count > 0, worker.complaints(), board.closing())
+
+
+class _Interrupts:
+    """Ctrl-C: once to stop the traffic, twice to stop waiting for the worker, too."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, self._note)
+
+    def _note(self) -> None:
+        self.count += 1
+
+
+@contextlib.asynccontextmanager
+async def _clients(
+    bootstrap_servers: str,
+) -> AsyncIterator[tuple[aiokafka.AIOKafkaProducer, aiokafka.AIOKafkaConsumer, kafka_admin.AIOKafkaAdminClient]]:
+    """Connect what sends, what listens from now on to everything that the worker sends, and what asks how far it is."""
+    servers = {"bootstrap_servers": bootstrap_servers}
+    async with contextlib.AsyncExitStack() as stack:
+        producer = aiokafka.AIOKafkaProducer(**servers, acks="all", enable_idempotence=True, linger_ms=LINGER_MS)
+        consumer = aiokafka.AIOKafkaConsumer(**servers, enable_auto_commit=False, isolation_level="read_committed")
+        admin = kafka_admin.AIOKafkaAdminClient(**servers)
+        for client, close in ((producer, producer.stop), (consumer, consumer.stop), (admin, admin.close)):
+            stack.push_async_callback(close)
+            await client.start()
+        outputs = (*records.TOPICS.outputs[:3], records.TOPICS.dead_letters)
+        partitions = [
+            aiokafka.TopicPartition(topic["topic"], partition["partition"])
+            for topic in await admin.describe_topics(list(outputs))
+            for partition in topic["partitions"]
+        ]
+        consumer.assign(partitions)
+        await consumer.seek_to_end(*partitions)
+        yield producer, consumer, admin
+
+
+@contextlib.asynccontextmanager
+async def _background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Do work that never ends; the first of it that fails ends the block, and its error is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each) for each in work]
+            try:
+                yield
+            finally:
+                for task in tasks:
+                    task.cancel()
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+
+
+async def _follow_commits(admin: kafka_admin.AIOKafkaAdminClient, sending: traffic.Traffic) -> None:
+    while True:
+        with contextlib.suppress(kafka_errors.KafkaError):  # the group is not there before the worker
+            offsets = await admin.list_consumer_group_offsets(GROUP_ID)
+            sending.saw_commits({partition: committed.offset for partition, committed in offsets.items()})
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def _traffic(options: Options, board: view.Board, interrupts: _Interrupts) -> None:
+    """Send as much as the options say; everything that was begun is finished."""
+    if not await _patiently(board.traffic.open(), board, interrupts):
+        return
+    board.phase, began = "traffic", time.monotonic()
+
+    def is_over() -> bool:
+        return bool(
+            interrupts.count
+            or (options.events is not None and board.traffic.sent >= options.events)
+            or (options.seconds is not None and time.monotonic() - began >= options.seconds)
+        )
+
+    await board.traffic.run(options.rate, is_over)
+    board.phase = "waiting for the worker to finish"
+    await _patiently(board.traffic.finish(), board, interrupts)
+
+
+async def _arrival(board: view.Board, database_url: str) -> None:
+    """Return once everything that the worker has to say was sent and read."""
+    board.phase = "checking"
+    while await check.unsent(database_url) or not await board.listener.is_caught_up():  # noqa: ASYNC110 - the database rings no bell
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def _patiently(work: Coroutine[Any, Any, None], board: view.Board, interrupts: _Interrupts) -> bool:
+    """Wait for work, unless nothing moves for long, or Ctrl-C comes twice; say whether it was done."""
+    task, moved_at, known = asyncio.create_task(work), time.monotonic(), board.progress()
+    try:
+        while not task.done() and interrupts.count < 2 and time.monotonic() - moved_at < PATIENCE_SECONDS:
+            await asyncio.wait([task], timeout=POLL_SECONDS)
+            if (progress := board.progress()) != known:
+                moved_at, known = time.monotonic(), progress
+        if task.done():
+            task.result()
+        return task.done()
+    finally:
+        task.cancel()
