@@ -146,7 +146,7 @@ class Sender:
         """Close the connection; nothing is in flight, since send() waits."""
         if self._producer is not None:
             producer, self._producer = self._producer, None
-            await producer.stop()
+            await _closed(producer)
 
     async def _enqueue(self, producer: aiokafka.AIOKafkaProducer, record: Record) -> Any:
         partitions = sorted(await producer.partitions_for(record.topic))

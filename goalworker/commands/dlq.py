@@ -3,6 +3,7 @@
 import base64
 import re
 from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -66,8 +67,8 @@ def list_(
     as_json: common.Json = False,
 ) -> None:
     """List dead letters, oldest first: where each is, where it came from, and why."""
-    rows = common.run(_rows(common.load(), letters.Wanted(since, until, topic, reason, max_records)))
-    common.show(rows, as_json=as_json, empty="no dead letters")
+    found = common.run(_list(common.load(), letters.Wanted(since, until, topic, reason, max_records)))
+    common.show(found if as_json else [_row(each) for each in found], as_json=as_json, empty="no dead letters")
 
 
 @app.command()
@@ -97,9 +98,9 @@ def stats(
     common.show(rows, as_json=as_json, empty="no dead letters")
 
 
-async def _rows(settings: all_settings.Settings, wanted: letters.Wanted) -> list[dict[str, Any]]:
-    rows = [_row(record) async for record in letters.read(settings, wanted)]
-    return sorted(rows, key=lambda row: row["time"])
+async def _list(settings: all_settings.Settings, wanted: letters.Wanted) -> list[dict[str, Any]]:
+    found = [_described(record) async for record in letters.read(settings, wanted)]
+    return sorted(found, key=lambda each: (each["time"], each["partition"], each["offset"]))
 
 
 async def _counts(settings: all_settings.Settings, wanted: letters.Wanted) -> list[dict[str, Any]]:
@@ -107,29 +108,48 @@ async def _counts(settings: all_settings.Settings, wanted: letters.Wanted) -> li
     async for record in letters.read(settings, wanted):
         header = letters.headers_of(record)
         counts[header.get(dead_letters.ORIGINAL_TOPIC), header.get(dead_letters.ERROR_REASON)] += 1
-    return [{"topic": topic, "reason": reason, "records": count} for (topic, reason), count in counts.most_common()]
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
+    return [{"topic": topic, "reason": reason, "records": count} for (topic, reason), count in ordered]
 
 
-def _row(record: aiokafka.ConsumerRecord) -> dict[str, Any]:
+def _described(record: aiokafka.ConsumerRecord) -> dict[str, Any]:
     header = letters.headers_of(record)
-    origin = (dead_letters.ORIGINAL_TOPIC, dead_letters.ORIGINAL_PARTITION, dead_letters.ORIGINAL_OFFSET)
     return {
-        "position": f"{record.partition}:{record.offset}",
+        "partition": record.partition,
+        "offset": record.offset,
         "time": letters.time_of(record),
-        "origin": ":".join(header.get(name, "?") for name in origin),
+        "original_topic": header.get(dead_letters.ORIGINAL_TOPIC),
+        "original_partition": _number(header.get(dead_letters.ORIGINAL_PARTITION)),
+        "original_offset": _number(header.get(dead_letters.ORIGINAL_OFFSET)),
         "reason": header.get(dead_letters.ERROR_REASON),
-        "redrives": header.get(dead_letters.REDRIVE_COUNT),
         "message": header.get(dead_letters.ERROR_MESSAGE),
+        "redrive_count": _number(header.get(dead_letters.REDRIVE_COUNT)),
+    }
+
+
+def _row(described: Mapping[str, Any]) -> dict[str, Any]:
+    origin = [described[f"original_{name}"] for name in ("topic", "partition", "offset")]
+    return {
+        "position": f"{described['partition']}:{described['offset']}",
+        "time": described["time"],
+        "origin": None if None in origin else ":".join(map(str, origin)),
+        "reason": described["reason"],
+        "redrives": described["redrive_count"],
+        "message": described["message"],
     }
 
 
 def _document(record: aiokafka.ConsumerRecord) -> dict[str, Any]:
     return {
-        **_row(record),
+        **_described(record),
         "key": _text_or_base64(record.key),
         "headers": [{"name": name, **_text_or_base64(value)} for name, value in record.headers],
         "value": _text_or_base64(record.value),
     }
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and re.fullmatch(r"[0-9]{1,18}", text) else None
 
 
 def _text_or_base64(value: bytes | None) -> dict[str, str | None]:

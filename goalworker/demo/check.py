@@ -50,28 +50,28 @@ async def compare(
         exits = await connection.fetch(_EXITS, on.tenants)
     finally:
         await connection.close()
-    stored = {(row["tenant_id"], row["enrollment_id"], row["goal_id"]): row for row in rows}
-    standing = [plans.Achieved(*tuple(row)[:6]) for row in rows if row["stands"]]
+    stored = {(each["tenant_id"], each["enrollment_id"], each["goal_id"]): each for each in rows}
+    standing = [plans.Achieved(*tuple(each)[:6]) for each in rows if each["stands"]]
     folded = found.achievements
     return [
-        _row("achievements in PostgreSQL", expected.achieved, standing),
-        _row(
+        row("achievements in PostgreSQL", expected.achieved, standing),
+        row(
             "achievements by goal-achieved messages",
             expected.achieved,
             [last.achieved for last in folded.values() if last.achieved is not None],
         ),
-        _row(
+        row(
             "revisions, each message as its row",
-            [(*key, row["revision"], row["stands"]) for key, row in stored.items()],
+            [(*key, each["revision"], each["stands"]) for key, each in stored.items()],
             [(*key, last.revision, last.achieved is not None) for key, last in folded.items()],
         ),
-        _row("exits in PostgreSQL", expected.exited, [_exited(row) for row in exits]),
-        _row(
+        row("exits in PostgreSQL", expected.exited, [_exited(each) for each in exits]),
+        row(
             "exits by workflow-exit messages",
             [listener.FoundExit.of(each) for each in expected.exited],
             list(found.exits.values()),
         ),
-        _row("goals by goal-configured messages", list(on.goal_ids.values()), list(found.configured)),
+        row("goals by goal-configured messages", list(on.goal_ids.values()), list(found.configured)),
         *_dead_letters(expected.dead_letters, list(found.dead_letters.values())),
         Row("messages left in the outbox", 0, await unsent(database_url)),
         Row("records not yet committed", 0, lag_records),
@@ -91,7 +91,7 @@ async def unsent(database_url: str) -> int:
 def _dead_letters(expected: Collection[plans.DeadLetter], found: Collection[plans.DeadLetter]) -> list[Row]:
     reasons = sorted({letter.reason for letter in (*expected, *found)})
     return [
-        _row(
+        row(
             f"dead letters, {reason}",
             [letter for letter in expected if letter.reason == reason],
             [letter for letter in found if letter.reason == reason],
@@ -100,7 +100,8 @@ def _dead_letters(expected: Collection[plans.DeadLetter], found: Collection[plan
     ]
 
 
-def _row(what: str, expected: Collection[T], found: Collection[T]) -> Row:
+def row(what: str, expected: Collection[T], found: Collection[T]) -> Row:
+    """Compare two bags of things."""
     missing, more = Counter(expected) - Counter(found), Counter(found) - Counter(expected)
     differences = [f"missing: {each}" for each in list(missing)[:SAMPLES]]
     differences += [f"too much: {each}" for each in list(more)[:SAMPLES]]

@@ -24,6 +24,7 @@ BARS: Final = "▁▂▃▄▅▆▇█"
 SPARKS: Final = 32
 NOTES: Final = 4
 STUCK_SECONDS: Final = 3.0
+WAITING: Final = "Kafka waits up to 45 s for a worker that died; then the new one goes on"
 VERBS: Final = {"achieved": "achieved", "revised": "revised ", "revoked": "revoked ", "exit": "exit    "}
 STYLES: Final = {"achieved": "green", "revised": "yellow", "revoked": "red", "exit": "bold cyan"}
 
@@ -75,15 +76,16 @@ class Board:
         return (self.traffic.sent, self.traffic.lag_records, len(found.exits), sum(found.kinds.values()))
 
     @property
-    def is_stuck(self) -> bool:
-        """Say whether exits are awaited and none came for some seconds."""
-        return self.traffic.lag_records > 0 and time.monotonic() - self._moved_at > STUCK_SECONDS
+    def is_waiting_for_the_dead(self) -> bool:
+        """Say whether a worker died, there is work, and nothing has come for some seconds."""
+        has_died = any(process.deaths for process in self.processes)
+        return has_died and self.traffic.lag_records > 0 and time.monotonic() - self._moved_at > STUCK_SECONDS
 
     def closing(self) -> str:
         """Return what there was to see, in a sentence."""
         died = sum(process.deaths for process in self.processes)
         deaths = f"the worker died {died}x" if died else "the worker did not die"
-        repeats = f"{self.listener.found.repeats:,} messages came twice, byte for byte"
+        repeats = f"it sent {self.listener.found.repeats:,} messages twice, byte for byte"
         return f"{self.traffic.sent:,} records in {self.seconds:.0f} s; {deaths}; {repeats}"
 
     def standing(self) -> int:
@@ -117,8 +119,8 @@ def _drawn(board: Board) -> RenderableType:
     parts: list[RenderableType] = [_numbers(board), Text(), _recent(board)]
     parts += [Text(f"• {note}", style="yellow") for note in board.notes[-NOTES:]]
     worker = board.processes[0]
-    if worker.deaths and board.is_stuck:
-        parts.append(Text("• Kafka waits up to 45 s for a worker that died; then the new one goes on", style="yellow"))
+    if board.is_waiting_for_the_dead:
+        parts.append(Text(f"• {WAITING}", style="yellow"))
     advice = f"kill -9 {worker.pid}  to see what it survives    Ctrl-C  to stop and check" if worker.pid else ""
     title = f"[bold]goalworker[/] · {board.phase} · {board.seconds:.0f} s"
     return Panel(Group(*parts), title=title, subtitle=advice, box=box.ROUNDED, padding=(1, 2))
@@ -200,7 +202,7 @@ def _line(board: Board) -> str:
         f"dead letters {len(board.listener.found.dead_letters):,}",
         f"{worker.name} {worker.pid} {worker.state}",
     )
-    return " | ".join(parts)
+    return " | ".join([*parts, *([WAITING] if board.is_waiting_for_the_dead else [])])
 
 
 def _plain(text: str, console: Console) -> None:
