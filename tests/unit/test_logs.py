@@ -71,7 +71,7 @@ def test_off_a_terminal_a_line_is_json_with_the_five_keys_first() -> None:
 
 def test_what_the_libraries_log_looks_the_same() -> None:
     stderr = configured()
-    logging.getLogger("alembic.runtime.migration").info("Running %s", "0001", extra={"color_message": "no"})
+    logging.getLogger("multipart.runtime.migration").info("Running %s", "0001", extra={"color_message": "no"})
     line = only_line(stderr)
     assert (line["level"], line["event"], line["logger"]) == ("info", "Running 0001", "alembic.runtime.migration")
     assert list(line) == ["timestamp", "level", "event", "logger", "version"]
@@ -96,7 +96,7 @@ def test_what_is_bound_to_the_context_is_on_the_line() -> None:
     stderr = configured()
     with structlog.contextvars.bound_contextvars(tenant_id="acme"):
         logs.get("goalworker").bind(topic="tag-added").info("seen")
-        logging.getLogger("alembic").info("seen too")
+        logging.getLogger("multipart").info("seen too")
     lines = [json.loads(line) for line in stderr.getvalue().splitlines()]
     assert (lines[0]["tenant_id"], lines[0]["topic"], lines[1]["tenant_id"]) == ("acme", "tag-added", "acme")
 
@@ -114,7 +114,7 @@ def test_an_exception_has_its_traceback_but_no_variables_and_no_row(ours: bool) 
     try:
         fail()
     except ValueError:
-        (logs.get("goalworker") if ours else logging.getLogger("alembic")).exception("failed")
+        (logs.get("goalworker") if ours else logging.getLogger("multipart")).exception("failed")
     exception = only_line(stderr)["exception"]
     assert 'raise ValueError(f"duplicate key' in exception
     assert exception.endswith("ValueError: duplicate key")

@@ -1,0 +1,63 @@
+"""The command line without anything to talk to: what it lists, how it prints, what it refuses."""
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+import typer
+
+from goalworker import __main__ as command_line
+from goalworker.commands import common, dlq
+
+
+@pytest.mark.parametrize("name", command_line.COMMANDS)
+def test_every_command_that_is_listed_is_there_and_says_what_it_does(name: str) -> None:
+    command = command_line.load(name)
+    assert command.help
+    for part in getattr(command, "commands", {}).values():
+        assert part.help, part.name
+
+
+def test_a_table_is_aligned_and_says_what_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    moment = datetime(2026, 5, 1, 14, tzinfo=timezone(timedelta(hours=2)))
+    rows = [
+        {"topic": "a", "is_paused": True, "paused_at": moment},
+        {"topic": "longer", "is_paused": False, "paused_at": None},
+    ]
+    common.show(rows, as_json=False, empty="nothing")
+    assert capsys.readouterr().out.splitlines() == [
+        "TOPIC   IS PAUSED  PAUSED AT",
+        "a       yes        2026-05-01T12:00:00Z",
+        "longer  no         -",
+    ]
+
+
+def test_an_empty_table_is_a_sentence_and_empty_json_a_list(capsys: pytest.CaptureFixture[str]) -> None:
+    common.show([], as_json=False, empty="nothing is pending")
+    common.show([], as_json=True, empty="nothing is pending")
+    assert capsys.readouterr().out == "nothing is pending\n[]\n"
+
+
+def test_json_keeps_what_a_table_spells_out(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"message": "bell \a, größer", "at": datetime(2026, 5, 1, tzinfo=UTC)}]
+    common.show(rows, as_json=False, empty="")
+    assert "bell \\x07, größer" in capsys.readouterr().out
+    common.show(rows, as_json=True, empty="")
+    assert json.loads(capsys.readouterr().out) == [{"message": "bell \a, größer", "at": "2026-05-01T00:00:00Z"}]
+
+
+def test_of_an_error_only_the_first_line_is_shown() -> None:
+    assert common.first_line(ValueError("no such role.\nDETAIL: a row's content")) == "no such role"
+    assert common.first_line(TimeoutError()) == "TimeoutError"
+
+
+def test_a_moment_is_a_time_with_an_offset_or_so_long_ago() -> None:
+    assert dlq.moment("2026-05-01T12:00:00+02:00") == datetime(2026, 5, 1, 10, tzinfo=UTC)
+    an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    assert abs(dlq.moment("PT1H") - an_hour_ago) < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("text", ["2026-05-01T12:00:00", "yesterday", "P", "PT1X", ""])
+def test_what_is_no_moment_is_refused(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="is no time such as"):
+        dlq.moment(text)

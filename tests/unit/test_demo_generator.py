@@ -1,0 +1,261 @@
+"""The demo's generator says what must come of its traffic; here that is held against the contract, told another way."""
+
+import itertools
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from goalworker import decode, events, goals, ids
+from goalworker.demo import corrections, generator, malformed, plans, records, stage
+from goalworker.demo.scene import Scene
+from tests.unit import naive_judge
+
+SINCE = datetime(2026, 3, 1, 12, 0, 0, 123_456, tzinfo=UTC)
+NOW = SINCE + timedelta(seconds=90)
+TENANTS = stage.tenant_names(3)
+GOAL_IDS = {
+    (tenant_id, goal.key): UUID(int=random.Random(f"{tenant_id}{goal.key}").getrandbits(128), version=4)
+    for tenant_id in TENANTS
+    for goal in stage.GOALS
+}
+STAGE = stage.Stage(TENANTS, GOAL_IDS, SINCE)
+
+KINDS = {
+    topic: frozenset(kind for kind, of_kind in records.TOPIC_OF_TYPE.items() if of_kind == topic)
+    for topic in records.TOPIC_OF_TYPE.values()
+}
+DECODER = decode.Decoder(KINDS, decode.Limits(max_bytes=malformed.MAX_BYTES))
+
+
+def _decoded(send: plans.Send) -> events.Event | decode.Malformed | None:
+    timestamp_ms = send.timestamp_ms or int(NOW.timestamp() * 1000)
+    return DECODER.decode(send.topic, send.value, send.headers, timestamp_ms, NOW)
+
+
+def _goals() -> list[goals.Goal]:
+    return [
+        goals.Goal(
+            tenant_id,
+            GOAL_IDS[tenant_id, plan.key],
+            plan.workflow_id,
+            plan.goal_type,
+            SINCE - timedelta(microseconds=len(stage.GOALS) - place),
+            (
+                goals.GoalVersion(
+                    1,
+                    goals.criteria_of(plan.goal_type, plan.criteria),
+                    is_active=True,
+                    active_from=SINCE - timedelta(microseconds=len(stage.GOALS) - place),
+                ),
+            ),
+        )
+        for tenant_id in TENANTS
+        for place, plan in enumerate(stage.GOALS)
+    ]
+
+
+def _logics() -> naive_judge.Logics:
+    return {
+        (tenant_id, workflow_id): (goals.LogicVersion(logic, SINCE - timedelta(seconds=1)),)
+        for tenant_id in TENANTS
+        for workflow_id, logic in stage.LOGICS.items()
+    }
+
+
+GOALS, LOGICS = _goals(), _logics()
+
+
+def _generator(seed: int = 1) -> generator.Generator:
+    ticks = itertools.count()
+    return generator.Generator(STAGE, seed, lambda: NOW - timedelta(seconds=60) + timedelta(milliseconds=next(ticks)))
+
+
+def _steps(plan: plans.Step) -> Iterator[plans.Step]:
+    step: plans.Step | None = plan
+    while step is not None:
+        yield step
+        step = step.then
+
+
+def _sends(source: generator.Generator, count: int) -> list[plans.Send]:
+    return [send for _ in range(count) for step in _steps(source.next()) for send in step.sends]
+
+
+class _Worker:
+    """Judges after each record, as a worker would that gets them one by one, and remembers the exits it sent."""
+
+    def __init__(self) -> None:
+        self.messages: list[events.Event] = []
+        self.exits: dict[plans.EnrollmentKey, plans.Exited] = {}
+        self.dead: list[plans.DeadLetter] = []
+        self._owners: dict[plans.EnrollmentKey, tuple[str, str]] = {}
+
+    def take(self, send: plans.Send) -> None:
+        event = _decoded(send)
+        if isinstance(event, decode.Malformed):
+            self.dead.append(plans.DeadLetter(send.topic, send.key, event.reason))
+        elif event is not None and self._conflicts(event):
+            self.dead.append(plans.DeadLetter(send.topic, send.key, "conflicting_enrollment"))
+        elif event is not None:
+            self.messages.append(event)
+            self._judge()
+
+    def achieved(self) -> set[plans.Achieved]:
+        answered, _ = naive_judge.answers(GOALS, LOGICS, self.messages)
+        return {
+            plans.Achieved(tenant_id, enrollment_id, goal_id, at.time, at.source, at.id)
+            for (tenant_id, enrollment_id, goal_id), at in answered.items()
+        }
+
+    def _conflicts(self, event: events.Event) -> bool:
+        if not isinstance(event.data, events.EnrollmentChanged):
+            return False
+        owner = (event.data.workflow_id, event.data.contact_id)
+        return self._owners.setdefault((event.tenant_id, event.data.enrollment_id), owner) != owner
+
+    def _judge(self) -> None:
+        achieved, satisfied = naive_judge.answers(GOALS, LOGICS, self.messages)
+        for key, satisfaction in satisfied.items():
+            if key in self.exits or self._has_end(key):
+                continue
+            tenant_id, enrollment_id = key
+            own = sorted((at.time, goal) for (*enrolled, goal), at in achieved.items() if tuple(enrolled) == key)
+            workflow_id, contact_id = self._owners[key]
+            self.exits[key] = plans.Exited(
+                tenant_id,
+                enrollment_id,
+                workflow_id,
+                contact_id,
+                satisfaction.logic,
+                satisfaction.goal_id,
+                tuple(goal for _, goal in own),
+                satisfaction.at.time,
+            )
+
+    def _has_end(self, key: plans.EnrollmentKey) -> bool:
+        return any(
+            isinstance(event.data, events.EnrollmentChanged)
+            and event.type == events.ENROLLMENT_ENDED
+            and (event.tenant_id, event.data.enrollment_id) == key
+            for event in self.messages
+        )
+
+
+SCENARIOS: list[Callable[[Scene], plans.Step]] = [*generator.WEIGHTS, corrections.workflow_was_paused_all_along]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+@pytest.mark.parametrize("seed", range(12))
+def test_an_outcome_is_what_the_contract_says_in_whatever_order_a_steps_records_come(
+    scenario: Callable[[Scene], plans.Step], seed: int
+) -> None:
+    rng = random.Random(seed)
+    plan = scenario(Scene(STAGE, TENANTS[seed % 3], seed + 15, NOW - timedelta(seconds=20), rng))
+    worker = _Worker()
+    for step in _generator().opening():
+        for send in step.sends:
+            worker.take(send)
+    for step in _steps(plan):
+        for send in rng.sample(step.sends, len(step.sends)):
+            worker.take(send)
+        assert worker.achieved() == set(step.outcome.achieved)
+        assert set(worker.exits.values()) == set(step.outcome.exited)
+        assert Counter(worker.dead) == Counter(step.outcome.dead_letters)
+
+
+def test_a_step_that_waits_for_its_exit_has_exactly_one() -> None:
+    source = _generator()
+    waiting = [step for _ in range(500) for step in _steps(source.next()) if step.then and step.once == "exited"]
+    assert waiting
+    assert all(len(step.outcome.exited) == 1 for step in waiting)
+
+
+def test_a_seed_gives_the_same_traffic_again_and_another_seed_another() -> None:
+    assert _sends(_generator(7), 400) == _sends(_generator(7), 400)
+    assert _sends(_generator(7), 400) != _sends(_generator(8), 400)
+
+
+def test_an_exit_is_settled_by_its_enrollment_and_every_trigger() -> None:
+    source = _generator()
+    for plan in (source.next() for _ in range(500)):
+        for command in plan.outcome.exited:
+            decoded = [_decoded(send) for send in plan.sends if command.key in send.settles]
+            settling = [event for event in decoded if isinstance(event, events.Event)]
+            assert len(settling) == len(decoded)
+            rested = {(each.source, each.event_id) for each in plan.outcome.achieved if _of(command, each)}
+            assert {(event.source, event.id) for event in settling if event.type != events.ENROLLMENT_STARTED} == rested
+            assert any(event.type == events.ENROLLMENT_STARTED for event in settling)
+
+
+def _of(command: plans.Exited, achieved: plans.Achieved) -> bool:
+    return (achieved.tenant_id, achieved.enrollment_id) == command.key
+
+
+def test_the_first_plans_show_everything_in_every_tenant() -> None:
+    source = _generator()
+    first = [source.next() for _ in range(len(SCENARIOS) * len(TENANTS) + len(malformed.SHAPES))]
+    achieved = {
+        (each.tenant_id, each.goal_id) for plan in first for step in _steps(plan) for each in step.outcome.achieved
+    }
+    hit = {goal.key for goal in stage.GOALS} - {"paused-signup"}
+    assert achieved == {(tenant_id, GOAL_IDS[tenant_id, key]) for tenant_id in TENANTS for key in hit}
+    assert {goal.goal_type for goal in stage.GOALS} == set(events.GOAL_TYPES)
+    letters = {letter.reason for plan in first for step in _steps(plan) for letter in step.outcome.dead_letters}
+    assert letters == {*REASONS, "conflicting_enrollment"}
+    logics = {(command.tenant_id, command.logic) for plan in first for command in plan.outcome.exited}
+    assert logics == {(tenant_id, logic) for tenant_id in TENANTS for logic in ("any", "all")}
+
+
+REASONS = {
+    "invalid_json",
+    "invalid_envelope",
+    "invalid_data",
+    "unexpected_type",
+    "unsupported_wire_format",
+    "too_large",
+    "future_time",
+}
+
+
+def test_the_traffic_has_every_shape_and_every_reason_that_a_record_alone_can_have() -> None:
+    sends = _sends(_generator(), 3_000)
+    decoded = [_decoded(send) for send in sends]
+    reasons = {each.reason for each in decoded if isinstance(each, decode.Malformed)}
+    assert reasons == REASONS
+    shapes = Counter("ce_specversion" in dict(send.headers) for send in sends)
+    assert min(shapes.values()) > len(sends) // 4
+    assert any(send.timestamp_ms for send in sends)
+    assert any(send.value is None for send in sends)
+    good = Counter((event.tenant_id, event.source, event.id) for event in decoded if isinstance(event, events.Event))
+    assert max(good.values()) > 1, "nothing is sent twice"
+
+
+def test_no_topic_comes_near_the_share_of_dead_letters_that_would_pause_it() -> None:
+    by_topic: dict[str, list[bool]] = {}
+    for send in _sends(_generator(), 5_000):
+        by_topic.setdefault(send.topic, []).append(isinstance(_decoded(send), decode.Malformed))
+    for dead in by_topic.values():
+        assert all(sum(dead[start : start + 1000]) < 300 for start in range(0, len(dead), 100))
+
+
+def test_no_good_event_is_dated_ahead_of_the_clock() -> None:
+    decoded = [_decoded(send) for send in _sends(_generator(), 3_000)]
+    assert all(event.time <= NOW for event in decoded if isinstance(event, events.Event))
+
+
+def test_every_dead_letter_has_a_key_of_its_own() -> None:
+    source = _generator()
+    letters = [letter for _ in range(5_000) for letter in list(_steps(source.next()))[-1].outcome.dead_letters]
+    assert len({letter.key for letter in letters}) == len(letters) > 0
+    assert all(
+        letter.key.startswith(tuple(f"{ids.joined(':', tenant)}:".encode() for tenant in TENANTS)) for letter in letters
+    )
+
+
+def test_there_are_as_many_tenants_as_asked_for_and_a_run_can_be_told_from_another() -> None:
+    assert len(set(stage.tenant_names(20))) == 20
+    assert stage.tenant_names(2, "-2") == ("acme-2", "globex-2")

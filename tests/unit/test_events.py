@@ -1,0 +1,143 @@
+"""Texts and amounts from outside, and an event as evidence."""
+
+import unicodedata
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from goalworker import events
+from tests.unit.strategies import at
+
+
+@given(st.text(max_size=260) | st.text(st.sampled_from("aé\U0001f600\x00\x7f\x85\ud800"), min_size=1, max_size=300))
+def test_text_is_1_to_255_bytes_of_utf8_without_control_characters(value: str) -> None:
+    size_bytes = len(value.encode(errors="surrogatepass"))
+    clean = not any(unicodedata.category(character) in ("Cc", "Cs") for character in value)
+    assert events.is_text(value) == (0 < size_bytes <= 255 and clean)
+
+
+@pytest.mark.parametrize("value", ["a" * 255, "é" * 127, " ", "a b", "\u200b", "\u2028", "\U0001f600"])
+def test_these_are_text(value: str) -> None:
+    assert events.is_text(value)
+
+
+@pytest.mark.parametrize("value", ["", "a" * 256, "é" * 128, "a\x00", "a\n", "\x7f", "\x9f", "\ud800", "a\udfff"])
+def test_these_are_no_text(value: str) -> None:
+    assert not events.is_text(value)
+
+
+exact = st.decimals(0, 10**15, places=18) | st.integers(0, 10**15).map(Decimal)
+
+
+@given(exact)
+def test_an_amount_keeps_every_digit(amount: Decimal) -> None:
+    written = events.plain(amount)
+    assert "E" not in written
+    for read in (events.amount_of_text(written), events.amount_of_number(written)):
+        assert read is not None
+        assert events.plain(read) == written
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [
+        ("0", "0"),
+        ("100", "100"),
+        ("100.00", "100.00"),
+        ("007", "7"),
+        ("1000000000000000", "1000000000000000"),
+        ("999999999999999.999999999999999999", "999999999999999.999999999999999999"),
+    ],
+)
+def test_a_plain_decimal_string_is_an_amount(text: str, amount: str) -> None:
+    assert str(events.amount_of_text(text)) == amount
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "-1",
+        "+1",
+        "1.",
+        ".5",
+        "1e2",
+        "1_000",
+        " 1",
+        "1\n",
+        "NaN",
+        "Infinity",
+        "٣",
+        "1,5",
+        "0.0000000000000000001",
+        "1000000000000000.1",
+        "1000000000000001",
+        "9" * 5_000,
+    ],
+)
+def test_no_other_string_is(text: str) -> None:
+    assert events.amount_of_text(text) is None
+
+
+@pytest.mark.parametrize(
+    ("number", "amount"), [("1e2", "100"), ("1E+15", "1" + "0" * 15), ("-0", "0"), ("0e9999", "0"), ("12.50", "12.50")]
+)
+def test_a_json_number_is_an_amount_however_it_is_written(number: str, amount: str) -> None:
+    assert str(events.amount_of_number(number)) == amount
+
+
+@pytest.mark.parametrize(
+    "number", ["-1", "1e16", "1e999", "1e999999999", "1e-19", "NaN", "Infinity", "01", "9" * 5_000, "1" + "0" * 200]
+)
+def test_a_number_out_of_range_is_none(number: str) -> None:
+    assert events.amount_of_number(number) is None
+
+
+DATA: list[tuple[str, events.GoalData, bytes]] = [
+    ("contact.tag.added", events.TagAdded("c1", tag_name="VIP"), b'{"contact_id":"c1","tag_name":"VIP"}'),
+    (
+        "payment.completed",
+        events.PaymentCompleted("c1", "p1", Decimal("100.00"), "eur", ("a", "b")),
+        b'{"contact_id":"c1","payment_id":"p1","amount":"100.00","currency":"eur","product_ids":["a","b"]}',
+    ),
+    (
+        "payment.completed",
+        events.PaymentCompleted("c1", "p1", Decimal("999999999999999.999999999999999999"), "EUR"),
+        b'{"contact_id":"c1","payment_id":"p1","amount":"999999999999999.999999999999999999","currency":"EUR"}',
+    ),
+    (
+        "appointment.booked",
+        events.AppointmentBooked("c1", "a1", "cal", None, "2026-01-01T12:00:00+01:00"),
+        b'{"contact_id":"c1","appointment_id":"a1","calendar_id":"cal","starts_at":"2026-01-01T12:00:00+01:00"}',
+    ),
+    (
+        "form.submitted",
+        events.FormSubmitted("c1", "f1", "s1"),
+        b'{"contact_id":"c1","form_id":"f1","submission_id":"s1"}',
+    ),
+    (
+        "pipeline.stage.changed",
+        events.StageChanged("c1", "pl", "st", "before", "deal"),
+        b'{"contact_id":"c1","pipeline_id":"pl","stage_id":"st","previous_stage_id":"before","deal_id":"deal"}',
+    ),
+]
+
+
+@pytest.mark.parametrize(("type_", "data", "expected"), DATA)
+def test_evidence_is_the_contract_fields_that_the_event_had(type_: str, data: events.GoalData, expected: bytes) -> None:
+    event = events.Event("north", "/crm", "1", type_, at(5), data, "00-trace-01", "state=1")
+    trigger = events.trigger_of(event)
+    assert trigger == events.Trigger("/crm", "1", at(5), expected, "00-trace-01", "state=1")
+    assert trigger.order == (at(5), "/crm", "1")
+
+
+def test_each_goal_type_has_its_event_type_and_each_event_type_its_data() -> None:
+    assert {goal_type: events.DATA_OF_TYPE[event] for goal_type, event in events.EVENT_TYPE_OF_GOAL.items()} == {
+        "tag_added": events.TagAdded,
+        "purchase_made": events.PaymentCompleted,
+        "appointment_booked": events.AppointmentBooked,
+        "form_submitted": events.FormSubmitted,
+        "pipeline_stage_reached": events.StageChanged,
+    }

@@ -1,0 +1,288 @@
+"""Contract section 3, rule by rule, and against a second implementation of it."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from goalworker import events, goals, index, judge, match
+from tests.unit import naive_judge, strategies
+from tests.unit.strategies import at
+
+ONE, TWO, THREE = UUID(int=1), UUID(int=2), UUID(int=3)
+ALL = (goals.LogicVersion("all", at(-1)),)
+NEVER = (goals.LogicVersion("never", at(-1)),)
+
+
+# --- against the naive judge ---
+
+
+class Case(NamedTuple):
+    """One enrollment and everything that bears on it."""
+
+    enrollment: events.Enrollment
+    happened: tuple[events.Event, ...]
+    states: tuple[events.WorkflowState, ...]
+    workflow: goals.Workflow
+
+    def hits(self) -> list[events.Hit]:
+        """Return what its contact's events hit."""
+        known = index.Index()
+        known.replace(self.workflow.goals, {}, revision=1)
+        return match.all_hits(self.happened, known)
+
+
+BOUNDS = st.integers(-1, strategies.TICKS + 1).map(at)
+STARTS = st.just(at(0)) | BOUNDS | st.none()
+ENDS = st.none() | BOUNDS
+
+
+@st.composite
+def cases(draw: strategies.Draw) -> Case:
+    types = draw(strategies.goal_types())
+    enrollment = events.Enrollment("north", "e1", "w1", "c1", draw(STARTS), draw(ENDS))
+    known = draw(strategies.goal_sets(types, ("north",), ("w1",)))
+    happened = draw(strategies.contact_events(types, ("north",), ("c1",), min_size=1))
+    workflow = goals.Workflow(known, draw(strategies.logic_versions()))
+    return Case(enrollment, happened, draw(strategies.workflow_states()), workflow)
+
+
+def _naive(case: Case, *, tracked: bool) -> naive_judge.Answer:
+    began = case.enrollment.enrolled_at if tracked else events.BEGINNING
+    states = [(state.since, state.active) for state in case.states]
+    return naive_judge.answer(naive_judge.Facts(began, case.enrollment.ended_at, case.happened, states, case.workflow))
+
+
+def _judged(case: Case, hits: Iterable[events.Hit], *, tracked: bool) -> judge.Judgement:
+    return judge.judge(case.enrollment, hits, case.states, case.workflow, tracked=tracked)
+
+
+def _as_answer(judgement: judge.Judgement) -> naive_judge.Answer:
+    achieved = {hit.goal_id: naive_judge.Walked(*hit.trigger.order) for hit in judgement.achieved}
+    if judgement.satisfaction is None:
+        return naive_judge.Answer(achieved, None)
+    hit, logic = judgement.satisfaction.hit, judgement.satisfaction.logic
+    return naive_judge.Answer(
+        achieved, naive_judge.Satisfied(naive_judge.Walked(*hit.trigger.order), hit.goal_id, logic)
+    )
+
+
+@settings(max_examples=400)
+@given(case=cases(), tracked=st.booleans())
+def test_it_says_what_the_contract_says_when_read_naively(case: Case, tracked: bool) -> None:
+    judgement = _judged(case, case.hits(), tracked=tracked)
+    assert _as_answer(judgement) == _naive(case, tracked=tracked)
+    order = [(hit.trigger.time, hit.goal_id) for hit in judgement.achieved]
+    assert order == sorted(order)
+
+
+@given(case=cases(), data=st.data())
+def test_order_and_repetition_of_hits_change_nothing(case: Case, data: st.DataObject) -> None:
+    hits = case.hits()
+    again = data.draw(st.lists(st.sampled_from(hits), max_size=3)) if hits else []
+    shuffled = data.draw(st.permutations([*hits, *again]))
+    assert _judged(case, shuffled, tracked=True) == _judged(case, hits, tracked=True)
+
+
+@given(case=cases())
+def test_its_own_achievements_are_evidence_enough(case: Case) -> None:
+    judgement = _judged(case, case.hits(), tracked=True)
+    assert _judged(case, judgement.achieved, tracked=True) == judgement
+
+
+# --- rule by rule ---
+
+
+def goal(goal_id: UUID, *lives: tuple[int, int | None, bool], created: int = -1, workflow_id: str = "w1") -> goals.Goal:
+    """Return a form goal whose versions were in force from, to, and active or not; ticks."""
+    versions = tuple(
+        goals.GoalVersion(
+            number, goals.Criteria(form_id=f"f{goal_id.int}"), active, at(begin), None if end is None else at(end)
+        )
+        for number, (begin, end, active) in enumerate(lives or ((created, None, True),), start=1)
+    )
+    return goals.Goal("north", goal_id, workflow_id, "form_submitted", at(created), versions)
+
+
+def hit(goal_id: UUID, tick: int, event_id: str = "1", source: str = "/crm") -> events.Hit:
+    """Return a hit of contact c1."""
+    trigger = events.Trigger(source, event_id, at(tick), b"{}")
+    return events.Hit("north", "w1", "c1", goal_id, 1, trigger)
+
+
+def enrollment(enrolled: int | None = 0, ended: int | None = None) -> events.Enrollment:
+    """Return an enrollment of contact c1 in ticks."""
+    enrolled_at, ended_at = (None if tick is None else at(tick) for tick in (enrolled, ended))
+    return events.Enrollment("north", "e1", "w1", "c1", enrolled_at, ended_at)
+
+
+def said(
+    hits: Sequence[events.Hit],
+    *known: goals.Goal,
+    logics: tuple[goals.LogicVersion, ...] = (),
+    whose: events.Enrollment | None = None,
+    states: Sequence[tuple[int, bool]] = (),
+) -> tuple[list[tuple[int, datetime]], tuple[int, datetime] | None]:
+    """Judge, and return (goal, achieved_at) of the achievements and of the satisfying one."""
+    merged = [events.WorkflowState(at(since), active) for since, active in states]
+    workflow = goals.Workflow(known or (goal(ONE), goal(TWO)), logics)
+    judgement = judge.judge(whose or enrollment(), hits, merged, workflow)
+    end = judgement.satisfaction
+    return (
+        [(found.goal_id.int, found.trigger.time) for found in judgement.achieved],
+        None if end is None else (end.hit.goal_id.int, end.hit.trigger.time),
+    )
+
+
+NOTHING: tuple[list[tuple[int, datetime]], None] = ([], None)
+
+
+@pytest.mark.parametrize(
+    ("window", "counts"),
+    [
+        (enrollment(5), True),
+        (enrollment(6), False),
+        (enrollment(4), True),
+        (enrollment(0, 5), False),
+        (enrollment(0, 6), True),
+        (enrollment(5, 5), False),
+        (enrollment(8, 2), False),
+        (enrollment(None), False),
+        (enrollment(None, 9), False),
+    ],
+)
+def test_a_hit_counts_from_enrolled_at_inclusive_to_ended_at_exclusive(window: events.Enrollment, counts: bool) -> None:
+    assert said([hit(ONE, 5)], whose=window) == (([(1, at(5))], (1, at(5))) if counts else NOTHING)
+
+
+def test_without_tracking_a_contact_is_enrolled_since_the_beginning_of_time() -> None:
+    ancient = events.Hit("north", "w1", "c1", ONE, 1, events.Trigger("/crm", "1", events.BEGINNING, b"{}"))
+    always = goals.GoalVersion(1, goals.Criteria(form_id="f1"), True, events.BEGINNING)
+    known = goals.Goal("north", ONE, "w1", "form_submitted", events.BEGINNING, (always,))
+    judgement = judge.judge(enrollment(None), [ancient], (), goals.Workflow((known,)), tracked=False)
+    assert judgement.achieved == (ancient,)
+
+
+def test_any_stops_at_the_first_achievement() -> None:
+    assert said([hit(ONE, 5), hit(TWO, 3)]) == ([(2, at(3))], (2, at(3)))
+
+
+def test_before_anyone_sets_a_logic_it_is_any() -> None:
+    later = (goals.LogicVersion("never", at(4)),)
+    assert said([hit(ONE, 3)], logics=later) == ([(1, at(3))], (1, at(3)))
+    assert said([hit(ONE, 4)], logics=later) == ([(1, at(4))], None)
+
+
+def test_all_stops_when_every_goal_in_force_is_achieved() -> None:
+    assert said([hit(ONE, 5)], logics=ALL) == ([(1, at(5))], None)
+    assert said([hit(ONE, 5), hit(TWO, 7)], logics=ALL) == ([(1, at(5)), (2, at(7))], (2, at(7)))
+
+
+def test_never_measures_every_goal_and_is_never_satisfied() -> None:
+    assert said([hit(ONE, 5), hit(TWO, 7)], logics=NEVER) == ([(1, at(5)), (2, at(7))], None)
+
+
+def test_only_the_first_hit_of_a_goal_achieves_it() -> None:
+    assert said([hit(ONE, 7, "0"), hit(ONE, 5, "1")], logics=NEVER) == ([(1, at(5))], None)
+
+
+def test_hitting_an_achieved_goal_again_is_no_achievement_and_satisfies_nothing() -> None:
+    logics = (*NEVER, goals.LogicVersion("any", at(4)))
+    assert said([hit(ONE, 3), hit(ONE, 5)], logics=logics) == ([(1, at(3))], None)
+
+
+def test_ties_in_time_are_walked_by_source_and_then_id_in_code_point_order() -> None:
+    def first(*hits: events.Hit) -> list[tuple[int, datetime]]:
+        return said(hits)[0]
+
+    assert first(hit(ONE, 5, "9"), hit(TWO, 5, "10")) == [(2, at(5))]
+    assert first(hit(ONE, 5, "1", "/b"), hit(TWO, 5, "2", "/a")) == [(2, at(5))]
+    assert first(hit(ONE, 5, "1", "/\U0001f600"), hit(TWO, 5, "2", "/\uff5e")) == [(2, at(5))]
+    assert first(hit(ONE, 5, "1", "/a"), hit(TWO, 5, "2", "/Z")) == [(2, at(5))]
+
+
+def test_two_goals_hit_by_one_event_are_both_achieved_and_the_oldest_completes() -> None:
+    both = [hit(ONE, 5), hit(TWO, 5)]
+    achieved = [(1, at(5)), (2, at(5))]
+    assert said(both, goal(ONE, created=2), goal(TWO, created=1)) == (achieved, (2, at(5)))
+    assert said(both, goal(ONE, created=2), goal(TWO, created=2)) == (achieved, (1, at(5)))
+
+
+def test_the_completing_goal_is_one_that_the_last_event_achieved() -> None:
+    older, newer = goal(ONE, created=-1), goal(TWO, created=2)
+    hits = [hit(ONE, 3, "a"), hit(ONE, 5, "b"), hit(TWO, 5, "b")]
+    assert said(hits, older, newer, logics=ALL)[1] == (2, at(5))
+
+
+def test_a_goal_written_midway_is_part_of_all_from_then_on() -> None:
+    late = goal(TWO, created=4)
+    assert said([hit(ONE, 3)], goal(ONE), late, logics=ALL)[1] == (1, at(3))
+    assert said([hit(ONE, 4)], goal(ONE), late, logics=ALL)[1] is None
+
+
+def test_a_deletion_alone_never_satisfies() -> None:
+    deleted = goal(TWO, (-1, 4, True))
+    assert said([hit(ONE, 3)], goal(ONE), deleted, logics=ALL) == ([(1, at(3))], None)
+
+
+def test_an_achievement_after_a_deletion_needs_only_what_is_left() -> None:
+    deleted = goal(TWO, (-1, 4, True))
+    assert said([hit(ONE, 4)], goal(ONE), deleted, logics=ALL)[1] == (1, at(4))
+    hits = [hit(ONE, 3), hit(THREE, 5)]
+    assert said(hits, goal(ONE), deleted, goal(THREE), logics=ALL)[1] == (3, at(5))
+
+
+def test_a_paused_goal_is_not_asked_for_while_it_is_paused() -> None:
+    paused = goal(TWO, (-1, 4, True), (4, 8, False), (8, None, True))
+    assert [said([hit(ONE, tick)], goal(ONE), paused, logics=ALL)[1] is not None for tick in (3, 4, 7, 8)] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+
+
+def test_the_logic_in_force_at_the_event_decides() -> None:
+    logics = (*ALL, goals.LogicVersion("any", at(5)))
+    hits = [hit(ONE, 3), hit(TWO, 6)]
+    assert said(hits, goal(ONE), goal(TWO), goal(THREE), logics=logics) == ([(1, at(3)), (2, at(6))], (2, at(6)))
+
+
+def test_hits_of_a_goal_that_is_not_the_workflows_are_left_out() -> None:
+    assert said([hit(THREE, 2)]) == NOTHING
+
+
+@pytest.mark.parametrize(
+    ("states", "counts"),
+    [
+        ([], True),
+        ([(5, False)], False),
+        ([(6, False)], True),
+        ([(6, True)], True),
+        ([(2, False), (5, True)], True),
+        ([(2, False), (6, True)], False),
+        ([(2, True), (4, False)], False),
+    ],
+)
+def test_a_workflow_state_holds_from_its_time_on_and_before_the_first_it_is_active(
+    states: list[tuple[int, bool]], counts: bool
+) -> None:
+    assert said([hit(ONE, 5)], states=states) == (([(1, at(5))], (1, at(5))) if counts else NOTHING)
+
+
+@pytest.mark.parametrize(
+    ("tick", "reason"),
+    [(1, "superseded"), (3, "workflow_inactive"), (5, "superseded"), (8, "after_end"), (9, "after_end")],
+)
+def test_a_revocation_says_why(tick: int, reason: str) -> None:
+    states = [events.WorkflowState(at(2), False), events.WorkflowState(at(4), True)]
+    assert judge.reason_revoked(hit(ONE, tick).trigger, enrollment(0, 8), states) == reason
+
+
+def test_a_revocation_after_the_end_says_so_even_where_the_workflow_was_inactive() -> None:
+    states = [events.WorkflowState(at(2), False)]
+    assert judge.reason_revoked(hit(ONE, 8).trigger, enrollment(0, 8), states) == "after_end"

@@ -1,0 +1,48 @@
+"""However the messages come, the answer is the same: folded batch by batch, or judged once at the end."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from goalworker import events
+from tests.unit import model, naive_judge, strategies
+
+Delivery = list[list[events.Event]]
+
+
+def _delivered(drawn: strategies.World, batches: Delivery, *, tracked: bool = True) -> model.Model:
+    worker = model.Model(drawn.goals, drawn.logics, tracked=tracked)
+    for batch in batches:
+        worker.record(*batch)
+    return worker
+
+
+@settings(max_examples=300)
+@given(data=st.data(), drawn=strategies.worlds(), tracked=st.booleans())
+def test_any_order_repetition_and_batching_gives_what_one_look_at_the_end_gives(
+    data: st.DataObject, drawn: strategies.World, tracked: bool
+) -> None:
+    batches = data.draw(strategies.deliveries(drawn.messages))
+    worker = _delivered(drawn, batches, tracked=tracked)
+    achieved, satisfied = naive_judge.answers(drawn.goals, drawn.logics, drawn.messages, tracked=tracked)
+    assert worker.achievements() == achieved
+    assert worker.satisfied() == satisfied
+
+
+@given(data=st.data(), drawn=strategies.worlds(), tracked=st.booleans())
+def test_neither_a_sweep_nor_a_replay_after_it_changes_the_answer(
+    data: st.DataObject, drawn: strategies.World, tracked: bool
+) -> None:
+    worker = _delivered(drawn, [list(drawn.messages)], tracked=tracked)
+    before = worker.achievements(), worker.satisfied()
+    worker.sweep()
+    for batch in data.draw(strategies.deliveries(drawn.messages)):
+        worker.record(*batch)
+        assert (worker.achievements(), worker.satisfied()) == before
+
+
+@given(drawn=strategies.worlds())
+def test_one_tenants_messages_never_move_anothers_answer(drawn: strategies.World) -> None:
+    everyone = _delivered(drawn, [list(drawn.messages)]).achievements()
+    north = [event for event in drawn.messages if event.tenant_id == "north"]
+    alone = _delivered(drawn, [north]).achievements()
+    assert alone == {key: evidence for key, evidence in everyone.items() if key[0] == "north"}
