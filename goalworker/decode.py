@@ -11,7 +11,7 @@ from decimal import Decimal
 from functools import lru_cache, partial
 from typing import Any, Final, Literal, TypeVar
 
-from msgspec import DecodeError, Raw, Struct, ValidationError, convert, json, structs
+from msgspec import DecodeError, Raw, Struct, ValidationError, json, structs
 
 from goalworker import events
 
@@ -199,19 +199,18 @@ def _attributes(headers: Headers) -> dict[str, str]:
 
 def _moment(text: str | None, timestamp_ms: int) -> datetime:
     """Return an RFC 3339 time, or for want of one the record's, in UTC, rounded half up to the microsecond."""
+    if text is not None:
+        time = events.time_of_text(text)
+        if time is None:
+            raise _WrongError("invalid_envelope", "time", _RULES["time"])
+        return time
     try:
-        if text is None:
-            if timestamp_ms >= 0:
-                return _EPOCH + timedelta(milliseconds=timestamp_ms)
-        # msgspec takes two more forms: a blank for the T, and an offset without its colon.
-        elif text[10] in "Tt" and (text[-1] in "Zz" or text[-3] == ":"):
-            time = convert(text, datetime)
-            if time.tzinfo is not None:
-                return time if time.tzinfo is UTC else time.astimezone(UTC)
-    except (ValidationError, LookupError, OverflowError):
+        if timestamp_ms >= 0:
+            return _EPOCH + timedelta(milliseconds=timestamp_ms)
+    except OverflowError:
         pass
     missing = "is missing, and the record has no timestamp to stand in for it"
-    raise _WrongError("invalid_envelope", "time", missing if text is None else _RULES["time"])
+    raise _WrongError("invalid_envelope", "time", missing)
 
 
 def _trace(header: bytes | None) -> str | None:

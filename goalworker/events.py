@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Annotated, Final
 from uuid import UUID
 
-from msgspec import Meta, Struct, json, structs
+from msgspec import Meta, Struct, ValidationError, convert, json, structs
 
 TEXT_BYTES_MAX: Final = 255
 AMOUNT_MAX: Final = Decimal(10**15)
@@ -236,6 +236,22 @@ def amount_of_number(number: str) -> Decimal | None:
     if len(number) > _NUMBER_LENGTH_MAX or not _JSON_NUMBER.fullmatch(number):
         return None
     return _in_range(Decimal(number))
+
+
+def time_of_text(text: str) -> datetime | None:
+    """Return the moment that an RFC 3339 time with an offset stands for, in UTC, rounded half up to the microsecond.
+
+    None where it is none.
+    """
+    try:
+        # msgspec takes two more forms: a blank for the T, and an offset without its colon.
+        if text[10] in "Tt" and (text[-1] in "Zz" or text[-3] == ":"):
+            time = convert(text, datetime)
+            if time.tzinfo is not None:
+                return time if time.tzinfo is UTC else time.astimezone(UTC)
+    except (ValidationError, LookupError, OverflowError):
+        pass
+    return None
 
 
 def plain(amount: Decimal) -> str:

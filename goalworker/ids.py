@@ -36,6 +36,13 @@ def configured_message_id(tenant_id: str, goal_id: UUID, version: int) -> UUID:
     return _uuid("configured", tenant_id, str(goal_id), str(version))
 
 
+def lifecycle_message_id(
+    kind: str, tenant_id: str, workflow_id: str, enrollment_id: str, contact_id: str, time: str
+) -> UUID:
+    """Return the CloudEvents id of a lifecycle message that the API writes: another content is another message."""
+    return _uuid(kind, tenant_id, workflow_id, enrollment_id, contact_id, time)
+
+
 def contact_enrollment_id(workflow_id: str, contact_id: str) -> str:
     """Return the id of the one enrollment a contact has where enrollments are not tracked (contract rule 3.8)."""
     return joined(":", "contact", workflow_id, contact_id)

@@ -9,6 +9,7 @@ from msgspec import Raw, Struct, json
 from goalworker import events, ids
 
 SOURCE: Final = "/goalworker"
+API_SOURCE: Final = "/goalworker/api"
 CONTENT_TYPE: Final = "application/cloudevents+json"
 
 GOAL_ACHIEVED: Final = "goal_achieved"
@@ -129,6 +130,15 @@ def configured(
     message_id = ids.configured_message_id(tenant_id, goal_id, version)
     value = envelope("workflow.goal.configured", message_id, str(goal_id), now, tenant_id, data)
     return Message(GOAL_CONFIGURED, ids.joined(":", tenant_id, str(goal_id)).encode(), value)
+
+
+def lifecycle(type_: str, run: events.Enrollment, time: datetime) -> Message:
+    """Return the message that says when a run started or ended, as an engine would send it; the API is its source."""
+    content = (run.tenant_id, run.workflow_id, run.enrollment_id, run.contact_id)
+    message_id = ids.lifecycle_message_id(type_.rpartition(".")[2], *content, time.isoformat())
+    data = {"workflow_id": run.workflow_id, "enrollment_id": run.enrollment_id, "contact_id": run.contact_id}
+    value = envelope(type_, message_id, run.enrollment_id, time, run.tenant_id, data, API_SOURCE)
+    return Message(WORKFLOW_LIFECYCLE, ids.joined(":", run.tenant_id, run.contact_id).encode(), value)
 
 
 def envelope(

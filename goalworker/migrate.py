@@ -1,6 +1,7 @@
 """Migrations: alembic, the roles, and whether a database fits this build."""
 
 import asyncio
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -9,9 +10,10 @@ import sqlalchemy as sa
 from alembic import command, config, migration, script
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import database, tables
+from goalworker import database, logs, tables
 from goalworker.errors import DependencyError
 
+PROBE_TIMEOUT_SECONDS: Final = 5.0
 _MIGRATION_LOCK: Final = 0x6D696772
 
 
@@ -49,6 +51,22 @@ async def problem(pool: sa_async.AsyncEngine) -> str | None:
     if found == head() or (found is not None and not knows(found)):
         return None
     return f"the database's schema is at {found or 'nothing'}, this build needs {head()}: run `goalworker db upgrade`"
+
+
+async def probe(pool: sa_async.AsyncEngine, report: Callable[[str, str | None], None]) -> bool:
+    """Report how the checks `database` and `migrations` go (None: fine), and say whether the database answers."""
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT_SECONDS):
+            await database.reachable(pool)
+            behind = await problem(pool)
+    except Exception as error:
+        if not database.is_later(error):
+            raise
+        report("database", f"cannot be reached: {logs.described(error)}")
+        return False
+    report("database", None)
+    report("migrations", behind)
+    return True
 
 
 def roles_sql(user: str) -> str:

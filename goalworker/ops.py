@@ -1,19 +1,16 @@
 """The operations port: is it started, alive, ready, and the metrics (contract section 6)."""
 
-import asyncio
 import contextlib
-import socket
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from typing import Final
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from goalworker import errors, metrics
+from goalworker import metrics, serving
 
 NOT_CHECKED: Final = "not checked yet"
 
@@ -45,43 +42,9 @@ async def serve(host: str, port: int, health: Health) -> AsyncIterator[int]:
 
     Raises DependencyError where the address is not to be had.
     """
-    with _listening(host, port) as listener:
-        server = _Server(
-            uvicorn.Config(
-                _application(health),
-                http="h11",
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=1,
-            )
-        )
-        serving = asyncio.create_task(server.serve(sockets=[listener]), name="operations port")
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            server.should_exit = True
-            await serving
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise errors.DependencyError(
-            f"The operations port cannot listen on {host}:{port}: {error.strerror}; end what listens there, or set"
-            " GOALWORKER_OPS__HOST and GOALWORKER_OPS__PORT to an address that is free (port 0 takes any)"
-        ) from error
-
-
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone: who started us drains first and closes this port last."""
-        yield
+    address = serving.Address(host, port, "The operations port", "OPS")
+    async with serving.serve(_application(health), address, drain_seconds=1) as taken:
+        yield taken
 
 
 def _application(health: Health) -> Starlette:

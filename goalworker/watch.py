@@ -10,14 +10,13 @@ import aiokafka
 from aiokafka import TopicPartition
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from goalworker import database, kafka, logs, metrics, migrate, reader
+from goalworker import kafka, logs, metrics, migrate, reader
 from goalworker import settings as settings_
 from goalworker.errors import StalledError
 
 log = logs.get("watch")
 
 PROBE_SECONDS: Final = 2.0
-PROBE_TIMEOUT_SECONDS: Final = 5.0
 
 Report = Callable[[str, str | None], None]
 
@@ -45,7 +44,7 @@ class Watch:
         """Probe until cancelled; raises StalledError."""
         try:
             while True:
-                progress = await self._probe_broker() if await self._probe_database() else {}
+                progress = await self._probe_broker() if await migrate.probe(self._pool, self._report) else {}
                 stalled = self._stall.look(progress, time.monotonic())
                 if stalled is not None:
                     raise _stalled(stalled, self._settings.ops.stall_seconds)
@@ -53,24 +52,10 @@ class Watch:
         finally:
             await self._drop_observer()
 
-    async def _probe_database(self) -> bool:
-        try:
-            async with asyncio.timeout(PROBE_TIMEOUT_SECONDS):
-                await database.reachable(self._pool)
-                behind = await migrate.problem(self._pool)
-        except Exception as error:
-            if not database.is_later(error):
-                raise
-            self._report("database", f"cannot be reached: {logs.described(error)}")
-            return False
-        self._report("database", None)
-        self._report("migrations", behind)
-        return True
-
     async def _probe_broker(self) -> "Progress":
         """Return where each partition is and where it ends; nothing while the broker is away."""
         try:
-            async with asyncio.timeout(PROBE_TIMEOUT_SECONDS):
+            async with asyncio.timeout(migrate.PROBE_TIMEOUT_SECONDS):
                 observer = self._observer or await self._connect()
                 present = await observer.topics()
                 ends = await observer.end_offsets(list(self._reader.partitions))

@@ -1,27 +1,19 @@
 """`goalworker check-event`: what the worker would make of one message."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Any, cast
 
 import msgspec
 import typer
 
+from goalworker import app as worker_app
 from goalworker import database, decode, events, goal_store, index, match, tables
 from goalworker import settings as all_settings
 from goalworker.commands import common
 
-app = typer.Typer()
-
-KINDS: Final[Mapping[str, frozenset[str]]] = {
-    "tag_added": frozenset({"contact.tag.added"}),
-    "payment_completed": frozenset({"payment.completed"}),
-    "appointment_booked": frozenset({"appointment.booked"}),
-    "form_submitted": frozenset({"form.submitted"}),
-    "stage_changed": frozenset({"pipeline.stage.changed"}),
-    "workflow_lifecycle": events.LIFECYCLE_TYPES,
-}
+app = typer.Typer(add_completion=False)
 
 
 def _header(text: str) -> tuple[str, bytes]:
@@ -54,7 +46,7 @@ def check_event(
 def _decoded(
     settings: all_settings.Settings, topic: str, value: bytes, headers: Sequence[tuple[str, bytes]]
 ) -> events.Event | decode.Malformed:
-    kinds = {name: KINDS[which] for name, which in settings.topics.inputs.items()}
+    kinds = worker_app.kinds(settings)
     if topic not in kinds:
         raise typer.BadParameter(f"{topic!r} is no topic that goalworker reads; those are {', '.join(kinds)}")
     limits = decode.Limits(
@@ -76,7 +68,8 @@ def _show_malformed(found: decode.Malformed, *, as_json: bool) -> None:
     if as_json:
         common.show_json({"outcome": "dead_letter", "error": found})
     else:
-        common.say(f"{found.reason}: {found.pointer or 'the value'} {found.detail}")
+        where = f" at {found.pointer}" if found.pointer else ""
+        common.say(f"{found.reason}{where}: {found.detail}")
 
 
 def _show_event(event: events.Event, hits: list[events.Hit] | None, *, as_json: bool) -> None:

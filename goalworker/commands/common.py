@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, TypeVar
@@ -42,16 +41,15 @@ class _Overheard(logging.Handler):
 _OVERHEARD: Final = _Overheard()
 
 
-def load(*, quiet: bool = True) -> all_settings.Settings:
-    """Read the settings and send logs to stderr; quiet: what the libraries say is only kept to explain an error."""
+def load() -> all_settings.Settings:
+    """Read the settings and send logs to stderr; what the libraries say is only kept to explain an error."""
     settings = all_settings.load()
     logs.configure(settings.log.level, settings.log.format, goalworker.__version__)
-    if quiet:
-        client = logging.getLogger("aiokafka")
-        client.handlers, client.propagate = [_OVERHEARD], False
-        logging.getLogger("alembic").setLevel(logging.WARNING)
+    client = logging.getLogger("aiokafka")
+    client.handlers, client.propagate = [_OVERHEARD], False
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     for name in settings.ignored_names:
-        logs.get(__name__).warning("unknown_setting", name=name)
+        logs.get(__name__).warning("setting_ignored", name=name)
     return settings
 
 
@@ -80,13 +78,6 @@ async def database_pool(
         await pool.dispose()
 
 
-_DATABASE_REFUSALS: Final = (
-    asyncpg.InvalidAuthorizationSpecificationError,  # 28: unknown user, wrong password
-    asyncpg.InvalidCatalogNameError,  # no such database
-    asyncpg.InsufficientPrivilegeError,
-)
-
-
 @contextlib.contextmanager
 def database_errors(url: str) -> Iterator[None]:
     """Turn the database's foreseeable errors into a DependencyError that names it; any other is a bug and passes."""
@@ -94,9 +85,13 @@ def database_errors(url: str) -> Iterator[None]:
         yield
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, sa.exc.SQLAlchemyError) as error:
         origin = _origin(error)
-        if database.is_later(error) or isinstance(origin, _DATABASE_REFUSALS):
+        if database.is_later(error) or _is_refused(origin):
             raise database.explained(url, RuntimeError(first_line(origin))) from error
         raise
+
+
+def _is_refused(error: BaseException) -> bool:
+    return database.is_refused(error) or isinstance(error, asyncpg.InsufficientPrivilegeError)
 
 
 def _origin(error: BaseException) -> BaseException:
@@ -173,13 +168,10 @@ def show(rows: Sequence[Mapping[str, object]], *, as_json: bool, empty: str) -> 
     elif not rows:
         say(empty)
     else:
-        lines = [
-            [name.replace("_", " ").upper() for name in rows[0]],
-            *([_cell(v) for v in row.values()] for row in rows),
-        ]
+        header = [name.replace("_", " ").upper() for name in rows[0]]
+        lines = [header, *([_cell(value) for value in row.values()] for row in rows)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        for line in lines:
-            say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        say("\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines))
 
 
 def show_json(value: object) -> None:
@@ -189,7 +181,7 @@ def show_json(value: object) -> None:
 
 def say(text: str) -> None:
     """Print to stdout, where data goes."""
-    sys.stdout.write(f"{text}\n")
+    typer.echo(text)
 
 
 def printable(text: str) -> str:

@@ -5,7 +5,7 @@ import typer
 from goalworker import settings as all_settings
 from goalworker.commands import common
 
-app = typer.Typer(help="Show the settings.", no_args_is_help=True)
+app = typer.Typer(help="Show the settings.", no_args_is_help=True, add_completion=False)
 
 
 @app.command()

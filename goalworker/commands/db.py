@@ -8,7 +8,9 @@ import typer
 from goalworker import errors, migrate
 from goalworker.commands import common
 
-app = typer.Typer(help="Bring the database's schema up to date, or look at it.", no_args_is_help=True)
+app = typer.Typer(
+    help="Bring the database's schema up to date, or look at it.", no_args_is_help=True, add_completion=False
+)
 
 
 @app.command()

@@ -7,19 +7,17 @@ import typer
 
 from goalworker import demo as show
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def demo(
-    rate: Annotated[
-        float | None, typer.Option(min=1, help="Events per second: 2,000, and as fast as it goes with --smoke.")
-    ] = None,
+    rate: Annotated[float | None, typer.Option(min=1, help="Records per second.")] = None,
     tenants: Annotated[int, typer.Option(min=1, help="Tenants that the traffic is about.")] = 3,
     seed: Annotated[int, typer.Option(help="The same seed makes the same traffic.")] = 1,
-    events: Annotated[int | None, typer.Option(min=1, help="End after so many events; otherwise with Ctrl-C.")] = None,
-    keep: Annotated[Path | None, typer.Option(help="Keep the servers' data in this folder.")] = None,
-    smoke: Annotated[bool, typer.Option("--smoke", help="Short, without the live view; 1 on any difference.")] = False,
+    events: Annotated[int | None, typer.Option(min=1, help="End after so many; otherwise with Ctrl-C.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="Keep the servers' data and the logs in this folder.")] = None,
+    smoke: Annotated[bool, typer.Option("--smoke", help="A short one, which exits with 1 on any difference.")] = False,
 ) -> None:
     """Start Kafka and PostgreSQL from packages, make traffic, run the worker, and check the result."""
     raise typer.Exit(show.main(rate=rate, tenants=tenants, seed=seed, events=events, keep=keep, smoke=smoke))

@@ -16,20 +16,20 @@ from goalworker import settings as all_settings
 from goalworker.commands import common, letters
 from goalworker.settings import values
 
-app = typer.Typer(help="Look at dead letters.", no_args_is_help=True)
+app = typer.Typer(help="Look at dead letters.", no_args_is_help=True, add_completion=False)
 
 
-def _moment(text: str) -> datetime:
+def moment(text: str) -> datetime:
     """Read a time with an offset, or an ISO 8601 duration, which means so long ago."""
     try:
         if text.startswith("P"):
             return datetime.now(UTC) - pydantic.TypeAdapter[timedelta](values.Duration).validate_python(text)
-        moment = datetime.fromisoformat(text)
+        time = datetime.fromisoformat(text)
     except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
+        time = None
+    if time is None or time.tzinfo is None:
         raise typer.BadParameter(f"{text!r} is no time such as 2026-05-01T12:00:00Z, and no duration such as PT1H")
-    return moment
+    return time
 
 
 def _reason(text: str) -> str:
@@ -47,11 +47,9 @@ def _position(text: str) -> tuple[int, int]:
 
 Since = Annotated[
     datetime | None,
-    typer.Option(
-        parser=_moment, metavar="TIME", help="Dead-lettered then or later: 2026-05-01T12:00:00Z, or PT1H ago."
-    ),
+    typer.Option(parser=moment, metavar="TIME", help="Dead-lettered then or later: 2026-05-01T12:00:00Z, or PT1H ago."),
 ]
-Until = Annotated[datetime | None, typer.Option(parser=_moment, metavar="TIME", help="Dead-lettered before then.")]
+Until = Annotated[datetime | None, typer.Option(parser=moment, metavar="TIME", help="Dead-lettered before then.")]
 Topic = Annotated[str | None, typer.Option(help="First read from this topic.")]
 Reason = Annotated[str | None, typer.Option(parser=_reason, metavar="REASON", help="Dead-lettered for this reason.")]
 Max = Annotated[int | None, typer.Option("--max", min=1, help="No more than so many.")]

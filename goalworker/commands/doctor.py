@@ -12,7 +12,7 @@ from goalworker import settings as all_settings
 from goalworker.commands import common, doctor_broker, doctor_database, findings
 from goalworker.commands.findings import State
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 _COLOURS: Final = {State.OK: 32, State.WARN: 33, State.PROBLEM: 31}
 
@@ -38,7 +38,8 @@ async def _examine() -> list[findings.Finding]:
     try:
         settings = common.load()
     except errors.SettingsError as error:
-        return [findings.problem("settings", line.strip()) for line in str(error).splitlines()]
+        lines = str(error).splitlines()
+        return [findings.problem("settings", line.strip()) for line in (lines[1:] or lines)]
     return [
         *_settings(settings),
         *await _collected("broker", doctor_broker.examine(settings)),

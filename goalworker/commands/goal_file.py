@@ -1,16 +1,14 @@
 """`goalworker goals apply`: a file that says which goals workflows shall have, and the steps that make it so."""
 
-import json
 from collections import Counter
 from collections.abc import Collection, Mapping
-from decimal import Decimal
-from typing import Any, Final, Never
+from typing import Any, Final
 from uuid import UUID
 
 from msgspec import Struct, structs
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import errors, events, goal_store, goals
+from goalworker import errors, events, exact_json, goal_store, goals
 
 
 class Wanted(Struct, frozen=True):
@@ -45,19 +43,7 @@ class Step(Struct, frozen=True):
     logic: str | None = None
 
 
-def of_json(text: str | bytes) -> Any:
-    """Decode JSON with every number exact; ValueError says what is wrong."""
-    try:
-        return json.loads(text, parse_float=Decimal, parse_constant=_refuse)
-    except UnicodeDecodeError:
-        raise ValueError("it is not UTF-8") from None
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-
-
-def _refuse(constant: str) -> Never:
-    raise ValueError(f"{constant} is no JSON")
-
+of_json: Final = exact_json.decode
 
 # --- the file ---
 

@@ -16,7 +16,7 @@ from goalworker.commands import common, goal_file
 
 T = TypeVar("T")
 
-app = typer.Typer(help="Work with goals from the shell.", no_args_is_help=True)
+app = typer.Typer(help="Work with goals from the shell.", no_args_is_help=True, add_completion=False)
 
 _PAGE: Final = 1_000
 

@@ -7,7 +7,7 @@ import typer
 from goalworker import settings as all_settings
 from goalworker.commands import cluster, common
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()

@@ -8,7 +8,9 @@ from goalworker import database, outbox, tables
 from goalworker import settings as all_settings
 from goalworker.commands import common
 
-app = typer.Typer(help="Look at the messages that are still to be published.", no_args_is_help=True)
+app = typer.Typer(
+    help="Look at the messages that are still to be published.", no_args_is_help=True, add_completion=False
+)
 
 
 @app.callback()

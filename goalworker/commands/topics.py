@@ -12,7 +12,9 @@ from goalworker import database, errors, tables
 from goalworker import settings as all_settings
 from goalworker.commands import cluster, common
 
-app = typer.Typer(help="Create and look at the topics; resume one that was paused.", no_args_is_help=True)
+app = typer.Typer(
+    help="Create and look at the topics; resume one that was paused.", no_args_is_help=True, add_completion=False
+)
 
 # Dead letters come with headers of ours on top, and go to redrive as they are.
 DEAD_LETTER_BYTES: Final = 16 * 1024 * 1024

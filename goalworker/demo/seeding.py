@@ -29,6 +29,7 @@ async def _make_topics(environment: Mapping[str, str]) -> None:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         env={**os.environ, **environment},
+        start_new_session=True,  # Ctrl-C is for us
     )  # fmt: skip
     said, _ = await process.communicate()
     if process.returncode != 0:

@@ -73,7 +73,7 @@ def test_what_the_libraries_log_looks_the_same() -> None:
     stderr = configured()
     logging.getLogger("multipart.runtime.migration").info("Running %s", "0001", extra={"color_message": "no"})
     line = only_line(stderr)
-    assert (line["level"], line["event"], line["logger"]) == ("info", "Running 0001", "alembic.runtime.migration")
+    assert (line["level"], line["event"], line["logger"]) == ("info", "Running 0001", "multipart.runtime.migration")
     assert list(line) == ["timestamp", "level", "event", "logger", "version"]
 
 

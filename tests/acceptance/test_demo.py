@@ -1,0 +1,167 @@
+"""`goalworker demo` as a person runs it: real servers, a real worker, and a table that must be right."""
+
+import contextlib
+import fcntl
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+COMMAND = (sys.executable, "-m", "goalworker", "demo")
+ENVIRONMENT = {
+    **{name: value for name, value in os.environ.items() if not name.startswith("GOALWORKER_")},
+    "TERM": "xterm-256color",
+}
+ROW = re.compile(r"^ (\S.*?) {2,}([\d,]+) +([\d,]+) +(as it must be|DIFFERS) *$", re.MULTILINE)
+
+ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\r")
+
+
+class Demo:
+    """A demo that runs, with what it has printed so far."""
+
+    def __init__(self, process: subprocess.Popen[bytes], output: Path) -> None:
+        self.process = process
+        self._output = output
+
+    @property
+    def said(self) -> str:
+        return ANSI.sub("", self._output.read_text(errors="replace"))
+
+    def rows(self) -> dict[str, tuple[int, int, str]]:
+        return {
+            what: (int(expected.replace(",", "")), int(found.replace(",", "")), verdict)
+            for what, expected, found, verdict in ROW.findall(self.said)
+        }
+
+    def until(self, condition: Callable[[], bool], timeout_seconds: float = 60) -> None:
+        deadline = time.monotonic() + timeout_seconds
+        while not condition():
+            assert self.process.poll() is None, self.said
+            assert time.monotonic() < deadline, self.said
+            time.sleep(0.1)
+
+    def ready_workers(self) -> list[int]:
+        return [int(pid) for pid in re.findall(r"worker (\d+) is ready", self.said)]
+
+    def sent(self) -> int:
+        return max((int(sent.replace(",", "")) for sent in re.findall(r"sent ([\d,]+)", self.said)), default=0)
+
+
+@contextlib.contextmanager
+def demo(*options: str, terminal: bool = False) -> Iterator[Demo]:
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "output"
+        with (_terminal if terminal else _file)(output) as stream:
+            process = subprocess.Popen(
+                [*COMMAND, *options], stdout=stream, stderr=subprocess.STDOUT, env=ENVIRONMENT, cwd=folder
+            )
+        try:
+            yield Demo(process, output)
+        finally:
+            process.kill()
+            process.wait()
+
+
+@contextlib.contextmanager
+def _file(output: Path) -> Iterator[int]:
+    with output.open("wb") as stream:
+        yield stream.fileno()
+
+
+@contextlib.contextmanager
+def _terminal(output: Path) -> Iterator[int]:
+    """Yield a terminal of 40 lines and 120 columns; what is drawn on it goes to the output until nobody holds it."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    threading.Thread(target=_copy, args=(ours, output), daemon=True).start()
+    yield theirs
+    os.close(theirs)
+
+
+def _copy(ours: int, output: Path) -> None:
+    with output.open("wb", buffering=0) as drawn, contextlib.suppress(OSError), open(ours, "rb", buffering=0) as source:
+        while data := source.read(65_536):
+            drawn.write(data)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Not tmp_path, which only its owner may enter: as root, PostgreSQL runs as another user."""
+    with tempfile.TemporaryDirectory() as made:
+        Path(made).chmod(0o711)
+        yield Path(made) / "kept"
+
+
+def _everything_matches(running: Demo) -> None:
+    rows = running.rows()
+    assert len(rows) >= 14, running.said
+    assert all(expected == found and verdict == "as it must be" for expected, found, verdict in rows.values()), rows
+    assert "Everything is as it must be" in running.said
+
+
+def test_the_smoke_run_finds_exactly_what_must_be_there_and_so_does_another_on_the_same_data(folder: Path) -> None:
+    for seed in ("11", "12"):
+        with demo("--smoke", "--seed", seed, "--keep", str(folder)) as running:
+            assert running.process.wait(120) == 0, running.said
+            _everything_matches(running)
+            assert running.rows()["achievements in PostgreSQL"][0] > 300
+            assert sum(what.startswith("dead letters") for what in running.rows()) == 8
+    assert (folder / "worker.log").stat().st_size > 0
+
+
+def test_on_a_terminal_there_is_a_live_board_with_the_pid_to_kill() -> None:
+    with demo("--smoke", terminal=True) as running:
+        running.until(lambda: "Ctrl-C  to stop and check" in running.said)
+        assert re.search(r"kill -9 \d+", running.said)
+        assert running.process.wait(120) == 0, running.said
+        assert re.search(r"events sent +[\d,]+ +[\d,]+/s", running.said)
+        running_out = time.monotonic() + 5
+        while "Everything is as it must be" not in running.said:
+            assert time.monotonic() < running_out, running.said
+            time.sleep(0.05)
+        _everything_matches(running)
+
+
+def test_a_worker_killed_in_the_midst_is_replaced_and_ctrl_c_ends_with_a_table_that_still_matches() -> None:
+    with demo("--rate", "600", "--tenants", "2") as running:
+        running.until(lambda: running.sent() > 1_000)
+        (killed,) = running.ready_workers()
+        os.kill(killed, signal.SIGKILL)
+        running.until(lambda: f"worker {killed} is gone" in running.said)
+        running.until(lambda: len(running.ready_workers()) == 2)
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(150) == 130, running.said
+        _everything_matches(running)
+        assert "the worker died 1x" in running.said
+
+
+def test_the_worker_does_not_outlive_a_demo_that_is_killed_itself() -> None:
+    with demo("--rate", "100") as running:
+        running.until(lambda: bool(running.ready_workers()))
+        (worker,) = running.ready_workers()
+        running.process.kill()
+        running.process.wait()
+        deadline = time.monotonic() + 30
+        while _is_alive(worker):
+            assert time.monotonic() < deadline, "the worker outlived the demo"
+            time.sleep(0.1)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
