@@ -11,7 +11,7 @@ import typer
 from goalworker import app as worker_app
 from goalworker import database, decode, events, goal_store, index, match, tables
 from goalworker import settings as all_settings
-from goalworker.commands import common
+from goalworker.commands import common, database_connection
 
 app = typer.Typer(add_completion=False)
 
@@ -59,7 +59,7 @@ def _decoded(
 
 async def _hits(settings: all_settings.Settings, event: events.Event) -> list[events.Hit]:
     known = index.Index()
-    async with common.database_pool(settings) as pool, database.transaction(pool, tables.WORKER_ROLE, "cli") as sql:
+    async with database_connection.pool(settings) as pool, database.transaction(pool, tables.WORKER_ROLE, "cli") as sql:
         await goal_store.refresh(sql, known)
     return match.hits(event, known)
 

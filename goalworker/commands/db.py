@@ -6,7 +6,7 @@ from urllib import parse
 import typer
 
 from goalworker import errors, migrate
-from goalworker.commands import common
+from goalworker.commands import common, database_connection
 
 app = typer.Typer(
     help="Bring the database's schema up to date, or look at it.", no_args_is_help=True, add_completion=False
@@ -17,7 +17,7 @@ app = typer.Typer(
 def upgrade() -> None:
     """Create the roles where that is allowed, and bring the schema up to date; several at once is fine."""
     url = common.load().database_url()
-    with common.database_errors(url):
+    with database_connection.explained(url):
         migrate.upgrade(url)
     common.say(f"the database's schema is at {migrate.head()}")
 
@@ -44,12 +44,12 @@ def roles(
 
 
 async def _current() -> str | None:
-    async with common.database_pool(common.load(), migrated=False) as pool:
+    async with database_connection.pool(common.load(), migrated=False) as pool:
         return await migrate.current(pool)
 
 
 async def _check() -> None:
-    async with common.database_pool(common.load()):
+    async with database_connection.pool(common.load()):
         pass
 
 

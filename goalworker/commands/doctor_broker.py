@@ -8,7 +8,7 @@ from aiokafka import admin as kafka_admin
 from aiokafka import errors as kafka_errors
 
 from goalworker import settings as all_settings
-from goalworker.commands import cluster, common, findings, topics
+from goalworker.commands import cluster, findings, kafka_connection, topics
 
 READ_TIMEOUT_MS: Final = 500
 
@@ -17,7 +17,7 @@ Configurations = Mapping[str, Mapping[str, str]]
 
 async def examine(settings: all_settings.Settings) -> findings.Findings:
     """Yield what is found in Kafka; DependencyError where no broker answers."""
-    async with common.admin(settings) as client:
+    async with kafka_connection.admin(settings) as client:
         brokers = (await client.describe_cluster())["brokers"]
         yield findings.ok("broker", f"{settings.bootstrap_servers()} answers; brokers: {len(brokers)}")
         there = await cluster.topics(client)
@@ -97,7 +97,7 @@ async def _readable(settings: all_settings.Settings, there: set[str]) -> finding
     partitions = [aiokafka.TopicPartition(name, 0) for name in _read(settings) if name in there]
     if not partitions:
         return
-    async with common.consumer(settings) as consumer:
+    async with kafka_connection.consumer(settings) as consumer:
         consumer.assign(partitions)
         await consumer.seek_to_end(*partitions)
         try:

@@ -9,7 +9,7 @@ from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import database, migrate, outbox, tables
 from goalworker import settings as all_settings
-from goalworker.commands import common, findings, topics
+from goalworker.commands import common, database_connection, findings, topics
 
 SKEW_MAX_SECONDS: Final = 1.0
 OUTBOX_AGE_MAX_SECONDS: Final = 60.0
@@ -18,7 +18,7 @@ POSTGRESQL_MIN: Final = 15
 
 async def examine(settings: all_settings.Settings) -> findings.Findings:
     """Yield what is found in PostgreSQL; DependencyError where it does not answer."""
-    async with common.database_pool(settings, migrated=False) as pool:
+    async with database_connection.pool(settings, migrated=False) as pool:
         yield await _version(settings, pool)
         yield await _skew(pool)
         roles = [await _role(pool, role) for role in (tables.WORKER_ROLE, tables.API_ROLE)]

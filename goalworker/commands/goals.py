@@ -12,7 +12,7 @@ from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import errors, events, goal_store, goals
 from goalworker import settings as all_settings
-from goalworker.commands import common, goal_file
+from goalworker.commands import common, database_connection, goal_file
 
 T = TypeVar("T")
 
@@ -177,7 +177,7 @@ def _with_pool(
     loaded = settings or common.load()
 
     async def run() -> T:
-        async with common.database_pool(loaded) as pool:
+        async with database_connection.pool(loaded) as pool:
             return await work(pool, loaded.goals.max_per_workflow)
 
     return common.run(run())

@@ -5,7 +5,7 @@ from typing import Any
 import typer
 
 from goalworker import settings as all_settings
-from goalworker.commands import cluster, common
+from goalworker.commands import cluster, common, kafka_connection
 
 app = typer.Typer(add_completion=False)
 
@@ -17,11 +17,11 @@ def lag(as_json: common.Json = False) -> None:
 
 
 async def _rows(settings: all_settings.Settings) -> list[dict[str, Any]]:
-    async with common.admin(settings) as client:
+    async with kafka_connection.admin(settings) as client:
         found = await cluster.require(client, [*settings.topics.inputs, settings.topics.redrive])
         committed = await cluster.committed(client, settings.kafka.group_id)
     partitions = cluster.partitions(found)
-    async with common.consumer(settings) as consumer:
+    async with kafka_connection.consumer(settings) as consumer:
         consumer.assign(partitions)
         # Under read_committed these are the last stable offsets: what is behind them nobody may read yet (hazard 12).
         ends = await consumer.end_offsets(partitions)

@@ -9,7 +9,7 @@ import msgspec
 
 from goalworker import dead_letters, errors
 from goalworker import settings as all_settings
-from goalworker.commands import cluster, common
+from goalworker.commands import cluster, kafka_connection
 
 FETCH_RECORDS: Final = 500
 FETCH_TIMEOUT_MS: Final = 1_500
@@ -41,7 +41,7 @@ class Wanted(msgspec.Struct, frozen=True):
 async def read(settings: all_settings.Settings, wanted: Wanted) -> AsyncIterator[aiokafka.ConsumerRecord]:
     """Yield the dead letters that are meant and there now, each partition in order; nobody's offsets change."""
     yielded = 0
-    async with common.consumer(settings) as consumer:
+    async with kafka_connection.consumer(settings) as consumer:
         async for record in _all(consumer, *await _range(settings, consumer, wanted.since)):
             if wanted.has(record):
                 yield record
@@ -55,7 +55,7 @@ async def _range(
 ) -> tuple[Offsets, Offsets]:
     """Return where to begin and where the topic ends now, for each partition that has something between."""
     topic = settings.topics.dead_letters
-    async with common.admin(settings) as client:
+    async with kafka_connection.admin(settings) as client:
         partitions = cluster.partitions(await cluster.require(client, [topic]))
     consumer.assign(partitions)
     ends: Offsets = await consumer.end_offsets(partitions)
@@ -91,7 +91,7 @@ async def _all(
 
 async def one(settings: all_settings.Settings, partition: int, offset: int) -> aiokafka.ConsumerRecord:
     """Return the dead letter at an offset; GoalworkerError where there is none."""
-    async with common.consumer(settings) as consumer:
+    async with kafka_connection.consumer(settings) as consumer:
         starts, ends = await _range(settings, consumer, None)
         at = aiokafka.TopicPartition(settings.topics.dead_letters, partition)
         if starts.get(at, offset + 1) <= offset < ends.get(at, 0):

@@ -6,7 +6,7 @@ import typer
 
 from goalworker import database, outbox, tables
 from goalworker import settings as all_settings
-from goalworker.commands import common
+from goalworker.commands import common, database_connection
 
 app = typer.Typer(
     help="Look at the messages that are still to be published.", no_args_is_help=True, add_completion=False
@@ -33,7 +33,7 @@ def status(as_json: common.Json = False) -> None:
 async def rows_by_topic(settings: all_settings.Settings) -> list[dict[str, Any]]:
     """Return, by topic, what is pending; ages are by the database's clock, which dated the messages."""
     names = dict(settings.topics)
-    async with common.database_pool(settings) as pool, database.transaction(pool, tables.WORKER_ROLE, "cli") as sql:
+    async with database_connection.pool(settings) as pool, database.transaction(pool, tables.WORKER_ROLE, "cli") as sql:
         now = await sql.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8")
         return [
             {

@@ -10,7 +10,7 @@ from aiokafka import errors as kafka_errors
 
 from goalworker import database, errors, tables
 from goalworker import settings as all_settings
-from goalworker.commands import cluster, common
+from goalworker.commands import cluster, common, database_connection, kafka_connection
 
 app = typer.Typer(
     help="Create and look at the topics; resume one that was paused.", no_args_is_help=True, add_completion=False
@@ -55,7 +55,7 @@ def resume(
 
 
 async def _create(settings: all_settings.Settings, partitions: int, replication: int) -> set[str]:
-    async with common.admin(settings) as client:
+    async with kafka_connection.admin(settings) as client:
         there = await cluster.topics(client)
         wanted = [
             kafka_admin.NewTopic(name, partitions, replication, topic_configs=dict(CONFIGURATION.get(which, {})))
@@ -78,7 +78,7 @@ def _is_made(name: str, code: int, message: str | None) -> bool:
 
 async def _until_known(client: kafka_admin.AIOKafkaAdminClient, made: set[str]) -> None:
     """Wait until the brokers tell each other, so that what is started next finds the topics."""
-    async with asyncio.timeout(common.BROKER_TIMEOUT_SECONDS):
+    async with asyncio.timeout(kafka_connection.TIMEOUT_SECONDS):
         while made - set(await cluster.topics(client)):  # noqa: ASYNC110 - brokers have no event to wait for
             await asyncio.sleep(cluster.PAUSE_SECONDS)
 
@@ -89,7 +89,7 @@ SELECT topic, reason, partition, "offset", paused_at FROM paused_topics WHERE is
 
 
 async def _rows(settings: all_settings.Settings) -> list[dict[str, Any]]:
-    async with common.admin(settings) as client:
+    async with kafka_connection.admin(settings) as client:
         there = await cluster.topics(client)
     paused = await paused_topics(settings) if settings.database.url else {}
     return [_row(name, there.get(name), paused.get(name)) for name in cluster.names(settings)]
@@ -97,7 +97,7 @@ async def _rows(settings: all_settings.Settings) -> list[dict[str, Any]]:
 
 async def paused_topics(settings: all_settings.Settings) -> dict[str, Mapping[str, Any]]:
     """Return the topics that wait for `topics resume`, each with the reason and a sample."""
-    async with common.database_pool(settings) as pool, database.transaction(pool, tables.WORKER_ROLE, "cli") as sql:
+    async with database_connection.pool(settings) as pool, database.transaction(pool, tables.WORKER_ROLE, "cli") as sql:
         return {row["topic"]: dict(row) for row in await sql.fetch(PAUSED)}
 
 
@@ -122,7 +122,7 @@ UPDATE paused_topics SET is_paused = false, accept_records = $2 WHERE topic = $1
 
 
 async def _resume(settings: all_settings.Settings, topic: str, accept_records: int) -> None:
-    async with common.database_pool(settings) as pool, database.transaction(pool, tables.WORKER_ROLE, "cli") as sql:
+    async with database_connection.pool(settings) as pool, database.transaction(pool, tables.WORKER_ROLE, "cli") as sql:
         resumed = await sql.fetchval(_RESUME, topic, accept_records)
     if resumed is None:
         raise errors.GoalworkerError(f"{topic} is not paused; `goalworker topics list` shows which topics are")

@@ -1,17 +1,23 @@
-"""What the tests on PostgreSQL share: two ways into the test's own database."""
+"""What the tests share: two ways into the test's own database, and shells that know database and broker or do not."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import asyncpg
 import pytest
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import database
+from tests import support
+from tests.integration import shells, statements
+from tests.integration.shells import Shell
 
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[sa_async.AsyncEngine]:
     pool = database.engine(database_url, pool_size=12, statement_timeout_seconds=30, application="test")
+    statements.watch(pool)
+    await database.reachable(pool)
     yield pool
     await pool.dispose()
 
@@ -22,3 +28,32 @@ async def administrator(database_url: str) -> AsyncIterator[database.Connection]
     connection = await asyncpg.connect(database_url)
     yield connection
     await connection.close()
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    """Nothing is set."""
+    return Shell(tmp_path, {})
+
+
+@pytest.fixture
+def with_database(shell: Shell, database_url: str) -> Shell:
+    return shell.set({"GOALWORKER_DATABASE__URL": database_url})
+
+
+@pytest.fixture
+def with_kafka(shell: Shell, bootstrap_servers: str, topics: dict[str, str]) -> Shell:
+    return shell.set(shells.variables_of(bootstrap_servers, topics))
+
+
+@pytest.fixture
+def with_both(with_kafka: Shell, database_url: str) -> Shell:
+    return with_kafka.set({"GOALWORKER_DATABASE__URL": database_url})
+
+
+@pytest.fixture
+def absent_topics(bootstrap_servers: str) -> Iterator[dict[str, str]]:
+    """Names of topics that are not there, unless the test makes them."""
+    names = support.fresh_topics()
+    yield names
+    support.run(support.delete_topics(bootstrap_servers, names))

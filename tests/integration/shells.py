@@ -1,0 +1,98 @@
+"""`goalworker` as a shell runs it: in a process of its own, so that streams and exit codes are the real ones."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aiokafka
+from aiokafka.admin import NewTopic
+
+from tests import support
+
+NOWHERE = {
+    "GOALWORKER_DATABASE__URL": "postgresql://nobody:secret@127.0.0.1:1/none",
+    "GOALWORKER_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1",
+}
+# A width that breaks no line, and warnings are errors here too.
+INHERITED = {name: value for name, value in os.environ.items() if not name.startswith("GOALWORKER_")} | {
+    "COLUMNS": "200",
+    "NO_COLOR": "1",
+    "PYTHONWARNINGS": "error",
+}
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def rows(self) -> Any:
+        assert (self.code, self.err) == (0, "")
+        return json.loads(self.out)
+
+
+class Shell:
+    """Runs `goalworker` in a folder of its own, with these settings and no others."""
+
+    def __init__(self, folder: Path, variables: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.settings = dict(variables)
+
+    def __call__(self, *words: object, stdin: bytes = b"", **variables: str) -> Outcome:
+        with self.started(*words, **variables) as process:
+            out, err = process.communicate(stdin, timeout=60)
+        return Outcome(process.returncode, out.decode(), err.decode())
+
+    def started(self, *words: object, **variables: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "goalworker", *map(str, words)],
+            cwd=self.folder,
+            env=INHERITED | self.settings | variables,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def set(self, variables: Mapping[str, str]) -> "Shell":
+        """One with more settings."""
+        return Shell(self.folder, {**self.settings, **variables})
+
+
+def variables_of(bootstrap_servers: str, topics: Mapping[str, str]) -> dict[str, str]:
+    """The settings for a broker with these topics and a consumer group of their own."""
+    return {
+        **{f"GOALWORKER_TOPICS__{logical.upper()}": name for logical, name in topics.items()},
+        "GOALWORKER_KAFKA__BOOTSTRAP_SERVERS": bootstrap_servers,
+        "GOALWORKER_KAFKA__GROUP_ID": f"{topics['tag_added']}-group",
+    }
+
+
+def assert_one_sentence(outcome: Outcome, code: int, *parts: str) -> None:
+    """It ended with this code and a single line on stderr that says all of this, and nothing on stdout."""
+    assert (outcome.code, outcome.out) == (code, ""), outcome
+    assert outcome.err.startswith("goalworker: ")
+    assert outcome.err.count("\n") == 1
+    for part in parts:
+        assert part in outcome.err
+
+
+async def create_topic(bootstrap_servers: str, name: str, **configuration: str) -> None:
+    options = {key.replace("_", "."): value for key, value in configuration.items()}
+    async with support.admin_client(bootstrap_servers) as admin:
+        await admin.create_topics([NewTopic(name, 1, 1, topic_configs=options)])
+
+
+@contextlib.asynccontextmanager
+async def producing(bootstrap_servers: str, **options: Any) -> AsyncIterator[aiokafka.AIOKafkaProducer]:
+    producer = aiokafka.AIOKafkaProducer(bootstrap_servers=bootstrap_servers, **options)
+    await producer.start()
+    try:
+        yield producer
+    finally:
+        await producer.stop()

@@ -1,0 +1,236 @@
+"""The command line: usage, errors and their exit codes, and the commands that need no broker."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy.ext import asyncio as sa_async
+
+import goalworker
+from goalworker import database, goal_store, migrate, tables
+from goalworker import settings as all_settings
+from tests import support
+from tests.integration import shells
+from tests.integration.shells import Shell
+
+
+def test_help_lists_the_commands_and_imports_none_of_them(shell: Shell) -> None:
+    script = (
+        "import sys; from goalworker import __main__ as line; sys.argv = ['goalworker', '--help']\n"
+        "try: line.main()\n"
+        "finally: print(sorted({'aiokafka', 'sqlalchemy', 'pydantic', 'asyncio'} & set(sys.modules)), file=sys.stderr)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script], env=shells.INHERITED, capture_output=True, text=True, check=True
+    )
+    assert "check-event" in found.stdout
+    assert found.stderr == "[]\n"
+
+
+def test_the_version_is_printed(shell: Shell) -> None:
+    assert shell("--version") == (0, f"{goalworker.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["docotr"], "Did you mean 'doctor'?"),
+        (["dlq", "show", "17"], "PARTITION:OFFSET"),
+        (["dlq", "list", "--reason", "bad"], "invalid_json"),
+        (["topics", "create", "--partitions", "0"], "--partitions"),
+    ],
+)
+def test_wrong_usage_ends_with_2_and_a_hint(shell: Shell, words: list[str], hint: str) -> None:
+    outcome = shell(*words)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert hint in outcome.err
+
+
+def test_a_setting_that_is_not_there_ends_with_3_and_its_name(shell: Shell) -> None:
+    shells.assert_one_sentence(shell("lag"), 3, "GOALWORKER_KAFKA__BOOTSTRAP_SERVERS is not set")
+    shells.assert_one_sentence(shell("config", "show", GOALWORKER_KAFKA__GRUOP_ID="x"), 3, "GOALWORKER_KAFKA__GROUP_ID")
+
+
+@pytest.mark.parametrize("words", [["db", "upgrade"], ["outbox", "status"]])
+def test_an_unreachable_database_ends_with_4_and_its_address_without_the_password(
+    shell: Shell, words: list[str]
+) -> None:
+    outcome = shell.set(shells.NOWHERE)(*words)
+    shells.assert_one_sentence(outcome, 4, "nobody:***@127.0.0.1:1/none", "GOALWORKER_DATABASE__URL")
+    assert "secret" not in outcome.err
+
+
+@pytest.mark.parametrize("words", [["lag"], ["topics", "create"], ["dlq", "stats"]])
+def test_an_unreachable_broker_ends_with_4_and_its_address(shell: Shell, words: list[str]) -> None:
+    shells.assert_one_sentence(shell.set(shells.NOWHERE)(*words), 4, "127.0.0.1:1", "Connect call failed")
+
+
+def test_a_login_that_the_database_refuses_ends_with_4(with_database: Shell, database_url: str) -> None:
+    stranger = f"postgresql://stranger:wrong@{database_url.rpartition('@')[2]}"
+    outcome = with_database("outbox", "status", GOALWORKER_DATABASE__URL=stranger)
+    shells.assert_one_sentence(outcome, 4, "stranger")
+
+
+def test_ctrl_c_ends_with_130_and_silence(shell: Shell) -> None:
+    pipe = shell.folder / "message"
+    os.mkfifo(pipe)
+    process = shell.started("check-event", "--topic", "tag-added", pipe, PYTHONWARNINGS="default::DeprecationWarning")
+    with process, pipe.open("wb"):  # open returns when the command reads
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=30) == (b"", b"")
+    assert process.returncode == 130
+
+
+def test_a_reader_that_goes_away_is_no_reason_for_a_traceback(shell: Shell) -> None:
+    with shell.started("config", "docs") as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        process.stdout = None
+        _, err = process.communicate(timeout=30)
+    assert err == b""
+
+
+def test_a_bug_ends_with_1_and_a_traceback(shell: Shell) -> None:
+    script = (
+        "import sys; from goalworker import settings, __main__ as line\n"
+        "settings.table = lambda: 1 / 0\n"
+        "sys.argv = ['goalworker', 'config', 'docs']; line.main()"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script], env=shells.INHERITED, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 1
+    assert "this is a bug" in found.stderr
+    assert "ZeroDivisionError: division by zero" in found.stderr
+
+
+# --- config ---
+
+
+def test_config_show_masks_the_password(shell: Shell) -> None:
+    outcome = shell.set(shells.NOWHERE)("config", "show")
+    assert "GOALWORKER_DATABASE__URL=postgresql://nobody:***@127.0.0.1:1/none" in outcome.out.splitlines()
+    effective = shell.set(shells.NOWHERE)("config", "show", "--json").rows
+    assert effective["GOALWORKER_KAFKA__BOOTSTRAP_SERVERS"] == "127.0.0.1:1"
+    assert "secret" not in str(effective) + outcome.out
+
+
+def test_config_docs_is_a_markdown_table_of_every_setting(shell: Shell) -> None:
+    lines = shell("config", "docs").out.splitlines()
+    assert lines[:2] == ["| setting | default | meaning |", "|---|---|---|"]
+    assert [line.split("`")[1] for line in lines[2:]] == [row.name for row in all_settings.table()]
+
+
+def test_a_name_that_is_no_setting_is_a_warning_in_the_log(shell: Shell) -> None:
+    outcome = shell("config", "show", GOALWORKER_SERVICE_HOST="10.0.0.1")
+    assert outcome.code == 0
+    assert json.loads(outcome.err)["name"] == "GOALWORKER_SERVICE_HOST"
+
+
+# --- db ---
+
+
+@pytest.fixture
+def new_database(postgres_url: str) -> Iterator[str]:
+    """One that was never migrated."""
+    with support.fresh_database(postgres_url) as name:
+        yield support.with_database(postgres_url, name)
+
+
+def test_a_schema_that_is_behind_ends_with_5_until_it_is_upgraded(shell: Shell, new_database: str) -> None:
+    shell = shell.set({"GOALWORKER_DATABASE__URL": new_database})
+    assert shell("db", "current").out == "nothing: it was never migrated\n"
+    shells.assert_one_sentence(shell("db", "check"), 5, "`goalworker db upgrade`")
+    shells.assert_one_sentence(shell("outbox", "status"), 5, "`goalworker db upgrade`")
+    assert shell("db", "upgrade") == (0, f"the database's schema is at {migrate.head()}\n", "")
+    assert shell("db", "current") == (0, f"{migrate.head()}\n", "")
+    assert shell("db", "check").code == 0
+
+
+def test_db_roles_prints_sql_for_the_login(shell: Shell) -> None:
+    outcome = shell.set(shells.NOWHERE)("db", "roles")
+    assert f"CREATE ROLE {tables.WORKER_ROLE} NOLOGIN;" in outcome.out
+    assert 'TO "nobody";' in outcome.out
+    assert 'TO "some""body";' in shell("db", "roles", "--user", 'some"body').out
+
+
+# --- outbox ---
+
+
+async def test_outbox_status_counts_by_topic_and_tells_the_age(
+    with_database: Shell, administrator: database.Connection
+) -> None:
+    assert with_database("outbox", "status") == (0, "nothing is pending\n", "")
+    await administrator.execute(
+        "INSERT INTO outbox (topic, key, value, created_at) SELECT topic, '', '', clock_timestamp() - age "
+        "FROM (VALUES ('workflow_exit', interval '1 h'), ('workflow_exit', '0'), ('goal_achieved', '0')) v (topic, age)"
+    )
+    status = with_database("outbox", "status", "--json").rows
+    assert status["pending"] == 3
+    assert {row["topic"]: row["pending"] for row in status["topics"]} == {"goal-achieved": 1, "workflow-exit": 2}
+    assert 3_600 <= status["oldest_age_seconds"] < 3_700
+    table = with_database("outbox", "status").out.splitlines()
+    assert table[0].split() == ["TOPIC", "PENDING", "OLDEST", "AGE", "SECONDS"]
+    assert table[2].split()[:2] == ["workflow-exit", "2"]
+
+
+# --- check-event ---
+
+GOOD = json.dumps(
+    {
+        "specversion": "1.0",
+        "id": "e1",
+        "source": "/crm",
+        "type": "form.submitted",
+        "tenantid": "acme",
+        "data": {"contact_id": "ann", "form_id": "f1"},
+    }
+).encode()
+
+
+def test_a_good_message_is_shown_though_there_is_no_database_to_look_up_its_hits(shell: Shell) -> None:
+    (shell.folder / "event.json").write_bytes(GOOD)
+    outcome = shell("check-event", "--topic", "form-submitted", "event.json")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert {"tenant_id: acme", "id: e1", "form_id: f1"} <= set(outcome.out.splitlines())
+    assert "hits were not looked up" in outcome.out
+
+
+def test_what_is_wrong_with_a_message_is_said_by_pointer(shell: Shell) -> None:
+    value = GOOD.replace(b'"f1"', b"17")
+    outcome = shell("check-event", "--topic", "form-submitted", "-", stdin=value)
+    assert outcome.code == 1
+    assert outcome.out.startswith("invalid_data at /data/form_id: ")
+    found = json.loads(shell("check-event", "--topic", "form-submitted", "-", "--json", stdin=value).out)
+    assert (found["outcome"], found["error"]["pointer"]) == ("dead_letter", "/data/form_id")
+
+
+def test_headers_make_a_message_binary(shell: Shell) -> None:
+    attributes = {"specversion": "1.0", "id": "e2", "source": "/crm", "type": "form.submitted"}
+    words = [word for name, value in attributes.items() for word in ("--header", f"ce_{name}={value}")]
+    value = b'{"contact_id": "ann", "form_id": "f1"}'
+    outcome = shell("check-event", "--topic", "form-submitted", "-", *words, stdin=value)
+    assert outcome.out.startswith("invalid_envelope at header ce_tenantid: ")
+    words += ["--header", "ce_tenantid=acme"]
+    found = shell("check-event", "--topic", "form-submitted", "-", "--json", *words, stdin=value).rows
+    assert (found["event"]["id"], found["hits"]) == ("e2", None)
+
+
+def test_a_topic_that_is_not_read_is_refused_with_those_that_are(shell: Shell) -> None:
+    outcome = shell("check-event", "--topic", "forms", "-", stdin=GOOD)
+    assert outcome.code == 2
+    assert "form-submitted" in outcome.err
+
+
+async def test_the_goals_that_a_message_hits_are_listed(with_database: Shell, pool: sa_async.AsyncEngine) -> None:
+    drafts = [goal_store.draft({"goal_type": "form_submitted", "criteria": {"form_id": form}}) for form in ("f1", "f2")]
+    goals = [await goal_store.create(pool, "acme", "w1", draft, actor="test", maximum=3) for draft in drafts]
+    found = with_database("check-event", "--topic", "form-submitted", "-", "--json", stdin=GOOD).rows
+    hit = {"workflow_id": "w1", "goal_id": str(goals[0].id), "version": 1, "contact_id": "ann"}
+    assert found["hits"] == [hit]
+    missed = with_database("check-event", "--topic", "form-submitted", "-", stdin=GOOD.replace(b'"acme"', b'"other"'))
+    assert missed.out.endswith("\nit hits no goal\n")

@@ -1,0 +1,111 @@
+"""`goalworker dlq` on a real broker: what is listed, selected, shown and counted."""
+
+from collections.abc import Mapping
+
+import aiokafka
+import pytest
+
+from goalworker import dead_letters
+from tests.integration import shells
+from tests.integration.shells import Shell
+
+
+def record(topic: str, offset: int, value: bytes) -> aiokafka.ConsumerRecord:
+    return aiokafka.ConsumerRecord(
+        topic, 1, offset, 1_700_000_000_000, 0, b"acme:ann", value, None, 8, len(value), [("trace", b"\xff\x00")]
+    )
+
+
+async def dead_letter_all(bootstrap_servers: str, topics: Mapping[str, str]) -> None:
+    """Three dead letters of two topics in partition 0, a foreign record behind them, and an aborted one in 1."""
+    letters = [
+        dead_letters.DeadLetter(record(topics["tag_added"], 7, b'{"x": 1}'), "invalid_data", "/data: is missing"),
+        dead_letters.DeadLetter(record(topics["tag_added"], 8, b"\xff"), "invalid_json", "not UTF-8"),
+        dead_letters.DeadLetter(record(topics["form_submitted"], 9, b"{"), "invalid_json", "not JSON"),
+    ]
+    target = topics["dead_letters"]
+    async with shells.producing(bootstrap_servers) as producer:
+        for letter in letters:
+            made = dead_letters.record_of(letter, target, "goalworker", redriven=False)
+            await producer.send_and_wait(
+                target,
+                made.value,
+                key=made.key,
+                partition=0,
+                headers=list(made.headers),
+                timestamp_ms=1_000 * letter.record.offset,
+            )
+        await producer.send_and_wait(target, b"foreign", partition=0)
+    async with shells.producing(bootstrap_servers, transactional_id=target) as producer:
+        await producer.begin_transaction()
+        await producer.send_and_wait(target, b"aborted", partition=1)
+        await producer.abort_transaction()
+
+
+@pytest.fixture
+async def with_dead_letters(with_kafka: Shell, bootstrap_servers: str, topics: dict[str, str]) -> Shell:
+    await dead_letter_all(bootstrap_servers, topics)
+    return with_kafka
+
+
+def test_dead_letters_are_listed_without_their_payload_in_the_order_of_time(
+    with_dead_letters: Shell, topics: dict[str, str]
+) -> None:
+    first, *_, foreign = with_dead_letters("dlq", "list", "--json").rows
+    assert first == {
+        "partition": 0,
+        "offset": 0,
+        "time": "1970-01-01T00:00:07Z",
+        "original_topic": topics["tag_added"],
+        "original_partition": 1,
+        "original_offset": 7,
+        "reason": "invalid_data",
+        "message": "/data: is missing",
+        "redrive_count": 0,
+    }
+    assert (foreign["offset"], foreign["reason"], foreign["original_topic"]) == (3, None, None)
+    header, line, *_ = with_dead_letters("dlq", "list").out.splitlines()
+    assert header.split() == ["POSITION", "TIME", "ORIGIN", "REASON", "REDRIVES", "MESSAGE"]
+    assert line.split()[:3] == ["0:0", "1970-01-01T00:00:07Z", f"{topics['tag_added']}:1:7"]
+
+
+def test_dead_letters_are_selected_by_topic_reason_time_and_number(
+    with_dead_letters: Shell, topics: dict[str, str]
+) -> None:
+    def listed(*words: object) -> list[int]:
+        return [row["original_offset"] for row in with_dead_letters("dlq", "list", "--json", *words).rows]
+
+    assert listed("--topic", topics["tag_added"]) == [7, 8]
+    assert listed("--reason", "invalid_json") == [8, 9]
+    assert listed("--since", "1970-01-01T00:00:08Z", "--until", "1970-01-01T01:00:09+01:00") == [8]
+    assert listed("--since", "PT1H") == [None]
+    assert listed("--max", 1) == [7]
+
+
+def test_one_dead_letter_is_shown_with_headers_and_value(with_dead_letters: Shell, topics: dict[str, str]) -> None:
+    lines = with_dead_letters("dlq", "show", "0:0").out.splitlines()
+    assert lines[:2] == ["key: acme:ann", "trace: base64 /wA="]
+    assert f"x-original-topic: {topics['tag_added']}" in lines
+    assert lines[-1] == 'value: {"x": 1}'
+    binary = with_dead_letters("dlq", "show", "0:1", "--json").rows
+    assert (binary["value"], binary["key"]) == ({"base64": "/w=="}, {"text": "acme:ann"})
+    assert {"name": "trace", "base64": "/wA="} in binary["headers"]
+
+
+def test_a_dead_letter_that_is_not_there_is_said_so(with_dead_letters: Shell) -> None:
+    shells.assert_one_sentence(with_dead_letters("dlq", "show", "0:4"), 1, "no dead letter at 0:4")
+    shells.assert_one_sentence(with_dead_letters("dlq", "show", "1:0"), 1, "no dead letter at 1:0")
+
+
+def test_dead_letters_are_counted_by_topic_and_reason(with_dead_letters: Shell, topics: dict[str, str]) -> None:
+    rows = with_dead_letters("dlq", "stats", "--json", "--until", "1970-01-02T00:00:00Z").rows
+    counted = {(row["topic"], row["reason"]): row["records"] for row in rows}
+    assert counted == {
+        (topics["tag_added"], "invalid_data"): 1,
+        (topics["tag_added"], "invalid_json"): 1,
+        (topics["form_submitted"], "invalid_json"): 1,
+    }
+
+
+def test_no_dead_letters_are_a_sentence(with_kafka: Shell) -> None:
+    assert with_kafka("dlq", "list") == (0, "no dead letters\n", "")
