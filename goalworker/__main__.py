@@ -16,13 +16,15 @@ from goalworker import errors
 
 COMMANDS: Final = {
     "run": "Run the worker.",
+    "api": "Serve the HTTP API.",
     "demo": "Show it at work: a real Kafka, a real PostgreSQL, traffic, and a check of the result.",
     "doctor": "Look at everything the worker needs, and say what to do where something is amiss.",
     "db": "Bring the database's schema up to date, or look at it.",
     "topics": "Create and look at the topics; resume one that was paused.",
     "goals": "Work with goals from the shell.",
+    "keys": "Make, list and revoke API keys.",
     "check-event": "Decode one message as the worker would: what is wrong with it, or which goals it hits.",
-    "dlq": "Look at dead letters.",
+    "dlq": "Look at dead letters, send them again, delete them.",
     "lag": "How far the worker is behind, by topic and partition.",
     "outbox": "Look at the messages that are still to be published.",
     "config": "Show the settings.",

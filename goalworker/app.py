@@ -1,18 +1,20 @@
 """The only place that wires things: what starts in which order, and what stops it."""
 
 import asyncio
+import ipaddress
 import signal
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import Any, Final
 
-import aiokafka
+import httpx
 import stamina.instrumentation
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import goalworker
 from goalworker import (
+    api,
     database,
     decode,
     events,
@@ -23,13 +25,14 @@ from goalworker import (
     metrics,
     migrate,
     ops,
+    serving,
     tables,
     upkeep,
     watch,
     worker,
 )
 from goalworker import settings as settings_
-from goalworker.errors import DependencyError, GoalworkerError, MigrationsBehindError
+from goalworker.errors import DependencyError, GoalworkerError, MigrationsBehindError, SettingsError
 
 log = logs.get("app")
 
@@ -39,19 +42,24 @@ DRAIN_SECONDS: Final = 12.0
 
 def run_worker(settings: settings_.Settings) -> None:
     """Run the worker until SIGTERM or SIGINT; raises GoalworkerError with its exit code."""
-    logs.configure(settings.log.level, settings.log.format, goalworker.__version__)
+    _begin(settings, "run")
     _initialise_metrics(settings)
     stamina.instrumentation.set_on_retry_hooks([_log_retry])
-    log.info("starting", command="run", settings=settings_.masked(settings))
+    with _refusals_explained(settings):
+        asyncio.run(_run_worker(settings))
+
+
+def _begin(settings: settings_.Settings, command: str) -> None:
+    logs.configure(settings.log.level, settings.log.format, goalworker.__version__)
+    log.info("starting", command=command, settings=settings_.masked(settings))
     for name in settings.ignored_names:
         log.warning("setting_ignored", name=name)
-    asyncio.run(_run_worker(settings))
 
 
 async def _run_worker(settings: settings_.Settings) -> None:
     health = ops.Health(metrics.CHECKS)
     async with ops.serve(settings.ops.host, settings.ops.port_of("run"), health), _pool(settings) as pool:
-        await _check_database(settings, pool)
+        await _check_database(settings, pool, tables.WORKER_ROLE, goal_store.ensure_tracking)
         health.set("database", None)
         health.set("migrations", None)
         await _check_broker(settings)
@@ -101,6 +109,68 @@ async def _announce(health: ops.Health, flow: worker.Worker) -> None:
     await asyncio.Event().wait()
 
 
+# --- the API ---
+
+
+def run_api(settings: settings_.Settings, *, insecure_tenant: str | None = None) -> None:
+    """Serve the API until SIGTERM or SIGINT; raises GoalworkerError with its exit code.
+
+    insecure_tenant: everybody is that tenant and may do everything, which is for a loopback address only.
+    """
+    if insecure_tenant is not None and not _is_loopback(settings.api.host):
+        raise SettingsError(
+            f"--insecure-tenant lets everybody in who can reach {settings.api.host}, and that may be anybody: "
+            "use it with --host 127.0.0.1 only, or make a key with `goalworker keys create`"
+        )
+    _begin(settings, "api")
+    metrics.initialise_api(goalworker.__version__)
+    with _refusals_explained(settings):
+        asyncio.run(_run_api(settings, insecure_tenant))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+async def _run_api(settings: settings_.Settings, insecure_tenant: str | None) -> None:
+    health = ops.Health(metrics.API_CHECKS)
+    async with (
+        ops.serve(settings.ops.host, settings.ops.port_of("api"), health),
+        _pool(settings) as pool,
+        httpx.AsyncClient(timeout=settings.references.timeout_seconds) as client,
+    ):
+        await _check_database(settings, pool, tables.API_ROLE, goal_store.check_tracking)
+        application = api.application(settings, pool, client, insecure_tenant=insecure_tenant)
+        address = serving.Address(settings.api.host, settings.api.port, "The API", "API")
+        async with serving.serve(application, address, drain_seconds=int(DRAIN_SECONDS)) as port:
+            health.set("database", None)
+            health.set("migrations", None)
+            health.started = True
+            log.info("api_ready", host=address.host, port=port, insecure=insecure_tenant is not None)
+            tasks = [asyncio.create_task(_signalled()), asyncio.create_task(_watch_database(pool, health))]
+            try:
+                await _first_to_end(tasks)
+            finally:
+                await _cancelled(tasks)
+            log.info("stopping")
+    log.info("stopped")
+
+
+async def _watch_database(pool: AsyncEngine, health: ops.Health) -> None:
+    while True:
+        await migrate.probe(pool, health.set)
+        idle, in_use = database.connections(pool)
+        metrics.db_pool_connections.labels(state="idle").set(idle)
+        metrics.db_pool_connections.labels(state="in_use").set(in_use)
+        await asyncio.sleep(watch.PROBE_SECONDS)
+
+
+# --- start and stop ---
+
+
 async def _signalled() -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -147,28 +217,48 @@ async def _pool(settings: settings_.Settings) -> AsyncIterator[AsyncEngine]:
         await pool.dispose()
 
 
-async def _check_database(settings: settings_.Settings, pool: AsyncEngine) -> None:
-    behind = await _or_explained(migrate.problem(pool), settings)
-    if behind is not None:
-        raise MigrationsBehindError(behind)
-    found = await migrate.current(pool)
-    if found != migrate.head():
-        log.warning("database_is_newer", found=found, known=migrate.head())
-    async with database.transaction(pool, tables.WORKER_ROLE, "goals") as connection:
-        await goal_store.ensure_tracking(connection, settings.enrollments.tracking)
+async def _check_database(
+    settings: settings_.Settings,
+    pool: AsyncEngine,
+    role: str,
+    check_tracking: Callable[[database.Connection, bool], Awaitable[None]],
+) -> None:
+    with _explained(settings):
+        behind = await migrate.problem(pool)
+        if behind is not None:
+            raise MigrationsBehindError(behind)
+        found = await migrate.current(pool)
+        if found != migrate.head():
+            log.warning("database_is_newer", found=found, known=migrate.head())
+        async with database.transaction(pool, role, "goals") as connection:
+            await check_tracking(connection, settings.enrollments.tracking)
 
 
-async def _or_explained(question: Coroutine[Any, Any, str | None], settings: settings_.Settings) -> str | None:
+@contextmanager
+def _explained(settings: settings_.Settings) -> Iterator[None]:
     try:
-        return await question
+        yield
     except Exception as error:
         if database.is_later(error) or database.is_refused(error):
             raise database.explained(settings.database_url(), error) from error
         raise
 
 
+@contextmanager
+def _refusals_explained(settings: settings_.Settings) -> Iterator[None]:
+    """Say in a sentence what is refused later on: a right was taken away, or is missed only when it is needed."""
+    try:
+        yield
+    except Exception as error:
+        if database.is_refused(error):
+            raise database.explained(settings.database_url(), error) from error
+        if kafka.is_refused(error):
+            raise kafka.explained(settings, error) from error
+        raise
+
+
 async def _check_broker(settings: settings_.Settings) -> None:
-    admin = aiokafka.admin.AIOKafkaAdminClient(**settings_.kafka_client_options(settings))
+    admin = kafka.admin(settings)
     try:
         await admin.start()
         await _check_topics(settings, admin)
@@ -187,11 +277,15 @@ async def _check_topics(settings: settings_.Settings, admin: Any) -> None:
     missing = kafka.missing_topics(settings, await admin.list_topics())
     if missing is not None:
         raise DependencyError(f"Kafka at {settings.bootstrap_servers()}: {missing}.")
-    sizes = await kafka.max_message_bytes(admin, [*topics.inputs, topics.redrive, topics.dead_letters])
-    larger = [topic for topic, size in sizes.items() if size > sizes[topics.dead_letters]]
+    served = [*topics.inputs, topics.redrive]
+    sizes = await kafka.max_message_bytes(admin, [*served, topics.dead_letters])
+    if untold := {*served, topics.dead_letters} - set(sizes):
+        log.warning("topic_configuration_untold", topics=sorted(untold), remedy="allow DESCRIBE_CONFIGS on them")
+    room = sizes.get(topics.dead_letters)
+    larger = [topic for topic, size in sizes.items() if room is not None and size > room]
     if larger:
         raise DependencyError(
-            f"the topic {topics.dead_letters} takes messages of {sizes[topics.dead_letters]} bytes at most, less than "
+            f"the topic {topics.dead_letters} takes messages of {room} bytes at most, less than "
             f"{', '.join(larger)}: a dead letter might not fit. Set its max.message.bytes to at least "
             f"{max(sizes.values())}."
         )

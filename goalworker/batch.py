@@ -95,10 +95,15 @@ def dead_in_order(batch: Batch, topic: str) -> list[bool]:
     return [(record.partition, record.offset) in dead for record in _records_of(batch, topic)]
 
 
-def letter_at(batch: Batch, topic: str, position: int) -> dead_letters.DeadLetter:
-    """Return the dead letter at a position among a topic's records; LookupError: that one is none."""
-    record = _records_of(batch, topic)[position]
-    return next(letter for letter in batch.letters if letter.record is record)
+def last_letter(batch: Batch, topic: str, position: int) -> dead_letters.DeadLetter | None:
+    """Return the last dead letter among a topic's records up to a position, None where there is none."""
+    letters = {
+        (letter.record.partition, letter.record.offset): letter
+        for letter in batch.letters
+        if letter.record.topic == topic
+    }
+    places = [(record.partition, record.offset) for record in _records_of(batch, topic)[: position + 1]]
+    return next((letters[place] for place in reversed(places) if place in letters), None)
 
 
 def withhold(fetched: Fetched, topic: str, position: int) -> tuple[Fetched, dict[TopicPartition, int]]:
@@ -123,6 +128,9 @@ def _records_of(batch: Batch, topic: str) -> list[ConsumerRecord]:
 
 
 def _take(batch: Batch, record: ConsumerRecord, decoder: decode.Decoder, redrive_topic: str, now: datetime) -> None:
+    if record.value is None:
+        batch.tombstones[record.topic] += 1
+        return
     topic = record.topic if record.topic != redrive_topic else dead_letters.original_topic(record)
     if topic is None or not decoder.knows(topic):
         sentence = f"has no header {dead_letters.ORIGINAL_TOPIC} that names a topic of ours"
@@ -132,8 +140,6 @@ def _take(batch: Batch, record: ConsumerRecord, decoder: decode.Decoder, redrive
     if isinstance(outcome, events.Event):
         batch.items.append((record, outcome))
         batch.has_lifecycle |= outcome.type in events.LIFECYCLE_TYPES
-    elif outcome is None:
-        batch.tombstones[record.topic] += 1
-    else:
+    elif outcome is not None:
         sentence = f"{outcome.pointer}: {outcome.detail}" if outcome.pointer else outcome.detail
         batch.letters.append(dead_letters.DeadLetter(record, outcome.reason, sentence))

@@ -1,8 +1,10 @@
 """Connections to PostgreSQL: the pool, transactions under a role, and which errors mean "later"."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final, Protocol, cast
 from urllib import parse
 
@@ -11,7 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import metrics, tables
-from goalworker.errors import DependencyError, GoalworkerError
+from goalworker.errors import DependencyError, GoalworkerError, SettingsError
+from goalworker.settings import values
 
 CONNECT_TIMEOUT_SECONDS: Final = 5
 LOCK_TIMEOUT_SECONDS: Final = 2
@@ -73,13 +76,32 @@ def is_later(error: BaseException) -> bool:
     return isinstance(error, _LATER)
 
 
+# Asking again doesn't help: unknown login or database, wrong password, a right is missing.
+_REFUSED: Final = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientPrivilegeError,
+)
+
+
 def is_refused(error: BaseException) -> bool:
     """Say whether the server will not have this login or database, however often it is asked."""
-    return isinstance(error, asyncpg.InvalidAuthorizationSpecificationError | asyncpg.InvalidCatalogNameError)
+    return isinstance(origin(error), _REFUSED)
+
+
+def origin(error: BaseException) -> BaseException:
+    """Return the driver's own error, which SQLAlchemy wraps twice."""
+    if isinstance(error, sa.exc.DBAPIError) and error.orig is not None:
+        return error.orig.__cause__ or error.orig
+    return error
 
 
 def engine(url: str, *, pool_size: int, statement_timeout_seconds: float, application: str) -> sa_async.AsyncEngine:
-    """Return an engine whose connections never wait without a limit (hazards 14 and 15)."""
+    """Return an engine whose connections never wait without a limit (hazards 14 and 15).
+
+    SettingsError where the URL names a file that cannot be read.
+    """
+    _check_files(url)
     settings = {
         "application_name": application,
         "statement_timeout": f"{int(statement_timeout_seconds * 1000)}",
@@ -88,19 +110,25 @@ def engine(url: str, *, pool_size: int, statement_timeout_seconds: float, applic
         "timezone": "UTC",
         "default_transaction_isolation": "read committed",  # the locks rely on it: each statement sees what is new
     }
+
+    async def connect() -> asyncpg.Connection:
+        # By the driver itself, which takes the parameters of a URL as psql does: sslmode, sslrootcert, ...
+        return await asyncpg.connect(
+            url,
+            timeout=CONNECT_TIMEOUT_SECONDS,
+            command_timeout=statement_timeout_seconds + 5,
+            server_settings=settings,
+            target_session_attrs="read-write",
+        )
+
     return sa_async.create_async_engine(
-        _driver_url(url),
+        "postgresql+asyncpg://",
+        async_creator=connect,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=CONNECT_TIMEOUT_SECONDS,
         pool_recycle=1800,
         hide_parameters=True,
-        connect_args={
-            "timeout": CONNECT_TIMEOUT_SECONDS,
-            "command_timeout": statement_timeout_seconds + 5,
-            "server_settings": settings,
-            "target_session_attrs": "read-write",
-        },
     )
 
 
@@ -132,13 +160,14 @@ async def session(
     """Run one transaction as the API's role, which sees this tenant and no other; errors as with `transaction`."""
     with metrics.db_transaction_duration_seconds.labels(operation=operation).time():
         async with pool.connect() as connection:
-            raw = await connection.get_raw_connection()
+            # Kept now: SQLAlchemy lets go of it as soon as an execution is cancelled.
+            driver = cast("Connection", (await connection.get_raw_connection()).driver_connection)
             try:
                 await connection.execute(_AS_TENANT, {"role": tables.API_ROLE, "tenant_id": tenant_id})
                 yield connection
                 await connection.commit()
             except BaseException as error:
-                await _abandon(connection, cast("Connection", raw.driver_connection), error)
+                await _abandon(connection, driver, error)
                 raise
 
 
@@ -171,22 +200,39 @@ def connections(pool: sa_async.AsyncEngine) -> tuple[int, int]:
     return queue.checkedin(), queue.checkedout()
 
 
-def explained(url: str, error: BaseException) -> DependencyError:
-    """Return an error that says which database cannot be reached, without its password."""
-    return DependencyError(
-        f"the database at {masked(url)} cannot be used: {error or type(error).__name__}. Is it running, and is "
-        "GOALWORKER_DATABASE__URL right? `goalworker doctor` looks at each part."
-    )
+def explained(url: str, error: BaseException) -> GoalworkerError:
+    """Return an error that says which database cannot be used, why, and what to do, without its password."""
+    cause = origin(error)
+    reason = str(cause).partition("\n")[0].rstrip(".") or type(cause).__name__  # the lines after the first name rows
+    problem = f"the database at {masked(url)} cannot be used: {reason}."
+    if isinstance(cause, asyncpg.exceptions.ClientConfigurationError):
+        return SettingsError(f"{problem} Put GOALWORKER_DATABASE__URL right.")
+    return DependencyError(f"{problem} {_remedy(cause)} `goalworker doctor` looks at each part.")
+
+
+def _remedy(cause: BaseException) -> str:
+    match cause:
+        case ssl.SSLCertVerificationError():
+            return "Is sslrootcert in GOALWORKER_DATABASE__URL the server's authority, and its host in the certificate?"
+        case asyncpg.InsufficientPrivilegeError():
+            return "Let an administrator run what `goalworker db roles` prints."
+        case _:
+            return "Is it running, and is GOALWORKER_DATABASE__URL right?"
 
 
 def masked(url: str) -> str:
     """Return a database URL without its password."""
-    parts = parse.urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=f"{parts.username}:***@{host}").geturl()
+    return values.masked_url(url)
 
 
-def _driver_url(url: str) -> sa.URL:
-    return sa.make_url(url).set(drivername="postgresql+asyncpg")
+def _check_files(url: str) -> None:
+    # The driver would say that there is no such file, but not which, and each time that it connects.
+    query = dict(parse.parse_qsl(parse.urlsplit(url).query))
+    for name in ("sslrootcert", "sslcert", "sslkey", "sslcrl"):
+        try:
+            if path := query.get(name):
+                Path(path).read_bytes()
+        except OSError as error:
+            raise SettingsError(
+                f"{name}={path} in GOALWORKER_DATABASE__URL cannot be read: {error.strerror}; name a PEM file"
+            ) from None

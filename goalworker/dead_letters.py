@@ -1,5 +1,6 @@
 """Records that can't work go to the DLQ, byte for byte, with headers that say why (contract section 4)."""
 
+import re
 from typing import Final
 
 from aiokafka import ConsumerRecord
@@ -36,10 +37,7 @@ class DeadLetter(Struct, frozen=True):
 
 def original_topic(record: ConsumerRecord) -> str | None:
     """Return the topic that a redriven record was first read from."""
-    for name, value in record.headers:
-        if name == ORIGINAL_TOPIC:
-            return str(value, "utf-8", "replace")
-    return None
+    return _text(record, ORIGINAL_TOPIC)
 
 
 def record_of(letter: DeadLetter, topic: str, group_id: str, *, redriven: bool) -> kafka.Record:
@@ -62,6 +60,29 @@ def record_of(letter: DeadLetter, topic: str, group_id: str, *, redriven: bool) 
         known = {name for name, _ in record.headers}
         ours = {name: text for name, text in ours.items() if name not in _ORIGIN or name not in known}
     return kafka.Record(topic, record.key, record.value, _merged(record.headers, ours))
+
+
+def redriven(record: ConsumerRecord, topic: str) -> kafka.Record | None:
+    """Return a dead letter as it is sent again, one redrive more (contract section 6); None: it is no letter of ours.
+
+    It has the timestamp of the original record, not of the dead letter: an event without a time gets the same again.
+    """
+    if record.value is None or original_topic(record) is None:
+        return None
+    headers = _merged(record.headers, {REDRIVE_COUNT: str((_number(record, REDRIVE_COUNT) or 0) + 1)})
+    timestamp_ms = _number(record, ORIGINAL_TIMESTAMP)
+    return kafka.Record(
+        topic, record.key, record.value, headers, record.timestamp if timestamp_ms is None else timestamp_ms
+    )
+
+
+def _number(record: ConsumerRecord, header: str) -> int | None:
+    text = _text(record, header)
+    return int(text) if text is not None and re.fullmatch(r"[0-9]{1,15}", text) else None
+
+
+def _text(record: ConsumerRecord, header: str) -> str | None:
+    return next((str(value or b"", "utf-8", "replace") for name, value in record.headers if name == header), None)
 
 
 def _merged(headers: kafka.Headers, ours: dict[str, str]) -> list[tuple[str, bytes]]:

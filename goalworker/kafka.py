@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import logging
+import ssl
 from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -19,6 +21,7 @@ SESSION_TIMEOUT_MS: Final = 45_000
 REBALANCE_TIMEOUT_MS: Final = 60_000
 SEND_TIMEOUT_SECONDS: Final = 15
 COMMIT_TIMEOUT_SECONDS: Final = 10
+ASK_TIMEOUT_SECONDS: Final = 10
 # A dead letter carries its record and more headers: as much as `topics create` lets the topic take.
 REQUEST_BYTES_MAX: Final = 16 * 1024 * 1024
 
@@ -30,12 +33,13 @@ class NotAcknowledgedError(Exception):
 
 
 class Record(Struct, frozen=True, gc=False):
-    """One record to be sent."""
+    """One record to be sent; without a timestamp it has that of its sending."""
 
     topic: str
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
+    timestamp_ms: int | None = None
 
 
 # What no waiting mends: somebody must change a right or a setting.
@@ -84,12 +88,77 @@ def observer(settings: settings_.Settings) -> aiokafka.AIOKafkaConsumer:
     )
 
 
-def explained(settings: settings_.Settings, error: BaseException) -> DependencyError:
-    """Return an error that says which broker cannot be used."""
-    return DependencyError(
-        f"Kafka at {settings.bootstrap_servers()} cannot be used: {error or type(error).__name__}. Is it running, and "
-        "are GOALWORKER_KAFKA__* right? `goalworker doctor` looks at each part."
+def admin(settings: settings_.Settings) -> aiokafka.admin.AIOKafkaAdminClient:
+    """Return a client that asks about topics and groups, and gives up in time."""
+    return aiokafka.admin.AIOKafkaAdminClient(
+        **settings_.kafka_client_options(settings), request_timeout_ms=ASK_TIMEOUT_SECONDS * 1000
     )
+
+
+class _Overheard(logging.Handler):
+    """Keeps why the client could last not connect, which it says in its log only."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.error: BaseException | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        said = record.args if isinstance(record.args, tuple) else ()
+        self.error = next((part for part in said if isinstance(part, BaseException)), self.error)
+
+
+_OVERHEARD: Final = _Overheard()
+logging.getLogger("aiokafka").addHandler(_OVERHEARD)
+
+
+def explained(settings: settings_.Settings, error: BaseException) -> DependencyError:
+    """Return an error that says which broker cannot be used, why, and what to do."""
+    cause = error
+    if isinstance(error, kafka_errors.KafkaConnectionError | kafka_errors.NodeNotReadyError | TimeoutError):
+        cause = _OVERHEARD.error or error
+    return DependencyError(
+        f"Kafka at {settings.bootstrap_servers()} cannot be used: {_reason(cause)}. {_remedy(settings, cause)} "
+        "`goalworker doctor` looks at each part."
+    )
+
+
+def _reason(cause: BaseException) -> str:
+    match cause:
+        case kafka_errors.TopicAuthorizationFailedError():
+            return f"{names_of(cause)} may not be used by this user"
+        case kafka_errors.GroupAuthorizationFailedError():
+            return f"the group {names_of(cause)} may not be used by this user"
+        case TimeoutError():
+            return f"no answer within {ASK_TIMEOUT_SECONDS} s"
+        case _:
+            return str(cause).partition("\n")[0].rstrip(".") or type(cause).__name__
+
+
+def names_of(refused: kafka_errors.KafkaError) -> str:
+    """Return which topics or group a refusal is about: aiokafka gives one, or a collection."""
+    names = refused.args[0] if refused.args else "a part of it"
+    return names if isinstance(names, str) else ", ".join(sorted(map(str, names)))
+
+
+def _remedy(settings: settings_.Settings, cause: BaseException) -> str:
+    match cause:
+        case ssl.SSLCertVerificationError():
+            return (
+                "Is GOALWORKER_KAFKA__SSL_CAFILE the authority of the brokers' certificates, and is each host in "
+                "GOALWORKER_KAFKA__BOOTSTRAP_SERVERS in them?"
+            )
+        case kafka_errors.SaslAuthenticationFailed() | kafka_errors.UnsupportedSaslMechanismError():
+            return (
+                "Are GOALWORKER_KAFKA__SASL_USERNAME, GOALWORKER_KAFKA__SASL_PASSWORD and "
+                "GOALWORKER_KAFKA__SASL_MECHANISM right?"
+            )
+        case kafka_errors.TopicAuthorizationFailedError():
+            return "Allow READ on topics in and the redrive topic, WRITE on topics out and dead letters."
+        case kafka_errors.GroupAuthorizationFailedError():
+            return "Allow READ on the group."
+        case _:
+            protocol = settings.kafka.security_protocol
+            return f"Is it running, and does it speak {protocol} there (GOALWORKER_KAFKA__SECURITY_PROTOCOL)?"
 
 
 def missing_topics(settings: settings_.Settings, present: Collection[str]) -> str | None:
@@ -97,17 +166,22 @@ def missing_topics(settings: settings_.Settings, present: Collection[str]) -> st
     missing = sorted(set(settings.topics.model_dump().values()) - set(present))
     if not missing:
         return None
-    return f"missing topics: {', '.join(missing)}. `goalworker topics create` makes them"
+    return (
+        f"missing topics, or topics that may not be described: {', '.join(missing)}. `goalworker topics create` makes "
+        "those that are missing"
+    )
 
 
 async def max_message_bytes(admin: Any, topics: Iterable[str]) -> dict[str, int]:
-    """Return the largest message that each topic takes, in bytes."""
+    """Return the largest message that each topic takes, in bytes, as far as this user may know it."""
     resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics]
-    sizes: dict[str, int] = {}
-    for response in await admin.describe_configs(resources):
-        for _, _, _, topic, entries in response.resources:
-            sizes[topic] = next(int(entry[1]) for entry in entries if entry[0] == "max.message.bytes")
-    return sizes
+    return {
+        topic: int(entry[1])
+        for response in await admin.describe_configs(resources)
+        for _, _, _, topic, entries in response.resources
+        for entry in entries
+        if entry[0] == "max.message.bytes"
+    }
 
 
 class Sender:
@@ -152,7 +226,12 @@ class Sender:
         partitions = sorted(await producer.partitions_for(record.topic))
         partition = None if record.key is None else partitions[_hash(record.key) % len(partitions)]
         return await producer.send(
-            record.topic, record.value, key=record.key, partition=partition, headers=list(record.headers)
+            record.topic,
+            record.value,
+            key=record.key,
+            partition=partition,
+            timestamp_ms=record.timestamp_ms,
+            headers=list(record.headers),
         )
 
     async def _started(self) -> aiokafka.AIOKafkaProducer:

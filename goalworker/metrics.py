@@ -24,8 +24,10 @@ GOAL_OUTCOMES: Final = ("matched", "unmatched", "duplicate", "dead_letter", "tom
 LIFECYCLE_OUTCOMES: Final = ("recorded", "duplicate", "ignored", "dead_letter", "tombstone")
 STAGES: Final = ("decode", "facts", "judge", "publish", "commit")
 CHECKS: Final = ("database", "broker", "topics", "migrations", "goals")
+API_CHECKS: Final = ("database", "migrations")
 # What a transaction is for.
 OPERATIONS: Final = ("facts", "judge", "publish", "goals", "sweep")
+API_OPERATIONS: Final = ("goals_read", "goals_write", "enrollments_read", "enrollments_write", "stats", "keys")
 POOL_STATES: Final = ("idle", "in_use")
 REASONS: Final = (
     "invalid_json",
@@ -181,6 +183,13 @@ def initialise(
     _begin(exits_total, goals.LOGICS)
     _begin(batch_duration_seconds, STAGES)
     _begin(db_transaction_duration_seconds, OPERATIONS)
+    _begin(db_pool_connections, POOL_STATES)
+
+
+def initialise_api(version: str) -> None:
+    """Let an API's series begin at 0."""
+    build_info.labels(version).set(1)
+    _begin(db_transaction_duration_seconds, API_OPERATIONS)
     _begin(db_pool_connections, POOL_STATES)
 
 

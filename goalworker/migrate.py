@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import command, config, migration, script
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import database, logs, tables
+from goalworker import database, tables
 from goalworker.errors import DependencyError
 
 PROBE_TIMEOUT_SECONDS: Final = 5.0
@@ -60,20 +60,31 @@ async def probe(pool: sa_async.AsyncEngine, report: Callable[[str, str | None], 
             await database.reachable(pool)
             behind = await problem(pool)
     except Exception as error:
-        if not database.is_later(error):
+        if not (database.is_later(error) or database.is_refused(error)):
             raise
-        report("database", f"cannot be reached: {logs.described(error)}")
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        report("database", f"cannot be reached: {reason}")
         return False
     report("database", None)
     report("migrations", behind)
     return True
 
 
-def roles_sql(user: str) -> str:
-    """Return the SQL with which an administrator makes the two roles and lets a login take them."""
-    quoted = '"' + user.replace('"', '""') + '"'
-    lines = [f"CREATE ROLE {role} NOLOGIN;" for role in _ROLES]
-    return "\n".join([*lines, f"GRANT {', '.join(_ROLES)} TO {quoted};"])
+def roles_sql(*, migrate: str, worker: str, api: str) -> str:
+    """Return the SQL with which an administrator makes the roles and gives each login its own; all may be the same."""
+    return "\n".join(
+        [
+            "-- In goalworker's database. A login that is not there yet: CREATE ROLE name LOGIN PASSWORD '...';",
+            *(f"CREATE ROLE {role} NOLOGIN;" for role in _ROLES),
+            f"GRANT {tables.WORKER_ROLE} TO {_quoted(worker)};",
+            f"GRANT {tables.API_ROLE} TO {_quoted(api)};",
+            f"GRANT USAGE, CREATE ON SCHEMA public TO {_quoted(migrate)};",
+        ]
+    )
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 _ROLES: Final = (tables.WORKER_ROLE, tables.API_ROLE)
@@ -104,9 +115,10 @@ def _ensure_roles(connection: sa.Connection) -> None:
             _ensure_role(connection, role)
         except sa.exc.ProgrammingError as error:
             raise DependencyError(
-                f"the user {user} may not create or take the role {role}. Ask an administrator to run what "
+                f"the user {user} may not create the role {role}. Ask an administrator to run what "
                 "`goalworker db roles` prints, then run `goalworker db upgrade` again."
             ) from error
+        _take_role(connection, role)
 
 
 def _ensure_role(connection: sa.Connection, role: str) -> None:
@@ -117,11 +129,19 @@ def _ensure_role(connection: sa.Connection, role: str) -> None:
             f"CREATE ROLE {role} NOLOGIN; END IF; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$"
         )
     )
+
+
+def _take_role(connection: sa.Connection, role: str) -> None:
+    """Let this login take a role where it may: there may be logins of their own for worker and API."""
     # Since PostgreSQL 16 a member may lack the right to SET ROLE, even the one who made the role.
     version = connection.dialect.server_version_info or (0,)
     privilege = "SET" if version >= (16,) else "MEMBER"
     if not connection.execute(sa.text(f"SELECT pg_has_role(current_user, '{role}', '{privilege}')")).scalar_one():
-        connection.execute(sa.text(f"GRANT {role} TO CURRENT_USER"))
+        connection.execute(
+            sa.text(
+                f"DO $$ BEGIN GRANT {role} TO CURRENT_USER; EXCEPTION WHEN insufficient_privilege THEN NULL; END $$"
+            )
+        )
 
 
 def _current(connection: sa.Connection) -> str | None:

@@ -70,16 +70,20 @@ class Reader(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
             self.committed.update(offsets)
 
     async def commit_idle(self) -> None:
-        """Commit positions that moved without a record, past the marker of a transaction (hazard 12)."""
+        """Commit positions that moved without a record, past the marker of a transaction (hazard 12).
+
+        Where that fails nothing is said: the next time will do, and nobody waits for it.
+        """
         if self._consumer is None:
             return
         epoch, moved = self.epoch, {}
-        # Only where an offset is known to be committed: position() waits for ever where there is none.
-        for partition, committed in list(self.committed.items()):
-            position = await self._consumer.position(partition)
-            if position > committed:
-                moved[partition] = position
-        await self.commit(epoch, moved)
+        with contextlib.suppress(TimeoutError, kafka_errors.KafkaError):
+            # Only where an offset is known to be committed: position() waits for ever where there is none.
+            for partition, committed in list(self.committed.items()):
+                position = await self._consumer.position(partition)
+                if position > committed:
+                    moved[partition] = position
+            await self.commit(epoch, moved)
 
     async def positions(self) -> Offsets:
         """Return the offset committed for each partition that is ours."""
@@ -123,9 +127,10 @@ class Reader(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         consumer, self._consumer = self._consumer, None
         self._forget()
         if consumer is not None:
-            with contextlib.suppress(TimeoutError, kafka_errors.KafkaError, OSError):
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(STOP_SECONDS):
-                    await consumer.stop()
+                    # Gathered, since where the broker is away stop() is cancelled by a task that it cancels itself.
+                    await asyncio.gather(consumer.stop(), return_exceptions=True)
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Finish what is under way, then forget what was ours."""

@@ -117,7 +117,9 @@ enrollments = sa.Table(
     _time("ended_at", nullable=True),
     _time("satisfied_at", nullable=True),
     _time("converted_at", nullable=True),
+    _time("exited_at", nullable=True),
     sa.Index("enrollments_by_contact", "tenant_id", "workflow_id", "contact_id"),
+    sa.Index("enrollments_by_start", "tenant_id", "workflow_id", "enrolled_at"),
     sa.Index("enrollments_by_end", "ended_at", postgresql_where=sa.text("ended_at IS NOT NULL")),
 )
 

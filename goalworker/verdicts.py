@@ -74,12 +74,15 @@ ON CONFLICT (tenant_id, enrollment_id) DO NOTHING
 RETURNING tenant_id, enrollment_id
 """
 
-_WRITE_SATISFIED: Final = """
-UPDATE enrollments e SET satisfied_at = judged.satisfied_at, converted_at = judged.converted_at
-FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[])
-    AS judged (tenant_id, enrollment_id, satisfied_at, converted_at)
+_WRITE_OUTCOMES: Final = """
+UPDATE enrollments e
+SET satisfied_at = judged.satisfied_at, converted_at = judged.converted_at,
+    exited_at = coalesce(e.exited_at, judged.exited_at)
+FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[])
+    AS judged (tenant_id, enrollment_id, satisfied_at, converted_at, exited_at)
 WHERE e.tenant_id = judged.tenant_id AND e.enrollment_id = judged.enrollment_id
-    AND (e.satisfied_at, e.converted_at) IS DISTINCT FROM (judged.satisfied_at, judged.converted_at)
+    AND (e.satisfied_at, e.converted_at, e.exited_at) IS DISTINCT FROM
+        (judged.satisfied_at, judged.converted_at, coalesce(e.exited_at, judged.exited_at))
 """
 
 _OUTBOX_COLUMNS: Final = ("topic", "key", "value", "traceparent", "tracestate", "batch_id")
@@ -222,19 +225,15 @@ def _verdicts(
 async def _write(
     connection: database.Connection, verdicts: Sequence[difference.Verdict], now: datetime
 ) -> set[EnrollmentKey]:
-    """Write achievements, satisfaction and exits; return whose exit is new."""
+    """Write achievements, exits and what came of the enrollments; return whose exit is new."""
     if rows := [row for verdict in verdicts for row in _achievement_rows(verdict, now)]:
         await connection.execute(_WRITE_ACHIEVEMENTS, *zip(*sorted(rows, key=lambda row: row[:3]), strict=True))
-    moved = [
-        (verdict.enrollment.tenant_id, verdict.enrollment.enrollment_id, verdict.satisfied_at, verdict.converted_at)
-        for verdict in verdicts
-    ]
-    if moved:
-        await connection.execute(_WRITE_SATISFIED, *zip(*moved, strict=True))
-    exits = [_exit_row(verdict.enrollment, *verdict.exit) for verdict in verdicts if verdict.exit is not None]
-    if not exits:
-        return set()
-    return {tuple(row) for row in await connection.fetch(_WRITE_EXITS, *zip(*exits, strict=True))}
+    exited: set[EnrollmentKey] = set()
+    if exits := [_exit_row(verdict.enrollment, *verdict.exit) for verdict in verdicts if verdict.exit is not None]:
+        exited = {tuple(row) for row in await connection.fetch(_WRITE_EXITS, *zip(*exits, strict=True))}
+    if outcomes := [_outcome_row(verdict, exited) for verdict in verdicts]:
+        await connection.execute(_WRITE_OUTCOMES, *zip(*outcomes, strict=True))
+    return exited
 
 
 def _achievement_rows(verdict: difference.Verdict, now: datetime) -> Iterable[tuple[Any, ...]]:
@@ -260,6 +259,12 @@ def _achievement_rows(verdict: difference.Verdict, now: datetime) -> Iterable[tu
             achievement.revision,
             now if achievement.revoked else None,
         )
+
+
+def _outcome_row(verdict: difference.Verdict, exited: set[EnrollmentKey]) -> tuple[Any, ...]:
+    key = (verdict.enrollment.tenant_id, verdict.enrollment.enrollment_id)
+    exited_at = verdict.exit[1].achieved_at if verdict.exit is not None and key in exited else None
+    return (*key, verdict.satisfied_at, verdict.converted_at, exited_at)
 
 
 def _exit_row(run: events.Enrollment, goal_type: str, command: events.Exit) -> tuple[Any, ...]:

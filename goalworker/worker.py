@@ -9,7 +9,7 @@ import stamina
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from goalworker import batch as batch_
-from goalworker import breaker, database, decode, index, kafka, logs, metrics, phases, reader, tally
+from goalworker import breaker, database, dead_letters, decode, index, kafka, logs, metrics, phases, reader, tally
 from goalworker import settings as settings_
 
 log = logs.get("worker")
@@ -48,6 +48,7 @@ class Worker:
         self._held: batch_.Batch | None = None
         self._held_since = 0.0
         self._idle_since = 0.0
+        self._last_letters: dict[str, dead_letters.DeadLetter] = {}
         self._stopping = False
         self.reader = reader.Reader(settings, self._finish_work)
         self.pauses = breaker.Pauses(pool, settings.dead_letters.max_ratio, settings.dead_letters.window)
@@ -126,17 +127,20 @@ class Worker:
         for topic in list(batch.timestamps):
             is_dead = batch_.dead_in_order(batch, topic)
             position = await self.pauses.admit(topic, is_dead)
+            last = len(is_dead) - 1 if position is None else position
+            if any(is_dead) and (letter := batch_.last_letter(batch, topic, last)):
+                self._last_letters[topic] = letter
             if position is None:
                 continue
-            await self._pause(batch, topic, position)
+            # A good record may pause its topic too: the one that fills the window.
+            await self._pause(topic, self._last_letters[topic])
             rest, resume_at = batch_.withhold(batch.fetched, topic, position)
             self.reader.wait_for(self.pauses.topics)
             self.reader.rewind(resume_at)
             batch = self._decode(rest)
         return batch
 
-    async def _pause(self, batch: batch_.Batch, topic: str, position: int) -> None:
-        letter = batch_.letter_at(batch, topic, position)
+    async def _pause(self, topic: str, letter: dead_letters.DeadLetter) -> None:
         sample = breaker.Sample(letter.reason, letter.record.partition, letter.record.offset)
         await self.pauses.pause(topic, sample)
         log.error(

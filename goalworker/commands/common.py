@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import typer
@@ -18,26 +18,11 @@ T = TypeVar("T")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
-class _Overheard(logging.Handler):
-    """Keeps what the broker's client said last: it says why it cannot connect in its log only."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.words = ""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.words = record.getMessage()
-
-
-OVERHEARD: Final = _Overheard()
-
-
 def load() -> all_settings.Settings:
     """Read the settings and send logs to stderr; what the libraries say is only kept to explain an error."""
     settings = all_settings.load()
     logs.configure(settings.log.level, settings.log.format, goalworker.__version__)
-    client = logging.getLogger("aiokafka")
-    client.handlers, client.propagate = [OVERHEARD], False
+    logging.getLogger("aiokafka").propagate = False
     logging.getLogger("alembic").setLevel(logging.WARNING)
     for name in settings.ignored_names:
         logs.get(__name__).warning("setting_ignored", name=name)

@@ -37,10 +37,15 @@ def check() -> None:
 
 @app.command()
 def roles(
-    user: Annotated[str | None, typer.Option(help="The login that shall take the roles; by default the URL's.")] = None,
+    migrate_user: Annotated[str | None, typer.Option(help="The login of `db upgrade`; by default the URL's.")] = None,
+    worker_user: Annotated[str | None, typer.Option(help="The login of `run`; by default the URL's.")] = None,
+    api_user: Annotated[str | None, typer.Option(help="The login of `api`; by default the URL's.")] = None,
 ) -> None:
-    """Print the SQL with which an administrator makes the roles, where `db upgrade` may not."""
-    common.say(migrate.roles_sql(user or _user(common.load().database_url())))
+    """Print the SQL with which an administrator makes the roles and says which login may take which."""
+    given = (migrate_user, worker_user, api_user)
+    by_default = "" if all(given) else _user(common.load().database_url())
+    of_migration, of_worker, of_api = (user or by_default for user in given)
+    common.say(migrate.roles_sql(migrate=of_migration, worker=of_worker, api=of_api))
 
 
 async def _current() -> str | None:
@@ -56,5 +61,7 @@ async def _check() -> None:
 def _user(url: str) -> str:
     user = parse.urlsplit(url).username
     if user is None:
-        raise errors.SettingsError("GOALWORKER_DATABASE__URL names no user; say which with --user")
+        raise errors.SettingsError(
+            "GOALWORKER_DATABASE__URL names no user; say which with --migrate-user, --worker-user and --api-user"
+        )
     return parse.unquote(user)

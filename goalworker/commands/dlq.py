@@ -2,6 +2,7 @@
 
 import base64
 import re
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -13,10 +14,12 @@ import typer
 
 from goalworker import dead_letters, metrics
 from goalworker import settings as all_settings
-from goalworker.commands import common, letters
+from goalworker.commands import common, letters, purging, redriving
 from goalworker.settings import values
 
-app = typer.Typer(help="Look at dead letters.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    help="Look at dead letters, send them again, delete them.", no_args_is_help=True, add_completion=False
+)
 
 
 def moment(text: str) -> datetime:
@@ -96,6 +99,57 @@ def stats(
     common.show(rows, as_json=as_json, empty="no dead letters")
 
 
+@app.command()
+def redrive(
+    since: Since = None,
+    until: Until = None,
+    topic: Topic = None,
+    reason: Reason = None,
+    max_records: Max = None,
+    rate: Annotated[int, typer.Option(min=1, help="No more than so many in a second.")] = 1_000,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be sent.")] = False,
+    as_json: common.Json = False,
+) -> None:
+    """Send dead letters again, and count them by topic and reason.
+
+    They go to the redrive topic, which only `goalworker run` reads, each with its original record's timestamp.
+    They stay in the DLQ too; what stands in the redrive topic is not sent again, whatever was selected then.
+    So the same command resumes a run that was killed, and what one selection leaves out waits for the next.
+    A letter that fails again comes back as a new one, which the run that sent it leaves alone.
+    """
+    wanted = letters.Wanted(since, until, topic, reason, max_records)
+    counts = common.run(redriving.run(common.load(), wanted, rate, dry_run=dry_run))
+    common.show(_ranked(counts), as_json=as_json, empty="no dead letters that were not redriven")
+    if counts and not as_json:
+        common.say(f"{counts.total()} {'would be redriven' if dry_run else 'redriven'}")
+
+
+@app.command()
+def purge(
+    before: Annotated[
+        datetime | None,
+        typer.Option(parser=moment, metavar="TIME", help="Those dead-lettered before then, or so long ago: P30D."),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All that are there now.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete dead letters for good, redriven or not.
+
+    Kafka deletes the oldest of a partition and none from the middle: what stands behind a younger one stays with it.
+    """
+    if (before is None) is not everything:
+        raise typer.BadParameter("give either --before or --all")
+    if not yes and not sys.stdin.isatty():
+        raise typer.BadParameter("give --yes: there is no terminal to ask at")
+    settings = common.load()
+    doomed = common.run(purging.plan(settings, before))
+    if doomed.records and not yes:
+        question = f"Delete {doomed.records} records from {settings.topics.dead_letters} for good?"
+        typer.confirm(question, abort=True, err=True)
+    common.run(purging.delete(settings, doomed))
+    common.say(f"{doomed.records} deleted from {settings.topics.dead_letters}")
+
+
 async def _list(settings: all_settings.Settings, wanted: letters.Wanted) -> list[dict[str, Any]]:
     found = [_described(record) async for record in letters.read(settings, wanted)]
     return sorted(found, key=lambda each: (each["time"], each["partition"], each["offset"]))
@@ -106,6 +160,10 @@ async def _counts(settings: all_settings.Settings, wanted: letters.Wanted) -> li
     async for record in letters.read(settings, wanted):
         header = letters.headers_of(record)
         counts[header.get(dead_letters.ORIGINAL_TOPIC), header.get(dead_letters.ERROR_REASON)] += 1
+    return _ranked(counts)
+
+
+def _ranked(counts: Counter[tuple[str | None, str | None]]) -> list[dict[str, Any]]:
     ordered = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
     return [{"topic": topic, "reason": reason, "records": count} for (topic, reason), count in ordered]
 

@@ -7,10 +7,11 @@ import aiokafka
 from aiokafka import admin as kafka_admin
 from aiokafka import errors as kafka_errors
 
+from goalworker import kafka
 from goalworker import settings as all_settings
 from goalworker.commands import cluster, findings, kafka_connection, topics
 
-READ_TIMEOUT_MS: Final = 500
+READ_TIMEOUT_MS: Final = 1_000
 
 Configurations = Mapping[str, Mapping[str, str]]
 
@@ -103,13 +104,9 @@ async def _readable(settings: all_settings.Settings, there: set[str]) -> finding
         try:
             await consumer.getmany(timeout_ms=READ_TIMEOUT_MS, max_records=1)
         except kafka_errors.TopicAuthorizationFailedError as error:
-            yield findings.problem("rights", f"{_refused(error)} may not be read: allow READ and DESCRIBE on it")
+            yield findings.problem("rights", f"{kafka.names_of(error)} may not be read: allow READ and DESCRIBE on it")
             return
     yield findings.ok("rights", f"{len(partitions)} topics may be read")
-
-
-def _refused(error: kafka_errors.TopicAuthorizationFailedError) -> str:
-    return ", ".join(sorted(map(str, error.args[0]))) if error.args else "a topic"
 
 
 def _read(settings: all_settings.Settings) -> list[str]:

@@ -1,7 +1,7 @@
 """What `goalworker doctor` looks at in PostgreSQL: reachable, clocks, migrations, rights, and what waits there."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import asyncpg
@@ -21,14 +21,14 @@ async def examine(settings: all_settings.Settings) -> findings.Findings:
     async with database_connection.pool(settings, migrated=False) as pool:
         yield await _version(settings, pool)
         yield await _skew(pool)
-        roles = [await _role(pool, role) for role in (tables.WORKER_ROLE, tables.API_ROLE)]
-        for finding in roles:
+        refusals = {role: await _refusal(pool, role) for role in (tables.WORKER_ROLE, tables.API_ROLE)}
+        for finding in _rights(refusals):
             yield finding
         if behind := await migrate.problem(pool):
             yield findings.problem("migrations", behind)
             return
         yield findings.ok("migrations", f"the schema is at {await migrate.current(pool)}")
-        if roles[0].state is findings.State.OK:
+        if refusals[tables.WORKER_ROLE] is None:
             for finding in await _content(settings, pool):
                 yield finding
 
@@ -54,13 +54,23 @@ async def _skew(pool: sa_async.AsyncEngine) -> findings.Finding:
     return findings.ok("clocks", detail)
 
 
-async def _role(pool: sa_async.AsyncEngine, role: str) -> findings.Finding:
+async def _refusal(pool: sa_async.AsyncEngine, role: str) -> str | None:
+    """Return why a role cannot be taken, None where it can."""
     try:
         async with database.transaction(pool, role, "cli"):
-            return findings.ok("rights", f"the role {role} can be taken")
+            return None
     except (asyncpg.InsufficientPrivilegeError, asyncpg.InvalidParameterValueError) as error:
-        remedy = "let an administrator run what `goalworker db roles` prints"
-        return findings.problem("rights", f"{common.first_line(error)}: {remedy}")
+        return common.first_line(error)
+
+
+def _rights(refusals: Mapping[str, str | None]) -> Iterable[findings.Finding]:
+    for role, refusal in refusals.items():
+        if refusal is None:
+            yield findings.ok("rights", f"the role {role} can be taken")
+        elif None in refusals.values():
+            yield findings.ok("rights", f"the role {role} is for another login: {refusal}")
+        else:
+            yield findings.problem("rights", f"{refusal}: let an administrator run what `goalworker db roles` prints")
 
 
 async def _content(settings: all_settings.Settings, pool: sa_async.AsyncEngine) -> Iterable[findings.Finding]:

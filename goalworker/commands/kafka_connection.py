@@ -11,17 +11,16 @@ from aiokafka import errors as kafka_errors
 
 from goalworker import kafka
 from goalworker import settings as all_settings
-from goalworker.commands import common
 
-TIMEOUT_SECONDS: Final = 10
+TIMEOUT_SECONDS: Final = kafka.ASK_TIMEOUT_SECONDS
+# So long a broker waits for records before it says anything, also that they may not be read.
+FETCH_WAIT_MS: Final = 100
 
 
 @contextlib.asynccontextmanager
 async def admin(settings: all_settings.Settings) -> AsyncIterator[kafka_admin.AIOKafkaAdminClient]:
     """Yield a connected admin client; where the broker cannot be used, DependencyError says which and why."""
-    client = kafka_admin.AIOKafkaAdminClient(
-        **all_settings.kafka_client_options(settings), request_timeout_ms=TIMEOUT_SECONDS * 1000
-    )
+    client = kafka.admin(settings)
     with explained(settings):
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
@@ -32,14 +31,17 @@ async def admin(settings: all_settings.Settings) -> AsyncIterator[kafka_admin.AI
 
 
 @contextlib.asynccontextmanager
-async def consumer(settings: all_settings.Settings) -> AsyncIterator[aiokafka.AIOKafkaConsumer]:
-    """Yield a connected consumer that is in no group, so that reading disturbs nobody; errors as with `admin`."""
+async def consumer(
+    settings: all_settings.Settings, group_id: str | None = None
+) -> AsyncIterator[aiokafka.AIOKafkaConsumer]:
+    """Yield a connected consumer; without a group, reading disturbs nobody. Errors are as with `admin`."""
     client = aiokafka.AIOKafkaConsumer(
         **all_settings.kafka_client_options(settings),
-        group_id=None,
+        group_id=group_id,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         isolation_level="read_committed",
+        fetch_max_wait_ms=FETCH_WAIT_MS,
         request_timeout_ms=TIMEOUT_SECONDS * 1000,
     )
     with explained(settings):
@@ -57,12 +59,4 @@ def explained(settings: all_settings.Settings) -> Iterator[None]:
     try:
         yield
     except (kafka_errors.KafkaError, OSError) as error:
-        raise kafka.explained(settings, RuntimeError(_reason(error))) from error
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, kafka_errors.KafkaConnectionError) and common.OVERHEARD.words:
-        return common.OVERHEARD.words
-    if isinstance(error, TimeoutError):
-        return f"no answer within {TIMEOUT_SECONDS} s"
-    return common.first_line(error)
+        raise kafka.explained(settings, error) from error

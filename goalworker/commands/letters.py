@@ -1,4 +1,4 @@
-"""Reading dead letters: which are meant, and where they are; nobody's offsets change."""
+"""Reading dead letters: which are meant, and where they are."""
 
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
@@ -42,7 +42,10 @@ async def read(settings: all_settings.Settings, wanted: Wanted) -> AsyncIterator
     """Yield the dead letters that are meant and there now, each partition in order; nobody's offsets change."""
     yielded = 0
     async with kafka_connection.consumer(settings) as consumer:
-        async for record in _all(consumer, *await _range(settings, consumer, wanted.since)):
+        starts, ends = await bounds(settings, consumer, settings.topics.dead_letters)
+        if wanted.since is not None:
+            starts = await offsets_at(consumer, wanted.since, ends)
+        async for record in between(consumer, starts, ends):
             if wanted.has(record):
                 yield record
                 yielded += 1
@@ -50,25 +53,34 @@ async def read(settings: all_settings.Settings, wanted: Wanted) -> AsyncIterator
                     return
 
 
-async def _range(
-    settings: all_settings.Settings, consumer: aiokafka.AIOKafkaConsumer, since: datetime | None
+async def everything(settings: all_settings.Settings, topic: str) -> AsyncIterator[aiokafka.ConsumerRecord]:
+    """Yield what is in a topic now, each partition in order; nobody's offsets change."""
+    async with kafka_connection.consumer(settings) as consumer:
+        async for record in between(consumer, *await bounds(settings, consumer, topic)):
+            yield record
+
+
+async def bounds(
+    settings: all_settings.Settings, consumer: aiokafka.AIOKafkaConsumer, topic: str
 ) -> tuple[Offsets, Offsets]:
-    """Return where to begin and where the topic ends now, for each partition that has something between."""
-    topic = settings.topics.dead_letters
+    """Assign all of a topic, and return where each partition begins and where it ends now."""
     async with kafka_connection.admin(settings) as client:
         partitions = cluster.partitions(await cluster.require(client, [topic]))
     consumer.assign(partitions)
-    ends: Offsets = await consumer.end_offsets(partitions)
-    starts: Offsets = await consumer.beginning_offsets(partitions)
-    if since is not None:
-        found = await consumer.offsets_for_times(dict.fromkeys(partitions, max(0, int(since.timestamp() * 1000))))
-        starts = {each: at.offset if (at := found.get(each)) else ends[each] for each in partitions}
-    return {each: start for each, start in starts.items() if start < ends[each]}, ends
+    return await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
 
 
-async def _all(
+async def offsets_at(consumer: aiokafka.AIOKafkaConsumer, moment: datetime, ends: Offsets) -> Offsets:
+    """Return the first record of a moment or later in each partition; where there is none, its end."""
+    found = await consumer.offsets_for_times(dict.fromkeys(ends, max(0, int(moment.timestamp() * 1000))))
+    return {each: at.offset if (at := found.get(each)) else end for each, end in ends.items()}
+
+
+async def between(
     consumer: aiokafka.AIOKafkaConsumer, starts: Offsets, ends: Offsets
 ) -> AsyncIterator[aiokafka.ConsumerRecord]:
+    """Yield the records of what is assigned from its start on and before its end, each partition in order."""
+    starts = {each: start for each, start in starts.items() if start < ends[each]}
     # Nothing is assigned anew, which could make stop() wait for ever: what is not meant is paused.
     consumer.pause(*(consumer.assignment() - set(starts)))
     for partition, start in starts.items():
@@ -92,10 +104,10 @@ async def _all(
 async def one(settings: all_settings.Settings, partition: int, offset: int) -> aiokafka.ConsumerRecord:
     """Return the dead letter at an offset; GoalworkerError where there is none."""
     async with kafka_connection.consumer(settings) as consumer:
-        starts, ends = await _range(settings, consumer, None)
+        starts, ends = await bounds(settings, consumer, settings.topics.dead_letters)
         at = aiokafka.TopicPartition(settings.topics.dead_letters, partition)
         if starts.get(at, offset + 1) <= offset < ends.get(at, 0):
-            async for record in _all(consumer, {at: offset}, {at: offset + 1}):
+            async for record in between(consumer, {at: offset}, {at: offset + 1}):
                 return record
     raise errors.GoalworkerError(
         f"there is no dead letter at {partition}:{offset} of {settings.topics.dead_letters}; `goalworker dlq list` "

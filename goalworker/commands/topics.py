@@ -20,7 +20,12 @@ app = typer.Typer(
 DEAD_LETTER_BYTES: Final = 16 * 1024 * 1024
 CONFIGURATION: Final[Mapping[str, Mapping[str, str]]] = {
     "dead_letters": {"max.message.bytes": str(DEAD_LETTER_BYTES)},
-    "redrive": {"max.message.bytes": str(DEAD_LETTER_BYTES)},
+    # What is sent again has its original timestamp, which may be older than any retention.
+    "redrive": {
+        "max.message.bytes": str(DEAD_LETTER_BYTES),
+        "message.timestamp.type": "CreateTime",
+        "retention.ms": "-1",
+    },
     "goal_configured": {"cleanup.policy": "compact"},
 }
 

@@ -51,6 +51,11 @@ class Process:
     def is_ready(self) -> bool:
         return self.state == "ready"
 
+    async def until_ready(self) -> None:
+        """Return when it is ready."""
+        while not self.is_ready:  # noqa: ASYNC110 - another task asks it
+            await asyncio.sleep(READY_POLL_SECONDS)
+
     def complaints(self) -> list[str]:
         """Return the last errors in its log."""
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []

@@ -16,7 +16,7 @@ from msgspec import Struct
 from rich.console import Console
 
 from goalworker import embedded
-from goalworker.demo import check, generator, listener, malformed, processes, records, seeding, traffic, view
+from goalworker.demo import api_check, check, generator, listener, malformed, processes, records, seeding, traffic, view
 
 POLL_SECONDS: Final = 0.2
 PATIENCE_SECONDS: Final = 90.0
@@ -62,17 +62,27 @@ async def play(options: Options, pair: embedded.Pair, home: Path, console: Conso
         listening = listener.Listener(consumer, names, sending)
         notes: list[str] = []
         worker = processes.Process("worker", "run", environment, home, notes.append)
-        # The API's place: a second process, its URL and a key among the addresses.
-        addresses = {"PostgreSQL": pair.database_url, "Kafka": pair.bootstrap_servers}
-        board = view.Board(on, sending, listening, (worker,), addresses, notes)
+        url, key = api_check.url(), await api_check.make_key(pair.database_url, names[0])
+        api = processes.Process(
+            "api", "api", environment | {"GOALWORKER_API__PORT": url.rpartition(":")[2]}, home, notes.append
+        )
+        addresses = {"PostgreSQL": pair.database_url, "Kafka": pair.bootstrap_servers, "API": f"{url}/docs", "key": key}
+        notes.append(f"API of the tenant {names[0]}: export GW={url} KEY={key}")
+        board = view.Board(on, sending, listening, (worker, api), addresses, notes)
         show = view.live if console.is_terminal else view.lines
         async with _background(
-            worker.keep_running(), listening.listen(), _follow_commits(admin, sending), show(board, console)
+            worker.keep_running(),
+            api.keep_running(),
+            listening.listen(),
+            _follow_commits(admin, sending),
+            show(board, console),
         ):
             await _traffic(options, board, interrupts)
             await _patiently(_arrival(board, pair.database_url), board, interrupts)
             expected = sending.outcome()
             rows = await check.compare(pair.database_url, on, expected, listening.found, sending.lag_records)
+            await _patiently(api.until_ready(), board, interrupts)
+            rows += await api_check.compare(url, key, names[0], expected)
     return Ending(rows, interrupts.count > 0, worker.complaints(), board.closing())
 
 

@@ -78,12 +78,15 @@ class Board:
     @property
     def is_waiting_for_the_dead(self) -> bool:
         """Say whether a worker died, there is work, and nothing has come for some seconds."""
-        has_died = any(process.deaths for process in self.processes)
-        return has_died and self.traffic.lag_records > 0 and time.monotonic() - self._moved_at > STUCK_SECONDS
+        return (
+            self.processes[0].deaths > 0
+            and self.traffic.lag_records > 0
+            and time.monotonic() - self._moved_at > STUCK_SECONDS
+        )
 
     def closing(self) -> str:
         """Return what there was to see, in a sentence."""
-        died = sum(process.deaths for process in self.processes)
+        died = self.processes[0].deaths
         deaths = f"the worker died {died}x" if died else "the worker did not die"
         repeats = f"it sent {self.listener.found.repeats:,} messages twice, byte for byte"
         return f"{self.traffic.sent:,} records in {self.seconds:.0f} s; {deaths}; {repeats}"

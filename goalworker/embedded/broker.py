@@ -2,7 +2,7 @@
 
 import contextlib
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from goalworker.embedded import jars, machine, server
@@ -51,10 +51,12 @@ def kafka(
     folder: Path | None = None,
     extra_properties: Mapping[str, str] | None = None,
     say: Callable[[str], None] = machine.to_stderr,
+    format_words: Sequence[str] = (),
 ) -> Iterator[server.Server]:
     """A broker whose `address` is its bootstrap server; `extra_properties` add to server.properties or replace.
 
-    A broker with SASL names its listener BROKER: `listener.security.protocol.map` says what that speaks.
+    A broker with SASL names its listener BROKER: `listener.security.protocol.map` says what that speaks. Its first
+    users come with `format_words`, which go to `kafka-storage format`: "--add-scram", ...
     """
     classpath = jars.classpath(say)
     with machine.home(folder) as home:
@@ -63,7 +65,7 @@ def kafka(
         java = _java(home, classpath)
         if not (home / "data" / "meta.properties").exists():
             tool = [*java, "kafka.tools.StorageTool", "format", "--ignore-formatted"]
-            machine.run_once([*tool, "--cluster-id", CLUSTER_ID, "--config", "server.properties"], home)
+            machine.run_once([*tool, "--cluster-id", CLUSTER_ID, "--config", "server.properties", *format_words], home)
         broker = server.Server(
             name="Kafka",
             address=f"{machine.LOOPBACK}:{port}",

@@ -101,10 +101,10 @@ def last_words(log: str) -> str:
     return "Its last words: " + " | ".join(lines) if lines else "It said nothing."
 
 
-def free_port() -> int:
-    """One that nobody has, and that was not given out before."""
+def free_port(wanted: int | None = None) -> int:
+    """One that nobody has, and that was not given out before; the one that is wanted, if it is such."""
     while True:
-        port = secrets.choice(PORTS)
+        port, wanted = wanted or secrets.choice(PORTS), None
         with contextlib.suppress(OSError):
             _bind(port)
             if port not in _given:

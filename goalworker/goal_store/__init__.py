@@ -2,7 +2,7 @@
 
 from goalworker.goal_store.changes import create, delete, set_logic, update
 from goalworker.goal_store.drafts import Changes, Draft, changes, draft
-from goalworker.goal_store.loading import ensure_tracking, refresh, revision
+from goalworker.goal_store.loading import check_tracking, ensure_tracking, refresh, revision
 from goalworker.goal_store.reading import AuditEntry, Page, StoredGoal, audit, get, logic, page
 from goalworker.goal_store.refusals import (
     DuplicateGoalError,
@@ -27,6 +27,7 @@ __all__ = [
     "TooManyGoalsError",
     "audit",
     "changes",
+    "check_tracking",
     "create",
     "delete",
     "draft",

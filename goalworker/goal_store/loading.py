@@ -117,7 +117,12 @@ def _logics_of(rows: Rows) -> Iterator[tuple[tuple[str, str], tuple[goals.LogicV
 async def ensure_tracking(connection: database.Connection, tracking: bool) -> None:
     """Write the mode of enrollment tracking at the first start; SettingsError if it was another (contract rule 3.8)."""
     await connection.execute("INSERT INTO installation VALUES (1, $1) ON CONFLICT DO NOTHING", tracking)
-    if await connection.fetchval("SELECT enrollment_tracking FROM installation") != tracking:
+    await check_tracking(connection, tracking)
+
+
+async def check_tracking(connection: database.Connection, tracking: bool) -> None:
+    """Refuse another mode than the one at the first start, if there was one yet; SettingsError."""
+    if await connection.fetchval("SELECT enrollment_tracking FROM installation") not in (None, tracking):
         was, is_ = str(not tracking).lower(), str(tracking).lower()
         raise errors.SettingsError(
             f"GOALWORKER_ENROLLMENTS__TRACKING={is_}, but this database was started with {was}, and what it holds "

@@ -109,9 +109,11 @@ CREATE TABLE enrollments (
     ended_at timestamptz,
     satisfied_at timestamptz,
     converted_at timestamptz,
+    exited_at timestamptz,
     PRIMARY KEY (tenant_id, enrollment_id)
 ) WITH (fillfactor = 90);
 CREATE INDEX enrollments_by_contact ON enrollments (tenant_id, workflow_id, contact_id);
+CREATE INDEX enrollments_by_start ON enrollments (tenant_id, workflow_id, enrolled_at);
 CREATE INDEX enrollments_by_end ON enrollments (ended_at) WHERE ended_at IS NOT NULL;
 
 CREATE TABLE goal_hits (
@@ -220,6 +222,10 @@ TENANT_TABLES = (
 OTHER_TABLES = ("outbox", "paused_topics", "goal_revision", "installation")
 
 GRANTS = """
+-- Each login reads for itself, as a member, whether the schema fits its build.
+GRANT USAGE ON SCHEMA {schema} TO goalworker_worker, goalworker_api;
+GRANT SELECT ON alembic_version TO goalworker_worker, goalworker_api;
+
 GRANT SELECT ON goals, goal_versions, workflow_settings, goal_revision TO goalworker_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON workflow_states, enrollments, goal_hits, achievements, exits,
     outbox, paused_topics TO goalworker_worker;
@@ -251,7 +257,7 @@ def upgrade() -> None:
         _run(sql)
     for table in TENANT_TABLES:
         _run(ROW_LEVEL_SECURITY.format(table=table))
-    _run(GRANTS)
+    _run(GRANTS.format(schema=schema))
     _run(API_KEYS.format(schema=schema))
 
 

@@ -1,0 +1,5 @@
+"""The HTTP API (contract section 5)."""
+
+from goalworker.api.application import application, document
+
+__all__ = ["application", "document"]

@@ -1,0 +1,140 @@
+"""The application: its routes, and what becomes of every error."""
+
+from typing import Any, Final
+
+import httpx
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy.ext import asyncio as sa_async
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import ASGIApp
+
+import goalworker
+from goalworker import database, errors, goal_store, stats
+from goalworker import settings as settings_
+from goalworker.api import (
+    callers,
+    check_routes,
+    enrollment_routes,
+    front,
+    goal_routes,
+    openapi,
+    problems,
+    references,
+    report_routes,
+    requests,
+)
+
+# In this order: the address of the numbers could be a goal's as well.
+_ROUTERS: Final = (check_routes.router, report_routes.router, goal_routes.router, enrollment_routes.router)
+
+
+def application(
+    settings: settings_.Settings,
+    pool: sa_async.AsyncEngine,
+    client: httpx.AsyncClient,
+    *,
+    insecure_tenant: str | None = None,
+) -> ASGIApp:
+    """Return the API; insecure_tenant: everybody is that tenant and may do everything."""
+    app = _routed()
+    app.state.context = requests.Context(
+        settings, pool, references.References(settings.references, client), stats.Kept()
+    )
+    app.state.gate = callers.gate(settings, pool, client, insecure_tenant)
+    app.add_middleware(front.Deadline)
+    return front.Front(app)
+
+
+def document() -> dict[str, Any]:
+    """Return the OpenAPI document."""
+    return _routed().openapi()
+
+
+def _routed() -> FastAPI:
+    app = FastAPI(
+        title="goalworker",
+        version=goalworker.__version__,
+        description="Goals of workflows: notices when an enrolled contact meets one, and tells the engine to stop.",
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    for router in _ROUTERS:
+        app.include_router(router)
+    app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
+    for error, handler in _HANDLERS.items():
+        app.add_exception_handler(error, handler)
+    return app
+
+
+# --- errors ---
+
+
+async def _problem(_request: Request, error: Any) -> Response:
+    return problems.answer(error)
+
+
+async def _of_router(request: Request, error: Any) -> Response:
+    if error.status_code != problems.METHOD_NOT_ALLOWED.status:
+        return problems.answer(problems.ProblemError(problems.NOT_FOUND, "There is nothing at this address"))
+    allowed = ", ".join(sorted(_methods(request))) or error.headers["Allow"]
+    detail = f"{request.method} cannot be done here, but {allowed} can"
+    return problems.answer(problems.ProblemError(problems.METHOD_NOT_ALLOWED, detail, headers={"Allow": allowed}))
+
+
+def _methods(request: Request) -> set[str]:
+    """Return the methods of all routes at the address: the router names those of one route."""
+    routes = [route for router in _ROUTERS for route in router.routes if route.matches(request.scope)[0] != Match.NONE]
+    return {method for route in routes for method in getattr(route, "methods", ())}
+
+
+async def _unreadable(_request: Request, error: Any) -> Response:
+    """Answer what FastAPI found wrong with the path (then nothing is there), the query or a header."""
+    found = error.errors()
+    faults = [requests.fault(each) for each in found]
+    if any(each["loc"][0] == "path" for each in found):
+        return problems.answer(problems.ProblemError(problems.NOT_FOUND, faults[0].detail))
+    return problems.answer(problems.invalid(faults))
+
+
+async def _refused(_request: Request, error: Any) -> Response:
+    return problems.answer(_refusal(error))
+
+
+def _refusal(error: errors.GoalworkerError) -> problems.ProblemError:
+    match error:
+        case goal_store.InvalidGoalError():
+            return problems.invalid(error.faults)
+        case goal_store.LockBusyError():
+            return problems.unavailable("The goals are being changed or counted by somebody else")
+        case _:
+            return problems.ProblemError(_KINDS[type(error)], str(error))
+
+
+_KINDS: Final[dict[type[errors.GoalworkerError], problems.Kind]] = {
+    goal_store.GoalNotFoundError: problems.NOT_FOUND,
+    goal_store.DuplicateGoalError: problems.DUPLICATE_GOAL,
+    goal_store.TooManyGoalsError: problems.TOO_MANY_GOALS,
+    goal_store.StaleGoalError: problems.STALE,
+}
+
+
+async def _unforeseen(_request: Request, error: Exception) -> Response:
+    """Answer what passes by itself with 503, and a bug without a word about it; the front logs it."""
+    if database.is_later(error) or database.is_refused(error):
+        return problems.answer(problems.unavailable("The database cannot be reached"))
+    return problems.answer(problems.ProblemError(problems.BUG, "This is a bug; the log says more by the request's id"))
+
+
+_HANDLERS: Final[dict[type[Exception], Any]] = {
+    problems.ProblemError: _problem,
+    HTTPException: _of_router,
+    RequestValidationError: _unreadable,
+    goal_store.InvalidGoalError: _refused,
+    goal_store.LockBusyError: _refused,
+    **dict.fromkeys(_KINDS, _refused),
+    Exception: _unforeseen,
+}

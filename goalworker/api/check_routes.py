@@ -1,0 +1,85 @@
+"""What an engine asks before it activates a workflow: could its goals be achieved as they are?"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from goalworker import goal_store, goals
+from goalworker.api import bodies, callers, openapi, problems, requests, taken
+
+router = APIRouter(tags=["goals"])
+
+Found = list[dict[str, Any]]
+_PAGE: Final = 1_000
+
+
+@router.post(
+    f"{requests.GOALS}/validate",
+    **openapi.answers(200, "What is wrong, if anything is", "Verdict", takes="GoalsToValidate", optional=True),
+)
+async def validate_goals(
+    caller: callers.Reader, here: requests.Here, workflow_id: requests.WorkflowId, given: bodies.GivenOrNothing
+) -> Response:
+    """Look at goals without storing them; without a body, at those that are stored. References are asked for."""
+    listed = given.get("goals")
+    faults = bodies.refuse_unknown(given, ("goals",))
+    if listed is not None and not (isinstance(listed, list) and len(listed) <= taken.GOALS_MAX):
+        faults.append(goals.Fault("/goals", f"`goals` must be a list of at most {taken.GOALS_MAX} goals"))
+    if faults:
+        raise problems.invalid(faults)
+    errors = await (_stored(here, caller, workflow_id) if listed is None else _given(here, caller, listed))
+    return requests.json_answer({"valid": not errors, "errors": errors})
+
+
+async def _stored(here: requests.Context, caller: callers.Caller, workflow_id: str) -> Found:
+    page = await goal_store.page(here.pool, caller.tenant_id, workflow_id, limit=_PAGE)
+    missing = await here.references.faults(caller.tenant_id, [goal.criteria for goal in page.goals])
+    return [
+        {"goal_id": goal.id, "pointer": fault.pointer, "detail": fault.detail}
+        for goal, faults in zip(page.goals, missing, strict=True)
+        for fault in faults
+    ]
+
+
+async def _given(here: requests.Context, caller: callers.Caller, listed: Sequence[Any]) -> Found:
+    """Return what is wrong with goals that shall be all that a workflow has."""
+    faults: list[list[goals.Fault]] = [[] for _ in listed]
+    drafts: dict[int, goal_store.Draft] = {}
+    for index, given in enumerate(listed):
+        draft = _draft(given, faults[index])
+        if draft is not None:
+            _note_duplicate(index, draft, drafts, faults[index])
+    maximum = here.settings.goals.max_per_workflow
+    if len(listed) > maximum:
+        faults[maximum].append(goals.Fault("", str(goal_store.TooManyGoalsError(maximum))))
+    criteria = [goals.criteria_as_json(draft.goal_type, draft.criteria) for draft in drafts.values()]
+    for index, missing in zip(drafts, await here.references.faults(caller.tenant_id, criteria), strict=True):
+        faults[index] += missing
+    return [
+        {"index": index, "pointer": fault.pointer, "detail": fault.detail}
+        for index, of_goal in enumerate(faults)
+        for fault in of_goal
+    ]
+
+
+def _draft(given: Any, faults: list[goals.Fault]) -> goal_store.Draft | None:
+    if not isinstance(given, Mapping):
+        faults.append(goals.Fault("", "A goal must be an object"))
+        return None
+    try:
+        return goal_store.draft(given)
+    except goal_store.InvalidGoalError as error:
+        faults += error.faults
+        return None
+
+
+def _note_duplicate(
+    index: int, draft: goal_store.Draft, drafts: dict[int, goal_store.Draft], faults: list[goals.Fault]
+) -> None:
+    for other, before in drafts.items():
+        if (before.goal_type, before.criteria) == (draft.goal_type, draft.criteria):
+            faults.append(goals.Fault("", f"Goal {other} has the same goal_type and criteria already"))
+            break
+    drafts[index] = draft

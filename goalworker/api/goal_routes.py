@@ -1,0 +1,187 @@
+"""Goals: created, shown, changed, deleted, and who did it."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+from urllib import parse
+
+from fastapi import APIRouter, Header, Query
+from starlette.responses import Response
+
+from goalworker import goal_store, goals
+from goalworker.api import bodies, callers, openapi, problems, requests
+
+router = APIRouter(tags=["goals"])
+
+_LINKED: Final = {"workflow_id": "$request.path.workflow_id", "goal_id": "$response.body#/id"}
+_LINKS: Final = {
+    name: {"operationId": name, "parameters": _LINKED} for name in ("get_goal", "change_goal", "delete_goal")
+}
+
+IfMatch = Annotated[
+    str | None,
+    Header(
+        alias="If-Match",
+        description="An ETag: 412 if the goal is at another version by now",
+        examples=['"1"'],
+        json_schema_extra={"pattern": r'^(\*|(W/)?"[^"]*")$'},
+    ),
+]
+
+
+@router.post(
+    requests.GOALS,
+    **openapi.answers(
+        201,
+        "The goal",
+        "Goal",
+        takes="GoalDraft",
+        others=[problems.TOO_MANY_GOALS, problems.REFERENCE_MISSING, problems.DUPLICATE_GOAL],
+        headers=openapi.ETAG | openapi.LOCATION,
+        links=_LINKS,
+    ),
+)
+async def create_goal(
+    caller: callers.Writer, here: requests.Here, workflow_id: requests.WorkflowId, given: bodies.Given
+) -> Response:
+    """Create a goal; it counts for events from now on."""
+    draft = goal_store.draft(given)
+    await _refuse_missing(here, caller, goals.criteria_as_json(draft.goal_type, draft.criteria))
+    maximum = here.settings.goals.max_per_workflow
+    goal = await goal_store.create(here.pool, caller.tenant_id, workflow_id, draft, actor=caller.actor, maximum=maximum)
+    path = requests.GOALS.format(workflow_id=parse.quote(workflow_id, safe=""))
+    return _goal(goal, 201, {"Location": f"{path}/{goal.id}"})
+
+
+@router.get(requests.GOALS, **openapi.answers(200, "Some of the goals", "Goals", others=[problems.INVALID]))
+async def list_goals(
+    caller: callers.Reader,
+    here: requests.Here,
+    workflow_id: requests.WorkflowId,
+    query: Annotated[requests.GoalsQuery, Query()],
+) -> Response:
+    """Show the goals of a workflow, in the order of their creation."""
+    page = await goal_store.page(here.pool, caller.tenant_id, workflow_id, **query.model_dump())
+    return requests.json_answer(
+        {"goals": page.goals, "total": page.total, "offset": query.offset, "limit": query.limit}
+    )
+
+
+@router.get(requests.GOAL, **openapi.answers(200, "The goal", "Goal", headers=openapi.ETAG))
+async def get_goal(
+    caller: callers.Reader, here: requests.Here, workflow_id: requests.WorkflowId, goal_id: requests.GoalId
+) -> Response:
+    """Show a goal; a deleted one is in the list only."""
+    return _goal(await goal_store.get(here.pool, caller.tenant_id, goal_id, workflow_id=workflow_id))
+
+
+@router.patch(
+    requests.GOAL,
+    **openapi.answers(
+        200,
+        "The goal as it is now",
+        "Goal",
+        takes="GoalChanges",
+        others=[problems.REFERENCE_MISSING, problems.DUPLICATE_GOAL, problems.STALE],
+        headers=openapi.ETAG,
+    ),
+)
+async def change_goal(
+    caller: callers.Writer,
+    here: requests.Here,
+    workflow_id: requests.WorkflowId,
+    goal_id: requests.GoalId,
+    given: bodies.Given,
+    if_match: IfMatch = None,
+) -> Response:
+    """Change a goal's criteria or name, pause it or resume it, from now on; what changes nothing makes no version."""
+    expected_version = _expected_version(if_match)
+    if given.get("criteria") is not None and here.references.are_checked:
+        goal = await goal_store.get(here.pool, caller.tenant_id, goal_id, workflow_id=workflow_id)
+        wanted = goal_store.draft({"goal_type": goal.goal_type, "criteria": given["criteria"]})
+        await _refuse_missing(here, caller, goals.criteria_as_json(goal.goal_type, wanted.criteria))
+    goal = await goal_store.update(
+        here.pool,
+        caller.tenant_id,
+        goal_id,
+        given,
+        actor=caller.actor,
+        expected_version=expected_version,
+        workflow_id=workflow_id,
+    )
+    return _goal(goal)
+
+
+@router.delete(requests.GOAL, **openapi.answers(204, "It is deleted", others=[problems.INVALID, problems.STALE]))
+async def delete_goal(
+    caller: callers.Writer,
+    here: requests.Here,
+    workflow_id: requests.WorkflowId,
+    goal_id: requests.GoalId,
+    if_match: IfMatch = None,
+) -> Response:
+    """Delete a goal from now on; its achievements stay."""
+    await goal_store.delete(
+        here.pool,
+        caller.tenant_id,
+        goal_id,
+        actor=caller.actor,
+        expected_version=_expected_version(if_match),
+        workflow_id=workflow_id,
+    )
+    return Response(status_code=204)
+
+
+@router.get(requests.GOAL + "/audit", **openapi.answers(200, "Every change", "Audit"))
+async def get_audit(
+    caller: callers.Reader, here: requests.Here, workflow_id: requests.WorkflowId, goal_id: requests.GoalId
+) -> Response:
+    """Show who changed what, when, from which to which; also of a deleted goal."""
+    entries = await goal_store.audit(here.pool, caller.tenant_id, goal_id, workflow_id=workflow_id)
+    return requests.json_answer({"entries": entries})
+
+
+_SETTINGS: Final = f"{requests.WORKFLOW}/goal-settings"
+
+
+@router.get(_SETTINGS, **openapi.answers(200, "The settings", "GoalSettings"))
+async def get_goal_settings(caller: callers.Reader, here: requests.Here, workflow_id: requests.WorkflowId) -> Response:
+    """Show when the workflow has done its work; `any` before somebody sets it."""
+    return requests.json_answer({"logic": await goal_store.logic(here.pool, caller.tenant_id, workflow_id)})
+
+
+@router.put(_SETTINGS, **openapi.answers(200, "The settings as they are now", "GoalSettings", takes="GoalSettings"))
+async def set_goal_settings(
+    caller: callers.Writer, here: requests.Here, workflow_id: requests.WorkflowId, given: bodies.Given
+) -> Response:
+    """Say when the workflow has done its work, for events from now on."""
+    logic, faults = given.get("logic"), bodies.refuse_unknown(given, ("logic",))
+    if not isinstance(logic, str) or logic not in goals.LOGICS:
+        faults.append(goals.Fault("/logic", f"`logic` must be one of {', '.join(goals.LOGICS)}"))
+    if faults:
+        raise problems.invalid(faults)
+    await goal_store.set_logic(here.pool, caller.tenant_id, workflow_id, str(logic), actor=caller.actor)
+    return requests.json_answer({"logic": logic})
+
+
+def _goal(goal: goal_store.StoredGoal, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return requests.json_answer(goal, status, {"ETag": f'"{goal.version}"', **(headers or {})})
+
+
+async def _refuse_missing(here: requests.Context, caller: callers.Caller, criteria: Mapping[str, Any]) -> None:
+    (faults,) = await here.references.faults(caller.tenant_id, [criteria])
+    if faults:
+        raise problems.invalid(faults, problems.REFERENCE_MISSING)
+
+
+def _expected_version(if_match: str | None) -> int | None:
+    """Return the version that a change is meant for, None for any; an ETag that was never ours is stale."""
+    given = (if_match or "*").strip()
+    if given == "*":
+        return None
+    if version := re.fullmatch(r'"([1-9][0-9]{0,8})"', given):
+        return int(version[1])
+    if re.fullmatch(r'(W/)?"[^"]*"', given):
+        raise problems.ProblemError(problems.STALE, "If-Match is no version that this goal ever had: get it again")
+    sentence = 'If-Match must be one ETag as GET answers it, such as "3" with its quotes, or *'
+    raise problems.invalid([goals.Fault("header If-Match", sentence)])

@@ -1,0 +1,56 @@
+"""Numbers and lists: what a workflow's goals have come to."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from goalworker import database, stats
+from goalworker.api import callers, front, openapi, problems, requests
+
+router = APIRouter(tags=["reports"])
+
+
+@router.get(f"{requests.GOALS}/stats", **openapi.answers(200, "The numbers", "Stats", others=[problems.INVALID]))
+async def get_stats(
+    request: Request,
+    caller: callers.Reader,
+    here: requests.Here,
+    workflow_id: requests.WorkflowId,
+    query: Annotated[requests.StatsQuery, Query()],
+) -> Response:
+    """Count conversions, times to goal and revenue of the enrollments that began in a span of time.
+
+    What takes long to count is kept for thirty times as long as it took.
+    """
+    front.allow(request, here.settings.database.statement_timeout_seconds)
+
+    async def count() -> dict[str, Any]:
+        async with database.session(here.pool, caller.tenant_id, "stats") as connection:
+            return await stats.workflow_stats(
+                connection,
+                caller.tenant_id,
+                workflow_id,
+                query.since,
+                query.until,
+                tracking=here.settings.enrollments.tracking,
+            )
+
+    key = (caller.tenant_id, workflow_id, query.since, query.until)
+    return requests.json_answer(await here.kept.answer(key, count))
+
+
+@router.get(
+    f"{requests.WORKFLOW}/achievements",
+    **openapi.answers(200, "Some of the achievements", "Achievements", others=[problems.INVALID]),
+)
+async def list_achievements(
+    caller: callers.Reader,
+    here: requests.Here,
+    workflow_id: requests.WorkflowId,
+    query: Annotated[requests.AchievementsQuery, Query()],
+) -> Response:
+    """Show a workflow's achievements in the order of their events; revoked ones are left out."""
+    async with database.session(here.pool, caller.tenant_id, "stats") as connection:
+        found, next_cursor = await stats.achievements(connection, caller.tenant_id, workflow_id, **query.model_dump())
+    return requests.json_answer({"achievements": found, "next_cursor": next_cursor})

@@ -1,0 +1,268 @@
+"""What the API answers, as OpenAPI shows it; what is sent is made by the stores, and the tests hold it to this."""
+
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from goalworker import events, goals
+
+EXAMPLE_GOAL_ID: Final = "5f0c9b0e-8d1f-4b9e-9a53-0d4f0a3f6f6b"
+_EVENT_ID: Final = "evt_8231"
+_ACHIEVEMENT_ID: Final = "0d9a1f43-6c7e-5a52-8f0b-6f3ef3b3a5d1"
+
+GoalType = Literal[events.GOAL_TYPES]  # type: ignore[valid-type]
+Logic = Literal[goals.LOGICS]  # type: ignore[valid-type]
+
+
+def _example(**fields: JsonValue) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [fields]})
+
+
+class Goal(BaseModel):
+    """A condition on a workflow: when an enrolled contact meets it, the workflow has done its work."""
+
+    model_config = _example(
+        id=EXAMPLE_GOAL_ID,
+        workflow_id="onboarding",
+        goal_type="purchase_made",
+        criteria={"min_amount": "100", "currency": "EUR"},
+        name="First real purchase",
+        is_active=True,
+        version=1,
+        created_at="2026-05-01T12:00:00.000001Z",
+        created_by="ann",
+        updated_at="2026-05-01T12:00:00.000001Z",
+        updated_by="ann",
+        deleted_at=None,
+    )
+
+    id: UUID
+    workflow_id: str
+    goal_type: GoalType
+    criteria: dict[str, Any] = Field(description="Normalised: no nulls, amounts as strings without trailing zeros")
+    name: str | None
+    is_active: bool
+    version: Annotated[int, Field(ge=1)] = Field(description="Grows by 1 with every change; the ETag is this, quoted")
+    created_at: datetime
+    created_by: str
+    updated_at: datetime = Field(description="The moment from which this version is in force")
+    updated_by: str
+    deleted_at: datetime | None
+
+
+class Goals(BaseModel):
+    """Some of a workflow's goals, in the order of their creation."""
+
+    goals: list[Goal]
+    total: int = Field(description="How many there are in all")
+    offset: int
+    limit: int
+
+
+class GoalFault(BaseModel):
+    """Something that is wrong with one goal; which one, by its index in the request or by its id."""
+
+    goal_id: UUID | None = None
+    index: int | None = None
+    pointer: str
+    detail: str
+
+
+class Verdict(BaseModel):
+    """Whether a workflow may be activated with these goals."""
+
+    model_config = _example(
+        valid=False,
+        errors=[{"index": 0, "pointer": "/criteria/form_id", "detail": "Referenced form does not exist"}],
+    )
+
+    valid: bool
+    errors: list[GoalFault]
+
+
+class GoalSettings(BaseModel):
+    """When a workflow has done its work: at any goal, at all goals, or never, which only measures."""
+
+    model_config = _example(logic="any") | ConfigDict(extra="forbid")
+
+    logic: Logic
+
+
+class AuditEntry(BaseModel):
+    """One change of a goal; before is null for its creation, after for its deletion."""
+
+    at: datetime
+    actor: str
+    action: Literal["created", "updated", "deleted"]
+    version: int
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
+class Audit(BaseModel):
+    """Every change of a goal, oldest first."""
+
+    entries: list[AuditEntry]
+
+
+class TriggerEvent(BaseModel):
+    """The event that achieved a goal."""
+
+    id: str
+    source: str
+    type: str
+    time: datetime
+    data: dict[str, Any]
+
+
+class Achievement(BaseModel):
+    """A goal that was met while an enrollment was open: the `data` of `workflow.goal.achieved`."""
+
+    model_config = _example(
+        achievement_id=_ACHIEVEMENT_ID,
+        revision=1,
+        workflow_id="onboarding",
+        enrollment_id="enr_17",
+        contact_id="contact_42",
+        goal_id=EXAMPLE_GOAL_ID,
+        goal_version=1,
+        goal_type="purchase_made",
+        enrolled_at="2026-05-01T12:00:00Z",
+        achieved_at="2026-05-03T09:30:00Z",
+        trigger_event={
+            "id": _EVENT_ID,
+            "source": "/shop",
+            "type": "payment.completed",
+            "time": "2026-05-03T09:30:00Z",
+            "data": {"contact_id": "contact_42", "payment_id": "pay_1", "amount": "129.00", "currency": "EUR"},
+        },
+    )
+
+    achievement_id: UUID
+    revision: int
+    workflow_id: str
+    enrollment_id: str
+    contact_id: str
+    goal_id: UUID
+    goal_version: int
+    goal_type: GoalType
+    enrolled_at: datetime | None
+    achieved_at: datetime
+    trigger_event: TriggerEvent
+
+
+class Achievements(BaseModel):
+    """Some of a workflow's achievements; next_cursor asks for those after them, null where there are none."""
+
+    achievements: list[Achievement]
+    next_cursor: str | None
+
+
+class OfGoalType(BaseModel):
+    """What came of the goals of one type."""
+
+    achieved: int
+    conversion_rate: float
+
+
+class OfGoal(BaseModel):
+    """What came of one goal."""
+
+    goal_id: UUID
+    goal_type: GoalType
+    name: str | None
+    achieved: int
+    conversion_rate: float
+
+
+class Stats(BaseModel):
+    """What a workflow's goals have come to, for the enrollments that began in a span of time."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    workflow_id: str
+    since: datetime | None = Field(alias="from")
+    until: datetime | None = Field(alias="to")
+    total_enrolled: int | None = Field(description="null where enrollments are not tracked")
+    goals_achieved: int
+    enrollments_converted: int
+    conversion_rate: float | None = Field(description="Percent of the enrolled, one decimal")
+    avg_time_to_goal_hours: float | None
+    median_time_to_goal_hours: float | None
+    p90_time_to_goal_hours: float | None
+    exits_sent: int
+    by_goal_type: dict[str, OfGoalType]
+    by_goal: list[OfGoal]
+    revenue: dict[str, str] = Field(description="By currency; exact, as strings")
+
+
+class Exit(BaseModel):
+    """The one command that told the engine to stop: the `data` of `workflow.exit.goal`."""
+
+    exit_id: UUID
+    workflow_id: str
+    enrollment_id: str
+    contact_id: str
+    exit_reason: Literal["goal_achieved"]
+    logic: Logic
+    goal_id: UUID
+    goal_type: GoalType
+    achievement_ids: list[UUID]
+    achieved_at: datetime
+
+
+class Enrollment(BaseModel):
+    """One run of a contact through a workflow, as far as it is known."""
+
+    model_config = _example(
+        status="active",
+        workflow_id="onboarding",
+        contact_id="contact_42",
+        enrolled_at="2026-05-01T12:00:00Z",
+        ended_at=None,
+        achievements=[],
+        exit=None,
+    )
+
+    status: Literal["active", "completed_goal", "ended"]
+    workflow_id: str
+    contact_id: str
+    enrolled_at: datetime | None
+    ended_at: datetime | None
+    achievements: list[Achievement]
+    exit: Exit | None
+
+
+class Accepted(BaseModel):
+    """How many enrollments were taken in."""
+
+    model_config = _example(accepted=1)
+
+    accepted: int
+
+
+class Fault(BaseModel):
+    """One thing that is wrong, and where: a JSON pointer into the body, or a name such as `?limit`."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(BaseModel):
+    """Why a request was not answered otherwise (RFC 9457)."""
+
+    model_config = _example(
+        type="urn:goalworker:problem:invalid-request",
+        title="The request is not what it should be",
+        status=400,
+        detail="Goal criteria cannot be empty",
+        errors=[{"pointer": "/criteria", "detail": "Goal criteria cannot be empty"}],
+    )
+
+    type: str = Field(pattern="^urn:goalworker:problem:[a-z-]+$")
+    title: str
+    status: int
+    detail: str
+    errors: list[Fault] | None = Field(None, description="Every field that is at fault, where fields are")

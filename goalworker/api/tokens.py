@@ -1,0 +1,101 @@
+"""JSON Web Tokens: who signed them, for whom, until when, and what they say (contract section 5)."""
+
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+import jwt
+
+from goalworker import events
+from goalworker.api import keyring
+
+LEEWAY_SECONDS: Final = 30
+BYTES_MAX: Final = 8_192
+_REQUIRED: Final = ["exp", "iss", "aud", "sub", "tenant_id"]
+
+
+class BadTokenError(Exception):
+    """The token is none that we take, in a sentence that tells its owner why and nobody more than that."""
+
+
+class Verify(Protocol):
+    """Checks a token's signature and claims and returns the claims; BadTokenError, keyring.Unreachable."""
+
+    async def __call__(self, token: str) -> dict[str, Any]: ...
+
+
+def by_secret(secret: str, *, issuer: str, audience: str) -> Verify:
+    """Take HS256 tokens that are signed with a secret."""
+
+    async def verify(token: str) -> dict[str, Any]:
+        return _claims(token, secret, ("HS256",), issuer, audience)
+
+    return verify
+
+
+def by_keys(keys: keyring.Keyring, *, issuer: str, audience: str) -> Verify:
+    """Take RS256 and ES256 tokens that are signed with one of the keys."""
+
+    async def verify(token: str) -> dict[str, Any]:
+        key = await keys.find(_key_id(token))
+        if key is None:
+            raise BadTokenError("The token is signed with a key that is not known")
+        return _claims(token, key, (key.algorithm_name,), issuer, audience)
+
+    return verify
+
+
+def _key_id(token: str) -> str | None:
+    try:
+        header = jwt.get_unverified_header(_sized(token))
+    except (jwt.PyJWTError, ValueError) as error:
+        raise _bad(error) from None
+    # Before its key is looked for: a token of another kind shall not make us ask for keys.
+    if header.get("alg") not in keyring.ALGORITHMS:
+        raise BadTokenError(f"The token must be signed with {' or '.join(keyring.ALGORITHMS)}")
+    key_id = header.get("kid")
+    return key_id if isinstance(key_id, str) else None
+
+
+def _claims(
+    token: str, key: jwt.PyJWK | str, algorithms: tuple[str, ...], issuer: str, audience: str
+) -> dict[str, Any]:
+    try:
+        claims = jwt.decode(
+            _sized(token),
+            key,
+            algorithms=list(algorithms),
+            issuer=issuer,
+            audience=audience,
+            leeway=LEEWAY_SECONDS,
+            options={"require": _REQUIRED},
+        )
+    except (jwt.PyJWTError, ValueError) as error:
+        raise _bad(error) from None
+    for claim in ("sub", "tenant_id"):
+        if not isinstance(claims[claim], str) or not events.is_text(claims[claim]):
+            raise BadTokenError(f"The token's `{claim}` must be text of 1 to 255 bytes without control characters")
+    if not isinstance(claims.get("scope", ""), str):
+        raise BadTokenError("The token's `scope` must be text: scopes separated by spaces")
+    return claims
+
+
+def _sized(token: str) -> str:
+    if len(token) > BYTES_MAX:
+        raise BadTokenError(f"The token is longer than {BYTES_MAX} bytes")
+    return token
+
+
+_SENTENCES: Final[Mapping[type[Exception], str]] = {
+    jwt.ExpiredSignatureError: "The token has expired",
+    jwt.ImmatureSignatureError: "The token is not valid yet",
+    jwt.InvalidAudienceError: "The token is for another audience",
+    jwt.InvalidIssuerError: "The token is of another issuer",
+    jwt.InvalidAlgorithmError: "The token is signed with an algorithm that is not taken here",
+    jwt.InvalidSignatureError: "The token's signature is wrong",
+}
+
+
+def _bad(error: Exception) -> BadTokenError:
+    if isinstance(error, jwt.MissingRequiredClaimError):
+        return BadTokenError(f"The token lacks the claim `{error.claim}`")
+    return BadTokenError(_SENTENCES.get(type(error), "The token cannot be read"))

@@ -1,0 +1,33 @@
+"""Deleting dead letters: first what it would be, then, once confirmed, that and nothing that came meanwhile."""
+
+from datetime import datetime
+
+import msgspec
+from aiokafka import admin as kafka_admin
+
+from goalworker import settings as all_settings
+from goalworker.commands import kafka_connection, letters
+
+
+class Doomed(msgspec.Struct, frozen=True):
+    """How many records are to be deleted, and up to where in each partition that has any."""
+
+    records: int
+    before: letters.Offsets
+
+
+async def plan(settings: all_settings.Settings, moment: datetime | None) -> Doomed:
+    """Return what is to be deleted: before the first record of a moment or later, or all that is there now."""
+    async with kafka_connection.consumer(settings) as consumer:
+        starts, ends = await letters.bounds(settings, consumer, settings.topics.dead_letters)
+        before = ends if moment is None else await letters.offsets_at(consumer, moment, ends)
+    counts = {each: before[each] - start for each, start in starts.items() if before[each] > start}
+    return Doomed(sum(counts.values()), {each: before[each] for each in counts})
+
+
+async def delete(settings: all_settings.Settings, doomed: Doomed) -> None:
+    """Delete it."""
+    async with kafka_connection.admin(settings) as client:
+        await client.delete_records(
+            {each: kafka_admin.RecordsToDelete(offset) for each, offset in doomed.before.items()}
+        )
