@@ -95,4 +95,8 @@ def _name(error: BaseException) -> str:
 
 
 def _first_line(error: BaseException) -> str:
+    # Errors of SQLSTATE class 22, the driver's own and as SQLAlchemy wraps them, quote the value that is refused.
+    sqlstate = getattr(getattr(error, "orig", None) or error, "sqlstate", None) or ""
+    if sqlstate.startswith("22"):
+        return f"a value was refused (SQLSTATE {sqlstate})"
     return str(error).strip().partition("\n")[0]

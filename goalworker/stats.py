@@ -8,8 +8,8 @@ import asyncio
 import base64
 import time
 from collections.abc import Callable, Coroutine, Hashable
-from datetime import datetime
-from decimal import Decimal
+from datetime import UTC, datetime
+from decimal import Context, Decimal
 from typing import Any, Final
 from uuid import UUID
 
@@ -20,6 +20,8 @@ from sqlalchemy.ext import asyncio as sa_async
 from goalworker import errors, events, messages
 
 SECONDS_PER_HOUR: Final = 3600
+_EXACT: Final = Context(prec=128)
+"""Room for every digit of a sum; the default context rounds to 28."""
 
 
 # In one statement, so that all its numbers are of one moment. Without tracking nobody knows when a run began: a span
@@ -33,6 +35,9 @@ FROM enrollments
 WHERE tenant_id = :tenant_id AND workflow_id = :workflow_id {span}
 """
 
+_BEGAN: Final = "enrolled_at"
+_CAME: Final = "coalesce(converted_at, exited_at)"  # an exit stands though the conversion was taken back
+
 _GOALS: Final = """
 SELECT g.goal_id, g.goal_type, g.name, g.deleted_at IS NULL AS is_live, coalesce(a.achieved, 0) AS achieved, a.revenue
 FROM goals g
@@ -41,7 +46,7 @@ LEFT JOIN (
         jsonb_object_agg(currency, amount::text) FILTER (WHERE currency IS NOT NULL) AS revenue
     FROM (
         SELECT goal_id, count(*) AS achieved,
-            CASE WHEN goal_type = 'purchase_made' THEN upper(data ->> 'currency') END AS currency,
+            CASE WHEN goal_type = 'purchase_made' THEN upper((data ->> 'currency') COLLATE "C") END AS currency,
             sum(CASE WHEN goal_type = 'purchase_made' THEN (data ->> 'amount')::numeric END) AS amount
         FROM achievements
         WHERE tenant_id = :tenant_id AND workflow_id = :workflow_id AND revoked_at IS NULL {span}
@@ -84,7 +89,7 @@ async def workflow_stats(
     selects by when something came of it, and total_enrolled, rates and times are None.
     """
     given = {"tenant_id": tenant_id, "workflow_id": workflow_id, "since": since, "until": until}
-    runs = (await _execute(connection, _ENROLLMENTS, "enrolled_at" if tracking else "converted_at", given)).one()
+    runs = (await _execute(connection, _ENROLLMENTS, _BEGAN if tracking else _CAME, given)).one()
     began = "enrolled_at" if tracking else "achieved_at"
     goals = (await _execute(connection, _GOALS, began, given)).all()
     shown = [goal for goal in goals if goal.is_live or goal.achieved]
@@ -153,7 +158,7 @@ def _revenue(by_goal: Any) -> dict[str, str]:
     total: dict[str, Decimal] = {}
     for revenue in by_goal:
         for currency, amount in (revenue or {}).items():
-            total[currency] = total.get(currency, Decimal(0)) + Decimal(amount)
+            total[currency] = _EXACT.add(total.get(currency, Decimal(0)), Decimal(amount))
     return {currency: events.plain(total[currency]) for currency in sorted(total)}
 
 
@@ -267,8 +272,9 @@ def _opened(cursor: str) -> _Cursor:
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         place = msgspec.json.decode(base64.b64decode(padded, altchars=b"-_", validate=True), type=_Cursor)
-    except ValueError as error:
+        achieved_at = place.achieved_at.astimezone(UTC)  # may be out of what a time can be
+    except (ValueError, OverflowError) as error:
         raise CursorError from error
     if place.achieved_at.tzinfo is None or not events.is_text(place.enrollment_id):
         raise CursorError
-    return place
+    return _Cursor(achieved_at, place.enrollment_id, place.goal_id)

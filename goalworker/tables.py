@@ -12,7 +12,7 @@ TENANT_SETTING: Final = "goalworker.tenant_id"
 metadata = sa.MetaData(
     naming_convention={
         "pk": "%(table_name)s_pkey",
-        "fk": "%(table_name)s_%(column_0_name)s_fkey",
+        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
         "ck": "%(table_name)s_%(constraint_name)s_check",
         "uq": "%(table_name)s_%(column_0_name)s_key",
         "ix": "%(table_name)s_%(column_0_N_name)s_idx",
@@ -83,7 +83,7 @@ workflow_settings = sa.Table(
 goal_revision = sa.Table(
     "goal_revision",
     metadata,
-    sa.Column("id", sa.SmallInteger, primary_key=True),
+    sa.Column("id", sa.SmallInteger, primary_key=True, autoincrement=False),
     sa.Column("revision", sa.BigInteger, nullable=False),
     _time("moment"),
     sa.CheckConstraint("id = 1", name="one_row"),
@@ -92,7 +92,7 @@ goal_revision = sa.Table(
 installation = sa.Table(
     "installation",
     metadata,
-    sa.Column("id", sa.SmallInteger, primary_key=True),
+    sa.Column("id", sa.SmallInteger, primary_key=True, autoincrement=False),
     sa.Column("enrollment_tracking", sa.Boolean, nullable=False),
     sa.CheckConstraint("id = 1", name="one_row"),
 )

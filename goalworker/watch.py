@@ -53,7 +53,7 @@ class Watch:
             await self._drop_observer()
 
     async def _probe_broker(self) -> "Progress":
-        """Return where each partition is and where it ends; nothing while the broker is away."""
+        """Return where each partition is and where it ends; nothing while the broker or a topic is away."""
         try:
             async with asyncio.timeout(migrate.PROBE_TIMEOUT_SECONDS):
                 observer = self._observer or await self._connect()
@@ -67,8 +67,10 @@ class Watch:
             await self._drop_observer()
             return {}
         self._report("broker", None)
-        self._report("topics", kafka.missing_topics(self._settings, present))
-        return self._measure({tp: (committed[tp], end) for tp, end in ends.items() if tp in committed})
+        missing = kafka.missing_topics(self._settings, present)
+        self._report("topics", missing)
+        progress = self._measure({tp: (committed[tp], end) for tp, end in ends.items() if tp in committed})
+        return progress if missing is None else {}  # who waits for a topic does not stall
 
     def _measure(self, progress: "Progress") -> "Progress":
         for partition, (committed, end) in progress.items():

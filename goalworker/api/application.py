@@ -12,7 +12,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp
 
 import goalworker
-from goalworker import database, errors, goal_store, stats
+from goalworker import database, errors, goal_store, goals, stats
 from goalworker import settings as settings_
 from goalworker.api import (
     callers,
@@ -108,6 +108,8 @@ def _refusal(error: errors.GoalworkerError) -> problems.ProblemError:
     match error:
         case goal_store.InvalidGoalError():
             return problems.invalid(error.faults)
+        case stats.CursorError():
+            return problems.invalid([goals.Fault("?cursor", str(error))])
         case goal_store.LockBusyError():
             return problems.unavailable("The goals are being changed or counted by somebody else")
         case _:
@@ -135,6 +137,7 @@ _HANDLERS: Final[dict[type[Exception], Any]] = {
     RequestValidationError: _unreadable,
     goal_store.InvalidGoalError: _refused,
     goal_store.LockBusyError: _refused,
+    stats.CursorError: _refused,
     **dict.fromkeys(_KINDS, _refused),
     Exception: _unforeseen,
 }

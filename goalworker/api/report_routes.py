@@ -26,14 +26,10 @@ async def get_stats(
     front.allow(request, here.settings.database.statement_timeout_seconds)
 
     async def count() -> dict[str, Any]:
+        tracking = here.settings.enrollments.tracking
         async with database.session(here.pool, caller.tenant_id, "stats") as connection:
             return await stats.workflow_stats(
-                connection,
-                caller.tenant_id,
-                workflow_id,
-                query.since,
-                query.until,
-                tracking=here.settings.enrollments.tracking,
+                connection, caller.tenant_id, workflow_id, query.since, query.until, tracking=tracking
             )
 
     key = (caller.tenant_id, workflow_id, query.since, query.until)

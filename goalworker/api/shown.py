@@ -164,7 +164,7 @@ class OfGoalType(BaseModel):
     """What came of the goals of one type."""
 
     achieved: int
-    conversion_rate: float
+    conversion_rate: float | None
 
 
 class OfGoal(BaseModel):
@@ -174,7 +174,7 @@ class OfGoal(BaseModel):
     goal_type: GoalType
     name: str | None
     achieved: int
-    conversion_rate: float
+    conversion_rate: float | None
 
 
 class Stats(BaseModel):
