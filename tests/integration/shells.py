@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,12 +49,27 @@ class Shell:
             out, err = process.communicate(stdin, timeout=60)
         return Outcome(process.returncode, out.decode(), err.decode())
 
+    def at_terminal(self, typed: str, *words: object) -> Outcome:
+        """Run it where stdin is a terminal."""
+        ours, its = os.openpty()
+        try:
+            os.write(ours, typed.encode())
+            with self._started(words, {}, its) as process:
+                out, err = process.communicate(timeout=60)
+        finally:
+            os.close(ours)
+            os.close(its)
+        return Outcome(process.returncode, out.decode(), err.decode())
+
     def started(self, *words: object, **variables: str) -> subprocess.Popen[bytes]:
+        return self._started(words, variables, subprocess.PIPE)
+
+    def _started(self, words: Sequence[object], variables: Mapping[str, str], stdin: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [sys.executable, "-m", "goalworker", *map(str, words)],
             cwd=self.folder,
-            env=INHERITED | self.settings | variables,
-            stdin=subprocess.PIPE,
+            env={**INHERITED, **self.settings, **variables},
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )

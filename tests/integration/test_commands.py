@@ -151,11 +151,12 @@ def test_a_schema_that_is_behind_ends_with_5_until_it_is_upgraded(shell: Shell, 
     assert shell("db", "check").code == 0
 
 
-def test_db_roles_prints_sql_for_the_login(shell: Shell) -> None:
-    outcome = shell.set(shells.NOWHERE)("db", "roles")
+def test_db_roles_prints_sql_for_one_login_or_several(shell: Shell) -> None:
+    outcome = shell.set(shells.NOWHERE)("db", "roles", "--worker-user", 'some"body')
     assert f"CREATE ROLE {tables.WORKER_ROLE} NOLOGIN;" in outcome.out
-    assert 'TO "nobody";' in outcome.out
-    assert 'TO "some""body";' in shell("db", "roles", "--user", 'some"body').out
+    assert f'GRANT {tables.WORKER_ROLE} TO "some""body";' in outcome.out
+    assert f'GRANT {tables.API_ROLE} TO "nobody";' in outcome.out
+    shells.assert_one_sentence(shell("db", "roles"), 3, "GOALWORKER_DATABASE__URL")
 
 
 # --- outbox ---

@@ -33,6 +33,8 @@ async def test_topics_create_makes_what_is_missing_and_leaves_the_rest(
     assert partitions == {**dict.fromkeys(absent_topics, 3), "tag_added": 1}
     letters = await configuration_of(bootstrap_servers, absent_topics["dead_letters"])
     assert letters["max.message.bytes"] == str(16 * 1024 * 1024)
+    redrive = await configuration_of(bootstrap_servers, absent_topics["redrive"])
+    assert (redrive["retention.ms"], redrive["message.timestamp.type"]) == ("-1", "CreateTime")
     configured = await configuration_of(bootstrap_servers, absent_topics["goal_configured"])
     assert configured["cleanup.policy"] == "compact"
 

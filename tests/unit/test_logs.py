@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 import structlog
 
@@ -175,3 +176,8 @@ def test_nothing_goes_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     logs.get("goalworker").info("hello")
     assert capsys.readouterr().out == ""
     assert stderr.getvalue()
+
+
+def test_a_value_that_the_database_refuses_is_not_quoted() -> None:
+    refused = asyncpg.InvalidTextRepresentationError('invalid input syntax for type integer: "c-1"')
+    assert logs.described(refused).endswith("InvalidTextRepresentationError: a value was refused (SQLSTATE 22P02)")

@@ -1,0 +1,139 @@
+"""The numbers of a workflow as a sceptical analyst works them out: read every row, and let plain Python do the rest."""
+
+import itertools
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+from goalworker import database
+
+Span = tuple[datetime | None, datetime | None]
+TIMES = ("avg_time_to_goal_hours", "median_time_to_goal_hours", "p90_time_to_goal_hours")
+
+
+async def numbers(
+    administrator: database.Connection, tenant_id: str, workflow_id: str, span: Span, *, tracking: bool
+) -> dict[str, Any]:
+    """Return what `stats` must say; times are exact (Fraction), and so is revenue (Decimal)."""
+    tables = {}
+    for table in ("enrollments", "achievements", "exits", "goals"):
+        rows = await administrator.fetch(
+            f"SELECT * FROM {table} WHERE tenant_id = $1 AND workflow_id = $2", tenant_id, workflow_id
+        )
+        tables[table] = [dict(row) for row in rows]
+    live = [row for row in tables["achievements"] if row["revoked_at"] is None]
+    exits = {row["enrollment_id"]: row["achieved_at"] for row in tables["exits"]}
+    if tracking:
+        runs = [run for run in tables["enrollments"] if run["enrolled_at"] and _in(span, run["enrolled_at"])]
+        chosen = {run["enrollment_id"] for run in runs}
+        live = [row for row in live if row["enrollment_id"] in chosen]
+    else:
+        moments = [(run, run["converted_at"] or exits.get(run["enrollment_id"])) for run in tables["enrollments"]]
+        runs = [run for run, moment in moments if moment and _in(span, moment)]
+        live = [row for row in live if _in(span, row["achieved_at"])]
+    enrolled = len(runs) if tracking else None
+    converted = [run for run in runs if run["converted_at"]]
+    goals = _goals(tables["goals"], live)
+    return {
+        "workflow_id": workflow_id,
+        "from": span[0],
+        "to": span[1],
+        "total_enrolled": enrolled,
+        "goals_achieved": len(live),
+        "enrollments_converted": len(converted),
+        "conversion_rate": _rate(len(converted), enrolled),
+        **dict(zip(TIMES, _times(converted) if tracking else [None] * 3, strict=True)),
+        "exits_sent": sum(run["enrollment_id"] in exits for run in runs),
+        "by_goal_type": _by_goal_type(goals, live, enrolled),
+        "by_goal": [_of_goal(goal, live, enrolled) for goal in goals],
+        "revenue": _revenue(row for row in live if row["goal_type"] == "purchase_made"),
+    }
+
+
+def _in(span: Span, moment: datetime) -> bool:
+    since, until = span
+    return (since is None or since <= moment) and (until is None or moment < until)
+
+
+def _rate(part: int, enrolled: int | None) -> float | None:
+    if enrolled is None:
+        return None
+    return round(100 * part / enrolled, 1) if enrolled else 0.0
+
+
+def _times(converted: Iterable[Mapping[str, Any]]) -> list[Fraction | None]:
+    """Return mean, median and 90th percentile in hours."""
+    times = sorted(_hours(run["enrolled_at"], run["converted_at"]) for run in converted)
+    if not times:
+        return [None, None, None]
+    return [
+        sum(times, start=Fraction()) / len(times),
+        _percentile(times, Fraction(1, 2)),
+        _percentile(times, Fraction(9, 10)),
+    ]
+
+
+def _hours(start: datetime, end: datetime) -> Fraction:
+    took = end - start
+    return Fraction((took.days * 86_400 + took.seconds) * 10**6 + took.microseconds, 3600 * 10**6)
+
+
+def _percentile(times: Sequence[Fraction], part: Fraction) -> Fraction:
+    place = part * (len(times) - 1)
+    lower = times[int(place)]
+    upper = times[min(int(place) + 1, len(times) - 1)]
+    return lower + (upper - lower) * (place % 1)
+
+
+def _goals(goals: Iterable[dict[str, Any]], live: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    achieved = {row["goal_id"] for row in live}
+    shown = [goal for goal in goals if goal["deleted_at"] is None or goal["goal_id"] in achieved]
+    return sorted(shown, key=lambda goal: (goal["created_at"], goal["goal_id"]))
+
+
+def _of_goal(goal: Mapping[str, Any], live: Iterable[Mapping[str, Any]], enrolled: int | None) -> dict[str, Any]:
+    achieved = sum(row["goal_id"] == goal["goal_id"] for row in live)
+    described = {name: goal[name] for name in ("goal_id", "goal_type", "name")}
+    return {**described, "achieved": achieved, "conversion_rate": _rate(achieved, enrolled)}
+
+
+def _by_goal_type(
+    goals: Iterable[Mapping[str, Any]], live: Sequence[Mapping[str, Any]], enrolled: int | None
+) -> dict[str, dict[str, Any]]:
+    answer = {}
+    for goal_type in {goal["goal_type"] for goal in goals}:
+        runs = [row["enrollment_id"] for row in live if row["goal_type"] == goal_type]
+        answer[goal_type] = {"achieved": len(runs), "conversion_rate": _rate(len(set(runs)), enrolled)}
+    return answer
+
+
+def _revenue(purchases: Iterable[Mapping[str, Any]]) -> dict[str, Fraction]:
+    paid: dict[str, Fraction] = defaultdict(Fraction)
+    for row in purchases:
+        data = json.loads(row["data"])
+        paid[data["currency"].upper()] += Fraction(data["amount"])
+    return dict(paid)
+
+
+def assert_agrees(answer: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Hold an answer to what was worked out: times within their two decimals, everything else exactly."""
+    assert list(answer) == list(expected)
+    for name in TIMES:
+        said, exact = answer[name], expected[name]
+        assert (said is None) == (exact is None), name
+        if exact is not None:
+            assert said == round(said, 2), name
+            assert abs(said - exact) <= Fraction("0.00500001"), name
+    assert {currency: Fraction(amount) for currency, amount in answer["revenue"].items()} == expected["revenue"]
+    assert all(amount == format(Decimal(amount), "f") for amount in answer["revenue"].values())
+    rest = [name for name in expected if name not in (*TIMES, "revenue")]
+    assert {name: answer[name] for name in rest} == {name: expected[name] for name in rest}
+
+
+def spans(moments: Sequence[datetime | None]) -> list[Span]:
+    """Return every span between these moments, those too that are empty or the wrong way round."""
+    return list(itertools.product(moments, moments))

@@ -1,0 +1,36 @@
+"""An API with tokens, and a client who may do everything for one tenant."""
+
+from collections.abc import AsyncIterator, Iterator, MutableMapping
+from typing import Any
+
+import httpx
+import pytest
+import structlog
+
+from tests.integration.api import running
+
+
+@pytest.fixture(autouse=True)
+def said() -> Iterator[list[MutableMapping[str, Any]]]:
+    """The lines that were logged."""
+    with structlog.testing.capture_logs([structlog.contextvars.merge_contextvars]) as lines:
+        yield lines
+
+
+@pytest.fixture
+async def api(database_url: str) -> AsyncIterator[running.Api]:
+    async with running.running(database_url) as api:
+        yield api
+
+
+@pytest.fixture
+async def client(api: running.Api) -> AsyncIterator[httpx.AsyncClient]:
+    async with api.holder() as client:
+        yield client
+
+
+@pytest.fixture
+async def other(api: running.Api) -> AsyncIterator[httpx.AsyncClient]:
+    """Another tenant's."""
+    async with api.holder(tenant_id=running.OTHER, sub="bob") as client:
+        yield client

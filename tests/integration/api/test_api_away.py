@@ -1,0 +1,105 @@
+"""While the database is away, slow or held, the API says so within seconds, and never why in detail."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, MutableMapping
+from typing import Any
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from goalworker import database, metrics
+from goalworker.api import front
+from tests.integration.api import running
+from tests.integration.api.running import GOALS, PATH, TAG, create, problem
+
+
+def unavailable(answer: httpx.Response) -> None:
+    problem(answer, 503, "unavailable")
+    assert answer.headers["retry-after"] == "2"
+
+
+async def test_a_database_that_is_not_there_is_said_to_be_away() -> None:
+    async with running.running("postgresql://nobody:secret@127.0.0.1:1/none") as api, api.holder() as client:
+        began = time.monotonic()
+        answer = await client.get(GOALS)
+        unavailable(answer)
+        assert time.monotonic() - began < 3
+        assert "secret" not in answer.text
+        async with api.client(**{"X-API-Key": "gw_" + "A" * 43}) as holder:
+            unavailable(await holder.get(GOALS))
+
+
+async def test_a_connection_that_was_cut_is_replaced(
+    client: httpx.AsyncClient, administrator: database.Connection
+) -> None:
+    await create(client)
+    await administrator.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND pid <> pg_backend_pid()"
+    )
+    answers = [await client.get(GOALS) for _ in range(3)]
+    assert {answer.status_code for answer in answers} <= {200, 503}
+    assert answers[-1].status_code == 200
+
+
+@pytest.fixture
+async def frozen(administrator: database.Connection) -> AsyncIterator[None]:
+    """Somebody holds the goals' lock and does nothing."""
+    await administrator.execute(f"BEGIN; SELECT pg_advisory_xact_lock_shared({database.GOAL_LOCK})")
+    yield
+    await administrator.execute("ROLLBACK")
+
+
+@pytest.mark.usefixtures("frozen")
+async def test_a_goal_that_cannot_be_changed_now_is_not_waited_for(client: httpx.AsyncClient) -> None:
+    began = time.monotonic()
+    unavailable(await client.post(GOALS, json=TAG))
+    assert time.monotonic() - began < 3
+    assert (await client.get(GOALS)).json()["total"] == 0
+    assert (await client.get(f"{PATH}/goal-settings")).status_code == 200
+
+
+async def test_an_answer_that_takes_too_long_is_given_up_and_its_connection_with_it(
+    client: httpx.AsyncClient, api: running.Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(front, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(database, "_AS_TENANT", sa.text("SELECT pg_sleep(20), cast(:role || :tenant_id AS text)"))
+    began = time.monotonic()
+    for answer in await asyncio.gather(*(client.get(GOALS) for _ in range(6))):
+        unavailable(answer)
+    assert time.monotonic() - began < 3
+    monkeypatch.undo()
+    assert (await client.get(GOALS)).status_code == 200
+    assert database.connections(api.pool)[1] == 0
+
+
+async def test_a_bug_is_a_problem_without_a_word_about_it(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, said: list[MutableMapping[str, Any]]
+) -> None:
+    monkeypatch.setattr(database, "_AS_TENANT", sa.text("SELECT :role || :tenant_id || secret_column FROM goals"))
+    answer = await client.get(GOALS)
+    problem(answer, 500, "internal-error", "This is a bug; the log says more by the request's id")
+    failed, request = said[-2:]
+    assert (failed["event"], request["event"], request["status"]) == ("request_failed", "request", 500)
+    assert failed["request_id"] == request["request_id"] == answer.headers["x-request-id"]
+    monkeypatch.undo()
+    assert (await client.get(GOALS)).status_code == 200
+
+
+async def test_requests_are_counted_by_the_template_of_their_route(client: httpx.AsyncClient) -> None:
+    goal = await create(client)
+    await client.get(f"{GOALS}/{goal['id']}")
+    await client.get("/nowhere")
+    await client.request("BREW", "/nowhere")
+    lines = metrics.render().decode().splitlines()
+    route = "/api/v1/workflows/{workflow_id}/goals/{goal_id}"
+    for labels in (
+        f'code="200",method="GET",route="{route}"',
+        'code="404",method="GET",route="none"',
+        'code="404",method="other",route="none"',
+    ):
+        assert any(line.startswith(f"goalworker_http_requests_total{{{labels}}}") for line in lines)
+        assert any(line.startswith(f"goalworker_http_request_duration_seconds_count{{{labels}}}") for line in lines)
+    assert goal["id"] not in metrics.render().decode()

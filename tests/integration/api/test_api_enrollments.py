@@ -1,0 +1,211 @@
+"""Enrollments over HTTP: what is known of one, and the intake for those that began earlier."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import httpx
+
+from goalworker import database, decode, events, ids, messages
+from tests.integration.api import running
+from tests.integration.api.running import PATH, TENANT, pointers, problem
+
+ENROLLMENTS = f"{PATH}/enrollments"
+RUN = {"enrollment_id": "e1", "contact_id": "c/1", "enrolled_at": "2026-05-01T14:00:00+02:00"}
+GOAL, ANOTHER_GOAL = UUID(int=1), UUID(int=2)
+DECODER = decode.Decoder({"lifecycle": events.LIFECYCLE_TYPES}, decode.Limits())
+
+
+async def enrolled(administrator: database.Connection, **columns: object) -> None:
+    row = {"tenant_id": TENANT, "enrollment_id": "e1", "workflow_id": "onboarding", "contact_id": "c1", **columns}
+    marks = ", ".join(f"${number}" for number in range(1, len(row) + 1))
+    await administrator.execute(f"INSERT INTO enrollments ({', '.join(row)}) VALUES ({marks})", *row.values())
+
+
+def at(hour: int) -> datetime:
+    return datetime(2026, 5, 1, hour, tzinfo=UTC)
+
+
+async def achieved(
+    administrator: database.Connection, goal_id: UUID, hour: int, revoked_at: datetime | None = None
+) -> None:
+    await administrator.execute(
+        """INSERT INTO achievements VALUES ($1, 'e1', $2, 'onboarding', 'c1', 3, 'form_submitted', $3, $4,
+            '/forms', 'evt', '{"contact_id":"c1","form_id":"f1"}', NULL, NULL, 2, $5)""",
+        TENANT,
+        goal_id,
+        at(12),
+        at(hour),
+        revoked_at,
+    )
+
+
+# --- what is known ---
+
+
+async def test_the_status_says_what_came_first_to_matter(
+    client: httpx.AsyncClient, administrator: database.Connection
+) -> None:
+    for number, (columns, status) in enumerate(
+        (
+            ({"enrolled_at": at(12)}, "active"),
+            ({}, "active"),
+            ({"enrolled_at": at(12), "ended_at": at(13)}, "ended"),
+            ({"enrolled_at": at(12), "satisfied_at": at(13)}, "completed_goal"),
+            ({"enrolled_at": at(12), "satisfied_at": at(13), "ended_at": at(14)}, "completed_goal"),
+            ({"enrolled_at": at(12), "converted_at": at(13)}, "active"),
+        )
+    ):
+        await enrolled(administrator, enrollment_id=str(number), **columns)
+        found = (await client.get(f"/api/v1/enrollments/{number}")).json()
+        assert found == {
+            "status": status,
+            "workflow_id": "onboarding",
+            "contact_id": "c1",
+            "enrolled_at": "2026-05-01T12:00:00Z" if "enrolled_at" in columns else None,
+            "ended_at": columns["ended_at"].isoformat().replace("+00:00", "Z") if "ended_at" in columns else None,
+            "achievements": [],
+            "exit": None,
+        }
+
+
+async def test_achievements_and_the_exit_are_shown_as_they_were_sent(
+    client: httpx.AsyncClient, administrator: database.Connection
+) -> None:
+    await enrolled(administrator, enrolled_at=at(12), satisfied_at=at(14))
+    await achieved(administrator, GOAL, 14)
+    await achieved(administrator, ANOTHER_GOAL, 13)
+    await achieved(administrator, UUID(int=3), 13, revoked_at=at(15))
+    await administrator.execute(
+        "INSERT INTO exits VALUES ($1, 'e1', 'onboarding', 'c1', $2, 'form_submitted', 'all', $3, $4)",
+        TENANT,
+        GOAL,
+        [ANOTHER_GOAL, GOAL],
+        at(14),
+    )
+    found = (await client.get("/api/v1/enrollments/e1")).json()
+    enrollment = events.Enrollment(TENANT, "e1", "onboarding", "c1", at(12))
+    trigger = events.Trigger("/forms", "evt", at(14), b'{"contact_id":"c1","form_id":"f1"}')
+    sent = messages.achieved(enrollment, "form_submitted", events.Achievement(GOAL, 3, at(12), trigger, 2))
+    assert [achievement["goal_id"] for achievement in found["achievements"]] == [str(ANOTHER_GOAL), str(GOAL)]
+    assert found["achievements"][1] == json.loads(sent.value)["data"]
+    exit_sent = messages.exit_goal(enrollment, "form_submitted", events.Exit(GOAL, "all", at(14), (ANOTHER_GOAL, GOAL)))
+    assert found["exit"] == json.loads(exit_sent.value)["data"]
+    assert found["status"] == "completed_goal"
+
+
+async def test_of_what_nobody_told_nothing_is_known(client: httpx.AsyncClient) -> None:
+    detail = "Nothing is known of this enrollment"
+    problem(await client.get("/api/v1/enrollments/e%25:%20x"), 404, "not-found", detail)
+
+
+# --- the intake ---
+
+
+async def sent(administrator: database.Connection) -> list[tuple[str, str, Any]]:
+    rows = await administrator.fetch("SELECT topic, key, value, batch_id FROM outbox ORDER BY id")
+    assert all(row["batch_id"] is None for row in rows)
+    return [(row["topic"], row["key"].decode(), row["value"]) for row in rows]
+
+
+async def take_in(client: httpx.AsyncClient, *runs: object) -> httpx.Response:
+    return await client.post(ENROLLMENTS, json={"enrollments": list(runs)})
+
+
+async def test_each_run_becomes_the_messages_that_an_engine_would_have_sent(
+    client: httpx.AsyncClient, administrator: database.Connection
+) -> None:
+    answer = await take_in(client, {**RUN, "ended_at": "2026-05-02T00:00:00.5Z"}, {**RUN, "enrollment_id": "e2"})
+    assert (answer.status_code, answer.json()) == (202, {"accepted": 2})
+    written = await sent(administrator)
+    assert {(topic, key) for topic, key, _ in written} == {("workflow_lifecycle", "acme:c%2F1")}
+    decoded = [DECODER.decode("lifecycle", value, [], 0, datetime.now(UTC)) for _, _, value in written]
+    begun, ended, second = (event for event in decoded if isinstance(event, events.Event))
+    assert [event.type for event in (begun, ended, second)] == [
+        events.ENROLLMENT_STARTED,
+        events.ENROLLMENT_ENDED,
+        events.ENROLLMENT_STARTED,
+    ]
+    assert (begun.tenant_id, begun.source, begun.time) == (TENANT, "/goalworker/api", at(12))
+    assert begun.data == events.EnrollmentChanged("onboarding", "e1", "c/1")
+    assert ended.time == datetime(2026, 5, 2, 0, 0, 0, 500_000, UTC)
+    assert begun.id == str(ids.lifecycle_message_id("started", TENANT, "onboarding", "e1", "c/1", at(12).isoformat()))
+    assert len({begun.id, ended.id, second.id}) == 3
+
+
+async def test_the_same_run_is_the_same_bytes_and_another_time_another_message(
+    client: httpx.AsyncClient, administrator: database.Connection
+) -> None:
+    for run in (RUN, {**RUN, "enrolled_at": "2026-05-01T12:00:00Z", "ended_at": None}):
+        assert (await take_in(client, run, run)).json() == {"accepted": 2}
+    once, again = (value for _, _, value in await sent(administrator))
+    assert once == again
+    await take_in(client, {**RUN, "enrolled_at": "2026-05-01T12:00:00.000001Z"})
+    assert json.loads((await sent(administrator))[-1][2])["id"] != json.loads(once)["id"]
+
+
+async def test_a_thousand_are_taken_in_and_one_more_is_too_many(
+    client: httpx.AsyncClient, administrator: database.Connection
+) -> None:
+    runs = [{**RUN, "enrollment_id": f"e{number}", "ended_at": RUN["enrolled_at"]} for number in range(1_001)]
+    assert (await take_in(client, *runs[:1_000])).json() == {"accepted": 1_000}
+    assert len(await sent(administrator)) == 2_000
+    assert pointers(problem(await take_in(client, *runs), 400, "invalid-request")) == ["/enrollments"]
+    assert (await take_in(client)).json() == {"accepted": 0}
+
+
+async def test_an_id_that_is_taken_is_a_conflict_and_nothing_of_the_request_is_recorded(
+    client: httpx.AsyncClient, administrator: database.Connection
+) -> None:
+    await enrolled(administrator, enrolled_at=at(12))
+    await enrolled(administrator, enrollment_id="e2", workflow_id="another")
+    good = {**RUN, "enrollment_id": "e3"}
+    cases: Sequence[tuple[list[dict[str, str]], list[str]]] = (
+        ([good, {**RUN, "contact_id": "c2"}], ["/enrollments/1/enrollment_id"]),
+        ([good, {**RUN, "contact_id": "c1", "enrollment_id": "e2"}], ["/enrollments/1/enrollment_id"]),
+        ([good, {**good, "contact_id": "c9"}], ["/enrollments/0/enrollment_id", "/enrollments/1/enrollment_id"]),
+    )
+    for runs, where in cases:
+        assert pointers(problem(await take_in(client, *runs), 409, "conflicting-enrollment")) == where
+    assert await sent(administrator) == []
+    assert (await take_in(client, good, {**RUN, "contact_id": "c1"})).status_code == 202
+
+
+async def test_every_fault_of_every_run_is_named(client: httpx.AsyncClient) -> None:
+    soon = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    found = problem(
+        await take_in(
+            client,
+            RUN,
+            7,
+            {},
+            {**RUN, "contact_id": "a\u0000", "enrolled_at": "2026-05-01", "state": 1},
+            {**RUN, "enrolled_at": soon},
+            {**RUN, "ended_at": "2026-05-01T11:59:59Z"},
+            {**RUN, "enrolled_at": 1777636800},
+        ),
+        400,
+        "invalid-request",
+    )
+    assert pointers(found) == [
+        "/enrollments/1",
+        "/enrollments/2/enrollment_id",
+        "/enrollments/2/contact_id",
+        "/enrollments/2/enrolled_at",
+        "/enrollments/3/state",
+        "/enrollments/3/contact_id",
+        "/enrollments/3/enrolled_at",
+        "/enrollments/4/enrolled_at",
+        "/enrollments/5/ended_at",
+        "/enrollments/6/enrolled_at",
+    ]
+    for body, where in (({}, ["/enrollments"]), ({"enrollments": {}, "x": 1}, ["/x", "/enrollments"])):
+        assert pointers(problem(await client.post(ENROLLMENTS, json=body), 400, "invalid-request")) == where
+
+
+async def test_without_tracking_there_is_no_intake(database_url: str) -> None:
+    variables = {**running.TOKENS, "GOALWORKER_ENROLLMENTS__TRACKING": "false"}
+    async with running.running(database_url, variables) as api, api.holder() as client:
+        problem(await take_in(client, RUN), 409, "enrollment-tracking-off")

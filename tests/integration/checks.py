@@ -1,0 +1,128 @@
+"""What is stored, what was said, and whether both are what the laws ask for."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from goalworker import database, events, goals, ids, kafka
+from tests.integration import world
+from tests.unit import naive_judge
+
+
+class Row(NamedTuple):
+    """An achievement as it is stored; None for the evidence of a revoked one, which is not said."""
+
+    revision: int
+    goal_version: int | None
+    enrolled_at: datetime | None
+    evidence: naive_judge.Walked | None
+
+
+async def achievements(administrator: database.Connection) -> dict[naive_judge.AchievementKey, Row]:
+    """Return every achievement, revoked ones too."""
+    rows = await administrator.fetch("SELECT * FROM achievements")
+    return {
+        (row["tenant_id"], row["enrollment_id"], row["goal_id"]): Row(
+            row["revision"],
+            row["goal_version"] if row["revoked_at"] is None else None,
+            row["enrolled_at"] if row["revoked_at"] is None else None,
+            _walked(row) if row["revoked_at"] is None else None,
+        )
+        for row in rows
+    }
+
+
+def _walked(row: Mapping[str, Any]) -> naive_judge.Walked:
+    return naive_judge.Walked(row["achieved_at"], row["event_source"], row["event_id"])
+
+
+async def achieved(administrator: database.Connection) -> dict[naive_judge.AchievementKey, naive_judge.Walked]:
+    """Return what is achieved and not revoked."""
+    stored = await achievements(administrator)
+    return {key: row.evidence for key, row in stored.items() if row.evidence is not None}
+
+
+async def satisfied(administrator: database.Connection) -> dict[naive_judge.EnrollmentKey, datetime]:
+    """Return when each enrollment was satisfied."""
+    rows = await administrator.fetch(
+        "SELECT tenant_id, enrollment_id, satisfied_at FROM enrollments WHERE satisfied_at IS NOT NULL"
+    )
+    return {(row[0], row[1]): row[2] for row in rows}
+
+
+def told(broker: world.Broker) -> dict[UUID, dict[str, Any]]:
+    """Return each message once, by its id; what was sent again must be the same byte for byte."""
+    sent: dict[UUID, kafka.Record] = {}
+    for record in broker.sent:
+        if record.topic != world.TOPICS.dead_letters:
+            known = sent.setdefault(UUID(json.loads(record.value or b"")["id"]), record)
+            assert known == record, "one id, two messages"
+    return {id_: json.loads(record.value or b"") for id_, record in sent.items()}
+
+
+def said(broker: world.Broker) -> list[dict[str, Any]]:
+    """Return each message once, in the order in which they were first sent."""
+    return list(told(broker).values())
+
+
+def folded(broker: world.Broker) -> dict[naive_judge.AchievementKey, Row]:
+    """Return what a consumer knows of achievements: the highest revision of each; none may be missing."""
+    revisions: dict[naive_judge.AchievementKey, dict[int, Row]] = defaultdict(dict)
+    for message in told(broker).values():
+        if message["type"] in ("workflow.goal.achieved", "workflow.goal.revoked"):
+            data = message["data"]
+            key = (message["tenantid"], data["enrollment_id"], UUID(data["goal_id"]))
+            assert data["achievement_id"] == str(ids.achievement_id(*key))
+            assert data["revision"] not in revisions[key], "one revision, two messages"
+            revisions[key][data["revision"]] = _row_of(data)
+    assert all(sorted(known) == list(range(1, len(known) + 1)) for known in revisions.values())
+    return {key: known[max(known)] for key, known in revisions.items()}
+
+
+def _row_of(data: Mapping[str, Any]) -> Row:
+    if "trigger_event" not in data:
+        return Row(data["revision"], None, None, None)
+    trigger = data["trigger_event"]
+    enrolled_at = data["enrolled_at"]
+    return Row(
+        data["revision"],
+        data["goal_version"],
+        None if enrolled_at is None else datetime.fromisoformat(enrolled_at),
+        naive_judge.Walked(datetime.fromisoformat(data["achieved_at"]), trigger["source"], trigger["id"]),
+    )
+
+
+async def assert_told_as_stored(administrator: database.Connection, broker: world.Broker) -> None:
+    """Effect once: nothing waits, every revision was said, and one exit per enrollment, the one that is stored."""
+    assert await administrator.fetchval("SELECT count(*) FROM outbox") == 0
+    assert folded(broker) == await achievements(administrator)
+    exits = await administrator.fetch("SELECT tenant_id, enrollment_id, goal_id, achieved_at FROM exits")
+    said = {id_: message for id_, message in told(broker).items() if message["type"] == "workflow.exit.goal"}
+    assert said.keys() == {ids.exit_id(row[0], row[1]) for row in exits}
+    for tenant_id, enrollment_id, goal_id, achieved_at in exits:
+        data = said[ids.exit_id(tenant_id, enrollment_id)]["data"]
+        assert (data["goal_id"], datetime.fromisoformat(data["achieved_at"])) == (str(goal_id), achieved_at)
+    # Who is satisfied with no end recorded was told to stop, at the latest by the last judgement.
+    assert not await administrator.fetch(
+        "SELECT FROM enrollments e LEFT JOIN exits x USING (tenant_id, enrollment_id)"
+        " WHERE e.satisfied_at IS NOT NULL AND e.ended_at IS NULL AND x.tenant_id IS NULL"
+    )
+
+
+async def assert_lawful(
+    administrator: database.Connection,
+    broker: world.Broker,
+    known: Sequence[goals.Goal],
+    logics: naive_judge.Logics,
+    messages: Sequence[events.Event],
+    *,
+    tracked: bool = True,
+) -> None:
+    """The three laws: what is stored is what one look at everything gives, and it was said, once."""
+    expected, expected_satisfied = naive_judge.answers(known, logics, messages, tracked=tracked)
+    assert await achieved(administrator) == expected
+    assert await satisfied(administrator) == {key: found.at.time for key, found in expected_satisfied.items()}
+    await assert_told_as_stored(administrator, broker)

@@ -1,0 +1,79 @@
+"""Processes that end in the midst of something."""
+
+import itertools
+from collections.abc import Awaitable
+from typing import Any
+
+import pytest
+
+from tests.integration import statements
+
+
+class Crash(BaseException):
+    """The end of a process, at once."""
+
+
+def before(step: int) -> statements.Hook:
+    """Return a hook that ends the process before the given round trip, counted from 0."""
+    numbers = itertools.count()
+
+    async def hook(statement: statements.Statement) -> Any:
+        if next(numbers) == step:
+            raise Crash
+        return await statement.run()
+
+    return hook
+
+
+def after(step: int) -> statements.Hook:
+    """Return a hook that ends the process when the given round trip was made, before it has the answer."""
+    numbers = itertools.count()
+
+    async def hook(statement: statements.Statement) -> Any:
+        answer = await statement.run()
+        if next(numbers) == step:
+            raise Crash
+        return answer
+
+    return hook
+
+
+def after_facts() -> statements.Hook:
+    """Return a hook that ends the process between the facts and the judgement."""
+    transactions = itertools.count()
+
+    async def hook(statement: statements.Statement) -> Any:
+        if statement.sql.startswith("BEGIN") and next(transactions) == 1:
+            raise Crash
+        return await statement.run()
+
+    return hook
+
+
+async def crashes(hook: statements.Hook, part: Awaitable[Any]) -> None:
+    """Run something until the hook ends it, which must happen."""
+    with pytest.raises(Crash), statements.hooked(hook):
+        await part
+
+
+async def survives(hook: statements.Hook, part: Awaitable[Any]) -> bool:
+    """Run something; say whether it came to its end before the hook could end it."""
+    try:
+        with statements.hooked(hook):
+            await part
+    except Crash:
+        return False
+    return True
+
+
+async def round_trips(part: Awaitable[Any]) -> list[str]:
+    """Run something and return the SQL of its round trips."""
+    made: list[str] = []
+
+    async def hook(statement: statements.Statement) -> Any:
+        made.append(statement.sql)
+        return await statement.run()
+
+    with statements.hooked(hook):
+        await part
+    return made

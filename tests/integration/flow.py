@@ -1,0 +1,90 @@
+"""The whole flow of a worker on topics of one partition each that are kept in memory, so that no broker is needed."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from aiokafka import ConsumerRecord, TopicPartition
+from sqlalchemy.ext import asyncio as sa_async
+
+from goalworker import app, decode, events, index, reader, worker
+from goalworker import settings as settings_
+from tests.integration import statements, world
+
+RECORDS_MAX = 3
+
+
+class Log:
+    """What was produced, and the offsets that the group has committed."""
+
+    def __init__(self, messages: Iterable[events.Event | bytes] = ()) -> None:
+        self.records: dict[TopicPartition, list[ConsumerRecord]] = defaultdict(list)
+        self.committed: dict[TopicPartition, int] = defaultdict(int)
+        for message in messages:
+            self.produce(message)
+
+    def produce(self, message: events.Event | bytes) -> None:
+        """Append an event to its topic, or raw bytes to tag-added."""
+        if isinstance(message, bytes):
+            partition = TopicPartition(world.TOPICS.tag_added, 0)
+            offset = len(self.records[partition])
+            record = ConsumerRecord(partition.topic, 0, offset, 0, 0, None, message, None, 0, len(message), ())
+        else:
+            partition = TopicPartition(world.record_of(message, 0).topic, 0)
+            record = world.record_of(message, len(self.records[partition]))
+        self.records[partition].append(record)
+
+    @property
+    def lag(self) -> dict[str, int]:
+        """How many records of each topic are not committed."""
+        return {
+            partition.topic: len(records) - self.committed[partition] for partition, records in self.records.items()
+        }
+
+
+class Reader(reader.Reader):
+    """Reads a log from what is committed on; ends the flow when it is idle."""
+
+    def __init__(self, settings: settings_.Settings, log: Log, stop: Callable[[], None]) -> None:
+        async def nothing() -> None:
+            return None
+
+        super().__init__(settings, nothing)
+        self._log, self._stop = log, stop
+        self._positions = dict(log.committed)
+        self._paused: frozenset[str] = frozenset()
+
+    async def fetch(self, max_records: int, timeout_ms: int) -> Mapping[TopicPartition, Sequence[ConsumerRecord]]:
+        """Return the next records of the topics that do not wait; nothing twice in a row stops the flow."""
+        fetched: dict[TopicPartition, Sequence[ConsumerRecord]] = {}
+        for partition, records in self._log.records.items():
+            position = self._positions.get(partition, 0)
+            taken = records[position : position + max_records - sum(map(len, fetched.values()))]
+            if taken and partition.topic not in self._paused:
+                fetched[partition] = taken
+                self._positions[partition] = position + len(taken)
+        if not fetched:
+            self._stop()
+        return fetched
+
+    async def commit(self, epoch: int, offsets: Mapping[TopicPartition, int]) -> None:
+        async def keep() -> None:
+            self._log.committed.update(offsets)
+
+        await statements.through_hook(statements.Statement("OFFSETS", keep))
+
+    def wait_for(self, topics: Iterable[str]) -> None:
+        self._paused = frozenset(topics)
+
+    def rewind(self, offsets: Mapping[TopicPartition, int]) -> None:
+        self._positions.update(offsets)
+
+
+async def run(pool: sa_async.AsyncEngine, broker: world.Broker, log: Log, **env: str) -> None:
+    """Start a worker on a log and let it work until nothing more comes."""
+    settings = settings_.load(
+        {"GOALWORKER_BATCH__MAX_RECORDS": str(RECORDS_MAX), **env}, env_file=None, secrets_dir=None
+    )
+    flow = worker.Worker(settings, pool, broker, index.Index(), decode.Decoder(app.kinds(settings), decode.Limits()))
+    flow.reader = Reader(settings, log, flow.stop)
+    await flow.pauses.read()
+    await flow.run()

@@ -1,0 +1,44 @@
+"""Goals and messages to tell small stories with: one tenant, workflow w1, contact c1, enrollment e1."""
+
+from datetime import datetime
+from uuid import UUID
+
+from goalworker import events, goals
+from tests.unit.strategies import at
+
+TENANT = "north"
+DEACTIVATED, ACTIVATED = events.WORKFLOW_DEACTIVATED, events.WORKFLOW_ACTIVATED
+
+
+def goal(number: int, tag_id: str, workflow_id: str = "w1") -> goals.Goal:
+    version = goals.GoalVersion(1, goals.Criteria(tag_id=tag_id), True, at(-1))
+    return goals.Goal(TENANT, UUID(int=number), workflow_id, "tag_added", at(-1), (version,))
+
+
+ONE, TWO = goal(1, "tag-1"), goal(2, "tag-2")
+
+
+def logic(name: str, workflow_id: str = "w1") -> dict[tuple[str, str], tuple[goals.LogicVersion, ...]]:
+    return {(TENANT, workflow_id): (goals.LogicVersion(name, at(-1)),)}
+
+
+def tagged(id_: str, when: int | datetime, tag_id: str = "tag-1", contact_id: str = "c1") -> events.Event:
+    return _event("/crm", id_, "contact.tag.added", when, events.TagAdded(contact_id, tag_id))
+
+
+def started(when: int | datetime, id_: str = "s1", run: tuple[str, str, str] = ("w1", "e1", "c1")) -> events.Event:
+    return _event("/engine", id_, events.ENROLLMENT_STARTED, when, events.EnrollmentChanged(*run))
+
+
+def ended(when: int | datetime, id_: str = "x1", run: tuple[str, str, str] = ("w1", "e1", "c1")) -> events.Event:
+    return _event("/engine", id_, events.ENROLLMENT_ENDED, when, events.EnrollmentChanged(*run))
+
+
+def state(type_: str, when: int | datetime, id_: str = "a1", workflow_id: str = "w1") -> events.Event:
+    return _event("/engine", id_, type_, when, events.WorkflowChanged(workflow_id))
+
+
+def _event(
+    source: str, id_: str, type_: str, when: int | datetime, data: events.GoalData | events.LifecycleData
+) -> events.Event:
+    return events.Event(TENANT, source, id_, type_, when if isinstance(when, datetime) else at(when), data)

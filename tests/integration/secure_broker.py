@@ -1,0 +1,107 @@
+"""A broker by TLS: with a login (SCRAM, PLAIN) or a client's certificate, and with rights that are checked."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from aiokafka.protocol.admin import CreateAclsRequest
+
+from goalworker import embedded
+from goalworker.embedded import machine
+from tests import certificates, support
+
+HOST = machine.LOOPBACK
+MODULE = "org.apache.kafka.common.security"
+
+# Of the Kafka protocol.
+TOPIC, GROUP, LITERAL, ALLOW = 2, 3, 3, 3
+READ, WRITE, DESCRIBE, DESCRIBE_CONFIGS = 3, 4, 8, 10
+Right = tuple[int, str, int]  # resource type, name, operation
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """Where it is: `open` asks nobody who they are and lets them do all, `login` wants TLS and one, `mutual` TLS."""
+
+    server: embedded.Server
+    open: str
+    login: str
+    mutual: str
+    authority: certificates.Authority
+
+    def settings(
+        self, user: str, mechanism: str = "PLAIN", otherwise: Mapping[str, object] = MappingProxyType({})
+    ) -> dict[str, str]:
+        """The settings of a user that may log in; `otherwise` replaces some, None unsets one."""
+        ours: dict[str, object] = {
+            "BOOTSTRAP_SERVERS": self.login,
+            "SECURITY_PROTOCOL": "SASL_SSL",
+            "SASL_MECHANISM": mechanism,
+            "SASL_USERNAME": user,
+            "SASL_PASSWORD": password(user),
+            "SSL_CAFILE": self.authority.file,
+        }
+        given = {**ours, **otherwise}
+        return {f"GOALWORKER_KAFKA__{name}": str(value) for name, value in given.items() if value is not None}
+
+    async def allow(self, rights: Iterable[tuple[str, Right]]) -> None:
+        """Give users rights."""
+        async with support.admin_client(self.open) as admin:
+            answers = await asyncio.gather(
+                *(
+                    admin._send_request(CreateAclsRequest(kind, name, LITERAL, f"User:{user}", "*", operation, ALLOW))
+                    for user, (kind, name, operation) in rights
+                )
+            )
+        assert {answer.creation_responses[0][0] for answer in answers} == {0}
+
+
+def password(user: str) -> str:
+    return f"pw-of-{user}"
+
+
+@contextlib.contextmanager
+def running(folder: Path, *users: str) -> Iterator[Broker]:
+    """Start one with users, who may log in and nothing else; its certificate is for 127.0.0.1 and not for localhost."""
+    authority = certificates.Authority(folder, "authority")
+    certificate = authority.issue("broker", [HOST])
+    listeners = {name: f"{HOST}:{machine.free_port()}" for name in ("BROKER", "LOGIN", "MUTUAL", "CONTROLLER")}
+    scram = [
+        word
+        for user in users
+        for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512")
+        for word in ("--add-scram", f"{mechanism}=[name={user},password={password(user)}]")
+    ]
+    with embedded.kafka(
+        extra_properties=_properties(listeners, certificate, authority, users), format_words=scram
+    ) as server:
+        yield Broker(server, listeners["BROKER"], listeners["LOGIN"], listeners["MUTUAL"], authority)
+
+
+def _properties(
+    listeners: Mapping[str, str],
+    certificate: certificates.Issued,
+    authority: certificates.Authority,
+    users: tuple[str, ...],
+) -> dict[str, str]:
+    plain = " ".join(f'user_{user}="{password(user)}"' for user in users)
+    scram = f"{MODULE}.scram.ScramLoginModule required;"
+    return {
+        "listeners": ",".join(f"{name}://{address}" for name, address in listeners.items()),
+        "controller.quorum.voters": f"1@{listeners['CONTROLLER']}",
+        "listener.security.protocol.map": "BROKER:PLAINTEXT,LOGIN:SASL_SSL,MUTUAL:SSL,CONTROLLER:PLAINTEXT",
+        "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
+        "listener.name.login.plain.sasl.jaas.config": f"{MODULE}.plain.PlainLoginModule required {plain};",
+        "listener.name.login.scram-sha-256.sasl.jaas.config": scram,
+        "listener.name.login.scram-sha-512.sasl.jaas.config": scram,
+        "listener.name.mutual.ssl.client.auth": "required",
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": str(certificate.both),
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": str(authority.file),
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:ANONYMOUS;User:CN=operator;User:operator",
+    }

@@ -1,0 +1,205 @@
+"""A topic that turns to garbage waits, for every worker and across restarts, until somebody lets it go on."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy.ext import asyncio as sa_async
+
+from goalworker import breaker, database, metrics, tables, worker
+from tests.integration import checks, crashes, flow, statements, world
+from tests.integration.scenes import ONE, started, tagged
+
+TOPIC, OTHER = world.TOPICS.tag_added, world.TOPICS.workflow_lifecycle
+SAMPLE = breaker.Sample("invalid_json", 3, 42)
+DEAD, GOOD = True, False
+ENV = {"GOALWORKER_DEAD_LETTERS__WINDOW": "4", "GOALWORKER_DEAD_LETTERS__MAX_RATIO": "0.5"}
+
+
+@pytest.fixture(autouse=True)
+async def topics_go_on(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    monkeypatch.setattr(worker, "QUIET_COMMIT_SECONDS", 0)
+    yield
+    metrics.topic_paused.labels(topic=TOPIC).set(0)
+
+
+def _pauses(pool: sa_async.AsyncEngine) -> breaker.Pauses:
+    return breaker.Pauses(pool, 0.5, 4)
+
+
+async def _resume(pool: sa_async.AsyncEngine, accept_records: int = 0) -> bool:
+    async with database.transaction(pool, tables.WORKER_ROLE, "test") as connection:
+        return await breaker.resume(connection, TOPIC, accept_records)
+
+
+def _is_shown_as_paused() -> bool:
+    return bool(metrics.topic_paused.labels(topic=TOPIC)._value.get())
+
+
+# --- the limit ---
+
+
+def _first_beyond(is_dead: Sequence[bool], max_ratio: float, window: int) -> int | None:
+    for position in range(window - 1, len(is_dead)):
+        if sum(is_dead[position + 1 - window : position + 1]) > max_ratio * window:
+            return position
+    return None
+
+
+@given(
+    is_dead=st.lists(st.booleans(), max_size=30),
+    cuts=st.sets(st.integers(1, 30), max_size=4),
+    max_ratio=st.sampled_from((0.0, 0.25, 0.5, 0.9, 1.0)),
+    window=st.integers(1, 8),
+)
+def test_it_trips_at_the_first_record_at_which_too_many_of_the_last_are_dead(
+    is_dead: list[bool], cuts: set[int], max_ratio: float, window: int
+) -> None:
+    limit = breaker.Breaker(max_ratio, window)
+    bounds = [0, *sorted(cut for cut in cuts if cut < len(is_dead)), len(is_dead)]
+    found = None
+    for start, end in itertools.pairwise(bounds):
+        position = limit.admit(is_dead[start:end])
+        if position is not None:
+            found = start + position
+            break
+    assert found == _first_beyond(is_dead, max_ratio, window)
+
+
+# --- for every worker and across restarts ---
+
+
+async def test_a_pause_is_known_to_every_worker_and_after_a_restart(pool: sa_async.AsyncEngine) -> None:
+    one, another = _pauses(pool), _pauses(pool)
+    assert await one.admit(TOPIC, [DEAD, GOOD, DEAD, DEAD]) == 3
+    await one.pause(TOPIC, SAMPLE)
+    assert one.topics == {TOPIC}
+    await another.read()
+    restarted = _pauses(pool)
+    await restarted.read()
+    assert another.topics == restarted.topics == {TOPIC}
+    assert _is_shown_as_paused()
+
+
+async def test_a_pause_says_why_and_where(pool: sa_async.AsyncEngine, administrator: database.Connection) -> None:
+    await _pauses(pool).pause(TOPIC, breaker.Sample("invalid_data", 0, 1))
+    await _pauses(pool).pause(TOPIC, SAMPLE)
+    rows = await administrator.fetch('SELECT topic, is_paused, reason, partition, "offset" FROM paused_topics')
+    assert [tuple(row) for row in rows] == [(TOPIC, True, "invalid_json", 3, 42)]
+
+
+async def test_a_resumed_topic_begins_with_an_empty_window(pool: sa_async.AsyncEngine) -> None:
+    pauses = _pauses(pool)
+    assert not await _resume(pool)
+    await pauses.admit(TOPIC, [DEAD, DEAD, DEAD, DEAD])
+    await pauses.pause(TOPIC, SAMPLE)
+    assert await _resume(pool)
+    await pauses.read()
+    assert (pauses.topics, _is_shown_as_paused()) == (set(), False)
+    assert await pauses.admit(TOPIC, [DEAD, DEAD, GOOD]) is None
+    assert await pauses.admit(TOPIC, [DEAD]) == 0
+    assert not await _resume(pool)
+
+
+async def test_reading_while_a_topic_is_being_paused_does_not_forget_the_pause(pool: sa_async.AsyncEngine) -> None:
+    pauses = _pauses(pool)
+
+    async def pause_meanwhile(statement: statements.Statement) -> object:
+        answer = await statement.run()
+        if "SELECT topic" in statement.sql:
+            await pauses.pause(TOPIC, SAMPLE)
+        return answer
+
+    with statements.hooked(pause_meanwhile):
+        await pauses.read()
+    assert pauses.topics == {TOPIC}
+
+
+# --- accepting the next N ---
+
+
+async def test_accepted_records_pass_whatever_they_are_and_the_next_ones_count(pool: sa_async.AsyncEngine) -> None:
+    pauses = _pauses(pool)
+    await pauses.pause(TOPIC, SAMPLE)
+    await _resume(pool, accept_records=6)
+    await pauses.read()
+    assert await pauses.admit(TOPIC, [DEAD] * 5) is None
+    assert await pauses.admit(TOPIC, [DEAD] * 5) == 1 + 3
+
+
+async def test_workers_share_the_records_that_are_accepted(pool: sa_async.AsyncEngine) -> None:
+    workers = [_pauses(pool) for _ in range(5)]
+    await workers[0].pause(TOPIC, SAMPLE)
+    await _resume(pool, accept_records=30)
+    for pauses in workers:
+        await pauses.read()
+    positions = await asyncio.gather(*(pauses.admit(TOPIC, [DEAD] * 10) for pauses in workers))
+    assert sorted(positions, key=str) == [3, 3, None, None, None]
+
+
+async def test_a_new_pause_ends_what_was_accepted(pool: sa_async.AsyncEngine) -> None:
+    pauses = _pauses(pool)
+    await pauses.pause(TOPIC, SAMPLE)
+    await _resume(pool, accept_records=100)
+    await pauses.read()
+    await pauses.pause(TOPIC, SAMPLE)
+    await _resume(pool)
+    await pauses.read()
+    assert await pauses.admit(TOPIC, [DEAD] * 4) == 3
+
+
+# --- in the flow ---
+
+
+async def test_what_comes_after_the_limit_is_not_committed_and_the_other_topics_go_on(
+    pool: sa_async.AsyncEngine, administrator: database.Connection
+) -> None:
+    await world.install(administrator, [ONE])
+    log, broker = flow.Log([b"{"] * 9), world.Broker()
+    runs = [("w1", f"e{number}", f"c{number}") for number in range(9)]
+    for number, run in enumerate(runs):
+        log.produce(started(0, f"s{number}", run))
+    await flow.run(pool, broker, log, **ENV)
+    assert log.lag == {TOPIC: 9 - 3, OTHER: 0}
+    assert len(broker.letters()) == 3
+    assert await administrator.fetchval("SELECT count(*) FROM enrollments") == 9
+    row = await administrator.fetchrow('SELECT reason, "offset" FROM paused_topics')
+    assert tuple(row) == ("invalid_json", 3)
+    await flow.run(pool, broker, log, **ENV)
+    assert log.lag == {TOPIC: 9 - 3, OTHER: 0}
+
+
+@pytest.mark.parametrize("batches", [1, 3])
+async def test_a_good_record_that_fills_the_window_may_be_the_one_that_pauses_its_topic(
+    pool: sa_async.AsyncEngine, administrator: database.Connection, batches: int
+) -> None:
+    await world.install(administrator, [ONE])
+    log, broker = flow.Log([b"{", b"{", b"{", *(tagged(f"h{number}", 5) for number in range(4))]), world.Broker()
+    await flow.run(pool, broker, log, **ENV, GOALWORKER_BATCH__MAX_RECORDS=str(12 // batches))
+    assert log.lag == {TOPIC: 4}
+    assert await administrator.fetchval('SELECT "offset" FROM paused_topics') == 2
+    await _resume(pool)
+    await flow.run(pool, broker, log, **ENV)
+    assert log.lag == {TOPIC: 0}
+    assert await administrator.fetchval("SELECT count(*) FROM goal_hits") == 4
+
+
+async def test_a_worker_that_ends_anywhere_while_it_pauses_a_topic_loses_nothing(
+    pool: sa_async.AsyncEngine, administrator: database.Connection
+) -> None:
+    step, is_over = 0, False
+    while not is_over:
+        await world.clear(administrator)
+        await world.install(administrator, [ONE])
+        log, broker = flow.Log([started(0), tagged("h1", 5), *[b"{"] * 6, tagged("h2", 3)]), world.Broker()
+        is_over = await crashes.survives(crashes.after(step), flow.run(pool, broker, log, **ENV))
+        await flow.run(pool, broker, log, **ENV)
+        assert await _resume(pool, accept_records=100)
+        await flow.run(pool, broker, log, **ENV)
+        assert log.lag == {TOPIC: 0, OTHER: 0}
+        assert await checks.achieved(administrator)
+        step += 1
+    assert step > 10, "fewer round trips than there are"

@@ -1,0 +1,161 @@
+"""Wherever a worker ends, what comes after it begins at the facts again: nothing is lost, nothing is doubled."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy.ext import asyncio as sa_async
+
+from goalworker import database, kafka, outbox, phases, worker
+from tests.integration import checks, crashes, flow, statements, world
+from tests.integration.scenes import DEACTIVATED, ONE, TWO, ended, logic, started, state, tagged
+from tests.unit import strategies
+
+OTHER, ABSENT = ("w1", "e2", "c2"), ("w1", "e4", "c4")
+BEFORE = (
+    started(0),
+    started(0, "s2", OTHER),
+    started(0, "s4", ABSENT),
+    tagged("h0", 6, contact_id="c2"),
+    tagged("h5", 8, contact_id="c4"),
+)
+BATCH = (
+    tagged("h1", 5),
+    tagged("h2", 5, "tag-2"),
+    tagged("h3", 4, contact_id="c2"),
+    ended(3, "x2", OTHER),
+    started(0, "s3", ("w1", "e3", "c3")),
+    tagged("h4", 7, contact_id="c3"),
+    state(DEACTIVATED, 7),
+)
+"""An exit, a correction, a revocation, and a state that concerns a contact of whom the batch says nothing."""
+GOALS, LOGICS = (ONE, TWO), logic("all")
+
+How = Callable[[int], statements.Hook]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "LEFT_BEHIND_SECONDS", 0)
+    monkeypatch.setattr(phases, "STATE_SLICE_CONTACTS", 1)
+    monkeypatch.setattr(worker, "QUIET_COMMIT_SECONDS", 0)
+
+
+async def _begin(pool: sa_async.AsyncEngine, administrator: database.Connection) -> world.Broker:
+    await world.clear(administrator)
+    await world.install(administrator, GOALS, LOGICS)
+    broker = world.Broker()
+    await world.Worker(pool, broker).take(*BEFORE)
+    return broker
+
+
+# --- a batch ---
+
+
+@pytest.mark.parametrize("end", [crashes.before, crashes.after], ids=["before", "after"])
+async def test_a_worker_that_ends_at_any_round_trip_is_made_good_by_a_replay(
+    pool: sa_async.AsyncEngine, administrator: database.Connection, end: How
+) -> None:
+    step, is_over = 0, False
+    while not is_over:
+        broker = await _begin(pool, administrator)
+        is_over = await crashes.survives(end(step), world.Worker(pool, broker).take(*BATCH))
+        successor = world.Worker(pool, broker)
+        await successor.take(*BATCH)
+        await successor.sweep()
+        await checks.assert_lawful(administrator, broker, GOALS, LOGICS, [*BEFORE, *BATCH])
+        step += 1
+    assert step > 30, "fewer round trips than there are"
+
+
+async def test_a_worker_that_ends_again_and_again_a_little_later_gets_there(
+    pool: sa_async.AsyncEngine, administrator: database.Connection
+) -> None:
+    broker = await _begin(pool, administrator)
+    step = 0
+    while not await crashes.survives(crashes.after(step), world.Worker(pool, broker).take(*BATCH)):
+        step += 1
+    await world.Worker(pool, broker).sweep()
+    await checks.assert_lawful(administrator, broker, GOALS, LOGICS, [*BEFORE, *BATCH])
+
+
+async def test_a_connection_that_is_killed_or_a_broker_that_does_not_answer_is_for_later_and_the_same_batch_goes_on(
+    pool: sa_async.AsyncEngine, administrator: database.Connection
+) -> None:
+    steps = len(await crashes.round_trips(world.Worker(pool, await _begin(pool, administrator)).take(*BATCH)))
+    for step in range(0, steps, 2):
+        broker = await _begin(pool, administrator)
+        same = world.Worker(pool, broker)
+        batch = world.batch_of(BATCH, same.known)
+        with pytest.raises(Exception) as failed, statements.hooked(_fail_at(step, administrator)):  # noqa: PT011 - is_later says which
+            await same.phases.run(batch)
+        assert worker.is_later(failed.value), failed.value
+        await same.phases.run(batch)
+        await same.sweep()
+        await checks.assert_lawful(administrator, broker, GOALS, LOGICS, [*BEFORE, *BATCH])
+
+
+def _fail_at(step: int, administrator: database.Connection) -> statements.Hook:
+    made = 0
+
+    async def hook(statement: statements.Statement) -> Any:
+        nonlocal made
+        made += 1
+        if made != step + 1:
+            return await statement.run()
+        if statement.connection is None:
+            raise kafka.NotAcknowledgedError
+        pid = statement.connection.get_server_pid()  # type: ignore[attr-defined]
+        await administrator.fetchval("SELECT pg_terminate_backend($1, 5000)", pid)
+        return await statement.run()
+
+    return hook
+
+
+# --- any world ---
+
+
+@world.examples(30)
+@given(data=st.data(), drawn=strategies.worlds(), tracked=st.booleans())
+async def test_any_world_is_lawful_however_often_its_workers_end(
+    pool: sa_async.AsyncEngine,
+    administrator: database.Connection,
+    data: st.DataObject,
+    drawn: strategies.World,
+    tracked: bool,
+) -> None:
+    await world.clear(administrator)
+    await world.install(administrator, drawn.goals, drawn.logics)
+    broker = world.Broker()
+    for batch in data.draw(strategies.deliveries(drawn.messages)):
+        for step in data.draw(st.lists(st.integers(0, 25), max_size=2)):
+            mortal = world.Worker(pool, broker, tracked=tracked)
+            await crashes.survives(crashes.after(step), mortal.take(*batch))
+        await world.Worker(pool, broker, tracked=tracked).take(*batch)
+    await world.Worker(pool, broker, tracked=tracked).sweep()
+    await checks.assert_lawful(administrator, broker, drawn.goals, drawn.logics, drawn.messages, tracked=tracked)
+
+
+# --- the whole flow, offsets included ---
+
+
+@pytest.mark.parametrize("end", [crashes.before, crashes.after], ids=["before", "after"])
+async def test_a_flow_that_ends_anywhere_goes_on_from_its_committed_offsets(
+    pool: sa_async.AsyncEngine, administrator: database.Connection, end: How
+) -> None:
+    messages = [started(0), tagged("none", 5, "tag-9"), tagged("h1", 5), tagged("h2", 6, "tag-2"), ended(9)]
+    step, is_over = 0, False
+    while not is_over:
+        await world.clear(administrator)
+        await world.install(administrator, GOALS, LOGICS)
+        broker, log = world.Broker(), flow.Log([*messages, b"{"])
+        is_over = await crashes.survives(end(step), flow.run(pool, broker, log))
+        await flow.run(pool, broker, log)
+        assert set(log.lag.values()) == {0}
+        assert {reason for reason, _ in broker.letters()} == {"invalid_json"}
+        await world.Worker(pool, broker).sweep()
+        await checks.assert_lawful(administrator, broker, GOALS, LOGICS, messages)
+        step += 1
+    assert step > 30, "fewer round trips than there are"

@@ -1,0 +1,179 @@
+"""Whatever comes, in any order, split and repeated: the rows are what one look at everything gives, said once."""
+
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy.ext import asyncio as sa_async
+
+from goalworker import database, events, goals, ids, phases
+from tests.integration import checks, scenes, world
+from tests.integration.scenes import ACTIVATED, DEACTIVATED, ONE, TENANT, TWO, ended, started, state, tagged
+from tests.unit import naive_judge, strategies
+from tests.unit.strategies import at
+
+
+@pytest.fixture
+def slices_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(phases, "STATE_SLICE_CONTACTS", 1)
+    monkeypatch.setattr(phases, "JUDGE_CONTACTS_MAX", 1)
+
+
+# --- any world ---
+
+
+@world.examples(60)
+@given(data=st.data(), drawn=strategies.worlds(), tracked=st.booleans())
+async def test_any_order_repetition_and_batching_gives_what_one_look_at_the_end_gives(
+    pool: sa_async.AsyncEngine,
+    administrator: database.Connection,
+    data: st.DataObject,
+    drawn: strategies.World,
+    tracked: bool,
+) -> None:
+    await world.clear(administrator)
+    await world.install(administrator, drawn.goals, drawn.logics)
+    broker = world.Broker()
+    worker = world.Worker(pool, broker, tracked=tracked)
+    await worker.take_all(data.draw(strategies.deliveries(drawn.messages)))
+    await checks.assert_lawful(administrator, broker, drawn.goals, drawn.logics, drawn.messages, tracked=tracked)
+
+
+@world.examples(25)
+@given(data=st.data(), drawn=strategies.worlds())
+@pytest.mark.usefixtures("slices_of_one")
+async def test_slices_of_one_contact_each_give_the_same(
+    pool: sa_async.AsyncEngine, administrator: database.Connection, data: st.DataObject, drawn: strategies.World
+) -> None:
+    await world.clear(administrator)
+    await world.install(administrator, drawn.goals, drawn.logics)
+    broker = world.Broker()
+    await world.Worker(pool, broker).take_all(data.draw(strategies.deliveries(drawn.messages)))
+    await checks.assert_lawful(administrator, broker, drawn.goals, drawn.logics, drawn.messages)
+
+
+@world.examples(40)
+@given(drawn=strategies.worlds())
+async def test_who_sees_everything_at_once_sends_an_exit_to_the_satisfied_without_an_end_and_to_nobody_else(
+    pool: sa_async.AsyncEngine, administrator: database.Connection, drawn: strategies.World
+) -> None:
+    await world.clear(administrator)
+    await world.install(administrator, drawn.goals, drawn.logics)
+    broker = world.Broker()
+    await world.Worker(pool, broker).take(*drawn.messages)
+    achieved, satisfied = naive_judge.answers(drawn.goals, drawn.logics, drawn.messages)
+    over = {
+        (event.tenant_id, event.data.enrollment_id)
+        for event in drawn.messages
+        if event.type == events.ENROLLMENT_ENDED and isinstance(event.data, events.EnrollmentChanged)
+    }
+    expected = {}
+    for key in satisfied.keys() - over:
+        own = sorted((at.time, goal_id) for (*enrolled, goal_id), at in achieved.items() if tuple(enrolled) == key)
+        expected[str(ids.exit_id(*key))] = (
+            satisfied[key].logic,
+            str(satisfied[key].goal_id),
+            [str(ids.achievement_id(*key, goal_id)) for _, goal_id in own],
+        )
+    exits = [message["data"] for message in checks.said(broker) if message["type"] == "workflow.exit.goal"]
+    said = {exit_["exit_id"]: (exit_["logic"], exit_["goal_id"], exit_["achievement_ids"]) for exit_ in exits}
+    assert said == expected
+
+
+# --- one world in which every message matters ---
+
+RICH = (
+    *(started(3, "s1"), started(1, "s2"), ended(9, "x1"), ended(7, "x2")),
+    *(tagged("h1", 0), tagged("h2", 2), tagged("h3", 3), tagged("h4", 5, "tag-2"), tagged("h5", 6, "tag-2")),
+    *(state(DEACTIVATED, 4, "a1"), state(ACTIVATED, 6, "a2"), state(ACTIVATED, 5, "a3"), state(DEACTIVATED, 5, "a4")),
+)
+
+
+@world.examples(25)
+@given(arriving=st.permutations(RICH), tracked=st.booleans())
+async def test_the_earliest_start_and_end_and_the_states_decide_in_whatever_order_they_come(
+    pool: sa_async.AsyncEngine, administrator: database.Connection, arriving: list[events.Event], tracked: bool
+) -> None:
+    await world.clear(administrator)
+    await world.install(administrator, [ONE, TWO], scenes.logic("never"))
+    broker = world.Broker()
+    await world.Worker(pool, broker, tracked=tracked).take_all([message] for message in arriving)
+    await checks.assert_lawful(administrator, broker, [ONE, TWO], scenes.logic("never"), RICH, tracked=tracked)
+    first = {evidence.id for evidence in (await checks.achieved(administrator)).values()}
+    assert first == ({"h2", "h5"} if tracked else {"h1", "h5"})
+
+
+async def test_what_was_recorded_is_not_changed_by_what_comes_later_under_the_same_identity(
+    pool: sa_async.AsyncEngine, administrator: database.Connection
+) -> None:
+    await world.install(administrator, [ONE, TWO])
+    broker = world.Broker()
+    messages = [started(0), tagged("h", 5)]
+    worker = world.Worker(pool, broker)
+    await worker.take(*messages)
+    await worker.take(tagged("h", 3))
+    await worker.take(messages[1], tagged("h", 4))
+    await checks.assert_lawful(administrator, broker, [ONE, TWO], {}, messages)
+    assert await administrator.fetchval("SELECT event_time FROM goal_hits") == at(5)
+
+
+# --- workflow states ---
+
+CONTACTS = tuple(f"c{number}" for number in range(7))
+
+
+@pytest.mark.parametrize("is_swept", [False, True])
+async def test_a_state_that_comes_late_changes_the_answer_of_every_contact_in_slices(
+    pool: sa_async.AsyncEngine, administrator: database.Connection, monkeypatch: pytest.MonkeyPatch, is_swept: bool
+) -> None:
+    monkeypatch.setattr(phases, "STATE_SLICE_CONTACTS", 2)
+    await world.install(administrator, [ONE])
+    broker = world.Broker()
+    worker = world.Worker(pool, broker)
+    messages = [started(0, f"s-{contact}", ("w1", f"e-{contact}", contact)) for contact in CONTACTS]
+    messages += [tagged(f"h-{contact}", 5, contact_id=contact) for contact in CONTACTS]
+    await worker.take(*messages)
+    if is_swept:
+        await administrator.execute("DELETE FROM goal_hits")
+    lates = (state(DEACTIVATED, 4, "a1"), state(ACTIVATED, 5, "a2"), state(DEACTIVATED, 5, "a3"))
+    for revision, late in enumerate(lates, start=2):
+        await worker.take(late)
+        messages.append(late)
+        await checks.assert_lawful(administrator, broker, [ONE], {}, messages)
+        assert {row.revision for row in (await checks.achievements(administrator)).values()} == {revision}
+    reasons = {message["data"].get("reason") for message in checks.said(broker)}
+    assert reasons == {None, "workflow_inactive"}
+
+
+# --- enrollment tracking off (contract rule 3.8) ---
+
+
+async def test_without_tracking_each_contact_is_enrolled_once_under_an_encoded_id(
+    pool: sa_async.AsyncEngine, administrator: database.Connection
+) -> None:
+    version = goals.GoalVersion(1, goals.Criteria(tag_id="tag-1"), True, at(-1))
+    goal = goals.Goal(TENANT, UUID(int=1), "w/1:ä", "tag_added", at(-1), (version,))
+    await world.install(administrator, [goal])
+    broker = world.Broker()
+    run = ("w/1:ä", "e1", "c:1%")
+    messages = [tagged("h", 5, contact_id="c:1%"), started(7, "s1", run), ended(3, "x1", run)]
+    await world.Worker(pool, broker, tracked=False).take_all([message] for message in messages)
+    await checks.assert_lawful(administrator, broker, [goal], {}, messages, tracked=False)
+    enrolled = await administrator.fetch("SELECT enrollment_id, enrolled_at, ended_at FROM enrollments")
+    assert [tuple(row) for row in enrolled] == [("contact:w%2F1%3A%C3%A4:c%3A1%25", None, None)]
+    achieved = checks.said(broker)[0]
+    assert achieved["data"]["enrolled_at"] is None
+    assert achieved["subject"] == "contact:w%2F1%3A%C3%A4:c%3A1%25"
+
+
+async def test_without_tracking_a_workflow_state_counts_nevertheless(
+    pool: sa_async.AsyncEngine, administrator: database.Connection
+) -> None:
+    await world.install(administrator, [ONE, TWO], scenes.logic("never"))
+    broker = world.Broker()
+    worker = world.Worker(pool, broker, tracked=False)
+    messages = [tagged("h1", 5), tagged("h2", 3, "tag-2"), state(DEACTIVATED, 4)]
+    await worker.take_all([message] for message in messages)
+    await checks.assert_lawful(administrator, broker, [ONE, TWO], scenes.logic("never"), messages, tracked=False)
+    assert [key[2] for key in await checks.achieved(administrator)] == [TWO.goal_id]

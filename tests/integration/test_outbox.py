@@ -1,0 +1,197 @@
+"""What a judgement committed is sent and deleted when acknowledged; what was left behind is sent by whoever sweeps."""
+
+import asyncio
+import json
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from msgspec import structs
+from sqlalchemy.ext import asyncio as sa_async
+
+from goalworker import database, kafka, messages, outbox, tables
+from tests.integration import crashes, statements, world
+from tests.integration.goal_steps import create
+from tests.integration.scenes import ONE, TWO, logic, started, tagged
+
+TOPICS = {name: f"my-{name}" for name in type(world.TOPICS).model_fields}
+
+
+def achieved(number: int) -> messages.Message:
+    return messages.Message(messages.GOAL_ACHIEVED, b"acme:c1", b'{"id":%d}' % number, "00-ab-cd-01", "vendor=1")
+
+
+def left(number: int) -> messages.Message:
+    return messages.Message(messages.WORKFLOW_EXIT, b"acme:c1", b'{"id":%d}' % number)
+
+
+async def write(administrator: database.Connection, *written: messages.Message, batch_id: object = None) -> None:
+    for message in written:
+        await administrator.execute(
+            "INSERT INTO outbox (topic, key, value, traceparent, tracestate, batch_id) VALUES ($1, $2, $3, $4, $5, $6)",
+            *(message.topic, message.key, message.value, message.traceparent, message.tracestate, batch_id),
+        )
+
+
+async def age(administrator: database.Connection, seconds: float) -> None:
+    await administrator.execute("UPDATE outbox SET created_at = clock_timestamp() - make_interval(secs => $1)", seconds)
+
+
+async def waiting(administrator: database.Connection) -> list[bytes]:
+    return [row[0] for row in await administrator.fetch("SELECT value FROM outbox ORDER BY id")]
+
+
+def values(broker: world.Broker) -> list[bytes | None]:
+    return [record.value for record in broker.sent]
+
+
+class Deaf(world.Broker):
+    """Does not acknowledge."""
+
+    async def send(self, records: Any) -> None:
+        raise kafka.NotAcknowledgedError
+
+
+# --- publishing ---
+
+
+async def test_what_is_published_goes_to_the_topics_set_with_its_trace_and_is_deleted(
+    pool: sa_async.AsyncEngine, administrator: database.Connection
+) -> None:
+    mine, others, broker = uuid4(), uuid4(), world.Broker()
+    await write(administrator, achieved(1), left(2), batch_id=mine)
+    await write(administrator, achieved(3), batch_id=others)
+    await outbox.publish(pool, broker, TOPICS, mine, [achieved(1), left(2)])
+    content_type = ("content-type", b"application/cloudevents+json")
+    trace = [("traceparent", b"00-ab-cd-01"), ("tracestate", b"vendor=1")]
+    assert broker.sent == [
+        kafka.Record("my-goal_achieved", b"acme:c1", b'{"id":1}', [content_type, *trace]),
+        kafka.Record("my-workflow_exit", b"acme:c1", b'{"id":2}', [content_type]),
+    ]
+    assert await waiting(administrator) == [achieved(3).value]
+
+
+async def test_of_one_judgement_achieved_is_acknowledged_before_exit_is_sent(
+    pool: sa_async.AsyncEngine, administrator: database.Connection
+) -> None:
+    await world.install(administrator, [ONE, TWO], logic("all"))
+    broker = world.Broker()
+    acknowledged: list[list[str]] = []
+
+    async def hook(statement: statements.Statement) -> Any:
+        before = len(broker.sent)
+        answer = await statement.run()
+        if statement.sql == "SEND":
+            acknowledged.append([record.topic for record in broker.sent[before:]])
+        return answer
+
+    with statements.hooked(hook):
+        await world.Worker(pool, broker).take(started(0), tagged("h1", 5), tagged("h2", 6, "tag-2"))
+    assert acknowledged == [["goal-achieved", "goal-achieved"], ["workflow-exit"]]
+
+
+async def test_what_is_not_acknowledged_stays(pool: sa_async.AsyncEngine, administrator: database.Connection) -> None:
+    batch_id = uuid4()
+    await write(administrator, achieved(1), batch_id=batch_id)
+    with pytest.raises(kafka.NotAcknowledgedError):
+        await outbox.publish(pool, Deaf(), TOPICS, batch_id, [achieved(1)])
+    await write(administrator, achieved(2))
+    with pytest.raises(kafka.NotAcknowledgedError):
+        await outbox.sweep(pool, Deaf(), TOPICS)
+    assert await waiting(administrator) == [achieved(1).value, achieved(2).value]
+
+
+# --- sweeping ---
+
+
+async def test_what_has_no_owner_goes_at_once_and_what_has_one_only_when_it_was_left_behind(
+    pool: sa_async.AsyncEngine, administrator: database.Connection
+) -> None:
+    broker = world.Broker()
+    await write(administrator, achieved(1), batch_id=uuid4())
+    await write(administrator, achieved(2))
+    assert await outbox.sweep(pool, broker, TOPICS) == 1
+    await age(administrator, outbox.LEFT_BEHIND_SECONDS - 5)
+    assert await outbox.sweep(pool, broker, TOPICS) == 0
+    await age(administrator, outbox.LEFT_BEHIND_SECONDS)
+    assert await outbox.sweep(pool, broker, TOPICS) == 1
+    assert values(broker) == [achieved(2).value, achieved(1).value]
+    assert await waiting(administrator) == []
+
+
+async def test_a_change_of_a_goal_is_announced_by_the_next_sweep(pool: sa_async.AsyncEngine) -> None:
+    broker = world.Broker()
+    goal = await create(pool)
+    assert await outbox.sweep(pool, broker, TOPICS) == 1
+    (record,) = broker.sent
+    assert record.topic == "my-goal_configured"
+    assert json.loads(record.value or b"")["data"]["goal_id"] == str(goal.id)
+
+
+async def test_sweeping_goes_by_id_in_slices_with_achieved_before_its_exit(
+    pool: sa_async.AsyncEngine, administrator: database.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "SWEEP_RECORDS", 3)
+    broker = world.Broker()
+    await write(administrator, achieved(1), left(2), achieved(3), left(4))
+    assert [await outbox.sweep(pool, broker, TOPICS) for _ in range(3)] == [3, 1, 0]
+    assert values(broker) == [achieved(1).value, achieved(3).value, left(2).value, left(4).value]
+
+
+async def test_what_the_sweeper_sends_is_byte_for_byte_what_its_owner_sends(
+    pool: sa_async.AsyncEngine, administrator: database.Connection
+) -> None:
+    await world.install(administrator, [ONE])
+    owner, sweeper = world.Broker(), world.Broker()
+    traced = structs.replace(tagged("h", 5), traceparent="00-ab-cd-01", tracestate="vendor=1")
+    taking = world.Worker(pool, owner).take(started(0), traced)
+    await crashes.crashes(_before_it_deletes(), taking)
+    await age(administrator, outbox.LEFT_BEHIND_SECONDS)
+    assert await outbox.sweep(pool, sweeper, world.TOPICS.model_dump()) == 2
+    assert sweeper.sent == owner.sent
+    assert [dict(record.headers).get("tracestate") for record in owner.sent] == [b"vendor=1"] * 2
+
+
+def _before_it_deletes() -> statements.Hook:
+    async def hook(statement: statements.Statement) -> Any:
+        if statement.sql.startswith("DELETE FROM outbox"):
+            raise crashes.Crash
+        return await statement.run()
+
+    return hook
+
+
+async def test_only_one_sweeps_at_a_time(pool: sa_async.AsyncEngine, administrator: database.Connection) -> None:
+    broker = world.Broker()
+    await write(administrator, achieved(1))
+    async with database.transaction(pool, tables.WORKER_ROLE, "test") as connection:
+        await connection.execute(f"SELECT pg_advisory_xact_lock({database.SWEEP_LOCK})")
+        assert await outbox.sweep(pool, broker, TOPICS) == 0
+    assert await outbox.sweep(pool, broker, TOPICS) == 1
+
+
+async def test_many_sweepers_and_a_late_owner_send_the_same_and_leave_nothing(
+    pool: sa_async.AsyncEngine, administrator: database.Connection
+) -> None:
+    broker, batch_id = world.Broker(), uuid4()
+    own = [achieved(number) for number in range(20)]
+    await write(administrator, *own, batch_id=batch_id)
+    await age(administrator, outbox.LEFT_BEHIND_SECONDS)
+    await asyncio.gather(
+        *(outbox.sweep(pool, broker, TOPICS) for _ in range(3)), outbox.publish(pool, broker, TOPICS, batch_id, own)
+    )
+    assert set(values(broker)) == {message.value for message in own}
+    assert await waiting(administrator) == []
+
+
+# --- status ---
+
+
+async def test_status_counts_what_waits_by_topic_and_says_since_when(
+    pool: sa_async.AsyncEngine, administrator: database.Connection
+) -> None:
+    await write(administrator, achieved(1), achieved(2), left(3))
+    await administrator.execute("UPDATE outbox SET created_at = to_timestamp(1000 + id - (SELECT min(id) FROM outbox))")
+    async with database.transaction(pool, tables.WORKER_ROLE, "test") as connection:
+        found = await outbox.status(connection)
+    assert found == [outbox.Pending("goal_achieved", 2, 1000.0), outbox.Pending("workflow_exit", 1, 1002.0)]

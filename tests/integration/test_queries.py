@@ -1,0 +1,181 @@
+"""Every statement of the flow and of its upkeep finds its rows by an index, planned once or for its values."""
+
+import json
+from collections.abc import Awaitable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy.ext import asyncio as sa_async
+
+from goalworker import database, outbox, phases, upkeep
+from goalworker.goal_store import loading
+from tests.integration import statements, world
+from tests.integration.scenes import DEACTIVATED, ended, started, state, tagged
+
+BEFORE_ITS_HIT = datetime(2025, 1, 1, tzinfo=UTC)
+WEEK, YEARS = timedelta(days=7), timedelta(days=730)
+
+# 20,000 contacts in 100 workflows, each with a goal of its own, which everyone achieved.
+_FILL = """
+SET session_replication_role = replica;
+CREATE TEMP TABLE contact AS
+    SELECT number, 'w' || number % 100 AS workflow_id, 'c' || number AS contact_id, 'e' || number AS enrollment_id,
+        ('00000000-0000-0000-0000-' || lpad((number % 100)::text, 12, '0'))::uuid AS goal_id
+    FROM generate_series(0, 19999) AS number;
+INSERT INTO goals
+    SELECT 'north', goal_id, workflow_id, 'tag_added', NULL, 1, 'epoch', 'ann', 'epoch', 'ann', NULL, 1 + number
+    FROM contact WHERE number < 100;
+INSERT INTO goal_versions
+    SELECT 'north', goal_id, 1, jsonb_build_object('tag_id', 'tag-' || number), true, 'epoch', NULL
+    FROM contact WHERE number < 100;
+INSERT INTO goals
+    SELECT 'south', gen_random_uuid(), 'w1', 'tag_added', NULL, 1, 'epoch', 'ann', 'epoch', 'ann', NULL, 1
+    FROM generate_series(1, 5000);
+INSERT INTO goal_versions
+    SELECT 'south', goal_id, 1, '{"tag_id": "tag-1"}', true, 'epoch', NULL FROM goals WHERE tenant_id = 'south';
+INSERT INTO workflow_states SELECT 'north', 'w' || number, 'epoch', true FROM generate_series(0, 4999) AS number;
+INSERT INTO enrollments (tenant_id, enrollment_id, workflow_id, contact_id, enrolled_at)
+    SELECT 'north', enrollment_id, workflow_id, contact_id, 'epoch' FROM contact;
+UPDATE enrollments SET ended_at = clock_timestamp() WHERE enrollment_id LIKE 'e%5';
+INSERT INTO goal_hits
+    SELECT 'north', workflow_id, contact_id, goal_id, '/crm', 'h' || number, 1, '2026-01-01', '{"contact_id": "c"}'
+    FROM contact;
+INSERT INTO achievements (tenant_id, enrollment_id, goal_id, workflow_id, contact_id, goal_version, goal_type,
+        enrolled_at, achieved_at, event_source, event_id, data, revision)
+    SELECT 'north', enrollment_id, goal_id, workflow_id, contact_id, 1, 'tag_added', 'epoch', '2026-01-01', '/crm',
+        'h' || number, '{}', 1
+    FROM contact;
+INSERT INTO exits
+    SELECT 'north', enrollment_id, workflow_id, contact_id, goal_id, 'tag_added', 'any', ARRAY[goal_id], '2026-01-01'
+    FROM contact;
+INSERT INTO outbox (topic, key, value, batch_id)
+    SELECT 'goal_achieved', 'k', 'v', gen_random_uuid() FROM generate_series(1, 20000);
+UPDATE goal_revision SET revision = 20000;
+RESET session_replication_role;
+"""
+BIG = {"goals", "goal_versions", "workflow_states", "enrollments", "goal_hits", "achievements", "exits", "outbox"}
+
+Plan = dict[str, Any]
+
+
+@pytest.fixture
+async def filled(administrator: database.Connection) -> database.Connection:
+    await administrator.execute(_FILL)
+    await administrator.execute("VACUUM ANALYZE")
+    return administrator
+
+
+async def _plans(part: Awaitable[Any]) -> dict[str, list[Plan]]:
+    """Run something and return, by statement, how the database finds its rows: for its values, and for any."""
+    plans: dict[str, list[Plan]] = {}
+
+    async def hook(statement: statements.Statement) -> Any:
+        sql = statement.sql.strip()
+        if statement.connection is not None and sql.startswith(("SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "(")):
+            plans[sql] = [await _for_its_values(statement), await _for_any_values(statement)]
+        return await statement.run()
+
+    with statements.hooked(hook):
+        await part
+    return plans
+
+
+async def _for_its_values(statement: statements.Statement) -> Plan:
+    assert statement.connection is not None
+    return _plan(await statement.connection.fetchval(f"EXPLAIN (FORMAT JSON) {statement.sql}", *statement.args))
+
+
+async def _for_any_values(statement: statements.Statement) -> Plan:
+    assert statement.connection is not None
+    values = f"({', '.join('NULL' for _ in statement.args)})" if statement.args else ""
+    execute = statement.connection.execute
+    await execute(f"SET LOCAL plan_cache_mode = force_generic_plan; PREPARE wanted AS {statement.sql}")
+    plan = _plan(await statement.connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE wanted{values}"))
+    await execute("DEALLOCATE wanted; SET LOCAL plan_cache_mode = auto")
+    return plan
+
+
+def _plan(explained: Any) -> Plan:
+    # The connections of a pool decode JSON by themselves.
+    plan: Plan = (json.loads(explained) if isinstance(explained, str) else explained)[0]["Plan"]
+    return plan
+
+
+def _nodes(plan: Plan) -> Iterator[Plan]:
+    yield plan
+    for part in plan.get("Plans", ()):
+        yield from _nodes(part)
+
+
+def _assert_by_index(plans: dict[str, list[Plan]]) -> set[str]:
+    """Nobody reads a whole table; return the indexes that are used."""
+    nodes = [(sql, node) for sql, both in plans.items() for plan in both for node in _nodes(plan)]
+    whole = [(sql, node["Relation Name"]) for sql, node in nodes if node["Node Type"] == "Seq Scan"]
+    assert [(sql, table) for sql, table in whole if table in BIG] == []
+    return {node["Index Name"] for _, node in nodes if "Index Name" in node}
+
+
+async def test_facts_judgement_and_publishing_go_by_indexes(
+    pool: sa_async.AsyncEngine, filled: database.Connection
+) -> None:
+    worker = world.Worker(pool, world.Broker())
+    known = ("w7", "e7", "c7")
+    plans = await _plans(
+        worker.take(
+            started(5, "s1", ("w8", "e8", "c8")),
+            started(0, "s2", ("w1", "e7", "c7")),
+            ended(BEFORE_ITS_HIT, "x1", known),
+            tagged("h-new", 5, "tag-7", "c7"),
+        )
+    )
+    assert len(plans) > 8
+    assert _assert_by_index(plans) >= {
+        "enrollments_pkey",
+        "enrollments_by_contact",
+        "goal_hits_pkey",
+        "workflow_states_pkey",
+        "achievements_pkey",
+        "outbox_by_batch",
+    }
+
+
+async def test_without_tracking_they_go_by_indexes_too(pool: sa_async.AsyncEngine, filled: database.Connection) -> None:
+    worker = world.Worker(pool, world.Broker(), tracked=False)
+    assert _assert_by_index(await _plans(worker.take(tagged("h-new", 5, "tag-7", "c7"))))
+
+
+async def test_a_workflow_state_finds_whom_it_concerns_by_indexes(
+    pool: sa_async.AsyncEngine, filled: database.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(phases, "STATE_SLICE_CONTACTS", 50)
+    worker = world.Worker(pool, world.Broker())
+    plans = await _plans(worker.take(state(DEACTIVATED, 0, workflow_id="w3")))
+    assert _assert_by_index(plans) >= {"goal_hits_pkey", "achievements_by_workflow"}
+
+
+async def test_sweeping_goes_by_indexes(pool: sa_async.AsyncEngine, filled: database.Connection) -> None:
+    await filled.execute("UPDATE goal_hits SET recorded_at = '2000-01-01' WHERE event_id LIKE 'h%777'")
+    await filled.execute("UPDATE enrollments SET ended_at = '2000-01-01' WHERE enrollment_id LIKE 'e%775'")
+    await filled.execute("UPDATE exits SET created_at = '2000-01-01' WHERE enrollment_id LIKE 'e%773'")
+    await filled.execute("UPDATE outbox SET created_at = '2000-01-01' WHERE id % 1000 = 0")
+    await filled.execute("VACUUM ANALYZE")
+
+    async def sweep() -> None:
+        assert await upkeep.sweep_hits(pool, WEEK) == 20
+        assert await upkeep.sweep_enrollments(pool, YEARS) == 40
+        assert await outbox.sweep(pool, world.Broker(), world.TOPICS.model_dump()) == 20
+
+    assert _assert_by_index(await _plans(sweep())) >= {
+        "goal_hits_by_recorded_at",
+        "enrollments_by_end",
+        "exits_by_created_at",
+        "outbox_pkey",
+    }
+
+
+async def test_goals_that_changed_are_found_by_their_revision(filled: database.Connection) -> None:
+    await filled.execute("UPDATE goals SET revision = 20001 WHERE tenant_id = 'north' AND workflow_id = 'w1'")
+    await filled.execute("VACUUM ANALYZE")
+    explained = await filled.fetchval(f"EXPLAIN (FORMAT JSON) {loading._GOALS_CHANGED}", 20000)
+    assert "goals_by_revision" in _assert_by_index({"goals changed": [_plan(explained)]})

@@ -1,0 +1,276 @@
+"""The migrated database is what tables.py says, can be left and reached again, and shows each role its own."""
+
+import asyncio
+from typing import Any
+
+import asyncpg
+import pytest
+import sqlalchemy as sa
+from alembic import autogenerate, migration
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext import asyncio as sa_async
+
+from goalworker import database, migrate, tables
+
+# Of one schema: every column, constraint and index of its tables, in the database's own words.
+_TABLES = """
+SELECT c.relname, a.attname AS name,
+    concat_ws(' ', format_type(a.atttypid, a.atttypmod), co.collname, CASE WHEN a.attnotnull THEN 'not null' END,
+        a.attidentity, a.attgenerated, pg_get_expr(d.adbin, d.adrelid)) AS meaning
+FROM pg_class c
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+LEFT JOIN pg_collation co ON co.oid = a.attcollation
+WHERE c.relnamespace = $1::text::regnamespace AND c.relkind = 'r'
+UNION ALL
+SELECT c.relname, k.conname, replace(pg_get_constraintdef(k.oid), $1::text || '.', '')
+FROM pg_class c JOIN pg_constraint k ON k.conrelid = c.oid WHERE c.relnamespace = $1::text::regnamespace
+UNION ALL
+SELECT tablename, indexname, replace(indexdef, $1::text || '.', '') FROM pg_indexes WHERE schemaname = $1::text
+"""
+
+# What a schema has besides: who may do what, what they see, and what runs by itself.
+_RULES = """
+SELECT c.relname, 'rights' AS name, concat(c.relkind, c.relacl, c.relrowsecurity, c.relforcerowsecurity) AS meaning
+FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace
+UNION ALL
+SELECT tablename, policyname, concat_ws(' ', cmd, roles, qual, with_check) FROM pg_policies
+UNION ALL
+SELECT '', p.oid::regprocedure::text, concat(pg_get_functiondef(p.oid), p.proacl)
+FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace
+UNION ALL
+SELECT tgrelid::regclass::text, tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
+UNION ALL
+SELECT viewname, 'view', definition FROM pg_views WHERE schemaname = 'public'
+"""
+
+_POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]
+
+Schema = dict[tuple[str, str], str]
+
+
+async def _tables(administrator: database.Connection, schema: str) -> Schema:
+    rows = await administrator.fetch(_TABLES, schema)
+    return {(row[0], row[1]): row[2] for row in rows if row[0] != "alembic_version"}
+
+
+async def _everything(administrator: database.Connection) -> Schema:
+    return await _tables(administrator, "public") | {
+        (row[0], row[1]): row[2] for row in await administrator.fetch(_RULES)
+    }
+
+
+# --- tables ---
+
+
+async def test_the_migrations_make_what_tables_py_says(
+    pool: sa_async.AsyncEngine, administrator: database.Connection
+) -> None:
+    def create(connection: sa.Connection) -> None:
+        connection.execute(sa.text("CREATE SCHEMA described"))
+        connection.execute(sa.text("SET LOCAL search_path = described"))
+        tables.metadata.create_all(connection)
+
+    async with pool.begin() as connection:
+        await connection.run_sync(create)
+    assert await _tables(administrator, "public") == await _tables(administrator, "described")
+
+
+async def test_alembic_finds_nothing_to_migrate(pool: sa_async.AsyncEngine) -> None:
+    def differences(connection: sa.Connection) -> list[Any]:
+        options = {"compare_type": True, "compare_server_default": True}
+        context = migration.MigrationContext.configure(connection, opts=options)
+        return list(autogenerate.compare_metadata(context, tables.metadata))
+
+    async with pool.connect() as connection:
+        assert await connection.run_sync(differences) == []
+
+
+async def test_every_id_sorts_by_code_point(administrator: database.Connection) -> None:
+    columns = await administrator.fetch(
+        "SELECT table_name, column_name, collation_name FROM information_schema.columns"
+        " WHERE table_schema = 'public' AND data_type = 'text'"
+        " AND (column_name LIKE '%\\_id' OR column_name LIKE '%\\_source')"
+    )
+    assert len(columns) > 20
+    assert {row["collation_name"] for row in columns} == {"C"}
+
+
+async def test_down_and_up_again_gives_the_same(administrator: database.Connection, database_url: str) -> None:
+    before = await _everything(administrator)
+    await asyncio.to_thread(migrate.downgrade, database_url)
+    assert {name[0] for name in await _everything(administrator)} <= {"alembic_version", "alembic_version_pkc"}
+    await asyncio.to_thread(migrate.upgrade, database_url)
+    assert await _everything(administrator) == before
+
+
+async def test_upgrading_what_is_up_to_date_changes_nothing(
+    administrator: database.Connection, database_url: str
+) -> None:
+    before = await _everything(administrator)
+    await asyncio.gather(*(asyncio.to_thread(migrate.upgrade, database_url) for _ in range(3)))
+    assert await _everything(administrator) == before
+
+
+# --- row-level security ---
+
+
+@pytest.fixture
+async def two_tenants(administrator: database.Connection) -> set[str]:
+    """Put a row of each of two tenants into every table that has tenants, and return the tables' names."""
+    await administrator.execute("SET session_replication_role = replica")
+    names = {table.name for table in tables.metadata.sorted_tables if "tenant_id" in table.c}
+    for table in (table for table in tables.metadata.sorted_tables if table.name in names):
+        for tenant_id in ("north", "south"):
+            await administrator.execute(_a_row_of(table, tenant_id))
+    return names
+
+
+def _a_row_of(table: sa.Table, tenant_id: str) -> str:
+    """Return the insertion of a row with no more in it than there must be."""
+    needed = [column for column in table.c if not (column.nullable or column.server_default or column.identity)]
+    values = [f"'{tenant_id}'" if column.name == "tenant_id" else _SOMETHING[_kind(column)] for column in needed]
+    if "key_hash" in table.c:
+        values[[column.name for column in needed].index("key_hash")] = f"'{tenant_id}'"
+    return f"INSERT INTO {table} ({', '.join(column.name for column in needed)}) VALUES ({', '.join(values)})"
+
+
+def _kind(column: sa.Column[Any]) -> str:
+    return str(column.type.compile(_POSTGRESQL)).split(" ")[0]
+
+
+_SOMETHING = {
+    "TEXT": "'any'",
+    "UUID": "gen_random_uuid()",
+    "INTEGER": "1",
+    "BIGINT": "1",
+    "NUMERIC": "1",
+    "BOOLEAN": "true",
+    "TIMESTAMP": "'epoch'",
+    "DATE": "'epoch'",
+    "JSON": "'{}'",
+    "JSONB": "'{}'",
+    "BYTEA": "'b'",
+    "TEXT[]": "'{}'",
+    "UUID[]": "'{}'",
+}
+
+
+async def test_every_table_with_tenants_has_row_level_security_enabled_and_forced(
+    administrator: database.Connection,
+) -> None:
+    rows = await administrator.fetch(
+        "SELECT c.relname, c.relrowsecurity AND c.relforcerowsecurity FROM pg_class c JOIN pg_attribute a"
+        " ON a.attrelid = c.oid AND a.attname = 'tenant_id'"
+        " WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')"
+    )
+    assert {row[0] for row in rows} == {table.name for table in tables.TENANT_TABLES}
+    assert all(row[1] for row in rows)
+
+
+async def _seen_as_api(administrator: database.Connection, names: set[str], tenant_id: str | None) -> dict[str, Any]:
+    seen = {}
+    async with administrator.transaction():  # type: ignore[attr-defined]
+        if tenant_id is not None:
+            await administrator.execute(f"SET LOCAL {tables.TENANT_SETTING} = '{tenant_id}'")
+        await administrator.execute(f"SET LOCAL ROLE {tables.API_ROLE}")
+        for name in sorted(names):
+            if await administrator.fetchval("SELECT has_table_privilege($1, 'SELECT')", name):
+                seen[name] = [row[0] for row in await administrator.fetch(f"SELECT tenant_id FROM {name}")]
+    return seen
+
+
+async def test_the_api_sees_nothing_where_no_tenant_is_set(
+    administrator: database.Connection, two_tenants: set[str]
+) -> None:
+    seen = await _seen_as_api(administrator, two_tenants, None)
+    assert list(seen.values()) == [[]] * len(seen)
+    assert {"goals", "enrollments", "achievements", "exits", "api_keys", "audit_log"} <= seen.keys()
+    assert await _seen_as_api(administrator, two_tenants, "") == seen
+
+
+async def test_the_api_sees_one_tenant_and_no_other(administrator: database.Connection, two_tenants: set[str]) -> None:
+    seen = await _seen_as_api(administrator, two_tenants, "south")
+    assert list(seen.values()) == [["south"]] * len(seen)
+
+
+async def test_the_tenant_is_forgotten_with_the_transaction(pool: sa_async.AsyncEngine, two_tenants: set[str]) -> None:
+    for _ in range(2):
+        async with database.session(pool, "north", "test") as connection:
+            assert (await connection.execute(sa.select(tables.goals.c.tenant_id))).scalars().all() == ["north"]
+        async with pool.connect() as connection:
+            assert await connection.scalar(sa.text(f"SELECT current_setting('{tables.TENANT_SETTING}', true)")) in (
+                None,
+                "",
+            )
+
+
+async def test_the_api_writes_for_its_own_tenant_alone(
+    administrator: database.Connection, two_tenants: set[str]
+) -> None:
+    for table in (table for table in tables.TENANT_TABLES):
+        if not await administrator.fetchval(
+            "SELECT has_table_privilege($1, $2, 'INSERT')", tables.API_ROLE, table.name
+        ):
+            continue
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
+            await _as_api(administrator, "north", _a_row_of(table, "south"))
+    for name in ("goals", "goal_versions", "workflow_settings", "api_keys"):
+        column = next(column.name for column in tables.metadata.tables[name].c if _kind(column) == "TIMESTAMP")
+        assert await _as_api(administrator, "north", f"UPDATE {name} SET {column} = now()") == "UPDATE 1"
+
+
+async def _as_api(administrator: database.Connection, tenant_id: str, sql: str) -> str:
+    async with administrator.transaction():  # type: ignore[attr-defined]
+        await administrator.execute(f"SET LOCAL {tables.TENANT_SETTING} = '{tenant_id}'")
+        await administrator.execute(f"SET LOCAL ROLE {tables.API_ROLE}")
+        return await administrator.execute(sql)
+
+
+async def test_the_worker_sees_every_tenants_facts_and_verdicts(
+    pool: sa_async.AsyncEngine, two_tenants: set[str]
+) -> None:
+    async with database.transaction(pool, tables.WORKER_ROLE, "test") as connection:
+        for name in ("goals", "enrollments", "goal_hits", "achievements", "exits", "workflow_states"):
+            rows = await connection.fetch(f"SELECT tenant_id FROM {name} ORDER BY tenant_id")
+            assert [row[0] for row in rows] == ["north", "south"], name
+
+
+# --- rights ---
+
+OF_PEOPLE = {"goals", "goal_versions", "workflow_settings", "audit_log", "api_keys", "goal_revision"}
+OF_THE_FLOW = {"enrollments", "goal_hits", "workflow_states", "achievements", "exits"}
+
+
+async def _granted(administrator: database.Connection, role: str, right: str) -> set[str]:
+    names = [table.name for table in tables.metadata.sorted_tables]
+    rows = await administrator.fetch(
+        "SELECT name FROM unnest($2::text[]) AS name WHERE has_table_privilege($1, name, $3)", role, names, right
+    )
+    return {row[0] for row in rows}
+
+
+async def test_each_role_writes_what_is_its_own(administrator: database.Connection) -> None:
+    for right in ("INSERT", "UPDATE", "DELETE"):
+        assert OF_THE_FLOW | {"outbox", "paused_topics"} <= await _granted(administrator, tables.WORKER_ROLE, right)
+        assert not await _granted(administrator, tables.WORKER_ROLE, right) & OF_PEOPLE
+        assert not await _granted(administrator, tables.API_ROLE, right) & OF_THE_FLOW
+    assert await _granted(administrator, tables.API_ROLE, "DELETE") == set()
+    for role in (tables.WORKER_ROLE, tables.API_ROLE):
+        assert await _granted(administrator, role, "TRUNCATE, TRIGGER, REFERENCES") == set()
+
+
+async def test_the_audit_and_the_outbox_are_for_the_api_to_add_to(administrator: database.Connection) -> None:
+    may = {right: await _granted(administrator, tables.API_ROLE, right) for right in ("SELECT", "INSERT", "UPDATE")}
+    assert {right for right, names in may.items() if "audit_log" in names} == {"SELECT", "INSERT"}
+    assert {right for right, names in may.items() if "outbox" in names} == {"INSERT"}
+    assert "goal_hits" not in may["SELECT"]
+
+
+async def test_neither_role_can_log_in_or_pass_row_level_security_by(administrator: database.Connection) -> None:
+    rows = await administrator.fetch(
+        "SELECT rolcanlogin OR rolbypassrls OR rolsuper OR rolcreaterole OR rolcreatedb FROM pg_roles"
+        " WHERE rolname = ANY($1::text[])",
+        [tables.WORKER_ROLE, tables.API_ROLE],
+    )
+    assert [row[0] for row in rows] == [False, False]

@@ -1,0 +1,381 @@
+"""Each number is what plain Python makes of the rows, and the list of achievements can be read page by page."""
+
+import base64
+import itertools
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy.ext import asyncio as sa_async
+
+from goalworker import database, ids, stats
+from tests.integration import analyst, world
+from tests.unit import strategies
+
+TENANT, WORKFLOW = "north", "w1"
+START = datetime(2026, 1, 1, tzinfo=UTC)
+GOAL_TYPES = ("purchase_made", "purchase_made", "purchase_made", "tag_added", "form_submitted")
+"""Of the goals 1 to 5."""
+
+
+TILDE = "\uff5e"
+"""In code point order before the emoji, in UTF-16 after it."""
+
+
+def goal_id(number: int) -> UUID:
+    return UUID(int=number)
+
+
+async def stats_of(
+    pool: sa_async.AsyncEngine,
+    span: analyst.Span = (None, None),
+    *,
+    tenant_id: str = TENANT,
+    workflow_id: str = WORKFLOW,
+    tracking: bool = True,
+    caller: str | None = None,
+) -> dict[str, Any]:
+    """Ask as a caller of the API does, who is the tenant unless it is said who else."""
+    async with database.session(pool, caller or tenant_id, "stats") as connection:
+        return await stats.workflow_stats(connection, tenant_id, workflow_id, *span, tracking=tracking)
+
+
+# --- rows, as a judgement leaves them ---
+
+
+async def add_goals(administrator: database.Connection, deleted: Sequence[int] = (), tenant_id: str = TENANT) -> None:
+    for number, goal_type in enumerate(GOAL_TYPES, start=1):
+        created = START + timedelta(hours=number // 2)  # some at the same moment
+        await administrator.execute(
+            "INSERT INTO goals VALUES ($1, $2, $3, $4, $5, 1, $6, 'ann', $6, 'ann', $7, 1)",
+            *(tenant_id, goal_id(number), WORKFLOW, goal_type, f"goal {number}", created),
+            created if number in deleted else None,
+        )
+
+
+async def add_run(
+    administrator: database.Connection,
+    enrollment_id: str,
+    enrolled_at: datetime | None,
+    *,
+    tenant_id: str = TENANT,
+    converted_at: datetime | None = None,
+    exited_at: datetime | None = None,
+) -> None:
+    await administrator.execute(
+        "INSERT INTO enrollments (tenant_id, enrollment_id, workflow_id, contact_id, enrolled_at, satisfied_at,"
+        " converted_at, exited_at) VALUES ($1, $2, $3, $4, $5, $6, $6, $7)",
+        *(tenant_id, enrollment_id, WORKFLOW, f"c-{enrollment_id}", enrolled_at, converted_at, exited_at),
+    )
+    if exited_at is not None:
+        await administrator.execute(
+            "INSERT INTO exits VALUES ($1, $2, $3, $4, $5, 'tag_added', 'any', $6, $7)",
+            *(tenant_id, enrollment_id, WORKFLOW, f"c-{enrollment_id}", goal_id(4), [goal_id(4)], exited_at),
+        )
+
+
+async def add_achievement(
+    administrator: database.Connection,
+    enrollment_id: str,
+    number: int,
+    achieved_at: datetime,
+    *,
+    tenant_id: str = TENANT,
+    enrolled_at: datetime | None = START,
+    paid: tuple[str, str] = ("19.90", "EUR"),
+    is_revoked: bool = False,
+) -> None:
+    goal_type = GOAL_TYPES[number - 1]
+    data = {"contact_id": f"c-{enrollment_id}"}
+    if goal_type == "purchase_made":
+        data |= {"payment_id": "p1", "amount": paid[0], "currency": paid[1]}
+    await administrator.execute(
+        "INSERT INTO achievements (tenant_id, enrollment_id, goal_id, workflow_id, contact_id, goal_version, goal_type,"
+        " enrolled_at, achieved_at, event_source, event_id, data, revision, revoked_at)"
+        " VALUES ($1, $2, $3, $4, $5, 1, $6, $7, $8, '/shop', $9, $10, 3, $11)",
+        *(tenant_id, enrollment_id, goal_id(number), WORKFLOW, f"c-{enrollment_id}", goal_type, enrolled_at),
+        *(achieved_at, f"ev-{enrollment_id}-{number}", json.dumps(data), achieved_at if is_revoked else None),
+    )
+
+
+# --- the numbers ---
+
+AMOUNTS = (
+    "0",
+    "0.00",
+    "19.90",
+    "100",
+    "0.000000000000000001",
+    "1000000000000000",
+    "999999999999999.999999999999999999",
+)
+MINUTES = st.integers(0, 5 * 24 * 60).map(lambda minutes: timedelta(minutes=minutes))
+OUTCOMES = st.lists(
+    st.tuples(st.integers(1, 5), MINUTES, st.sampled_from(AMOUNTS), st.sampled_from(("EUR", "eur", "USD"))),
+    max_size=4,
+    unique_by=lambda outcome: outcome[0],
+)
+RUNS = st.lists(st.tuples(MINUTES, st.booleans(), st.booleans(), OUTCOMES, st.sets(st.integers(1, 5))), max_size=9)
+
+
+@world.examples(100)
+@given(runs=RUNS, cuts=st.lists(MINUTES, max_size=2), deleted=st.sets(st.integers(1, 5)), tracking=st.booleans())
+async def test_an_analyst_who_reads_every_row_agrees_with_every_number(
+    pool: sa_async.AsyncEngine,
+    administrator: database.Connection,
+    runs: list[Any],
+    cuts: list[timedelta],
+    deleted: set[int],
+    tracking: bool,
+) -> None:
+    await world.clear(administrator)
+    for tenant_id in (TENANT, "south"):
+        await add_goals(administrator, sorted(deleted), tenant_id)
+        for number, (start, has_start, has_exit, outcomes, revoked) in enumerate(runs):
+            enrolled_at = START + start if tracking and (has_start or outcomes) else None
+            began = enrolled_at or START
+            live = [began + took for goal, took, *_ in outcomes if goal not in revoked]
+            await add_run(
+                administrator,
+                f"e{number}",
+                enrolled_at,
+                tenant_id=tenant_id,
+                converted_at=max(live, default=None),
+                exited_at=began + outcomes[0][1] if outcomes and has_exit else None,
+            )
+            for goal, took, *paid in outcomes:
+                await add_achievement(
+                    administrator,
+                    f"e{number}",
+                    goal,
+                    began + took,
+                    tenant_id=tenant_id,
+                    enrolled_at=enrolled_at,
+                    paid=(paid[0], paid[1]),
+                    is_revoked=goal in revoked,
+                )
+    moments = [None, *(START + cut for cut in cuts), *(START + run[0] for run in runs[:1])]
+    for span in analyst.spans(moments):
+        expected = await analyst.numbers(administrator, TENANT, WORKFLOW, span, tracking=tracking)
+        analyst.assert_agrees(await stats_of(pool, span, tracking=tracking), expected)
+
+
+@world.examples(60)
+@given(data=st.data(), drawn=strategies.worlds(), tracked=st.booleans())
+async def test_an_analyst_agrees_after_messages_in_any_order_with_all_their_corrections(
+    pool: sa_async.AsyncEngine,
+    administrator: database.Connection,
+    data: st.DataObject,
+    drawn: strategies.World,
+    tracked: bool,
+) -> None:
+    await world.clear(administrator)
+    await world.install(administrator, drawn.goals, drawn.logics)
+    worker = world.Worker(pool, world.Broker(), tracked=tracked)
+    spans: list[analyst.Span] = [(None, None), (strategies.at(2), strategies.at(8))]
+    for batch in data.draw(strategies.deliveries(drawn.messages)):
+        await worker.take(*batch)
+    workflows = itertools.product(strategies.TENANTS, strategies.WORKFLOWS, spans)
+    for tenant_id, workflow_id, span in workflows:
+        expected = await analyst.numbers(administrator, tenant_id, workflow_id, span, tracking=tracked)
+        asked = await stats_of(pool, span, tenant_id=tenant_id, workflow_id=workflow_id, tracking=tracked)
+        analyst.assert_agrees(asked, expected)
+
+
+async def test_an_example_by_hand(pool: sa_async.AsyncEngine, administrator: database.Connection) -> None:
+    await add_goals(administrator, deleted=[3, 5])
+    for number, hours in enumerate((1, 2, 4)):
+        done = START + timedelta(hours=hours)
+        await add_run(administrator, f"e{number}", START, converted_at=done, exited_at=done)
+        await add_achievement(administrator, f"e{number}", 1, done)
+    await add_achievement(administrator, "e0", 2, START + timedelta(hours=1), paid=("0.105", "eur"))
+    await add_achievement(administrator, "e1", 4, START + timedelta(hours=1), is_revoked=True)
+    await add_run(administrator, "e3", START)
+    await add_run(administrator, "never started", None)
+    answer = await stats_of(pool)
+    assert msgspec.json.decode(msgspec.json.encode(answer)) == {
+        "workflow_id": WORKFLOW,
+        "from": None,
+        "to": None,
+        "total_enrolled": 4,
+        "goals_achieved": 4,
+        "enrollments_converted": 3,
+        "conversion_rate": 75.0,
+        "avg_time_to_goal_hours": 2.33,
+        "median_time_to_goal_hours": 2.0,
+        "p90_time_to_goal_hours": 3.6,
+        "exits_sent": 3,
+        "by_goal_type": {
+            "purchase_made": {"achieved": 4, "conversion_rate": 75.0},
+            "tag_added": {"achieved": 0, "conversion_rate": 0.0},
+        },
+        "by_goal": [
+            {
+                "goal_id": str(goal_id(number)),
+                "goal_type": GOAL_TYPES[number - 1],
+                "name": f"goal {number}",
+                "achieved": achieved,
+                "conversion_rate": rate,
+            }
+            for number, achieved, rate in ((1, 3, 75.0), (2, 1, 25.0), (4, 0, 0.0))
+        ],
+        "revenue": {"EUR": "59.805"},
+    }
+
+
+async def test_a_workflow_nobody_knows_has_zeros_and_no_times(pool: sa_async.AsyncEngine) -> None:
+    answer = await stats_of(pool)
+    assert (answer["total_enrolled"], answer["conversion_rate"], answer["revenue"]) == (0, 0.0, {})
+    assert [answer[name] for name in analyst.TIMES] == [None, None, None]
+
+
+async def test_another_tenant_is_told_nothing(pool: sa_async.AsyncEngine, administrator: database.Connection) -> None:
+    await add_goals(administrator)
+    await add_run(administrator, "e1", START, converted_at=START)
+    await add_achievement(administrator, "e1", 1, START)
+    answer = await stats_of(pool, caller="south")
+    assert (answer["total_enrolled"], answer["goals_achieved"], answer["by_goal"]) == (0, 0, [])
+    assert await page(pool, caller="south") == ([], None)
+
+
+# --- the list ---
+
+
+async def page(
+    pool: sa_async.AsyncEngine, cursor: str | None = None, limit: int = 50, *, caller: str = TENANT, **wanted: Any
+) -> tuple[list[dict[str, Any]], str | None]:
+    everything: dict[str, Any] = dict.fromkeys(("contact_id", "goal_id", "since", "until"))
+    async with database.session(pool, caller, "stats") as connection:
+        return await stats.achievements(connection, TENANT, WORKFLOW, cursor=cursor, limit=limit, **everything | wanted)
+
+
+async def pages(pool: sa_async.AsyncEngine, limit: int, **wanted: Any) -> list[list[tuple[str, UUID]]]:
+    """Read on until there is no more; return enrollment and goal of each."""
+    cursor, read = None, []
+    while True:
+        found, cursor = await page(pool, cursor, limit, **wanted)
+        read.append(_keys(found))
+        if cursor is None:
+            return read
+
+
+def _keys(found: list[dict[str, Any]]) -> list[tuple[str, UUID]]:
+    return [(each["enrollment_id"], each["goal_id"]) for each in found]
+
+
+@pytest.fixture
+async def listed(administrator: database.Connection) -> list[tuple[str, UUID]]:
+    """Ten achievements in their order, most at the same moment as others, and one that is revoked."""
+    await add_goals(administrator)
+    for number, enrollment_id in enumerate(("Z", "a", "é", "\U0001f600", TILDE)):
+        await add_run(administrator, enrollment_id, START)
+        for goal in (1, 4):
+            moment = START + timedelta(hours=number // 3)
+            await add_achievement(administrator, enrollment_id, goal, moment)
+    await add_achievement(administrator, "a", 5, START, is_revoked=True)
+    order = ("Z", "a", "é", TILDE, "\U0001f600")
+    return [(enrollment_id, goal_id(goal)) for enrollment_id in order for goal in (1, 4)]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 9, 10, 11])
+async def test_pages_of_any_size_give_each_achievement_once_and_in_order(
+    pool: sa_async.AsyncEngine, listed: list[tuple[str, UUID]], limit: int
+) -> None:
+    read = await pages(pool, limit)
+    assert list(itertools.chain(*read)) == listed
+    assert all(len(each) == limit for each in read[:-1])
+    assert read[-1]
+
+
+async def test_an_achievement_is_shown_as_it_was_said(
+    pool: sa_async.AsyncEngine, listed: list[tuple[str, UUID]]
+) -> None:
+    shown, _ = await page(pool, limit=1)
+    assert msgspec.json.decode(msgspec.json.encode(shown[0])) == {
+        "achievement_id": str(ids.achievement_id(TENANT, *listed[0])),
+        "revision": 3,
+        "workflow_id": WORKFLOW,
+        "enrollment_id": "Z",
+        "contact_id": "c-Z",
+        "goal_id": str(goal_id(1)),
+        "goal_version": 1,
+        "goal_type": "purchase_made",
+        "enrolled_at": "2026-01-01T00:00:00Z",
+        "achieved_at": "2026-01-01T00:00:00Z",
+        "trigger_event": {
+            "id": "ev-Z-1",
+            "source": "/shop",
+            "type": "payment.completed",
+            "time": "2026-01-01T00:00:00Z",
+            "data": {"contact_id": "c-Z", "payment_id": "p1", "amount": "19.90", "currency": "EUR"},
+        },
+    }
+
+
+async def test_filters_leave_out_the_others_on_every_page(
+    pool: sa_async.AsyncEngine, listed: list[tuple[str, UUID]]
+) -> None:
+    later = START + timedelta(hours=1)
+    wanted: list[tuple[dict[str, Any], list[tuple[str, UUID]]]] = [
+        ({"contact_id": "c-a"}, listed[2:4]),
+        ({"goal_id": goal_id(4)}, listed[1::2]),
+        ({"since": later}, listed[6:]),
+        ({"until": later}, listed[:6]),
+        ({"since": START, "until": later, "goal_id": goal_id(1), "contact_id": "c-é"}, listed[4:5]),
+        ({"contact_id": "nobody"}, []),
+        ({"since": later, "until": START}, []),
+    ]
+    for filters, expected in wanted:
+        assert list(itertools.chain(*await pages(pool, 1, **filters))) == expected, filters
+
+
+async def test_what_comes_and_goes_meanwhile_moves_no_page(
+    pool: sa_async.AsyncEngine, administrator: database.Connection, listed: list[tuple[str, UUID]]
+) -> None:
+    first, cursor = await page(pool, limit=3)
+    await add_run(administrator, "0", START)
+    await add_achievement(administrator, "0", 1, START)  # before the place that was reached
+    await add_achievement(administrator, TILDE, 2, START + timedelta(hours=9))  # after it
+    await administrator.execute("UPDATE achievements SET revoked_at = now() WHERE enrollment_id = 'a'")
+    rest, _ = await page(pool, cursor)
+    assert _keys(first) == listed[:3]
+    assert _keys(rest) == [*listed[4:], (TILDE, goal_id(2))]
+
+
+def sealed(*place: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
+
+
+CURSORS_OF_OTHERS = (
+    "",
+    "a",
+    "!",
+    "é",
+    "\x00",
+    "AAAA",
+    "bnVsbA",
+    "_" * 5_000,
+    sealed("[" * 3_000),
+    sealed(),
+    sealed("2026-01-01T00:00:00", "e1", str(goal_id(1))),
+    sealed("yesterday", "e1", str(goal_id(1))),
+    sealed("0001-01-01T00:00:00+14:00", "e1", str(goal_id(1))),
+    sealed("9999-12-31T23:59:59-14:00", "e1", str(goal_id(1))),
+    sealed("2026-01-01T00:00:00Z", "e\x001", str(goal_id(1))),
+    sealed("2026-01-01T00:00:00Z", "\ud800", str(goal_id(1))),
+    sealed("2026-01-01T00:00:00Z", "", str(goal_id(1))),
+    sealed("2026-01-01T00:00:00Z", 1, str(goal_id(1))),
+    sealed("2026-01-01T00:00:00Z", "e1", "1"),
+)
+
+
+async def test_a_cursor_that_is_none_of_ours_is_refused(pool: sa_async.AsyncEngine) -> None:
+    for cursor in CURSORS_OF_OTHERS:
+        with pytest.raises(stats.CursorError):
+            await page(pool, cursor)

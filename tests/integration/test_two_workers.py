@@ -1,0 +1,158 @@
+"""Two workers on the same contacts: whatever the order of their steps, nothing is missed and nothing is doubled."""
+
+import asyncio
+import itertools
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy.ext import asyncio as sa_async
+
+from goalworker import database, events
+from tests.integration import checks, crashes, scenes, statements, world
+from tests.integration.scenes import DEACTIVATED, ONE, TWO, ended, logic, started, state, tagged
+from tests.unit import naive_judge, strategies
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    a: tuple[events.Event, ...]
+    b: tuple[events.Event, ...]
+    before: tuple[events.Event, ...] = ()
+    logics: naive_judge.Logics | None = None
+    tracked: bool = True
+
+
+SCENES = {
+    "hit_and_enrollment": Scene((tagged("h", 5),), (started(0),)),
+    "two_hits_of_one_goal": Scene((tagged("h2", 6),), (tagged("h1", 5),), (started(0),)),
+    "two_goals_of_all": Scene((tagged("h1", 5),), (tagged("h2", 6, "tag-2"),), (started(0),), logic("all")),
+    "hit_and_earlier_end": Scene((tagged("h", 5),), (ended(4),), (started(0),)),
+    "hit_and_deactivation": Scene((tagged("h", 5),), (state(DEACTIVATED, 4),), (started(0),)),
+    "two_starts": Scene((started(0), tagged("h1", 2)), (started(3, "s2"), tagged("h2", 5))),
+    "the_same_batch": Scene((started(0), tagged("h", 5)), (started(0), tagged("h", 5))),
+    "untracked": Scene((tagged("h2", 6),), (tagged("h1", 5),), tracked=False),
+}
+
+
+class Stage:
+    """A database on which one scene after the other is played, each from an empty one on."""
+
+    def __init__(self, pool: sa_async.AsyncEngine, administrator: database.Connection) -> None:
+        self._pool, self._administrator = pool, administrator
+
+    async def play(
+        self, scene: Scene, order: Iterable[str], gates: statements.Gates, b_ends: statements.Hook | None = None
+    ) -> dict[str, int]:
+        """Play a scene in an order, with worker b ended by a hook if there is one; what comes of it must be lawful."""
+        broker = world.Broker()
+        await world.clear(self._administrator)
+        await world.install(self._administrator, (ONE, TWO), scene.logics)
+        a, b = (world.Worker(self._pool, broker, tracked=scene.tracked) for _ in range(2))
+        await a.take(*scene.before)
+        b_works = b.take(*scene.b)
+        parts = {"a": a.take(*scene.a), "b": b_works if b_ends is None else crashes.crashes(b_ends, b_works)}
+        steps = await statements.take_turns(self._administrator, parts, order, gates)
+        messages = [*scene.before, *scene.a, *scene.b]
+        await checks.assert_lawful(
+            self._administrator, broker, (ONE, TWO), scene.logics or {}, messages, tracked=scene.tracked
+        )
+        return steps
+
+
+@pytest.fixture
+def stage(pool: sa_async.AsyncEngine, administrator: database.Connection) -> Stage:
+    return Stage(pool, administrator)
+
+
+every_scene = pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES.keys())
+
+
+@every_scene
+async def test_every_order_of_two_workers_transactions_gives_the_same(stage: Stage, scene: Scene) -> None:
+    steps = await stage.play(scene, (), statements.transactions)
+    assert steps["a"] >= 2
+    both = sum(steps.values())
+    for places_of_a in itertools.combinations(range(both), steps["a"]):
+        order = ["a" if place in places_of_a else "b" for place in range(both)]
+        await stage.play(scene, order, statements.transactions)
+
+
+@every_scene
+async def test_two_switches_anywhere_between_two_workers_statements_give_the_same(stage: Stage, scene: Scene) -> None:
+    steps = await stage.play(scene, (), statements.decisive)
+    assert steps["a"] >= 7
+    for of_a, of_b in itertools.product(range(steps["a"]), range(0, steps["b"] + 1, 2)):
+        await stage.play(scene, ["a"] * of_a + ["b"] * of_b, statements.decisive)
+
+
+# --- the last judgement sees every committed fact ---
+
+
+def locks(sql: str) -> bool:
+    return sql.startswith("BEGIN") or "FOR UPDATE" in sql
+
+
+@every_scene
+async def test_a_judgement_sees_what_was_recorded_before_its_lock_by_one_who_never_judges(
+    stage: Stage, scene: Scene
+) -> None:
+    facts_and_until_it_locks = ["a", "a"]
+    await stage.play(scene, [*facts_and_until_it_locks, "b"], locks, b_ends=crashes.after_facts())
+
+
+async def test_a_judgement_sees_what_was_recorded_while_it_waited_for_its_lock(stage: Stage) -> None:
+    scene = Scene((tagged("h2", 6),), (ended(20), tagged("h1", 5)), (started(0),))
+    up_to_the_commit, locking = ["b"] * 4, ["a"] * 5
+    await stage.play(scene, [*up_to_the_commit, *locking, "b"], statements.decisive, b_ends=crashes.after_facts())
+
+
+# --- whatever the world ---
+
+
+@world.examples(25)
+@given(data=st.data(), drawn=strategies.worlds(), tracked=st.booleans())
+async def test_two_workers_of_any_world_in_any_order_of_their_statements_are_lawful(
+    pool: sa_async.AsyncEngine,
+    administrator: database.Connection,
+    data: st.DataObject,
+    drawn: strategies.World,
+    tracked: bool,
+) -> None:
+    await world.clear(administrator)
+    await world.install(administrator, drawn.goals, drawn.logics)
+    broker = world.Broker()
+    shares: dict[str, list[list[events.Event]]] = {"a": [], "b": []}
+    for batch in data.draw(strategies.deliveries(drawn.messages)):
+        shares[data.draw(st.sampled_from("ab"))].append(batch)
+    parts = {name: world.Worker(pool, broker, tracked=tracked).take_all(share) for name, share in shares.items()}
+    order = data.draw(st.lists(st.sampled_from("ab"), max_size=80))
+    await statements.take_turns(administrator, parts, order, statements.decisive)
+    await checks.assert_lawful(administrator, broker, drawn.goals, drawn.logics, drawn.messages, tracked=tracked)
+
+
+# --- deadlocks ---
+
+
+async def test_many_workers_on_the_same_keys_in_other_orders_never_deadlock(
+    pool: sa_async.AsyncEngine, administrator: database.Connection
+) -> None:
+    chance = random.Random(1)
+    runs = [(f"w{chance.randrange(5)}", f"e{number}", f"c{number}") for number in range(300)]
+    goals = [scenes.goal(number, "tag-1", f"w{number}") for number in range(5)]
+    hits = [tagged(f"h-{run[1]}", 5, contact_id=run[2]) for run in runs]
+    lifecycle = [
+        *(started(0, f"s-{run[1]}", run) for run in runs),
+        *(ended(9, f"x-{run[1]}", run) for run in runs),
+        *(state(DEACTIVATED, 20 + number, f"a-{number}", f"w{number}") for number in range(5)),
+    ]
+    await world.install(administrator, goals)
+    broker = world.Broker()
+    workers = [world.Worker(pool, broker) for _ in range(6)]
+    # An error, a deadlock among them, would end the test: nobody tries again here.
+    for messages in (hits, lifecycle, [*hits, *lifecycle], hits):
+        await asyncio.gather(*(worker.take(*chance.sample(messages, len(messages))) for worker in workers))
+    await checks.assert_lawful(administrator, broker, goals, {}, [*hits, *lifecycle])

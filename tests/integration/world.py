@@ -1,0 +1,146 @@
+"""A small world on a real PostgreSQL: goals with moments of our choosing, and workers that take batches."""
+
+import itertools
+import json
+import os
+from collections.abc import Iterable, Sequence
+
+import hypothesis
+import msgspec
+from aiokafka import ConsumerRecord
+from sqlalchemy.ext import asyncio as sa_async
+
+from goalworker import batch as batch_
+from goalworker import database, dead_letters, events, goals, index, kafka, outbox, phases, tables
+from goalworker import settings as settings_
+from tests.integration import statements
+from tests.unit import naive_judge
+
+TOPICS = settings_.load({}, env_file=None, secrets_dir=None).topics
+_TOPIC_OF_TYPE = dict(zip(events.GOAL_TYPE_OF_EVENT, TOPICS.goal_inputs, strict=True))
+
+
+def examples(number: int) -> hypothesis.settings:
+    """So many examples of a test that has a database: the same on every run where CI is set."""
+    return hypothesis.settings(
+        max_examples=number,
+        deadline=None,
+        derandomize=os.environ.get("CI") == "true",
+        suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow],
+    )
+
+
+# --- what comes in ---
+
+
+async def clear(administrator: database.Connection) -> None:
+    """Make the database as empty as it was after its migration."""
+    emptied = [table for table in reversed(tables.metadata.sorted_tables) if table is not tables.goal_revision]
+    await administrator.execute(
+        "SET session_replication_role = replica;"  # no triggers
+        + "".join(f"DELETE FROM {table.name};" for table in emptied)
+        + "UPDATE goal_revision SET revision = 0, moment = 'epoch'; RESET session_replication_role"
+    )
+
+
+async def install(
+    administrator: database.Connection, known: Iterable[goals.Goal], logics: naive_judge.Logics | None = None
+) -> None:
+    """Write goals and logics as they were set over time, under the next revision."""
+    revision = await administrator.fetchval("UPDATE goal_revision SET revision = revision + 1 RETURNING revision")
+    for goal in known:
+        last = goal.versions[-1]
+        await administrator.execute(
+            "INSERT INTO goals VALUES ($1, $2, $3, $4, NULL, $5, $6, 'ann', $7, 'ann', $8, $9)",
+            *(goal.tenant_id, goal.goal_id, goal.workflow_id, goal.goal_type, last.number),
+            *(goal.created_at, last.active_from, last.active_to, revision),
+        )
+        for version in goal.versions:
+            await administrator.execute(
+                "INSERT INTO goal_versions VALUES ($1, $2, $3, $4, $5, $6, $7)",
+                *(goal.tenant_id, goal.goal_id, version.number),
+                json.dumps(goals.criteria_as_json(goal.goal_type, version.criteria)),
+                *(version.is_active, version.active_from, version.active_to),
+            )
+    for (tenant_id, workflow_id), versions in (logics or {}).items():
+        for logic in versions:
+            await administrator.execute(
+                "INSERT INTO workflow_settings VALUES ($1, $2, $3, $4, $5)",
+                *(tenant_id, workflow_id, logic.active_from, logic.logic, revision),
+            )
+
+
+def batch_of(messages: Iterable[events.Event], known: index.Index) -> batch_.Batch:
+    """Return events as one fetch, decoded and matched."""
+    items = [(_record(event), event) for event in messages]
+    has_lifecycle = any(event.type in events.LIFECYCLE_TYPES for _, event in items)
+    return batch_.Batch(1, known.revision, items=items, hits=batch_.hits_of(items, known), has_lifecycle=has_lifecycle)
+
+
+_offsets = itertools.count()
+
+
+def _record(event: events.Event) -> ConsumerRecord:
+    return record_of(event, next(_offsets))
+
+
+def record_of(event: events.Event, offset: int) -> ConsumerRecord:
+    """Return an event as a producer sends it."""
+    topic = _TOPIC_OF_TYPE.get(event.type, TOPICS.workflow_lifecycle)
+    envelope = {"specversion": "1.0", "tenantid": event.tenant_id, **msgspec.structs.asdict(event)}
+    value = msgspec.json.encode({name: envelope[name] for name in envelope if name not in ("tenant_id", *_TRACE)})
+    headers = tuple((name, getattr(event, name).encode()) for name in _TRACE if getattr(event, name) is not None)
+    return ConsumerRecord(topic, 0, offset, 0, 0, b"key", value, None, 3, len(value), headers)
+
+
+_TRACE = ("traceparent", "tracestate")
+
+
+# --- who works ---
+
+
+class Broker(kafka.Sender):
+    """Acknowledges and keeps what is sent; several workers may share it."""
+
+    def __init__(self) -> None:
+        self.sent: list[kafka.Record] = []
+
+    async def send(self, records: Iterable[kafka.Record]) -> None:
+        """Keep the records, as one step of its own."""
+        sending = list(records)
+
+        async def acknowledge() -> None:
+            self.sent += sending
+
+        await statements.through_hook(statements.Statement("SEND", acknowledge))
+
+    def letters(self) -> list[tuple[str, bytes | None]]:
+        """Return reason and value of each dead letter."""
+        letters = [record for record in self.sent if record.topic == TOPICS.dead_letters]
+        return [(dict(letter.headers)[dead_letters.ERROR_REASON].decode(), letter.value) for letter in letters]
+
+
+class Worker:
+    """What a process holds: an index of its own and the phases. A new one is what comes after a crash."""
+
+    def __init__(self, pool: sa_async.AsyncEngine, broker: Broker, *, tracked: bool = True) -> None:
+        env = {"GOALWORKER_ENROLLMENTS__TRACKING": str(tracked).lower()}
+        settings = settings_.load(env, env_file=None, secrets_dir=None)
+        self.known = index.Index()
+        self.phases = phases.Phases(settings, pool, broker, self.known)
+        self._pool, self._broker = pool, broker
+
+    async def take(self, *messages: events.Event) -> batch_.Batch:
+        """Take one batch through all phases."""
+        batch = batch_of(messages, self.known)
+        await self.phases.run(batch)
+        return batch
+
+    async def take_all(self, batches: Iterable[Sequence[events.Event]]) -> None:
+        """Take batches through all phases, one after the other."""
+        for batch in batches:
+            await self.take(*batch)
+
+    async def sweep(self) -> int:
+        """Send what is due in the outbox."""
+        return await outbox.sweep(self._pool, self._broker, TOPICS.model_dump())

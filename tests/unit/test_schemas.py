@@ -1,0 +1,355 @@
+"""What others build against: the exported files are the code's, and whatever goes in and out is what they say."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import aiokafka
+import jsonschema_rs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from goalworker import dead_letters, decode, events, goals, ids, judge, messages, metrics, schemas
+from goalworker.commands import schema as schema_command
+from goalworker.settings import Settings
+from tests.unit import hostile, near_misses, strategies
+
+COPIES: Final = Path(__file__).parents[2] / "deploy" / "schemas"
+DOCUMENTS: Final = schema_command.documents(Settings())
+ASYNCAPI: Final = json.loads(DOCUMENTS["asyncapi.json"])
+OPENAPI: Final = json.loads(DOCUMENTS["openapi.json"])
+SCHEMAS: Final = schemas.of_messages()
+VALIDATORS: Final = {
+    kind: jsonschema_rs.Draft202012Validator(schema, validate_formats=True) for kind, schema in SCHEMAS.items()
+}
+DATA_VALIDATORS: Final = {
+    kind: jsonschema_rs.Draft202012Validator({"$ref": "#/$defs/data", "$defs": schema["$defs"]})
+    for kind, schema in SCHEMAS.items()
+}
+DECODER: Final = decode.Decoder(hostile.KINDS, decode.Limits())
+
+
+def exact(value: bytes | str) -> Any:
+    """Return JSON with its numbers as they are written."""
+    return json.loads(value, parse_float=Decimal, parse_int=Decimal)
+
+
+# --- the files ---
+
+
+def test_the_copies_are_what_the_code_says() -> None:
+    copies = {str(path.relative_to(COPIES)): path.read_bytes() for path in COPIES.rglob("*") if path.is_file()}
+    differing = {name for name in copies.keys() | DOCUMENTS.keys() if copies.get(name) != DOCUMENTS.get(name)}
+    assert not differing, "delete what is not exported any more, then run `goalworker schema export deploy/schemas`"
+
+
+def test_there_is_a_schema_for_every_type_in_and_out() -> None:
+    out = {"workflow.goal.achieved", "workflow.goal.revoked", "workflow.exit.goal", "workflow.goal.configured"}
+    assert SCHEMAS.keys() == events.DATA_OF_TYPE.keys() | out
+    assert {name for name in DOCUMENTS if "/" in name} == {f"messages/{kind}.json" for kind in SCHEMAS}
+
+
+@pytest.mark.parametrize("kind", SCHEMAS)
+def test_every_schema_is_one_and_a_draft_7_tool_reads_it_too(kind: str) -> None:
+    schema = SCHEMAS[kind]
+    assert schema["$id"] == f"urn:goalworker:schema:{kind}"
+    jsonschema_rs.meta.validate(schema)
+    jsonschema_rs.meta.validate(schema | {"$schema": "http://json-schema.org/draft-07/schema#"})
+    for node in nodes(schema):
+        assert "$ref" not in node or len(node) == 1  # draft 7 ignores what stands beside it
+
+
+# --- messages in ---
+
+
+CANNOT_SAY: Final = {
+    "128 letters of two bytes as id": "bytes, not characters",
+    "256 bytes in data": "bytes, not characters",
+    "amount 1e-19": "digits of a number",
+    "amount 1e-999999999": "digits of a number",
+    "amount 1.0000000000000000000": "digits of a number",
+    "time 2026-05-01T23:59:60Z": "a leap second",
+    "time 0000-01-01T00:00:00Z": "a year that no clock of ours has",
+    "time 0001-01-01T00:00:00+00:01": "a year that no clock of ours has",
+    "time 9999-12-31T23:59:59-00:01": "a year that no clock of ours has",
+    "time 9999-12-31T23:59:59.9999999Z": "a year that no clock of ours has",
+    "no time anywhere": "the record's timestamp",
+    "no time, and the record is beyond all calendars": "the record's timestamp",
+}
+"""What is refused though it is as the schema says, and what a schema can't say there."""
+
+
+def corpus(*outcomes: str) -> Iterator[tuple[hostile.Record, bool]]:
+    """Records in JSON with such an outcome, each with what its schema says of it."""
+    for record in hostile.CORPUS:
+        if record.outcome in outcomes:
+            names = {name for name, value in record.headers if value is not None}
+            is_binary = record.name.startswith("binary") and "ce_specversion" in names
+            validators = DATA_VALIDATORS if is_binary else VALIDATORS
+            yield record, validators[record.kind].is_valid(exact(record.value))
+
+
+def test_every_good_record_is_as_its_schema_says() -> None:
+    assert [record.name for record, is_valid in corpus("event") if not is_valid] == []
+
+
+def test_every_refused_record_is_not_but_for_what_no_schema_can_say() -> None:
+    refused = ("invalid_envelope", "invalid_data", "unexpected_type")
+    # Of a binary record and a batch it is the headers that are refused.
+    found = [(record, is_valid) for record, is_valid in corpus(*refused) if not record.headers]
+    assert len(found) > 80
+    assert {record.name for record, is_valid in found if is_valid} == CANNOT_SAY.keys()
+
+
+@settings(max_examples=300)
+@given(near_misses.records())
+def test_whatever_is_taken_is_as_its_schema_says(record: tuple[str, bytes, hostile.Headers, int]) -> None:
+    topic, value, headers, timestamp_ms = record
+    event = DECODER.decode(topic, value, headers, timestamp_ms, hostile.NOW)
+    if isinstance(event, events.Event):
+        is_binary = decode._is_binary(dict(headers))
+        (DATA_VALIDATORS if is_binary else VALIDATORS)[event.type].validate(exact(value))
+
+
+@given(st.from_regex(r"[0-9]{0,66}(\.[0-9]{0,19})?") | st.sampled_from(["0" * 48 + "1" + "0" * 15, "1" + "0" * 15]))
+def test_an_amount_is_a_text_to_the_schema_where_it_is_one_to_the_decoder(text: str) -> None:
+    data = hostile.DATA["payment.completed"] | {"amount": text}
+    assert DATA_VALIDATORS["payment.completed"].is_valid(data) == (events.amount_of_text(text) is not None)
+
+
+@given(near_misses.TEXTS.filter(lambda text: len(text.encode(errors="replace")) == len(text)))
+def test_a_text_is_one_to_the_schema_where_it_is_one_to_the_decoder(text: str) -> None:
+    is_valid = DATA_VALIDATORS["workflow.activated"].is_valid({"workflow_id": text})
+    assert is_valid == events.is_text(text)
+
+
+# --- messages out ---
+
+GOAL_IDS: Final = st.integers(1, 9).map(lambda number: UUID(int=number))
+TEXTS: Final = near_misses.GOOD_TEXTS
+MOMENTS: Final = st.datetimes(timezones=st.just(UTC))
+UNTRACKED: Final = st.builds(ids.contact_enrollment_id, TEXTS, TEXTS.map(lambda text: text * 12))
+RUNS: Final = st.builds(events.Enrollment, TEXTS, TEXTS | UNTRACKED, TEXTS, TEXTS, MOMENTS, st.none() | MOMENTS)
+TYPES: Final = st.sampled_from(events.GOAL_TYPES)
+HAPPENED: Final = TYPES.flatmap(
+    lambda goal_type: st.tuples(
+        st.just(goal_type),
+        st.builds(
+            events.Event,
+            TEXTS,
+            TEXTS,
+            TEXTS,
+            st.just(events.EVENT_TYPE_OF_GOAL[goal_type]),
+            MOMENTS,
+            strategies.goal_data(goal_type, "c1"),
+        ),
+    )
+)
+STATES: Final = st.lists(st.builds(events.WorkflowState, MOMENTS, st.booleans()), max_size=2)
+
+
+def check(message: messages.Message) -> None:
+    """Hold a message to its schema, to the order of its keys, and to what AsyncAPI says of its topic."""
+    body = json.loads(message.value)
+    kind = body["type"]
+    VALIDATORS[kind].validate(body)
+    schema = SCHEMAS[kind]
+    assert list(body) == list(schema["properties"])
+    assert list(body["data"]) == list(schema["$defs"]["data"]["properties"])
+    assert kind in ASYNCAPI["channels"][message.topic]["messages"]
+    told = ASYNCAPI["components"]["messages"][kind]
+    jsonschema_rs.validate(told["bindings"]["kafka"]["key"], message.key.decode())
+    carries_trace = "traceparent" in told["headers"]["properties"]
+    assert carries_trace or message.traceparent is None
+
+
+@given(RUNS, HAPPENED, GOAL_IDS, st.integers(1, 9), st.none() | MOMENTS)
+def test_every_achieved_is_as_its_schema_says(
+    run: events.Enrollment,
+    happened: tuple[str, events.Event],
+    goal_id: UUID,
+    number: int,
+    enrolled_at: datetime | None,
+) -> None:
+    goal_type, event = happened
+    achievement = events.Achievement(goal_id, number, enrolled_at, events.trigger_of(event), number)
+    check(messages.achieved(run, goal_type, achievement))
+
+
+@given(RUNS, HAPPENED, GOAL_IDS, STATES, MOMENTS)
+def test_every_revoked_is_as_its_schema_says(
+    run: events.Enrollment,
+    happened: tuple[str, events.Event],
+    goal_id: UUID,
+    states: list[events.WorkflowState],
+    now: datetime,
+) -> None:
+    goal_type, event = happened
+    trigger = events.trigger_of(event)
+    reason = judge.reason_revoked(trigger, run, sorted(states, key=lambda state: state.since))
+    check(messages.revoked(run, goal_type, events.Achievement(goal_id, 1, None, trigger, 2), reason, now))
+
+
+@given(RUNS, TYPES, st.lists(GOAL_IDS, min_size=1), st.sampled_from(["any", "all"]), MOMENTS)
+def test_every_exit_is_as_its_schema_says(
+    run: events.Enrollment, goal_type: str, goal_ids: list[UUID], logic: str, at: datetime
+) -> None:
+    check(messages.exit_goal(run, goal_type, events.Exit(goal_ids[0], logic, at, tuple(goal_ids), "00-1", "a=1")))
+
+
+CHANGES: Final = TYPES.flatmap(lambda goal_type: st.tuples(st.just(goal_type), strategies.criteria(goal_type)))
+
+
+@given(TEXTS, GOAL_IDS, st.sampled_from(["created", "updated", "deleted"]), MOMENTS, CHANGES, st.booleans())
+def test_every_configured_is_as_its_schema_says(
+    tenant_id: str,
+    goal_id: UUID,
+    action: str,
+    now: datetime,
+    change: tuple[str, goals.Criteria],
+    is_active: bool,
+) -> None:
+    goal_type, criteria = change
+    shown = goals.criteria_as_json(goal_type, criteria)
+    description = {"workflow_id": "w", "goal_type": goal_type, "criteria": shown, "is_active": is_active}
+    check(messages.configured(tenant_id, goal_id, 1, action, now, description))
+
+
+@given(RUNS, MOMENTS, st.sampled_from([events.ENROLLMENT_STARTED, events.ENROLLMENT_ENDED]))
+def test_what_the_intake_sends_is_as_the_schema_of_what_comes_in_says(
+    run: events.Enrollment, at: datetime, kind: str
+) -> None:
+    if len(run.enrollment_id) <= events.TEXT_BYTES_MAX:
+        VALIDATORS[kind].validate(json.loads(messages.lifecycle(kind, run, at).value))
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "wrong"),
+    [
+        ("workflow.goal.achieved", ("data", "trigger_event", "data", "amount"), 100),
+        ("workflow.goal.achieved", ("data", "trigger_event", "data", "product_ids"), None),
+        ("workflow.goal.achieved", ("data", "trigger_event", "type"), "form.submitted"),
+        ("workflow.goal.achieved", ("data", "revision"), 0),
+        ("workflow.goal.achieved", ("data", "enrolled_at"), "yesterday"),
+        ("workflow.goal.configured", ("data", "goal_type"), "form_submitted"),
+        ("workflow.goal.configured", ("data", "criteria"), {}),
+        ("workflow.goal.configured", ("data", "criteria"), {"any_purchase": True, "currency": "EUR"}),
+        ("workflow.goal.configured", ("data", "criteria"), {"min_amount": 100}),
+        ("workflow.goal.configured", ("id",), "17"),
+    ],
+)
+def test_what_never_goes_out_is_not_as_the_schema_says(kind: str, path: tuple[str, ...], wrong: object) -> None:
+    body = json.loads(GOOD[kind].value)
+    VALIDATORS[kind].validate(body)
+    place = body
+    for name in path[:-1]:
+        place = place[name]
+    place[path[-1]] = wrong
+    assert not VALIDATORS[kind].is_valid(body)
+
+
+PAID: Final = events.PaymentCompleted("c", "p", Decimal(100), "EUR")
+TRIGGER: Final = events.trigger_of(events.Event("t", "/s", "1", "payment.completed", hostile.NOW, PAID))
+GOOD: Final = {
+    "workflow.goal.achieved": messages.achieved(
+        events.Enrollment("t", "e", "w", "c"), "purchase_made", events.Achievement(UUID(int=1), 1, None, TRIGGER, 1)
+    ),
+    "workflow.goal.configured": messages.configured(
+        "t",
+        UUID(int=1),
+        1,
+        "created",
+        hostile.NOW,
+        {"workflow_id": "w", "goal_type": "purchase_made", "criteria": {"currency": "EUR"}, "is_active": True},
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", metrics.REASONS)
+def test_the_headers_of_a_dead_letter_are_as_the_document_says(reason: str) -> None:
+    original = aiokafka.ConsumerRecord("form-submitted", 3, 17, -1, 0, b"k", b"{", None, 1, 1, ())
+    letter = dead_letters.DeadLetter(original, reason, "is not JSON")
+    record = dead_letters.record_of(letter, "goalworker.dlq", "goalworker", redriven=False)
+    headers = {name: value.decode() for name, value in record.headers}
+    told = ASYNCAPI["components"]["messages"]["dead_letter"]["headers"]
+    jsonschema_rs.validate(told, headers)
+    assert list(headers) == list(told["properties"]) == told["required"]
+
+
+# --- AsyncAPI and OpenAPI ---
+
+
+def nodes(document: Any) -> Iterator[dict[str, Any]]:
+    """Every object of a document."""
+    if isinstance(document, dict):
+        yield document
+        document = list(document.values())
+    for node in document if isinstance(document, list) else ():
+        yield from nodes(node)
+
+
+def resolved(name: str, reference: str) -> Any:
+    """Return what a reference in an exported file leads to, another exported file perhaps."""
+    path, _, pointer = reference.partition("#")
+    found = json.loads(DOCUMENTS[path.removeprefix("./") or name])
+    for part in pointer.split("/")[1:]:
+        found = found[part.replace("~1", "/").replace("~0", "~")]
+    return found
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_reference_leads_somewhere(name: str) -> None:
+    references = [node["$ref"] for node in nodes(json.loads(DOCUMENTS[name])) if "$ref" in node]
+    assert references
+    for reference in references:
+        assert resolved(name, reference) is not None
+
+
+def test_asyncapi_has_what_it_requires() -> None:
+    assert ASYNCAPI["asyncapi"] == "3.0.0"
+    assert {"title", "version"} <= ASYNCAPI["info"].keys()
+    for operation in ASYNCAPI["operations"].values():
+        assert operation["action"] in ("send", "receive")
+        channel = operation["channel"]["$ref"]
+        # An operation's messages are references into its own channel, not to the components.
+        assert all(message["$ref"].startswith(f"{channel}/messages/") for message in operation["messages"])
+    for message in ASYNCAPI["components"]["messages"].values():
+        assert {"name", "contentType", "headers", "payload", "bindings"} <= message.keys()
+        jsonschema_rs.meta.validate(message["headers"])
+        jsonschema_rs.meta.validate(message["bindings"]["kafka"]["key"])
+
+
+def test_every_topic_is_a_channel_that_is_used_and_every_message_is_in_one() -> None:
+    channels = ASYNCAPI["channels"]
+    assert {which: channel["address"] for which, channel in channels.items()} == dict(Settings().topics)
+    assert {operation["channel"]["$ref"] for operation in ASYNCAPI["operations"].values()} == {
+        f"#/channels/{which}" for which in channels
+    }
+    assert {kind for channel in channels.values() for kind in channel["messages"]} == {*SCHEMAS, "dead_letter"}
+
+
+def test_a_channel_has_the_name_of_its_topic_here() -> None:
+    elsewhere = Settings.model_validate({"topics": {"tag_added": "crm.tags"}})
+    channels = json.loads(schema_command.documents(elsewhere)["asyncapi.json"])["channels"]
+    assert channels["tag_added"]["address"] == "crm.tags"
+    assert list(channels["tag_added"]["messages"]) == ["contact.tag.added"]
+
+
+def test_the_schemas_in_openapi_are_schemas() -> None:
+    assert OPENAPI["openapi"].startswith("3.1")
+    for schema in OPENAPI["components"]["schemas"].values():
+        jsonschema_rs.meta.validate({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema})
+
+
+@pytest.mark.parametrize(
+    ("component", "kind"), [("Achievement", "workflow.goal.achieved"), ("Exit", "workflow.exit.goal")]
+)
+def test_what_the_api_shows_has_the_fields_of_the_message(component: str, kind: str) -> None:
+    shown, sent = OPENAPI["components"]["schemas"][component], SCHEMAS[kind]["$defs"]["data"]
+    assert list(shown["properties"]) == list(sent["properties"])
+    assert shown["required"] == sent["required"]
