@@ -1,0 +1,47 @@
+"""What the tests with real processes share: an installation each, or one worker for all tests of a module."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import support
+from tests.acceptance import running, wire
+
+
+@pytest.fixture
+def there(
+    bootstrap_servers: str, postgres_url: str, template_database: str, tmp_path: Path
+) -> Iterator[running.Installation]:
+    """The test's own installation, without a worker."""
+    with running.installation(bootstrap_servers, postgres_url, template_database, tmp_path) as installation:
+        yield installation
+
+
+@pytest.fixture(scope="module")
+def shared(
+    bootstrap_servers: str, postgres_url: str, template_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[running.Installation]:
+    """An installation for all tests of a module."""
+    folder = tmp_path_factory.mktemp("shared")
+    with running.installation(bootstrap_servers, postgres_url, template_database, folder) as installation:
+        yield installation
+
+
+@pytest.fixture(scope="module")
+def worker(shared: running.Installation) -> Iterator[running.Worker]:
+    """One worker for all tests of a module."""
+    started = shared.start()
+    try:
+        support.run(started.ready())
+        yield started
+        started.stop()
+    finally:
+        started.kill()
+
+
+@pytest.fixture
+async def talk(shared: running.Installation, worker: running.Worker) -> AsyncIterator[wire.Talk]:
+    """A conversation with the module's worker."""
+    async with wire.talk(shared) as talking:
+        yield talking

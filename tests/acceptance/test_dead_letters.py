@@ -1,0 +1,194 @@
+"""What can't work goes to the DLQ as it came, and its neighbours go on (contract section 4)."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import aiokafka
+import pytest
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from goalworker import decode
+from tests import support
+from tests.acceptance import running, saying, wire
+from tests.unit import hostile
+
+# A good record before and after each nasty one would be one letter in two: at 1 no topic is ever paused.
+NEVER_PAUSED = {"DEAD_LETTERS__MAX_RATIO": 1}
+
+
+@pytest.fixture(scope="module")
+def worker(shared: running.Installation) -> Iterator[running.Worker]:
+    started = shared.start(**NEVER_PAUSED)
+    try:
+        support.run(started.ready())
+        yield started
+        started.stop()
+    finally:
+        started.kill()
+
+
+async def _letters(talk: wire.Talk, sent: aiokafka.structs.RecordMetadata) -> list[aiokafka.ConsumerRecord]:
+    """The dead letters of one record."""
+    where = (sent.topic, str(sent.partition), str(sent.offset))
+    return [letter for letter in await talk.dead_letters() if _origin(letter) == where]
+
+
+def _origin(letter: aiokafka.ConsumerRecord) -> tuple[str, ...]:
+    headers = dict(letter.headers)
+    return tuple(headers[f"x-original-{part}"].decode() for part in ("topic", "partition", "offset"))
+
+
+def _ours(talk: wire.Talk, sent: Any, reason: str, message: str) -> list[tuple[str, bytes]]:
+    """The headers that a dead letter gets."""
+    headers = {
+        "x-original-topic": sent.topic,
+        "x-original-partition": sent.partition,
+        "x-original-offset": sent.offset,
+        "x-original-timestamp": sent.timestamp,
+        "x-original-group": talk.there.group_id,
+        "x-error-reason": reason,
+        "x-error-message": message,
+        "x-redrive-count": 0,
+    }
+    return [(name, str(value).encode()) for name, value in headers.items()]
+
+
+async def test_every_hostile_record_is_dead_lettered_byte_for_byte_and_its_neighbours_are_judged(
+    talk: wire.Talk,
+) -> None:
+    topic = talk.there.topics["form_submitted"]
+    larger = ConfigResource(ConfigResourceType.TOPIC, topic, configs={"max.message.bytes": str(running.REQUEST_BYTES)})
+    await talk.admin.alter_configs([larger])
+    goal = await talk.goal("neighbours", "form_submitted", form_id="f")
+    run = saying.a_run("neighbours")
+    # Neighbours in the very partition: what is skipped or stuck there is missed below.
+    nasty = [
+        saying.Record(record.topic.replace("-", "_"), record.value, b"\xff\x00", record.headers, partition=0)
+        for record in hostile.CORPUS
+    ]
+    runs = [saying.Run(run.workflow_id, f"{run.enrollment_id}-{n}", f"{run.contact_id}-{n}") for n in range(len(nasty))]
+    at = saying.later(goal.created_at, 1)
+    await talk.send(*(each.started(at) for each in runs))
+    where = []
+    for each, record in zip(runs, nasty, strict=True):
+        where += (await talk.send(record, saying.in_partition(0, each.submits("f", at))))[:1]
+    await talk.settled()
+
+    decoder = decode.Decoder(hostile.KINDS, decode.Limits())
+    expected = {}
+    for given, record, sent in zip(hostile.CORPUS, nasty, where, strict=True):
+        outcome = decoder.decode(given.topic, record.value, record.headers, sent.timestamp, datetime.now(UTC))
+        if isinstance(outcome, decode.Malformed):
+            sentence = f"{outcome.pointer}: {outcome.detail}" if outcome.pointer else outcome.detail
+            headers = [*record.headers, *_ours(talk, sent, outcome.reason, sentence)]
+            expected[sent.topic, str(sent.partition), str(sent.offset)] = (record.key, record.value, headers)
+    assert len(expected) > 100
+    found = {_origin(letter): (letter.key, letter.value, list(letter.headers)) for letter in await talk.dead_letters()}
+    assert found == expected
+    achieved = {message.data["enrollment_id"] for message in await talk.messages("goal_achieved")}
+    assert achieved == {each.enrollment_id for each in runs}
+
+
+async def test_a_header_that_is_ours_is_replaced_in_place_and_the_others_keep_their_order(talk: wire.Talk) -> None:
+    theirs = [("a", b"1"), ("x-error-reason", b"theirs"), ("b", None), ("x-original-topic", b"theirs"), ("a", b"\xff")]
+    (sent,) = await talk.send(saying.Record("form_submitted", b"{", headers=theirs))
+    await talk.settled()
+    (letter,) = await _letters(talk, sent)
+    message = dict(letter.headers)["x-error-message"].decode()
+    ours = dict(_ours(talk, sent, "invalid_json", message))
+    in_place = [(name, ours.pop(name, value)) for name, value in theirs]
+    assert list(letter.headers) == [*in_place, *ours.items()]
+
+
+async def test_a_dead_letter_says_what_is_wrong_without_quoting_it(talk: wire.Talk) -> None:
+    record = saying.event("form.submitted", {"contact_id": "secret\n", "form_id": "f"}, datetime.now(UTC))
+    (sent,) = await talk.send(record)
+    await talk.settled()
+    (letter,) = await _letters(talk, sent)
+    message = dict(letter.headers)["x-error-message"].decode()
+    assert message.startswith("/data/contact_id: ")
+    assert "secret" not in message
+
+
+async def test_an_event_from_the_future_waits_in_the_dlq(talk: wire.Talk) -> None:
+    at = datetime.now(UTC) + timedelta(seconds=330)
+    (sent,) = await talk.send(saying.a_run("future").submits("f", at))
+    await talk.settled()
+    (letter,) = await _letters(talk, sent)
+    assert dict(letter.headers)["x-error-reason"] == b"future_time"
+
+
+async def test_an_enrollment_id_that_comes_with_another_contact_is_dead_lettered_and_the_first_stands(
+    talk: wire.Talk, worker: running.Worker
+) -> None:
+    goal = await talk.goal("conflicts", "form_submitted", form_id="f")
+    run, at = saying.a_run("conflicts"), saying.later(goal.created_at, 1)
+    other = saying.Run(run.workflow_id, run.enrollment_id, "somebody else")
+    await talk.say(run.started(at))
+    (sent,) = await talk.send(other.ended(at))
+    await talk.say(run.submits("f", at), other.submits("f", at))
+    (letter,) = await _letters(talk, sent)
+    assert dict(letter.headers)["x-error-reason"] == b"conflicting_enrollment"
+    assert wire.kinds(await talk.heard(run)) == [("goal.achieved", 1), ("exit.goal", None)]
+    lifecycle = talk.there.topics["workflow_lifecycle"]
+    assert worker.metric("dead_letters_total", topic=lifecycle, reason="conflicting_enrollment") == 1
+
+
+async def test_a_tombstone_is_skipped_and_counted(talk: wire.Talk, worker: running.Worker) -> None:
+    dead = len(await talk.dead_letters())
+    await talk.say(saying.Record("tag_added", None, b"acme:c"), saying.Record("workflow_lifecycle", None, b"w"))
+    await talk.send_nothing("redrive")
+    await talk.settled()
+    assert len(await talk.dead_letters()) == dead
+    topics = [talk.there.topics[topic] for topic in ("tag_added", "workflow_lifecycle", "redrive")]
+
+    async def is_counted() -> bool:
+        return all(worker.metric("events_total", topic=topic, outcome="tombstone") == 1 for topic in topics)
+
+    await wire.until(is_counted)
+
+
+# --- redrive ---
+
+
+def _redriven(talk: wire.Talk, record: saying.Record, **others: bytes) -> saying.Record:
+    """A record as it stands in the redrive topic."""
+    first = {
+        "x-original-topic": talk.there.topics[record.topic].encode(),
+        "x-original-partition": b"3",
+        "x-original-offset": b"17",
+        "x-original-timestamp": b"1700000000000",
+        "x-original-group": b"somebody",
+        "x-error-reason": b"future_time",
+        "x-error-message": b"was too early",
+        "x-redrive-count": b"2",
+    }
+    return saying.Record("redrive", record.value, record.key, [*record.headers, *(first | others).items()])
+
+
+async def test_a_redriven_record_is_judged_as_one_of_its_first_topic(talk: wire.Talk) -> None:
+    goal = await talk.goal("redriven", "form_submitted", form_id="f")
+    run, at = saying.a_run("redriven"), saying.later(goal.created_at, 1)
+    form = saying.binary("form.submitted", {"contact_id": run.contact_id, "form_id": "f"}, at)
+    await talk.say(_redriven(talk, run.started(at)), _redriven(talk, form))
+    assert wire.kinds(await talk.heard(run)) == [("goal.achieved", 1), ("exit.goal", None)]
+
+
+async def test_what_fails_again_keeps_where_it_first_came_from_and_its_count(talk: wire.Talk) -> None:
+    record = _redriven(talk, saying.Record("form_submitted", b"\x00", b"key"))
+    await talk.say(record)
+    (letter,) = [letter for letter in await talk.dead_letters() if dict(letter.headers)["x-redrive-count"] == b"2"]
+    assert (letter.key, letter.value) == (b"key", b"\x00")
+    changed = {name: value for name, value in letter.headers if (name, value) not in record.headers}
+    assert [name for name, _ in letter.headers] == [name for name, _ in record.headers]
+    assert changed.pop("x-error-message")
+    assert changed == {"x-error-reason": b"unsupported_wire_format"}
+
+
+async def test_what_was_put_into_redrive_by_mistake_is_a_dead_letter_of_redrive(talk: wire.Talk) -> None:
+    form = saying.a_run("mistaken").submits("f", datetime.now(UTC))
+    (sent,) = await talk.send(saying.Record("redrive", form.value))
+    await talk.settled()
+    (letter,) = await _letters(talk, sent)
+    assert dict(letter.headers)["x-error-reason"] == b"invalid_envelope"

@@ -1,0 +1,104 @@
+"""Each goal type, hit and nearly hit, in both forms of a CloudEvent (contract section 3, criteria)."""
+
+from typing import Any
+
+import pytest
+
+from tests.acceptance import saying, wire
+
+Data = dict[str, Any]
+
+STAGE = {"pipeline_id": "sales", "stage_id": "won"}
+PAID = {"payment_id": "p", "amount": 100, "currency": "EUR"}
+BOOKED = {"appointment_id": "a"}
+
+
+@pytest.mark.parametrize(
+    ("goal_type", "criteria", "kind", "hits", "misses"),
+    [
+        pytest.param(
+            "tag_added",
+            {"tag_id": "t1", "tag_name": "Customer"},
+            "contact.tag.added",
+            [{"tag_id": "t1"}, {"tag_id": "t1", "tag_name": "other"}, {"tag_name": " ＣＵＳＴＯＭＥＲ "}],  # noqa: RUF001
+            [{"tag_id": "T1"}, {"tag_id": "t2", "tag_name": "Customer"}, {"tag_name": "Customers"}],
+            id="tag_added",
+        ),
+        pytest.param(
+            "purchase_made",
+            {"product_id": "sku-1", "min_amount": "100.00", "currency": "eur"},
+            "payment.completed",
+            [{**PAID, "product_ids": ["sku-2", "sku-1"]}, {**PAID, "amount": "1000", "product_ids": ["sku-1"]}],
+            [
+                {**PAID, "product_ids": ["sku-11"]},
+                PAID,
+                {**PAID, "amount": 99.999999999999999, "currency": "USD", "product_ids": ["sku-1"]},
+                {**PAID, "amount": "99.999999999999999999"[:20], "product_ids": ["sku-1"]},
+                {**PAID, "currency": "USD", "product_ids": ["sku-1"]},
+            ],
+            id="purchase_made",
+        ),
+        pytest.param(
+            "purchase_made",
+            {"any_purchase": True},
+            "payment.completed",
+            [{**PAID, "amount": 0}],
+            [],
+            id="purchase_made, any",
+        ),
+        pytest.param(
+            "appointment_booked",
+            {"calendar_id": "c", "service_id": "s"},
+            "appointment.booked",
+            [{**BOOKED, "calendar_id": "c", "service_id": "s"}],
+            [BOOKED, {**BOOKED, "calendar_id": "c"}, {**BOOKED, "calendar_id": "s", "service_id": "c"}],
+            id="appointment_booked",
+        ),
+        pytest.param(
+            "form_submitted",
+            {"form_id": "f"},
+            "form.submitted",
+            [{"form_id": "f", "submission_id": "s"}],
+            [{"form_id": "F"}, {"form_id": "f "}],
+            id="form_submitted",
+        ),
+        pytest.param(
+            "pipeline_stage_reached",
+            STAGE,
+            "pipeline.stage.changed",
+            [{**STAGE, "previous_stage_id": "open"}],
+            [{**STAGE, "pipeline_id": "support"}, {**STAGE, "stage_id": "lost", "previous_stage_id": "won"}],
+            id="pipeline_stage_reached",
+        ),
+    ],
+)
+async def test_a_goal_is_achieved_by_what_meets_its_criteria_and_by_nothing_else(
+    talk: wire.Talk, goal_type: str, criteria: Data, kind: str, hits: list[Data], misses: list[Data]
+) -> None:
+    workflow_id = f"{goal_type}-{len(criteria)}"
+    goal = await talk.goal(workflow_id, goal_type, **criteria)
+    enrolled, happened = saying.later(goal.created_at, 1), saying.later(goal.created_at, 2)
+    achieving = {}
+    for number, data in enumerate(hits + misses):
+        for form in (saying.event, saying.binary):
+            run = saying.a_run(workflow_id)
+            achieving[run.enrollment_id] = number < len(hits)
+            record = form(kind, {"contact_id": run.contact_id, **data}, happened)
+            await talk.send(run.started(enrolled), record)
+    await talk.settled()
+    achieved = {
+        m.data["enrollment_id"] for m in await talk.messages("goal_achieved") if m.data["goal_id"] == str(goal.id)
+    }
+    assert achieved == {enrollment_id for enrollment_id, is_hit in achieving.items() if is_hit}
+    exits = {m.data["enrollment_id"] for m in await talk.messages("workflow_exit")}
+    assert achieved == exits & achieving.keys()
+    assert await talk.dead_letters() == []
+
+
+async def test_nothing_crosses_tenants(talk: wire.Talk) -> None:
+    goal = await talk.goal("private", "form_submitted", form_id="f")
+    run, at = saying.a_run("private"), saying.later(goal.created_at, 1)
+    await talk.say(run.started(at), run.submits("f", at, tenantid="other"))
+    assert await talk.heard(run) == []
+    await talk.say(run.submits("f", at))
+    assert wire.kinds(await talk.heard(run)) == [("goal.achieved", 1), ("exit.goal", None)]

@@ -1,0 +1,116 @@
+"""What `goalworker schema export` writes down is what is seen on the topics of a real run."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiokafka
+import jsonschema_rs
+import pytest
+
+from goalworker import enrollment_store, events
+from tests import support
+from tests.acceptance import running, saying, wire
+
+TRACE = ("traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """The files of an export, and what AsyncAPI says of a record by them."""
+
+    folder: Path
+    asyncapi: Mapping[str, Any]
+
+    def hold(self, record: aiokafka.ConsumerRecord) -> tuple[str, str]:
+        """Hold a record to what is said of its topic; return the channel and the message that it is."""
+        (channel,) = [name for name, each in self.asyncapi["channels"].items() if each["address"] == record.topic]
+        headers = {name: value.decode() for name, value in record.headers}
+        kind = _kind(channel, record.value, headers)
+        assert kind in self.asyncapi["channels"][channel]["messages"]
+        message = self.asyncapi["components"]["messages"][kind]
+        jsonschema_rs.validate(message["headers"], headers)
+        key = None if record.key is None else record.key.decode()
+        jsonschema_rs.validate(message["bindings"]["kafka"]["key"], key)
+        if kind != "dead_letter":
+            schema = json.loads((self.folder / message["payload"]["$ref"]).read_bytes())
+            if "ce_type" in headers:
+                schema = {"$defs": schema["$defs"], "$ref": "#/$defs/data"}
+            jsonschema_rs.validate(schema, saying.body(record.value), validate_formats=True)
+        return channel, kind
+
+
+def _kind(channel: str, value: bytes, headers: Mapping[str, str]) -> str:
+    if channel in ("dead_letters", "redrive"):
+        return "dead_letter"
+    kind: str = headers.get("ce_type") or saying.body(value)["type"]
+    return kind
+
+
+@pytest.fixture(scope="module")
+def exported(shared: running.Installation) -> Exported:
+    """What the command writes, under the topics' names here."""
+    done = shared.call("schema", "export", "exported")
+    folder = shared.folder / "exported"
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {shared.folder / line for line in done.stdout.splitlines()} == set(folder.rglob("*.json"))
+    return Exported(folder, json.loads((folder / "asyncapi.json").read_bytes()))
+
+
+async def _all_records(there: running.Installation) -> list[aiokafka.ConsumerRecord]:
+    """Every record of every topic."""
+    consumer = aiokafka.AIOKafkaConsumer(
+        bootstrap_servers=there.bootstrap_servers, isolation_level="read_committed", fetch_max_wait_ms=10
+    )
+    async with consumer:
+        partitions = [wire.partition(name, n) for name in there.topics.values() for n in range(support.PARTITIONS)]
+        consumer.assign(partitions)
+        await consumer.seek_to_beginning()
+        records: list[aiokafka.ConsumerRecord] = []
+        for partition, end in (await consumer.end_offsets(partitions)).items():
+            while await consumer.position(partition) < end:
+                for found in (await consumer.getmany(timeout_ms=1_000)).values():
+                    records.extend(found)
+    return records
+
+
+async def test_every_record_of_a_run_is_what_the_exported_documents_say(talk: wire.Talk, exported: Exported) -> None:
+    goal = await talk.goal("shop/1", "purchase_made", min_amount=100, currency="EUR")
+    await talk.delete(await talk.change(await talk.goal("other", "appointment_booked", any_appointment=True), name="x"))
+    at = saying.later(goal.created_at, 1)
+    run, taken_in = saying.Run("shop/1", "run:1", "Zoë"), saying.Run("shop/1", "run-2", "c-2")
+    paid = {"contact_id": run.contact_id, "payment_id": "p", "amount": 129.90, "currency": "eur", "product_ids": ["a"]}
+    await talk.say(
+        saying.activated("shop/1", saying.later(at, -1)),
+        run.started(at),
+        saying.event("payment.completed", paid, at).with_headers(TRACE),
+        saying.binary("contact.tag.added", {"contact_id": "c", "tag_name": "vip"}, at),
+        saying.event("appointment.booked", {"contact_id": "c", "appointment_id": "a", "starts_at": None}, at),
+        saying.event("form.submitted", {"contact_id": "c", "form_id": "f"}, at),
+        saying.event("pipeline.stage.changed", {"contact_id": "c", "pipeline_id": "p", "stage_id": "s"}, at),
+    )
+    await talk.say(run.ended(at), saying.deactivated("other", at))
+    (nonsense,) = await talk.send(saying.Record("tag_added", b"{", b"key"))
+    await enrollment_store.take_in(
+        talk.pool,
+        saying.TENANT,
+        taken_in.workflow_id,
+        [events.Enrollment(saying.TENANT, taken_in.enrollment_id, taken_in.workflow_id, taken_in.contact_id, at, at)],
+    )
+    await talk.published()
+    await talk.settled()
+    assert talk.there.call("dlq", "redrive").returncode == 0
+    await talk.settled()
+
+    records = [
+        each
+        for each in await _all_records(talk.there)
+        if (each.topic, each.partition, each.offset) != (nonsense.topic, nonsense.partition, nonsense.offset)
+    ]
+    channels = exported.asyncapi["channels"]
+    everything = {(name, kind) for name, each in channels.items() for kind in each["messages"]}
+    assert {exported.hold(record) for record in records} == everything
+    lifecycle = [record for record in records if record.topic == talk.there.topics["workflow_lifecycle"]]
+    assert sum(saying.body(record.value)["source"] == "/goalworker/api" for record in lifecycle) == 2

@@ -1,0 +1,281 @@
+"""Whatever goes wrong, logs and errors say nothing of a record's content, and no password (contract section 6)."""
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from goalworker import embedded, migrate, tables
+from goalworker.embedded import machine
+from tests import support
+from tests.acceptance import running, saying, wire
+from tests.integration import secure_broker
+
+# Planted wherever a secret or a content may stand, and looked for in all that is said.
+MARK = "LEAK"
+DATABASE_PASSWORD = f"{MARK}-of-the-database"
+LOGIN = "marked"
+BROKER_USER = "operator"
+MARKS = (MARK, secure_broker.password(BROKER_USER))
+
+AT = datetime.now(UTC) - timedelta(hours=1)
+RUN = saying.Run("w", "run-1", f"{MARK}-contact")
+
+
+@pytest.fixture(scope="module")
+def database_server() -> Iterator[embedded.Server]:
+    with embedded.postgres() as server:
+        login = f"CREATE ROLE {LOGIN} LOGIN PASSWORD '{DATABASE_PASSWORD}'"
+        support.run(support.execute(server.address, login))
+        yield server
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[secure_broker.Broker]:
+    with secure_broker.running(tmp_path_factory.mktemp("broker"), BROKER_USER) as there:
+        yield there
+
+
+@pytest.fixture
+def there(
+    database_server: embedded.Server, broker: secure_broker.Broker, tmp_path: Path
+) -> Iterator[running.Installation]:
+    """On servers that are ours to kill; the test itself needs no login."""
+    with support.fresh_database(database_server.address) as template:
+        migrate.upgrade(support.with_database(database_server.address, template))
+        roles = f"GRANT {tables.WORKER_ROLE}, {tables.API_ROLE} TO {LOGIN}"
+        support.run(support.execute(database_server.address, roles))
+        with running.installation(broker.open, database_server.address, template, tmp_path) as made:
+            yield made
+
+
+@pytest.fixture
+def marked(there: running.Installation, broker: secure_broker.Broker) -> running.Installation:
+    """The same, whose processes log in with passwords, and say as much as they ever do."""
+    host = there.database_url.rpartition("@")[2]
+    secrets = {name.removeprefix("GOALWORKER_"): value for name, value in broker.settings(BROKER_USER).items()}
+    secrets |= {
+        "DATABASE__URL": f"postgresql://{LOGIN}:{DATABASE_PASSWORD}@{host}",
+        "LOG__LEVEL": "debug",
+        "EVENTS__MAX_BYTES": "100000",
+    }
+    return replace(there, settings=secrets)
+
+
+def assert_silent(said: str) -> None:
+    lines = [line for line in said.splitlines() if any(mark in line for mark in MARKS)]
+    assert lines == []
+
+
+# --- the worker ---
+
+
+def good() -> Iterator[saying.Record]:
+    """What can be used, and full of what nobody else is to know."""
+    yield RUN.started(AT)
+    contact = {"contact_id": RUN.contact_id, f"{MARK}-field": f"{MARK}-value"}
+    for number, (kind, data) in enumerate(
+        {
+            "contact.tag.added": {"tag_id": f"{MARK}-tag", "tag_name": f"{MARK} name"},
+            "payment.completed": {"payment_id": f"{MARK}-pay", "amount": "1.00", "currency": "EUR"},
+            "appointment.booked": {"appointment_id": f"{MARK}-appointment"},
+            "form.submitted": {"form_id": f"{MARK}-form"},
+            "pipeline.stage.changed": {"pipeline_id": f"{MARK}-line", "stage_id": f"{MARK}-stage"},
+        }.items()
+    ):
+        record = saying.event(kind, contact | data, AT + timedelta(seconds=number), **{f"{MARK.lower()}x": MARK})
+        yield replace(record, key=f"acme:{RUN.contact_id}".encode()).with_headers((f"x-{MARK}", MARK.encode()))
+
+
+def malformed() -> Iterator[saying.Record]:
+    """A record for each reason that a sender can give."""
+    form = {"contact_id": RUN.contact_id, "form_id": f"{MARK}-form"}
+    for value in (
+        f'{{"{MARK}": ',
+        f'"{MARK}"',
+        f'{{"specversion": "{MARK}", "{MARK}": 1}}',
+        f'{{"{MARK}": {"[" * 10_000}',
+        f"\x00{MARK}",
+        MARK * 50_000,
+    ):
+        yield saying.Record("form_submitted", value.encode(), key=MARK.encode())
+    yield saying.Record("form_submitted", f'{{"{MARK}": "\xff"}}'.encode("latin-1"))
+    yield saying.event("form.submitted", form | {"form_id": [MARK]}, AT)
+    yield saying.event("form.submitted", form | {"form_id": f"{MARK}\0"}, AT)
+    yield saying.event("form.submitted", form | {"contact_id": MARK * 100}, AT)
+    yield saying.event("form.submitted", form, AT + timedelta(days=2))
+    yield saying.event("form.submitted", form, AT, time=MARK)
+    yield saying.event("payment.completed", {**form, "payment_id": "p", "amount": MARK, "currency": "EUR"}, AT)
+    yield replace(saying.event("payment.completed", form, AT), topic="form_submitted")
+    yield replace(RUN, contact_id=f"{MARK}-other").started(AT)  # conflicting_enrollment
+
+
+async def test_a_worker_says_nothing_of_what_it_reads_nor_its_passwords(
+    there: running.Installation,
+    marked: running.Installation,
+    database_server: embedded.Server,
+    broker: secure_broker.Broker,
+) -> None:
+    worker = marked.start()
+    try:
+        await worker.ready()
+        async with wire.talk(there) as talk:
+            await talk.goal("w", "form_submitted", form_id=f"{MARK}-form")
+            await talk.say(*good())
+            bad = list(malformed())
+            await talk.say(*bad)
+            assert len(await talk.dead_letters()) == len(bad)
+            database_server.kill()
+            await talk.send(*malformed(), *good())
+            await worker.said("retry")
+            database_server.start()
+            await talk.settled()
+        broker.server.kill()
+        await support.until(lambda: worker.answers("/healthz/ready") == 503)
+        broker.server.start()
+        await support.until(lambda: worker.answers("/healthz/ready") == 200, timeout_seconds=30)
+        worker.stop()
+    finally:
+        worker.kill()
+    assert worker.lines("dead_letters")
+    assert_silent(worker.log.read_text())
+
+
+@pytest.mark.parametrize(
+    ("rule", "says"),
+    [
+        ("CREATE UNIQUE INDEX one ON enrollments (workflow_id)", "UniqueViolationError: duplicate key"),
+        ("ALTER TABLE achievements ADD CHECK (contact_id::int > 0)", "a value was refused (SQLSTATE 22P02)"),
+    ],
+    ids=["a row that is there", "a value that is refused"],
+)
+async def test_a_bug_is_told_without_the_rows_that_showed_it(
+    there: running.Installation, marked: running.Installation, rule: str, says: str
+) -> None:
+    support.run(support.execute(there.database_url, rule))
+    worker = marked.start()
+    try:
+        await worker.ready()
+        async with wire.talk(there) as talk:
+            goal = await talk.goal("w", "form_submitted", form_id=f"{MARK}-form")
+            submitted = RUN.submits(f"{MARK}-form", goal.created_at + timedelta(milliseconds=1))
+            await talk.send(RUN.started(AT), submitted, replace(RUN, enrollment_id="run-2").started(AT))
+        assert worker.wait() == 1
+    finally:
+        worker.kill()
+    assert says in worker.log.read_text()
+    assert_silent(worker.log.read_text())
+
+
+# --- commands ---
+
+
+def test_settings_are_shown_without_passwords(marked: running.Installation) -> None:
+    shown = marked.call(
+        *("config", "show"),
+        API__JWT_SECRET=f"{MARK}-jwt",
+        API__JWT_ISSUER="issuer",
+        API__JWT_AUDIENCE="audience",
+        REFERENCES__URL=f"http://ann:{MARK}@crm/{{kind}}/{{id}}?api_key={MARK}",
+    )
+    assert shown.returncode == 0
+    assert_silent(shown.stdout + shown.stderr)
+    assert shown.stdout.count("***") == 5
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"DATABASE__URL": f"postgresql://ann:{MARK}@{MARK}@127.0.0.1/goalworker"},
+        {"DATABASE__URL": f"postgresql://ann:{MARK}/{MARK}@127.0.0.1:1/goalworker"},
+        {"DATABASE__URL": f"mysql://ann:{MARK}@127.0.0.1/goalworker"},
+        {"DATABASE__URL": f"postgresql://ann:{MARK}@127.0.0.1:1/goalworker"},
+        {"DATABASE__URL": f"postgresql://127.0.0.1:1/goalworker?user=ann&password={MARK}"},
+        {"KAFKA__SECURITY_PROTOCOL": "PLAINTEXT", "KAFKA__SSL_CAFILE": None, "KAFKA__SASL_PASSWORD": MARK},
+        {"KAFKA__SASL_PASSWORD": f"{MARK}-wrong"},
+        {"KAFKA__SASL_PASSWORD": f"{MARK}-wrong", "KAFKA__SASL_MECHANISM": "SCRAM-SHA-512"},
+        {"API__JWT_SECRET": f"{MARK}-jwt"},
+        {"REFERENCES__URL": f"http://ann:{MARK}@crm/{{kind}}"},
+    ],
+    ids=" ".join,
+)
+def test_what_is_wrong_is_told_without_passwords(marked: running.Installation, wrong: dict[str, object]) -> None:
+    outcome = marked.call("doctor", **wrong)
+    assert outcome.returncode == 1
+    assert "problem" in outcome.stdout
+    assert_silent(outcome.stdout + outcome.stderr)
+
+
+def test_a_command_says_nothing_of_a_row_where_it_fails(
+    there: running.Installation, marked: running.Installation
+) -> None:
+    support.run(support.execute(there.database_url, "CREATE UNIQUE INDEX one ON goals (tenant_id)"))
+    words = ("goals", "create", f"{MARK}-workflow", "--tenant", "acme", "--type", "form_submitted", "--name", MARK)
+    outcomes = [marked.call(*words, "--criteria", f"form_id={MARK}-{number}") for number in range(2)]
+    assert [outcome.returncode for outcome in outcomes] == [0, 1]
+    assert "UniqueViolationError" in outcomes[1].stderr
+    assert_silent(outcomes[1].stderr)
+
+
+# --- the API ---
+
+
+@contextlib.contextmanager
+def api(there: running.Installation, port: int) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """An API as a process of its own, and its log."""
+    log = there.folder / "api.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "goalworker", "api"],
+            cwd=there.folder,
+            env=there.environment(OPS__PORT=machine.free_port(), API__PORT=port),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        yield process, log
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def test_the_api_says_nothing_of_requests_nor_credentials(
+    there: running.Installation, marked: running.Installation, database_server: embedded.Server
+) -> None:
+    scopes = ("--scope", "goals:read,goals:write", "--name", MARK, "--json")
+    key = json.loads(marked.call("keys", "create", "--tenant", "acme", *scopes).stdout)["key"]
+    port = machine.free_port()
+    path, goal = (
+        f"/workflows/{MARK}/goals",
+        {"goal_type": "form_submitted", "criteria": {"form_id": MARK}, "name": MARK},
+    )
+    with api(marked, port) as (process, log):
+        await support.until(lambda: "api_ready" in log.read_text() or process.poll() is not None)
+        url = f"http://127.0.0.1:{port}/api/v1"
+        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=20) as client:
+            answers = [await client.get(path, headers={"Authorization": f"Bearer {MARK}.{MARK}.{MARK}"})]
+            client.headers["X-API-Key"] = key
+            answers += [await client.post(path, json=goal) for _ in range(2)]
+            answers.append(await client.post(path, content=f'{{"{MARK}": '))
+            answers.append(await client.get(f"/workflows/w/achievements?contact_id={MARK}&cursor={MARK}"))
+            support.run(support.execute(there.database_url, "CREATE UNIQUE INDEX one ON goals (tenant_id)"))
+            answers.append(await client.post(path, json=goal | {"criteria": {"form_id": f"{MARK}-2"}}))
+            database_server.kill()
+            answers.append(await client.get(path))
+        database_server.start()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(running.STOP_SECONDS) == 0
+        said = log.read_text()
+    assert [answer.status_code for answer in answers] == [401, 201, 409, 415, 400, 500, 503]
+    assert {"request", "request_failed"} <= {json.loads(line)["event"] for line in said.splitlines()}
+    assert key not in said
+    assert_silent(said)

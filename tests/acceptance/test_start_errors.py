@@ -1,0 +1,96 @@
+"""A worker that cannot start says why in one sentence, and exits with a code of its own (contract section 6)."""
+
+import secrets
+import socket
+
+import pytest
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from goalworker.embedded import machine
+from tests import support
+from tests.acceptance import running
+
+
+def refused(there: running.Installation, exit_code: int, **settings: object) -> str:
+    """Return the one sentence with which it ends."""
+    ended = there.call("run", **{"OPS__PORT": 0, **settings})
+    assert ended.returncode == exit_code, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "worker_ready" not in ended.stderr
+    (sentence,) = [line for line in ended.stderr.splitlines() if not line.startswith("{")]
+    assert sentence.startswith("goalworker: ")
+    assert ended.stdout == ""
+    return sentence
+
+
+def test_a_missing_topic_is_named_with_the_command_that_makes_it(shared: running.Installation) -> None:
+    sentence = refused(shared, 4, TOPICS__TAG_ADDED="nowhere", TOPICS__REDRIVE="neither")
+    assert "neither, nowhere" in sentence
+    assert "`goalworker topics create`" in sentence
+
+
+def test_a_broker_that_is_not_there_is_named(shared: running.Installation) -> None:
+    address = f"127.0.0.1:{machine.free_port()}"
+    assert address in refused(shared, 4, KAFKA__BOOTSTRAP_SERVERS=address)
+
+
+def test_a_database_that_is_not_there_is_named_without_its_password(shared: running.Installation) -> None:
+    address = f"127.0.0.1:{machine.free_port()}/events"
+    sentence = refused(shared, 4, DATABASE__URL=f"postgresql://ann:hunter2@{address}")
+    assert f"postgresql://ann:***@{address}" in sentence
+
+
+@pytest.mark.parametrize("part", ["database", "password"])
+def test_a_database_that_refuses_is_an_error_of_the_same_kind(shared: running.Installation, part: str) -> None:
+    url = support.with_database(shared.database_url, "nothing_here")
+    if part == "password":
+        name, _, address = shared.database_url.rpartition("@")
+        url = f"{name}wrong@{address}"
+    sentence = refused(shared, 4, DATABASE__URL=url)
+    assert "GOALWORKER_DATABASE__URL" in sentence
+    assert "wrong" not in sentence
+
+
+def test_a_login_without_the_workers_role_is_told_what_it_may_not(shared: running.Installation) -> None:
+    login = f"guest_{secrets.token_hex(4)}"
+    support.run(support.execute(shared.database_url, f"CREATE ROLE {login} LOGIN PASSWORD 'guest'"))
+    address = shared.database_url.rpartition("@")[2]
+    try:
+        sentence = refused(shared, 4, DATABASE__URL=f"postgresql://{login}:guest@{address}")
+    finally:
+        support.run(support.execute(shared.database_url, f"DROP ROLE {login}"))
+    assert "permission denied" in sentence
+
+
+def test_a_schema_that_is_behind_names_the_command_that_mends_it(
+    shared: running.Installation, postgres_url: str
+) -> None:
+    with support.fresh_database(postgres_url) as name:
+        sentence = refused(shared, 5, DATABASE__URL=support.with_database(postgres_url, name))
+    assert "`goalworker db upgrade`" in sentence
+
+
+def test_a_wrong_setting_is_named_with_a_right_example(shared: running.Installation) -> None:
+    assert "for example GOALWORKER_BATCH__MAX_RECORDS=" in refused(shared, 3, BATCH__MAX_RECORDS="many")
+
+
+def test_an_unknown_setting_is_an_error_with_a_suggestion(shared: running.Installation) -> None:
+    assert "did you mean GOALWORKER_BATCH__MAX_RECORDS?" in refused(shared, 3, BATCH__MAX_RECRODS=1)
+
+
+async def test_a_dlq_that_takes_less_than_a_topic_it_serves_is_refused(shared: running.Installation) -> None:
+    topic, dlq = shared.topics["form_submitted"], shared.topics["goal_configured"]
+    larger = ConfigResource(ConfigResourceType.TOPIC, topic, configs={"max.message.bytes": "2000000"})
+    async with support.admin_client(shared.bootstrap_servers) as admin:
+        await admin.alter_configs([larger])
+    swapped = {"TOPICS__DEAD_LETTERS": dlq, "TOPICS__GOAL_CONFIGURED": shared.topics["dead_letters"]}
+    sentence = refused(shared, 4, **swapped)
+    assert dlq in sentence
+    assert topic in sentence
+    assert "2000000" in sentence
+
+
+def test_a_port_that_is_taken_is_named(shared: running.Installation) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"127.0.0.1:{port}" in refused(shared, 4, OPS__PORT=port)

@@ -1,0 +1,45 @@
+"""Records of aborted transactions are never seen, and the markers behind them are no lag (contract section 2)."""
+
+import aiokafka
+
+from goalworker import goal_store
+from tests.acceptance import running, saying, wire
+
+
+async def _say(producer: aiokafka.AIOKafkaProducer, talk: wire.Talk, *records: saying.Record) -> None:
+    for record in records:
+        await producer.send(talk.there.topics[record.topic], record.value, headers=list(record.headers))
+
+
+async def test_what_was_aborted_never_happened_and_a_topic_that_ends_in_a_marker_has_no_lag(
+    talk: wire.Talk, worker: running.Worker
+) -> None:
+    goal: goal_store.StoredGoal = await talk.goal("transactions", "form_submitted", form_id="f")
+    at = saying.later(goal.created_at, 1)
+    kept, dropped = saying.a_run("transactions"), saying.a_run("transactions")
+    async with aiokafka.AIOKafkaProducer(
+        bootstrap_servers=talk.there.bootstrap_servers, transactional_id=f"crm-{goal.id}"
+    ) as producer:
+        garbage = saying.Record("form_submitted", b"garbage")
+        await producer.begin_transaction()
+        await _say(producer, talk, dropped.started(at), dropped.submits("f", at), garbage)
+        await producer.abort_transaction()
+        async with producer.transaction():
+            await _say(producer, talk, kept.started(at), kept.submits("f", at))
+        # Settled means committed to the very end, where nothing but the transaction's markers are.
+        await talk.settled()
+        assert wire.kinds(await talk.heard(kept)) == [("goal.achieved", 1), ("exit.goal", None)]
+
+        # Nothing but an aborted transaction: no record arrives at all, and yet the lag goes away.
+        await producer.begin_transaction()
+        await _say(producer, talk, dropped.started(at), dropped.submits("f", at))
+        await producer.abort_transaction()
+    await talk.settled()
+    assert await talk.heard(dropped) == []
+    assert await talk.dead_letters() == []
+
+    async def is_told() -> bool:
+        return worker.metric("consumer_lag_records") == 0
+
+    await wire.until(is_told)
+    assert worker.metric("events_total", outcome="dead_letter") == 0

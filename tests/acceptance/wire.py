@@ -1,0 +1,229 @@
+"""A conversation with workers: records go in, everything is waited for, messages are read from the topics."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import aiokafka
+import asyncpg
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.protocol.group import LeaveGroupRequest
+from sqlalchemy.ext import asyncio as sa_async
+
+from goalworker import database, goal_store
+from tests import support
+from tests.acceptance import running, saying
+
+SETTLED_SECONDS: Final = 30.0
+INPUTS: Final = (*support.TOPICS[:6], "redrive")
+OUTPUTS: Final = ("goal_achieved", "workflow_exit", "goal_configured", "dead_letters")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An outgoing message, once for each id; topic is the lower-case name of its setting."""
+
+    topic: str
+    key: bytes
+    headers: tuple[tuple[str, bytes], ...]
+    value: bytes
+
+    @property
+    def body(self) -> dict[str, Any]:
+        return saying.body(self.value)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        data: dict[str, Any] = self.body["data"]
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """Clients of one installation."""
+
+    there: running.Installation
+    producer: aiokafka.AIOKafkaProducer
+    consumer: aiokafka.AIOKafkaConsumer
+    admin: AIOKafkaAdminClient
+    pool: sa_async.AsyncEngine
+    received: list[aiokafka.ConsumerRecord] = field(default_factory=list)
+
+    # --- in ---
+
+    async def goal(self, workflow_id: str, goal_type: str, **criteria: object) -> goal_store.StoredGoal:
+        """A new goal, in force from its created_at on."""
+        draft = goal_store.draft({"goal_type": goal_type, "criteria": criteria})
+        return await goal_store.create(self.pool, saying.TENANT, workflow_id, draft, actor="test", maximum=3)
+
+    async def change(self, goal: goal_store.StoredGoal, **given: object) -> goal_store.StoredGoal:
+        return await goal_store.update(self.pool, saying.TENANT, goal.id, given, actor="test")
+
+    async def delete(self, goal: goal_store.StoredGoal) -> goal_store.StoredGoal:
+        return await goal_store.delete(self.pool, saying.TENANT, goal.id, actor="test")
+
+    async def logic(self, workflow_id: str, logic: str) -> None:
+        await goal_store.set_logic(self.pool, saying.TENANT, workflow_id, logic, actor="test")
+
+    async def send(self, *records: saying.Record) -> list[aiokafka.structs.RecordMetadata]:
+        """Send in order, and return where each is."""
+        waiting = [
+            await self.producer.send(
+                self.there.topics[record.topic],
+                record.value,
+                key=record.key,
+                partition=record.partition,
+                timestamp_ms=record.timestamp_ms,
+                headers=list(record.headers),
+            )
+            for record in records
+        ]
+        return [await acknowledged for acknowledged in waiting]
+
+    async def send_nothing(self, topic: str) -> None:
+        """Send a record with neither key nor value, which the client's own way refuses."""
+        batch = self.producer.create_batch()
+        batch.append(key=None, value=None, timestamp=None)
+        await (await self.producer.send_batch(batch, self.there.topics[topic], partition=0))
+
+    async def say(self, *records: saying.Record) -> None:
+        """Send, and wait until everything sent so far is judged and published."""
+        await self.send(*records)
+        await self.settled()
+
+    # --- waiting ---
+
+    async def settled(self, timeout_seconds: float = SETTLED_SECONDS) -> None:
+        """Wait until all there is to read is committed: what came of it is published by then."""
+        await until(self._is_settled, timeout_seconds)
+
+    async def _is_settled(self) -> bool:
+        return not await self.lag()
+
+    async def lag(self, topics: Iterable[str] = INPUTS) -> dict[TopicPartition, int]:
+        """How many records, up to the last stable offset, the group has not committed, where there are any."""
+        partitions = self.partitions(*topics)
+        ends = await self.consumer.end_offsets(partitions)
+        committed = await self.committed()
+        return {each: end - committed.get(each, 0) for each, end in ends.items() if end > committed.get(each, 0)}
+
+    async def committed(self) -> dict[TopicPartition, int]:
+        offsets = await self.admin.list_consumer_group_offsets(self.there.group_id)
+        return {partition: found.offset for partition, found in offsets.items() if found.offset >= 0}
+
+    async def members(self) -> dict[str, str]:
+        """Who is in the group: client id by member id."""
+        (response,) = await self.admin.describe_consumer_groups([self.there.group_id])
+        ((_, _, _, _, _, members, *_),) = response.groups
+        return {member_id: client_id for member_id, client_id, *_ in members}
+
+    async def bury(self, worker: running.Worker) -> None:
+        """Say the goodbye that a killed worker could not: else the group waits for it for a session, 45 s."""
+        coordinator = await self.admin.find_coordinator(self.there.group_id)
+        for member_id, client_id in (await self.members()).items():
+            if client_id == worker.client_id:
+                request = LeaveGroupRequest(self.there.group_id, member_id)
+                await self.admin._send_request(request, coordinator)
+
+    async def rewind(self, offset: int = 0) -> None:
+        """Let the group read everything again, or from there; only while it has no members."""
+        partitions = self.partitions(*INPUTS)
+        group = aiokafka.AIOKafkaConsumer(
+            bootstrap_servers=self.there.bootstrap_servers, group_id=self.there.group_id, enable_auto_commit=False
+        )
+        async with group:
+            group.assign(partitions)
+            await group.commit(dict.fromkeys(partitions, offset))
+
+    async def published(self) -> None:
+        """Wait until the outbox is empty; what a killed worker left in it counts as old enough to be swept."""
+        await self.sql("UPDATE outbox SET created_at = created_at - interval '1 hour'")
+        await until(self._is_published)
+
+    async def _is_published(self) -> bool:
+        return not await self.sql("SELECT count(*) FROM outbox")
+
+    # --- out ---
+
+    async def records(self, topic: str) -> list[aiokafka.ConsumerRecord]:
+        """All records of an outgoing topic, each partition in order."""
+        for partition, end in (await self.consumer.end_offsets(self.partitions(topic))).items():
+            while await self.consumer.position(partition) < end:
+                for records in (await self.consumer.getmany(timeout_ms=1_000)).values():
+                    self.received.extend(records)
+        return [record for record in self.received if record.topic == self.there.topics[topic]]
+
+    async def messages(self, topic: str) -> list[Message]:
+        """The messages of a topic as an idempotent consumer sees them; what comes twice must be the same bytes."""
+        messages: dict[str, Message] = {}
+        for record in await self.records(topic):
+            message = Message(topic, record.key, tuple(record.headers), record.value)
+            assert messages.setdefault(message.body["id"], message) == message
+        return list(messages.values())
+
+    async def heard(self, run: saying.Run) -> list[Message]:
+        """What was said about a run: achieved and revoked in their order, then exits."""
+        both = [*await self.messages("goal_achieved"), *await self.messages("workflow_exit")]
+        return [message for message in both if message.body["subject"] == run.enrollment_id]
+
+    async def dead_letters(self) -> list[aiokafka.ConsumerRecord]:
+        return await self.records("dead_letters")
+
+    # --- the database ---
+
+    async def sql(self, query: str, *arguments: object) -> Any:
+        """The one value that a query returns."""
+        connection = await asyncpg.connect(self.there.database_url)
+        try:
+            return await connection.fetchval(query, *arguments)
+        finally:
+            await connection.close()
+
+    def partitions(self, *topics: str) -> list[TopicPartition]:
+        """The partitions of topics; those are the lower-case names of their settings."""
+        names = [self.there.topics[topic] for topic in topics]
+        return [TopicPartition(name, number) for name in names for number in range(support.PARTITIONS)]
+
+
+@contextlib.asynccontextmanager
+async def talk(there: running.Installation) -> AsyncIterator[Talk]:
+    """Connect to an installation."""
+    servers: Mapping[str, Any] = {"bootstrap_servers": there.bootstrap_servers}
+    pool = database.engine(there.database_url, pool_size=2, statement_timeout_seconds=30, application="test")
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(pool.dispose)
+        producer = await stack.enter_async_context(
+            aiokafka.AIOKafkaProducer(**servers, max_request_size=running.REQUEST_BYTES)
+        )
+        consumer = aiokafka.AIOKafkaConsumer(
+            **servers, isolation_level="read_committed", enable_auto_commit=False, fetch_max_wait_ms=10
+        )
+        await stack.enter_async_context(consumer)
+        admin = await stack.enter_async_context(support.admin_client(there.bootstrap_servers))
+        talking = Talk(there, producer, consumer, admin, pool)
+        inputs, outputs = talking.partitions(*INPUTS), talking.partitions(*OUTPUTS)
+        consumer.assign([*inputs, *outputs])  # the inputs only so that the client knows them, for their ends
+        consumer.pause(*inputs)
+        await consumer.seek_to_beginning(*outputs)
+        yield talking
+
+
+async def until(condition: Callable[[], Awaitable[bool]], timeout_seconds: float = SETTLED_SECONDS) -> None:
+    """Return as soon as it is true; fail if it does not become so."""
+    deadline = time.monotonic() + timeout_seconds
+    while not await condition():
+        assert time.monotonic() < deadline, "what was waited for did not happen"
+        await asyncio.sleep(0.02)
+
+
+def kinds(messages: Iterable[Message]) -> list[tuple[str, int | None]]:
+    """Type and revision of each message."""
+    return [(each.body["type"].removeprefix("workflow."), each.data.get("revision")) for each in messages]
+
+
+def partition(topic: str, number: int) -> TopicPartition:
+    return TopicPartition(topic, number)
