@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "lag": "How far the worker is behind, by topic and partition.",
     "outbox": "Look at the messages that are still to be published.",
     "config": "Show the settings.",
+    "schema": "Write down what goes in and out, for others to build against.",
 }
 
 

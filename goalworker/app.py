@@ -137,6 +137,7 @@ def _is_loopback(host: str) -> bool:
 
 async def _run_api(settings: settings_.Settings, insecure_tenant: str | None) -> None:
     health = ops.Health(metrics.API_CHECKS)
+    stopping = asyncio.create_task(_signalled(), name="signals")
     async with (
         ops.serve(settings.ops.host, settings.ops.port_of("api"), health),
         _pool(settings) as pool,
@@ -150,11 +151,11 @@ async def _run_api(settings: settings_.Settings, insecure_tenant: str | None) ->
             health.set("migrations", None)
             health.started = True
             log.info("api_ready", host=address.host, port=port, insecure=insecure_tenant is not None)
-            tasks = [asyncio.create_task(_signalled()), asyncio.create_task(_watch_database(pool, health))]
+            watching = asyncio.create_task(_watch_database(pool, health), name="watch")
             try:
-                await _first_to_end(tasks)
+                await _first_to_end([stopping, watching])
             finally:
-                await _cancelled(tasks)
+                await _cancelled([stopping, watching])
             log.info("stopping")
     log.info("stopped")
 

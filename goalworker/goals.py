@@ -127,15 +127,15 @@ def folded(name: str) -> str:
 
 # --- criteria as people and the database write them ---
 
-_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
+FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "tag_added": ("tag_id", "tag_name"),
     "purchase_made": ("product_id", "min_amount", "currency"),
     "appointment_booked": ("calendar_id", "service_id"),
     "form_submitted": ("form_id",),
     "pipeline_stage_reached": ("pipeline_id", "stage_id"),
 }
-_ANY: Final[Mapping[str, str]] = {"purchase_made": "any_purchase", "appointment_booked": "any_appointment"}
-_ALL_REQUIRED: Final = frozenset({"form_submitted", "pipeline_stage_reached"})
+ANY: Final[Mapping[str, str]] = {"purchase_made": "any_purchase", "appointment_booked": "any_appointment"}
+ALL_REQUIRED: Final = frozenset({"form_submitted", "pipeline_stage_reached"})
 
 
 class Fault(Struct, frozen=True):
@@ -162,12 +162,12 @@ def criteria_of(goal_type: str, given: Mapping[str, Any]) -> Criteria:
     Raises CriteriaError with every fault.
     """
     present = {name: value for name, value in given.items() if value is not None}
-    any_field = _ANY.get(goal_type)
+    any_field = ANY.get(goal_type)
     faults: list[Fault] = []
     if any_field is not None and not isinstance(present.get(any_field, False), bool):
         faults.append(_fault(any_field, "must be true or left out", present[any_field]))
     anything = any_field is not None and bool(present.pop(any_field, False))
-    known = _FIELDS[goal_type]
+    known = FIELDS[goal_type]
     faults += [Fault(f"/{pointer(name)}", _unknown(name, goal_type)) for name in present if name not in known]
     values: dict[str, Any] = {name: _value(name, present[name], faults) for name in known if name in present}
     if not faults:
@@ -179,19 +179,19 @@ def criteria_of(goal_type: str, given: Mapping[str, Any]) -> Criteria:
 
 def criteria_as_json(goal_type: str, criteria: Criteria) -> dict[str, Any]:
     """Return criteria as people read and the database keeps them: normalised, amounts as strings."""
-    fields = {name: getattr(criteria, name) for name in _FIELDS[goal_type] if getattr(criteria, name) is not None}
+    fields = {name: getattr(criteria, name) for name in FIELDS[goal_type] if getattr(criteria, name) is not None}
     if criteria.min_amount is not None:
         fields["min_amount"] = events.plain(criteria.min_amount)
-    return fields or {_ANY[goal_type]: True}
+    return fields or {ANY[goal_type]: True}
 
 
 def _missing(goal_type: str, fields: set[str], *, anything: bool) -> list[Fault]:
     if anything and fields:
-        return [Fault(f"/{_ANY[goal_type]}", f"`{_ANY[goal_type]}` stands alone: leave it or the other fields out")]
+        return [Fault(f"/{ANY[goal_type]}", f"`{ANY[goal_type]}` stands alone: leave it or the other fields out")]
     if not fields and not anything:
         return [Fault("", EMPTY_CRITERIA)]
-    if goal_type in _ALL_REQUIRED:
-        absent = [name for name in _FIELDS[goal_type] if name not in fields]
+    if goal_type in ALL_REQUIRED:
+        absent = [name for name in FIELDS[goal_type] if name not in fields]
         return [Fault(f"/{name}", f"`{name}` is required for {goal_type}") for name in absent]
     return []
 
@@ -230,7 +230,7 @@ def _amount(value: object) -> Decimal | None:
 
 
 def _unknown(name: str, goal_type: str) -> str:
-    fields = [*_FIELDS[goal_type], *([_ANY[goal_type]] if goal_type in _ANY else [])]
+    fields = [*FIELDS[goal_type], *([ANY[goal_type]] if goal_type in ANY else [])]
     return f"`{printable(name[:64])}` is no criterion of {goal_type}; it takes {', '.join(fields)}"
 
 

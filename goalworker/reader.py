@@ -101,12 +101,11 @@ class Reader(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
             return
         self._consumer.pause(*self.partitions)
         try:
-            self.rewind(
-                {
-                    partition: records[0].offset
-                    for partition, records in (await self._consumer.getmany(timeout_ms=0)).items()
-                }
-            )
+            polled = await self._consumer.getmany(timeout_ms=0)
+            self.rewind({partition: records[0].offset for partition, records in polled.items()})
+        except kafka_errors.KafkaError as error:
+            # It comes again with the next fetch, which knows what to do about it.
+            log.info("poll_failed", reason=type(error).__name__)
         finally:
             self._hold_back(self.partitions)
 

@@ -1,8 +1,8 @@
-# DECIDED (maintainer): no triggers, no rollup tables, no generated columns: they would tax the hot path for numbers
-# that are looked at now and then. Plain queries over enrollments and achievements; what took long is kept in the API process
-# for a while (`Kept`). 0001, tables.py, verdicts.py and difference.py were put back accordingly (exited_at stays).
-# Whoever works on the tests and `make bench-api`: test and measure this; don't bring the other design back.
-"""The numbers of a workflow, and the list of what was achieved (contract section 5)."""
+"""The numbers of a workflow, and the list of what was achieved (contract section 5).
+
+They are counted when somebody asks: nothing is added up ahead on the way of events, for numbers that are looked at now
+and then. What took long to count is kept for a while (`Kept`).
+"""
 
 import asyncio
 import base64
@@ -24,8 +24,8 @@ _EXACT: Final = Context(prec=128)
 """Room for every digit of a sum; the default context rounds to 28."""
 
 
-# In one statement, so that all its numbers are of one moment. Without tracking nobody knows when a run began: a span
-# then selects what came of it by when it came (contract rule 3.8).
+_WITHOUT_JIT: Final = sa.text("SELECT set_config('jit', 'off', true)")
+
 _ENROLLMENTS: Final = """
 SELECT count(enrolled_at) AS enrolled, count(converted_at) AS converted, count(exited_at) AS exits,
     extract(epoch FROM avg(converted_at - enrolled_at))::float8 AS mean,
@@ -58,7 +58,6 @@ WHERE g.tenant_id = :tenant_id AND g.workflow_id = :workflow_id
 ORDER BY g.created_at, g.goal_id
 """
 
-# Who achieved two goals of one type counts once in its rate.
 _BY_TYPE: Final = """
 SELECT goal_type, count(DISTINCT enrollment_id) AS enrollments
 FROM achievements
@@ -89,6 +88,7 @@ async def workflow_stats(
     selects by when something came of it, and total_enrolled, rates and times are None.
     """
     given = {"tenant_id": tenant_id, "workflow_id": workflow_id, "since": since, "until": until}
+    await connection.execute(_WITHOUT_JIT)
     runs = (await _execute(connection, _ENROLLMENTS, _BEGAN if tracking else _CAME, given)).one()
     began = "enrolled_at" if tracking else "achieved_at"
     goals = (await _execute(connection, _GOALS, began, given)).all()
@@ -197,8 +197,6 @@ class Kept:
             else:
                 del self._answers[key]
 
-
-# --- lists ---
 
 _SHOWN: Final = """
 a.tenant_id, a.enrollment_id, a.workflow_id, a.contact_id, a.goal_id, a.goal_version, a.goal_type, a.enrolled_at,

@@ -9,9 +9,11 @@ from fastapi.security import APIKeyHeader, HTTPBearer, SecurityScopes
 from msgspec import Struct
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import key_store
+from goalworker import key_store, logs
 from goalworker import settings as settings_
 from goalworker.api import keyring, problems, tokens
+
+log = logs.get("api")
 
 GOALS_READ, GOALS_WRITE, ENROLLMENTS_WRITE = key_store.SCOPES
 CHALLENGE: Final = "Bearer"
@@ -71,7 +73,10 @@ def gate(
     named = {"issuer": api.jwt_issuer or "", "audience": api.jwt_audience or ""}
     verify: tokens.Verify | None = None
     if api.jwt_secret is not None:
-        verify = tokens.by_secret(api.jwt_secret.get_secret_value(), **named)
+        secret = api.jwt_secret.get_secret_value()
+        if len(secret.encode()) < tokens.SECRET_BYTES_MIN:
+            log.warning("jwt_secret_is_short", advice=f"take {tokens.SECRET_BYTES_MIN} random bytes or more")
+        verify = tokens.by_secret(secret, **named)
     elif api.jwks_url is not None:
         verify = tokens.by_keys(keyring.Keyring(api.jwks_url, client), **named)
     return Gate(pool, verify, insecure_tenant)

@@ -18,11 +18,12 @@ _LINKS: Final = {
     name: {"operationId": name, "parameters": _LINKED} for name in ("get_goal", "change_goal", "delete_goal")
 }
 
+ANY_VERSION: Final = "*"
 IfMatch = Annotated[
-    str | None,
+    str,
     Header(
         alias="If-Match",
-        description="An ETag: 412 if the goal is at another version by now",
+        description="An ETag: 412 if the goal is at another version by now; `*`: at any",
         examples=['"1"'],
         json_schema_extra={"pattern": r'^(\*|(W/)?"[^"]*")$'},
     ),
@@ -92,14 +93,15 @@ async def change_goal(
     workflow_id: requests.WorkflowId,
     goal_id: requests.GoalId,
     given: bodies.Given,
-    if_match: IfMatch = None,
+    if_match: IfMatch = ANY_VERSION,
 ) -> Response:
     """Change a goal's criteria or name, pause it or resume it, from now on; what changes nothing makes no version."""
     expected_version = _expected_version(if_match)
-    if given.get("criteria") is not None and here.references.are_checked:
+    if here.references.are_checked and "criteria" in given:
         goal = await goal_store.get(here.pool, caller.tenant_id, goal_id, workflow_id=workflow_id)
-        wanted = goal_store.draft({"goal_type": goal.goal_type, "criteria": given["criteria"]})
-        await _refuse_missing(here, caller, goals.criteria_as_json(goal.goal_type, wanted.criteria))
+        criteria = goal_store.changes(goal.goal_type, given).criteria
+        if isinstance(criteria, goals.Criteria):
+            await _refuse_missing(here, caller, goals.criteria_as_json(goal.goal_type, criteria))
     goal = await goal_store.update(
         here.pool,
         caller.tenant_id,
@@ -118,7 +120,7 @@ async def delete_goal(
     here: requests.Here,
     workflow_id: requests.WorkflowId,
     goal_id: requests.GoalId,
-    if_match: IfMatch = None,
+    if_match: IfMatch = ANY_VERSION,
 ) -> Response:
     """Delete a goal from now on; its achievements stay."""
     await goal_store.delete(
@@ -174,10 +176,10 @@ async def _refuse_missing(here: requests.Context, caller: callers.Caller, criter
         raise problems.invalid(faults, problems.REFERENCE_MISSING)
 
 
-def _expected_version(if_match: str | None) -> int | None:
+def _expected_version(if_match: str) -> int | None:
     """Return the version that a change is meant for, None for any; an ETag that was never ours is stale."""
-    given = (if_match or "*").strip()
-    if given == "*":
+    given = if_match.strip()
+    if given == ANY_VERSION:
         return None
     if version := re.fullmatch(r'"([1-9][0-9]{0,8})"', given):
         return int(version[1])

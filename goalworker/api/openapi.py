@@ -90,7 +90,15 @@ def document(app: FastAPI) -> dict[str, Any]:
         for operation in path.values():
             # FastAPI's own answer to what it cannot read; ours is 400 or 404.
             operation["responses"].pop("422", None)
+            for parameter in operation.get("parameters", ()):
+                parameter["schema"] = _without_null(parameter["schema"])
     return found
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a parameter, which is left out rather than null."""
+    kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
+    return {**kinds[0], **{name: schema[name] for name in schema if name != "anyOf"}} if len(kinds) == 1 else schema
 
 
 def _schemas() -> dict[str, Any]:

@@ -10,6 +10,8 @@ from goalworker import goals
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = 2
+# As many as a list of enrollments may have: a body of nothing but unknown fields is not answered by a larger one.
+FAULTS_MAX: Final = 1_000
 
 
 class Kind(Struct, frozen=True):
@@ -51,7 +53,7 @@ class ProblemError(Exception):
         super().__init__(detail)
         self.kind = kind
         self.detail = detail
-        self.faults = tuple(faults)
+        self.faults = tuple(faults[:FAULTS_MAX])
         self.headers = dict(headers or {})
 
 

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from goalworker import events, goals, stats
 from goalworker import settings as settings_
-from goalworker.api import references, shown
+from goalworker.api import references, shown, taken
 
 WORKFLOW: Final = "/api/v1/workflows/{workflow_id}"
 GOALS: Final = f"{WORKFLOW}/goals"
@@ -59,7 +59,11 @@ def _text(value: str) -> str:
     return value
 
 
-Text = Annotated[str, Field(min_length=1, max_length=events.TEXT_BYTES_MAX), AfterValidator(_text)]
+Text = Annotated[
+    str,
+    Field(min_length=1, max_length=events.TEXT_BYTES_MAX, json_schema_extra={"pattern": taken.TEXT_PATTERN}),
+    AfterValidator(_text),
+]
 WorkflowId = Annotated[Text, Path(description="The workflow, by its engine's id", examples=["onboarding"])]
 EnrollmentId = Annotated[Text, Path(description="The enrollment, by its engine's id", examples=["enr_17"])]
 GoalId = Annotated[UUID, Path(description="The goal", examples=[shown.EXAMPLE_GOAL_ID])]
@@ -89,8 +93,8 @@ def _moment(value: Any) -> Any:
     return moment
 
 
-Offset = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=_OFFSET_MAX)]
-Limit = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=LIMIT_MAX)]
+Offset = Annotated[int, Field(ge=0, le=_OFFSET_MAX), BeforeValidator(_whole)]
+Limit = Annotated[int, Field(ge=1, le=LIMIT_MAX), BeforeValidator(_whole)]
 Moment = Annotated[datetime, BeforeValidator(_moment)]
 
 

@@ -104,6 +104,19 @@ class AuditEntry(BaseModel):
 class Audit(BaseModel):
     """Every change of a goal, oldest first."""
 
+    model_config = _example(
+        entries=[
+            {
+                "at": "2026-05-01T12:00:00.000001Z",
+                "actor": "ann",
+                "action": "created",
+                "version": 1,
+                "before": None,
+                "after": {"goal_type": "tag_added", "criteria": {"tag_id": "t1"}, "name": None, "is_active": True},
+            }
+        ]
+    )
+
     entries: list[AuditEntry]
 
 
@@ -180,7 +193,30 @@ class OfGoal(BaseModel):
 class Stats(BaseModel):
     """What a workflow's goals have come to, for the enrollments that began in a span of time."""
 
-    model_config = ConfigDict(populate_by_name=True)
+    model_config = _example(
+        **{"from": "2026-05-01T00:00:00Z"},
+        to=None,
+        workflow_id="onboarding",
+        total_enrolled=120,
+        goals_achieved=31,
+        enrollments_converted=30,
+        conversion_rate=25.0,
+        avg_time_to_goal_hours=30.25,
+        median_time_to_goal_hours=26.5,
+        p90_time_to_goal_hours=70.0,
+        exits_sent=30,
+        by_goal_type={"purchase_made": {"achieved": 31, "conversion_rate": 25.8}},
+        by_goal=[
+            {
+                "goal_id": EXAMPLE_GOAL_ID,
+                "goal_type": "purchase_made",
+                "name": "First real purchase",
+                "achieved": 31,
+                "conversion_rate": 25.8,
+            }
+        ],
+        revenue={"EUR": "3999.00"},
+    )
 
     workflow_id: str
     since: datetime | None = Field(alias="from")

@@ -11,7 +11,8 @@ from goalworker import events
 ENROLLMENTS_MAX: Final = 1_000
 GOALS_MAX: Final = 1_000
 
-Text = Annotated[str, Field(min_length=1, max_length=events.TEXT_BYTES_MAX, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
+TEXT_PATTERN: Final = r"^[^\x00-\x1f\x7f-\x9f]+$"
+Text = Annotated[str, Field(min_length=1, max_length=events.TEXT_BYTES_MAX, pattern=TEXT_PATTERN)]
 Amount = (
     Annotated[float, Field(ge=0, le=float(events.AMOUNT_MAX))]
     | Annotated[str, Field(pattern=r"^[0-9]{1,15}(\.[0-9]{1,18})?$")]

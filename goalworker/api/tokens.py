@@ -1,5 +1,6 @@
 """JSON Web Tokens: who signed them, for whom, until when, and what they say (contract section 5)."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
@@ -9,7 +10,11 @@ from goalworker import events
 from goalworker.api import keyring
 
 LEEWAY_SECONDS: Final = 30
+SECRET_BYTES_MIN: Final = 32
 BYTES_MAX: Final = 8_192
+# Said once at the start, in a line of ours.
+warnings.filterwarnings("ignore", category=jwt.InsecureKeyLengthWarning)
+
 _REQUIRED: Final = ["exp", "iss", "aud", "sub", "tenant_id"]
 
 

@@ -1,0 +1,46 @@
+"""`goalworker schema`: what others may build against, as files (contract section 6)."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from goalworker import api, errors, schemas
+from goalworker import app as worker_app
+from goalworker import settings as all_settings
+from goalworker.commands import common, topics
+
+app = typer.Typer(help="Write down what goes in and out.", no_args_is_help=True, add_completion=False)
+
+
+@app.callback()
+def group() -> None:
+    """Make `export` a command of its own, though it is the only one."""
+
+
+@app.command()
+def export(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where the files go; made where it is not there.")],
+) -> None:
+    """Write JSON Schemas of all messages, AsyncAPI of the topics under their names here, and OpenAPI of the API."""
+    for name, document in documents(common.load()).items():
+        path = directory / name
+        _write(path, document)
+        common.say(str(path))
+
+
+def documents(settings: all_settings.Settings) -> dict[str, bytes]:
+    """Return every document, as JSON, by its path in DIR."""
+    every: dict[str, Any] = {f"messages/{kind}.json": found for kind, found in schemas.of_messages().items()}
+    every["asyncapi.json"] = schemas.asyncapi(settings.topics, worker_app.kinds(settings), topics.CONFIGURATION)
+    every["openapi.json"] = api.document()
+    return {name: msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n" for name, found in every.items()}
+
+
+def _write(path: Path, document: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(document)
+    except OSError as error:
+        raise errors.GoalworkerError(f"{path} cannot be written: {error.strerror}") from None

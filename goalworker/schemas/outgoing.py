@@ -1,0 +1,93 @@
+"""The `data` of each message out (contract section 4); messages.py writes it, and the tests hold it to this."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal, NamedTuple
+from uuid import UUID
+
+from msgspec import Meta, Struct
+
+from goalworker import events, messages
+
+GoalType = Literal[events.GOAL_TYPES]  # type: ignore[valid-type]
+Number = Annotated[int, Meta(ge=1)]
+Time = Annotated[datetime, Meta(tz=True)]
+EnrollmentId = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        description="Where enrollments are not tracked: contact:<workflow_id>:<contact_id>, each part percent-encoded",
+    ),
+]
+
+
+class Achieved(Struct):
+    """A contact met a goal while enrolled; a higher revision corrects what a lower one said."""
+
+    achievement_id: UUID
+    revision: Number
+    workflow_id: events.Text
+    enrollment_id: EnrollmentId
+    contact_id: events.Text
+    goal_id: UUID
+    goal_version: Number
+    goal_type: GoalType
+    enrolled_at: Time | None
+    achieved_at: Time
+    trigger_event: dict[str, Any]
+
+
+class Revoked(Struct):
+    """A message that came late took an achievement back; a higher revision may bring it again."""
+
+    achievement_id: UUID
+    revision: Annotated[int, Meta(ge=2)]
+    workflow_id: events.Text
+    enrollment_id: EnrollmentId
+    contact_id: events.Text
+    goal_id: UUID
+    goal_type: GoalType
+    reason: Literal["superseded", "after_end", "workflow_inactive"]
+
+
+class Exit(Struct):
+    """The engine is to stop an enrollment: a command, at most one per enrollment, which stands."""
+
+    exit_id: UUID
+    workflow_id: events.Text
+    enrollment_id: EnrollmentId
+    contact_id: events.Text
+    exit_reason: Literal["goal_achieved"]
+    logic: Literal["any", "all"]
+    goal_id: UUID
+    goal_type: GoalType
+    achievement_ids: Annotated[list[UUID], Meta(min_length=1)]
+    achieved_at: Time
+
+
+class Configured(Struct):
+    """Somebody created, updated or deleted a goal; what is said of it holds from `time` on."""
+
+    action: Literal["created", "updated", "deleted"]
+    goal_id: UUID
+    version: Number
+    workflow_id: events.Text
+    goal_type: GoalType
+    criteria: dict[str, Any]
+    is_active: bool
+
+
+class Outgoing(NamedTuple):
+    """Where a message goes, what its `data` is, and which field of that is its subject."""
+
+    topic: str
+    data: type[Struct]
+    subject: str
+
+
+BY_TYPE: Final[Mapping[str, Outgoing]] = {
+    "workflow.goal.achieved": Outgoing(messages.GOAL_ACHIEVED, Achieved, "enrollment_id"),
+    "workflow.goal.revoked": Outgoing(messages.GOAL_ACHIEVED, Revoked, "enrollment_id"),
+    "workflow.exit.goal": Outgoing(messages.WORKFLOW_EXIT, Exit, "enrollment_id"),
+    "workflow.goal.configured": Outgoing(messages.GOAL_CONFIGURED, Configured, "goal_id"),
+}

@@ -1,0 +1,157 @@
+"""Messages as JSON Schemas, 2020-12, each one for itself.
+
+The keywords are those that draft 7 has too: AsyncAPI's own tools read no later one.
+"""
+
+from typing import Any, Final
+from uuid import UUID
+
+from msgspec import Struct, json
+
+from goalworker import events, goals, messages
+from goalworker.schemas import outgoing
+
+Schema = dict[str, Any]
+
+_TEXT: Final = json.schema(events.Text)
+_TEXT_REF: Final[Schema] = {"$ref": "#/$defs/text"}
+_TEXT_DEF: Final = {
+    **_TEXT,
+    "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]*$",
+    "description": f"1 to {events.TEXT_BYTES_MAX} bytes of UTF-8 without control characters",
+}
+_TIME: Final = json.schema(outgoing.Time)
+_AMOUNT_NUMBER: Final[Schema] = {"type": "number", "minimum": 0, "maximum": int(events.AMOUNT_MAX)}
+_AMOUNT_TEXT: Final[Schema] = {
+    "type": "string",
+    "pattern": r"^(0{0,49}[0-9]{1,15}(\.[0-9]{1,18})?|0{0,48}10{15}(\.0{1,18})?)$",
+    "description": "A plain decimal from 0 to 10^15, exact",
+}
+_CURRENCY: Final[Schema] = {"type": "string", "pattern": "^[A-Za-z]{3}$"}
+
+
+def of_messages() -> dict[str, Schema]:
+    """Return the schema of each message, in and out, by its CloudEvents type."""
+    return {
+        **{kind: _incoming(kind) for kind in events.DATA_OF_TYPE},
+        **{kind: _outgoing(kind) for kind in outgoing.BY_TYPE},
+    }
+
+
+def _incoming(kind: str) -> Schema:
+    properties = {
+        "specversion": {"const": "1.0"},
+        "id": _TEXT_REF,
+        "source": _TEXT_REF,
+        "type": {"const": kind},
+        "time": {"anyOf": [_TIME, {"type": "null"}], "description": "When it happened; absent: the record's timestamp"},
+        "tenantid": _TEXT_REF,
+        "data": {"$ref": "#/$defs/data"},
+    }
+    return _message(kind, properties, [name for name in properties if name != "time"], _data(kind))
+
+
+def _outgoing(kind: str) -> Schema:
+    _, struct, subject = outgoing.BY_TYPE[kind]
+    data = _of_struct(struct)
+    if struct is outgoing.Achieved:
+        data["properties"]["trigger_event"] = _trigger_event()
+    if struct is outgoing.Configured:
+        data["oneOf"] = [
+            {"properties": {"goal_type": {"const": goal_type}, "criteria": _criteria(goal_type)}}
+            for goal_type in events.GOAL_TYPES
+        ]
+    properties = {
+        "specversion": {"const": "1.0"},
+        "id": json.schema(UUID),
+        "source": {"const": messages.SOURCE},
+        "type": {"const": kind},
+        "subject": data["properties"][subject],
+        "time": _TIME,
+        "tenantid": _TEXT_REF,
+        "datacontenttype": {"const": "application/json"},
+        "data": {"$ref": "#/$defs/data"},
+    }
+    return _message(kind, properties, list(properties), data)
+
+
+def _message(kind: str, properties: Schema, required: list[str], data: Schema) -> Schema:
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:goalworker:schema:{kind}",
+        "title": kind,
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "$defs": {"data": data, "text": _TEXT_DEF},
+    }
+
+
+def _data(kind: str) -> Schema:
+    """Return the schema of the `data` of a message in, with what its struct can't say."""
+    struct = events.DATA_OF_TYPE[kind]
+    data = _of_struct(struct)
+    if struct is events.PaymentCompleted:
+        data["properties"]["amount"] = {"anyOf": [_AMOUNT_TEXT, _AMOUNT_NUMBER]}
+        data["properties"]["currency"] = _CURRENCY
+    if struct is events.TagAdded:
+        data["anyOf"] = [
+            {"required": [name], "properties": {name: {"type": "string"}}} for name in ("tag_id", "tag_name")
+        ]
+    return data
+
+
+def _trigger_event() -> Schema:
+    properties = {
+        "id": _TEXT_REF,
+        "source": _TEXT_REF,
+        "type": {"enum": list(events.GOAL_TYPE_OF_EVENT)},
+        "time": _TIME,
+        "data": {"type": "object"},
+    }
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "oneOf": [
+            {"properties": {"type": {"const": kind}, "data": _evidence(kind)}} for kind in events.GOAL_TYPE_OF_EVENT
+        ],
+    }
+
+
+def _evidence(kind: str) -> Schema:
+    """Return the schema of an event's data as an achievement quotes it: no nulls, the amount as a string."""
+    data = _data(kind)
+    had = {name: field["anyOf"][0] if "anyOf" in field else field for name, field in data["properties"].items()}
+    return {**data, "properties": had, "additionalProperties": False}
+
+
+def _criteria(goal_type: str) -> Schema:
+    fields = {name: _CRITERION.get(name, _TEXT_REF) for name in goals.FIELDS[goal_type]}
+    some = {"type": "object", "properties": fields, "additionalProperties": False, "minProperties": 1}
+    if goal_type in goals.ALL_REQUIRED:
+        return {**some, "required": list(fields)}
+    if goal_type not in goals.ANY:
+        return some
+    alone = goals.ANY[goal_type]
+    anything = {"properties": {alone: {"const": True}}, "required": [alone], "additionalProperties": False}
+    return {"anyOf": [some, {"type": "object", **anything}]}
+
+
+_CRITERION: Final = {"min_amount": _AMOUNT_TEXT, "currency": {"type": "string", "pattern": "^[A-Z]{3}$"}}
+
+
+def _of_struct(struct: type[Struct]) -> Schema:
+    _, found = json.schema_components([struct])
+    schema: Schema = _with_named_texts(found[struct.__name__])
+    del schema["title"]
+    return schema
+
+
+def _with_named_texts(node: Any) -> Any:
+    """Refer to what a text is instead of repeating it; a default of null says no more than that null may be."""
+    if node == _TEXT:
+        return _TEXT_REF
+    if isinstance(node, dict):
+        return {name: _with_named_texts(value) for name, value in node.items() if name != "default"}
+    return [_with_named_texts(value) for value in node] if isinstance(node, list) else node

@@ -1,0 +1,178 @@
+"""Topics in AsyncAPI: what each carries, under which key and headers, and what goalworker does with it."""
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Final
+
+import goalworker
+from goalworker import dead_letters, events, messages, metrics
+from goalworker import settings as settings_
+from goalworker.schemas import outgoing
+
+Schema = dict[str, Any]
+
+_BINDING: Final = {"bindingVersion": "0.5.0"}
+_DEAD_LETTER: Final = "dead_letter"
+_PART: Final = "[A-Za-z0-9_.~%-]+"
+
+
+def asyncapi(
+    topics: settings_.Topics,
+    kinds: Mapping[str, Collection[str]],
+    configuration: Mapping[str, Mapping[str, str]],
+) -> Schema:
+    """Return the AsyncAPI document; kinds: what each topic in may carry, configuration: of topics by their setting.
+
+    It refers to the message schemas as `./messages/<type>.json`.
+    """
+    carried = _carried(topics, kinds)
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "goalworker",
+            "version": goalworker.__version__,
+            "description": _DESCRIPTION,
+            "license": {"name": "Apache-2.0"},
+        },
+        "defaultContentType": messages.CONTENT_TYPE,
+        "channels": {
+            which: _channel(topics, which, carried[which], configuration.get(which, {})) for which, _ in topics
+        },
+        "operations": dict(_operations(topics, carried)),
+        "components": {"messages": _messages()},
+    }
+
+
+_DESCRIPTION: Final = """\
+CloudEvents 1.0 in JSON. What goes out comes at least once, under a stable id and byte for byte the same: drop an id \
+that you have seen, and ignore a revision lower than one that you know.
+
+What comes in may also be in binary mode: the attributes in the headers `ce_specversion`, `ce_id`, `ce_source`, \
+`ce_type`, `ce_time` and `ce_tenantid`, and `data` alone (`#/$defs/data` of the message's schema) as the value. A \
+`content-type` of `application/cloudevents...` means structured mode whatever the other headers are. `tenantid` may be \
+left out where `GOALWORKER_EVENTS__DEFAULT_TENANT` names a tenant. Unknown attributes and fields are ignored."""
+
+
+def _carried(topics: settings_.Topics, kinds: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
+    """Return the messages of each topic, by its setting."""
+    carried = {which: sorted(kinds[name]) for name, which in topics.inputs.items()}
+    for kind, message in outgoing.BY_TYPE.items():
+        carried.setdefault(message.topic, []).append(kind)
+    return {**carried, "dead_letters": [_DEAD_LETTER], "redrive": [_DEAD_LETTER]}
+
+
+def _channel(
+    topics: settings_.Topics, which: str, carried: Collection[str], configuration: Mapping[str, str]
+) -> Schema:
+    configured = {key: _configured(key, value) for key, value in configuration.items()}
+    return {
+        "address": getattr(topics, which),
+        "description": type(topics).model_fields[which].description,
+        "messages": {kind: {"$ref": f"#/components/messages/{kind}"} for kind in carried},
+        "bindings": {"kafka": {**({"topicConfiguration": configured} if configured else {}), **_BINDING}},
+    }
+
+
+def _configured(key: str, value: str) -> object:
+    if key == "cleanup.policy":
+        return value.split(",")
+    return int(value) if key.endswith((".ms", ".bytes")) else value
+
+
+def _operations(topics: settings_.Topics, carried: Mapping[str, Collection[str]]) -> Iterable[tuple[str, Schema]]:
+    intake = (events.ENROLLMENT_STARTED, events.ENROLLMENT_ENDED)
+    for which in topics.inputs.values():
+        yield _operation("receive", which, carried[which], "`goalworker run` judges it")
+    for which in dict.fromkeys(message.topic for message in outgoing.BY_TYPE.values()):
+        yield _operation("send", which, carried[which], "`goalworker run` publishes it")
+    yield _operation("send", messages.WORKFLOW_LIFECYCLE, intake, "The API's intake of enrollments that exist already")
+    yield _operation("send", "dead_letters", carried["dead_letters"], "`goalworker run` puts aside what it can't use")
+    yield _operation("receive", "dead_letters", carried["dead_letters"], "`goalworker dlq` looks at it")
+    yield _operation("send", "redrive", carried["redrive"], "`goalworker dlq redrive` sends it again")
+    yield _operation("receive", "redrive", carried["redrive"], "`goalworker run` judges it once more")
+
+
+def _operation(action: str, which: str, carried: Collection[str], summary: str) -> tuple[str, Schema]:
+    channel = f"#/channels/{which}"
+    return f"{action}_{which}", {
+        "action": action,
+        "channel": {"$ref": channel},
+        "summary": summary,
+        "messages": [{"$ref": f"{channel}/messages/{kind}"} for kind in carried],
+    }
+
+
+def _messages() -> Schema:
+    return {
+        **{kind: _message(kind) for kind in (*events.DATA_OF_TYPE, *outgoing.BY_TYPE)},
+        _DEAD_LETTER: _dead_letter(),
+    }
+
+
+def _message(kind: str) -> Schema:
+    headers, key = (_headers_out(kind), _key_out(kind)) if kind in outgoing.BY_TYPE else (_HEADERS_IN, _key_in(kind))
+    return {
+        "name": kind,
+        "title": kind,
+        "contentType": messages.CONTENT_TYPE,
+        "headers": headers,
+        "payload": {"$ref": f"./messages/{kind}.json"},
+        "bindings": {"kafka": {"key": key, **_BINDING}},
+    }
+
+
+_TRACE: Final[Schema] = {name: {"type": "string"} for name in ("traceparent", "tracestate")}
+_HEADERS_IN: Final[Schema] = {
+    "type": "object",
+    "properties": {
+        "content-type": {"type": "string"},
+        **{f"ce_{name}": {"type": "string"} for name in ("specversion", "id", "source", "type", "time", "tenantid")},
+        **_TRACE,
+    },
+    "description": "None is needed; `ce_...` is binary mode, and the trace is carried over to what comes of the event",
+}
+
+
+def _headers_out(kind: str) -> Schema:
+    carries_trace = outgoing.BY_TYPE[kind].data in (outgoing.Achieved, outgoing.Exit)
+    properties = {"content-type": {"const": messages.CONTENT_TYPE}, **(_TRACE if carries_trace else {})}
+    return {"type": "object", "properties": properties, "required": ["content-type"]}
+
+
+def _key_in(kind: str) -> Schema:
+    of = "workflow" if events.DATA_OF_TYPE[kind] is events.WorkflowChanged else "contact"
+    advice = f"Best `tenant:{of}`, each part percent-encoded; what comes of the event never depends on it"
+    return {"type": ["string", "null"], "description": advice}
+
+
+def _key_out(kind: str) -> Schema:
+    of = "goal_id" if outgoing.BY_TYPE[kind].data is outgoing.Configured else "contact"
+    return {
+        "type": "string",
+        "pattern": f"^{_PART}:{_PART}$",
+        "description": f"`tenant:{of}`, each part percent-encoded",
+    }
+
+
+def _dead_letter() -> Schema:
+    return {
+        "name": _DEAD_LETTER,
+        "title": _DEAD_LETTER,
+        "summary": "A record that can't be used, byte for byte, with headers that say where it was and what is wrong",
+        "contentType": "application/octet-stream",
+        "headers": {"type": "object", "properties": _DEAD_LETTER_HEADERS, "required": list(_DEAD_LETTER_HEADERS)},
+        "payload": {"description": "The original value"},
+        "bindings": {"kafka": {"key": {"description": "The original key"}, **_BINDING}},
+    }
+
+
+_COUNT: Final[Schema] = {"type": "string", "pattern": "^[0-9]+$"}
+_DEAD_LETTER_HEADERS: Final[Schema] = {
+    dead_letters.ORIGINAL_TOPIC: {"type": "string"},
+    dead_letters.ORIGINAL_PARTITION: _COUNT,
+    dead_letters.ORIGINAL_OFFSET: _COUNT,
+    dead_letters.ORIGINAL_TIMESTAMP: {"type": "string", "pattern": "^-?[0-9]+$", "description": "Epoch milliseconds"},
+    dead_letters.ORIGINAL_GROUP: {"type": "string"},
+    dead_letters.ERROR_REASON: {"enum": list(metrics.REASONS)},
+    dead_letters.ERROR_MESSAGE: {"type": "string", "description": "Quotes nothing of the record"},
+    dead_letters.REDRIVE_COUNT: {**_COUNT, "description": "How often it was sent again"},
+}
