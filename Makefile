@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint types imports coverage requirements clean
+.PHONY: help install demo test faults soak check lint types imports coverage audit requirements clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -28,6 +28,15 @@ demo: install ## a real Kafka, a real PostgreSQL, traffic, and the worker: ARGS=
 test: install ## all tests: ARGS="-k judge"
 	$(BIN)/python -m pytest $(ARGS)
 
+faults: install ## everything killed, paused, cut off and slowed down, one test after the other: ARGS="-k broker"
+	$(BIN)/python -m pytest tests/faults -m "fault or not fault" $(ARGS)
+
+MINUTES ?= 10
+SEED ?= $(shell date +%s)
+
+soak: install ## three workers under random faults, and a check of all that happened: MINUTES=10 SEED=1
+	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --seed $(SEED)
+
 check: lint types imports coverage ## what CI runs
 
 lint: install
@@ -46,12 +55,24 @@ coverage: install ## all tests, measured over the processes they start too
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
+AUDIT := $(VENV)/audit
+
+$(AUDIT)/.installed: requirements/audit.txt $(STAMP)
+	@$(PYTHON) -m venv $(AUDIT)
+	@$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/audit.txt
+	@touch $@
+
+audit: $(AUDIT)/.installed ## what we ship: dist/sbom.json (CycloneDX), and a look for known vulnerabilities
+	@.ci/audit $(AUDIT)/bin
+
 requirements: ## pin every dependency with its hashes, for all platforms, without naming an index
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --universal --quiet --generate-hashes --no-emit-index-url --no-header \
 		--python-version 3.11 pyproject.toml -o requirements/run.txt
 	$(BIN)/uv pip compile --universal --quiet --generate-hashes --no-emit-index-url --no-header \
 		--python-version 3.11 --extra demo --group dev pyproject.toml -o requirements/dev.txt
+	$(BIN)/uv pip compile --universal --quiet --generate-hashes --no-emit-index-url --no-header \
+		--python-version 3.11 --group pyproject.toml:audit -o requirements/audit.txt
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* dist

@@ -1,0 +1,214 @@
+"""How long the API takes under a steady load, on a database that is no longer small: `make bench-api`.
+
+The load is open: a request is sent when it is due, whatever became of those before it, and its time counts from then.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+
+from goalworker import embedded, migrate
+from goalworker.embedded import machine
+from tests.bench import rows
+
+QUICK_SHARE = 20
+REQUESTS_PER_SECOND, LOAD_SECONDS = 50, 30
+REQUEST_SECONDS, READY_SECONDS = 35.0, 60.0
+TARGET_MS = {"create": 50, "list": 50, "enrollment": 50, "stats": 200, "stats, large": 200}
+TARGET_FIRST_MS = 200
+POSTGRES = {"shared_buffers": "1GB", "max_wal_size": "8GB"}
+
+# Ten requests; half of the stats are of the large workflow.
+MIX = ("create", "list", "enrollment", "enrollment", "list", "create", "enrollment", "stats", "list", "enrollment")
+
+Times = dict[str, list[float]]
+"""In milliseconds, by call."""
+
+
+class Load:
+    """Sends requests, and notes how long each took."""
+
+    def __init__(self, client: httpx.AsyncClient, enrollment_ids: Sequence[str], share: int) -> None:
+        self.times: Times = defaultdict(list)
+        self.failures: dict[str, int] = defaultdict(int)
+        self._client = client
+        self._enrollment_ids = itertools.cycle(enrollment_ids)
+        self._workflows = itertools.cycle(range(1, min(rows.ORDINARY_WORKFLOWS, rows.GOALS // share // 3)))
+        self._numbers = itertools.count()
+
+    async def run(self) -> None:
+        """Keep up the load for its time."""
+        began = time.perf_counter()
+        async with asyncio.TaskGroup() as sending:
+            for number in range(REQUESTS_PER_SECOND * LOAD_SECONDS):
+                due = began + number / REQUESTS_PER_SECOND
+                await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                name = MIX[number % len(MIX)]
+                if name == "stats" and number // len(MIX) % 2:
+                    name = "stats, large"
+                sending.create_task(self.send(name, due))
+
+    async def send(self, name: str, due: float, path: str | None = None) -> None:
+        """Send one request that was due at a moment of time.perf_counter."""
+        try:
+            answer = await self._request(name, path)
+            fault = "" if answer.is_success else f"status {answer.status_code}"
+        except httpx.TransportError as error:
+            fault = type(error).__name__
+        self.times[name].append((time.perf_counter() - due) * 1000)
+        if fault:
+            self.failures[f"{name}: {fault}"] += 1
+
+    async def _request(self, name: str, path: str | None) -> httpx.Response:
+        workflow = f"/api/v1/workflows/workflow-{next(self._workflows)}"
+        match name:
+            case "create":
+                number = next(self._numbers)
+                body = {"goal_type": "tag_added", "criteria": {"tag_id": f"t{number}"}}
+                return await self._client.post(f"/api/v1/workflows/new-{number}/goals", json=body)
+            case "list":
+                return await self._client.get(f"{workflow}/goals")
+            case "enrollment":
+                return await self._client.get(f"/api/v1/enrollments/{next(self._enrollment_ids)}")
+            case "stats":
+                return await self._client.get(f"{workflow}/goals/stats")
+            case _:
+                return await self._client.get(path or f"/api/v1/workflows/{rows.LARGE}/goals/stats")
+
+
+async def first_asked(load: Load) -> None:
+    """Ask for numbers of the large workflow that nobody has asked for before: what was kept is of no help."""
+    for days in (1, 30, 365):
+        since = datetime(2025, 1, 1, tzinfo=UTC)
+        span = {"from": since.isoformat(), "to": (since + timedelta(days=days)).isoformat()}
+        path = str(httpx.URL(f"/api/v1/workflows/{rows.LARGE}/goals/stats", params=span))
+        await load.send(f"stats, large, {days} days, first asked", time.perf_counter(), path)
+
+
+# --- the API as a process ---
+
+
+@contextlib.asynccontextmanager
+async def api(database_url: str, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """Start `goalworker api`; return a client that has a key."""
+    ports = {"API__PORT": str(machine.free_port()), "OPS__PORT": str(machine.free_port())}
+    environment = _environment({"DATABASE__URL": database_url, "LOG__LEVEL": "warning", **ports})
+    key = _key(environment, folder)
+    with _process(environment, folder):
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{ports['API__PORT']}",
+            headers={"X-API-Key": key},
+            timeout=REQUEST_SECONDS,
+            trust_env=False,
+        ) as client:
+            await _ready(f"http://127.0.0.1:{ports['OPS__PORT']}/healthz/ready")
+            yield client
+
+
+def _key(environment: Mapping[str, str], folder: Path) -> str:
+    words = (
+        "keys",
+        "create",
+        "--tenant",
+        rows.TENANT,
+        "--scope",
+        "goals:read,goals:write",
+        "--name",
+        "bench",
+        "--json",
+    )
+    made = subprocess.run(
+        _command(*words), env=environment, cwd=folder, capture_output=True, check=True, timeout=READY_SECONDS
+    )
+    key: str = json.loads(made.stdout)["key"]
+    return key
+
+
+@contextlib.contextmanager
+def _process(environment: Mapping[str, str], folder: Path) -> Iterator[None]:
+    process = subprocess.Popen(_command("api"), env=environment, cwd=folder)
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(READY_SECONDS)
+        finally:
+            process.kill()
+
+
+def _command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "goalworker", *words]
+
+
+def _environment(settings: Mapping[str, str]) -> dict[str, str]:
+    others = {name: value for name, value in os.environ.items() if not name.startswith("GOALWORKER_")}
+    return others | {f"GOALWORKER_{name}": value for name, value in settings.items()}
+
+
+async def _ready(url: str) -> None:
+    async with asyncio.timeout(READY_SECONDS), httpx.AsyncClient(trust_env=False) as client:
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                if (await client.get(url)).is_success:
+                    return
+            await asyncio.sleep(0.1)
+
+
+# --- what came of it ---
+
+
+def report(times: Times) -> Iterator[str]:
+    """Yield the table, a line for each call."""
+    yield f"{'call':<36}{'requests':>10}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}  target p95"
+    for name, took in sorted(times.items()):
+        p50, p95, p99 = (_percentile(took, percent) for percent in (50, 95, 99))
+        target = TARGET_MS.get(name, TARGET_FIRST_MS)
+        verdict = "met" if p95 <= target else "missed"
+        yield f"{name:<36}{len(took):>10}{p50:>9.1f}{p95:>9.1f}{p99:>9.1f}  {target} ms: {verdict}"
+
+
+def _percentile(took: Sequence[float], percent: int) -> float:
+    return took[0] if len(took) == 1 else statistics.quantiles(took, n=100, method="inclusive")[percent - 1]
+
+
+async def measure(database_url: str, folder: Path, share: int) -> int:
+    """Fill the database, put the load on the API, and print what came of it; 1 if a request failed."""
+    began = time.perf_counter()
+    enrollment_ids = await rows.fill(database_url, share)
+    sizes = f"{rows.GOALS // share:,} goals, {rows.ENROLLMENTS // share:,} enrollments"
+    print(f"{sizes}: filled in {time.perf_counter() - began:.0f} s", file=sys.stderr)
+    async with api(database_url, folder) as client:
+        load = Load(client, enrollment_ids, share)
+        await first_asked(load)
+        await load.run()
+    print(f"{sizes}; {REQUESTS_PER_SECOND} requests/s for {LOAD_SECONDS} s; {os.cpu_count()} CPUs")
+    print(*report(load.times), sep="\n")
+    for fault, count in sorted(load.failures.items()):
+        print(f"FAILED {fault}: {count} times")
+    return 1 if load.failures else 0
+
+
+def main() -> int:
+    """Run it all; QUICK=1 in the environment takes a part of the rows."""
+    share = QUICK_SHARE if os.environ.get("QUICK") == "1" else 1
+    with embedded.postgres(extra_settings=POSTGRES) as server, tempfile.TemporaryDirectory() as folder:
+        migrate.upgrade(server.address)
+        return asyncio.run(measure(server.address, Path(folder), share))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

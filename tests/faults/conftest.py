@@ -1,0 +1,48 @@
+"""Servers that only these tests have, since they kill them; and an installation each, over a good wire or a bad one."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance import running
+from tests.faults import machines
+
+
+@pytest.fixture(scope="session")
+def bad() -> Iterator[machines.Machines]:
+    """The servers and the wires before them; every test leaves them whole."""
+    with machines.running() as both:
+        yield both
+
+
+@pytest.fixture(scope="session")
+def postgres_url(bad: machines.Machines) -> str:
+    return bad.postgres.address
+
+
+@pytest.fixture(scope="session")
+def bootstrap_servers(bad: machines.Machines) -> str:
+    return bad.bootstrap_servers
+
+
+@pytest.fixture
+def there(
+    bootstrap_servers: str, postgres_url: str, template_database: str, tmp_path: Path
+) -> Iterator[running.Installation]:
+    """The test's own installation, without a worker, whose workers are on the good wire."""
+    with running.installation(bootstrap_servers, postgres_url, template_database, tmp_path) as installation:
+        yield installation
+
+
+@pytest.fixture
+def behind_wires(bad: machines.Machines, there: running.Installation) -> Iterator[running.Installation]:
+    """The test's own installation, whose workers are on the bad wires; the test itself is not."""
+    wires = {
+        "DATABASE__URL": bad.bad_database_url(there.database_url),
+        "KAFKA__BOOTSTRAP_SERVERS": bad.bad_bootstrap_servers,
+    }
+    yield replace(there, settings={**there.settings, **wires})
+    bad.database_wire.heal()
+    bad.broker_wire.heal()

@@ -1,0 +1,166 @@
+"""A worker with one thing rigged: `python -m tests.faults.rigged WHAT run`; nothing in the product knows of it.
+
+WHAT is `nothing`, `stuck`, or `POINT:N`: the process ends by SIGKILL when it passes the point for the N-th time. The
+constants below are shortened for all of them, so that what a fault leaves behind is taken up sooner.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any, Final
+
+from goalworker import __main__, database, kafka, outbox, reader
+from goalworker import settings as settings_
+
+SESSION_TIMEOUT_MS: Final = 6_000
+METADATA_MS: Final = 1_000
+LEFT_BEHIND_SECONDS: Final = 5
+
+Pass = Callable[[], None]
+
+
+def shorten() -> None:
+    """A dead member is missed, a new partition is seen, and an orphaned message is sent sooner."""
+    kafka.SESSION_TIMEOUT_MS = SESSION_TIMEOUT_MS  # type: ignore[misc]
+    outbox.LEFT_BEHIND_SECONDS = LEFT_BEHIND_SECONDS  # type: ignore[misc]
+    options = settings_.kafka_client_options
+    settings_.kafka_client_options = lambda settings: options(settings) | {"metadata_max_age_ms": METADATA_MS}
+
+
+def stuck() -> None:
+    """After its first records the consumer says nothing more, while the group believes that it lives (hazard 2)."""
+    fetch = reader.Reader.fetch
+
+    async def fetch_once(self: reader.Reader, max_records: int, timeout_ms: int) -> Any:
+        fetched = await fetch(self, max_records, timeout_ms)
+        if fetched:
+            await asyncio.Event().wait()
+        return fetched
+
+    reader.Reader.fetch = fetch_once  # type: ignore[method-assign]
+
+
+# --- points to be killed at ---
+
+
+def at_fetch(passed: Pass) -> None:
+    """Records are here, and nothing is done yet."""
+    fetch = reader.Reader.fetch
+
+    async def rigged(self: reader.Reader, max_records: int, timeout_ms: int) -> Any:
+        fetched = await fetch(self, max_records, timeout_ms)
+        if fetched:
+            passed()
+        return fetched
+
+    reader.Reader.fetch = rigged  # type: ignore[method-assign]
+
+
+def at_commit(passed: Pass) -> None:
+    """The offsets are committed."""
+    commit = reader.Reader.commit
+
+    async def rigged(self: reader.Reader, epoch: int, offsets: reader.Offsets) -> None:
+        await commit(self, epoch, offsets)
+        if offsets:
+            passed()
+
+    reader.Reader.commit = rigged  # type: ignore[method-assign]
+
+
+def after_transaction(operation: str) -> Callable[[Pass], None]:
+    """A transaction is committed."""
+
+    def rig(passed: Pass) -> None:
+        transaction = database.transaction
+
+        @contextlib.asynccontextmanager
+        async def rigged(pool: Any, role: str, done: str, *, first: str = "") -> AsyncIterator[database.Connection]:
+            async with transaction(pool, role, done, first=first) as connection:
+                yield connection
+            if done == operation:
+                passed()
+
+        vars(database)["transaction"] = rigged
+
+    return rig
+
+
+def in_transaction(operation: str) -> Callable[[Pass], None]:
+    """A transaction has said everything but COMMIT."""
+
+    def rig(passed: Pass) -> None:
+        transaction = database.transaction
+
+        @contextlib.asynccontextmanager
+        async def rigged(pool: Any, role: str, doing: str, *, first: str = "") -> AsyncIterator[database.Connection]:
+            async with transaction(pool, role, doing, first=first) as connection:
+                yield connection
+                if doing == operation:
+                    passed()
+
+        vars(database)["transaction"] = rigged
+
+    return rig
+
+
+def after_sending(logical: str) -> Callable[[Pass], None]:
+    """Records of a topic are acknowledged; logical is the topic's setting."""
+
+    def rig(passed: Pass) -> None:
+        send = kafka.Sender.send
+        topic = os.environ[f"GOALWORKER_TOPICS__{logical.upper()}"]
+
+        async def rigged(self: kafka.Sender, records: Iterable[kafka.Record]) -> None:
+            records = list(records)
+            await send(self, records)
+            if any(record.topic == topic for record in records):
+                passed()
+
+        kafka.Sender.send = rigged  # type: ignore[method-assign]
+
+    return rig
+
+
+POINTS: Final[dict[str, Callable[[Pass], None]]] = {
+    "fetch": at_fetch,
+    "in-facts": in_transaction("facts"),
+    "facts": after_transaction("facts"),
+    "letters": after_sending("dead_letters"),
+    "in-judge": in_transaction("judge"),
+    "judge": after_transaction("judge"),
+    "achieved": after_sending("goal_achieved"),
+    "publish": after_sending("workflow_exit"),
+    "outbox-delete": after_transaction("publish"),
+    "commit": at_commit,
+}
+
+
+def killed_at(point: str, time: int) -> None:
+    """End this process by SIGKILL when it passes the point for that time."""
+    passes = itertools.count(1)
+
+    def passed() -> None:
+        if next(passes) == time:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    POINTS[point](passed)
+
+
+def main() -> None:
+    what = sys.argv.pop(1)
+    shorten()
+    if what == "stuck":
+        stuck()
+    elif what != "nothing":
+        point, _, time = what.partition(":")
+        killed_at(point, int(time))
+    __main__.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""Workers come and go, partitions are added, offsets are gone: nothing is lost, doubled or silently skipped."""
+
+import asyncio
+import random
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import NewPartitions, RecordsToDelete
+
+from tests import support
+from tests.acceptance import running, saying, wire
+from tests.faults import machines, story, workers
+
+RUNS = 400
+STORM_SECONDS = 45
+
+
+@pytest.mark.fault
+async def test_a_storm_of_rebalances_with_three_workers_coming_and_going(there: running.Installation) -> None:
+    chance = random.Random(3)
+    async with wire.talk(there) as talk:
+        told = await story.begin(talk, "storm")
+        for _ in range(3):
+            told.plan(RUNS, malformed=5)
+        telling = asyncio.create_task(_slowly(told))
+        crew = [workers.start(there, BATCH__MAX_RECORDS=50) for _ in range(3)]
+        try:
+            loop = asyncio.get_running_loop()
+            until = loop.time() + STORM_SECONDS
+            while loop.time() < until:
+                await asyncio.sleep(chance.uniform(0.5, 4))
+                leaver = crew.pop(chance.randrange(3))
+                if chance.random() < 0.5 or not leaver.lines("worker_ready"):
+                    leaver.kill()
+                else:
+                    await asyncio.to_thread(leaver.stop)
+                crew.append(workers.start(there, BATCH__MAX_RECORDS=50))
+            await telling
+            await workers.check(told)
+            for worker in crew:
+                await asyncio.to_thread(worker.stop)
+        finally:
+            telling.cancel()
+            for worker in crew:
+                worker.kill()
+
+
+async def _slowly(told: story.Story) -> None:
+    while told.untold:
+        await told.tell(max(0.02, min(1, 60 / len(told.untold))))
+        await asyncio.sleep(0.5)
+
+
+@pytest.mark.fault
+async def test_partitions_added_are_read_from_their_beginning(there: running.Installation) -> None:
+    topic = there.topics["form_submitted"]
+    async with wire.talk(there) as talk:
+        told = await story.begin(talk, "more")
+        told.plan(RUNS)
+        await told.tell(0.5)
+        async with workers.worker(there, BATCH__MAX_RECORDS=50), workers.worker(there, BATCH__MAX_RECORDS=50):
+            await workers.wait_for_share(told, 0.1)
+            await talk.admin.create_partitions({topic: NewPartitions(support.PARTITIONS + 3)})
+            await talk.producer.client.force_metadata_update()
+            await told.tell()
+            for number in range(3):
+                run = told.run("any")
+                told.started(run, told.at(0))
+                told.achieves(run, one=told.submits(run, "one", told.at(2), support.PARTITIONS + number))
+                told.exits(run)
+            await told.tell()
+            await workers.check(told)
+
+
+@pytest.mark.fault
+async def test_partitions_added_while_postgresql_is_away(bad: machines.Machines, there: running.Installation) -> None:
+    """A rebalance comes to a worker that waits, and brings partitions without an offset."""
+    topic = there.topics["form_submitted"]
+    async with wire.talk(there) as talk:
+        told = await story.begin(talk, "both")
+        told.plan(RUNS)
+        await told.tell(0.3)
+        async with workers.worker(there, BATCH__MAX_RECORDS=50) as worker:
+            await workers.settled(talk)
+            bad.postgres.kill()
+            try:
+                await told.tell()
+                await worker.said("retry", timeout_seconds=30)
+                await talk.admin.create_partitions({topic: NewPartitions(support.PARTITIONS + 3)})
+                await worker.said("partitions_assigned", partitions=31, timeout_seconds=60)
+                await asyncio.sleep(5)
+            finally:
+                await asyncio.to_thread(bad.postgres.start)
+            await workers.check(told)
+            assert worker.is_running
+
+
+@pytest.mark.fault
+async def test_offsets_out_of_range_stop_the_worker_and_skip_nothing(there: running.Installation) -> None:
+    """While it runs: the records that it is to read next are deleted before it reads them."""
+    topic = there.topics["tag_added"]
+    async with wire.talk(there) as talk:
+        worker = workers.start(there)
+        try:
+            await worker.ready()
+            await workers.settled(talk)
+            async with workers.paused(worker):
+                await asyncio.sleep(1)  # what it has asked for is answered by then: it is to ask after the deletion
+                await talk.send(*(saying.Record("tag_added", b"{", partition=1) for _ in range(5)))
+                await talk.admin.delete_records({TopicPartition(topic, 1): RecordsToDelete(before_offset=3)})
+            await support.until(lambda: not worker.is_running, 30)
+        finally:
+            worker.kill()
+        assert worker.wait() == 1
+        assert f"{topic}[1] at 0" in worker.last_words()
+        assert (await talk.committed())[TopicPartition(topic, 1)] == 0
+
+
+@pytest.mark.fault
+async def test_half_of_the_records_malformed_each_is_dead_lettered_and_the_others_judged(
+    there: running.Installation,
+) -> None:
+    async with wire.talk(there) as talk:
+        told = await story.begin(talk, "half")
+        told.plan(RUNS, malformed=RUNS * 2)
+        await told.tell()
+        async with workers.worker(there, DEAD_LETTERS__MAX_RATIO=1):
+            found = await workers.check(told)
+            assert len(found.dead_letters) > len(found.inputs) / 3
+
+
+@pytest.mark.fault
+async def test_one_enrollment_judged_by_two_workers_at_once_is_achieved_once(there: running.Installation) -> None:
+    """Start, hits and end of each run are in partitions that different workers have."""
+    async with wire.talk(there) as talk:
+        told = await story.begin(talk, "at-once")
+        async with workers.worker(there, BATCH__MAX_RECORDS=20), workers.worker(there, BATCH__MAX_RECORDS=20):
+            for _ in range(5):
+                for _ in range(RUNS // 4):
+                    for scene in (story.does_both, story.had_ended, story.signs_up_twice):
+                        scene(told)
+                told.chance.shuffle(told.untold)
+                await told.tell()
+                await workers.settled(talk)
+            found = await workers.check(told)
+            assert max(row.revision for row in found.achievements.values()) > 1

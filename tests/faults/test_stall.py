@@ -1,0 +1,29 @@
+"""A consumer that says nothing more, while the group believes that it lives, is noticed from beside it (hazard 2)."""
+
+from tests import support
+from tests.acceptance import running, wire
+from tests.faults import story, workers
+
+STALL_SECONDS = 4
+
+
+async def test_a_stuck_consumer_ends_the_worker_with_code_6_and_a_sentence(there: running.Installation) -> None:
+    async with wire.talk(there) as talk:
+        told = await story.begin(talk, "stuck")
+        told.plan(20)
+        await told.tell()
+        worker = workers.start(there, "stuck", OPS__STALL_SECONDS=STALL_SECONDS)
+        try:
+            await worker.ready()
+            assert worker.answers("/healthz/live") == 200
+            await support.until(lambda: not worker.is_running, 60)
+        finally:
+            worker.kill()
+        assert worker.wait() == 6, worker.log.read_text()
+        sentence = worker.last_words()
+        assert sentence.startswith("goalworker: ")
+        assert f"has lag and nothing was committed for {STALL_SECONDS} s" in sentence
+        assert "Traceback" not in worker.log.read_text()
+        assert await talk.members() == {}
+        async with workers.worker(there, OPS__STALL_SECONDS=STALL_SECONDS):
+            await workers.check(told)

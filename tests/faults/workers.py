@@ -1,0 +1,124 @@
+"""Rigged workers, and waiting until all that was told is judged."""
+
+import asyncio
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+from aiokafka import errors as kafka_errors
+
+from goalworker.embedded import machine
+from tests import support
+from tests.acceptance import running, wire
+from tests.faults import evidence, history, story
+
+SETTLED_SECONDS: Final = 90.0
+SHOWN: Final = 10
+
+
+def start(there: running.Installation, rig: str = "nothing", **settings: object) -> running.Worker:
+    """Start a rigged worker; who starts one stops it."""
+    port = machine.free_port()
+    log = there.folder / f"worker-{port}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.rigged", rig, "run"],
+            cwd=Path(__file__).parents[2],
+            env=there.environment(OPS__PORT=port, KAFKA__CLIENT_ID=f"worker-{port}", **settings),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    return running.Worker(process, log, port)
+
+
+@contextlib.asynccontextmanager
+async def worker(
+    there: running.Installation, rig: str = "nothing", **settings: object
+) -> AsyncIterator[running.Worker]:
+    """A worker that is ready, and that is stopped in good order unless the test ended it."""
+    started = start(there, rig, **settings)
+    try:
+        await started.ready()
+        yield started
+        await asyncio.to_thread(started.stop)
+    finally:
+        started.kill()
+
+
+@contextlib.asynccontextmanager
+async def paused(worker: running.Worker) -> AsyncIterator[None]:
+    """The process stands still meanwhile."""
+    worker.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        worker.process.send_signal(signal.SIGCONT)
+
+
+async def died_of_its_rig(worker: running.Worker) -> None:
+    """Wait until a worker has killed itself."""
+    await support.until(lambda: not worker.is_running, SETTLED_SECONDS)
+    assert worker.wait() == -signal.SIGKILL, worker.log.read_text()
+
+
+async def settled(talk: wire.Talk, timeout_seconds: float = SETTLED_SECONDS) -> None:
+    """Wait until all is committed and nothing waits in the outbox, whatever is away meanwhile."""
+
+    async def is_settled() -> bool:
+        try:
+            return not await evidence.lag(talk) and await talk.sql("SELECT count(*) FROM outbox") == 0
+        except (kafka_errors.KafkaError, OSError):
+            return False
+
+    await until(is_settled, timeout_seconds)
+
+
+async def until(condition: Callable[[], Awaitable[bool]], timeout_seconds: float = SETTLED_SECONDS) -> None:
+    """Return as soon as it is true; fail if it does not become so."""
+    deadline = time.monotonic() + timeout_seconds
+    while not await condition():
+        assert time.monotonic() < deadline, "what was waited for did not happen"
+        await asyncio.sleep(0.1)
+
+
+async def check(told: story.Story, timeout_seconds: float = SETTLED_SECONDS) -> history.Found:
+    """Wait for the end and look at everything that happened."""
+    await settled(told.talk, timeout_seconds)
+    found = await evidence.gather(told.talk)
+    problems = history.problems(told.tellings, told.expected, found)
+    assert not problems, f"{len(problems)} problems, such as\n" + "\n".join(problems[:SHOWN])
+    return found
+
+
+async def check_so_far(told: story.Story) -> None:
+    """Look at what happened until now."""
+    found = await evidence.gather(told.talk)
+    problems = history.problems_so_far(told.tellings, found)
+    assert not problems, f"{len(problems)} problems, such as\n" + "\n".join(problems[:SHOWN])
+
+
+async def is_judged(told: story.Story, share: float) -> bool:
+    """Say whether so much of what is expected is there."""
+    achieved: int = await told.talk.sql("SELECT count(*) FROM achievements")
+    return achieved >= share * len(told.expected.achieved)
+
+
+async def wait_for_share(told: story.Story, share: float) -> None:
+    async def is_there() -> bool:
+        return await is_judged(told, share)
+
+    await until(is_there)
+
+
+def resident_bytes(worker: running.Worker) -> int:
+    """How much memory a worker has now."""
+    shown = subprocess.run(
+        ["ps", "-o", "rss=", "-p", str(worker.process.pid)], capture_output=True, text=True, check=True
+    )
+    return int(shown.stdout) * 1024
