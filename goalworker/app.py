@@ -339,5 +339,5 @@ def _log_retry(details: stamina.instrumentation.RetryDetails) -> None:
         "retry",
         retry=details.retry_num,
         wait_seconds=round(details.wait_for, 2),
-        error=logs.described(details.caused_by),
+        error=logs.brief(details.caused_by),
     )

@@ -75,13 +75,18 @@ def _described(exc_info: ExcInfo) -> str:
     return described(exc_info[1])
 
 
+def brief(error: BaseException) -> str:
+    """Return an error in a line: its type and the first line of its message."""
+    return f"{_name(error)}: {_first_line(error)}"
+
+
 def described(error: BaseException, seen: frozenset[int] = frozenset()) -> str:
     """Return the traceback, without local variables and with the first line of each message only.
 
     PostgreSQL names rows in the lines after the first.
     """
     seen |= {id(error)}
-    parts = [*traceback.format_tb(error.__traceback__), f"{_name(error)}: {_first_line(error)}"]
+    parts = [*traceback.format_tb(error.__traceback__), brief(error)]
     origin = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if origin is not None and id(origin) not in seen:
         parts = [described(origin, seen), "\n\nwhich led to\n\n", *parts]

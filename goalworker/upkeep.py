@@ -15,6 +15,8 @@ log = logs.get("upkeep")
 OUTBOX_SECONDS: Final = 0.25
 OUTBOX_STATUS_SECONDS: Final = 2.0
 PAUSES_SECONDS: Final = 1.0
+# How long a loop rests at most while what it needs is away: each try is a line in the log.
+WAIT_SECONDS_MAX: Final = 5.0
 _SLICE: Final = 2_000
 _RETENTION_LOCK: Final = f"SELECT pg_try_advisory_xact_lock({database.RETENTION_LOCK})"
 
@@ -131,11 +133,14 @@ class Upkeep:
 
 
 async def _every(seconds: float, step: Callable[[], Awaitable[None]]) -> None:
+    wait_seconds = seconds
     while True:
         try:
             await step()
+            wait_seconds = seconds
         except Exception as error:
             if not (database.is_later(error) or kafka.is_later(error)):
                 raise
-            log.warning("upkeep_waits", step=getattr(step, "__name__", "step"), error=logs.described(error))
-        await asyncio.sleep(seconds)
+            log.warning("upkeep_waits", step=getattr(step, "__name__", "step"), error=logs.brief(error))
+            wait_seconds = max(seconds, min(2 * wait_seconds, WAIT_SECONDS_MAX))
+        await asyncio.sleep(wait_seconds)

@@ -63,7 +63,7 @@ class Watch:
         except Exception as error:
             if not kafka.is_later(error) and not isinstance(error, TimeoutError):
                 raise
-            self._report("broker", f"cannot be reached: {logs.described(error)}")
+            self._report("broker", f"cannot be reached: {logs.brief(error)}")
             await self._drop_observer()
             return {}
         self._report("broker", None)

@@ -88,7 +88,7 @@ async def admin_client(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminCli
         await admin.close()
 
 
-async def until(condition: Callable[[], bool], timeout_seconds: float = 15.0) -> None:
+async def until(condition: Callable[[], bool], timeout_seconds: float = 60.0) -> None:
     """Return as soon as it is true; fail if it does not become so."""
     deadline = time.monotonic() + timeout_seconds
     while not condition():

@@ -20,6 +20,8 @@ __all__ = ["Row", "Settings", "Topics", "kafka_client_options", "load", "masked"
 
 PREFIX: Final = "GOALWORKER_"
 DELIMITER: Final = "__"
+METADATA_MAX_AGE_MS: Final = 30_000
+"""So soon a partition that was added is read."""
 # What the tests find a broker and a database by.
 TEST_PREFIX: Final = "GOALWORKER_TEST_"
 
@@ -185,6 +187,7 @@ def kafka_client_options(settings: Settings) -> dict[str, Any]:
         "bootstrap_servers": settings.bootstrap_servers(),
         "client_id": kafka.client_id,
         "security_protocol": kafka.security_protocol,
+        "metadata_max_age_ms": METADATA_MAX_AGE_MS,
     }
     if kafka.security_protocol.endswith("SSL"):
         options["ssl_context"] = _ssl_context(kafka)

@@ -18,7 +18,7 @@ from prometheus_client import parser
 from goalworker.embedded import machine
 from tests import support
 
-READY_SECONDS = 30.0
+READY_SECONDS = 60.0
 STOP_SECONDS = 20.0  # what the contract gives SIGTERM (section 6)
 REQUEST_BYTES = 4 * 1024 * 1024
 
@@ -111,7 +111,7 @@ class Worker:
         await self.said("worker_ready", timeout_seconds=READY_SECONDS)
         await support.until(lambda: self.answers("/healthz/ready") == 200)
 
-    async def said(self, event: str, *, times: int = 1, timeout_seconds: float = 15.0, **fields: object) -> None:
+    async def said(self, event: str, *, times: int = 1, timeout_seconds: float = 60.0, **fields: object) -> None:
         """Wait until it has logged an event so often."""
         await support.until(lambda: len(self.lines(event, **fields)) >= times or not self.is_running, timeout_seconds)
         assert len(self.lines(event, **fields)) >= times, self.log.read_text()

@@ -187,7 +187,7 @@ def _percentile(took: Sequence[float], percent: int) -> float:
 
 async def measure(database_url: str, folder: Path, share: int) -> int:
     """Fill the database, put the load on the API, and print what came of it; 1 if a request failed."""
-    began = time.perf_counter()
+    began, busy = time.perf_counter(), os.getloadavg()[0]
     enrollment_ids = await rows.fill(database_url, share)
     sizes = f"{rows.GOALS // share:,} goals, {rows.ENROLLMENTS // share:,} enrollments"
     print(f"{sizes}: filled in {time.perf_counter() - began:.0f} s", file=sys.stderr)
@@ -195,7 +195,8 @@ async def measure(database_url: str, folder: Path, share: int) -> int:
         load = Load(client, enrollment_ids, share)
         await first_asked(load)
         await load.run()
-    print(f"{sizes}; {REQUESTS_PER_SECOND} requests/s for {LOAD_SECONDS} s; {os.cpu_count()} CPUs")
+    machine_is = f"{os.cpu_count()} CPUs, load average {busy:.1f} before"
+    print(f"{sizes}; {REQUESTS_PER_SECOND} requests/s for {LOAD_SECONDS} s; {machine_is}")
     print(*report(load.times), sep="\n")
     for fault, count in sorted(load.failures.items()):
         print(f"FAILED {fault}: {count} times")

@@ -83,9 +83,11 @@ async def test_who_sees_everything_at_once_sends_an_exit_to_the_satisfied_withou
 
 # --- one world in which every message matters ---
 
+THREE = scenes.goal(3, "tag-3")
 RICH = (
     *(started(3, "s1"), started(1, "s2"), ended(9, "x1"), ended(7, "x2")),
     *(tagged("h1", 0), tagged("h2", 2), tagged("h3", 3), tagged("h4", 5, "tag-2"), tagged("h5", 6, "tag-2")),
+    tagged("h6", 8, "tag-3"),
     *(state(DEACTIVATED, 4, "a1"), state(ACTIVATED, 6, "a2"), state(ACTIVATED, 5, "a3"), state(DEACTIVATED, 5, "a4")),
 )
 
@@ -96,12 +98,12 @@ async def test_the_earliest_start_and_end_and_the_states_decide_in_whatever_orde
     pool: sa_async.AsyncEngine, administrator: database.Connection, arriving: list[events.Event], tracked: bool
 ) -> None:
     await world.clear(administrator)
-    await world.install(administrator, [ONE, TWO], scenes.logic("never"))
+    await world.install(administrator, [ONE, TWO, THREE], scenes.logic("never"))
     broker = world.Broker()
     await world.Worker(pool, broker, tracked=tracked).take_all([message] for message in arriving)
-    await checks.assert_lawful(administrator, broker, [ONE, TWO], scenes.logic("never"), RICH, tracked=tracked)
+    await checks.assert_lawful(administrator, broker, [ONE, TWO, THREE], scenes.logic("never"), RICH, tracked=tracked)
     first = {evidence.id for evidence in (await checks.achieved(administrator)).values()}
-    assert first == ({"h2", "h5"} if tracked else {"h1", "h5"})
+    assert first == ({"h2", "h5"} if tracked else {"h1", "h5", "h6"})
 
 
 async def test_what_was_recorded_is_not_changed_by_what_comes_later_under_the_same_identity(

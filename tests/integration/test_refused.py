@@ -82,7 +82,9 @@ async def test_the_first_of_two_in_one_batch_stands(
 ) -> None:
     await world.install(administrator, [ONE])
     broker = world.Broker()
-    await world.Worker(pool, broker).take(started(4), started(0, "s2", other), started(3, "s3"), tagged("h", 5))
+    batch = (started(4), started(0, "s2", other), started(3, "s3"), tagged("h", 5))
+    taken = await world.Worker(pool, broker).take(*batch)
+    assert (taken.records, len(taken.items)) == (4, 3)
     assert [reason for reason, _ in broker.letters()] == ["conflicting_enrollment"]
     await checks.assert_lawful(administrator, broker, [ONE], {}, [started(3), tagged("h", 5)])
 

@@ -181,3 +181,7 @@ def test_nothing_goes_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_value_that_the_database_refuses_is_not_quoted() -> None:
     refused = asyncpg.InvalidTextRepresentationError('invalid input syntax for type integer: "c-1"')
     assert logs.described(refused).endswith("InvalidTextRepresentationError: a value was refused (SQLSTATE 22P02)")
+
+
+def test_an_error_in_brief_is_one_line_without_rows() -> None:
+    assert logs.brief(ValueError("duplicate key\nDETAIL:  Key (contact_id)=(c-1)")) == "ValueError: duplicate key"

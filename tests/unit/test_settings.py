@@ -215,6 +215,7 @@ def test_without_security_the_client_gets_only_where_and_who() -> None:
         "bootstrap_servers": "a:1",
         "client_id": "goalworker",
         "security_protocol": "PLAINTEXT",
+        "metadata_max_age_ms": 30_000,
     }
 
 
