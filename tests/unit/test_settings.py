@@ -227,6 +227,7 @@ def test_sasl_reaches_the_client_and_host_names_are_checked() -> None:
         "bootstrap_servers": "a:1",
         "client_id": "goalworker",
         "security_protocol": "SASL_SSL",
+        "metadata_max_age_ms": 30_000,
         "sasl_mechanism": "PLAIN",
         "sasl_plain_username": "worker",
         "sasl_plain_password": "hunter2",
