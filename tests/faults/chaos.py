@@ -33,7 +33,7 @@ class Chaos:
     crew: list[running.Worker] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
     bad_ends: list[str] = field(default_factory=list)
-    database: asyncio.Lock = field(default_factory=asyncio.Lock)
+    database_whole: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def run(self, seconds: float) -> None:
         """Do one thing after the other for so long; afterwards all is whole again."""
@@ -136,20 +136,20 @@ async def another_worker_joins_and_leaves(chaos: Chaos) -> None:
 
 
 async def database_killed(chaos: Chaos) -> None:
-    async with chaos.database:
+    async with chaos.database_whole:
         await asyncio.to_thread(chaos.bad.postgres.kill)
         await chaos.a_while()
         await asyncio.to_thread(chaos.bad.postgres.start)
 
 
 async def database_restarted(chaos: Chaos) -> None:
-    async with chaos.database:
+    async with chaos.database_whole:
         await asyncio.to_thread(chaos.bad.postgres.start)
 
 
 async def database_read_only(chaos: Chaos) -> None:
     address = chaos.bad.postgres.address
-    async with chaos.database:
+    async with chaos.database_whole:
         await support.execute(address, "ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()")
         await chaos.a_while()
         await support.execute(
