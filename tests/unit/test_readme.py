@@ -36,3 +36,11 @@ def test_the_make_targets_named_exist() -> None:
     named = set(re.findall(r"(?:^|`)make ([a-z-]+)", README, flags=re.MULTILINE))
     assert named
     assert named <= targets
+
+
+def test_each_row_of_what_happens_when_names_its_test() -> None:
+    folder = Path(__file__).parents[1] / "faults"
+    tests = {name for file in folder.glob("test_*.py") for name in re.findall(r"def (test_\w+)", file.read_text())}
+    named = [row[-1].strip("` ") for row in rows("What happens when")]
+    assert named
+    assert set(named) <= tests
