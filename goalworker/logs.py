@@ -24,7 +24,9 @@ def configure(level: str, format: Literal["json", "console"] | None, version: st
     threshold = logging.getLevelNamesMapping()[level.upper()]
     logging.basicConfig(handlers=[handler], level=threshold, force=True)
     for name in QUIET_LOGGERS:
-        logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
+        quiet = logging.getLogger(name)
+        quiet.setLevel(max(threshold, logging.WARNING))
+        quiet.propagate = True  # a command of ours may have silenced it
     structlog.configure(
         processors=[*_known_to_all(version), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),

@@ -7,13 +7,6 @@ import pytest
 from tests import servers, support
 
 
-def migrate(url: str) -> None:
-    """Bring a database to the newest revision."""
-    from goalworker import migrate as migrations
-
-    migrations.upgrade(url)
-
-
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """The server, as a superuser; tests that want a database take `database_url`."""
@@ -30,8 +23,7 @@ def bootstrap_servers() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def template_database(postgres_url: str) -> Iterator[str]:
     """The name of a database that was migrated once, to be cloned."""
-    with support.fresh_database(postgres_url) as name:
-        migrate(support.with_database(postgres_url, name))
+    with support.migrated_database(postgres_url) as name:
         yield name
 
 

@@ -12,6 +12,8 @@ from urllib import parse
 import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from goalworker import migrate
+
 T = TypeVar("T")
 
 # The contract's TOPICS__ settings, in lower case.
@@ -58,6 +60,14 @@ def fresh_database(server_url: str, how: str = "") -> Iterator[str]:
     run(execute(server_url, f"CREATE DATABASE {name} {how}"))
     yield name
     run(execute(server_url, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@contextlib.contextmanager
+def migrated_database(server_url: str) -> Iterator[str]:
+    """The name of a database at the newest revision, to be cloned."""
+    with fresh_database(server_url) as name:
+        migrate.upgrade(with_database(server_url, name))
+        yield name
 
 
 def fresh_topics() -> dict[str, str]:

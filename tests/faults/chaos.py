@@ -21,6 +21,7 @@ BETWEEN_SECONDS: Final = (1.0, 9.0)
 # What a worker may exit with: stopped, killed, or started while a server was away.
 EXIT_CODES: Final = (0, 4, -signal.SIGKILL)
 ROUND_SECONDS: Final = 0.5
+RIGGED: Final = 0.5
 
 
 @dataclass(slots=True)
@@ -33,6 +34,7 @@ class Chaos:
     crew: list[running.Worker] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
     bad_ends: list[str] = field(default_factory=list)
+    rigs: dict[int, str] = field(default_factory=dict)
     database_whole: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def run(self, seconds: float) -> None:
@@ -55,26 +57,43 @@ class Chaos:
         while True:
             self.look()
             while len(self.crew) < CREW:
-                self.hire(self.rig())
+                self.hire_rigged() if self.chance.random() < RIGGED else self.hire()
             await asyncio.sleep(ROUND_SECONDS)
 
     def look(self) -> None:
         """Take in who has ended, and how."""
         for worker in [worker for worker in self.crew if not worker.is_running]:
             self.crew.remove(worker)
-            if worker.wait() not in EXIT_CODES:
-                self.bad_ends.append(f"exit code {worker.wait()}: see {worker.log}")
+            self.take_in(worker)
 
-    def hire(self, rig: str = "nothing") -> running.Worker:
-        worker = workers.start(self.there, rig, **SETTINGS)
+    def take_in(self, worker: running.Worker) -> None:
+        code, point = worker.wait(), self.rigs.pop(worker.process.pid, None)
+        if code not in EXIT_CODES:
+            self.bad_ends.append(f"exit code {code}: see {worker.log}")
+        if code == -signal.SIGKILL and point is not None:
+            self.faults[f"killed at {point}"] += 1
+
+    def hire(self) -> running.Worker:
+        worker = workers.start(self.there, **SETTINGS)
         self.crew.append(worker)
         return worker
 
-    def rig(self) -> str:
-        if self.chance.random() < 0.5:
-            return "nothing"
-        self.faults["rigged to be killed"] += 1
-        return f"{self.chance.choice(list(rigged.POINTS))}:{self.chance.randrange(20, 200)}"
+    def hire_rigged(self) -> None:
+        point = self.chance.choice(list(rigged.POINTS))
+        worker = workers.start(self.there, f"{point}:{self.chance.randrange(5, 100)}", **SETTINGS)
+        self.crew.append(worker)
+        self.rigs[worker.process.pid] = point
+
+    def kill(self, worker: running.Worker) -> None:
+        self.rigs.pop(worker.process.pid, None)
+        worker.kill()
+
+    def end(self, worker: running.Worker) -> None:
+        """Ask it to stop; who has only begun to start has no ear for that yet."""
+        if worker.lines("worker_ready"):
+            worker.process.send_signal(signal.SIGTERM)
+        else:
+            self.kill(worker)
 
     def somebody(self) -> running.Worker | None:
         """A worker that runs, where one does."""
@@ -88,7 +107,7 @@ class Chaos:
         """Stop everybody in good order."""
         self.look()
         for worker in self.crew:
-            worker.process.send_signal(signal.SIGTERM)
+            self.end(worker)
         await asyncio.gather(*(asyncio.to_thread(worker.wait) for worker in self.crew))
         self.look()
 
@@ -98,7 +117,7 @@ class Chaos:
 
 async def worker_killed(chaos: Chaos) -> None:
     if worker := chaos.somebody():
-        worker.kill()
+        chaos.kill(worker)
 
 
 async def worker_paused(chaos: Chaos) -> None:
@@ -116,18 +135,16 @@ async def all_workers_paused(chaos: Chaos) -> None:
 
 async def worker_stopped(chaos: Chaos) -> None:
     if worker := chaos.somebody():
-        worker.process.send_signal(signal.SIGTERM)
+        chaos.end(worker)
 
 
 async def another_worker_joins_and_leaves(chaos: Chaos) -> None:
     guest = workers.start(chaos.there, **SETTINGS)
     try:
         await chaos.a_while()
-        guest.process.send_signal(signal.SIGTERM)
-        code = await asyncio.to_thread(guest.wait)
-        # Before its handlers are set, SIGTERM ends any process.
-        if code not in (*EXIT_CODES, -signal.SIGTERM):
-            chaos.bad_ends.append(f"exit code {code}: see {guest.log}")
+        chaos.end(guest)
+        await asyncio.to_thread(guest.wait)
+        chaos.take_in(guest)
     finally:
         guest.kill()
 

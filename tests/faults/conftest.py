@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import support
 from tests.acceptance import running
 from tests.faults import machines
 
@@ -27,6 +28,13 @@ def bootstrap_servers(bad: machines.Machines) -> str:
     return bad.bootstrap_servers
 
 
+@pytest.fixture(scope="session")
+def template_database(postgres_url: str) -> Iterator[str]:
+    """As for all tests, on the server of these."""
+    with support.migrated_database(postgres_url) as name:
+        yield name
+
+
 @pytest.fixture
 def there(
     bootstrap_servers: str, postgres_url: str, template_database: str, tmp_path: Path
@@ -39,10 +47,6 @@ def there(
 @pytest.fixture
 def behind_wires(bad: machines.Machines, there: running.Installation) -> Iterator[running.Installation]:
     """The test's own installation, whose workers are on the bad wires; the test itself is not."""
-    wires = {
-        "DATABASE__URL": bad.bad_database_url(there.database_url),
-        "KAFKA__BOOTSTRAP_SERVERS": bad.bad_bootstrap_servers,
-    }
-    yield replace(there, settings={**there.settings, **wires})
+    yield replace(there, settings={**there.settings, **bad.by_wire(there.database_url)})
     bad.database_wire.heal()
     bad.broker_wire.heal()

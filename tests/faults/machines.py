@@ -20,16 +20,14 @@ class Machines:
     database_wire: proxy.Proxy
     broker_wire: proxy.Proxy
 
-    @property
-    def bad_bootstrap_servers(self) -> str:
-        """Kafka through its wire."""
-        return f"{machine.LOOPBACK}:{self.broker_wire.port}"
-
-    def bad_database_url(self, url: str) -> str:
-        """A database of ours through its wire."""
-        parts = parse.urlsplit(url)
+    def by_wire(self, database_url: str) -> dict[str, str]:
+        """The settings that lead a worker over the wires to Kafka and to a database of ours."""
+        parts = parse.urlsplit(database_url)
         name = parts.netloc.rpartition(":")[0]
-        return parts._replace(netloc=f"{name}:{self.database_wire.port}").geturl()
+        return {
+            "DATABASE__URL": parts._replace(netloc=f"{name}:{self.database_wire.port}").geturl(),
+            "KAFKA__BOOTSTRAP_SERVERS": f"{machine.LOOPBACK}:{self.broker_wire.port}",
+        }
 
 
 @contextlib.contextmanager

@@ -18,14 +18,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from goalworker import database, goal_store, migrate
+from goalworker import database, goal_store
 from tests import support
 from tests.acceptance import running, saying, wire
 from tests.faults import chaos as chaos_
 from tests.faults import evidence, history, machines, story, workers
 
 ROUND_SECONDS: Final = 0.5
-RUNS_A_ROUND: Final = 12
+RUNS_A_ROUND: Final = 20
 SHARE_TOLD: Final = 0.9  # the rest is told later: ends, starts and hits that come late
 SUNSETS: Final = 10
 EDIT_EVERY_ROUNDS: Final = 20
@@ -133,14 +133,11 @@ async def _until_it_works(
 
 @contextlib.contextmanager
 def _installed(bad: machines.Machines, folder: Path) -> Iterator[running.Installation]:
-    with support.fresh_database(bad.postgres.address) as template:
-        migrate.upgrade(support.with_database(bad.postgres.address, template))
-        with running.installation(bad.bootstrap_servers, bad.postgres.address, template, folder) as there:
-            wires = {
-                "DATABASE__URL": bad.bad_database_url(there.database_url),
-                "KAFKA__BOOTSTRAP_SERVERS": bad.bad_bootstrap_servers,
-            }
-            yield replace(there, settings=wires)
+    with (
+        support.migrated_database(bad.postgres.address) as template,
+        running.installation(bad.bootstrap_servers, bad.postgres.address, template, folder) as there,
+    ):
+        yield replace(there, settings=bad.by_wire(there.database_url))
 
 
 @contextlib.asynccontextmanager
@@ -159,9 +156,9 @@ async def soak(bad: machines.Machines, there: running.Installation, seconds: flo
         traffic = await Traffic.begin(talk, seed)
         await asyncio.gather(chaos.run(seconds), traffic.run(seconds, chaos.database_whole))
         await chaos.dismiss()
-        for _ in range(chaos_.CREW):
-            chaos.hire()
         ended = time.monotonic()
+        for _ in range(chaos_.CREW):
+            await chaos.hire().ready()
         with contextlib.suppress(AssertionError):  # what is not finished by then is among the problems
             await workers.settled(talk, CATCH_UP_SECONDS)
         print(f"caught up {time.monotonic() - ended:.0f} s after the last fault")

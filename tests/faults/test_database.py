@@ -148,7 +148,7 @@ async def test_slow_postgresql_is_slow_and_nothing_else(
         told.plan(RUNS, malformed=10)
         await told.tell()
         async with workers.worker(behind_wires, BATCH__MAX_RECORDS=200) as worker:
-            bad.database_wire.delay_seconds = 0.2
+            bad.database_wire.delay_seconds = 0.1
             await workers.check(told, 180)
             assert worker.metric("consumer_rebalances_total") <= 2
             bad.database_wire.heal()
