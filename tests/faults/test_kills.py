@@ -13,7 +13,7 @@ RUNS = 25
 MANY_RUNS = 400
 
 
-async def test_killed_at_every_point_one_after_the_other_nothing_is_lost_or_doubled(
+async def test_workers_killed_at_every_point_one_after_the_other_lose_and_double_nothing(
     there: running.Installation,
 ) -> None:
     async with wire.talk(there) as talk:
@@ -38,7 +38,9 @@ async def test_killed_at_every_point_one_after_the_other_nothing_is_lost_or_doub
 
 @pytest.mark.fault
 @pytest.mark.parametrize("point", rigged.POINTS)
-async def test_killed_again_and_again_at(point: str, there: running.Installation) -> None:
+async def test_workers_killed_again_and_again_lose_and_double_nothing_after(
+    point: str, there: running.Installation
+) -> None:
     """The group is told nothing: the next worker waits until the dead one is missed."""
     async with wire.talk(there) as talk:
         told = await story.begin(talk, "again", seed=len(point))

@@ -122,3 +122,12 @@ def resident_bytes(worker: running.Worker) -> int:
         ["ps", "-o", "rss=", "-p", str(worker.process.pid)], capture_output=True, text=True, check=True
     )
     return int(shown.stdout) * 1024
+
+
+def open_files(worker: running.Worker) -> int:
+    """How many files and connections a worker has open now."""
+    folder = Path(f"/proc/{worker.process.pid}/fd")
+    if folder.is_dir():
+        return len(list(folder.iterdir()))
+    shown = subprocess.run(["lsof", "-p", str(worker.process.pid)], capture_output=True, text=True, check=True)
+    return len(shown.stdout.splitlines())
