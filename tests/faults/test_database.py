@@ -6,7 +6,6 @@ import time
 import asyncpg
 import pytest
 
-from goalworker import database
 from tests import support
 from tests.acceptance import running, wire
 from tests.faults import machines, story, workers
@@ -155,21 +154,18 @@ async def test_slow_postgresql_is_slow_and_nothing_else(
 
 
 @pytest.mark.fault
-async def test_statements_that_take_too_long_are_given_up_and_tried_again(
-    bad: machines.Machines, there: running.Installation
-) -> None:
+async def test_statements_that_take_too_long_are_given_up_and_tried_again(there: running.Installation) -> None:
     async with wire.talk(there) as talk:
         told = await story.begin(talk, "locked")
         told.plan(RUNS, malformed=10)
         async with workers.worker(there, DATABASE__STATEMENT_TIMEOUT_SECONDS=2) as worker:
             await workers.settled(talk)
-            blocker = database.engine(there.database_url, pool_size=1, statement_timeout_seconds=60, application="t")
-            async with blocker.connect() as connection:
-                await connection.exec_driver_sql("LOCK TABLE goal_hits IN ACCESS EXCLUSIVE MODE")
+            connection = await asyncpg.connect(there.database_url)
+            async with connection.transaction():
+                await connection.execute("LOCK TABLE goal_hits IN ACCESS EXCLUSIVE MODE")
                 await told.tell()
                 await worker.said("retry", times=2, timeout_seconds=30)
-                await connection.rollback()
-            await blocker.dispose()
+            await connection.close()
             await workers.check(told)
             assert worker.metric("dead_letters_total") == len(
                 [telling for telling in told.tellings.values() if telling.reason]

@@ -79,10 +79,17 @@ def test_ctrl_c_ends_with_130_and_silence(shell: Shell) -> None:
     pipe = shell.folder / "message"
     os.mkfifo(pipe)
     process = shell.started("check-event", "--topic", "tag-added", pipe, PYTHONWARNINGS="default::DeprecationWarning")
-    with process, pipe.open("wb"):  # open returns when the command reads
+    with process, pipe.open("wb"):  # open returns when the command has opened it, too
+        support.run(support.until(lambda: _sleeps(process.pid)))
         process.send_signal(signal.SIGINT)
         assert process.communicate(timeout=30) == (b"", b"")
     assert process.returncode == 130
+
+
+def _sleeps(pid: int) -> bool:
+    """Say whether a process waits for something: here, what it reads."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=True).stdout
+    return state.startswith("S")
 
 
 def test_a_reader_that_goes_away_is_no_reason_for_a_traceback(shell: Shell) -> None:
