@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults soak bench-api check lint types imports coverage audit requirements clean
+.PHONY: help install demo test faults soak bench-api check check-deploy lint types imports coverage audit requirements clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -29,7 +29,10 @@ test: install ## all tests: ARGS="-k judge"
 	$(BIN)/python -m pytest $(ARGS)
 
 faults: install ## everything killed, paused, cut off and slowed down, one test after the other: ARGS="-k broker"
-	$(BIN)/python -m pytest tests/faults -m "fault or not fault" $(ARGS)
+	$(BIN)/python -m pytest tests/faults -m "not deploy" $(ARGS)
+
+check-deploy: install ## what deploy/ holds: image steps, compose, chart, rules, dashboard
+	$(BIN)/python -m pytest tests/deploy -m deploy $(ARGS)
 
 MINUTES ?= 10
 SEED ?= $(shell date +%s)
