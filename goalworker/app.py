@@ -1,6 +1,7 @@
 """The only place that wires things: what starts in which order, and what stops it."""
 
 import asyncio
+import gc
 import ipaddress
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -38,6 +39,8 @@ log = logs.get("app")
 
 # Of the 20 s that a stop may take (contract section 6), what the batch under way gets.
 DRAIN_SECONDS: Final = 12.0
+# Several batches of records.
+COLLECT_OBJECTS: Final = 50_000
 
 
 def run_worker(settings: settings_.Settings) -> None:
@@ -66,6 +69,7 @@ async def _run_worker(settings: settings_.Settings) -> None:
         health.set("broker", None)
         health.set("topics", None)
         known = await _load_goals(settings, pool)
+        _spare_the_collector()
         health.set("goals", None)
         sender = kafka.Sender(settings)
         flow = worker.Worker(settings, pool, sender, known, _decoder(settings))
@@ -300,6 +304,17 @@ async def _load_goals(settings: settings_.Settings, pool: AsyncEngine) -> index.
     metrics.goals_loaded_timestamp_seconds.set_to_current_time()
     log.info("goals_loaded", goals=len(known), revision=known.revision)
     return known
+
+
+def _spare_the_collector() -> None:
+    """Let the garbage collector pass over what is there for good, and look less often at the rest.
+
+    A batch is thousands of objects that all go at once by themselves; looking through each of them took a fifth of the
+    time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_OBJECTS, 20, 20)
 
 
 def _decoder(settings: settings_.Settings) -> decode.Decoder:

@@ -1,16 +1,16 @@
 """One fetch, decoded and matched: what travels through the phases together, with the offsets to commit after it."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import TopicPartition
 
-from goalworker import dead_letters, decode, events, index, match
+from goalworker import dead_letters, decode, events, index, kafka, match
 
-Item = tuple[ConsumerRecord, events.Event]
-Fetched = Mapping[TopicPartition, Sequence[ConsumerRecord]]
+Item = tuple[TopicPartition, kafka.Fetched, events.Event]
+Fetched = Mapping[TopicPartition, Sequence[kafka.Fetched]]
 Identity = tuple[str, str, str]
 
 
@@ -23,6 +23,7 @@ class Batch:
     fetched: Fetched = field(default_factory=dict)
     offsets: dict[TopicPartition, int] = field(default_factory=dict)
     items: list[Item] = field(default_factory=list)
+    matched: list[Item] = field(default_factory=list)
     hits: list[events.Hit] = field(default_factory=list)
     has_lifecycle: bool = False
     letters: list[dead_letters.DeadLetter] = field(default_factory=list)
@@ -47,6 +48,7 @@ class Batch:
         self.fetched = {}
         self.offsets |= other.offsets
         self.items += other.items
+        self.matched += other.matched
         self.hits += other.hits
         self.has_lifecycle |= other.has_lifecycle
         self.letters += other.letters
@@ -56,17 +58,24 @@ class Batch:
         if self.revision != other.revision:
             self.revision = -1  # of no one revision: matched again under the lock
 
-    def rematch(self, known: index.Index) -> None:
-        """Match again, because the goals have changed."""
-        self.hits = hits_of(self.items, known)
-        self.revision = known.revision
+    def match(self, known: index.Index) -> None:
+        """Find the hits; again, where the goals have changed since."""
+        self.hits, self.matched, self.revision = [], [], known.revision
+        for item in self.items:
+            if found := match.hits(item[2], known):
+                self.hits += found
+                self.matched.append(item)
 
     def drop(self, identity: Identity) -> None:
         """Leave an event out: it is a dead letter now."""
-        self.items = [
-            (record, event) for record, event in self.items if (event.tenant_id, event.source, event.id) != identity
-        ]
+        self.items = [item for item in self.items if identity_of(item[2]) != identity]
+        self.matched = [item for item in self.matched if identity_of(item[2]) != identity]
         self.hits = [hit for hit in self.hits if (hit.tenant_id, hit.trigger.source, hit.trigger.id) != identity]
+
+
+def identity_of(event: events.Event) -> Identity:
+    """Return what makes an event the same event (contract section 2)."""
+    return (event.tenant_id, event.source, event.id)
 
 
 def of_records(fetched: Fetched, decoder: decode.Decoder, known: index.Index, redrive_topic: str, epoch: int) -> Batch:
@@ -74,41 +83,35 @@ def of_records(fetched: Fetched, decoder: decode.Decoder, known: index.Index, re
     batch = Batch(epoch, known.revision, fetched)
     now = datetime.now(UTC)
     for partition, records in fetched.items():
-        for record in records:
-            _take(batch, record, decoder, redrive_topic, now)
+        if partition.topic == redrive_topic:
+            for record in records:
+                _take_redriven(batch, partition, record, decoder, now)
+        else:
+            _take_all(batch, partition, records, decoder, now)
         batch.offsets[partition] = records[-1].offset + 1
         batch.timestamps.setdefault(partition.topic, Counter()).update([record.timestamp for record in records])
-    batch.hits = hits_of(batch.items, known)
+    batch.match(known)
     return batch
-
-
-def hits_of(items: Iterable[Item], known: index.Index) -> list[events.Hit]:
-    """Return the hits of a batch's events."""
-    return match.all_hits((event for _, event in items), known)
 
 
 def dead_in_order(batch: Batch, topic: str) -> list[bool]:
     """Say of each record of a topic, in the order fetched, whether it is a dead letter."""
-    dead = {(letter.record.partition, letter.record.offset) for letter in batch.letters if letter.record.topic == topic}
-    if not dead:
+    letters = _letters_of(batch, topic)
+    if not letters:
         return [False] * batch.timestamps[topic].total()
-    return [(record.partition, record.offset) in dead for record in _records_of(batch, topic)]
+    return [place in letters for place in _places_of(batch, topic)]
 
 
 def last_letter(batch: Batch, topic: str, position: int) -> dead_letters.DeadLetter | None:
     """Return the last dead letter among a topic's records up to a position, None where there is none."""
-    letters = {
-        (letter.record.partition, letter.record.offset): letter
-        for letter in batch.letters
-        if letter.record.topic == topic
-    }
-    places = [(record.partition, record.offset) for record in _records_of(batch, topic)[: position + 1]]
+    letters = _letters_of(batch, topic)
+    places = _places_of(batch, topic)[: position + 1]
     return next((letters[place] for place in reversed(places) if place in letters), None)
 
 
 def withhold(fetched: Fetched, topic: str, position: int) -> tuple[Fetched, dict[TopicPartition, int]]:
     """Take a topic's records from a position on out of a fetch; return the rest, and where to read on later."""
-    rest: dict[TopicPartition, Sequence[ConsumerRecord]] = {}
+    rest: dict[TopicPartition, Sequence[kafka.Fetched]] = {}
     resume_at: dict[TopicPartition, int] = {}
     for partition, records in fetched.items():
         if partition.topic != topic:
@@ -123,23 +126,61 @@ def withhold(fetched: Fetched, topic: str, position: int) -> tuple[Fetched, dict
     return rest, resume_at
 
 
-def _records_of(batch: Batch, topic: str) -> list[ConsumerRecord]:
-    return [record for partition, records in batch.fetched.items() if partition.topic == topic for record in records]
+def _letters_of(batch: Batch, topic: str) -> dict[tuple[int, int], dead_letters.DeadLetter]:
+    return {
+        (letter.record.partition, letter.record.offset): letter
+        for letter in batch.letters
+        if letter.record.topic == topic
+    }
 
 
-def _take(batch: Batch, record: ConsumerRecord, decoder: decode.Decoder, redrive_topic: str, now: datetime) -> None:
+def _places_of(batch: Batch, topic: str) -> list[tuple[int, int]]:
+    return [
+        (partition.partition, record.offset)
+        for partition, records in batch.fetched.items()
+        if partition.topic == topic
+        for record in records
+    ]
+
+
+def _take_all(
+    batch: Batch, partition: TopicPartition, records: Sequence[kafka.Fetched], decoder: decode.Decoder, now: datetime
+) -> None:
+    topic, items = partition.topic, batch.items
+    take, latest = decoder.quick(topic), decoder.latest(now)
+    for record in records:
+        value = record.value
+        if value is None:
+            batch.tombstones[topic] += 1
+            continue
+        try:
+            items.append((partition, record, take(value, record.headers, record.timestamp, latest)))
+        except decode.NOT_TAKEN:
+            _take(batch, partition, record, topic, decoder, now)
+    # The types of a topic are all of one sort.
+    batch.has_lifecycle |= bool(items) and items[-1][2].type in events.LIFECYCLE_TYPES
+
+
+def _take_redriven(
+    batch: Batch, partition: TopicPartition, record: kafka.Fetched, decoder: decode.Decoder, now: datetime
+) -> None:
+    topic = dead_letters.original_topic(record.headers)
     if record.value is None:
-        batch.tombstones[record.topic] += 1
-        return
-    topic = record.topic if record.topic != redrive_topic else dead_letters.original_topic(record)
-    if topic is None or not decoder.knows(topic):
+        batch.tombstones[partition.topic] += 1
+    elif topic is None or not decoder.knows(topic):
         sentence = f"has no header {dead_letters.ORIGINAL_TOPIC} that names a topic of ours"
-        batch.letters.append(dead_letters.DeadLetter(record, "invalid_envelope", sentence))
-        return
+        batch.letters.append(dead_letters.letter(partition, record, "invalid_envelope", sentence))
+    else:
+        _take(batch, partition, record, topic, decoder, now)
+
+
+def _take(
+    batch: Batch, partition: TopicPartition, record: kafka.Fetched, topic: str, decoder: decode.Decoder, now: datetime
+) -> None:
     outcome = decoder.decode(topic, record.value, record.headers, record.timestamp, now)
     if isinstance(outcome, events.Event):
-        batch.items.append((record, outcome))
+        batch.items.append((partition, record, outcome))
         batch.has_lifecycle |= outcome.type in events.LIFECYCLE_TYPES
     elif outcome is not None:
         sentence = f"{outcome.pointer}: {outcome.detail}" if outcome.pointer else outcome.detail
-        batch.letters.append(dead_letters.DeadLetter(record, outcome.reason, sentence))
+        batch.letters.append(dead_letters.letter(partition, record, outcome.reason, sentence))

@@ -1,9 +1,10 @@
 """Records that can't work go to the DLQ, byte for byte, with headers that say why (contract section 4)."""
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
-from aiokafka import ConsumerRecord
+from aiokafka import ConsumerRecord, TopicPartition
 from msgspec import Struct
 
 from goalworker import kafka
@@ -35,9 +36,28 @@ class DeadLetter(Struct, frozen=True):
     message: str
 
 
-def original_topic(record: ConsumerRecord) -> str | None:
+def letter(partition: TopicPartition, record: kafka.Fetched, reason: str, message: str) -> DeadLetter:
+    """Return a dead letter for what was fetched of a partition."""
+    key, value = record.key, record.value
+    whole = ConsumerRecord(
+        partition.topic,
+        partition.partition,
+        record.offset,
+        record.timestamp,
+        record.timestamp_type,
+        key,
+        value,
+        None,
+        len(key or b""),
+        len(value or b""),
+        tuple(record.headers),
+    )
+    return DeadLetter(whole, reason, message)
+
+
+def original_topic(headers: Iterable[tuple[str, bytes | None]]) -> str | None:
     """Return the topic that a redriven record was first read from."""
-    return _text(record, ORIGINAL_TOPIC)
+    return _text(headers, ORIGINAL_TOPIC)
 
 
 def record_of(letter: DeadLetter, topic: str, group_id: str, *, redriven: bool) -> kafka.Record:
@@ -67,7 +87,7 @@ def redriven(record: ConsumerRecord, topic: str) -> kafka.Record | None:
 
     It has the timestamp of the original record, not of the dead letter: an event without a time gets the same again.
     """
-    if record.value is None or original_topic(record) is None:
+    if record.value is None or original_topic(record.headers) is None:
         return None
     headers = _merged(record.headers, {REDRIVE_COUNT: str((_number(record, REDRIVE_COUNT) or 0) + 1)})
     timestamp_ms = _number(record, ORIGINAL_TIMESTAMP)
@@ -77,12 +97,12 @@ def redriven(record: ConsumerRecord, topic: str) -> kafka.Record | None:
 
 
 def _number(record: ConsumerRecord, header: str) -> int | None:
-    text = _text(record, header)
+    text = _text(record.headers, header)
     return int(text) if text is not None and re.fullmatch(r"[0-9]{1,15}", text) else None
 
 
-def _text(record: ConsumerRecord, header: str) -> str | None:
-    return next((str(value or b"", "utf-8", "replace") for name, value in record.headers if name == header), None)
+def _text(headers: Iterable[tuple[str, bytes | None]], header: str) -> str | None:
+    return next((str(value or b"", "utf-8", "replace") for name, value in headers if name == header), None)
 
 
 def _merged(headers: kafka.Headers, ours: dict[str, str]) -> list[tuple[str, bytes]]:

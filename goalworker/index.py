@@ -7,9 +7,15 @@ from uuid import UUID
 from goalworker import events, goals
 
 _ANY: Final = ""
-"""The key of goals that look at no id; ids from outside are never empty, so none collides with it."""
+_NAME: Final = "\n"
+_HAS_NAMES: Final = "\r"
+"""Keys that are no ids: of goals that look at none, before the name of a tag, and where there are such names.
 
-Keys = dict[str, tuple[goals.Goal, ...]]
+Ids from outside are never empty and have no control characters, so none collides with these.
+"""
+
+Goals = tuple[goals.Goal, ...]
+Keys = dict[str, Goals]
 
 
 class Index:
@@ -20,6 +26,10 @@ class Index:
         self._goals: dict[UUID, goals.Goal] = {}
         self._keys: dict[str, dict[str, Keys]] = {goal_type: {} for goal_type in events.GOAL_TYPES}
         self._workflows: dict[str, dict[str, goals.Workflow]] = {}
+        # By the type of the event: the keys of each tenant, and how to look there. Lifecycle events have none.
+        self._finders: dict[str, tuple[dict[str, Keys], Find]] = {
+            kind: (self._keys[events.GOAL_TYPE_OF_EVENT[kind]], find) for kind, find in _FIND.items()
+        }
 
     def __len__(self) -> int:
         return len(self._goals)
@@ -28,13 +38,14 @@ class Index:
         """Return what judgement must know of a workflow."""
         return self._workflows.get(tenant_id, {}).get(workflow_id, _NO_WORKFLOW)
 
-    def candidates(self, event: events.Event) -> Iterator[goals.Goal]:
-        """Yield the goals that may match an event, in some version; one may come twice."""
-        keys = self._keys[events.GOAL_TYPE_OF_EVENT[event.type]].get(event.tenant_id)
-        if keys is None:
-            return
-        for key in _KEYS_OF_DATA[type(event.data)](event.data):
-            yield from keys.get(key, ())
+    def candidates(self, event: events.Event) -> Goals:
+        """Return the goals that may match an event, in some version; one may come twice."""
+        found = self._finders.get(event.type)
+        if found is None:
+            return ()
+        tenants, find = found
+        keys = tenants.get(event.tenant_id)
+        return find(keys, event.data) if keys else ()
 
     def replace(
         self,
@@ -55,7 +66,7 @@ class Index:
         self._goals[goal.goal_id] = goal
         keys = self._keys[goal.goal_type].setdefault(goal.tenant_id, {})
         for key in _keys_of_goal(goal):
-            keys[key] = (*keys.get(key, ()), goal)
+            keys[key] = (*keys.get(key, ()), goal) if key is not _HAS_NAMES else ()
         known = self.workflow(goal.tenant_id, goal.workflow_id)
         self._set_workflow(goal.tenant_id, goal.workflow_id, goals.Workflow((*known.goals, goal), known.logics))
 
@@ -82,11 +93,12 @@ def _keys_of_goal(goal: goals.Goal) -> set[str]:
     return {key for version in goal.versions for key in keys_of(version.criteria)}
 
 
-def _keys_of_tag(tag: goals.Criteria | events.TagAdded) -> Iterator[str]:
+def _keys_of_tag(tag: goals.Criteria) -> Iterator[str]:
     if tag.tag_id is not None:
-        yield f"id:{tag.tag_id}"
+        yield tag.tag_id
     if tag.tag_name is not None:
-        yield f"name:{goals.folded(tag.tag_name)}"
+        yield _NAME + goals.folded(tag.tag_name)
+        yield _HAS_NAMES
 
 
 _KEYS_OF_CRITERIA: Final[Mapping[str, Callable[[goals.Criteria], Iterable[str]]]] = {
@@ -97,10 +109,32 @@ _KEYS_OF_CRITERIA: Final[Mapping[str, Callable[[goals.Criteria], Iterable[str]]]
     "pipeline_stage_reached": lambda criteria: (criteria.stage_id or _ANY,),
 }
 
-_KEYS_OF_DATA: Final[Mapping[type, Callable[[Any], Iterable[str]]]] = {
-    events.TagAdded: _keys_of_tag,
-    events.PaymentCompleted: lambda payment: (*(payment.product_ids or ()), _ANY),
-    events.AppointmentBooked: lambda booked: (booked.calendar_id or _ANY, _ANY),
-    events.FormSubmitted: lambda form: (form.form_id,),
-    events.StageChanged: lambda stage: (stage.stage_id,),
+Find = Callable[[Keys, Any], Goals]
+
+
+def _find_by_tag(keys: Keys, tag: events.TagAdded) -> Goals:
+    found = keys.get(tag.tag_id, ()) if tag.tag_id is not None else ()
+    if tag.tag_name is not None and _HAS_NAMES in keys:
+        return found + keys.get(_NAME + goals.folded(tag.tag_name), ())
+    return found
+
+
+def _find_by_payment(keys: Keys, payment: events.PaymentCompleted) -> Goals:
+    found = keys.get(_ANY, ())
+    for product_id in payment.product_ids or ():
+        found += keys.get(product_id, ())
+    return found
+
+
+def _find_by_appointment(keys: Keys, booked: events.AppointmentBooked) -> Goals:
+    found = keys.get(_ANY, ())
+    return found + keys.get(booked.calendar_id, ()) if booked.calendar_id is not None else found
+
+
+_FIND: Final[Mapping[str, Find]] = {
+    "contact.tag.added": _find_by_tag,
+    "payment.completed": _find_by_payment,
+    "appointment.booked": _find_by_appointment,
+    "form.submitted": lambda keys, form: keys.get(form.form_id, ()),
+    "pipeline.stage.changed": lambda keys, stage: keys.get(stage.stage_id, ()),
 }

@@ -7,12 +7,22 @@ from goalworker import events, goals, index
 
 def hits(event: events.Event, known: index.Index) -> list[events.Hit]:
     """Return one hit for each goal whose version in force at the event's time matches it, ordered by goal."""
+    candidates = known.candidates(event)
+    return _among(candidates, event) if candidates else []
+
+
+def all_hits(batch: Iterable[events.Event], known: index.Index) -> list[events.Hit]:
+    """Return the hits of many events."""
+    return [hit for event in batch for hit in hits(event, known)]
+
+
+def _among(candidates: Iterable[goals.Goal], event: events.Event) -> list[events.Hit]:
     data = event.data
-    if isinstance(data, events.EnrollmentChanged | events.WorkflowChanged):
+    if isinstance(data, events.LifecycleData):
         return []
     matched = {
         goal.goal_id: (goal, version.number)
-        for goal in known.candidates(event)
+        for goal in candidates
         if (version := goals.version_at(goal, event.time)) is not None and goals.matches(version.criteria, data)
     }
     if not matched:
@@ -22,8 +32,3 @@ def hits(event: events.Event, known: index.Index) -> list[events.Hit]:
         events.Hit(event.tenant_id, goal.workflow_id, data.contact_id, goal_id, number, trigger)
         for goal_id, (goal, number) in sorted(matched.items())
     ]
-
-
-def all_hits(batch: Iterable[events.Event], known: index.Index) -> list[events.Hit]:
-    """Return the hits of many events."""
-    return [hit for event in batch for hit in hits(event, known)]

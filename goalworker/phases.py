@@ -17,6 +17,7 @@ from goalworker import (
     index,
     kafka,
     logs,
+    match,
     metrics,
     outbox,
     tables,
@@ -73,9 +74,9 @@ class Phases:
                 await self._record(batch, items[: len(items) // 2])
                 await self._record(batch, items[len(items) // 2 :])
                 return
-            record, event = items[0]
+            partition, record, event = items[0]
             sentence = f"the database refuses it: {type(error).__name__}"
-            batch.letters.append(dead_letters.DeadLetter(record, "unstorable", sentence))
+            batch.letters.append(dead_letters.letter(partition, record, "unstorable", sentence))
             batch.drop(facts.identity(event))
 
     async def _record_at_once(self, batch: batch_.Batch, items: Sequence[batch_.Item]) -> None:
@@ -83,20 +84,20 @@ class Phases:
             if await goal_store.revision(connection) > self._index.revision:
                 await self.refresh(connection)
             if batch.revision != self._index.revision:
-                batch.rematch(self._index)
-            hits = batch.hits if items is batch.items else batch_.hits_of(items, self._index)
+                batch.match(self._index)
+            hits = batch.hits if items is batch.items else match.all_hits((event for *_, event in items), self._index)
             lifecycle = (
-                [event for _, event in items if event.type in events.LIFECYCLE_TYPES] if batch.has_lifecycle else []
+                [event for *_, event in items if event.type in events.LIFECYCLE_TYPES] if batch.has_lifecycle else []
             )
             if not hits and not lifecycle:
                 return
             recorded = await facts.record(connection, hits, lifecycle, tracking=self._tracking)
         batch.new_facts |= recorded.new_events
         batch.new_enrollments |= recorded.new_enrollments
-        for record, event in items if recorded.conflicts else ():
+        for partition, record, event in items if recorded.conflicts else ():
             if facts.identity(event) in recorded.conflicts:
                 sentence = "/data/enrollment_id: is known with another workflow or contact"
-                batch.letters.append(dead_letters.DeadLetter(record, "conflicting_enrollment", sentence))
+                batch.letters.append(dead_letters.letter(partition, record, "conflicting_enrollment", sentence))
                 batch.drop(facts.identity(event))
 
     async def _send_letters(self, batch: batch_.Batch) -> None:
@@ -178,7 +179,7 @@ def _contacts(batch: batch_.Batch, *, tracking: bool) -> list[verdicts.Contact]:
     if tracking and batch.has_lifecycle:
         contacts.update(
             (event.tenant_id, event.data.workflow_id, event.data.contact_id)
-            for _, event in batch.items
+            for *_, event in batch.items
             if isinstance(event.data, events.EnrollmentChanged)
         )
     return sorted(contacts)
@@ -186,7 +187,7 @@ def _contacts(batch: batch_.Batch, *, tracking: bool) -> list[verdicts.Contact]:
 
 def _changed_states(batch: batch_.Batch) -> dict[tuple[str, str], datetime]:
     changed: dict[tuple[str, str], datetime] = {}
-    for _, event in batch.items if batch.has_lifecycle else ():
+    for *_, event in batch.items if batch.has_lifecycle else ():
         if isinstance(event.data, events.WorkflowChanged):
             key = (event.tenant_id, event.data.workflow_id)
             changed[key] = min(event.time, changed.get(key, event.time))

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from typing import Any, Final
 
 import aiokafka
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka import errors as kafka_errors
 
 from goalworker import kafka, logs, metrics
@@ -38,7 +38,7 @@ class Reader(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         """What this worker has now."""
         return frozenset() if self._consumer is None else self._consumer.assignment()
 
-    async def fetch(self, max_records: int, timeout_ms: int) -> Mapping[TopicPartition, Sequence[ConsumerRecord]]:
+    async def fetch(self, max_records: int, timeout_ms: int) -> Mapping[TopicPartition, Sequence[kafka.Fetched]]:
         """Return the next records, at most so many; nothing after the timeout.
 
         Raises GoalworkerError for an offset out of range, and what kafka.is_later knows; a new consumer follows then.

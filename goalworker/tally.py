@@ -22,24 +22,29 @@ def count(batch: batch_.Batch, *, tracking: bool) -> None:
 
 def _outcomes(batch: batch_.Batch, *, tracking: bool) -> Counter[tuple[str, str]]:
     outcomes: Counter[tuple[str, str]] = Counter()
-    hit = {(hit.tenant_id, hit.trigger.source, hit.trigger.id) for hit in batch.hits}
-    for record, event in batch.items:
-        outcomes[record.topic, _outcome(event, batch, hit, tracking=tracking)] += 1
+    for partition, _, event in batch.matched:
+        is_new = batch_.identity_of(event) in batch.new_facts
+        outcomes[partition.topic, "matched" if is_new else "duplicate"] += 1
+    for partition, _, event in batch.items if batch.has_lifecycle else ():
+        if event.type in events.LIFECYCLE_TYPES:
+            outcomes[partition.topic, _lifecycle_outcome(event, batch, tracking=tracking)] += 1
     for letter in batch.letters:
         outcomes[letter.record.topic, "dead_letter"] += 1
     for topic, number in batch.tombstones.items():
         outcomes[topic, "tombstone"] += number
+    # The rest needs no look at each record.
+    known: Counter[str] = Counter()
+    for (topic, _), number in outcomes.items():
+        known[topic] += number
+    for topic, timestamps in batch.timestamps.items():
+        if rest := timestamps.total() - known[topic]:
+            outcomes[topic, "unmatched"] = rest
     return outcomes
 
 
-def _outcome(event: events.Event, batch: batch_.Batch, hit: set[batch_.Identity], *, tracking: bool) -> str:
-    identity = (event.tenant_id, event.source, event.id)
+def _lifecycle_outcome(event: events.Event, batch: batch_.Batch, *, tracking: bool) -> str:
     if isinstance(event.data, events.EnrollmentChanged):
         if not tracking:
             return "ignored"
         return "recorded" if (event.tenant_id, event.data.enrollment_id) in batch.new_enrollments else "duplicate"
-    if isinstance(event.data, events.WorkflowChanged):
-        return "recorded" if identity in batch.new_facts else "duplicate"
-    if not hit or identity not in hit:
-        return "unmatched"
-    return "matched" if identity in batch.new_facts else "duplicate"
+    return "recorded" if batch_.identity_of(event) in batch.new_facts else "duplicate"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import hypothesis
 import msgspec
-from aiokafka import ConsumerRecord
+from aiokafka import ConsumerRecord, TopicPartition
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import batch as batch_
@@ -72,9 +72,12 @@ async def install(
 
 def batch_of(messages: Iterable[events.Event], known: index.Index) -> batch_.Batch:
     """Return events as one fetch, decoded and matched."""
-    items = [(_record(event), event) for event in messages]
-    has_lifecycle = any(event.type in events.LIFECYCLE_TYPES for _, event in items)
-    return batch_.Batch(1, known.revision, items=items, hits=batch_.hits_of(items, known), has_lifecycle=has_lifecycle)
+    records = [(_record(event), event) for event in messages]
+    items: list[batch_.Item] = [(TopicPartition(record.topic, 0), record, event) for record, event in records]
+    has_lifecycle = any(event.type in events.LIFECYCLE_TYPES for *_, event in items)
+    batch = batch_.Batch(1, known.revision, items=items, has_lifecycle=has_lifecycle)
+    batch.match(known)
+    return batch
 
 
 _offsets = itertools.count()
