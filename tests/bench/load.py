@@ -1,0 +1,111 @@
+"""What is sent: events of which it is known by construction how many hit a goal and how many achieve one."""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import cycle, islice
+
+import aiokafka
+
+PARTITIONS = 4
+HEADERS = [("content-type", b"application/cloudevents+json")]
+BATCH_BYTES = 900_000
+
+# In the order of goal n % 5: the topic's setting, the CloudEvents type, and the data; %s is what the goal asks for.
+KINDS: Sequence[tuple[str, str, str]] = (
+    ("tag_added", "contact.tag.added", '"tag_id":"%s","tag_name":"a name that people read"'),
+    (
+        "payment_completed",
+        "payment.completed",
+        '"payment_id":"payment-1","amount":"49.90","currency":"EUR","product_ids":["%s"]',
+    ),
+    ("appointment_booked", "appointment.booked", '"appointment_id":"appointment-1","calendar_id":"%s"'),
+    ("form_submitted", "form.submitted", '"form_id":"%s","submission_id":"submission-0001"'),
+    ("stage_changed", "pipeline.stage.changed", '"pipeline_id":"pipeline-1","stage_id":"%s","deal_id":"deal-1"'),
+)
+_EVENT = (
+    '{"specversion":"1.0","id":"event-%012d","source":"/bench/load","type":"%s","time":"%s","tenantid":"%s",'
+    '"datacontenttype":"application/json","subject":"%s","data":{"contact_id":"%s",%s}}'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """How many events there are, and in each hundred how many hit a goal and how many achieve one."""
+
+    events: int
+    hits: int
+    achieved: int
+    goals: int = 1_000
+    tenants: int = 10
+
+    @property
+    def achievements(self) -> int:
+        """How many achievements, and as many exits, must come of it."""
+        return self.events * self.achieved // 100
+
+
+def tenant_of(goal: int, tenants: int) -> str:
+    """The tenant of goal n, in words that SQL can build too (seed.py)."""
+    return f"tenant-{goal % tenants:06d}"
+
+
+def contact_of(number: int) -> str:
+    """The contact of enrollment n."""
+    return f"contact-{number:09d}"
+
+
+def events(mix: Mix) -> Iterator[tuple[str, bytes, bytes]]:
+    """Yield topic (its setting), key and value; achieving events are of the enrollments 0, 1, 2, ... in turn."""
+    time = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    enrolled = 0
+    for number in range(mix.events):
+        # Spread over the hundred, so that every batch has its share.
+        place = number * 37 % 100
+        goal = enrolled % mix.goals if place < mix.achieved else number * 7919 % mix.goals
+        topic, type_, data = KINDS[goal % len(KINDS)]
+        tenant = tenant_of(goal, mix.tenants)
+        if place < mix.achieved:
+            contact, enrolled = contact_of(enrolled), enrolled + 1
+        else:
+            contact = f"visitor-{number:09d}"
+        wanted = f"wanted-{goal:09d}" if place < mix.hits else f"something-{number % 5000:06d}"
+        value = _EVENT % (number, type_, time, tenant, contact, contact, data % wanted)
+        yield topic, f"{tenant}:{contact}".encode(), value.encode()
+
+
+async def send(bootstrap_servers: str, topics: Mapping[str, str], mix: Mix) -> int:
+    """Send all, in full batches over all partitions; return the bytes of an average value."""
+    producer = aiokafka.AIOKafkaProducer(
+        bootstrap_servers=bootstrap_servers, acks=1, linger_ms=0, max_batch_size=BATCH_BYTES, max_request_size=2**20
+    )
+    await producer.start()
+    try:
+        partitions = {topic: cycle(range(PARTITIONS)) for topic, *_ in KINDS}
+        building = {topic: producer.create_batch() for topic, *_ in KINDS}
+        size, sent = 0, []
+
+        async def flush(topic: str) -> None:
+            batch, building[topic] = building[topic], producer.create_batch()
+            sent.append(await producer.send_batch(batch, topics[topic], partition=next(partitions[topic])))
+
+        for topic, key, value in events(mix):
+            size += len(value)
+            if building[topic].append(key=key, value=value, timestamp=None, headers=HEADERS) is None:
+                await flush(topic)
+                building[topic].append(key=key, value=value, timestamp=None, headers=HEADERS)
+        for topic, batch in list(building.items()):
+            if batch.record_count():
+                await flush(topic)
+        await asyncio.gather(*sent)
+        return size // mix.events
+    finally:
+        await producer.stop()
+
+
+def paced(mix: Mix, each: int) -> Iterator[Sequence[tuple[str, bytes, bytes]]]:
+    """Yield the events in slices of so many, for a producer that keeps a pace."""
+    stream = events(mix)
+    while slice_ := list(islice(stream, each)):
+        yield slice_

@@ -1,0 +1,65 @@
+"""What the load meets: goals, and enrollments of the contacts that achieve them."""
+
+import asyncpg
+
+FILL_SECONDS = 1_800.0
+
+# Goal n: its tenant, workflow, type and criteria follow from n as in load.py. A workflow has up to three goals.
+_GOALS = """
+INSERT INTO goals
+SELECT 'tenant-' || lpad((n % $2)::text, 6, '0'), md5('goal ' || n)::uuid, 'workflow-' || n / (3 * $2),
+    (ARRAY['tag_added', 'purchase_made', 'appointment_booked', 'form_submitted', 'pipeline_stage_reached'])[n % 5 + 1],
+    NULL, 1, '2024-12-01', 'ann', '2024-12-01', 'ann', NULL, 1
+FROM generate_series(0::bigint, $1::bigint - 1) AS n
+"""
+
+_VERSIONS = """
+INSERT INTO goal_versions
+SELECT 'tenant-' || lpad((n % $2)::text, 6, '0'), md5('goal ' || n)::uuid, 1,
+    CASE n % 5
+        WHEN 0 THEN jsonb_build_object('tag_id', wanted)
+        WHEN 1 THEN jsonb_build_object('product_id', wanted)
+        WHEN 2 THEN jsonb_build_object('calendar_id', wanted)
+        WHEN 3 THEN jsonb_build_object('form_id', wanted)
+        ELSE jsonb_build_object('pipeline_id', 'pipeline-1', 'stage_id', wanted)
+    END, true, '2024-12-01', NULL
+FROM (
+    SELECT n, 'wanted-' || lpad(n::text, 9, '0') AS wanted FROM generate_series(0::bigint, $1::bigint - 1) AS n
+) AS goal
+"""
+
+# Enrollment k is of goal k % goals: that contact's event hits this goal (load.py).
+_ENROLLMENTS = """
+INSERT INTO enrollments (tenant_id, enrollment_id, workflow_id, contact_id, enrolled_at)
+SELECT 'tenant-' || lpad((k % $1 % $2)::text, 6, '0'), md5('run ' || k)::uuid::text,
+    'workflow-' || k % $1 / (3 * $2), 'contact-' || lpad(k::text, 9, '0'), '2025-01-01'
+FROM generate_series($3::bigint, $4::bigint - 1) AS k
+"""
+
+
+async def goals(url: str, count: int, tenants: int) -> None:
+    """Write goals 0 to count - 1."""
+    async with _Connection(url) as connection:
+        await connection.execute("UPDATE goal_revision SET revision = 1")
+        await connection.execute(_GOALS, count, tenants)
+        await connection.execute(_VERSIONS, count, tenants)
+        await connection.execute("VACUUM ANALYZE goals, goal_versions")
+
+
+async def enrollments(url: str, goals: int, tenants: int, first: int, end: int) -> None:
+    """Write enrollments first to end - 1."""
+    async with _Connection(url) as connection:
+        await connection.execute(_ENROLLMENTS, goals, tenants, first, end)
+        await connection.execute("VACUUM ANALYZE enrollments")
+
+
+class _Connection:
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    async def __aenter__(self) -> asyncpg.Connection:
+        self._connection = await asyncpg.connect(self._url, command_timeout=FILL_SECONDS)
+        return self._connection
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._connection.close()

@@ -1,0 +1,50 @@
+"""What processes used: CPU and memory, as the kernel counts them."""
+
+import os
+import resource
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_TICK_SECONDS = 1 / os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """CPU seconds of a process and those that it started, and the most memory that the process itself had."""
+
+    cpu_seconds: float
+    peak_bytes: int
+
+
+def of(pid: int) -> Usage:
+    """Add up a process and its children, also those that have ended."""
+    seconds = sum(_cpu_seconds(each) for each in (pid, *_children(pid)))
+    return Usage(seconds, _peak_bytes(pid))
+
+
+def of_this_process() -> Usage:
+    """The same of whoever asks."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return Usage(used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
+
+
+def _cpu_seconds(pid: int) -> float:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError:  # it ended just now; its parent has its time
+        return 0.0
+    user, system, children_user, children_system = map(int, fields[11:15])
+    return (user + system + children_user + children_system) * _TICK_SECONDS
+
+
+def _children(pid: int) -> Iterator[int]:
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        for child in map(int, (thread / "children").read_text().split()):
+            yield child
+            yield from _children(child)
+
+
+def _peak_bytes(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
