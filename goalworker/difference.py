@@ -18,7 +18,7 @@ class Change(Struct, frozen=True, gc=False):
 
 
 class Verdict(Struct, frozen=True, gc=False):
-    """What is new about one enrollment; exit is (goal type, exit) where one is due and perhaps was sent before."""
+    """What is new about one enrollment; exit is (goal type, exit) where one is to be sent."""
 
     enrollment: events.Enrollment
     changes: tuple[Change, ...]
@@ -45,6 +45,7 @@ def verdict(
     judgement = judge.judge(run, _evidence(run, stored, hits), states, workflow, tracked=tracking)
     goal_types = {goal.goal_id: goal.goal_type for goal in workflow.goals}
     changes = _changes(run, judgement, stored, goal_types)
+    command = _exit(run, judgement, goal_types)
     satisfied_at = None if judgement.satisfaction is None else judgement.satisfaction.hit.trigger.time
     if not changes and (satisfied_at, judgement.converted_at) == (run.satisfied_at, run.converted_at):
         return None
@@ -53,8 +54,8 @@ def verdict(
         changes,
         satisfied_at,
         judgement.converted_at,
-        _exit(run, judgement, goal_types),
-        tuple(_message(run, change, states, now) for change in changes),
+        command,
+        _messages(run, changes, command, states, now),
     )
 
 
@@ -102,6 +103,19 @@ def _changes(
     return tuple(changes)
 
 
+def _messages(
+    run: events.Enrollment,
+    changes: Iterable[Change],
+    command: tuple[str, events.Exit] | None,
+    states: Sequence[events.WorkflowState],
+    now: datetime,
+) -> tuple[messages.Message, ...]:
+    said = [_message(run, change, states, now) for change in changes]
+    if command is not None:
+        said.append(messages.exit_goal(run, *command))
+    return tuple(said)
+
+
 def _message(
     run: events.Enrollment, change: Change, states: Sequence[events.WorkflowState], now: datetime
 ) -> messages.Message:
@@ -114,8 +128,8 @@ def _message(
 def _exit(
     run: events.Enrollment, judgement: judge.Judgement, goal_types: Mapping[UUID, str]
 ) -> tuple[str, events.Exit] | None:
-    """Return goal type and exit where the enrollment is satisfied and no end is recorded (contract rule 3.4)."""
-    if judgement.satisfaction is None or run.ended_at is not None:
+    """Return goal type and exit where the enrollment is satisfied, no end is recorded, and none was sent (rule 3.4)."""
+    if judgement.satisfaction is None or run.ended_at is not None or run.exited_at is not None:
         return None
     completing = judgement.satisfaction.hit
     command = events.Exit(

@@ -176,6 +176,7 @@ class Enrollment(Struct, frozen=True, gc=False):
     ended_at: datetime | None = None
     satisfied_at: datetime | None = None
     converted_at: datetime | None = None
+    exited_at: datetime | None = None
 
 
 class WorkflowState(Struct, frozen=True, gc=False):

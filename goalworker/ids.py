@@ -1,14 +1,20 @@
 """Ids that outsiders rely on: the same input gives the same id for ever (contract section 4)."""
 
+import hashlib
+import re
+from typing import Final
 from urllib import parse
-from uuid import UUID, uuid5
+from uuid import UUID
 
-NAMESPACE = UUID("94bece46-2ea0-598c-bf30-462d26b8d233")
+NAMESPACE: Final = UUID("94bece46-2ea0-598c-bf30-462d26b8d233")
+
+# What percent-encoding leaves as it is (RFC 3986, unreserved); most ids are nothing else.
+_UNRESERVED: Final = re.compile("[A-Za-z0-9_.~-]*")
 
 
 def joined(separator: str, *parts: str) -> str:
     """Return the parts percent-encoded and joined, so that no two inputs collide."""
-    return separator.join(parse.quote(part, safe="") for part in parts)
+    return separator.join([part if _UNRESERVED.fullmatch(part) else parse.quote(part, safe="") for part in parts])
 
 
 def achievement_id(tenant_id: str, enrollment_id: str, goal_id: UUID) -> UUID:
@@ -48,5 +54,12 @@ def contact_enrollment_id(workflow_id: str, contact_id: str) -> str:
     return joined(":", "contact", workflow_id, contact_id)
 
 
+_NAMESPACE_BYTES: Final = NAMESPACE.bytes
+_VERSION_AND_VARIANT: Final = 0xF000 << 64 | 0xC000 << 48
+_VERSION_5: Final = 0x5000 << 64 | 0x8000 << 48
+
+
 def _uuid(*parts: str) -> UUID:
-    return uuid5(NAMESPACE, joined("|", *parts))
+    """Return uuid5(NAMESPACE, the parts joined) as in RFC 9562, section 5.5: the library's takes twice as long."""
+    digest = hashlib.sha1(_NAMESPACE_BYTES + joined("|", *parts).encode(), usedforsecurity=False).digest()
+    return UUID(int=int.from_bytes(digest[:16], "big") & ~_VERSION_AND_VARIANT | _VERSION_5)

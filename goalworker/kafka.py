@@ -4,7 +4,10 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import Collection, Iterable, Sequence
+import struct
+import zlib
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
@@ -25,6 +28,8 @@ PARTITION_FETCH_BYTES: Final = 256 * 1024
 SEND_TIMEOUT_SECONDS: Final = 15
 COMMIT_TIMEOUT_SECONDS: Final = 10
 ASK_TIMEOUT_SECONDS: Final = 10
+# What one batch to a partition may hold; a topic takes 1 MiB unless it is told otherwise.
+BATCH_BYTES: Final = 256 * 1024
 # A dead letter carries its record and more headers: as much as `topics create` lets the topic take.
 REQUEST_BYTES_MAX: Final = 16 * 1024 * 1024
 
@@ -241,12 +246,25 @@ class Sender:
 
     async def send(self, records: Iterable[Record]) -> None:
         """Send all, in order within a key, and return when all are acknowledged; raises NotAcknowledgedError."""
-        producer = await self._started()
+        records = list(records)
+        try:
+            await self._send(records, BATCH_BYTES)
+        except kafka_errors.MessageSizeTooLargeError:
+            # The topic takes less than we put together; what it does not take alone, it does not take.
+            await self._send(records, 1)
+
+    async def stop(self) -> None:
+        """Close the connection; nothing is in flight, since send() waits."""
+        if self._producer is not None:
+            producer, self._producer = self._producer, None
+            await _closed(producer)
+
+    async def _send(self, records: Iterable[Record], batch_bytes: int) -> None:
+        producer = await self._started(batch_bytes)
         try:
             async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
-                waiting = [await self._enqueue(producer, record) for record in records]
-                for future in waiting:
-                    await future
+                places = await _by_partition(producer, records)
+                await asyncio.gather(*(_send_in_order(producer, *place, these) for place, these in places.items()))
         except (TimeoutError, kafka_errors.KafkaError, OSError) as error:
             self._drop(producer)
             if isinstance(error, TimeoutError) or is_later(error):
@@ -256,25 +274,7 @@ class Sender:
             self._drop(producer)
             raise
 
-    async def stop(self) -> None:
-        """Close the connection; nothing is in flight, since send() waits."""
-        if self._producer is not None:
-            producer, self._producer = self._producer, None
-            await _closed(producer)
-
-    async def _enqueue(self, producer: aiokafka.AIOKafkaProducer, record: Record) -> Any:
-        partitions = sorted(await producer.partitions_for(record.topic))
-        partition = None if record.key is None else partitions[_hash(record.key) % len(partitions)]
-        return await producer.send(
-            record.topic,
-            record.value,
-            key=record.key,
-            partition=partition,
-            timestamp_ms=record.timestamp_ms,
-            headers=list(record.headers),
-        )
-
-    async def _started(self) -> aiokafka.AIOKafkaProducer:
+    async def _started(self, batch_bytes: int = BATCH_BYTES) -> aiokafka.AIOKafkaProducer:
         async with self._starting:
             if self._producer is None:
                 producer = aiokafka.AIOKafkaProducer(
@@ -282,6 +282,7 @@ class Sender:
                     acks="all",
                     enable_idempotence=True,
                     linger_ms=0,
+                    max_batch_size=batch_bytes,
                     max_request_size=REQUEST_BYTES_MAX,
                     request_timeout_ms=SEND_TIMEOUT_SECONDS * 1000,
                 )
@@ -301,6 +302,42 @@ class Sender:
         task.add_done_callback(_CLOSING.discard)
 
 
+async def _by_partition(
+    producer: aiokafka.AIOKafkaProducer, records: Iterable[Record]
+) -> Mapping[tuple[str, int], list[Record]]:
+    partitions: dict[str, list[int]] = {}
+    found: dict[tuple[str, int], list[Record]] = defaultdict(list)
+    for record in records:
+        of_topic = partitions.get(record.topic)
+        if of_topic is None:
+            of_topic = partitions[record.topic] = sorted(await producer.partitions_for(record.topic))
+        place = zlib.crc32(record.value or b"") if record.key is None else _hash(record.key)
+        found[record.topic, of_topic[place % len(of_topic)]].append(record)
+    return found
+
+
+async def _send_in_order(
+    producer: aiokafka.AIOKafkaProducer, topic: str, partition: int, records: Iterable[Record]
+) -> None:
+    waiting = []
+    batch = producer.create_batch()
+    for record in records:
+        if not _append(batch, record):
+            waiting.append(await producer.send_batch(batch, topic, partition=partition))
+            batch = producer.create_batch()
+            _append(batch, record)  # the first record of a batch is taken whatever its size
+    waiting.append(await producer.send_batch(batch, topic, partition=partition))
+    for future in waiting:
+        await future
+
+
+def _append(batch: Any, record: Record) -> bool:
+    return (
+        batch.append(timestamp=record.timestamp_ms, key=record.key, value=record.value, headers=list(record.headers))
+        is not None
+    )
+
+
 _CLOSING: Final[set[asyncio.Task[None]]] = set()
 
 
@@ -313,5 +350,13 @@ async def _closed(producer: aiokafka.AIOKafkaProducer) -> None:
 
 @lru_cache(maxsize=65_536)
 def _hash(key: bytes) -> int:
-    """Return Kafka's own murmur2 of a key, so that a key has one partition whoever sends it."""
-    return int(aiokafka.partitioner.murmur2(key)) & 0x7FFFFFFF
+    """Return Kafka's own murmur2 of a key, so that a key has one partition whoever sends it; the client's is slower."""
+    hashed = 0x9747B28C ^ len(key)
+    whole = len(key) & ~3
+    for word in struct.unpack_from(f"<{whole // 4}I", key):
+        word = word * 0x5BD1E995 & 0xFFFFFFFF  # noqa: PLW2901
+        hashed = (hashed * 0x5BD1E995 & 0xFFFFFFFF) ^ ((word ^ word >> 24) * 0x5BD1E995 & 0xFFFFFFFF)
+    if rest := key[whole:]:
+        hashed = (hashed ^ int.from_bytes(rest, "little")) * 0x5BD1E995 & 0xFFFFFFFF
+    hashed = (hashed ^ hashed >> 13) * 0x5BD1E995 & 0xFFFFFFFF
+    return (hashed ^ hashed >> 15) & 0x7FFFFFFF

@@ -13,7 +13,7 @@ from goalworker import database, kafka, messages, metrics, tables
 LEFT_BEHIND_SECONDS: Final = 20
 SWEEP_RECORDS: Final = 1_000
 
-_DELETE_BATCH: Final = "DELETE FROM outbox WHERE batch_id = $1"
+_DELETE_BATCH: Final = "DELETE FROM outbox WHERE batch_id = '{}'"
 _DELETE_ROWS: Final = "DELETE FROM outbox WHERE id = ANY($1::bigint[])"
 
 # What the API wrote has no batch and goes at once; what a worker wrote is its own to send, for a while.
@@ -51,8 +51,8 @@ async def publish(
     if not outgoing:
         return
     await _send(sender, topics, outgoing)
-    async with database.transaction(pool, tables.WORKER_ROLE, "publish") as connection:
-        await connection.execute(_DELETE_BATCH, batch_id)
+    async with database.transaction(pool, tables.WORKER_ROLE, "publish", first=_DELETE_BATCH.format(batch_id)):
+        pass
 
 
 async def sweep(pool: AsyncEngine, sender: kafka.Sender, topics: Mapping[str, str]) -> int:

@@ -45,17 +45,30 @@ class Phases:
         self._group_id = settings.kafka.group_id
         self._topics: Mapping[str, str] = settings.topics.model_dump()
 
-    async def run(self, batch: batch_.Batch) -> None:
-        """Record, dead-letter, judge and publish; raises what is for later, and then is to be called again."""
+    async def run(self, batch: batch_.Batch) -> list[verdicts.Written]:
+        """Record, dead-letter and judge; return what is to be published.
+
+        Raises what is for later, and then is to be called again.
+        """
         if batch.items:
             with _stage("facts"):
                 await self._record(batch, batch.items)
         await self._send_letters(batch)
         contacts = _contacts(batch, tracking=self._tracking)
-        for start in range(0, len(contacts), JUDGE_CONTACTS_MAX):
+        written = [
             await self._judge(contacts[start : start + JUDGE_CONTACTS_MAX], batch.hits)
+            for start in range(0, len(contacts), JUDGE_CONTACTS_MAX)
+        ]
         for (tenant_id, workflow_id), since in _changed_states(batch).items():
             await self._judge_workflow(tenant_id, workflow_id, since)
+        return written
+
+    async def publish(self, written: list[verdicts.Written]) -> None:
+        """Tell what was judged; raises what is for later, and then is to be called again with what is left."""
+        with _stage("publish"):
+            while written:
+                await outbox.publish(self._pool, self._sender, self._topics, written[0].batch_id, written[0].messages)
+                del written[0]
 
     async def refresh(self, connection: database.Connection) -> None:
         """Load what changed of the goals since they were last loaded."""
@@ -126,15 +139,16 @@ class Phases:
             offset=sample.record.offset,
         )
 
-    # --- 2 JUDGE, 3 PUBLISH ---
+    # --- 2 JUDGE ---
 
-    async def _judge(self, contacts: Sequence[verdicts.Contact], hits: Sequence[events.Hit]) -> None:
+    async def _judge(self, contacts: Sequence[verdicts.Contact], hits: Sequence[events.Hit]) -> verdicts.Written:
         with _stage("judge"):
             async with database.transaction(self._pool, tables.WORKER_ROLE, "judge") as connection:
                 written = await verdicts.judge_contacts(
                     connection, contacts, hits, self._index, self.refresh, tracking=self._tracking
                 )
-        await self._publish(written)
+        _count(written)
+        return written
 
     async def _judge_workflow(self, tenant_id: str, workflow_id: str, since: datetime) -> None:
         """Judge whom a state of a workflow may concern, in slices, each its own transaction."""
@@ -149,14 +163,9 @@ class Phases:
                 written = await verdicts.judge_contacts(
                     connection, contacts, (), self._index, self.refresh, tracking=self._tracking
                 )
-            await self._publish(written)
+            _count(written)
+            await self.publish([written])  # at once: of a large workflow there may be many slices
             after = contacts[-1][2]
-
-    async def _publish(self, written: verdicts.Written) -> None:
-        for (kind, label), count in written.counts.items():
-            _COUNTERS[kind].labels(label).inc(count)
-        with _stage("publish"):
-            await outbox.publish(self._pool, self._sender, self._topics, written.batch_id, written.messages)
 
 
 _COUNTERS: Final = {
@@ -165,6 +174,11 @@ _COUNTERS: Final = {
     "revoked": metrics.achievements_revoked_total,
     "exit": metrics.exits_total,
 }
+
+
+def _count(written: verdicts.Written) -> None:
+    for (kind, label), count in written.counts.items():
+        _COUNTERS[kind].labels(label).inc(count)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, Final
 from uuid import UUID, uuid4
 
@@ -18,67 +19,62 @@ Refresh = Callable[[database.Connection], Awaitable[None]]
 # A statement of its own that returns the rows as they are after the wait; whatever is read before or in it may be old.
 _LOCK_ENROLLMENTS: Final = """
 SELECT e.tenant_id, e.enrollment_id, e.workflow_id, e.contact_id, e.enrolled_at, e.ended_at,
-    e.satisfied_at, e.converted_at
+    e.satisfied_at, e.converted_at, e.exited_at
 FROM unnest($1::text[], $2::text[], $3::text[]) AS wanted (tenant_id, workflow_id, contact_id)
 JOIN enrollments e USING (tenant_id, workflow_id, contact_id)
 ORDER BY e.tenant_id, e.enrollment_id
 FOR UPDATE OF e
 """
 
-# The revision of the goals in the same statement as the hits: another worker's hit may be newer than our goals.
-_READ_HITS: Final = """
-SELECT r.revision, hit.*
-FROM goal_revision r
-LEFT JOIN (
-    SELECT h.tenant_id, h.workflow_id, h.contact_id, h.goal_id, h.goal_version,
-        h.event_source, h.event_id, h.event_time, h.data::text, h.traceparent, h.tracestate
-    FROM unnest($1::text[], $2::text[], $3::text[]) AS wanted (tenant_id, workflow_id, contact_id)
-    JOIN goal_hits h USING (tenant_id, workflow_id, contact_id)
-) AS hit ON true
-"""
-
-_READ_STATES: Final = """
-SELECT s.tenant_id, s.workflow_id, s.since, s.active
-FROM unnest($1::text[], $2::text[]) AS wanted (tenant_id, workflow_id)
+# All facts in one statement, for each is a round trip; with them, in the same snapshot, the revision of the goals,
+# since another worker's hit may be newer than our goals. `owner` is a workflow, of an achievement an enrollment.
+_READ_FACTS: Final = """
+SELECT 'goals', NULL AS tenant_id, NULL AS owner, NULL AS contact_id, NULL::uuid AS goal_id, NULL::int AS goal_version,
+    NULL AS event_source, NULL AS event_id, NULL::timestamptz AS at, NULL AS data, NULL AS traceparent,
+    NULL AS tracestate, NULL::timestamptz AS enrolled_at, revision, NULL::bool AS flag
+FROM goal_revision
+UNION ALL
+SELECT 'hit', h.tenant_id, h.workflow_id, h.contact_id, h.goal_id, h.goal_version,
+    h.event_source, h.event_id, h.event_time, h.data::text, h.traceparent, h.tracestate, NULL, NULL, NULL
+FROM unnest($1::text[], $2::text[], $3::text[]) AS wanted (tenant_id, workflow_id, contact_id)
+JOIN goal_hits h USING (tenant_id, workflow_id, contact_id)
+UNION ALL
+SELECT 'state', s.tenant_id, s.workflow_id, NULL, NULL, NULL,
+    NULL, NULL, s.since, NULL, NULL, NULL, NULL, NULL, s.active
+FROM unnest($4::text[], $5::text[]) AS wanted (tenant_id, workflow_id)
 JOIN workflow_states s USING (tenant_id, workflow_id)
-ORDER BY s.since
-"""
-
-_READ_ACHIEVEMENTS: Final = """
-SELECT a.tenant_id, a.enrollment_id, a.goal_id, a.goal_version, a.enrolled_at, a.event_source, a.event_id,
-    a.achieved_at, a.data::text, a.traceparent, a.tracestate, a.revision, a.revoked_at IS NOT NULL
-FROM unnest($1::text[], $2::text[]) AS wanted (tenant_id, enrollment_id)
+UNION ALL
+SELECT 'achievement', a.tenant_id, a.enrollment_id, NULL, a.goal_id, a.goal_version,
+    a.event_source, a.event_id, a.achieved_at, a.data::text, a.traceparent, a.tracestate, a.enrolled_at, a.revision,
+    a.revoked_at IS NOT NULL
+FROM unnest($6::text[], $7::text[]) AS wanted (tenant_id, enrollment_id)
 JOIN achievements a USING (tenant_id, enrollment_id)
 """
 
-_WRITE_ACHIEVEMENTS: Final = """
-INSERT INTO achievements (tenant_id, enrollment_id, goal_id, workflow_id, contact_id, goal_version, goal_type,
-    enrolled_at, achieved_at, event_source, event_id, data, traceparent, tracestate, revision, revoked_at)
-SELECT * FROM unnest($1::text[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::int[], $7::text[],
-    $8::timestamptz[], $9::timestamptz[], $10::text[], $11::text[], $12::json[], $13::text[], $14::text[],
-    $15::int[], $16::timestamptz[])
-ON CONFLICT (tenant_id, enrollment_id, goal_id) DO UPDATE
-    SET goal_version = excluded.goal_version, enrolled_at = excluded.enrolled_at, achieved_at = excluded.achieved_at,
-        event_source = excluded.event_source, event_id = excluded.event_id, data = excluded.data,
-        traceparent = excluded.traceparent, tracestate = excluded.tracestate,
-        revision = excluded.revision, revoked_at = excluded.revoked_at
-"""
-
-# One exit per enrollment, ever (contract rule 3.4): where there is a row, nothing is returned and nothing is sent.
-_WRITE_EXITS: Final = """
-INSERT INTO exits (tenant_id, enrollment_id, workflow_id, contact_id, goal_id, goal_type, logic, goal_ids, achieved_at)
-SELECT t, e, w, c, g, y, l, string_to_array(i, ',')::uuid[], a
-FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::text[], $7::text[], $8::text[],
-    $9::timestamptz[]) AS x (t, e, w, c, g, y, l, i, a)
-ON CONFLICT (tenant_id, enrollment_id) DO NOTHING
-RETURNING tenant_id, enrollment_id
-"""
-
-_WRITE_OUTCOMES: Final = """
+# One exit per enrollment, ever (contract rule 3.4): none is written where exited_at says that there is one.
+_WRITE_VERDICTS: Final = """
+WITH achieved AS (
+    INSERT INTO achievements (tenant_id, enrollment_id, goal_id, workflow_id, contact_id, goal_version, goal_type,
+        enrolled_at, achieved_at, event_source, event_id, data, traceparent, tracestate, revision, revoked_at)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::int[], $7::text[],
+        $8::timestamptz[], $9::timestamptz[], $10::text[], $11::text[], $12::json[], $13::text[], $14::text[],
+        $15::int[], $16::timestamptz[])
+    ON CONFLICT (tenant_id, enrollment_id, goal_id) DO UPDATE
+        SET goal_version = excluded.goal_version, enrolled_at = excluded.enrolled_at,
+            achieved_at = excluded.achieved_at, event_source = excluded.event_source, event_id = excluded.event_id,
+            data = excluded.data, traceparent = excluded.traceparent, tracestate = excluded.tracestate,
+            revision = excluded.revision, revoked_at = excluded.revoked_at
+), exited AS (
+    INSERT INTO exits (tenant_id, enrollment_id, workflow_id, contact_id, goal_id, goal_type, logic, goal_ids,
+        achieved_at)
+    SELECT t, e, w, c, g, y, l, string_to_array(i, ',')::uuid[], a
+    FROM unnest($17::text[], $18::text[], $19::text[], $20::text[], $21::uuid[], $22::text[], $23::text[],
+        $24::text[], $25::timestamptz[]) AS x (t, e, w, c, g, y, l, i, a)
+)
 UPDATE enrollments e
 SET satisfied_at = judged.satisfied_at, converted_at = judged.converted_at,
     exited_at = coalesce(e.exited_at, judged.exited_at)
-FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[])
+FROM unnest($26::text[], $27::text[], $28::timestamptz[], $29::timestamptz[], $30::timestamptz[])
     AS judged (tenant_id, enrollment_id, satisfied_at, converted_at, exited_at)
 WHERE e.tenant_id = judged.tenant_id AND e.enrollment_id = judged.enrollment_id
     AND (e.satisfied_at, e.converted_at, e.exited_at) IS DISTINCT FROM
@@ -130,16 +126,16 @@ async def judge_contacts(
     facts = await _read(connection, enrollments, batch_hits, known, refresh)
     now = datetime.now(UTC)
     verdicts = _verdicts(enrollments, facts, known, now, tracking=tracking)
-    exited = await _write(connection, verdicts, now)
-    outgoing = _outgoing(verdicts, exited)
+    await _write(connection, verdicts, now)
+    outgoing = tuple([message for verdict in verdicts for message in verdict.messages])
     await _write_outbox(connection, outgoing, batch_id)
-    return Written(batch_id, outgoing, _counts(verdicts, exited))
+    return Written(batch_id, outgoing, _counts(verdicts))
 
 
 class _Facts(msgspec.Struct, frozen=True):
-    hits: Mapping[Contact, list[events.Hit]]
-    states: Mapping[tuple[str, str], list[events.WorkflowState]]
-    achievements: Mapping[EnrollmentKey, list[events.Achievement]]
+    hits: defaultdict[Contact, list[events.Hit]]
+    states: defaultdict[tuple[str, str], list[events.WorkflowState]]
+    achievements: defaultdict[EnrollmentKey, list[events.Achievement]]
 
 
 async def _lock(connection: database.Connection, contacts: Sequence[Contact]) -> list[events.Enrollment]:
@@ -157,50 +153,56 @@ async def _read(
     refresh: Refresh,
 ) -> _Facts:
     contacts = sorted({_contact(run) for run in enrollments})
-    hits: dict[Contact, list[events.Hit]] = defaultdict(list)
-    rows = await connection.fetch(_READ_HITS, *zip(*contacts, strict=True))
-    if rows[0][0] > known.revision:
-        await refresh(connection)
-    for row in rows:
-        if row[1] is not None:
-            hits[row[1], row[2], row[3]].append(_hit(row))
+    workflows = sorted({contact[:2] for contact in contacts})
+    runs = [(run.tenant_id, run.enrollment_id) for run in enrollments]
+    facts = _Facts(defaultdict(list), defaultdict(list), defaultdict(list))
+    arguments = (*zip(*contacts, strict=True), *zip(*workflows, strict=True), *zip(*runs, strict=True))
+    for row in await connection.fetch(_READ_FACTS, *arguments):
+        kind, *columns = row
+        if kind == "goals":
+            if columns[-2] > known.revision:
+                await refresh(connection)
+        else:
+            _ADD[kind](facts, *columns)
     for hit in batch_hits:  # A hit recorded long ago may be swept between the two phases: the batch still has it.
-        hits[hit.tenant_id, hit.workflow_id, hit.contact_id].append(hit)
-    workflows = sorted({(run.tenant_id, run.workflow_id) for run in enrollments})
-    return _Facts(hits, await _states(connection, workflows), await _achievements(connection, enrollments))
+        facts.hits[hit.tenant_id, hit.workflow_id, hit.contact_id].append(hit)
+    for states in facts.states.values():
+        states.sort(key=attrgetter("since"))
+    return facts
 
 
 def _contact(run: events.Enrollment) -> Contact:
     return (run.tenant_id, run.workflow_id, run.contact_id)
 
 
-def _hit(row: Any) -> events.Hit:
-    _, tenant_id, workflow_id, contact_id, goal_id, version, source, event_id, time, data, parent, state = row
-    trigger = events.Trigger(source, event_id, time, data.encode(), parent, state)
-    return events.Hit(tenant_id, workflow_id, contact_id, goal_id, version, trigger)
+def _add_hit(facts: _Facts, tenant_id: str, workflow_id: str, contact_id: str, *columns: Any) -> None:
+    goal_id, version, *trigger, _, _, _ = columns
+    hit = events.Hit(tenant_id, workflow_id, contact_id, goal_id, version, _trigger(*trigger))
+    facts.hits[tenant_id, workflow_id, contact_id].append(hit)
 
 
-async def _states(
-    connection: database.Connection, workflows: Sequence[tuple[str, str]]
-) -> dict[tuple[str, str], list[events.WorkflowState]]:
-    states: dict[tuple[str, str], list[events.WorkflowState]] = defaultdict(list)
-    for tenant_id, workflow_id, since, active in await connection.fetch(_READ_STATES, *zip(*workflows, strict=True)):
-        states[tenant_id, workflow_id].append(events.WorkflowState(since, active))
-    return states
+def _add_state(facts: _Facts, tenant_id: str, workflow_id: str, *columns: Any) -> None:
+    *_, since, _, _, _, _, _, active = columns
+    facts.states[tenant_id, workflow_id].append(events.WorkflowState(since, active))
 
 
-async def _achievements(
-    connection: database.Connection, enrollments: Sequence[events.Enrollment]
-) -> dict[EnrollmentKey, list[events.Achievement]]:
-    keys = [(run.tenant_id, run.enrollment_id) for run in enrollments]
-    stored: dict[EnrollmentKey, list[events.Achievement]] = defaultdict(list)
-    for row in await connection.fetch(_READ_ACHIEVEMENTS, *zip(*keys, strict=True)):
-        tenant_id, enrollment_id, goal_id, version, enrolled_at, source, event_id, time, data, parent, state, *rest = (
-            row
-        )
-        trigger = events.Trigger(source, event_id, time, data.encode(), parent, state)
-        stored[tenant_id, enrollment_id].append(events.Achievement(goal_id, version, enrolled_at, trigger, *rest))
-    return stored
+def _add_achievement(facts: _Facts, tenant_id: str, enrollment_id: str, _: None, *columns: Any) -> None:
+    goal_id, version, *trigger, enrolled_at, revision, revoked = columns
+    achievement = events.Achievement(goal_id, version, enrolled_at, _trigger(*trigger), revision, revoked)
+    facts.achievements[tenant_id, enrollment_id].append(achievement)
+
+
+_ADD: Final[Mapping[str, Callable[..., None]]] = {
+    "hit": _add_hit,
+    "state": _add_state,
+    "achievement": _add_achievement,
+}
+
+
+def _trigger(
+    source: str, event_id: str, time: datetime, data: str, traceparent: str | None, tracestate: str | None
+) -> events.Trigger:
+    return events.Trigger(source, event_id, time, data.encode(), traceparent, tracestate)
 
 
 def _verdicts(
@@ -222,18 +224,20 @@ def _verdicts(
     return verdicts
 
 
-async def _write(
-    connection: database.Connection, verdicts: Sequence[difference.Verdict], now: datetime
-) -> set[EnrollmentKey]:
-    """Write achievements, exits and what came of the enrollments; return whose exit is new."""
-    if rows := [row for verdict in verdicts for row in _achievement_rows(verdict, now)]:
-        await connection.execute(_WRITE_ACHIEVEMENTS, *zip(*sorted(rows, key=lambda row: row[:3]), strict=True))
-    exited: set[EnrollmentKey] = set()
-    if exits := [_exit_row(verdict.enrollment, *verdict.exit) for verdict in verdicts if verdict.exit is not None]:
-        exited = {tuple(row) for row in await connection.fetch(_WRITE_EXITS, *zip(*exits, strict=True))}
-    if outcomes := [_outcome_row(verdict, exited) for verdict in verdicts]:
-        await connection.execute(_WRITE_OUTCOMES, *zip(*outcomes, strict=True))
-    return exited
+async def _write(connection: database.Connection, verdicts: Sequence[difference.Verdict], now: datetime) -> None:
+    """Write achievements, exits and what came of the enrollments."""
+    if not verdicts:
+        return
+    achievements = [row for verdict in verdicts for row in _achievement_rows(verdict, now)]
+    achievements.sort(key=lambda row: row[:3])
+    exits = [_exit_row(verdict.enrollment, *verdict.exit) for verdict in verdicts if verdict.exit is not None]
+    outcomes = [_outcome_row(verdict) for verdict in verdicts]
+    columns = (*_columns(achievements, 16), *_columns(exits, 9), *_columns(outcomes, 5))
+    await connection.execute(_WRITE_VERDICTS, *columns)
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> Iterable[Sequence[Any]]:
+    return zip(*rows, strict=True) if rows else [()] * width
 
 
 def _achievement_rows(verdict: difference.Verdict, now: datetime) -> Iterable[tuple[Any, ...]]:
@@ -261,10 +265,10 @@ def _achievement_rows(verdict: difference.Verdict, now: datetime) -> Iterable[tu
         )
 
 
-def _outcome_row(verdict: difference.Verdict, exited: set[EnrollmentKey]) -> tuple[Any, ...]:
-    key = (verdict.enrollment.tenant_id, verdict.enrollment.enrollment_id)
-    exited_at = verdict.exit[1].achieved_at if verdict.exit is not None and key in exited else None
-    return (*key, verdict.satisfied_at, verdict.converted_at, exited_at)
+def _outcome_row(verdict: difference.Verdict) -> tuple[Any, ...]:
+    run = verdict.enrollment
+    exited_at = None if verdict.exit is None else verdict.exit[1].achieved_at
+    return (run.tenant_id, run.enrollment_id, verdict.satisfied_at, verdict.converted_at, exited_at)
 
 
 def _exit_row(run: events.Enrollment, goal_type: str, command: events.Exit) -> tuple[Any, ...]:
@@ -281,28 +285,17 @@ def _exit_row(run: events.Enrollment, goal_type: str, command: events.Exit) -> t
     )
 
 
-def _outgoing(verdicts: Iterable[difference.Verdict], exited: set[EnrollmentKey]) -> tuple[messages.Message, ...]:
-    outgoing: list[messages.Message] = []
-    for verdict in verdicts:
-        outgoing += verdict.messages
-        run = verdict.enrollment
-        if verdict.exit is not None and (run.tenant_id, run.enrollment_id) in exited:
-            outgoing.append(messages.exit_goal(run, *verdict.exit))
-    return tuple(outgoing)
-
-
 async def _write_outbox(connection: database.Connection, outgoing: Sequence[messages.Message], batch_id: UUID) -> None:
     if outgoing:
         rows = [(m.topic, m.key, m.value, m.traceparent, m.tracestate, batch_id) for m in outgoing]
         await connection.copy_records_to_table("outbox", records=rows, columns=_OUTBOX_COLUMNS)
 
 
-def _counts(verdicts: Iterable[difference.Verdict], exited: set[EnrollmentKey]) -> dict[tuple[str, str], int]:
+def _counts(verdicts: Iterable[difference.Verdict]) -> dict[tuple[str, str], int]:
     counts: dict[tuple[str, str], int] = defaultdict(int)
     for verdict in verdicts:
         for change in verdict.changes:
             counts[change.kind, change.goal_type] += 1
-        run = verdict.enrollment
-        if verdict.exit is not None and (run.tenant_id, run.enrollment_id) in exited:
+        if verdict.exit is not None:
             counts["exit", verdict.exit[1].logic] += 1
     return dict(counts)

@@ -1,6 +1,7 @@
 """The flow: fetch → decode → match → facts → judge → publish → commit (design, The flow)."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterable
 from typing import Final
@@ -9,7 +10,20 @@ import stamina
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from goalworker import batch as batch_
-from goalworker import breaker, database, dead_letters, decode, index, kafka, logs, metrics, phases, reader, tally
+from goalworker import (
+    breaker,
+    database,
+    dead_letters,
+    decode,
+    index,
+    kafka,
+    logs,
+    metrics,
+    phases,
+    reader,
+    tally,
+    verdicts,
+)
 from goalworker import settings as settings_
 
 log = logs.get("worker")
@@ -45,6 +59,7 @@ class Worker:
         self._decoder = decoder
         self._phases = phases.Phases(settings, pool, sender, known)
         self._work: asyncio.Task[None] | None = None
+        self._telling: asyncio.Task[None] | None = None
         self._held: batch_.Batch | None = None
         self._held_since = 0.0
         self._idle_since = 0.0
@@ -62,6 +77,8 @@ class Worker:
         ahead: batch_.Batch | None = None
         try:
             while not self._stopping:
+                if self._telling is not None and self._telling.done():
+                    await self._telling  # so that its error is not kept for later
                 fetched = ahead or await self._fetch()
                 ahead = None
                 batch = await self._due(fetched)
@@ -73,9 +90,12 @@ class Worker:
                 await self._wait()
             if self._held is not None:
                 await self._through_phases(self._held)
+            if self._telling is not None:
+                await self._telling
         finally:
-            if self._work is not None:
-                self._work.cancel()
+            for task in (self._work, self._telling):
+                if task is not None:
+                    task.cancel()
             await self.reader.close()
 
     # --- fetch, decode, match ---
@@ -157,7 +177,16 @@ class Worker:
     async def _through_phases(self, batch: batch_.Batch) -> None:
         async for attempt in _until_it_works():
             with attempt:
-                await self._phases.run(batch)
+                written = await self._phases.run(batch)
+        # What is judged is told while the next batch is at the database already: one at a time, and so in order.
+        if self._telling is not None:
+            await self._telling
+        self._telling = asyncio.create_task(self._tell(batch, written))
+
+    async def _tell(self, batch: batch_.Batch, written: list[verdicts.Written]) -> None:
+        async for attempt in _until_it_works():
+            with attempt:
+                await self._phases.publish(written)
         # Commit after all else: a crash in between replays, and a replay is harmless.
         async for attempt in _until_it_works():
             with attempt, metrics.batch_duration_seconds.labels(stage="commit").time():
@@ -176,8 +205,12 @@ class Worker:
         return None
 
     async def _finish_work(self) -> None:
-        if self._work is not None:
-            await asyncio.wait({self._work}, timeout=FINISH_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FINISH_SECONDS):
+                if self._work is not None:
+                    await asyncio.wait({self._work})
+                if self._telling is not None:
+                    await asyncio.wait({self._telling})
 
 
 def _until_it_works() -> AsyncIterable[stamina.Attempt]:

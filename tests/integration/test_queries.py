@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -35,8 +36,10 @@ INSERT INTO goals
 INSERT INTO goal_versions
     SELECT 'south', goal_id, 1, '{"tag_id": "tag-1"}', true, 'epoch', NULL FROM goals WHERE tenant_id = 'south';
 INSERT INTO workflow_states SELECT 'north', 'w' || number, 'epoch', true FROM generate_series(0, 4999) AS number;
-INSERT INTO enrollments (tenant_id, enrollment_id, workflow_id, contact_id, enrolled_at)
-    SELECT 'north', enrollment_id, workflow_id, contact_id, 'epoch' FROM contact;
+INSERT INTO enrollments (tenant_id, enrollment_id, workflow_id, contact_id, enrolled_at, satisfied_at, converted_at,
+        exited_at)
+    SELECT 'north', enrollment_id, workflow_id, contact_id, 'epoch', '2026-01-01', '2026-01-01', '2026-01-01'
+    FROM contact;
 UPDATE enrollments SET ended_at = clock_timestamp() WHERE enrollment_id LIKE 'e%5';
 INSERT INTO goal_hits
     SELECT 'north', workflow_id, contact_id, goal_id, '/crm', 'h' || number, 1, '2026-01-01', '{"contact_id": "c"}'
@@ -72,6 +75,9 @@ async def _plans(part: Awaitable[Any]) -> dict[str, list[Plan]]:
 
     async def hook(statement: statements.Statement) -> Any:
         sql = statement.sql.strip()
+        if sql.startswith("BEGIN;"):  # and perhaps what goes along with it
+            statement = replace(statement, sql=sql.rpartition(";")[2].strip())
+            sql = statement.sql
         if statement.connection is not None and sql.startswith(("SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "(")):
             plans[sql] = [await _for_its_values(statement), await _for_any_values(statement)]
         return await statement.run()
@@ -129,7 +135,7 @@ async def test_facts_judgement_and_publishing_go_by_indexes(
             tagged("h-new", 5, "tag-7", "c7"),
         )
     )
-    assert len(plans) > 8
+    assert len(plans) >= 8
     assert _assert_by_index(plans) >= {
         "enrollments_pkey",
         "enrollments_by_contact",

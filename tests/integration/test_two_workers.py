@@ -175,9 +175,9 @@ async def test_rows_go_to_the_database_in_the_order_of_their_keys(
     written: dict[str, list[tuple[object, ...]]] = {}
 
     async def hook(statement: statements.Statement) -> object:
-        if found := re.match(r"\s*INSERT INTO (\w+)", statement.sql):
-            key = len(tables.metadata.tables[found[1]].primary_key)
-            written[found[1]] = list(zip(*cast("list[list[object]]", statement.args[:key]), strict=True))
+        for table, number in re.findall(r"INSERT INTO (\w+).*?unnest\(\$(\d+)", statement.sql, re.DOTALL):
+            first, key = int(number) - 1, len(tables.metadata.tables[table].primary_key)
+            written[table] = list(zip(*cast("list[list[object]]", statement.args[first : first + key]), strict=True))
         return await statement.run()
 
     random.Random(1).shuffle(messages)
