@@ -23,8 +23,6 @@ from goalworker.errors import DependencyError
 
 SESSION_TIMEOUT_MS: Final = 45_000
 REBALANCE_TIMEOUT_MS: Final = 60_000
-# Some batches of each partition, which stay in the processor's cache; a larger record comes alone (KIP-74).
-PARTITION_FETCH_BYTES: Final = 256 * 1024
 SEND_TIMEOUT_SECONDS: Final = 15
 COMMIT_TIMEOUT_SECONDS: Final = 10
 ASK_TIMEOUT_SECONDS: Final = 10
@@ -120,7 +118,6 @@ def consumer(settings: settings_.Settings) -> aiokafka.AIOKafkaConsumer:
         session_timeout_ms=SESSION_TIMEOUT_MS,
         rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
         heartbeat_interval_ms=3_000,
-        max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
         value_deserializer=_as_parsed,
         partition_assignment_strategy=(RoundRobinPartitionAssignor,),
     )
