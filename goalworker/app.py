@@ -24,6 +24,7 @@ from goalworker import (
     logs,
     metrics,
     migrate,
+    offsets,
     ops,
     serving,
     tables,
@@ -32,7 +33,7 @@ from goalworker import (
     worker,
 )
 from goalworker import settings as settings_
-from goalworker.errors import DependencyError, GoalworkerError, MigrationsBehindError, SettingsError
+from goalworker.errors import DependencyError, MigrationsBehindError, SettingsError
 
 log = logs.get("app")
 
@@ -40,13 +41,13 @@ log = logs.get("app")
 DRAIN_SECONDS: Final = 12.0
 
 
-def run_worker(settings: settings_.Settings) -> None:
-    """Run the worker until SIGTERM or SIGINT; raises GoalworkerError with its exit code."""
+def run_worker(settings: settings_.Settings, *, reset_offsets: offsets.Target | None = None) -> None:
+    """Run the worker until SIGTERM or SIGINT, from offsets set anew if asked; GoalworkerError with its exit code."""
     _begin(settings, "run")
     _initialise_metrics(settings)
     stamina.instrumentation.set_on_retry_hooks([_log_retry])
     with _refusals_explained(settings):
-        asyncio.run(_run_worker(settings))
+        asyncio.run(_run_worker(settings, reset_offsets))
 
 
 def _begin(settings: settings_.Settings, command: str) -> None:
@@ -56,13 +57,16 @@ def _begin(settings: settings_.Settings, command: str) -> None:
         log.warning("setting_ignored", name=name)
 
 
-async def _run_worker(settings: settings_.Settings) -> None:
+async def _run_worker(settings: settings_.Settings, reset_offsets: offsets.Target | None) -> None:
     health = ops.Health(metrics.CHECKS)
     async with ops.serve(settings.ops.host, settings.ops.port_of("run"), health), _pool(settings) as pool:
         await _check_database(settings, pool, tables.WORKER_ROLE, goal_store.ensure_tracking)
         health.set("database", None)
         health.set("migrations", None)
-        await _check_broker(settings)
+        with _broker_explained(settings):
+            await _check_broker(settings)
+            if reset_offsets is not None:
+                await offsets.reset(settings, reset_offsets)
         health.set("broker", None)
         health.set("topics", None)
         known = await _load_goals(settings, pool)
@@ -258,17 +262,21 @@ def _refusals_explained(settings: settings_.Settings) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def _broker_explained(settings: settings_.Settings) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if kafka.is_later(error) or kafka.is_refused(error):
+            raise kafka.explained(settings, error) from error
+        raise
+
+
 async def _check_broker(settings: settings_.Settings) -> None:
     admin = kafka.admin(settings)
     try:
         await admin.start()
         await _check_topics(settings, admin)
-    except Exception as error:
-        if isinstance(error, GoalworkerError):
-            raise
-        if kafka.is_later(error) or kafka.is_refused(error):
-            raise kafka.explained(settings, error) from error
-        raise
     finally:
         await admin.close()
 

@@ -185,6 +185,6 @@ def _out_of_range(error: Any) -> GoalworkerError:
     )
     return GoalworkerError(
         f"the offsets committed are out of range: {where}. Records were deleted before they were read, or the topic "
-        "was made anew. Nothing is skipped silently: set the group's offsets with Kafka's own "
-        "kafka-consumer-groups --reset-offsets while no worker runs, then start again."
+        "was made anew. Nothing is skipped silently: stop all workers, then start one with `goalworker run "
+        "--reset-offsets earliest` (reads what is there), `latest` (skips it) or a time such as 2026-05-01T12:00:00Z."
     )

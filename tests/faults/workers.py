@@ -21,13 +21,13 @@ SETTLED_SECONDS: Final = 90.0
 SHOWN: Final = 10
 
 
-def start(there: running.Installation, rig: str = "nothing", **settings: object) -> running.Worker:
-    """Start a rigged worker; who starts one stops it."""
+def start(there: running.Installation, rig: str = "nothing", *words: str, **settings: object) -> running.Worker:
+    """Start a rigged worker, with words behind `run`; who starts one stops it."""
     port = machine.free_port()
     log = there.folder / f"worker-{port}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.rigged", rig, "run"],
+            [sys.executable, "-m", "tests.faults.rigged", rig, "run", *words],
             cwd=Path(__file__).parents[2],
             env=there.environment(OPS__PORT=port, KAFKA__CLIENT_ID=f"worker-{port}", **settings),
             stdin=subprocess.DEVNULL,
@@ -39,10 +39,10 @@ def start(there: running.Installation, rig: str = "nothing", **settings: object)
 
 @contextlib.asynccontextmanager
 async def worker(
-    there: running.Installation, rig: str = "nothing", **settings: object
+    there: running.Installation, rig: str = "nothing", *words: str, **settings: object
 ) -> AsyncIterator[running.Worker]:
     """A worker that is ready, and that is stopped in good order unless the test ended it."""
-    started = start(there, rig, **settings)
+    started = start(there, rig, *words, **settings)
     try:
         await started.ready()
         yield started
