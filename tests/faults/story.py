@@ -52,8 +52,9 @@ class Story:
         self.chance.shuffle(self.untold)
 
     def run(self, workflow: str) -> saying.Run:
-        """A contact's run through a workflow of this story."""
-        return saying.a_run(f"{self.name}-{workflow}")
+        """The run of another contact through a workflow of this story."""
+        number = next(self._marks)
+        return saying.Run(f"{self.name}-{workflow}", f"run-{number}", f"contact-{number}")
 
     def at(self, milliseconds: float) -> datetime:
         """A moment after the goals were made."""
