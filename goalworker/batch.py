@@ -12,6 +12,8 @@ from goalworker import dead_letters, decode, events, index, match
 Item = tuple[ConsumerRecord, events.Event]
 Fetched = Mapping[TopicPartition, Sequence[ConsumerRecord]]
 Identity = tuple[str, str, str]
+Place = tuple[str, int, int]
+"""(topic, partition, offset) of a record."""
 
 
 @dataclass(slots=True)
@@ -93,6 +95,16 @@ def dead_in_order(batch: Batch, topic: str) -> list[bool]:
     if not dead:
         return [False] * batch.timestamps[topic].total()
     return [(record.partition, record.offset) in dead for record in _records_of(batch, topic)]
+
+
+def places(batch: Batch, topic: str) -> list[Place]:
+    """Return where each record of a topic is, in the order fetched."""
+    return [place_of(record) for record in _records_of(batch, topic)]
+
+
+def place_of(record: ConsumerRecord) -> Place:
+    """Return where a record is."""
+    return (record.topic, record.partition, record.offset)
 
 
 def last_letter(batch: Batch, topic: str, position: int) -> dead_letters.DeadLetter | None:

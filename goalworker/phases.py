@@ -29,6 +29,10 @@ log = logs.get("worker")
 # So many contacts are judged in one transaction at most: the locks of a larger one would be held for too long.
 JUDGE_CONTACTS_MAX: Final = 5_000
 STATE_SLICE_CONTACTS: Final = 1_000
+UNSTORABLE: Final = "unstorable"
+CONFLICTING_ENROLLMENT: Final = "conflicting_enrollment"
+# Why a record is a dead letter that only the database could tell: not before it was admitted.
+FOUND_LATE: Final = frozenset({UNSTORABLE, CONFLICTING_ENROLLMENT})
 
 
 class Phases:
@@ -75,7 +79,7 @@ class Phases:
                 return
             record, event = items[0]
             sentence = f"the database refuses it: {type(error).__name__}"
-            batch.letters.append(dead_letters.DeadLetter(record, "unstorable", sentence))
+            batch.letters.append(dead_letters.DeadLetter(record, UNSTORABLE, sentence))
             batch.drop(facts.identity(event))
 
     async def _record_at_once(self, batch: batch_.Batch, items: Sequence[batch_.Item]) -> None:
@@ -96,7 +100,7 @@ class Phases:
         for record, event in items if recorded.conflicts else ():
             if facts.identity(event) in recorded.conflicts:
                 sentence = "/data/enrollment_id: is known with another workflow or contact"
-                batch.letters.append(dead_letters.DeadLetter(record, "conflicting_enrollment", sentence))
+                batch.letters.append(dead_letters.DeadLetter(record, CONFLICTING_ENROLLMENT, sentence))
                 batch.drop(facts.identity(event))
 
     async def _send_letters(self, batch: batch_.Batch) -> None:

@@ -49,6 +49,7 @@ class Worker:
         self._held_since = 0.0
         self._idle_since = 0.0
         self._last_letters: dict[str, dead_letters.DeadLetter] = {}
+        self._accepted: set[batch_.Place] = set()
         self._stopping = False
         self.reader = reader.Reader(settings, self._finish_work)
         self.pauses = breaker.Pauses(pool, settings.dead_letters.max_ratio, settings.dead_letters.window)
@@ -125,20 +126,44 @@ class Worker:
     async def _admitted(self, batch: batch_.Batch) -> batch_.Batch:
         """Let the breakers look at each topic; what they withhold stays uncommitted (contract section 4)."""
         for topic in list(batch.timestamps):
-            is_dead = batch_.dead_in_order(batch, topic)
-            position = await self.pauses.admit(topic, is_dead)
-            last = len(is_dead) - 1 if position is None else position
-            if any(is_dead) and (letter := batch_.last_letter(batch, topic, last)):
-                self._last_letters[topic] = letter
+            position = await self._first_withheld(batch, topic)
             if position is None:
                 continue
-            # A good record may pause its topic too: the one that fills the window.
-            await self._pause(topic, self._last_letters[topic])
             rest, resume_at = batch_.withhold(batch.fetched, topic, position)
             self.reader.wait_for(self.pauses.topics)
             self.reader.rewind(resume_at)
             batch = self._decode(rest)
         return batch
+
+    async def _first_withheld(self, batch: batch_.Batch, topic: str) -> int | None:
+        """Return the position of a topic's first record that may not pass: its topic is paused then."""
+        if topic in self.pauses.topics:
+            return 0  # since it was fetched
+        is_dead = batch_.dead_in_order(batch, topic)
+        accepted = await self.pauses.accept(topic, len(is_dead))
+        if accepted:
+            self._accepted.update(batch_.places(batch, topic)[:accepted])
+        found = self.pauses.admit(topic, is_dead[accepted:])
+        position = None if found is None else accepted + found
+        last = len(is_dead) - 1 if position is None else position
+        if any(is_dead) and (letter := batch_.last_letter(batch, topic, last)):
+            self._last_letters[topic] = letter
+        if position is not None:
+            # A good record may pause its topic too: the one that fills the window.
+            await self._pause(topic, self._last_letters[topic])
+        return position
+
+    async def _count_late(self, batch: batch_.Batch) -> None:
+        """Count for the breakers what only the database refused: a topic is paused from its next records on then."""
+        late: dict[str, list[dead_letters.DeadLetter]] = {}
+        for letter in batch.letters:
+            if letter.reason in phases.FOUND_LATE and batch_.place_of(letter.record) not in self._accepted:
+                late.setdefault(letter.record.topic, []).append(letter)
+        self._accepted.clear()
+        for topic, letters in late.items():
+            self._last_letters[topic] = letters[-1]
+            if self.pauses.condemn(topic, len(letters)):
+                await self._pause(topic, letters[-1])
 
     async def _pause(self, topic: str, letter: dead_letters.DeadLetter) -> None:
         sample = breaker.Sample(letter.reason, letter.record.partition, letter.record.offset)
@@ -158,6 +183,7 @@ class Worker:
         async for attempt in _until_it_works():
             with attempt:
                 await self._phases.run(batch)
+        await self._count_late(batch)
         # Commit after all else: a crash in between replays, and a replay is harmless.
         async for attempt in _until_it_works():
             with attempt, metrics.batch_duration_seconds.labels(stage="commit").time():
