@@ -3,10 +3,10 @@
 import asyncio
 import ipaddress
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import httpx
 import stamina.instrumentation
@@ -47,7 +47,7 @@ def run_worker(settings: settings_.Settings, *, reset_offsets: offsets.Target | 
     _initialise_metrics(settings)
     stamina.instrumentation.set_on_retry_hooks([_log_retry])
     with _refusals_explained(settings):
-        asyncio.run(_run_worker(settings, reset_offsets))
+        _run(_run_worker(settings, reset_offsets))
 
 
 def _begin(settings: settings_.Settings, command: str) -> None:
@@ -78,6 +78,23 @@ async def _run_worker(settings: settings_.Settings, reset_offsets: offsets.Targe
             await _run_until_stopped(settings, pool, health, sender, flow)
         finally:
             await sender.stop()
+
+
+def _run(service: Coroutine[Any, Any, None]) -> None:
+    """Run a service to its end; SIGTERM before it listens to signals itself cancels what it waits for."""
+    signalled: list[bool] = []
+
+    async def cancelled_by_sigterm() -> None:
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: signalled.append(task.cancel()))
+        await service
+
+    try:
+        asyncio.run(cancelled_by_sigterm())
+    except asyncio.CancelledError:
+        if not signalled:
+            raise
+        log.info("stopped")
 
 
 async def _run_until_stopped(
@@ -129,7 +146,7 @@ def run_api(settings: settings_.Settings, *, insecure_tenant: str | None = None)
     _begin(settings, "api")
     metrics.initialise_api(goalworker.__version__)
     with _refusals_explained(settings):
-        asyncio.run(_run_api(settings, insecure_tenant))
+        _run(_run_api(settings, insecure_tenant))
 
 
 def _is_loopback(host: str) -> bool:
@@ -141,7 +158,6 @@ def _is_loopback(host: str) -> bool:
 
 async def _run_api(settings: settings_.Settings, insecure_tenant: str | None) -> None:
     health = ops.Health(metrics.API_CHECKS)
-    stopping = asyncio.create_task(_signalled(), name="signals")
     async with (
         ops.serve(settings.ops.host, settings.ops.port_of("api"), health),
         _pool(settings) as pool,
@@ -155,6 +171,7 @@ async def _run_api(settings: settings_.Settings, insecure_tenant: str | None) ->
             health.set("migrations", None)
             health.started = True
             log.info("api_ready", host=address.host, port=port, insecure=insecure_tenant is not None)
+            stopping = asyncio.create_task(_signalled(), name="signals")
             watching = asyncio.create_task(_watch_database(pool, health), name="watch")
             try:
                 await _first_to_end([stopping, watching])
