@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Final
+from urllib import parse
 
 from aiokafka import errors as kafka_errors
 
@@ -114,6 +115,21 @@ async def wait_for_share(told: story.Story, share: float) -> None:
         return await is_judged(told, share)
 
     await until(is_there)
+
+
+SECRETS: Final = {
+    "API__JWT_SECRET": f"{story.PLANTED}-a-secret-that-is-long-enough",
+    "API__JWT_ISSUER": "issuer",
+    "API__JWT_AUDIENCE": "audience",
+    "REFERENCES__URL": f"http://ann:{story.PLANTED}@crm/{{kind}}/{{id}}?api_key={story.PLANTED}",
+}
+
+
+def leaks(there: running.Installation) -> list[str]:
+    """The lines of all logs that say what was planted, or the password of the database."""
+    marks = (story.PLANTED, parse.urlsplit(there.database_url).password or story.PLANTED)
+    lines = [line for log in there.folder.glob("*.log") for line in log.read_text(errors="replace").splitlines()]
+    return [line for line in lines if any(mark in line for mark in marks)]
 
 
 def resident_bytes(worker: running.Worker) -> int:
