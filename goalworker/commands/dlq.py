@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import aiokafka
 import typer
@@ -44,6 +44,8 @@ Until = Annotated[
 ]
 Topic = Annotated[str | None, typer.Option(help="First read from this topic.")]
 Reason = Annotated[str | None, typer.Option(parser=_reason, metavar="REASON", help="Dead-lettered for this reason.")]
+# All are in memory before the first is printed, since partitions are read one beside the other.
+LISTED_MAX: Final = 1_000
 Max = Annotated[int | None, typer.Option("--max", min=1, help="No more than so many.")]
 
 
@@ -53,12 +55,14 @@ def list_(
     until: Until = None,
     topic: Topic = None,
     reason: Reason = None,
-    max_records: Max = None,
+    max_records: Max = LISTED_MAX,
     as_json: common.Json = False,
 ) -> None:
     """List dead letters, oldest first: where each is, where it came from, and why."""
     found = common.run(_list(common.load(), letters.Wanted(since, until, topic, reason, max_records)))
     common.show(found if as_json else [_row(each) for each in found], as_json=as_json, empty="no dead letters")
+    if len(found) == max_records == LISTED_MAX:
+        typer.echo(f"{LISTED_MAX} are listed, and there may be more: give --max, --since or --until", err=True)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Logs say nothing of what was planted: each test with an installation ends with a look, and here at the look itself."""
+"""Logs say nothing of what was planted: each test with an installation ends with a look; this is about the look."""
 
 from dataclasses import replace
 from pathlib import Path
