@@ -4,8 +4,9 @@ A command's module is imported when it is run and not before, so that `--help` i
 """
 
 import importlib
+import signal
 import sys
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Annotated, Any, Final, NoReturn
 
 import typer
@@ -32,11 +33,17 @@ COMMANDS: Final = {
 }
 
 
+# They run until they are told to stop: that is no failure, from the moment at which they are known to be meant.
+SERVICES: Final = ("run", "api")
+
+
 class _LateGroup(core.TyperGroup):
     """Lists commands without importing them."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
+        if name in SERVICES:
+            signal.signal(signal.SIGTERM, _stopped_early)
         return name, command and load(command.name or ""), rest
 
 
@@ -87,6 +94,11 @@ def main() -> NoReturn:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+    sys.exit(0)
+
+
+def _stopped_early(_number: int, _frame: FrameType | None) -> NoReturn:
+    """End while modules are still being imported; later SIGTERM is the event loop's."""
     sys.exit(0)
 
 

@@ -4,10 +4,10 @@ import asyncio
 import gc
 import ipaddress
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import httpx
 import stamina.instrumentation
@@ -25,6 +25,7 @@ from goalworker import (
     logs,
     metrics,
     migrate,
+    offsets,
     ops,
     serving,
     tables,
@@ -33,7 +34,7 @@ from goalworker import (
     worker,
 )
 from goalworker import settings as settings_
-from goalworker.errors import DependencyError, GoalworkerError, MigrationsBehindError, SettingsError
+from goalworker.errors import DependencyError, MigrationsBehindError, SettingsError
 
 log = logs.get("app")
 
@@ -43,13 +44,13 @@ DRAIN_SECONDS: Final = 12.0
 COLLECT_OBJECTS: Final = 50_000
 
 
-def run_worker(settings: settings_.Settings) -> None:
-    """Run the worker until SIGTERM or SIGINT; raises GoalworkerError with its exit code."""
+def run_worker(settings: settings_.Settings, *, reset_offsets: offsets.Target | None = None) -> None:
+    """Run the worker until SIGTERM or SIGINT, from offsets set anew if asked; GoalworkerError with its exit code."""
     _begin(settings, "run")
     _initialise_metrics(settings)
     stamina.instrumentation.set_on_retry_hooks([_log_retry])
     with _refusals_explained(settings):
-        asyncio.run(_run_worker(settings))
+        _run(_run_worker(settings, reset_offsets))
 
 
 def _begin(settings: settings_.Settings, command: str) -> None:
@@ -59,13 +60,16 @@ def _begin(settings: settings_.Settings, command: str) -> None:
         log.warning("setting_ignored", name=name)
 
 
-async def _run_worker(settings: settings_.Settings) -> None:
+async def _run_worker(settings: settings_.Settings, reset_offsets: offsets.Target | None) -> None:
     health = ops.Health(metrics.CHECKS)
     async with ops.serve(settings.ops.host, settings.ops.port_of("run"), health), _pool(settings) as pool:
         await _check_database(settings, pool, tables.WORKER_ROLE, goal_store.ensure_tracking)
         health.set("database", None)
         health.set("migrations", None)
-        await _check_broker(settings)
+        with _broker_explained(settings):
+            await _check_broker(settings)
+            if reset_offsets is not None:
+                await offsets.reset(settings, reset_offsets)
         health.set("broker", None)
         health.set("topics", None)
         known = await _load_goals(settings, pool)
@@ -78,6 +82,23 @@ async def _run_worker(settings: settings_.Settings) -> None:
             await _run_until_stopped(settings, pool, health, sender, flow)
         finally:
             await sender.stop()
+
+
+def _run(service: Coroutine[Any, Any, None]) -> None:
+    """Run a service to its end; SIGTERM before it listens to signals itself cancels what it waits for."""
+    signalled: list[bool] = []
+
+    async def cancelled_by_sigterm() -> None:
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: signalled.append(task.cancel()))
+        await service
+
+    try:
+        asyncio.run(cancelled_by_sigterm())
+    except asyncio.CancelledError:
+        if not signalled:
+            raise
+        log.info("stopped")
 
 
 async def _run_until_stopped(
@@ -129,7 +150,7 @@ def run_api(settings: settings_.Settings, *, insecure_tenant: str | None = None)
     _begin(settings, "api")
     metrics.initialise_api(goalworker.__version__)
     with _refusals_explained(settings):
-        asyncio.run(_run_api(settings, insecure_tenant))
+        _run(_run_api(settings, insecure_tenant))
 
 
 def _is_loopback(host: str) -> bool:
@@ -141,7 +162,6 @@ def _is_loopback(host: str) -> bool:
 
 async def _run_api(settings: settings_.Settings, insecure_tenant: str | None) -> None:
     health = ops.Health(metrics.API_CHECKS)
-    stopping = asyncio.create_task(_signalled(), name="signals")
     async with (
         ops.serve(settings.ops.host, settings.ops.port_of("api"), health),
         _pool(settings) as pool,
@@ -155,6 +175,7 @@ async def _run_api(settings: settings_.Settings, insecure_tenant: str | None) ->
             health.set("migrations", None)
             health.started = True
             log.info("api_ready", host=address.host, port=port, insecure=insecure_tenant is not None)
+            stopping = asyncio.create_task(_signalled(), name="signals")
             watching = asyncio.create_task(_watch_database(pool, health), name="watch")
             try:
                 await _first_to_end([stopping, watching])
@@ -262,17 +283,21 @@ def _refusals_explained(settings: settings_.Settings) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def _broker_explained(settings: settings_.Settings) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if kafka.is_later(error) or kafka.is_refused(error):
+            raise kafka.explained(settings, error) from error
+        raise
+
+
 async def _check_broker(settings: settings_.Settings) -> None:
     admin = kafka.admin(settings)
     try:
         await admin.start()
         await _check_topics(settings, admin)
-    except Exception as error:
-        if isinstance(error, GoalworkerError):
-            raise
-        if kafka.is_later(error) or kafka.is_refused(error):
-            raise kafka.explained(settings, error) from error
-        raise
     finally:
         await admin.close()
 

@@ -1,17 +1,19 @@
 """One fetch, decoded and matched: what travels through the phases together, with the offsets to commit after it."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from aiokafka import TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 
 from goalworker import dead_letters, decode, events, index, kafka, match
 
 Item = tuple[TopicPartition, kafka.Fetched, events.Event]
 Fetched = Mapping[TopicPartition, Sequence[kafka.Fetched]]
 Identity = tuple[str, str, str]
+Place = tuple[str, int, int]
+"""(topic, partition, offset) of a record."""
 
 
 @dataclass(slots=True)
@@ -99,14 +101,34 @@ def dead_in_order(batch: Batch, topic: str) -> list[bool]:
     letters = _letters_of(batch, topic)
     if not letters:
         return [False] * batch.timestamps[topic].total()
-    return [place in letters for place in _places_of(batch, topic)]
+    return [place in letters for place in places(batch, topic)]
 
 
 def last_letter(batch: Batch, topic: str, position: int) -> dead_letters.DeadLetter | None:
     """Return the last dead letter among a topic's records up to a position, None where there is none."""
     letters = _letters_of(batch, topic)
-    places = _places_of(batch, topic)[: position + 1]
-    return next((letters[place] for place in reversed(places) if place in letters), None)
+    passing = places(batch, topic)[: position + 1]
+    return next((letters[place] for place in reversed(passing) if place in letters), None)
+
+
+def places(batch: Batch, topic: str) -> list[Place]:
+    """Return where each record of a topic is, in the order fetched."""
+    return [
+        (topic, partition.partition, record.offset)
+        for partition, records in batch.fetched.items()
+        if partition.topic == topic
+        for record in records
+    ]
+
+
+def place_of(record: ConsumerRecord) -> Place:
+    """Return where a record is."""
+    return (record.topic, record.partition, record.offset)
+
+
+def covered(batch: Batch, among: Iterable[Place]) -> set[Place]:
+    """Return which of these places are committed with the batch."""
+    return {place for place in among if place[2] < batch.offsets.get(TopicPartition(*place[:2]), 0)}
 
 
 def withhold(fetched: Fetched, topic: str, position: int) -> tuple[Fetched, dict[TopicPartition, int]]:
@@ -126,21 +148,8 @@ def withhold(fetched: Fetched, topic: str, position: int) -> tuple[Fetched, dict
     return rest, resume_at
 
 
-def _letters_of(batch: Batch, topic: str) -> dict[tuple[int, int], dead_letters.DeadLetter]:
-    return {
-        (letter.record.partition, letter.record.offset): letter
-        for letter in batch.letters
-        if letter.record.topic == topic
-    }
-
-
-def _places_of(batch: Batch, topic: str) -> list[tuple[int, int]]:
-    return [
-        (partition.partition, record.offset)
-        for partition, records in batch.fetched.items()
-        if partition.topic == topic
-        for record in records
-    ]
+def _letters_of(batch: Batch, topic: str) -> dict[Place, dead_letters.DeadLetter]:
+    return {place_of(letter.record): letter for letter in batch.letters if letter.record.topic == topic}
 
 
 def _take_all(

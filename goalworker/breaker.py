@@ -53,10 +53,13 @@ class Breaker:
                 return position
         return None
 
-    def reset(self) -> None:
-        """Forget what was seen: the topic was resumed."""
-        self._window.clear()
-        self._dead = 0
+    def condemn(self, records: int) -> bool:
+        """Count so many of the newest that were taken for good as dead after all; say whether that is too many."""
+        taken_for_good = [at for at, dead in enumerate(self._window) if not dead]
+        for at in taken_for_good[-records:]:
+            self._window[at] = True
+            self._dead += 1
+        return len(self._window) == self._window.maxlen and self._dead > self._max_dead
 
 
 class Sample(Struct, frozen=True):
@@ -94,11 +97,17 @@ class Pauses:
             metrics.topic_paused.labels(topic=topic).set(1)
         self.topics = paused
 
-    async def admit(self, topic: str, is_dead: Sequence[bool]) -> int | None:
+    async def accept(self, topic: str, records: int) -> int:
+        """Return how many of the next records of a topic pass whatever they are; the others are to be admitted."""
+        return await self._accept(topic, records) if topic in self._accepting else 0
+
+    def admit(self, topic: str, is_dead: Sequence[bool]) -> int | None:
         """Return the position of the first record of a topic that may not pass, None if all may."""
-        accepted = await self._accept(topic, len(is_dead)) if topic in self._accepting else 0
-        position = self._breakers.setdefault(topic, Breaker(*self._limits)).admit(is_dead[accepted:])
-        return None if position is None else accepted + position
+        return self._breakers.setdefault(topic, Breaker(*self._limits)).admit(is_dead)
+
+    def condemn(self, topic: str, records: int) -> bool:
+        """Count records that were admitted and turned out dead; say whether their topic is to be paused."""
+        return topic not in self.topics and self._breakers.setdefault(topic, Breaker(*self._limits)).condemn(records)
 
     @stamina.retry(on=database.is_later, attempts=None, timeout=None, wait_max=15.0)
     async def pause(self, topic: str, sample: Sample) -> None:

@@ -22,6 +22,8 @@ SELECT id, topic, key, value, traceparent, tracestate FROM outbox
 WHERE batch_id IS NULL OR created_at < clock_timestamp() - make_interval(secs => $1)
 ORDER BY id LIMIT $2
 """
+# The lock is held until all is acknowledged, which takes two sends at most; a frozen holder loses it after that.
+_OUTLAST_SENDING: Final = f"SET LOCAL idle_in_transaction_session_timeout = '{2 * kafka.SEND_TIMEOUT_SECONDS + 5}s'"
 _TRY_LOCK: Final = f"SELECT pg_try_advisory_xact_lock({database.SWEEP_LOCK})"
 
 _STATUS: Final = """
@@ -57,15 +59,13 @@ async def publish(
 
 async def sweep(pool: AsyncEngine, sender: kafka.Sender, topics: Mapping[str, str]) -> int:
     """Send what has no owner or was left behind, in id order, and return how many; 0 where another sweeper is at it."""
-    async with database.transaction(pool, tables.WORKER_ROLE, "sweep") as connection:
+    async with database.transaction(pool, tables.WORKER_ROLE, "sweep", first=_OUTLAST_SENDING) as connection:
         if not await connection.fetchval(_TRY_LOCK):
             return 0
         rows = await connection.fetch(_LEFT_BEHIND, LEFT_BEHIND_SECONDS, SWEEP_RECORDS)
-    if not rows:
-        return 0
-    await _send(sender, topics, [messages.Message(*row[1:]) for row in rows])
-    async with database.transaction(pool, tables.WORKER_ROLE, "sweep") as connection:
-        await connection.execute(_DELETE_ROWS, [row[0] for row in rows])
+        if rows:
+            await _send(sender, topics, [messages.Message(*row[1:]) for row in rows])
+            await connection.execute(_DELETE_ROWS, [row[0] for row in rows])
     return len(rows)
 
 

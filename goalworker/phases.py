@@ -30,6 +30,10 @@ log = logs.get("worker")
 # So many contacts are judged in one transaction at most: the locks of a larger one would be held for too long.
 JUDGE_CONTACTS_MAX: Final = 5_000
 STATE_SLICE_CONTACTS: Final = 1_000
+UNSTORABLE: Final = "unstorable"
+CONFLICTING_ENROLLMENT: Final = "conflicting_enrollment"
+# Why a record is a dead letter that only the database could tell: not before it was admitted.
+FOUND_LATE: Final = frozenset({UNSTORABLE, CONFLICTING_ENROLLMENT})
 
 
 class Phases:
@@ -45,15 +49,18 @@ class Phases:
         self._group_id = settings.kafka.group_id
         self._topics: Mapping[str, str] = settings.topics.model_dump()
 
-    async def run(self, batch: batch_.Batch) -> list[verdicts.Written]:
-        """Record, dead-letter and judge; return what is to be published.
-
-        Raises what is for later, and then is to be called again.
-        """
+    async def record(self, batch: batch_.Batch) -> None:
+        """Record the facts and dead-letter the rest; raises what is for later, and then is to be called again."""
         if batch.items:
             with _stage("facts"):
                 await self._record(batch, batch.items)
         await self._send_letters(batch)
+
+    async def judge(self, batch: batch_.Batch) -> list[verdicts.Written]:
+        """Judge whom a recorded batch is about, and return what is to be published.
+
+        Raises what is for later, and then both are to be called again: a retry begins at facts.
+        """
         contacts = _contacts(batch, tracking=self._tracking)
         written = [
             await self._judge(contacts[start : start + JUDGE_CONTACTS_MAX], batch.hits)
@@ -89,7 +96,7 @@ class Phases:
                 return
             partition, record, event = items[0]
             sentence = f"the database refuses it: {type(error).__name__}"
-            batch.letters.append(dead_letters.letter(partition, record, "unstorable", sentence))
+            batch.letters.append(dead_letters.letter(partition, record, UNSTORABLE, sentence))
             batch.drop(facts.identity(event))
 
     async def _record_at_once(self, batch: batch_.Batch, items: Sequence[batch_.Item]) -> None:
@@ -110,7 +117,7 @@ class Phases:
         for partition, record, event in items if recorded.conflicts else ():
             if facts.identity(event) in recorded.conflicts:
                 sentence = "/data/enrollment_id: is known with another workflow or contact"
-                batch.letters.append(dead_letters.letter(partition, record, "conflicting_enrollment", sentence))
+                batch.letters.append(dead_letters.letter(partition, record, CONFLICTING_ENROLLMENT, sentence))
                 batch.drop(facts.identity(event))
 
     async def _send_letters(self, batch: batch_.Batch) -> None:

@@ -29,6 +29,7 @@ class Reader(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         self._finish = finish
         self._consumer: aiokafka.AIOKafkaConsumer | None = None
         self._waiting: frozenset[str] = frozenset()
+        self._is_held_back = False
         self.epoch = 0
         self.committed: dict[TopicPartition, int] = {}
         self.joined = asyncio.Event()
@@ -44,6 +45,9 @@ class Reader(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         Raises GoalworkerError for an offset out of range, and what kafka.is_later knows; a new consumer follows then.
         """
         consumer = self._consumer or await self._connect()
+        if self._is_held_back:
+            self._is_held_back = False
+            self._hold_back(self.partitions)
         try:
             return dict(await consumer.getmany(timeout_ms=timeout_ms, max_records=max_records))
         except kafka_errors.NoOffsetForPartitionError:
@@ -96,9 +100,11 @@ class Reader(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         return dict(self.committed)
 
     async def keep_polling(self) -> None:
-        """Show the group that we live while a batch waits; what comes nevertheless is put back."""
+        """Show the group that we live while a batch waits; nothing is read until fetch(), nor kept in memory."""
         if self._consumer is None:
             return
+        # Until the next fetch: what would be read in between is thrown away by each poll, and read again.
+        self._is_held_back = True
         self._consumer.pause(*self.partitions)
         try:
             polled = await self._consumer.getmany(timeout_ms=0)
@@ -106,8 +112,6 @@ class Reader(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         except kafka_errors.KafkaError as error:
             # It comes again with the next fetch, which knows what to do about it.
             log.info("poll_failed", reason=type(error).__name__)
-        finally:
-            self._hold_back(self.partitions)
 
     def wait_for(self, topics: Iterable[str]) -> None:
         """Read nothing from these topics until told otherwise."""
@@ -185,6 +189,6 @@ def _out_of_range(error: Any) -> GoalworkerError:
     )
     return GoalworkerError(
         f"the offsets committed are out of range: {where}. Records were deleted before they were read, or the topic "
-        "was made anew. Nothing is skipped silently: set the group's offsets with Kafka's own "
-        "kafka-consumer-groups --reset-offsets while no worker runs, then start again."
+        "was made anew. Nothing is skipped silently: stop all workers, then start one with `goalworker run "
+        "--reset-offsets earliest` (reads what is there), `latest` (skips it) or a time such as 2026-05-01T12:00:00Z."
     )

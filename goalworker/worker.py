@@ -1,10 +1,10 @@
 """The flow: fetch → decode → match → facts → judge → publish → commit (design, The flow)."""
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterable
-from typing import Final
+from collections import deque
+from collections.abc import AsyncIterable, Callable
+from typing import Final, NamedTuple
 
 import stamina
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -34,6 +34,8 @@ QUIET_RECORDS_MAX: Final = 20_000
 IDLE_COMMIT_SECONDS: Final = 1.0
 # Well within the group's patience, so that waiting for a database loses no partition (hazard 3).
 POLL_SECONDS: Final = 2.0
+# One is recorded while another is judged and the third is told. More would not help: a process has one processor.
+UNDER_WAY_MAX: Final = 3
 # Less than rebalance_timeout_ms allows: then the partitions go, and their new owner replays (hazard 5).
 FINISH_SECONDS: Final = 10.0
 
@@ -43,8 +45,16 @@ def is_later(error: Exception) -> bool:
     return database.is_later(error) or kafka.is_later(error)
 
 
+class _UnderWay(NamedTuple):
+    """What becomes of a batch, step by step; each step of a batch begins when it is done for the batch before."""
+
+    recording: asyncio.Task[None]
+    judging: asyncio.Task[list[verdicts.Written]]
+    telling: asyncio.Task[None]
+
+
 class Worker:
-    """Takes batches through the phases, one after the other; with a backlog, the next is fetched meanwhile."""
+    """Takes batches through the phases: with a backlog, one is recorded while another is judged and a third is told."""
 
     def __init__(
         self,
@@ -58,12 +68,12 @@ class Worker:
         self._index = known
         self._decoder = decoder
         self._phases = phases.Phases(settings, pool, sender, known)
-        self._work: asyncio.Task[None] | None = None
-        self._telling: asyncio.Task[None] | None = None
+        self._under_way: deque[_UnderWay] = deque()
         self._held: batch_.Batch | None = None
         self._held_since = 0.0
         self._idle_since = 0.0
         self._last_letters: dict[str, dead_letters.DeadLetter] = {}
+        self._accepted: set[batch_.Place] = set()
         self._stopping = False
         self.reader = reader.Reader(settings, self._finish_work)
         self.pauses = breaker.Pauses(pool, settings.dead_letters.max_ratio, settings.dead_letters.window)
@@ -74,27 +84,24 @@ class Worker:
 
     async def run(self) -> None:
         """Work until stop(); what was fetched and not committed by then is read again."""
-        ahead: batch_.Batch | None = None
         try:
             while not self._stopping:
-                if self._telling is not None and self._telling.done():
-                    await self._telling  # so that its error is not kept for later
-                fetched = ahead or await self._fetch()
-                ahead = None
+                fetched = await self._fetch()
+                # In order: of two messages that contradict each other the first stands, and breakers know the rest.
+                await self._wait(_is_recorded)
                 batch = await self._due(fetched)
-                if batch is None:
-                    continue
-                self._work = asyncio.create_task(self._through_phases(batch))
-                if fetched.records >= self._settings.batch.max_records:
-                    ahead = await self._fetch()
-                await self._wait()
+                if batch is not None:
+                    self._begin(batch)
+                # Without a backlog, fetching ahead would only make records wait longer.
+                if fetched.records < self._settings.batch.max_records:
+                    await self._wait(_is_judged)
             if self._held is not None:
-                await self._through_phases(self._held)
-            if self._telling is not None:
-                await self._telling
+                self._begin(self._held)
+            while self._under_way:
+                await self._under_way.popleft().telling
         finally:
-            for task in (self._work, self._telling):
-                if task is not None:
+            for batch_under_way in self._under_way:
+                for task in batch_under_way:
                     task.cancel()
             await self.reader.close()
 
@@ -145,20 +152,44 @@ class Worker:
     async def _admitted(self, batch: batch_.Batch) -> batch_.Batch:
         """Let the breakers look at each topic; what they withhold stays uncommitted (contract section 4)."""
         for topic in list(batch.timestamps):
-            is_dead = batch_.dead_in_order(batch, topic)
-            position = await self.pauses.admit(topic, is_dead)
-            last = len(is_dead) - 1 if position is None else position
-            if any(is_dead) and (letter := batch_.last_letter(batch, topic, last)):
-                self._last_letters[topic] = letter
+            position = await self._first_withheld(batch, topic)
             if position is None:
                 continue
-            # A good record may pause its topic too: the one that fills the window.
-            await self._pause(topic, self._last_letters[topic])
             rest, resume_at = batch_.withhold(batch.fetched, topic, position)
             self.reader.wait_for(self.pauses.topics)
             self.reader.rewind(resume_at)
             batch = self._decode(rest)
         return batch
+
+    async def _first_withheld(self, batch: batch_.Batch, topic: str) -> int | None:
+        """Return the position of a topic's first record that may not pass: its topic is paused then."""
+        if topic in self.pauses.topics:
+            return 0  # since it was fetched
+        is_dead = batch_.dead_in_order(batch, topic)
+        accepted = await self.pauses.accept(topic, len(is_dead))
+        if accepted:
+            self._accepted.update(batch_.places(batch, topic)[:accepted])
+        found = self.pauses.admit(topic, is_dead[accepted:])
+        position = None if found is None else accepted + found
+        last = len(is_dead) - 1 if position is None else position
+        if any(is_dead) and (letter := batch_.last_letter(batch, topic, last)):
+            self._last_letters[topic] = letter
+        if position is not None:
+            # A good record may pause its topic too: the one that fills the window.
+            await self._pause(topic, self._last_letters[topic])
+        return position
+
+    async def _count_late(self, batch: batch_.Batch) -> None:
+        """Count for the breakers what only the database refused: a topic is paused from its next records on then."""
+        late: dict[str, list[dead_letters.DeadLetter]] = {}
+        for letter in batch.letters:
+            if letter.reason in phases.FOUND_LATE and batch_.place_of(letter.record) not in self._accepted:
+                late.setdefault(letter.record.topic, []).append(letter)
+        self._accepted -= batch_.covered(batch, self._accepted)
+        for topic, letters in late.items():
+            self._last_letters[topic] = letters[-1]
+            if self.pauses.condemn(topic, len(letters)):
+                await self._pause(topic, letters[-1])
 
     async def _pause(self, topic: str, letter: dead_letters.DeadLetter) -> None:
         sample = breaker.Sample(letter.reason, letter.record.partition, letter.record.offset)
@@ -172,18 +203,40 @@ class Worker:
             remedy=f"fix what sends to it, then: goalworker topics resume {topic}",
         )
 
-    # --- facts, judge, publish; commit ---
+    # --- facts, judge; publish, commit ---
 
-    async def _through_phases(self, batch: batch_.Batch) -> None:
+    def _begin(self, batch: batch_.Batch) -> None:
+        before = self._under_way[-1] if self._under_way else None
+        recording = asyncio.create_task(self._record(batch))
+        judging = asyncio.create_task(self._judge(batch, recording, before and before.judging))
+        telling = asyncio.create_task(self._tell(batch, judging, before and before.telling))
+        self._under_way.append(_UnderWay(recording, judging, telling))
+
+    async def _record(self, batch: batch_.Batch) -> None:
         async for attempt in _until_it_works():
             with attempt:
-                written = await self._phases.run(batch)
-        # What is judged is told while the next batch is at the database already: one at a time, and so in order.
-        if self._telling is not None:
-            await self._telling
-        self._telling = asyncio.create_task(self._tell(batch, written))
+                await self._phases.record(batch)
+        await self._count_late(batch)
 
-    async def _tell(self, batch: batch_.Batch, written: list[verdicts.Written]) -> None:
+    async def _judge(
+        self, batch: batch_.Batch, recording: asyncio.Task[None], before: asyncio.Task[list[verdicts.Written]] | None
+    ) -> list[verdicts.Written]:
+        await recording
+        if before is not None:
+            await before
+        async for attempt in _until_it_works():
+            with attempt:
+                if attempt.num > 1:  # a retry begins at facts: whoever took over the database may lack them
+                    await self._phases.record(batch)
+                written = await self._phases.judge(batch)
+        return written
+
+    async def _tell(
+        self, batch: batch_.Batch, judging: asyncio.Task[list[verdicts.Written]], before: asyncio.Task[None] | None
+    ) -> None:
+        written = await judging
+        if before is not None:
+            await before
         async for attempt in _until_it_works():
             with attempt:
                 await self._phases.publish(written)
@@ -194,23 +247,31 @@ class Worker:
         tally.count(batch, tracking=self._settings.enrollments.tracking)
         log.debug("batch", records=batch.records, hits=len(batch.hits), dead_letters=len(batch.letters))
 
-    async def _wait(self) -> None:
-        """Wait for the batch under way, and show the group meanwhile that we live."""
-        while self._work is not None:
-            await asyncio.wait({self._work}, timeout=POLL_SECONDS)
-            if self._work.done():
-                work, self._work = self._work, None
-                return await work
-            await self.reader.keep_polling()
-        return None
+    async def _wait(self, is_far_enough: Callable[[_UnderWay], bool]) -> None:
+        """Wait until the last batch is far enough, and show the group meanwhile that we live."""
+        while True:
+            while self._under_way and self._under_way[0].telling.done():
+                await self._under_way.popleft().telling
+            if not self._under_way:
+                return
+            if is_far_enough(self._under_way[-1]) and len(self._under_way) <= UNDER_WAY_MAX:
+                return
+            going_on = [task for each in self._under_way for task in each if not task.done()]
+            done, _ = await asyncio.wait(going_on, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                await self.reader.keep_polling()
 
     async def _finish_work(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FINISH_SECONDS):
-                if self._work is not None:
-                    await asyncio.wait({self._work})
-                if self._telling is not None:
-                    await asyncio.wait({self._telling})
+        if self._under_way:
+            await asyncio.wait({each.telling for each in self._under_way}, timeout=FINISH_SECONDS)
+
+
+def _is_recorded(batch: _UnderWay) -> bool:
+    return batch.recording.done()
+
+
+def _is_judged(batch: _UnderWay) -> bool:
+    return batch.judging.done()
 
 
 def _until_it_works() -> AsyncIterable[stamina.Attempt]:

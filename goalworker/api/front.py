@@ -11,11 +11,14 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from goalworker import database, logs, metrics
+from goalworker.api import problems
 
 log = logs.get("api")
 
 # The work on a request, without the time that its body takes to arrive.
 ANSWER_SECONDS: Final = 5.0
+# At a time: each may hold a body of a mebibyte, and more than that only wait for the database.
+REQUESTS_MAX: Final = 256
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~:/+=-]{1,128}")
 _TRACE_ID: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}.*")
@@ -57,6 +60,7 @@ class Front:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -74,11 +78,19 @@ class Front:
 
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(**known)
+        app = self._app if self._under_way < REQUESTS_MAX else _busy
+        self._under_way += 1
         try:
-            await self._app(scope, receive, answer)
+            await app(scope, receive, answer)
         except Exception as error:  # noqa: BLE001 - the request's boundary: the application has answered 500 or 503
             _log_failure(error)
+        finally:
+            self._under_way -= 1
         _note(scope, status, time.perf_counter() - began)
+
+
+async def _busy(scope: Scope, receive: Receive, send: Send) -> None:
+    await problems.answer(problems.unavailable("Too many requests are being answered"))(scope, receive, send)
 
 
 def _known(request: Request) -> dict[str, str]:

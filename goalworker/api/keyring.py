@@ -1,6 +1,7 @@
 """The public keys that tokens are signed with: fetched by URL, kept, and fetched anew with a bound."""
 
 import asyncio
+import json
 import time
 from typing import Final, Protocol
 
@@ -8,6 +9,7 @@ import httpx
 import jwt
 
 from goalworker import logs
+from goalworker.api import outside
 
 log = logs.get("api")
 
@@ -69,8 +71,8 @@ class Keyring:
         self._is_known = False
         try:
             async with asyncio.timeout(FETCH_TIMEOUT_SECONDS):
-                answer = await self._client.get(self._url)
-            self._keys = _keys(answer)
+                status, body = await outside.get(self._client, self._url, _BYTES_MAX)
+            self._keys = _keys(status, body)
         except (httpx.HTTPError, TimeoutError, ValueError, RecursionError) as error:
             log.warning("jwks_away", error=str(error).partition("\n")[0] or type(error).__name__)
             return
@@ -78,10 +80,10 @@ class Keyring:
         self._fetched_at = self._tried_at
 
 
-def _keys(answer: httpx.Response) -> dict[str | None, jwt.PyJWK]:
-    if answer.status_code != httpx.codes.OK or len(answer.content) > _BYTES_MAX:
-        raise ValueError(f"it answered {answer.status_code} with {len(answer.content)} bytes")
-    given = answer.json()
+def _keys(status: int, body: bytes | None) -> dict[str | None, jwt.PyJWK]:
+    if status != httpx.codes.OK or body is None:
+        raise ValueError(f"it answered {status} with {f'more than {_BYTES_MAX}' if body is None else len(body)} bytes")
+    given = json.loads(body)
     listed = given.get("keys") if isinstance(given, dict) else None
     if not isinstance(listed, list):
         raise ValueError("it answered no set of keys")  # noqa: TRY004 - one kind of error for all that it may answer

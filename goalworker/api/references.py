@@ -9,7 +9,7 @@ from urllib import parse
 import httpx
 
 from goalworker import goals
-from goalworker.api import problems
+from goalworker.api import outside, problems
 from goalworker.settings import groups
 
 KINDS: Final[Mapping[str, str]] = {
@@ -25,6 +25,8 @@ KINDS: Final[Mapping[str, str]] = {
 KEEP_SECONDS: Final = 5.0
 _KEPT_MAX: Final = 10_000
 _AT_ONCE: Final = 16
+# Only the status counts; what is short is read, so that the connection can be used again.
+_BYTES_MAX: Final = 65_536
 
 Reference = tuple[str, str]
 """(kind, id)"""
@@ -70,11 +72,11 @@ class References:
         if self._kept.get(key, 0.0) > time.monotonic():
             return True
         async with self._places:
-            answer = await self._client.get(self._address(tenant_id, kind, id_))
-        if answer.status_code == httpx.codes.NOT_FOUND:
+            status, _ = await outside.get(self._client, self._address(tenant_id, kind, id_), _BYTES_MAX)
+        if status == httpx.codes.NOT_FOUND:
             return False
-        if answer.status_code != httpx.codes.OK:
-            what = f"The system that knows what goals refer to answered {answer.status_code} for a {kind}"
+        if status != httpx.codes.OK:
+            what = f"The system that knows what goals refer to answered {status} for a {kind}"
             raise problems.unavailable(what)
         if len(self._kept) >= _KEPT_MAX:
             self._kept.clear()

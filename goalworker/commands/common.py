@@ -3,15 +3,17 @@
 import asyncio
 import logging
 from collections.abc import Coroutine, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, TypeVar
 
 import msgspec
+import pydantic
 import typer
 
 import goalworker
 from goalworker import logs
 from goalworker import settings as all_settings
+from goalworker.settings import values
 
 T = TypeVar("T")
 
@@ -32,6 +34,19 @@ def load() -> all_settings.Settings:
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's work to its end."""
     return asyncio.run(work)
+
+
+def moment(text: str) -> datetime:
+    """Read a time with an offset, or an ISO 8601 duration, which means so long ago."""
+    try:
+        if text.startswith("P"):
+            return datetime.now(UTC) - pydantic.TypeAdapter[timedelta](values.Duration).validate_python(text)
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        raise typer.BadParameter(f"{text!r} is no time such as 2026-05-01T12:00:00Z, and no duration such as PT1H")
+    return time
 
 
 def first_line(error: BaseException) -> str:

@@ -5,34 +5,19 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Annotated, Any, Final
 
 import aiokafka
-import pydantic
 import typer
 
 from goalworker import dead_letters, metrics
 from goalworker import settings as all_settings
 from goalworker.commands import common, letters, purging, redriving
-from goalworker.settings import values
 
 app = typer.Typer(
     help="Look at dead letters, send them again, delete them.", no_args_is_help=True, add_completion=False
 )
-
-
-def moment(text: str) -> datetime:
-    """Read a time with an offset, or an ISO 8601 duration, which means so long ago."""
-    try:
-        if text.startswith("P"):
-            return datetime.now(UTC) - pydantic.TypeAdapter[timedelta](values.Duration).validate_python(text)
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        time = None
-    if time is None or time.tzinfo is None:
-        raise typer.BadParameter(f"{text!r} is no time such as 2026-05-01T12:00:00Z, and no duration such as PT1H")
-    return time
 
 
 def _reason(text: str) -> str:
@@ -50,11 +35,17 @@ def _position(text: str) -> tuple[int, int]:
 
 Since = Annotated[
     datetime | None,
-    typer.Option(parser=moment, metavar="TIME", help="Dead-lettered then or later: 2026-05-01T12:00:00Z, or PT1H ago."),
+    typer.Option(
+        parser=common.moment, metavar="TIME", help="Dead-lettered then or later: 2026-05-01T12:00:00Z, or PT1H ago."
+    ),
 ]
-Until = Annotated[datetime | None, typer.Option(parser=moment, metavar="TIME", help="Dead-lettered before then.")]
+Until = Annotated[
+    datetime | None, typer.Option(parser=common.moment, metavar="TIME", help="Dead-lettered before then.")
+]
 Topic = Annotated[str | None, typer.Option(help="First read from this topic.")]
 Reason = Annotated[str | None, typer.Option(parser=_reason, metavar="REASON", help="Dead-lettered for this reason.")]
+# All are in memory before the first is printed, since partitions are read one beside the other.
+LISTED_MAX: Final = 1_000
 Max = Annotated[int | None, typer.Option("--max", min=1, help="No more than so many.")]
 
 
@@ -64,12 +55,14 @@ def list_(
     until: Until = None,
     topic: Topic = None,
     reason: Reason = None,
-    max_records: Max = None,
+    max_records: Max = LISTED_MAX,
     as_json: common.Json = False,
 ) -> None:
     """List dead letters, oldest first: where each is, where it came from, and why."""
     found = common.run(_list(common.load(), letters.Wanted(since, until, topic, reason, max_records)))
     common.show(found if as_json else [_row(each) for each in found], as_json=as_json, empty="no dead letters")
+    if len(found) == max_records == LISTED_MAX:
+        typer.echo(f"{LISTED_MAX} are listed, and there may be more: give --max, --since or --until", err=True)
 
 
 @app.command()
@@ -128,7 +121,9 @@ def redrive(
 def purge(
     before: Annotated[
         datetime | None,
-        typer.Option(parser=moment, metavar="TIME", help="Those dead-lettered before then, or so long ago: P30D."),
+        typer.Option(
+            parser=common.moment, metavar="TIME", help="Those dead-lettered before then, or so long ago: P30D."
+        ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All that are there now.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,

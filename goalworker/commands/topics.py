@@ -8,7 +8,7 @@ import typer
 from aiokafka import admin as kafka_admin
 from aiokafka import errors as kafka_errors
 
-from goalworker import database, errors, tables
+from goalworker import breaker, database, errors, tables
 from goalworker import settings as all_settings
 from goalworker.commands import cluster, common, database_connection, kafka_connection
 
@@ -121,13 +121,8 @@ def _row(name: str, topic: cluster.Topic | None, paused: Mapping[str, Any] | Non
     }
 
 
-_RESUME: Final = """
-UPDATE paused_topics SET is_paused = false, accept_records = $2 WHERE topic = $1 AND is_paused RETURNING topic
-"""
-
-
 async def _resume(settings: all_settings.Settings, topic: str, accept_records: int) -> None:
     async with database_connection.pool(settings) as pool, database.transaction(pool, tables.WORKER_ROLE, "cli") as sql:
-        resumed = await sql.fetchval(_RESUME, topic, accept_records)
-    if resumed is None:
+        resumed = await breaker.resume(sql, topic, accept_records)
+    if not resumed:
         raise errors.GoalworkerError(f"{topic} is not paused; `goalworker topics list` shows which topics are")

@@ -63,13 +63,13 @@ class Installation:
             check=False,
         )
 
-    def start(self, **settings: object) -> "Worker":
-        """Start a worker; who starts one stops it."""
+    def start(self, *words: str, **settings: object) -> "Worker":
+        """Start a worker, with words behind `run`; who starts one stops it."""
         port = machine.free_port()
         log = self.folder / f"worker-{port}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "goalworker", "run"],
+                [sys.executable, "-m", "goalworker", "run", *words],
                 cwd=self.folder,
                 env=self.environment(OPS__PORT=port, KAFKA__CLIENT_ID=_client_id(port), **settings),
                 stdin=subprocess.DEVNULL,
@@ -79,9 +79,9 @@ class Installation:
         return Worker(process, log, port)
 
     @contextlib.asynccontextmanager
-    async def worker(self, **settings: object) -> AsyncIterator["Worker"]:
+    async def worker(self, *words: str, **settings: object) -> AsyncIterator["Worker"]:
         """A worker that is ready, and that is stopped in good order unless the test ended it."""
-        started = self.start(**settings)
+        started = self.start(*words, **settings)
         try:
             await started.ready()
             yield started

@@ -1,5 +1,8 @@
 """Where reading begins, and that nothing is skipped silently (design, hazard 9)."""
 
+from datetime import UTC, datetime, timedelta
+
+import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 
@@ -31,6 +34,69 @@ async def test_an_offset_out_of_range_stops_the_worker_with_a_sentence(there: ru
             worker.kill()
         sentence = worker.last_words()
         assert f"{deleted.topic}[2] at 0" in sentence
+        assert "goalworker run --reset-offsets earliest" in sentence
         assert "Traceback" not in worker.log.read_text()
         assert (await talk.committed())[deleted] == 0
         assert await talk.members() == {}
+
+
+GARBAGE = [saying.Record("tag_added", b"{", partition=partition) for partition in (2, 3) for _ in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("target", "to_offset", "skipped_records"),
+    [("earliest", 3, 0), ("latest", 5, 2), ((datetime.now(UTC) + timedelta(hours=1)).isoformat(), 5, 2)],
+    ids=["earliest", "latest", "later"],
+)
+async def test_offsets_out_of_range_are_set_anew_when_asked_for_and_no_others(
+    there: running.Installation, target: str, to_offset: int, skipped_records: int
+) -> None:
+    async with wire.talk(there) as talk:
+        await talk.send(*GARBAGE)
+        await talk.rewind()
+        deleted = TopicPartition(there.topics["tag_added"], 2)
+        await talk.admin.delete_records({deleted: RecordsToDelete(before_offset=3)})
+        async with there.worker("--reset-offsets", target) as worker:
+            await talk.settled()
+            (line,) = worker.lines("offset_reset")
+            assert (line["topic"], line["partition"], line["from_offset"]) == (*deleted, 0)
+            assert (line["to_offset"], line["skipped_records"]) == (to_offset, skipped_records)
+            # Of the other partition, whose offset was in range, nothing is skipped.
+            assert len(await talk.dead_letters()) == 5 - to_offset + 5
+
+
+async def test_a_time_takes_back_what_is_beyond_it_and_the_topic_of_redrives_to_its_beginning(
+    there: running.Installation,
+) -> None:
+    def dated(topic: str, minute: int) -> saying.Record:
+        return saying.Record(
+            topic, b"{", partition=0, timestamp_ms=int((start + timedelta(minutes=minute)).timestamp() * 1000)
+        )
+
+    start = datetime.now(UTC) - timedelta(hours=1)
+    async with wire.talk(there) as talk:
+        await talk.send(*(dated(topic, minute) for topic in ("tag_added", "redrive") for minute in range(5)))
+        async with there.worker():
+            await talk.settled()
+        async with there.worker("--reset-offsets", (start + timedelta(minutes=3)).isoformat()) as worker:
+            await talk.settled()
+            moved = {line["topic"]: (line["from_offset"], line["to_offset"]) for line in worker.lines("offset_reset")}
+            assert moved == {there.topics["tag_added"]: (5, 3), there.topics["redrive"]: (5, 0)}
+            assert len(await talk.dead_letters()) == 5 + 5 + 2 + 5
+
+
+async def test_offsets_are_not_set_while_another_worker_runs(there: running.Installation) -> None:
+    async with wire.talk(there) as talk, there.worker():
+        await talk.say(*GARBAGE)
+        before = await talk.committed()
+        second = there.start("--reset-offsets", "PT1H")
+        try:
+            assert second.wait() == 1
+        finally:
+            second.kill()
+        assert "stop all workers, then start one with --reset-offsets" in second.last_words()
+        assert await talk.committed() == before
+
+
+def test_a_target_that_is_none_is_a_usage_error(there: running.Installation) -> None:
+    assert there.call("run", "--reset-offsets", "yesterday").returncode == 2

@@ -1,8 +1,15 @@
 """Workers stop in good order and share a group: what one leaves, another takes (contract section 6)."""
 
 import asyncio
+import signal
+import socket
+import subprocess
+import sys
 import time
 
+import pytest
+
+from goalworker.embedded import machine
 from tests.acceptance import flood, running, wire
 
 RUNS = 600
@@ -30,6 +37,51 @@ async def test_sigterm_drains_leaves_the_group_and_the_next_worker_takes_over_at
             assert time.monotonic() - asked < AT_ONCE_SECONDS
             await stream.check(talk)
             assert second.metric("events_total", outcome="matched") > 0
+
+
+@pytest.mark.parametrize("command", ["run", "api"])
+def test_sigterm_while_modules_are_imported_ends_it_with_0(command: str) -> None:
+    code = f"""
+import os, signal, sys
+from goalworker import __main__
+
+class Stops:
+    def find_spec(self, name, *_):
+        if name == "goalworker.app":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+sys.meta_path.insert(0, Stops())
+sys.argv = ["goalworker", "{command}"]
+__main__.main()
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("command", "away"),
+    [("run", "DATABASE__URL"), ("run", "KAFKA__BOOTSTRAP_SERVERS"), ("api", "DATABASE__URL")],
+)
+def test_sigterm_while_it_waits_for_its_first_answer_ends_it_at_once_with_0(
+    command: str, away: str, there: running.Installation
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        settings = {away: address if away.startswith("KAFKA") else f"postgresql://{address}/goalworker"}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "goalworker", command],
+            cwd=there.folder,
+            env=there.environment(OPS__PORT=machine.free_port(), API__PORT=0, **settings),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with process, silent.accept()[0]:
+            asked = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            _, said = process.communicate(timeout=running.STOP_SECONDS)
+        assert process.returncode == 0, said
+        assert time.monotonic() - asked < 3
+        assert '"stopped"' in said
 
 
 async def test_a_second_worker_may_join_and_the_first_leave_in_mid_stream(there: running.Installation) -> None:

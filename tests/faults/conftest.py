@@ -8,7 +8,7 @@ import pytest
 
 from tests import support
 from tests.acceptance import running
-from tests.faults import machines
+from tests.faults import machines, workers
 
 
 @pytest.fixture(scope="session")
@@ -39,9 +39,12 @@ def template_database(postgres_url: str) -> Iterator[str]:
 def there(
     bootstrap_servers: str, postgres_url: str, template_database: str, tmp_path: Path
 ) -> Iterator[running.Installation]:
-    """The test's own installation, without a worker, whose workers are on the good wire."""
-    with running.installation(bootstrap_servers, postgres_url, template_database, tmp_path) as installation:
+    """The test's own installation, without a worker, whose workers are on the good wire, and whose logs are silent."""
+    with running.installation(
+        bootstrap_servers, postgres_url, template_database, tmp_path, **workers.SECRETS
+    ) as installation:
         yield installation
+        assert workers.leaks(installation) == []
 
 
 @pytest.fixture

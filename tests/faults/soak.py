@@ -135,9 +135,9 @@ async def _until_it_works(
 def _installed(bad: machines.Machines, folder: Path) -> Iterator[running.Installation]:
     with (
         support.migrated_database(bad.postgres.address) as template,
-        running.installation(bad.bootstrap_servers, bad.postgres.address, template, folder) as there,
+        running.installation(bad.bootstrap_servers, bad.postgres.address, template, folder, **workers.SECRETS) as there,
     ):
-        yield replace(there, settings=bad.by_wire(there.database_url))
+        yield replace(there, settings={**there.settings, **bad.by_wire(there.database_url)})
 
 
 @contextlib.asynccontextmanager
@@ -164,7 +164,8 @@ async def soak(bad: machines.Machines, there: running.Installation, seconds: flo
         print(f"caught up {time.monotonic() - ended:.0f} s after the last fault")
         found = await evidence.gather(talk)
         await chaos.dismiss()
-        problems = [*history.problems(traffic.told.tellings, traffic.told.expected, found), *chaos.bad_ends]
+        told = history.problems(traffic.told.tellings, traffic.told.expected, found)
+        problems = [*told, *chaos.bad_ends, *(f"said: {line}" for line in workers.leaks(there))]
         _report(chaos, traffic.told, found, problems)
         if problems:
             (there.folder / "problems.txt").write_text("\n".join(problems) + "\n")

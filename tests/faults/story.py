@@ -19,10 +19,12 @@ from tests.acceptance import saying, wire
 from tests.faults import history
 
 SENT_AT_ONCE: Final = 500
+# In ids, payloads, keys and headers, and in no line of a log (workers.leaks).
+PLANTED: Final = "LEAK"
 MALFORMED: Final = {
-    "invalid_json": b"{" + b"x" * 40,
+    "invalid_json": b"{" + PLANTED.encode() * 10,
     "invalid_envelope": b'{"specversion": "1.0"}',
-    "unsupported_wire_format": b"\x00\x00\x00\x00\x01magic",
+    "unsupported_wire_format": b"\x00\x00\x00\x00\x01" + PLANTED.encode(),
 }
 
 
@@ -52,8 +54,9 @@ class Story:
         self.chance.shuffle(self.untold)
 
     def run(self, workflow: str) -> saying.Run:
-        """A contact's run through a workflow of this story."""
-        return saying.a_run(f"{self.name}-{workflow}")
+        """The run of another contact through a workflow of this story."""
+        number = next(self._marks)
+        return saying.Run(f"{self.name}-{workflow}", f"{PLANTED}-run-{number}", f"{PLANTED}-contact-{number}")
 
     def at(self, milliseconds: float) -> datetime:
         """A moment after the goals were made."""
@@ -81,10 +84,14 @@ class Story:
     def garbage(self, topic: str | None = None) -> None:
         """What can't work, with a key and headers that are nobody's business."""
         reason, value = self.chance.choice(list(MALFORMED.items()))
-        headers = (("trace", self.chance.randbytes(4)), ("empty", None), ("trace", b""))
+        headers = (("trace", self.chance.randbytes(4)), ("empty", None), ("trace", PLANTED.encode()))
         topic = topic or self.chance.choice(("tag_added", "form_submitted", "workflow_lifecycle"))
         value += b" " * self.chance.randrange(3)
-        self._tell(history.Telling(saying.Record(topic, value, self.chance.randbytes(5), headers), reason=reason))
+        self._tell(
+            history.Telling(
+                saying.Record(topic, value, PLANTED.encode() + self.chance.randbytes(5), headers), reason=reason
+            )
+        )
 
     def says(self, record: saying.Record) -> None:
         """What nothing comes of by itself."""
@@ -131,7 +138,7 @@ async def begin(talk: wire.Talk, name: str, seed: int = 0) -> Story:
     await talk.logic(f"{name}-all", "all")
     await talk.logic(f"{name}-never", "never")
     goals = {
-        goal: await talk.goal(f"{name}-{workflow}", "form_submitted", form_id=f"{name}-{goal}")
+        goal: await talk.goal(f"{name}-{workflow}", "form_submitted", form_id=f"{PLANTED}-{name}-{goal}")
         for goal, workflow in {"one": "any", "first": "all", "second": "all", "counted": "never"}.items()
     }
     since = max(goal.created_at for goal in goals.values())

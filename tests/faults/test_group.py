@@ -38,6 +38,7 @@ async def test_a_storm_of_rebalances_with_three_workers_coming_and_going(there: 
             await telling
             await workers.check(told)
             for worker in crew:
+                await worker.ready()
                 await asyncio.to_thread(worker.stop)
         finally:
             telling.cancel()

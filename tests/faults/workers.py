@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Final
+from urllib import parse
 
 from aiokafka import errors as kafka_errors
 
@@ -21,13 +22,13 @@ SETTLED_SECONDS: Final = 90.0
 SHOWN: Final = 10
 
 
-def start(there: running.Installation, rig: str = "nothing", **settings: object) -> running.Worker:
-    """Start a rigged worker; who starts one stops it."""
+def start(there: running.Installation, rig: str = "nothing", *words: str, **settings: object) -> running.Worker:
+    """Start a rigged worker, with words behind `run`; who starts one stops it."""
     port = machine.free_port()
     log = there.folder / f"worker-{port}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.rigged", rig, "run"],
+            [sys.executable, "-m", "tests.faults.rigged", rig, "run", *words],
             cwd=Path(__file__).parents[2],
             env=there.environment(OPS__PORT=port, KAFKA__CLIENT_ID=f"worker-{port}", **settings),
             stdin=subprocess.DEVNULL,
@@ -39,10 +40,10 @@ def start(there: running.Installation, rig: str = "nothing", **settings: object)
 
 @contextlib.asynccontextmanager
 async def worker(
-    there: running.Installation, rig: str = "nothing", **settings: object
+    there: running.Installation, rig: str = "nothing", *words: str, **settings: object
 ) -> AsyncIterator[running.Worker]:
     """A worker that is ready, and that is stopped in good order unless the test ended it."""
-    started = start(there, rig, **settings)
+    started = start(there, rig, *words, **settings)
     try:
         await started.ready()
         yield started
@@ -114,6 +115,21 @@ async def wait_for_share(told: story.Story, share: float) -> None:
         return await is_judged(told, share)
 
     await until(is_there)
+
+
+SECRETS: Final = {
+    "API__JWT_SECRET": f"{story.PLANTED}-a-secret-that-is-long-enough",
+    "API__JWT_ISSUER": "issuer",
+    "API__JWT_AUDIENCE": "audience",
+    "REFERENCES__URL": f"http://ann:{story.PLANTED}@crm/{{kind}}/{{id}}?api_key={story.PLANTED}",
+}
+
+
+def leaks(there: running.Installation) -> list[str]:
+    """The lines of all logs that say what was planted, or the password of the database."""
+    marks = (story.PLANTED, parse.urlsplit(there.database_url).password or story.PLANTED)
+    lines = [line for log in there.folder.glob("*.log") for line in log.read_text(errors="replace").splitlines()]
+    return [line for line in lines if any(mark in line for mark in marks)]
 
 
 def resident_bytes(worker: running.Worker) -> int:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import breaker, database, metrics, tables, worker
+from goalworker import breaker, database, events, metrics, tables, worker
 from tests.integration import checks, crashes, flow, statements, world
-from tests.integration.scenes import ONE, started, tagged
+from tests.integration.scenes import ONE, ended, started, tagged
 
 TOPIC, OTHER = world.TOPICS.tag_added, world.TOPICS.workflow_lifecycle
 SAMPLE = breaker.Sample("invalid_json", 3, 42)
@@ -23,11 +23,18 @@ ENV = {"GOALWORKER_DEAD_LETTERS__WINDOW": "4", "GOALWORKER_DEAD_LETTERS__MAX_RAT
 async def topics_go_on(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     monkeypatch.setattr(worker, "QUIET_COMMIT_SECONDS", 0)
     yield
-    metrics.topic_paused.labels(topic=TOPIC).set(0)
+    for topic in (TOPIC, OTHER):
+        metrics.topic_paused.labels(topic=topic).set(0)
 
 
 def _pauses(pool: sa_async.AsyncEngine) -> breaker.Pauses:
     return breaker.Pauses(pool, 0.5, 4)
+
+
+async def _admit(pauses: breaker.Pauses, is_dead: Sequence[bool]) -> int | None:
+    accepted = await pauses.accept(TOPIC, len(is_dead))
+    position = pauses.admit(TOPIC, is_dead[accepted:])
+    return None if position is None else accepted + position
 
 
 async def _resume(pool: sa_async.AsyncEngine, accept_records: int = 0) -> bool:
@@ -69,12 +76,30 @@ def test_it_trips_at_the_first_record_at_which_too_many_of_the_last_are_dead(
     assert found == _first_beyond(is_dead, max_ratio, window)
 
 
+@given(
+    is_dead=st.lists(st.booleans(), min_size=1, max_size=30),
+    number=st.integers(1, 30),
+    max_ratio=st.sampled_from((0.0, 0.25, 0.5, 0.9, 1.0)),
+    window=st.integers(1, 8),
+)
+def test_what_is_found_dead_later_counts_as_the_newest_that_passed(
+    is_dead: list[bool], number: int, max_ratio: float, window: int
+) -> None:
+    limit = breaker.Breaker(max_ratio, window)
+    admitted = is_dead[: limit.admit(is_dead)]
+    if len(admitted) < len(is_dead):
+        return  # paused before
+    seen = admitted[-window:]
+    dead = min(sum(seen) + number, len(seen))
+    assert limit.condemn(number) is (len(seen) == window and dead > max_ratio * window)
+
+
 # --- for every worker and across restarts ---
 
 
 async def test_a_pause_is_known_to_every_worker_and_after_a_restart(pool: sa_async.AsyncEngine) -> None:
     one, another = _pauses(pool), _pauses(pool)
-    assert await one.admit(TOPIC, [DEAD, GOOD, DEAD, DEAD]) == 3
+    assert await _admit(one, [DEAD, GOOD, DEAD, DEAD]) == 3
     await one.pause(TOPIC, SAMPLE)
     assert one.topics == {TOPIC}
     await another.read()
@@ -94,13 +119,13 @@ async def test_a_pause_says_why_and_where(pool: sa_async.AsyncEngine, administra
 async def test_a_resumed_topic_begins_with_an_empty_window(pool: sa_async.AsyncEngine) -> None:
     pauses = _pauses(pool)
     assert not await _resume(pool)
-    await pauses.admit(TOPIC, [DEAD, DEAD, DEAD, DEAD])
+    await _admit(pauses, [DEAD, DEAD, DEAD, DEAD])
     await pauses.pause(TOPIC, SAMPLE)
     assert await _resume(pool)
     await pauses.read()
     assert (pauses.topics, _is_shown_as_paused()) == (set(), False)
-    assert await pauses.admit(TOPIC, [DEAD, DEAD, GOOD]) is None
-    assert await pauses.admit(TOPIC, [DEAD]) == 0
+    assert await _admit(pauses, [DEAD, DEAD, GOOD]) is None
+    assert await _admit(pauses, [DEAD]) == 0
     assert not await _resume(pool)
 
 
@@ -126,8 +151,8 @@ async def test_accepted_records_pass_whatever_they_are_and_the_next_ones_count(p
     await pauses.pause(TOPIC, SAMPLE)
     await _resume(pool, accept_records=6)
     await pauses.read()
-    assert await pauses.admit(TOPIC, [DEAD] * 5) is None
-    assert await pauses.admit(TOPIC, [DEAD] * 5) == 1 + 3
+    assert await _admit(pauses, [DEAD] * 5) is None
+    assert await _admit(pauses, [DEAD] * 5) == 1 + 3
 
 
 async def test_workers_share_the_records_that_are_accepted(pool: sa_async.AsyncEngine) -> None:
@@ -136,7 +161,7 @@ async def test_workers_share_the_records_that_are_accepted(pool: sa_async.AsyncE
     await _resume(pool, accept_records=30)
     for pauses in workers:
         await pauses.read()
-    positions = await asyncio.gather(*(pauses.admit(TOPIC, [DEAD] * 10) for pauses in workers))
+    positions = await asyncio.gather(*(_admit(pauses, [DEAD] * 10) for pauses in workers))
     assert sorted(positions, key=str) == [3, 3, None, None, None]
 
 
@@ -148,7 +173,7 @@ async def test_a_new_pause_ends_what_was_accepted(pool: sa_async.AsyncEngine) ->
     await pauses.pause(TOPIC, SAMPLE)
     await _resume(pool)
     await pauses.read()
-    assert await pauses.admit(TOPIC, [DEAD] * 4) == 3
+    assert await _admit(pauses, [DEAD] * 4) == 3
 
 
 # --- in the flow ---
@@ -200,6 +225,79 @@ async def test_a_worker_that_ends_anywhere_while_it_pauses_a_topic_loses_nothing
         assert await _resume(pool, accept_records=100)
         await flow.run(pool, broker, log, **ENV)
         assert log.lag == {TOPIC: 0, OTHER: 0}
+        assert await checks.achieved(administrator)
+        step += 1
+    assert step > 10, "fewer round trips than there are"
+
+
+# --- what only the database refuses ---
+
+
+def _conflicts(count: int, first: int = 0) -> list[events.Event]:
+    return [started(1, f"x{number}", ("w1", "e1", f"c{number}")) for number in range(first + 2, first + 2 + count)]
+
+
+async def test_a_topic_of_contradictions_is_paused_and_what_comes_after_is_not_committed(
+    pool: sa_async.AsyncEngine, administrator: database.Connection
+) -> None:
+    await world.install(administrator, [ONE])
+    log, broker = (
+        flow.Log([started(0), *_conflicts(9), *(tagged(f"h{number}", 5) for number in range(4))]),
+        world.Broker(),
+    )
+    await flow.run(pool, broker, log, **ENV)
+    # The window is full with the second batch of three, and is found to be too bad by then.
+    assert log.lag == {TOPIC: 0, OTHER: 10 - 6}
+    assert [reason for reason, _ in broker.letters()] == ["conflicting_enrollment"] * 5
+    row = await administrator.fetchrow('SELECT topic, is_paused, reason, "offset" FROM paused_topics')
+    assert tuple(row) == (OTHER, True, "conflicting_enrollment", 5)
+    assert await checks.achieved(administrator)
+    await flow.run(pool, broker, log, **ENV)
+    assert log.lag == {TOPIC: 0, OTHER: 10 - 6}
+
+
+async def test_a_topic_of_what_cannot_be_stored_is_paused(
+    pool: sa_async.AsyncEngine, administrator: database.Connection
+) -> None:
+    await world.install(administrator, [ONE])
+    await administrator.execute("ALTER TABLE goal_hits ADD CHECK (event_id NOT LIKE 'poison%')")
+    log, broker = flow.Log([tagged(f"poison{number}", 5) for number in range(9)]), world.Broker()
+    await flow.run(pool, broker, log, **ENV)
+    # The next record fills the window, and is one too many.
+    assert log.lag == {TOPIC: 9 - 3}
+    assert await administrator.fetchval("SELECT reason FROM paused_topics WHERE is_paused") == "unstorable"
+
+
+async def test_contradictions_that_were_accepted_count_for_nothing(
+    pool: sa_async.AsyncEngine, administrator: database.Connection
+) -> None:
+    await world.install(administrator, [ONE])
+    log, broker = flow.Log([started(0), *_conflicts(9)]), world.Broker()
+    await flow.run(pool, broker, log, **ENV)
+    async with database.transaction(pool, tables.WORKER_ROLE, "test") as connection:
+        assert await breaker.resume(connection, OTHER, 4)
+    for number in range(9):
+        log.produce(started(2, f"s{number}", ("w1", f"e2{number}", "c9")))
+    await flow.run(pool, broker, log, **ENV)
+    assert log.lag == {OTHER: 0}
+    assert not await administrator.fetchval("SELECT is_paused FROM paused_topics")
+
+
+async def test_a_worker_that_ends_anywhere_while_it_finds_contradictions_loses_nothing(
+    pool: sa_async.AsyncEngine, administrator: database.Connection
+) -> None:
+    step, is_over = 0, False
+    while not is_over:
+        await world.clear(administrator)
+        await world.install(administrator, [ONE])
+        log, broker = flow.Log([started(0), *_conflicts(5), ended(9), tagged("h", 3)]), world.Broker()
+        is_over = await crashes.survives(crashes.after(step), flow.run(pool, broker, log, **ENV))
+        await flow.run(pool, broker, log, **ENV)
+        async with database.transaction(pool, tables.WORKER_ROLE, "test") as connection:
+            await breaker.resume(connection, OTHER, 100)
+        await flow.run(pool, broker, log, **ENV)
+        assert log.lag == {TOPIC: 0, OTHER: 0}
+        assert {value for _, value in broker.letters()} == {world.record_of(each, 0).value for each in _conflicts(5)}
         assert await checks.achieved(administrator)
         step += 1
     assert step > 10, "fewer round trips than there are"

@@ -1,11 +1,14 @@
 """`goalworker dlq` on a real broker: what is listed, selected, shown and counted."""
 
+import asyncio
+import json
 from collections.abc import Mapping
 
 import aiokafka
 import pytest
 
 from goalworker import dead_letters
+from goalworker.commands import dlq
 from tests.integration import shells
 from tests.integration.shells import Shell
 
@@ -109,3 +112,15 @@ def test_dead_letters_are_counted_by_topic_and_reason(with_dead_letters: Shell, 
 
 def test_no_dead_letters_are_a_sentence(with_kafka: Shell) -> None:
     assert with_kafka("dlq", "list") == (0, "no dead letters\n", "")
+
+
+async def test_not_all_are_listed_where_there_are_very_many_and_that_is_said_beside_the_data(
+    with_kafka: Shell, bootstrap_servers: str, topics: dict[str, str]
+) -> None:
+    async with shells.producing(bootstrap_servers) as producer:
+        sent = [await producer.send(topics["dead_letters"], b"{", partition=0) for _ in range(dlq.LISTED_MAX + 1)]
+        await asyncio.gather(*sent)
+    listed = with_kafka("dlq", "list", "--json")
+    assert len(json.loads(listed.out)) == dlq.LISTED_MAX
+    assert listed.err == "1000 are listed, and there may be more: give --max, --since or --until\n"
+    assert len(with_kafka("dlq", "list", "--json", "--max", "2000").rows) == dlq.LISTED_MAX + 1

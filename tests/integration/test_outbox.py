@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import pytest
 from msgspec import structs
 from sqlalchemy.ext import asyncio as sa_async
@@ -168,6 +170,48 @@ async def test_only_one_sweeps_at_a_time(pool: sa_async.AsyncEngine, administrat
         await connection.execute(f"SELECT pg_advisory_xact_lock({database.SWEEP_LOCK})")
         assert await outbox.sweep(pool, broker, TOPICS) == 0
     assert await outbox.sweep(pool, broker, TOPICS) == 1
+
+
+class Slow(world.Broker):
+    """Takes longer than a transaction may be idle."""
+
+    def __init__(self, seconds: float, meanwhile: Callable[[], Awaitable[int]]) -> None:
+        super().__init__()
+        self._seconds, self._meanwhile = seconds, meanwhile
+        self.swept_meanwhile: list[int] = []
+
+    async def send(self, records: Any) -> None:
+        await asyncio.sleep(self._seconds)
+        self.swept_meanwhile.append(await self._meanwhile())
+        await super().send(records)
+
+
+async def test_nobody_sweeps_while_another_sends(
+    database_url: str, administrator: database.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "IDLE_IN_TRANSACTION_SECONDS", 1)
+    await write(administrator, achieved(1), left(2))
+    pool = database.engine(database_url, pool_size=2, statement_timeout_seconds=30, application="test")
+    broker = Slow(1.2, lambda: outbox.sweep(pool, world.Broker(), TOPICS))
+    assert await outbox.sweep(pool, broker, TOPICS) == 2
+    assert broker.swept_meanwhile == [0, 0]
+    assert values(broker) == [achieved(1).value, left(2).value]
+    assert await waiting(administrator) == []
+    await pool.dispose()
+
+
+async def test_a_frozen_sweeper_does_not_keep_the_others_from_it(
+    pool: sa_async.AsyncEngine, administrator: database.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await write(administrator, achieved(1))
+    another = world.Broker()
+    broker = Slow(1.0, lambda: outbox.sweep(pool, another, TOPICS))
+    monkeypatch.setattr(outbox, "_OUTLAST_SENDING", "SET LOCAL idle_in_transaction_session_timeout = '300ms'")
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)) as refused:
+        await outbox.sweep(pool, broker, TOPICS)
+    assert database.is_later(refused.value)
+    assert broker.swept_meanwhile == [1, 0]
+    assert broker.sent == another.sent
 
 
 async def test_many_sweepers_and_a_late_owner_send_the_same_and_leave_nothing(

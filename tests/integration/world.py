@@ -136,7 +136,8 @@ class Worker:
     async def take(self, *messages: events.Event) -> batch_.Batch:
         """Take one batch through all phases."""
         batch = batch_of(messages, self.known)
-        await self.phases.publish(await self.phases.run(batch))
+        await self.phases.record(batch)
+        await self.phases.publish(await self.phases.judge(batch))
         return batch
 
     async def take_all(self, batches: Iterable[Sequence[events.Event]]) -> None:

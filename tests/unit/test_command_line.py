@@ -7,7 +7,7 @@ import pytest
 import typer
 
 from goalworker import __main__ as command_line
-from goalworker.commands import common, dlq
+from goalworker.commands import common
 
 
 @pytest.mark.parametrize("name", command_line.COMMANDS)
@@ -52,12 +52,12 @@ def test_of_an_error_only_the_first_line_is_shown() -> None:
 
 
 def test_a_moment_is_a_time_with_an_offset_or_so_long_ago() -> None:
-    assert dlq.moment("2026-05-01T12:00:00+02:00") == datetime(2026, 5, 1, 10, tzinfo=UTC)
+    assert common.moment("2026-05-01T12:00:00+02:00") == datetime(2026, 5, 1, 10, tzinfo=UTC)
     an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
-    assert abs(dlq.moment("PT1H") - an_hour_ago) < timedelta(minutes=1)
+    assert abs(common.moment("PT1H") - an_hour_ago) < timedelta(minutes=1)
 
 
 @pytest.mark.parametrize("text", ["2026-05-01T12:00:00", "yesterday", "P", "PT1X", ""])
 def test_what_is_no_moment_is_refused(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="is no time such as"):
-        dlq.moment(text)
+        common.moment(text)

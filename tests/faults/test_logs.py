@@ -1,0 +1,18 @@
+"""Logs say nothing of what was planted: each test with an installation ends with a look; this is about the look."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance import running
+from tests.faults import story, workers
+
+THERE = running.Installation("kafka:9092", "postgresql://ann:secret-word@db/goalworker", {}, Path())
+
+
+@pytest.mark.parametrize("said", [f"a contact {story.PLANTED}-contact-3", "connecting to ann:secret-word@db"])
+def test_a_line_that_says_what_was_planted_is_found(said: str, tmp_path: Path) -> None:
+    (tmp_path / "worker-1.log").write_text('{"event": "starting"}\n')
+    (tmp_path / "worker-2.log").write_text(f'{{"event": "starting"}}\n{said}\n')
+    assert workers.leaks(replace(THERE, folder=tmp_path)) == [said]

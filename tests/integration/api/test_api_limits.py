@@ -1,0 +1,61 @@
+"""What comes from outside has a limit, however much of it there is."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from starlette.responses import PlainTextResponse, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from goalworker.api import front, outside
+from tests.integration.api import running
+from tests.integration.api.running import problem
+
+LIMIT = 1_000
+
+
+async def test_of_an_answer_without_an_end_no_more_is_read_than_its_limit() -> None:
+    sent = 0
+
+    async def endless(scope: Scope, receive: Receive, send: Send) -> None:
+        async def parts() -> AsyncIterator[bytes]:
+            nonlocal sent
+            while True:
+                sent += 1
+                yield b"x" * 100
+                await asyncio.sleep(0)
+
+        await StreamingResponse(parts())(scope, receive, send)
+
+    async with running.serve(endless) as url, httpx.AsyncClient() as client:
+        async with asyncio.timeout(10):
+            assert await outside.get(client, url, LIMIT) == (200, None)
+        assert sent > 0
+
+
+async def test_an_answer_up_to_its_limit_is_read_as_it_is() -> None:
+    async with running.serve(PlainTextResponse("x" * LIMIT, 404)) as url, httpx.AsyncClient() as client:
+        assert await outside.get(client, url, LIMIT) == (404, b"x" * LIMIT)
+        assert await outside.get(client, url, LIMIT - 1) == (404, None)
+
+
+async def test_more_requests_at_once_than_may_be_are_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front, "REQUESTS_MAX", 2)
+    arrived, go_on = asyncio.Semaphore(0), asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        arrived.release()
+        await go_on.wait()
+        await PlainTextResponse("done")(scope, receive, send)
+
+    async with running.serve(front.Front(slow)) as url, httpx.AsyncClient() as client:
+        under_way = [asyncio.create_task(client.get(url)) for _ in range(2)]
+        for _ in under_way:
+            await arrived.acquire()
+        refused = await client.get(url)
+        problem(refused, 503, "unavailable")
+        assert int(refused.headers["retry-after"]) > 0
+        go_on.set()
+        assert [(await each).text for each in under_way] == ["done", "done"]
+        assert (await client.get(url)).text == "done"

@@ -1,0 +1,36 @@
+"""Which offsets are set anew: those that are out of range, and with a time those beyond it, which go back."""
+
+from datetime import UTC, datetime
+
+import pytest
+from aiokafka import TopicPartition
+
+from goalworker import offsets
+
+PARTITION = TopicPartition("tag-added", 0)
+BEGIN, END, AT = 10, 20, 15
+TIME = datetime(2026, 5, 1, tzinfo=UTC)
+
+
+def _moved(target: offsets.Target, offset: int) -> tuple[int, int] | None:
+    moves = offsets.moves(target, {PARTITION: offset}, {PARTITION: BEGIN}, {PARTITION: END}, {PARTITION: AT})
+    return next(((move.to_offset, move.skipped_records) for move in moves), None)
+
+
+@pytest.mark.parametrize("offset", [BEGIN, AT, END])
+def test_an_offset_in_range_stays_where_it_is(offset: int) -> None:
+    assert _moved("earliest", offset) is None
+    assert _moved("latest", offset) is None
+
+
+@pytest.mark.parametrize("offset", [BEGIN - 1, END + 1])
+def test_one_out_of_range_goes_where_it_is_told_and_what_is_skipped_is_counted(offset: int) -> None:
+    assert _moved("earliest", offset) == (BEGIN, 0)
+    assert _moved("latest", offset) == (END, END - BEGIN)
+    assert _moved(TIME, offset) == (AT, AT - BEGIN)
+
+
+def test_a_time_takes_back_and_never_forward() -> None:
+    assert _moved(TIME, END) == (AT, 0)
+    assert _moved(TIME, AT) is None
+    assert _moved(TIME, BEGIN) is None
