@@ -136,7 +136,8 @@ class Worker:
         elif batch is not None:
             self._held, self._held_since = batch, now
         if self._held is None:
-            await self._idle(now)
+            if not self._under_way:  # their positions are not theirs to keep yet
+                await self._idle(now)
             return None
         waited = now - self._held_since >= QUIET_COMMIT_SECONDS or self._held.records >= QUIET_RECORDS_MAX
         if quiet and not waited:
