@@ -34,7 +34,7 @@ QUIET_RECORDS_MAX: Final = 20_000
 IDLE_COMMIT_SECONDS: Final = 1.0
 # Well within the group's patience, so that waiting for a database loses no partition (hazard 3).
 POLL_SECONDS: Final = 2.0
-# One is recorded while another is judged and the third is told. More would not help: a process has one processor.
+# One computes while another waits for the database. More would not help: a process has one processor.
 UNDER_WAY_MAX: Final = 3
 # Less than rebalance_timeout_ms allows: then the partitions go, and their new owner replays (hazard 5).
 FINISH_SECONDS: Final = 10.0
@@ -46,7 +46,10 @@ def is_later(error: Exception) -> bool:
 
 
 class _UnderWay(NamedTuple):
-    """What becomes of a batch, step by step; each step of a batch begins when it is done for the batch before."""
+    """What becomes of a batch, step by step; it is recorded, and told, when those before it are.
+
+    Judgements need no order: they take turns where they are about the same enrollment (design, The flow).
+    """
 
     recording: asyncio.Task[None]
     judging: asyncio.Task[list[verdicts.Written]]
@@ -54,7 +57,7 @@ class _UnderWay(NamedTuple):
 
 
 class Worker:
-    """Takes batches through the phases: with a backlog, one is recorded while another is judged and a third is told."""
+    """Takes batches through the phases: with a backlog, one is recorded while others are judged or told."""
 
     def __init__(
         self,
@@ -209,7 +212,7 @@ class Worker:
     def _begin(self, batch: batch_.Batch) -> None:
         before = self._under_way[-1] if self._under_way else None
         recording = asyncio.create_task(self._record(batch))
-        judging = asyncio.create_task(self._judge(batch, recording, before and before.judging))
+        judging = asyncio.create_task(self._judge(batch, recording))
         telling = asyncio.create_task(self._tell(batch, judging, before and before.telling))
         self._under_way.append(_UnderWay(recording, judging, telling))
 
@@ -219,12 +222,8 @@ class Worker:
                 await self._phases.record(batch)
         await self._count_late(batch)
 
-    async def _judge(
-        self, batch: batch_.Batch, recording: asyncio.Task[None], before: asyncio.Task[list[verdicts.Written]] | None
-    ) -> list[verdicts.Written]:
+    async def _judge(self, batch: batch_.Batch, recording: asyncio.Task[None]) -> list[verdicts.Written]:
         await recording
-        if before is not None:
-            await before
         async for attempt in _until_it_works():
             with attempt:
                 if attempt.num > 1:  # a retry begins at facts: whoever took over the database may lack them
