@@ -7,7 +7,7 @@ and then. What took long to count is kept for a while (`Kept`).
 import asyncio
 import base64
 import time
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine, Hashable, Mapping
 from datetime import UTC, datetime
 from decimal import Context, Decimal
 from typing import Any, Final
@@ -23,8 +23,10 @@ SECONDS_PER_HOUR: Final = 3600
 _EXACT: Final = Context(prec=128)
 """Room for every digit of a sum; the default context rounds to 28."""
 
-
-_WITHOUT_JIT: Final = sa.text("SELECT set_config('jit', 'off', true)")
+# Counting a million rows takes one processor for a while; the others are for whoever else asks.
+_BY_ITSELF: Final = sa.text(
+    "SELECT set_config('jit', 'off', true), set_config('max_parallel_workers_per_gather', '0', true)"
+)
 
 _ENROLLMENTS: Final = """
 SELECT count(enrolled_at) AS enrolled, count(converted_at) AS converted, count(exited_at) AS exits,
@@ -35,35 +37,40 @@ FROM enrollments
 WHERE tenant_id = :tenant_id AND workflow_id = :workflow_id {span}
 """
 
-_BEGAN: Final = "enrolled_at"
-_CAME: Final = "coalesce(converted_at, exited_at)"  # an exit stands though the conversion was taken back
-
+# The achievements are read once, and by index from where the span begins: nothing is achieved before its enrollment.
 _GOALS: Final = """
-SELECT g.goal_id, g.goal_type, g.name, g.deleted_at IS NULL AS is_live, coalesce(a.achieved, 0) AS achieved, a.revenue
+WITH live AS MATERIALIZED (
+    SELECT goal_id, goal_type, enrollment_id,
+        CASE WHEN goal_type = 'purchase_made' THEN upper((data ->> 'currency') COLLATE "C") END AS currency,
+        CASE WHEN goal_type = 'purchase_made' THEN (data ->> 'amount')::numeric END AS amount
+    FROM achievements
+    WHERE tenant_id = :tenant_id AND workflow_id = :workflow_id AND revoked_at IS NULL {span}
+)
+SELECT g.goal_id, g.goal_type, g.name, g.deleted_at IS NULL AS is_live, coalesce(a.achieved, 0) AS achieved, a.revenue,
+    coalesce(t.enrollments, 0) AS enrollments_of_type
 FROM goals g
 LEFT JOIN (
     SELECT goal_id, sum(achieved)::bigint AS achieved,
         jsonb_object_agg(currency, amount::text) FILTER (WHERE currency IS NOT NULL) AS revenue
-    FROM (
-        SELECT goal_id, count(*) AS achieved,
-            CASE WHEN goal_type = 'purchase_made' THEN upper((data ->> 'currency') COLLATE "C") END AS currency,
-            sum(CASE WHEN goal_type = 'purchase_made' THEN (data ->> 'amount')::numeric END) AS amount
-        FROM achievements
-        WHERE tenant_id = :tenant_id AND workflow_id = :workflow_id AND revoked_at IS NULL {span}
-        GROUP BY 1, 3
-    ) AS by_currency
+    FROM (SELECT goal_id, currency, count(*) AS achieved, sum(amount) AS amount FROM live GROUP BY 1, 2) AS by_currency
     GROUP BY goal_id
 ) AS a USING (goal_id)
+LEFT JOIN (
+    SELECT goal_type, count(*) AS enrollments FROM (SELECT DISTINCT goal_type, enrollment_id FROM live) AS of_type
+    GROUP BY goal_type
+) AS t USING (goal_type)
 WHERE g.tenant_id = :tenant_id AND g.workflow_id = :workflow_id
 ORDER BY g.created_at, g.goal_id
 """
 
-_BY_TYPE: Final = """
-SELECT goal_type, count(DISTINCT enrollment_id) AS enrollments
-FROM achievements
-WHERE tenant_id = :tenant_id AND workflow_id = :workflow_id AND revoked_at IS NULL AND goal_type = ANY(:types) {span}
-GROUP BY goal_type
-"""
+# The spans of the two, with tracking and without; an exit stands though the conversion was taken back.
+_BEGAN: Final = {"since": "enrolled_at >= :since", "until": "enrolled_at < :until"}
+_ACHIEVED_BY_THESE: Final = _BEGAN | {"since": "enrolled_at >= :since AND achieved_at >= :since"}
+_CAME: Final = {
+    "since": "coalesce(converted_at, exited_at) >= :since",
+    "until": "coalesce(converted_at, exited_at) < :until",
+}
+_ACHIEVED: Final = {"since": "achieved_at >= :since", "until": "achieved_at < :until"}
 
 
 class CursorError(errors.GoalworkerError, ValueError):
@@ -88,18 +95,12 @@ async def workflow_stats(
     selects by when something came of it, and total_enrolled, rates and times are None.
     """
     given = {"tenant_id": tenant_id, "workflow_id": workflow_id, "since": since, "until": until}
-    await connection.execute(_WITHOUT_JIT)
+    await connection.execute(_BY_ITSELF)
     runs = (await _execute(connection, _ENROLLMENTS, _BEGAN if tracking else _CAME, given)).one()
-    began = "enrolled_at" if tracking else "achieved_at"
-    goals = (await _execute(connection, _GOALS, began, given)).all()
+    goals = (await _execute(connection, _GOALS, _ACHIEVED_BY_THESE if tracking else _ACHIEVED, given)).all()
     shown = [goal for goal in goals if goal.is_live or goal.achieved]
-    types = list(dict.fromkeys(goal.goal_type for goal in shown))
-    several = [type_ for type_ in types if sum(goal.goal_type == type_ for goal in shown) > 1]
-    distinct: dict[str, int] = {}
-    if several:
-        rows = await _execute(connection, _BY_TYPE, began, given | {"types": several})
-        distinct = {row.goal_type: row.enrollments for row in rows}
-    achieved = {type_: sum(goal.achieved for goal in shown if goal.goal_type == type_) for type_ in types}
+    enrollments = {goal.goal_type: goal.enrollments_of_type for goal in shown}
+    achieved = {type_: sum(goal.achieved for goal in shown if goal.goal_type == type_) for type_ in enrollments}
 
     def rate(number: int) -> float | None:
         return _percentage(number, runs.enrolled) if tracking else None
@@ -117,11 +118,7 @@ async def workflow_stats(
         "p90_time_to_goal_hours": _hours(runs.p90),
         "exits_sent": runs.exits,
         "by_goal_type": {
-            type_: {
-                "achieved": achieved[type_],
-                "conversion_rate": rate(distinct.get(type_, 0) if type_ in several else achieved[type_]),
-            }
-            for type_ in types
+            type_: {"achieved": achieved[type_], "conversion_rate": rate(enrollments[type_])} for type_ in enrollments
         },
         "by_goal": [
             {
@@ -138,11 +135,10 @@ async def workflow_stats(
 
 
 async def _execute(
-    connection: sa_async.AsyncConnection, query: str, moment: str, given: dict[str, Any]
+    connection: sa_async.AsyncConnection, query: str, bounds: Mapping[str, str], given: Mapping[str, Any]
 ) -> sa.CursorResult[Any]:
-    bounds = {"since": f"{moment} >= :since", "until": f"{moment} < :until"}
-    span = "".join(f" AND {bound}" for name, bound in bounds.items() if given[name] is not None)
-    wanted = {name: value for name, value in given.items() if name not in bounds or value is not None}
+    wanted = {name: value for name, value in given.items() if value is not None}
+    span = "".join(f" AND {bound}" for name, bound in bounds.items() if name in wanted)
     return await connection.execute(sa.text(query.format(span=span)), wanted)
 
 
@@ -162,40 +158,73 @@ def _revenue(by_goal: Any) -> dict[str, str]:
     return {currency: events.plain(total[currency]) for currency in sorted(total)}
 
 
-class Kept:
-    """Keeps answers that took long, for some multiple of the time they took; quick ones are always made anew.
+Answer = dict[str, Any]
+Make = Callable[[], Coroutine[Any, Any, Answer]]
 
-    Who asks while an answer is being made waits for that one.
+
+class _Known(msgspec.Struct, frozen=True):
+    answer: Answer
+    fresh_until: float
+    known_until: float
+
+
+class Kept:
+    """Keeps answers that took long; quick ones are always made anew.
+
+    An answer is fresh for TIMES as long as it took to make. For as long again it is still given, at once, while a new
+    one is being made. Who asks where none is kept waits, all for the same one.
     """
 
     SLOW_SECONDS: Final = 0.1
     TIMES: Final = 30.0
+    # Of the four connections that a process has, unless it is set otherwise, one is always left to other requests.
+    NEW_AT_ONCE: Final = 2
+    AGAIN_AT_ONCE: Final = 1
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._until: dict[Hashable, float] = {}
-        self._answers: dict[Hashable, asyncio.Task[dict[str, Any]]] = {}
+        self._known: dict[Hashable, _Known] = {}
+        self._making: dict[Hashable, asyncio.Task[Answer]] = {}
+        self._turns = asyncio.Semaphore(self.NEW_AT_ONCE)
+        self._turns_again = asyncio.Semaphore(self.AGAIN_AT_ONCE)
 
-    async def answer(self, key: Hashable, make: Callable[[], Coroutine[Any, Any, dict[str, Any]]]) -> dict[str, Any]:
+    async def answer(self, key: Hashable, make: Make) -> Answer:
         """Return the kept answer for a key, or make it."""
         now = self._clock()
-        for known in [known for known, until in self._until.items() if until <= now]:
-            del self._until[known], self._answers[known]
-        if key not in self._answers:
-            self._answers[key] = asyncio.create_task(self._made(key, make))
-        return await asyncio.shield(self._answers[key])
+        self._known = {each: known for each, known in self._known.items() if now < known.known_until}
+        known = self._known.get(key)
+        if known is not None and now < known.fresh_until:
+            return known.answer
+        if key not in self._making:
+            turns = self._turns if known is None else self._turns_again
+            self._making[key] = asyncio.create_task(self._made(key, make, turns))
+            self._making[key].add_done_callback(_seen)
+        return known.answer if known is not None else await asyncio.shield(self._making[key])
 
-    async def _made(self, key: Hashable, make: Callable[[], Coroutine[Any, Any, dict[str, Any]]]) -> dict[str, Any]:
-        began, took = self._clock(), 0.0
+    async def _made(self, key: Hashable, make: Make, turns: asyncio.Semaphore) -> Answer:
+        known = None
         try:
-            answer = await make()
-            took = self._clock() - began
+            async with turns:
+                began = self._clock()
+                answer = await make()
+                known = self._worth_keeping(answer, self._clock() - began)
             return answer
         finally:
-            if took >= self.SLOW_SECONDS:
-                self._until[key] = self._clock() + took * self.TIMES
-            else:
-                del self._answers[key]
+            # Where it failed nothing older is given any more, so that who asks next hears of it.
+            del self._making[key]
+            self._known.pop(key, None)
+            if known is not None:
+                self._known[key] = known
+
+    def _worth_keeping(self, answer: Answer, took: float) -> _Known | None:
+        fresh_until = self._clock() + took * self.TIMES
+        return _Known(answer, fresh_until, fresh_until + took * self.TIMES) if took >= self.SLOW_SECONDS else None
+
+
+def _seen(made: asyncio.Task[Answer]) -> None:
+    # asyncio complains of an error that nobody looked at, and it may be that nobody waits for this answer.
+    if not made.cancelled():
+        made.exception()
 
 
 _SHOWN: Final = """

@@ -21,7 +21,8 @@ async def get_stats(
 ) -> Response:
     """Count conversions, times to goal and revenue of the enrollments that began in a span of time.
 
-    What takes long to count is kept for thirty times as long as it took.
+    What takes long to count is kept for thirty times as long as it took, and for as long again is still given while it
+    is counted anew.
     """
     front.allow(request, here.settings.database.statement_timeout_seconds)
 

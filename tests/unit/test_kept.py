@@ -1,6 +1,7 @@
-"""Answers that took long are kept for a while, and nobody makes one twice at once."""
+"""Answers that took long are kept for a while, then given while the next one is made; none is made twice at once."""
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -14,25 +15,46 @@ class Desk:
     def __init__(self) -> None:
         self.now = 100.0
         self.made = 0
+        self.making = 0
+        self.most_at_once = 0
         self.kept = stats.Kept(lambda: self.now)
-        self.making = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
+        self._begun = asyncio.Semaphore(0)
 
-    async def ask(self, key: str = "key", takes_seconds: float = 0.0) -> Any:
+    async def ask(self, key: str = "key", takes_seconds: float = 0.0, fault: Exception | None = None) -> Any:
         async def make() -> dict[str, Any]:
             self.made += 1
+            self.making += 1
+            self.most_at_once = max(self.most_at_once, self.making)
             number = self.made
-            self.making.set()
-            await self.gate.wait()
-            self.now += takes_seconds
-            return {"answer": number}
+            self._begun.release()
+            try:
+                await self.gate.wait()
+                self.now += takes_seconds
+                if fault is not None:
+                    raise fault
+                return {"answer": number}
+            finally:
+                self.making -= 1
 
         return (await self.kept.answer(key, make))["answer"]
 
+    async def started(self, number: int) -> None:
+        """Wait until so many more were begun than was waited for before."""
+        async with asyncio.timeout(5):
+            for _ in range(number):
+                await self._begun.acquire()
+
+    async def rest(self) -> None:
+        """Let whatever is being made be made."""
+        self.gate.set()
+        await asyncio.gather(*self.kept._making.values(), return_exceptions=True)
+
 
 SLOW_SECONDS = 2.0
-KEPT_SECONDS = SLOW_SECONDS * stats.Kept.TIMES
+FRESH_SECONDS = SLOW_SECONDS * stats.Kept.TIMES
+AWAY = OSError("the database is away")
 
 
 async def test_a_quick_answer_is_made_anew_each_time() -> None:
@@ -40,13 +62,40 @@ async def test_a_quick_answer_is_made_anew_each_time() -> None:
     assert [await desk.ask(), await desk.ask()] == [1, 2]
 
 
-async def test_a_slow_answer_is_kept_for_a_multiple_of_its_time_and_no_longer() -> None:
+async def test_a_slow_answer_is_given_for_a_multiple_of_its_time_and_nothing_is_made_meanwhile() -> None:
     desk = Desk()
     assert await desk.ask(takes_seconds=SLOW_SECONDS) == 1
-    desk.now += KEPT_SECONDS - 0.01
+    desk.now += FRESH_SECONDS - 0.01
     assert await desk.ask() == 1
-    desk.now += 0.02
+    await desk.rest()
+    assert desk.made == 1
+
+
+async def test_for_as_long_again_it_is_given_at_once_while_one_new_answer_is_made() -> None:
+    desk = Desk()
+    await desk.ask(takes_seconds=SLOW_SECONDS)
+    desk.now += FRESH_SECONDS
+    desk.gate.clear()
+    assert [await desk.ask(takes_seconds=SLOW_SECONDS) for _ in range(3)] == [1, 1, 1]
+    await desk.rest()
     assert await desk.ask() == 2
+    assert desk.made == 2
+
+
+async def test_what_is_older_is_given_to_nobody() -> None:
+    desk = Desk()
+    await desk.ask(takes_seconds=SLOW_SECONDS)
+    desk.now += 2 * FRESH_SECONDS
+    assert await desk.ask() == 2
+
+
+async def test_what_became_quick_is_kept_no_longer() -> None:
+    desk = Desk()
+    await desk.ask(takes_seconds=SLOW_SECONDS)
+    desk.now += FRESH_SECONDS
+    assert await desk.ask() == 1
+    await desk.rest()
+    assert [await desk.ask(), await desk.ask()] == [3, 4]
 
 
 async def test_other_questions_get_other_answers() -> None:
@@ -60,7 +109,7 @@ async def test_who_asks_meanwhile_waits_for_the_same_answer() -> None:
     desk = Desk()
     desk.gate.clear()
     asking = [asyncio.create_task(desk.ask()) for _ in range(5)]
-    await desk.making.wait()
+    await desk.started(1)
     desk.gate.set()
     assert await asyncio.gather(*asking) == [1] * 5
 
@@ -69,7 +118,7 @@ async def test_who_goes_away_takes_the_answer_from_nobody() -> None:
     desk = Desk()
     desk.gate.clear()
     impatient, patient = asyncio.create_task(desk.ask()), asyncio.create_task(desk.ask())
-    await desk.making.wait()
+    await desk.started(1)
     impatient.cancel()
     with pytest.raises(asyncio.CancelledError):
         await impatient
@@ -79,15 +128,49 @@ async def test_who_goes_away_takes_the_answer_from_nobody() -> None:
 
 async def test_a_failure_is_told_to_all_who_wait_and_is_not_kept() -> None:
     desk = Desk()
+    told = await asyncio.gather(*(desk.ask("key", SLOW_SECONDS, AWAY) for _ in range(2)), return_exceptions=True)
+    assert told == [AWAY, AWAY]
+    assert await desk.ask() == 2
 
-    async def fail() -> dict[str, Any]:
-        await asyncio.sleep(0)
-        desk.now += SLOW_SECONDS
-        raise OSError("the database is away")
 
-    told = await asyncio.gather(*(desk.kept.answer("key", fail) for _ in range(2)), return_exceptions=True)
-    assert [type(each) for each in told] == [OSError, OSError]
-    assert await desk.ask() == 1
+async def test_a_failure_that_nobody_waited_for_is_met_again_by_who_asks_next() -> None:
+    desk = Desk()
+    complaints: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
+    await desk.ask(takes_seconds=SLOW_SECONDS)
+    desk.now += FRESH_SECONDS
+    assert await desk.ask(fault=AWAY) == 1
+    await desk.rest()
+    with pytest.raises(OSError, match="away"):
+        await desk.ask(fault=AWAY)
+    gc.collect()
+    assert complaints == []
+
+
+async def test_few_are_made_at_once() -> None:
+    desk = Desk()
+    desk.gate.clear()
+    asking = [asyncio.create_task(desk.ask(f"key {number}")) for number in range(9)]
+    await desk.started(stats.Kept.NEW_AT_ONCE)
+    desk.gate.set()
+    assert sorted(await asyncio.gather(*asking)) == list(range(1, 10))
+    assert desk.most_at_once == stats.Kept.NEW_AT_ONCE
+
+
+async def test_nobody_who_asks_for_something_new_waits_for_what_is_made_again() -> None:
+    desk = Desk()
+    for number in range(3):
+        await desk.ask(f"slow {number}", SLOW_SECONDS)
+    await desk.started(3)
+    desk.now += FRESH_SECONDS
+    desk.gate.clear()
+    for number in range(3):
+        await desk.ask(f"slow {number}", SLOW_SECONDS)
+    new = asyncio.create_task(desk.ask("new"))
+    await desk.started(2)
+    assert desk.making == 1 + stats.Kept.AGAIN_AT_ONCE
+    await desk.rest()
+    assert await new == 5
 
 
 async def test_what_is_no_longer_kept_takes_no_room() -> None:
@@ -95,7 +178,8 @@ async def test_what_is_no_longer_kept_takes_no_room() -> None:
     for number in range(50):
         await desk.ask(f"slow {number}", SLOW_SECONDS)
         await desk.ask(f"quick {number}")
-    desk.now += KEPT_SECONDS
+    assert len(desk.kept._known) > 1
+    desk.now += 2 * FRESH_SECONDS
     await desk.ask("another")
-    assert not desk.kept._answers
-    assert not desk.kept._until
+    assert not desk.kept._known
+    assert not desk.kept._making
