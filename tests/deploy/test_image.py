@@ -8,7 +8,6 @@ import subprocess
 import tomllib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import aiokafka
@@ -18,15 +17,12 @@ import pytest
 from goalworker import settings
 from goalworker.settings import groups
 from tests import support
-from tests.acceptance import running, saying
-from tests.deploy import dockerfile, image, tools
+from tests.acceptance import running
+from tests.deploy import dockerfile, image, readme, tools
 
 pytestmark = pytest.mark.deploy
 
 BUILD, FINAL = dockerfile.stages(image.FILE)
-TOPICS = settings.Topics()
-ACME = ("--tenant", saying.TENANT)
-WORKFLOW, FORM = "welcome", "newsletter"
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +41,16 @@ class Installed:
     def done(self, *words: str) -> str:
         return self.image.done(self.image.program, *words, env=self.addresses)
 
+    def lag(self) -> int:
+        return sum(row["lag"] for row in json.loads(self.done("lag", "--json")))
+
     @contextlib.asynccontextmanager
     async def serving(self, command: str, port: int) -> AsyncIterator[None]:
         """Have `run` or `api` ready, and end it with SIGTERM, upon which it must exit with 0."""
         with self.image.start(self.image.program, command, env=self.addresses) as process:
             try:
                 await support.until(lambda: process.poll() is not None or _is_ready(port))
+                assert process.poll() is None, process.communicate()
                 yield
                 process.send_signal(signal.SIGTERM)
                 _, said = await asyncio.to_thread(process.communicate, timeout=running.STOP_SECONDS)
@@ -74,16 +74,17 @@ async def test_one_event_gives_one_exit_with_nothing_set_but_two_addresses_and_n
 ) -> None:
     installed.done("db", "upgrade")
     installed.done("topics", "create")
-    installed.done("goals", "create", WORKFLOW, *ACME, "--type=form_submitted", f"--criteria=form_id={FORM}")
-    key = json.loads(installed.done("keys", "create", *ACME, "--scope=goals:read", "--name=test", "--json"))["key"]
-    run, now = saying.a_run(WORKFLOW), datetime.now(UTC)
-    async with installed.serving("run", groups.OPS_PORTS["run"]), installed.serving("api", groups.OPS_PORTS["api"]):
-        await _send(bootstrap_servers, run.started(now), run.submits(FORM, now), run.submits(FORM, now))
-        (told,) = await _exits(bootstrap_servers, run, at_least=1)
-        known = _enrollment(run, key)
-    assert (told["type"], told["data"]["workflow_id"]) == ("workflow.exit.goal", WORKFLOW)
+    installed.done(*_told("goals create"))
+    key = json.loads(installed.done(*_told("keys create"), "--json"))["key"]
+    run, api = (installed.serving(command, port) for command, port in groups.OPS_PORTS.items())
+    async with _listening(bootstrap_servers) as listening, run, api:
+        await _send_what_the_readme_sends(bootstrap_servers)
+        (told,) = await _exits(listening, at_least=1)
+        await support.until(lambda: not installed.lag())
+        assert await _exits(listening) == []
+        known = _enrollment(told["subject"], key)
+    assert (told["type"], told["tenantid"], told["data"]["workflow_id"]) == ("workflow.exit.goal", "acme", "welcome")
     assert (known["status"], known["exit"]) == ("completed_goal", told["data"])
-    assert await _exits(bootstrap_servers, run) == [told]
 
 
 def test_whoever_starts_it_without_a_command_gets_its_help(made: image.Image) -> None:
@@ -162,29 +163,46 @@ def _is_ready(port: int) -> bool:
         return False
 
 
-def _enrollment(run: saying.Run, key: str) -> dict[str, Any]:
-    url = f"http://127.0.0.1:{settings.Settings().api.port}/api/v1/enrollments/{run.enrollment_id}"
+def _enrollment(enrollment_id: str, key: str) -> dict[str, Any]:
+    url = f"http://127.0.0.1:{settings.Settings().api.port}/api/v1/enrollments/{enrollment_id}"
     known: dict[str, Any] = httpx.get(url, headers={"x-api-key": key}, trust_env=False).raise_for_status().json()
     return known
 
 
-async def _send(bootstrap_servers: str, *records: saying.Record) -> None:
+def _told(command: str) -> list[str]:
+    """The words of a command, which the README has in each of its three ways, and always the same."""
+    (words,) = {tuple(words) for words in readme.commands() if " ".join(words[:2]) == command}
+    return list(words)
+
+
+async def _send_what_the_readme_sends(bootstrap_servers: str) -> None:
+    """Send the enrollment, and the event as a sender does who does not know whether it has arrived."""
     async with aiokafka.AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as producer:
-        for record in records:
-            topic = getattr(TOPICS, record.topic)
-            await producer.send_and_wait(topic, record.value, headers=list(record.headers))
+        for topic, name in (*readme.events(), readme.events()[-1]):
+            (line,) = (tools.DEPLOY / "first-exit" / name).read_bytes().splitlines()
+            await producer.send_and_wait(topic, line)
 
 
-async def _exits(bootstrap_servers: str, run: saying.Run, at_least: int = 0) -> list[dict[str, Any]]:
-    """Read the topic of exits to its end, and on until there are so many of a run; return those of that run."""
+@contextlib.asynccontextmanager
+async def _listening(bootstrap_servers: str) -> AsyncIterator[aiokafka.AIOKafkaConsumer]:
+    """A consumer of the exits that are sent from now on."""
+    topic = settings.Topics().workflow_exit
+    async with aiokafka.AIOKafkaConsumer(topic, bootstrap_servers=bootstrap_servers) as consumer:
+        for partition, end in (await consumer.end_offsets(consumer.assignment())).items():
+            consumer.seek(partition, end)
+        yield consumer
+
+
+async def _exits(listening: aiokafka.AIOKafkaConsumer, at_least: int = 0) -> list[dict[str, Any]]:
+    """Read to the end, and on until there are so many."""
     found: list[dict[str, Any]] = []
-    consumer = aiokafka.AIOKafkaConsumer(
-        TOPICS.workflow_exit, bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest"
-    )
-    async with asyncio.timeout(30), consumer:
-        ends = await consumer.end_offsets(consumer.assignment())
-        while len(found) < at_least or any([await consumer.position(each) < end for each, end in ends.items()]):
-            for records in (await consumer.getmany(timeout_ms=500)).values():
-                bodies = [saying.body(record.value) for record in records]
-                found += [body for body in bodies if body["subject"] == run.enrollment_id]
+    async with asyncio.timeout(30):
+        while len(found) < at_least or await _is_behind(listening):
+            for records in (await listening.getmany(timeout_ms=500)).values():
+                found += [json.loads(record.value) for record in records]
     return found
+
+
+async def _is_behind(listening: aiokafka.AIOKafkaConsumer) -> bool:
+    ends = await listening.end_offsets(listening.assignment())
+    return any([await listening.position(partition) < end for partition, end in ends.items()])
