@@ -63,12 +63,14 @@ def strangers(expression: str, known: Known) -> set[str]:
     for selector in selectors(expression):
         name = name_of(selector)
         unknown |= {f"{name}{{{label}}}" for label in labels(selector) - known.get(name, set()) - TARGET_LABELS}
-    return unknown | (_groupings(expression) - set[str]().union(TARGET_LABELS, *known.values()))
+    grouped = set[str]().union(*groupings(expression))
+    return unknown | (grouped - set[str]().union(TARGET_LABELS, *known.values()))
 
 
-def _groupings(expression: str) -> set[str]:
-    inner = (token["grouping"] or "" for token in _TOKEN.finditer(expression))
-    return {label for labels in inner for label in re.findall(r"\w+", labels)}
+def groupings(expression: str) -> list[set[str]]:
+    """Return the labels of each `by (...)`, `on (...)` and the like."""
+    found = (token["grouping"] for token in _TOKEN.finditer(expression))
+    return [set(re.findall(r"\w+", labels)) for labels in found if labels is not None]
 
 
 def exposed() -> dict[str, set[str]]:

@@ -73,6 +73,12 @@ def test_rules_name_only_metrics_and_labels_that_exist() -> None:
         assert not promql.strangers(rule["expr"], rules.known()), rule
 
 
+def test_installations_are_told_apart_wherever_series_are_put_together() -> None:
+    for rule in rules.all_rules():
+        for labels in promql.groupings(rule["expr"]):
+            assert labels >= {"namespace", "job"} or labels == {"check"}, rule
+
+
 def test_the_unit_tests_are_about_series_that_exist() -> None:
     elsewhere = {"up"}
     known = promql.exposed()
