@@ -88,13 +88,18 @@ def test_the_unit_tests_are_about_series_that_exist() -> None:
             assert known[name] <= promql.labels(series) <= known[name] | promql.TARGET_LABELS, series
 
 
-def test_the_objective_is_the_same_in_every_rule_about_it() -> None:
-    late = {name: expression for name, expression in rules.recorded().items() if "events_late" in name}
-    assert len(late) == 5
-    for name, expression in late.items():
-        window = name.rpartition("ratio_rate")[2]
-        assert promql.ranges(expression) == [f"[{window}]"] * 2, name
-        assert 'le="30.0"' in expression, name
+def test_the_objective_is_the_same_over_every_window() -> None:
+    for series, windows in {
+        "job:goalworker_events_late:ratio_rate": ["5m", "30m", "1h", "6h", "3d"],
+        "job:goalworker_events:increase": ["1h", "6h", "3d"],
+    }.items():
+        expressions = {
+            name.removeprefix(series): expression
+            for name, expression in rules.recorded().items()
+            if name.startswith(series)
+        }
+        assert list(expressions) == windows
+        assert len({expression.replace(f"[{window}]", "") for window, expression in expressions.items()}) == 1
 
 
 def test_each_alert_says_how_urgent_it_is_and_what_it_is_about() -> None:
