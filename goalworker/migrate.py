@@ -17,9 +17,12 @@ PROBE_TIMEOUT_SECONDS: Final = 5.0
 _MIGRATION_LOCK: Final = 0x6D696772
 
 
-def upgrade(url: str, revision: str = "head") -> None:
-    """Create the roles where that is allowed, and bring the schema to a revision; safe to run by several at once."""
-    asyncio.run(_with_connection(url, lambda connection: _migrate(connection, revision, command.upgrade)))
+def upgrade(url: str, revision: str = "head") -> str:
+    """Create the roles where that is allowed, bring the schema to a revision, and return the one that it is at then.
+
+    Safe to run by several at once. A newer schema is left as it is: a release that was rolled back finds one.
+    """
+    return str(asyncio.run(_with_connection(url, lambda connection: _migrate(connection, revision, command.upgrade))))
 
 
 def downgrade(url: str, revision: str = "base") -> None:
@@ -90,18 +93,22 @@ def _quoted(name: str) -> str:
 _ROLES: Final = (tables.WORKER_ROLE, tables.API_ROLE)
 
 
-def _migrate(connection: sa.Connection, revision: str, step: object) -> None:
+def _migrate(connection: sa.Connection, revision: str, step: object) -> str | None:
     connection.execute(sa.text(f"SELECT pg_advisory_lock({_MIGRATION_LOCK})"))
     connection.commit()
     try:
         if step is command.upgrade:
             _ensure_roles(connection)
             connection.commit()
+            found = _current(connection)
+            if found is not None and not knows(found):
+                return found
         settings = config.Config()
         settings.set_main_option("script_location", str(_folder()).replace("%", "%%"))
         settings.attributes["connection"] = connection
         step(settings, revision)  # type: ignore[operator]
         connection.commit()
+        return _current(connection)
     finally:
         connection.rollback()
         connection.execute(sa.text(f"SELECT pg_advisory_unlock({_MIGRATION_LOCK})"))
@@ -155,11 +162,11 @@ def _folder() -> Path:
     return inside if inside.is_dir() else package.parent / "migrations"
 
 
-async def _with_connection(url: str, run: object) -> None:
+async def _with_connection(url: str, run: object) -> object:
     pool = database.engine(url, pool_size=1, statement_timeout_seconds=600, application="goalworker-migrate")
     try:
         async with pool.connect() as connection:
-            await connection.run_sync(run)  # type: ignore[arg-type]
+            return await connection.run_sync(run)  # type: ignore[arg-type]
     except Exception as error:
         if database.is_later(error):
             raise database.explained(url, error) from error

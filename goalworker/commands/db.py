@@ -18,8 +18,9 @@ def upgrade() -> None:
     """Create the roles where that is allowed, and bring the schema up to date; several at once is fine."""
     url = common.load().database_url()
     with database_connection.explained(url):
-        migrate.upgrade(url)
-    common.say(f"the database's schema is at {migrate.head()}")
+        revision = migrate.upgrade(url)
+    newer = "" if migrate.knows(revision) else ", which is newer than this build: that is fine, nothing was changed"
+    common.say(f"the database's schema is at {revision}{newer}")
 
 
 @app.command()

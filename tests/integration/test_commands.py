@@ -158,6 +158,15 @@ def test_a_schema_that_is_behind_ends_with_5_until_it_is_upgraded(shell: Shell, 
     assert shell("db", "check").code == 0
 
 
+def test_a_schema_that_is_newer_is_left_as_it_is(shell: Shell, database_url: str) -> None:
+    support.run(support.execute(database_url, "UPDATE alembic_version SET version_num = '9999'"))
+    code, out, err = shell("db", "upgrade", GOALWORKER_DATABASE__URL=database_url)
+    assert (code, err) == (0, "")
+    assert out == (
+        "the database's schema is at 9999, which is newer than this build: that is fine, nothing was changed\n"
+    )
+
+
 def test_db_roles_prints_sql_for_one_login_or_several(shell: Shell) -> None:
     outcome = shell.set(shells.NOWHERE)("db", "roles", "--worker-user", 'some"body')
     assert f"CREATE ROLE {tables.WORKER_ROLE} NOLOGIN;" in outcome.out

@@ -3,6 +3,7 @@
 from typing import Any
 
 import aiokafka
+import pytest
 
 from goalworker import kafka
 from goalworker import settings as settings_
@@ -25,8 +26,16 @@ async def test_records_as_parsed_say_what_the_clients_own_records_say(
     assert [record.value for record in parsed] == list(VALUES)
 
 
-async def _send(bootstrap_servers: str, topic: str) -> None:
-    async with aiokafka.AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as producer:
+@pytest.mark.parametrize("compression", ["gzip", "snappy", "lz4", "zstd"])
+async def test_what_senders_compress_is_read(bootstrap_servers: str, topics: dict[str, str], compression: str) -> None:
+    topic = topics["tag_added"]
+    await _send(bootstrap_servers, topic, compression)
+    settings = settings_.load(shells.variables_of(bootstrap_servers, topics), env_file=None, secrets_dir=None)
+    assert [record.value for record in await _read(topic, kafka.consumer(settings))] == list(VALUES)
+
+
+async def _send(bootstrap_servers: str, topic: str, compression: str | None = None) -> None:
+    async with aiokafka.AIOKafkaProducer(bootstrap_servers=bootstrap_servers, compression_type=compression) as producer:
         for number, value in enumerate(VALUES):
             headers = [("n", str(number).encode()), ("empty", b"")][: number % 3]
             key = None if number == 2 else b"key"

@@ -1,0 +1,42 @@
+{{- define "goalworker.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* Short enough for the longest suffix. */}}
+{{- define "goalworker.fullname" -}}
+{{- $name := include "goalworker.name" . -}}
+{{- $default := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
+{{- default $default .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "goalworker.serviceAccount" -}}
+{{- default (ternary (include "goalworker.fullname" .) "default" .Values.serviceAccount.create) .Values.serviceAccount.name -}}
+{{- end -}}
+
+{{- define "goalworker.image" -}}
+{{- with .Values.image -}}
+{{- .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ default $.Chart.AppVersion .tag }}{{ end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "goalworker.selector" -}}
+app.kubernetes.io/name: {{ include "goalworker.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "goalworker.labels" -}}
+{{ include "goalworker.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") }}
+{{- end -}}
+
+{{/* The port of health and metrics, as the command named in it takes it. */}}
+{{- define "goalworker.opsPort" -}}
+{{- get (dict "worker" "9464" "api" "9465") . -}}
+{{- end -}}
+
+{{/* What runs for long. */}}
+{{- define "goalworker.deployments" -}}
+{{- if .Values.api.enabled }}worker api{{ else }}worker{{ end -}}
+{{- end -}}
