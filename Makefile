@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults soak bench-api check check-deploy lint types imports coverage audit requirements clean
+.PHONY: help install demo test faults soak bench bench-table bench-api check check-deploy lint types imports coverage audit requirements clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -48,6 +48,12 @@ SEED ?= $(shell date +%s)
 
 soak: install ## three workers under random faults, and a check of all that happened: MINUTES=10 SEED=1
 	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --seed $(SEED)
+
+bench: install ## how fast it is beside Kafka's own client, in one run: QUICK=1 for an eighth
+	@$(BIN)/python -m tests.bench
+
+bench-table: install ## the results of the last bench into the README
+	@$(BIN)/python -m tests.bench.table
 
 bench-api: install ## how long the API takes on 5,000,000 enrollments: QUICK=1 for a twentieth of the rows
 	@$(BIN)/python -m tests.bench.api

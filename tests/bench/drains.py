@@ -95,16 +95,18 @@ async def program(stage: Stage, module: str, *words: str, events: int | None = N
 
 async def _speed(stage: Stage, group: str, worker: running.Worker) -> float:
     """Events a second from the first commit that is seen to the last one."""
-    first: tuple[float, int] | None = None
+    first, last_zero = (0.0, 0), time.monotonic()
     deadline = time.monotonic() + DONE_SECONDS
     async with support.admin_client(stage.pair.bootstrap_servers) as admin:
         while True:
             now, done = time.monotonic(), await _committed(admin, group)
             assert worker.is_running, worker.log.read_text()[-2000:]
             assert now < deadline, f"only {done} of {stage.mix.events} events within {DONE_SECONDS} s"
-            if done and first is None:
-                first = (now, done)
-            if done >= stage.mix.events and first is not None:
+            if not done:
+                last_zero = now
+            elif not first[1]:
+                first = (now, done) if done < stage.mix.events else (last_zero, 0)
+            if done >= stage.mix.events:
                 return (done - first[1]) / (now - first[0])
             await asyncio.sleep(POLL_SECONDS)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import cycle, islice
 
@@ -39,6 +39,10 @@ class Mix:
     achieved: int
     goals: int = 1_000
     tenants: int = 10
+
+    def part(self, share: int) -> "Mix":
+        """One part of so many, whole hundreds of events."""
+        return replace(self, events=self.events // share // 100 * 100)
 
     @property
     def achievements(self) -> int:

@@ -1,0 +1,81 @@
+"""How long from an event's sending until another consumer sees the exit that came of it, at a steady rate."""
+
+import asyncio
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import aiokafka
+
+from goalworker import embedded
+from tests import support
+from tests.acceptance import running
+from tests.bench import load
+
+SLICE_SECONDS = 0.01
+WARM_UP_SECONDS = 3
+SEEN_SECONDS = 60.0
+
+
+async def measured(
+    pair: embedded.Pair, database: str, folder: Path, events_per_second: int, seconds: int
+) -> dict[str, Any]:
+    """Send at a pace, a tenth of the events exiting, and return p50 and p99 in milliseconds; all exits must come."""
+    mix = load.Mix(events_per_second * (seconds + WARM_UP_SECONDS), hits=10, achieved=10)
+    topics = support.fresh_topics()
+    await support.create_topics(pair.bootstrap_servers, topics)
+    with support.fresh_database(pair.database_url, f"TEMPLATE {database} STRATEGY FILE_COPY") as name:
+        url = support.with_database(pair.database_url, name)
+        there = running.Installation(pair.bootstrap_servers, url, topics, folder)
+        async with there.worker(LOG__LEVEL="info"):
+            seen = asyncio.create_task(_seen(pair.bootstrap_servers, topics["workflow_exit"], mix.achievements))
+            sent = await _sent(pair.bootstrap_servers, topics, mix, events_per_second)
+            exits = await asyncio.wait_for(seen, SEEN_SECONDS)
+    await support.delete_topics(pair.bootstrap_servers, topics)
+    warm = min(sent.values()) + WARM_UP_SECONDS
+    took = [(at - sent[contact]) * 1000 for contact, at in exits.items() if sent[contact] >= warm]
+    quantiles = statistics.quantiles(took, n=100)
+    return {
+        "events_per_second": events_per_second,
+        "exits": len(took),
+        "p50_ms": round(quantiles[49], 1),
+        "p99_ms": round(quantiles[98], 1),
+    }
+
+
+async def _sent(bootstrap_servers: str, topics: dict[str, str], mix: load.Mix, rate: int) -> dict[str, float]:
+    """Send when it is due, whatever became of what was sent before; return when each contact's event was sent."""
+    sent: dict[str, float] = {}
+    each = max(int(rate * SLICE_SECONDS), 1)
+    async with aiokafka.AIOKafkaProducer(bootstrap_servers=bootstrap_servers, acks=1, linger_ms=0) as producer:
+        for topic in {topics[topic] for topic, *_ in load.KINDS}:
+            await producer.partitions_for(topic)
+        began = time.perf_counter()
+        for number, events in enumerate(load.paced(mix, each)):
+            await asyncio.sleep(max(0.0, began + number * each / rate - time.perf_counter()))
+            for topic, key, value in events:
+                sent[key.partition(b":")[2].decode()] = time.perf_counter()
+                await producer.send(topics[topic], value, key, headers=load.HEADERS)
+    return sent
+
+
+async def _seen(bootstrap_servers: str, topic: str, wanted: int) -> dict[str, float]:
+    """Return when the exit of each contact was read."""
+    consumer = aiokafka.AIOKafkaConsumer(
+        topic, bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest", fetch_max_wait_ms=10
+    )
+    await consumer.start()
+    seen: dict[str, float] = {}
+    try:
+        while len(seen) < wanted:
+            for records in (await consumer.getmany(timeout_ms=1_000)).values():
+                now = time.perf_counter()
+                for record in records:
+                    contact = json.loads(record.value)["data"]["contact_id"]
+                    assert contact not in seen, "an exit came twice"
+                    seen[contact] = now
+        return seen
+    finally:
+        await consumer.stop()
