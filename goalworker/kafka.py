@@ -249,6 +249,7 @@ class Sender:
         except kafka_errors.MessageSizeTooLargeError:
             # The topic takes less than we put together; what it does not take alone, it does not take.
             await self._send(records, 1)
+            await self.stop()  # the next one may put together again
 
     async def stop(self) -> None:
         """Close the connection; nothing is in flight, since send() waits."""

@@ -34,7 +34,7 @@ QUIET_RECORDS_MAX: Final = 20_000
 IDLE_COMMIT_SECONDS: Final = 1.0
 # Well within the group's patience, so that waiting for a database loses no partition (hazard 3).
 POLL_SECONDS: Final = 2.0
-# One computes while another waits for the database. More would not help: a process has one processor.
+# One computes while others wait for the database: more would not help, and would take the pool's last connection.
 UNDER_WAY_MAX: Final = 3
 # Less than rebalance_timeout_ms allows: then the partitions go, and their new owner replays (hazard 5).
 FINISH_SECONDS: Final = 10.0
@@ -254,7 +254,7 @@ class Worker:
                 await self._under_way.popleft().telling
             if not self._under_way:
                 return
-            if is_far_enough(self._under_way[-1]) and len(self._under_way) <= UNDER_WAY_MAX:
+            if is_far_enough(self._under_way[-1]) and len(self._under_way) < UNDER_WAY_MAX:
                 return
             going_on = [task for each in self._under_way for task in each if not task.done()]
             done, _ = await asyncio.wait(going_on, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
