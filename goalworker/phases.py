@@ -1,5 +1,6 @@
 """A batch through the phases: facts, judge, publish. Every attempt begins at facts (design, Why it replays safely)."""
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -45,6 +46,7 @@ class Phases:
         self._pool = pool
         self._sender = sender
         self._index = known
+        self._refreshing = asyncio.Lock()
         self._tracking = settings.enrollments.tracking
         self._group_id = settings.kafka.group_id
         self._topics: Mapping[str, str] = settings.topics.model_dump()
@@ -78,8 +80,12 @@ class Phases:
                 del written[0]
 
     async def refresh(self, connection: database.Connection) -> None:
-        """Load what changed of the goals since they were last loaded."""
-        await goal_store.refresh(connection, self._index)
+        """Load what changed of the goals since they were last loaded.
+
+        One at a time: of two, the one that read first could put an older version of a goal over a newer one.
+        """
+        async with self._refreshing:
+            await goal_store.refresh(connection, self._index)
         metrics.goals_loaded.set(len(self._index))
         metrics.goals_loaded_timestamp_seconds.set_to_current_time()
 

@@ -16,10 +16,10 @@ RUNS = 400
 BACK_SECONDS = 20.0
 CATCH_UP_SECONDS = 300.0
 EVENTS_A_SECOND = 2_000
-# Away: the batch in hand. Back: another that is fetched ahead, and what the client reads before that is asked for,
-# which is a mebibyte of each partition.
+# Away: the batch in hand. Back: up to three that are under way at once, one that is fetched ahead, and what the client
+# reads before that is asked for, which is a mebibyte of each partition.
 AWAY_BYTES = 20 * 1024 * 1024
-BACK_BYTES = 80 * 1024 * 1024
+BACK_BYTES = 120 * 1024 * 1024
 TRANSACTIONS = {"facts": b"pg_advisory_xact_lock_shared", "judge": b"COPY", "any": b""}
 
 

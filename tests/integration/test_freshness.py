@@ -10,7 +10,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import database, events, goal_store
+from goalworker import database, events, goal_store, tables
 from tests import support
 from tests.integration import checks, crashes, statements, world
 from tests.integration.goal_steps import TENANT, WORKFLOW, create, delete, load, update
@@ -252,3 +252,31 @@ async def _change(pool: sa_async.AsyncEngine, chance: random.Random, messages: l
             await update(pool, goal, is_active=bool(round_ % 2))
     await delete(pool, live[0])
     await more()
+
+
+async def test_two_batches_of_a_worker_load_goals_one_after_the_other(
+    pool: sa_async.AsyncEngine, administrator: database.Connection
+) -> None:
+    await create(pool, "t1")
+    worker = world.Worker(pool, world.Broker())
+    loading: list[int] = [0]
+    at_once = 0
+
+    async def hook(statement: statements.Statement) -> Any:
+        nonlocal at_once
+        at_once += 1
+        loading.append(at_once)
+        for _ in range(20):  # the other one gets every chance
+            await asyncio.sleep(0)
+        answer = await statement.run()
+        at_once -= 1
+        return answer
+
+    async with (
+        database.transaction(pool, tables.WORKER_ROLE, "facts") as one,
+        database.transaction(pool, tables.WORKER_ROLE, "judge") as other,
+    ):
+        with statements.hooked(hook):
+            await asyncio.gather(worker.phases.refresh(one), worker.phases.refresh(other))
+    assert max(loading) == 1
+    assert worker.known.revision == 1

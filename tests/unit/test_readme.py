@@ -1,11 +1,13 @@
 """What README says is what the code has."""
 
+import json
 import re
 from pathlib import Path
 
 import prometheus_client
 
 from goalworker import metrics, settings
+from tests.bench import table
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
@@ -44,3 +46,7 @@ def test_each_row_of_what_happens_when_names_its_test() -> None:
     named = [row[-1].strip("` ") for row in rows("What happens when")]
     assert named
     assert set(named) <= tests
+
+
+def test_the_table_of_the_bench_is_its_last_results() -> None:
+    assert table.placed(README, json.loads(table.RESULTS.read_text())) == README
