@@ -304,23 +304,18 @@ def _tagged(tag: events.TagAdded) -> events.TagAdded:
     return tag
 
 
-def _reader(kind: str, read: Callable[[type], Callable[[Raw], Any]]) -> Reader:
-    match kind:
-        case "contact.tag.added":
-            read_tag = read(events.TagAdded)
-            return lambda raw: _tagged(read_tag(raw))
-        case "payment.completed":
-            read_payment = read(_Payment)
-            return lambda raw: _paid(read_payment(raw))
-        case _:
-            return read(events.DATA_OF_TYPE[kind])
-
-
 _Finish = Callable[[Any], Data]
-_Quick = tuple[Callable[[bytes], _Whole[Any]], Mapping[str, _Finish | None]]
 
 _WIRE: Final[Mapping[str, type]] = {**events.DATA_OF_TYPE, "payment.completed": _Payment}
 _FINISH: Final[Mapping[str, _Finish]] = {"payment.completed": _paid, "contact.tag.added": _tagged}
+
+
+def _reader(kind: str, read: Callable[[type], Callable[[Raw], Any]]) -> Reader:
+    read_wire, finish = read(_WIRE[kind]), _FINISH.get(kind)
+    return read_wire if finish is None else lambda raw: finish(read_wire(raw))
+
+
+_Quick = tuple[Callable[[bytes], _Whole[Any]], Mapping[str, _Finish | None]]
 
 
 def _quick_readers(kinds: frozenset[str]) -> _Quick:
