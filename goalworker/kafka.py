@@ -28,6 +28,8 @@ COMMIT_TIMEOUT_SECONDS: Final = 10
 ASK_TIMEOUT_SECONDS: Final = 10
 # What one batch to a partition may hold; a topic takes 1 MiB unless it is told otherwise.
 BATCH_BYTES: Final = 256 * 1024
+# Where each record is a request of its own, so many are done within the time of one send.
+SINGLY_AT_ONCE: Final = 200
 # A dead letter carries its record and more headers: as much as `topics create` lets the topic take.
 REQUEST_BYTES_MAX: Final = 16 * 1024 * 1024
 
@@ -244,12 +246,15 @@ class Sender:
     async def send(self, records: Iterable[Record]) -> None:
         """Send all, in order within a key, and return when all are acknowledged; raises NotAcknowledgedError."""
         records = list(records)
+        producer = await self._started()
         try:
-            await self._send(records, BATCH_BYTES)
+            await _acknowledged(producer, records)
         except kafka_errors.MessageSizeTooLargeError:
-            # The topic takes less than we put together; what it does not take alone, it does not take.
-            await self._send(records, 1)
-            await self.stop()  # the next one may put together again
+            self._drop(producer)
+            await self._send_singly(records)
+        except BaseException:
+            self._drop(producer)
+            raise
 
     async def stop(self) -> None:
         """Close the connection; nothing is in flight, since send() waits."""
@@ -257,40 +262,38 @@ class Sender:
             producer, self._producer = self._producer, None
             await _closed(producer)
 
-    async def _send(self, records: Iterable[Record], batch_bytes: int) -> None:
-        producer = await self._started(batch_bytes)
+    async def _send_singly(self, records: Sequence[Record]) -> None:
+        # The topic takes less than we put together; what it does not take alone, it does not take. By a producer of its
+        # own, whose batches hold one record each: others send meanwhile.
+        producer = await self._connected(batch_bytes=1)
         try:
-            async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
-                places = await _by_partition(producer, records)
-                await asyncio.gather(*(_send_in_order(producer, *place, these) for place, these in places.items()))
-        except (TimeoutError, kafka_errors.KafkaError, OSError) as error:
-            self._drop(producer)
-            if isinstance(error, TimeoutError) or is_later(error):
-                raise NotAcknowledgedError(f"not acknowledged: {error or type(error).__name__}") from error
-            raise
+            for start in range(0, len(records), SINGLY_AT_ONCE):
+                await _acknowledged(producer, records[start : start + SINGLY_AT_ONCE])
+        finally:
+            await _closed(producer)
+
+    async def _started(self) -> aiokafka.AIOKafkaProducer:
+        async with self._starting:
+            if self._producer is None:
+                self._producer = await self._connected(BATCH_BYTES)
+            return self._producer
+
+    async def _connected(self, batch_bytes: int) -> aiokafka.AIOKafkaProducer:
+        producer = aiokafka.AIOKafkaProducer(
+            **settings_.kafka_client_options(self._settings),
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=0,
+            max_batch_size=batch_bytes,
+            max_request_size=REQUEST_BYTES_MAX,
+            request_timeout_ms=SEND_TIMEOUT_SECONDS * 1000,
+        )
+        try:
+            await producer.start()
         except BaseException:
             self._drop(producer)
             raise
-
-    async def _started(self, batch_bytes: int = BATCH_BYTES) -> aiokafka.AIOKafkaProducer:
-        async with self._starting:
-            if self._producer is None:
-                producer = aiokafka.AIOKafkaProducer(
-                    **settings_.kafka_client_options(self._settings),
-                    acks="all",
-                    enable_idempotence=True,
-                    linger_ms=0,
-                    max_batch_size=batch_bytes,
-                    max_request_size=REQUEST_BYTES_MAX,
-                    request_timeout_ms=SEND_TIMEOUT_SECONDS * 1000,
-                )
-                try:
-                    await producer.start()
-                except BaseException:
-                    self._drop(producer)
-                    raise
-                self._producer = producer
-            return self._producer
+        return producer
 
     def _drop(self, producer: aiokafka.AIOKafkaProducer) -> None:
         if self._producer is producer:
@@ -298,6 +301,17 @@ class Sender:
         task = asyncio.create_task(_closed(producer))
         _CLOSING.add(task)
         task.add_done_callback(_CLOSING.discard)
+
+
+async def _acknowledged(producer: aiokafka.AIOKafkaProducer, records: Sequence[Record]) -> None:
+    try:
+        async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
+            places = await _by_partition(producer, records)
+            await asyncio.gather(*(_send_in_order(producer, *place, these) for place, these in places.items()))
+    except (TimeoutError, kafka_errors.KafkaError, OSError) as error:
+        if isinstance(error, TimeoutError) or is_later(error):
+            raise NotAcknowledgedError(f"not acknowledged: {error or type(error).__name__}") from error
+        raise
 
 
 async def _by_partition(
@@ -325,8 +339,7 @@ async def _send_in_order(
             batch = producer.create_batch()
             _append(batch, record)  # the first record of a batch is taken whatever its size
     waiting.append(await producer.send_batch(batch, topic, partition=partition))
-    for future in waiting:
-        await future
+    await asyncio.gather(*waiting)
 
 
 def _append(batch: Any, record: Record) -> bool:

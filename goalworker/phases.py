@@ -58,19 +58,16 @@ class Phases:
                 await self._record(batch, batch.items)
         await self._send_letters(batch)
 
-    async def judge(self, batch: batch_.Batch) -> list[verdicts.Written]:
-        """Judge whom a recorded batch is about, and return what is to be published.
+    async def judge(self, batch: batch_.Batch, written: list[verdicts.Written]) -> None:
+        """Judge whom a recorded batch is about, and add to what is to be published.
 
         Raises what is for later, and then both are to be called again: a retry begins at facts.
         """
         contacts = _contacts(batch, tracking=self._tracking)
-        written = [
-            await self._judge(contacts[start : start + JUDGE_CONTACTS_MAX], batch.hits)
-            for start in range(0, len(contacts), JUDGE_CONTACTS_MAX)
-        ]
+        for start in range(0, len(contacts), JUDGE_CONTACTS_MAX):
+            written.append(await self._judge(contacts[start : start + JUDGE_CONTACTS_MAX], batch.hits))
         for (tenant_id, workflow_id), since in _changed_states(batch).items():
-            await self._judge_workflow(tenant_id, workflow_id, since)
-        return written
+            await self._judge_workflow(tenant_id, workflow_id, since, written)
 
     async def publish(self, written: list[verdicts.Written]) -> None:
         """Tell what was judged; raises what is for later, and then is to be called again with what is left."""
@@ -163,7 +160,9 @@ class Phases:
         _count(written)
         return written
 
-    async def _judge_workflow(self, tenant_id: str, workflow_id: str, since: datetime) -> None:
+    async def _judge_workflow(
+        self, tenant_id: str, workflow_id: str, since: datetime, told: list[verdicts.Written]
+    ) -> None:
         """Judge whom a state of a workflow may concern, in slices, each its own transaction."""
         after = ""
         while True:
@@ -177,7 +176,8 @@ class Phases:
                     connection, contacts, (), self._index, self.refresh, tracking=self._tracking
                 )
             _count(written)
-            await self.publish([written])  # at once: of a large workflow there may be many slices
+            told.append(written)
+            await self.publish(told)  # at once: of a large workflow there may be many slices
             after = contacts[-1][2]
 
 

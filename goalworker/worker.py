@@ -72,6 +72,7 @@ class Worker:
         self._decoder = decoder
         self._phases = phases.Phases(settings, pool, sender, known)
         self._under_way: deque[_UnderWay] = deque()
+        self._under_way_max = min(UNDER_WAY_MAX, max(settings.database.pool_size - 1, 1))
         self._held: batch_.Batch | None = None
         self._held_since = 0.0
         self._idle_since = 0.0
@@ -98,14 +99,16 @@ class Worker:
                 # Without a backlog, fetching ahead would only make records wait longer.
                 if fetched.records < self._settings.batch.max_records:
                     await self._wait(_is_judged)
+            await self._wait(_is_recorded)
             if self._held is not None:
                 self._begin(self._held)
             while self._under_way:
                 await self._under_way.popleft().telling
         finally:
-            for batch_under_way in self._under_way:
-                for task in batch_under_way:
-                    task.cancel()
+            tasks = [task for each in self._under_way for task in each]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await self.reader.close()
 
     # --- fetch, decode, match ---
@@ -159,6 +162,8 @@ class Worker:
             position = await self._first_withheld(batch, topic)
             if position is None:
                 continue
+            if batch.epoch != self.reader.epoch:
+                return batch  # given away while its topic was paused: it is not committed, and nothing is rewound
             rest, resume_at = batch_.withhold(batch.fetched, topic, position)
             self.reader.wait_for(self.pauses.topics)
             self.reader.rewind(resume_at)
@@ -224,11 +229,12 @@ class Worker:
 
     async def _judge(self, batch: batch_.Batch, recording: asyncio.Task[None]) -> list[verdicts.Written]:
         await recording
+        written: list[verdicts.Written] = []  # of every attempt: what was committed before one failed is told too
         async for attempt in _until_it_works():
             with attempt:
                 if attempt.num > 1:  # a retry begins at facts: whoever took over the database may lack them
                     await self._phases.record(batch)
-                written = await self._phases.judge(batch)
+                await self._phases.judge(batch, written)
         return written
 
     async def _tell(
@@ -250,11 +256,13 @@ class Worker:
     async def _wait(self, is_far_enough: Callable[[_UnderWay], bool]) -> None:
         """Wait until the last batch is far enough, and show the group meanwhile that we live."""
         while True:
+            for task in [task for each in self._under_way for task in each if task.done()]:
+                await task  # raises what went wrong, whatever the batches before it are waiting for
             while self._under_way and self._under_way[0].telling.done():
-                await self._under_way.popleft().telling
+                self._under_way.popleft()
             if not self._under_way:
                 return
-            if is_far_enough(self._under_way[-1]) and len(self._under_way) < UNDER_WAY_MAX:
+            if is_far_enough(self._under_way[-1]) and len(self._under_way) < self._under_way_max:
                 return
             going_on = [task for each in self._under_way for task in each if not task.done()]
             done, _ = await asyncio.wait(going_on, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)

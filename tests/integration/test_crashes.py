@@ -89,12 +89,10 @@ async def test_a_connection_that_is_killed_or_a_broker_that_does_not_answer_is_f
         broker = await _begin(pool, administrator)
         same = world.Worker(pool, broker)
         batch = world.batch_of(BATCH, same.known)
-        with pytest.raises(Exception) as failed, statements.hooked(_fail_at(step, administrator)):  # noqa: PT011, PT012 - is_later says which
-            await same.phases.record(batch)
-            await same.phases.publish(await same.phases.judge(batch))
+        with pytest.raises(Exception) as failed, statements.hooked(_fail_at(step, administrator)):  # noqa: PT011 - is_later says which
+            await world.through(same.phases, batch)
         assert worker.is_later(failed.value), failed.value
-        await same.phases.record(batch)
-        await same.phases.publish(await same.phases.judge(batch))
+        await world.through(same.phases, batch)
         await same.sweep()
         await checks.assert_lawful(administrator, broker, GOALS, LOGICS, [*BEFORE, *BATCH])
 

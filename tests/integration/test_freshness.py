@@ -71,8 +71,7 @@ async def test_a_batch_decoded_before_a_goal_was_created_is_matched_again(
     goal = await create(pool)
     batch = world.batch_of([tagged("h", goal.created_at)], worker.known)
     assert batch.hits == []
-    await worker.phases.record(batch)
-    await worker.phases.publish(await worker.phases.judge(batch))
+    await world.through(worker.phases, batch)
     assert await hits(administrator) == [("h", goal.id, 1), ("other", other.id, 1)]
 
 

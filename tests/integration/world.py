@@ -11,7 +11,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import batch as batch_
-from goalworker import database, dead_letters, events, goals, index, kafka, outbox, phases, tables
+from goalworker import database, dead_letters, events, goals, index, kafka, outbox, phases, tables, verdicts
 from goalworker import settings as settings_
 from tests.integration import statements
 from tests.unit import naive_judge
@@ -123,6 +123,14 @@ class Broker(kafka.Sender):
         return [(dict(letter.headers)[dead_letters.ERROR_REASON].decode(), letter.value) for letter in letters]
 
 
+async def through(of_worker: phases.Phases, batch: batch_.Batch) -> None:
+    """Take a batch through the phases, one after the other."""
+    written: list[verdicts.Written] = []
+    await of_worker.record(batch)
+    await of_worker.judge(batch, written)
+    await of_worker.publish(written)
+
+
 class Worker:
     """What a process holds: an index of its own and the phases. A new one is what comes after a crash."""
 
@@ -136,8 +144,7 @@ class Worker:
     async def take(self, *messages: events.Event) -> batch_.Batch:
         """Take one batch through all phases."""
         batch = batch_of(messages, self.known)
-        await self.phases.record(batch)
-        await self.phases.publish(await self.phases.judge(batch))
+        await through(self.phases, batch)
         return batch
 
     async def take_all(self, batches: Iterable[Sequence[events.Event]]) -> None:
