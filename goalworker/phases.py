@@ -100,7 +100,7 @@ class Phases:
             partition, record, event = items[0]
             sentence = f"the database refuses it: {type(error).__name__}"
             batch.letters.append(dead_letters.letter(partition, record, UNSTORABLE, sentence))
-            batch.drop(facts.identity(event))
+            batch.drop(batch_.identity_of(event))
 
     async def _record_at_once(self, batch: batch_.Batch, items: Sequence[batch_.Item]) -> None:
         async with database.transaction(self._pool, tables.WORKER_ROLE, "facts", first=facts.LOCK_GOALS) as connection:
@@ -118,10 +118,10 @@ class Phases:
         batch.new_facts |= recorded.new_events
         batch.new_enrollments |= recorded.new_enrollments
         for partition, record, event in items if recorded.conflicts else ():
-            if facts.identity(event) in recorded.conflicts:
+            if batch_.identity_of(event) in recorded.conflicts:
                 sentence = "/data/enrollment_id: is known with another workflow or contact"
                 batch.letters.append(dead_letters.letter(partition, record, CONFLICTING_ENROLLMENT, sentence))
-                batch.drop(facts.identity(event))
+                batch.drop(batch_.identity_of(event))
 
     async def _send_letters(self, batch: batch_.Batch) -> None:
         letters = batch.letters[batch.letters_sent :]

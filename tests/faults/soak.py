@@ -91,7 +91,7 @@ class Traffic:
         until = self._versions[number + 1].since if number + 1 < len(self._versions) else now
         moment = version.since + (until - version.since) * told.chance.random() * 0.999
         run = told.run("edited")
-        told.started(run, told.at(0))
+        told.started(run, min(told.at(0), moment))  # the first version is older than the goals made after it
         if other.form_id != version.form_id:
             told.says(run.submits(other.form_id, moment))
         if version.is_active:

@@ -19,7 +19,7 @@ EVENTS_A_SECOND = 2_000
 # Away: the batch in hand. Back: up to three that are under way at once, one that is fetched ahead, and what the client
 # reads before that is asked for, which is a mebibyte of each partition.
 AWAY_BYTES = 20 * 1024 * 1024
-BACK_BYTES = 120 * 1024 * 1024
+BACK_BYTES = 80 * 1024 * 1024
 TRANSACTIONS = {"facts": b"pg_advisory_xact_lock_shared", "judge": b"COPY", "any": b""}
 
 
