@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 
 from aiokafka import ConsumerRecord, TopicPartition
 
-from goalworker import dead_letters, decode, events, index, kafka, match
+from goalworker import dead_letters, decode, events, index, match, parsed
 
-Item = tuple[TopicPartition, kafka.Fetched, events.Event]
-Fetched = Mapping[TopicPartition, Sequence[kafka.Fetched]]
+Item = tuple[TopicPartition, parsed.Fetched, events.Event]
+Fetched = Mapping[TopicPartition, Sequence[parsed.Fetched]]
 Identity = tuple[str, str, str]
 Place = tuple[str, int, int]
 """(topic, partition, offset) of a record."""
@@ -18,10 +18,14 @@ Place = tuple[str, int, int]
 
 @dataclass(slots=True)
 class Batch:
-    """Records on their way from fetch to commit; epoch tells whether their partitions are still ours."""
+    """Records on their way from fetch to commit; epoch tells whether their partitions are still ours.
+
+    Of items that no goal of the revision can match are left out: where goals change, they are decoded again.
+    """
 
     epoch: int
     revision: int
+    decoder: decode.Decoder
     fetched: Fetched = field(default_factory=dict)
     offsets: dict[TopicPartition, int] = field(default_factory=dict)
     items: list[Item] = field(default_factory=list)
@@ -38,7 +42,7 @@ class Batch:
     @property
     def records(self) -> int:
         """How many records were fetched."""
-        return len(self.items) + len(self.letters) + self.tombstones.total()
+        return sum(map(len, self.fetched.values()))
 
     @property
     def is_quiet(self) -> bool:
@@ -47,7 +51,10 @@ class Batch:
 
     def add(self, other: "Batch") -> None:
         """Take in the next batch of the same epoch, to go through the phases together."""
-        self.fetched = {}
+        fetched = dict(self.fetched)
+        for partition, records in other.fetched.items():
+            fetched[partition] = [*fetched.get(partition, ()), *records]
+        self.fetched = fetched
         self.offsets |= other.offsets
         self.items += other.items
         self.matched += other.matched
@@ -62,6 +69,8 @@ class Batch:
 
     def match(self, known: index.Index) -> None:
         """Find the hits; again, where the goals have changed since."""
+        if self.revision != known.revision:
+            _look_again(self, known)
         self.hits, self.matched, self.revision = [], [], known.revision
         for item in self.items:
             if found := match.hits(item[2], known):
@@ -82,18 +91,38 @@ def identity_of(event: events.Event) -> Identity:
 
 def of_records(fetched: Fetched, decoder: decode.Decoder, known: index.Index, redrive_topic: str, epoch: int) -> Batch:
     """Decode the records of a fetch and match them against the goals known."""
-    batch = Batch(epoch, known.revision, fetched)
-    now = datetime.now(UTC)
+    batch = Batch(epoch, known.revision, decoder, fetched)
+    now, wanted = datetime.now(UTC), _wanted(known)
     for partition, records in fetched.items():
         if partition.topic == redrive_topic:
             for record in records:
-                _take_redriven(batch, partition, record, decoder, now)
+                _take_redriven(batch, partition, record, now)
         else:
-            _take_all(batch, partition, records, decoder, now)
+            _take_all(batch, partition, records, now, wanted)
         batch.offsets[partition] = records[-1].offset + 1
         batch.timestamps.setdefault(partition.topic, Counter()).update([record.timestamp for record in records])
     batch.match(known)
     return batch
+
+
+def _wanted(known: index.Index) -> decode.Wanted:
+    return {**decode.ANY_WANTED, **{kind: known.finder(kind) for kind in events.GOAL_TYPE_OF_EVENT}}
+
+
+def _look_again(batch: Batch, known: index.Index) -> None:
+    """Take in what was left out, as far as the goals known now can match it."""
+    taken = {(partition.topic, partition.partition, record.offset) for partition, record, _ in batch.items}
+    taken |= {place_of(letter.record) for letter in batch.letters}
+    now, wanted = datetime.now(UTC), _wanted(known)
+    for partition, records in batch.fetched.items():
+        left_out = [
+            record
+            for record in records
+            if record.value is not None and (partition.topic, partition.partition, record.offset) not in taken
+        ]
+        if left_out:
+            _take_all(batch, partition, left_out, now, wanted)
+    batch.decoder.without_time.clear()  # they were counted the first time
 
 
 def dead_in_order(batch: Batch, topic: str) -> list[bool]:
@@ -133,7 +162,7 @@ def covered(batch: Batch, among: Iterable[Place]) -> set[Place]:
 
 def withhold(fetched: Fetched, topic: str, position: int) -> tuple[Fetched, dict[TopicPartition, int]]:
     """Take a topic's records from a position on out of a fetch; return the rest, and where to read on later."""
-    rest: dict[TopicPartition, Sequence[kafka.Fetched]] = {}
+    rest: dict[TopicPartition, Sequence[parsed.Fetched]] = {}
     resume_at: dict[TopicPartition, int] = {}
     for partition, records in fetched.items():
         if partition.topic != topic:
@@ -153,40 +182,39 @@ def _letters_of(batch: Batch, topic: str) -> dict[Place, dead_letters.DeadLetter
 
 
 def _take_all(
-    batch: Batch, partition: TopicPartition, records: Sequence[kafka.Fetched], decoder: decode.Decoder, now: datetime
+    batch: Batch, partition: TopicPartition, records: Sequence[parsed.Fetched], now: datetime, wanted: decode.Wanted
 ) -> None:
     topic, items = partition.topic, batch.items
-    take, latest = decoder.quick(topic), decoder.latest(now)
+    take, latest = batch.decoder.quick(topic), batch.decoder.latest(now)
     for record in records:
         value = record.value
         if value is None:
             batch.tombstones[topic] += 1
             continue
         try:
-            items.append((partition, record, take(value, record.headers, record.timestamp, latest)))
+            event = take(value, record.headers, record.timestamp, latest, wanted)
         except decode.NOT_TAKEN:
-            _take(batch, partition, record, topic, decoder, now)
+            _take(batch, partition, record, topic, now)
+        else:
+            if event is not None:
+                items.append((partition, record, event))
     # The types of a topic are all of one sort.
     batch.has_lifecycle |= bool(items) and items[-1][2].type in events.LIFECYCLE_TYPES
 
 
-def _take_redriven(
-    batch: Batch, partition: TopicPartition, record: kafka.Fetched, decoder: decode.Decoder, now: datetime
-) -> None:
+def _take_redriven(batch: Batch, partition: TopicPartition, record: parsed.Fetched, now: datetime) -> None:
     topic = dead_letters.original_topic(record.headers)
     if record.value is None:
         batch.tombstones[partition.topic] += 1
-    elif topic is None or not decoder.knows(topic):
+    elif topic is None or not batch.decoder.knows(topic):
         sentence = f"has no header {dead_letters.ORIGINAL_TOPIC} that names a topic of ours"
         batch.letters.append(dead_letters.letter(partition, record, "invalid_envelope", sentence))
     else:
-        _take(batch, partition, record, topic, decoder, now)
+        _take(batch, partition, record, topic, now)
 
 
-def _take(
-    batch: Batch, partition: TopicPartition, record: kafka.Fetched, topic: str, decoder: decode.Decoder, now: datetime
-) -> None:
-    outcome = decoder.decode(topic, record.value, record.headers, record.timestamp, now)
+def _take(batch: Batch, partition: TopicPartition, record: parsed.Fetched, topic: str, now: datetime) -> None:
+    outcome = batch.decoder.decode(topic, record.value, record.headers, record.timestamp, now)
     if isinstance(outcome, events.Event):
         batch.items.append((partition, record, outcome))
         batch.has_lifecycle |= outcome.type in events.LIFECYCLE_TYPES

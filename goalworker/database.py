@@ -136,18 +136,40 @@ def engine(url: str, *, pool_size: int, statement_timeout_seconds: float, applic
 async def transaction(
     pool: sa_async.AsyncEngine, role: str, operation: str, *, first: str = ""
 ) -> AsyncIterator[Connection]:
-    """Run one transaction under a role, on the driver's connection; `first`: SQL sent along with BEGIN.
+    """Run one transaction under a role, on the driver's connection; errors as with `begun`."""
+    async with begun(pool, role, operation, first) as (connection, _):
+        yield connection
 
-    Any error rolls back, and one that is for later also drops the connection, which may be the cause.
+
+@asynccontextmanager
+async def begun(
+    pool: sa_async.AsyncEngine, role: str, operation: str, first: str
+) -> AsyncIterator[tuple[Connection, str]]:
+    """Run one transaction as `transaction` does; first is SQL sent along with BEGIN, and the second result its tag.
+
+    Each statement of first sees what was committed before it began, as if it were sent alone. Any error rolls back, and
+    one that is for later also drops the connection, which may be the cause.
     """
+    async with _driver(pool, operation) as driver:
+        tag = await driver.execute(f"BEGIN; SET LOCAL ROLE {role}; {first}")
+        yield driver, tag
+        await driver.execute("COMMIT")
+
+
+async def at_once(pool: sa_async.AsyncEngine, role: str, operation: str, sql: str) -> None:
+    """Run one transaction under a role that is known beforehand, in one round trip; errors as with `begun`."""
+    async with _driver(pool, operation) as driver:
+        await driver.execute(f"BEGIN; SET LOCAL ROLE {role}; {sql}; COMMIT")
+
+
+@asynccontextmanager
+async def _driver(pool: sa_async.AsyncEngine, operation: str) -> AsyncIterator[Connection]:
     with metrics.db_transaction_duration_seconds.labels(operation=operation).time():
         async with pool.connect() as connection:
             raw = await connection.get_raw_connection()
             driver = cast("Connection", raw.driver_connection)
             try:
-                await driver.execute(f"BEGIN; SET LOCAL ROLE {role}; {first}")
                 yield driver
-                await driver.execute("COMMIT")
             except BaseException as error:
                 await _abandon(connection, driver, error)
                 raise

@@ -7,7 +7,7 @@ from typing import Final
 from aiokafka import ConsumerRecord, TopicPartition
 from msgspec import Struct
 
-from goalworker import kafka
+from goalworker import kafka, parsed
 
 ORIGINAL_TOPIC: Final = "x-original-topic"
 ORIGINAL_PARTITION: Final = "x-original-partition"
@@ -36,7 +36,7 @@ class DeadLetter(Struct, frozen=True):
     message: str
 
 
-def letter(partition: TopicPartition, record: kafka.Fetched, reason: str, message: str) -> DeadLetter:
+def letter(partition: TopicPartition, record: parsed.Fetched, reason: str, message: str) -> DeadLetter:
     """Return a dead letter for what was fetched of a partition."""
     key, value = record.key, record.value
     whole = ConsumerRecord(

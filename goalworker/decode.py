@@ -19,7 +19,9 @@ Data = events.GoalData | events.LifecycleData
 Reader = Callable[[Raw], Data]
 Headers = Mapping[str, bytes | None]
 Pairs = Sequence[tuple[str, bytes | None]]
-Quick = Callable[[bytes, Pairs, int, datetime], events.Event]
+Wanted = Mapping[str, Callable[[str, Any], object]]
+"""By the type of an event: whether anything wants one of this tenant with this data."""
+Quick = Callable[[bytes, Pairs, int, datetime, Wanted], events.Event | None]
 
 
 class Malformed(Struct, frozen=True):
@@ -67,12 +69,15 @@ class Decoder:
         if value is None:
             return None
         try:
-            return self._quick[topic](value, headers, timestamp_ms, now + self._limits.max_future)
+            return self._quick[topic](value, headers, timestamp_ms, now + self._limits.max_future, ANY_WANTED)
         except NOT_TAKEN:
             return self._carefully(topic, value, dict(headers), timestamp_ms, now)
 
     def quick(self, topic: str) -> Quick:
-        """Return what takes a good record of a topic, and raises one of NOT_TAKEN for what it leaves to decode()."""
+        """Return what takes a good record of a topic: the event, or None where nothing wants it.
+
+        It raises one of NOT_TAKEN for what it leaves to decode().
+        """
         return self._quick[topic]
 
     def latest(self, now: datetime) -> datetime:
@@ -84,33 +89,34 @@ class Decoder:
         read, finish_of = _quick_readers(kinds)
         max_bytes, default_tenant = self._limits.max_bytes, self._limits.default_tenant
 
-        def take(value: bytes, headers: Pairs, timestamp_ms: int, latest: datetime) -> events.Event:
-            trace = _NO_TRACE
-            if headers and headers not in _USUAL_HEADERS:
+        def take(
+            value: bytes, headers: Pairs, timestamp_ms: int, latest: datetime, wanted: Wanted
+        ) -> events.Event | None:
+            by_name = None
+            if headers and headers != _USUAL_HEADERS:
                 by_name = dict(headers)
-                trace = _trace_of(by_name)
                 value = self._structured(value, by_name)
             elif len(value) > max_bytes:
                 raise ValueError
             whole = read(value)
-            kind, data, tenant_id = whole.type, whole.data, whole.tenantid or default_tenant
+            kind, data, tenant_id, text = whole.type, whole.data, whole.tenantid or default_tenant, whole.time
             finish = finish_of[kind]
             if finish is not None:
                 data = finish(data)
-            text = whole.time
-            if text is not None and text[4:20:3] in events.IN_UTC and text[-1] == "Z":
-                time = convert(text, datetime)
-            else:
-                time = _moment(text, timestamp_ms)
+            # msgspec has seen to the rest of it: see events.time_of_text.
+            regular = text is not None and text[10] == "T" and text[-1] == "Z"
+            time = convert(text, datetime) if regular else _moment(text, timestamp_ms)
             if time > latest or tenant_id is None:
                 raise ValueError
-            event = events.Event(tenant_id, whole.source, whole.id, kind, time, data, *trace)
             # In ASCII without escapes and DEL, JSON cannot say a control character: no need to look at each text.
             if not (value.isascii() and _BACKSLASH not in value and _DEL not in value):
-                _check_texts(event, value)
+                _check_texts((whole.id, whole.source, tenant_id, *structs.astuple(data)), value)
             if text is None:
                 self.without_time[topic] += 1
-            return event
+            if not wanted[kind](tenant_id, data):
+                return None
+            trace = _NO_TRACE if by_name is None else _trace_of(by_name)
+            return events.Event(tenant_id, whole.source, whole.id, kind, time, data, *trace)
 
         return take
 
@@ -169,6 +175,8 @@ class _WrongError(ValueError):
 NOT_TAKEN: Final = (ValueError, LookupError, OverflowError, RecursionError)
 """What msgspec, datetime and this module raise about a record."""
 
+ANY_WANTED: Final[Wanted] = dict.fromkeys(events.DATA_OF_TYPE, lambda *_: True)
+
 _TEXT_RULE: Final = f"must be text of 1 to {events.TEXT_BYTES_MAX} bytes without control characters"
 _RULES: Final[Mapping[str, str]] = {
     "specversion": 'must be "1.0"',
@@ -206,10 +214,7 @@ class _Envelope(Struct, gc=False):
 
 _HEADER_OF_ATTRIBUTE: Final = {name: f"ce_{name}" for name in _Envelope.__struct_fields__ if name != "data"}
 # What a sender by the book sends along with the structured form, and nothing else: no need to look closer.
-_USUAL_HEADERS: Final = (
-    [("content-type", b"application/cloudevents+json")],
-    (("content-type", b"application/cloudevents+json"),),
-)
+_USUAL_HEADERS: Final = [("content-type", b"application/cloudevents+json")]
 _NO_TRACE: Final[tuple[str | None, str | None]] = (None, None)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TRACE_BYTES_MAX: Final = 512
@@ -328,9 +333,9 @@ def _quick_readers(kinds: frozenset[str]) -> _Quick:
     return json.Decoder(_Whole[Raw]).decode, readers
 
 
-def _check_texts(event: events.Event, body: bytes) -> None:
+def _check_texts(texts: tuple[object, ...], body: bytes) -> None:
     body.decode()  # msgspec does not look into the strings that it skips
-    if not _has_good_texts((event.id, event.source, event.tenant_id, *structs.astuple(event.data))):
+    if not _has_good_texts(texts):
         raise ValueError
 
 

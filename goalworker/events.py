@@ -239,13 +239,6 @@ def amount_of_number(number: str) -> Decimal | None:
     return _in_range(Decimal(number))
 
 
-IN_UTC: Final = ("--T::.", "--T::Z")
-"""The punctuation of YYYY-MM-DDTHH:MM:SS, every third character from the first hyphen on, and what follows.
-
-With a Z at its end, such a text is in the form that RFC 3339 wants as far as msgspec does not look itself.
-"""
-
-
 def time_of_text(text: str) -> datetime | None:
     """Return the moment that an RFC 3339 time with an offset stands for, in UTC, rounded half up to the microsecond.
 

@@ -15,7 +15,8 @@ Identity = tuple[str, str, str]
 EnrollmentKey = tuple[str, str]
 
 # A goal written while this lock is held in share is seen by the statement after it (design, Goal freshness).
-LOCK_GOALS: Final = f"SELECT pg_advisory_xact_lock_shared({database.GOAL_LOCK})"
+_LOCK_GOALS: Final = f"SELECT pg_advisory_xact_lock_shared({database.GOAL_LOCK})"
+NOTHING_NEWER: Final = "SELECT 0"
 
 _INSERT_ENROLLMENTS: Final = """
 INSERT INTO enrollments AS known (tenant_id, enrollment_id, workflow_id, contact_id, enrolled_at, ended_at)
@@ -59,6 +60,11 @@ class Recorded(Struct, frozen=True):
     new_events: frozenset[Identity]
     new_enrollments: frozenset[EnrollmentKey]
     conflicts: frozenset[Identity]
+
+
+def lock_goals(revision: int) -> str:
+    """Return SQL that begins the phase; its tag is NOTHING_NEWER where the goals are still at a revision."""
+    return f"{_LOCK_GOALS}; SELECT FROM goal_revision WHERE revision > {revision:d}"
 
 
 def identity(event: events.Event) -> Identity:

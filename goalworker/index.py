@@ -40,12 +40,20 @@ class Index:
 
     def candidates(self, event: events.Event) -> Goals:
         """Return the goals that may match an event, in some version; one may come twice."""
-        found = self._finders.get(event.type)
+        return self.finder(event.type)(event.tenant_id, event.data)
+
+    def finder(self, event_type: str) -> Callable[[str, Any], Goals]:
+        """Return what gives the candidates for a tenant and the data of an event; it holds after replace() too."""
+        found = self._finders.get(event_type)
         if found is None:
-            return ()
+            return lambda *_: ()
         tenants, find = found
-        keys = tenants.get(event.tenant_id)
-        return find(keys, event.data) if keys else ()
+
+        def candidates(tenant_id: str, data: Any) -> Goals:
+            keys = tenants.get(tenant_id)
+            return find(keys, data) if keys else ()
+
+        return candidates
 
     def replace(
         self,

@@ -9,15 +9,15 @@ import zlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import aiokafka
 from aiokafka import errors as kafka_errors
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.consumer import fetcher
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from msgspec import Struct
 
+from goalworker import parsed
 from goalworker import settings as settings_
 from goalworker.errors import DependencyError
 
@@ -71,41 +71,6 @@ def is_refused(error: BaseException) -> bool:
     return isinstance(error, _REFUSED)
 
 
-class Fetched(Protocol):
-    """What the client's parser makes of a record; the topic and the partition are known to whoever fetched it."""
-
-    @property
-    def offset(self) -> int: ...
-    @property
-    def timestamp(self) -> int: ...
-    @property
-    def timestamp_type(self) -> int: ...
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
-    @property
-    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
-
-
-def _as_parsed(value: bytes | None) -> bytes | None:
-    """The value as it is; of a consumer that has this as its deserializer, records are Fetched."""
-    return value
-
-
-class _PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka has no types
-    # For each record the client makes an object of eleven fields out of what its parser in C made already: that is
-    # half of what reading costs. It has no way to ask for less, so its class is replaced by this one, which does the
-    # same except where it is told otherwise. Held to the client's own by tests/integration/test_fetched.py.
-    def __init__(self, tp: Any, records: Any, aborted: Any, offset: int, key: Any, value: Any, *rest: Any) -> None:
-        super().__init__(tp, records, aborted, offset, key, value, *rest)
-        if value is _as_parsed:
-            self._consumer_record = lambda _, record: record
-
-
-fetcher.PartitionRecords = _PartitionRecords
-
-
 def consumer(settings: settings_.Settings) -> aiokafka.AIOKafkaConsumer:
     """Return a consumer of the group that the worker subscribes: committed records only, offsets committed by us.
 
@@ -120,7 +85,7 @@ def consumer(settings: settings_.Settings) -> aiokafka.AIOKafkaConsumer:
         session_timeout_ms=SESSION_TIMEOUT_MS,
         rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
         heartbeat_interval_ms=3_000,
-        value_deserializer=_as_parsed,
+        value_deserializer=parsed.as_parsed,
         partition_assignment_strategy=(RoundRobinPartitionAssignor,),
     )
 

@@ -53,8 +53,7 @@ async def publish(
     if not outgoing:
         return
     await _send(sender, topics, outgoing)
-    async with database.transaction(pool, tables.WORKER_ROLE, "publish", first=_DELETE_BATCH.format(batch_id)):
-        pass
+    await database.at_once(pool, tables.WORKER_ROLE, "publish", _DELETE_BATCH.format(batch_id))
 
 
 async def sweep(pool: AsyncEngine, sender: kafka.Sender, topics: Mapping[str, str]) -> int:

@@ -53,9 +53,9 @@ class Phases:
 
     async def record(self, batch: batch_.Batch) -> None:
         """Record the facts and dead-letter the rest; raises what is for later, and then is to be called again."""
-        if batch.items:
+        if batch.records:
             with _stage("facts"):
-                await self._record(batch, batch.items)
+                await self._record(batch)
         await self._send_letters(batch)
 
     async def judge(self, batch: batch_.Batch, written: list[verdicts.Written]) -> None:
@@ -88,27 +88,35 @@ class Phases:
 
     # --- 1 FACTS ---
 
-    async def _record(self, batch: batch_.Batch, items: Sequence[batch_.Item]) -> None:
-        """Record the facts of items; one that the database refuses for its content is found by halving (hazard 17)."""
-        try:
-            await self._record_at_once(batch, items)
-        except database.UNSTORABLE as error:
-            if len(items) > 1:
-                await self._record(batch, items[: len(items) // 2])
-                await self._record(batch, items[len(items) // 2 :])
-                return
-            partition, record, event = items[0]
-            sentence = f"the database refuses it: {type(error).__name__}"
-            batch.letters.append(dead_letters.letter(partition, record, UNSTORABLE, sentence))
-            batch.drop(batch_.identity_of(event))
+    async def _record(self, batch: batch_.Batch) -> None:
+        """Record the facts; an event that the database refuses for its content is found by halving (hazard 17)."""
+        parts = [batch.items]
+        while parts:
+            items, revision = parts.pop(), batch.revision
+            is_whole = items is batch.items
+            try:
+                await self._record_at_once(batch, items)
+            except database.UNSTORABLE as error:
+                items = batch.items if is_whole else items  # which the goals may have added to
+                if len(items) > 1:
+                    parts += (items[len(items) // 2 :], items[: len(items) // 2])
+                else:
+                    _refuse(batch, items[0], error)
+            if batch.revision != revision and not is_whole:  # what could not match may match now, and is in no part
+                parts = [batch.items]
 
     async def _record_at_once(self, batch: batch_.Batch, items: Sequence[batch_.Item]) -> None:
-        async with database.transaction(self._pool, tables.WORKER_ROLE, "facts", first=facts.LOCK_GOALS) as connection:
-            if await goal_store.revision(connection) > self._index.revision:
+        lock = facts.lock_goals(self._index.revision)
+        async with database.begun(self._pool, tables.WORKER_ROLE, "facts", lock) as (connection, tag):
+            if tag != facts.NOTHING_NEWER:
                 await self.refresh(connection)
+            is_whole = items is batch.items
             if batch.revision != self._index.revision:
                 batch.match(self._index)
-            hits = batch.hits if items is batch.items else match.all_hits((event for *_, event in items), self._index)
+                if not is_whole:
+                    return  # to begin anew
+                items = batch.items
+            hits = batch.hits if is_whole else match.all_hits((event for *_, event in items), self._index)
             lifecycle = (
                 [event for *_, event in items if event.type in events.LIFECYCLE_TYPES] if batch.has_lifecycle else []
             )
@@ -192,6 +200,13 @@ _COUNTERS: Final = {
 def _count(written: verdicts.Written) -> None:
     for (kind, label), count in written.counts.items():
         _COUNTERS[kind].labels(label).inc(count)
+
+
+def _refuse(batch: batch_.Batch, item: batch_.Item, error: Exception) -> None:
+    partition, record, event = item
+    sentence = f"the database refuses it: {type(error).__name__}"
+    batch.letters.append(dead_letters.letter(partition, record, UNSTORABLE, sentence))
+    batch.drop(batch_.identity_of(event))
 
 
 @contextmanager

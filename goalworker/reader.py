@@ -9,7 +9,7 @@ import aiokafka
 from aiokafka import TopicPartition
 from aiokafka import errors as kafka_errors
 
-from goalworker import kafka, logs, metrics
+from goalworker import kafka, logs, metrics, parsed
 from goalworker import settings as settings_
 from goalworker.errors import GoalworkerError
 
@@ -39,7 +39,7 @@ class Reader(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         """What this worker has now."""
         return frozenset() if self._consumer is None else self._consumer.assignment()
 
-    async def fetch(self, max_records: int, timeout_ms: int) -> Mapping[TopicPartition, Sequence[kafka.Fetched]]:
+    async def fetch(self, max_records: int, timeout_ms: int) -> Mapping[TopicPartition, Sequence[parsed.Fetched]]:
         """Return the next records, at most so many; nothing after the timeout.
 
         Raises GoalworkerError for an offset out of range, and what kafka.is_later knows; a new consumer follows then.

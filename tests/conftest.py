@@ -1,10 +1,14 @@
 """PostgreSQL and Kafka for the tests that ask for them: each is started once, by the first test that needs it."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from tests import servers, support
+
+# A shell without job control ignores Ctrl-C for what it puts in the background, and so would all that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -76,16 +76,16 @@ def after_transaction(operation: str) -> Callable[[Pass], None]:
     """A transaction is committed."""
 
     def rig(passed: Pass) -> None:
-        transaction = database.transaction
+        begun = database.begun
 
         @contextlib.asynccontextmanager
-        async def rigged(pool: Any, role: str, done: str, *, first: str = "") -> AsyncIterator[database.Connection]:
-            async with transaction(pool, role, done, first=first) as connection:
-                yield connection
+        async def rigged(pool: Any, role: str, done: str, first: str) -> AsyncIterator[Any]:
+            async with begun(pool, role, done, first) as both:
+                yield both
             if done == operation:
                 passed()
 
-        vars(database)["transaction"] = rigged
+        vars(database)["begun"] = rigged
 
     return rig
 
@@ -94,16 +94,32 @@ def in_transaction(operation: str) -> Callable[[Pass], None]:
     """A transaction has said everything but COMMIT."""
 
     def rig(passed: Pass) -> None:
-        transaction = database.transaction
+        begun = database.begun
 
         @contextlib.asynccontextmanager
-        async def rigged(pool: Any, role: str, doing: str, *, first: str = "") -> AsyncIterator[database.Connection]:
-            async with transaction(pool, role, doing, first=first) as connection:
-                yield connection
+        async def rigged(pool: Any, role: str, doing: str, first: str) -> AsyncIterator[Any]:
+            async with begun(pool, role, doing, first) as both:
+                yield both
                 if doing == operation:
                     passed()
 
-        vars(database)["transaction"] = rigged
+        vars(database)["begun"] = rigged
+
+    return rig
+
+
+def after_round_trip(operation: str) -> Callable[[Pass], None]:
+    """A transaction of one round trip is committed."""
+
+    def rig(passed: Pass) -> None:
+        at_once = database.at_once
+
+        async def rigged(pool: Any, role: str, done: str, sql: str) -> None:
+            await at_once(pool, role, done, sql)
+            if done == operation:
+                passed()
+
+        vars(database)["at_once"] = rigged
 
     return rig
 
@@ -135,7 +151,7 @@ POINTS: Final[dict[str, Callable[[Pass], None]]] = {
     "judge": after_transaction("judge"),
     "achieved": after_sending("goal_achieved"),
     "publish": after_sending("workflow_exit"),
-    "outbox-delete": after_transaction("publish"),
+    "outbox-delete": after_round_trip("publish"),
     "commit": at_commit,
 }
 

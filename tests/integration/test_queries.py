@@ -76,7 +76,7 @@ async def _plans(part: Awaitable[Any]) -> dict[str, list[Plan]]:
     async def hook(statement: statements.Statement) -> Any:
         sql = statement.sql.strip()
         if sql.startswith("BEGIN;"):  # and perhaps what goes along with it
-            statement = replace(statement, sql=sql.rpartition(";")[2].strip())
+            statement = replace(statement, sql=sql.removesuffix("; COMMIT").rpartition(";")[2].strip())
             sql = statement.sql
         if statement.connection is not None and sql.startswith(("SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "(")):
             plans[sql] = [await _for_its_values(statement), await _for_any_values(statement)]

@@ -4,14 +4,28 @@ import itertools
 import json
 import os
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 
 import hypothesis
 import msgspec
 from aiokafka import ConsumerRecord, TopicPartition
 from sqlalchemy.ext import asyncio as sa_async
 
+from goalworker import (
+    app,
+    database,
+    dead_letters,
+    decode,
+    events,
+    goals,
+    index,
+    kafka,
+    outbox,
+    phases,
+    tables,
+    verdicts,
+)
 from goalworker import batch as batch_
-from goalworker import database, dead_letters, events, goals, index, kafka, outbox, phases, tables, verdicts
 from goalworker import settings as settings_
 from tests.integration import statements
 from tests.unit import naive_judge
@@ -71,15 +85,28 @@ async def install(
 
 
 def batch_of(messages: Iterable[events.Event], known: index.Index) -> batch_.Batch:
-    """Return events as one fetch, decoded and matched."""
+    """Return events as one fetch, decoded and matched; what no goal can match is left out, as decoding does."""
     records = [(_record(event), event) for event in messages]
-    items: list[batch_.Item] = [(TopicPartition(record.topic, 0), record, event) for record, event in records]
-    has_lifecycle = any(event.type in events.LIFECYCLE_TYPES for *_, event in items)
-    batch = batch_.Batch(1, known.revision, items=items, has_lifecycle=has_lifecycle)
+    batch = batch_.Batch(1, known.revision, _DECODER)
+    fetched: dict[TopicPartition, list[ConsumerRecord]] = {}
+    for record, event in records:
+        partition = TopicPartition(record.topic, 0)
+        fetched.setdefault(partition, []).append(record)
+        if event.type in events.LIFECYCLE_TYPES or known.candidates(event) or not _is_decoded(record):
+            batch.items.append((partition, record, event))
+    batch.fetched = fetched
+    batch.has_lifecycle = any(event.type in events.LIFECYCLE_TYPES for *_, event in batch.items)
     batch.match(known)
     return batch
 
 
+def _is_decoded(record: ConsumerRecord) -> bool:
+    """Say whether an event can be left out: one that no record can bring, such as with a NUL, would not come back."""
+    now = datetime.now(UTC)
+    return isinstance(_DECODER.decode(record.topic, record.value, record.headers, 0, now), events.Event)
+
+
+_DECODER = decode.Decoder(app.kinds(settings_.load({}, env_file=None, secrets_dir=None)), decode.Limits())
 _offsets = itertools.count()
 
 

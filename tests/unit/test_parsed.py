@@ -1,0 +1,124 @@
+"""Taking a list at a time gives what the client's own iterator gives, whatever was fetched."""
+
+import gc
+import struct
+import weakref
+from typing import Any, NamedTuple
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka import errors as kafka_errors
+from aiokafka.consumer import fetcher
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.record.util import calc_crc32c
+from hypothesis import given
+from hypothesis import strategies as st
+
+from goalworker import parsed
+
+PARTITION = TopicPartition("t", 0)
+READ_COMMITTED = 1
+CRC_AT, ATTRIBUTES_AT, LAST_DELTA_AT, CONTROL = 17, 21, 23, 0x20
+ABORT, COMMIT = b"\0\0\0\0", b"\0\0\0\1"
+
+
+class Batch(NamedTuple):
+    """So many records, of which compaction took the last so many, by a producer; marker: the end of a transaction."""
+
+    records: int
+    compacted: int = 0
+    producer: int = -1
+    marker: bytes | None = None
+    gap: int = 0
+
+
+BATCHES = st.builds(Batch, st.integers(1, 5), st.integers(0, 5), st.integers(-1, 2), st.none(), st.integers(0, 2))
+MARKERS = st.builds(
+    Batch, st.just(1), st.just(0), st.integers(0, 2), st.sampled_from([ABORT, COMMIT]), st.integers(0, 2)
+)
+
+
+def encoded(batch: Batch, offset: int) -> bytes:
+    """Return a batch as a broker sends it."""
+    is_transactional = batch.producer >= 0
+    builder = DefaultRecordBatchBuilder(2, 0, is_transactional, batch.producer, 0, 0, 1 << 20)
+    kept = max(batch.records - batch.compacted, 0)
+    for number in range(kept):
+        builder.append(number, 1_000 + number, batch.marker or b"key", b"%d" % (offset + number), [("n", b"x")])
+    data = bytearray(builder.build())
+    struct.pack_into(">q", data, 0, offset)
+    struct.pack_into(">i", data, LAST_DELTA_AT, batch.records - 1)
+    if batch.marker is not None:
+        data[ATTRIBUTES_AT + 1] |= CONTROL
+    struct.pack_into(">I", data, CRC_AT, calc_crc32c(bytes(data[ATTRIBUTES_AT:])))
+    return bytes(data)
+
+
+def fetched(batches: list[Batch], aborted: list[tuple[int, int]], start: int, of: Any) -> fetcher.PartitionRecords:
+    data, offset = b"", 0
+    for batch in batches:
+        offset += batch.gap
+        data += encoded(batch, offset)
+        offset += batch.records
+    return parsed._PartitionRecords(PARTITION, MemoryRecords(data), aborted, start, None, of, True, READ_COMMITTED)
+
+
+def fields(record: Any) -> tuple[object, ...]:
+    return (record.offset, record.timestamp, record.timestamp_type, record.key, record.value, tuple(record.headers))
+
+
+@given(
+    st.lists(st.one_of(BATCHES, MARKERS), min_size=1, max_size=6),
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 15)), max_size=3),
+    st.integers(0, 6),
+    st.integers(1, 7),
+)
+def test_lists_give_what_the_clients_iterator_gives(
+    batches: list[Batch], aborted: list[tuple[int, int]], start: int, limit: int
+) -> None:
+    start = min(start, batches[0].gap + batches[0].records - 1)  # a broker begins with the batch that was asked for
+    own = fetched(batches, aborted, start, None)
+    expected = [fields(record) for record in own]
+    ours = fetched(batches, aborted, start, parsed.as_parsed)
+    found, position, has_more = [], start, True
+    while has_more:
+        part, has_more = ours.take(limit)
+        assert len(part) == limit or not has_more
+        assert not part or position <= part[0].offset < ours.next_fetch_offset
+        position = ours.next_fetch_offset
+        found += [fields(record) for record in part]
+    assert found == expected
+    assert ours.next_fetch_offset == own.next_fetch_offset
+
+
+def test_the_position_is_behind_what_was_taken_and_not_behind_what_is_left() -> None:
+    records = fetched([Batch(5), Batch(3)], [], 0, parsed.as_parsed)
+    assert [[record.offset for record in records.take(4)[0]], records.next_fetch_offset] == [[0, 1, 2, 3], 4]
+    assert [[record.offset for record in records.take(2)[0]], records.next_fetch_offset] == [[4, 5], 6]
+
+
+def test_what_was_fetched_goes_with_its_last_reference() -> None:
+    records = fetched([Batch(3)], [], 0, parsed.as_parsed)
+    kept = weakref.ref(records)
+    gc.disable()
+    try:
+        records.take(3)
+        del records
+        assert kept() is None
+    finally:
+        gc.enable()
+
+
+def test_a_batch_that_was_damaged_is_refused_and_not_passed() -> None:
+    records = fetched([Batch(2)], [], 0, parsed.as_parsed)
+    damaged = bytearray(encoded(Batch(2), 2))
+    damaged[-1] ^= 1
+    data = encoded(Batch(2), 0) + bytes(damaged)
+    records = parsed._PartitionRecords(
+        PARTITION, MemoryRecords(data), [], 0, None, parsed.as_parsed, True, READ_COMMITTED
+    )
+    assert [record.offset for record in records.take(2)[0]] == [0, 1]
+    with pytest.raises(kafka_errors.CorruptRecordException):
+        records.take(2)
+    assert records.next_fetch_offset == 2
