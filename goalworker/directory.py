@@ -12,7 +12,7 @@ _UPPER: Final = 0xFFFF_FFFF_0000_0000
 NUMBERS_MAX: Final = 0xFFFF_FFFF
 
 _BLOCK_ENTRIES: Final = 64
-_SLOT_BITS: Final = 8  # a block's share of the sieve: four slots for each entry at least
+_SLOT_BITS: Final = 9  # a block's share of the sieve: eight slots for each entry at least
 
 
 class Directory:

@@ -4,26 +4,31 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
+from uuid import UUID
 
 from goalworker import directory, events, goals, keys, packed
 
-_UNPACKED_WORKFLOWS: Final = 4_096
+_SHELF_GOALS: Final = 32
+_UNPACKED_SHELVES: Final = 4_096
+
+Place = tuple[str, str]
+"""Tenant and id of a workflow."""
 
 
 class Index:
     """All versions of all goals and logics as of a revision; old versions decide late events and `all`.
 
-    At rest a workflow is bytes with a number, which is found by the hash of its ids and of the keys of its goals. A few
-    thousand are unpacked: those that were asked for last.
+    At rest a workflow is bytes on a shelf with a number, on several where it has very many goals; these are found by
+    the hash of its ids and of the keys of its goals. A few thousand are unpacked: those that were asked for last.
     """
 
     def __init__(self) -> None:
         self.revision = 0
         self._count = 0
-        self._packed: list[bytes] = []
+        self._shelves: list[bytes] = []
         self._numbers = directory.Directory()
-        self._unpack = lru_cache(_UNPACKED_WORKFLOWS)(self._unpack_again)
-        self._keys = {goal_type: keys.Keys(goal_type, self._goals) for goal_type in events.GOAL_TYPES}
+        self._unpack = lru_cache(_UNPACKED_SHELVES)(self._unpack_again)
+        self._keys = {goal_type: keys.Keys(goal_type, self._unpack) for goal_type in events.GOAL_TYPES}
         self._finders = {events.EVENT_TYPE_OF_GOAL[kind]: keys.finder(of_type) for kind, of_type in self._keys.items()}
 
     def __len__(self) -> int:
@@ -31,8 +36,11 @@ class Index:
 
     def workflow(self, tenant_id: str, workflow_id: str) -> goals.Workflow:
         """Return what judgement must know of a workflow."""
-        number = self._number(tenant_id, workflow_id)
-        return _NO_WORKFLOW if number is None else self._unpack(number)[2]
+        numbers = self._numbers_of((tenant_id, workflow_id))
+        if len(numbers) == 1:
+            return self._unpack(numbers[0])
+        shelves = [self._unpack(number) for number in numbers] or [_NO_WORKFLOW]
+        return goals.Workflow(tuple([goal for shelf in shelves for goal in shelf.goals]), shelves[0].logics)
 
     def candidates(self, event: events.Event) -> Sequence[goals.Goal]:
         """Return the goals that may match an event, in some version; one may come twice."""
@@ -52,11 +60,11 @@ class Index:
 
         A goal stays in its workflow and of its type.
         """
-        news: defaultdict[tuple[str, str], list[goals.Goal]] = defaultdict(list, {workflow: [] for workflow in logics})
+        news: defaultdict[Place, list[goals.Goal]] = defaultdict(list, {place: [] for place in logics})
         for goal in changed:
             news[goal.tenant_id, goal.workflow_id].append(goal)
-        for workflow, of_workflow in news.items():
-            self._take_in(workflow, of_workflow, logics.get(workflow))
+        for place, of_workflow in news.items():
+            self._take_in(place, of_workflow, logics.get(place))
         if news:
             self._unpack.cache_clear()
             for of_type in self._keys.values():
@@ -64,36 +72,72 @@ class Index:
         self.revision = revision
 
     def _take_in(
-        self,
-        workflow: tuple[str, str],
-        changed: Sequence[goals.Goal],
-        logics: tuple[goals.LogicVersion, ...] | None,
+        self, place: Place, changed: Sequence[goals.Goal], logics: tuple[goals.LogicVersion, ...] | None
     ) -> None:
-        number = self._number(*workflow)
-        known = _NO_WORKFLOW if number is None else self._unpack_again(number)[2]
+        numbers = self._numbers_of(place)
+        first = numbers[0] if numbers else self._add_shelf(place)
+        known = self._unpack_again(first)
+        if len(numbers) <= 1 and len(known.goals) + len(changed) <= _SHELF_GOALS:
+            self._put(first, place, known, changed, known.logics if logics is None else logics)
+            return
+        for number, of_shelf in self._by_shelf(place, first, numbers[-1] if numbers else first, changed).items():
+            known = self._unpack_again(number)
+            self._put(number, place, known, of_shelf, known.logics if logics is None or number != first else logics)
+
+    def _by_shelf(
+        self, place: Place, first: int, last: int, changed: Iterable[goals.Goal]
+    ) -> Mapping[int, list[goals.Goal]]:
+        """Return the goals by the shelf that they are on or may be put on; those of the first are there at least."""
+        found: defaultdict[int, list[goals.Goal]] = defaultdict(list, {first: []})
+        on_first = {goal.goal_id for goal in self._unpack_again(first).goals}
+        room = _SHELF_GOALS - len(self._unpack_again(last).goals)
+        for goal_id, goal in {goal.goal_id: goal for goal in changed}.items():
+            number = first if goal_id in on_first else self._number_of(place, goal_id)
+            if number is None:
+                if room <= 0:
+                    last, room = self._add_shelf(place), _SHELF_GOALS
+                number, room = last, room - 1
+                if number != first:  # Few workflows have more than one shelf, and few goals need an entry of their own.
+                    self._numbers.add(hash((place, goal_id)), number)
+            found[number].append(goal)
+        return found
+
+    def _add_shelf(self, place: Place) -> int:
+        number = len(self._shelves)
+        self._shelves.append(b"")
+        self._numbers.add(hash(place), number)
+        return number
+
+    def _put(
+        self,
+        number: int,
+        place: Place,
+        known: goals.Workflow,
+        changed: Iterable[goals.Goal],
+        logics: tuple[goals.LogicVersion, ...],
+    ) -> None:
         merged = {goal.goal_id: goal for goal in (*known.goals, *changed)}
-        as_bytes = packed.pack(*workflow, merged.values(), known.logics if logics is None else logics)
-        if number is None:
-            number = len(self._packed)
-            self._packed.append(as_bytes)
-            self._numbers.add(hash(workflow), number)
-        else:
-            self._packed[number] = as_bytes
+        self._shelves[number] = packed.pack(place, merged.values(), logics)
         for goal in changed:
             self._keys[goal.goal_type].add(goal, number)
         self._count += len(merged) - len(known.goals)
 
-    def _number(self, tenant_id: str, workflow_id: str) -> int | None:
-        for number in self._numbers.find(hash((tenant_id, workflow_id))):
-            if self._unpack(number)[:2] == (tenant_id, workflow_id):
+    def _numbers_of(self, place: Place) -> list[int]:
+        numbers = self._numbers.find(hash(place))
+        if not numbers:
+            return numbers
+        beginning = packed.beginning(place)
+        return [number for number in numbers if self._shelves[number].startswith(beginning)]
+
+    def _number_of(self, place: Place, goal_id: UUID) -> int | None:
+        for number in self._numbers.find(hash((place, goal_id))):
+            if any(goal.goal_id == goal_id for goal in self._unpack_again(number).goals):
                 return number
         return None
 
-    def _goals(self, number: int) -> tuple[goals.Goal, ...]:
-        return self._unpack(number)[2].goals
-
-    def _unpack_again(self, number: int) -> tuple[str, str, goals.Workflow]:
-        return packed.unpack(self._packed[number])
+    def _unpack_again(self, number: int) -> goals.Workflow:
+        shelf = self._shelves[number]
+        return packed.unpack(shelf) if shelf else _NO_WORKFLOW
 
 
 _NO_WORKFLOW: Final = goals.Workflow()

@@ -1,6 +1,6 @@
 """The goals of one type by what an event carries: a look for each event, most of which find nothing."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from goalworker import directory, events, goals
@@ -21,12 +21,12 @@ Find = Callable[[str, Any], Sequence[goals.Goal]]
 
 
 class Keys:
-    """Which workflows, by number, have goals of a type under a key; `unpack` gives those of a number.
+    """On which shelves, by number, are the goals of a type under a key; `unpack` gives what is on one.
 
     No key is ever taken out: a goal keeps its workflow, its type and its versions for ever.
     """
 
-    def __init__(self, goal_type: str, unpack: Callable[[int], Goals]) -> None:
+    def __init__(self, goal_type: str, unpack: Callable[[int], goals.Workflow]) -> None:
         self.goal_type = goal_type
         self._keys_of = _KEYS_OF_CRITERIA[goal_type]
         self._unpack = unpack
@@ -38,7 +38,7 @@ class Keys:
         self.special: set[str] = set()
 
     def add(self, goal: goals.Goal, number: int) -> None:
-        """Take in the keys of a goal of the workflow with a number; again is no change."""
+        """Take in the keys of a goal on the shelf with a number; again is no change."""
         tenant_id = goal.tenant_id
         for version in goal.versions:
             for key in self._keys_of(version.criteria):
@@ -55,22 +55,21 @@ class Keys:
         return self._hot.get(key) or self._recall_slowly(key)
 
     def _recall_slowly(self, key: Key) -> Goals:
-        numbers = self.numbers.find(hash(key))
-        if not numbers:
+        if hash(key) not in self.numbers:
             return ()
         if len(self._hot) >= _HOT_KEYS:
             self._hot, self._warm = {}, self._hot
-        found = self._hot[key] = self._warm.get(key) or self._look_up(numbers, *key)
+        found = self._hot[key] = self._warm.get(key) or self._look_up(key)
         return found
 
-    def _look_up(self, numbers: Iterable[int], tenant_id: str, key: str) -> Goals:
-        goal_type = self.goal_type
+    def _look_up(self, key: Key) -> Goals:
+        tenant_id, wanted = key
         return tuple(
             [
                 goal
-                for number in numbers
-                for goal in self._unpack(number)
-                if goal.goal_type == goal_type and goal.tenant_id == tenant_id and self._has(goal, key)
+                for number in self.numbers.find(hash(key))
+                for goal in self._unpack(number).goals
+                if goal.goal_type == self.goal_type and goal.tenant_id == tenant_id and self._has(goal, wanted)
             ]
         )
 

@@ -29,19 +29,22 @@ _DECODER: Final = msgpack.Decoder(_Workflow)
 _NUMBER_OF_TYPE: Final = {goal_type: number for number, goal_type in enumerate(events.GOAL_TYPES)}
 
 
-def pack(
-    tenant_id: str, workflow_id: str, known: Iterable[goals.Goal], logics: tuple[goals.LogicVersion, ...]
-) -> bytes:
-    """Return a workflow as bytes; times are kept to the microsecond, amounts exactly."""
-    encoded = _ENCODER.encode((tenant_id, workflow_id, logics, [_packed(goal) for goal in known]))
+def pack(workflow: tuple[str, str], known: Iterable[goals.Goal], logics: tuple[goals.LogicVersion, ...]) -> bytes:
+    """Return a workflow (tenant and id) or a part of it as bytes: times to the microsecond, amounts exactly."""
+    encoded = _ENCODER.encode((*workflow, logics, [_packed(goal) for goal in known]))
     return bytes(memoryview(encoded))  # A copy: what the encoder gives keeps room for a third more.
 
 
-def unpack(packed: bytes) -> tuple[str, str, goals.Workflow]:
-    """Return tenant, workflow id and workflow as they were packed."""
+def beginning(workflow: tuple[str, str]) -> bytes:
+    """Return how the bytes of a workflow begin, and of no other."""
+    return _ENCODER.encode((*workflow, (), ()))[:-2]
+
+
+def unpack(packed: bytes) -> goals.Workflow:
+    """Return a workflow as it was packed."""
     found = _DECODER.decode(packed)
     known = [_unpacked(found.tenant_id, found.workflow_id, goal) for goal in found.goals]
-    return found.tenant_id, found.workflow_id, goals.Workflow(tuple(known), found.logics)
+    return goals.Workflow(tuple(known), found.logics)
 
 
 def _packed(goal: goals.Goal) -> tuple[object, ...]:

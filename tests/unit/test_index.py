@@ -1,6 +1,7 @@
 """The index finds what a look at every goal finds, however it came to know them."""
 
 from collections.abc import Iterable
+from unittest import mock
 from uuid import UUID
 
 import pytest
@@ -64,9 +65,16 @@ def histories(draw: strategies.Draw, types: tuple[str, ...]) -> list[Step]:
 
 
 @settings(max_examples=200)
-@given(data=st.data(), types=any_type)
-def test_step_by_step_it_holds_what_a_list_of_goals_holds(data: st.DataObject, types: tuple[str, ...]) -> None:
-    """What was asked between the steps, and what other goals there were, makes no difference either."""
+@given(data=st.data(), types=any_type, shelf_goals=st.sampled_from((1, 2, 32)))
+def test_step_by_step_it_holds_what_a_list_of_goals_holds(
+    data: st.DataObject, types: tuple[str, ...], shelf_goals: int
+) -> None:
+    """What was asked between the steps makes no difference either, nor does how many goals are packed together."""
+    with mock.patch.object(index, "_SHELF_GOALS", shelf_goals):
+        _hold_to_a_list(data, types)
+
+
+def _hold_to_a_list(data: st.DataObject, types: tuple[str, ...]) -> None:
     happened = data.draw(strategies.contact_events(types, min_size=3))
     made, known, logics = index.Index(), dict[UUID, goals.Goal](), dict[tuple[str, str], object]()
     finders = {event_type: made.finder(event_type) for event_type in events.DATA_OF_TYPE}
@@ -118,8 +126,21 @@ def test_a_key_that_very_many_goals_have_finds_them_all() -> None:
     assert made.candidates(_submitted("f2", 1)) == ()
 
 
+def test_a_workflow_with_very_many_goals_is_held_as_any_other() -> None:
+    known = {number: _form_goal(number, FIRST) for number in range(1_000)}
+    made = _index([known[number] for number in range(0, 1_000, 3)])
+    made.replace(known.values(), {("north", "w1"): (goals.LogicVersion("all", at(0)),)}, 2)
+    for number in (0, 31, 32, 500, 999):
+        known[number] = _form_goal(number, FIRST, SECOND)
+        made.replace([known[number]], {}, 3)
+    workflow = made.workflow("north", "w1")
+    assert sorted(workflow.goals, key=lambda goal: goal.goal_id) == [*known.values()]
+    assert (len(made), [version.logic for version in workflow.logics]) == (1_000, ["all"])
+    assert len(made.candidates(_submitted("f2", 6))) == 5
+
+
 def test_more_workflows_than_are_kept_unpacked_are_all_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index, "_UNPACKED_WORKFLOWS", 2)
+    monkeypatch.setattr(index, "_UNPACKED_SHELVES", 2)
     monkeypatch.setattr(keys, "_HOT_KEYS", 2)
     forms = {f"form-{number}": goals.Criteria(form_id=f"form-{number}") for number in range(5)}
     known = [
