@@ -31,7 +31,7 @@ class Criteria(Struct, frozen=True, gc=False, omit_defaults=True):
     stage_id: str | None = None
 
 
-class GoalVersion(Struct, frozen=True, gc=False):
+class GoalVersion(Struct, frozen=True, gc=False, array_like=True):
     """What a goal asked for from active_from (inclusive) to active_to (exclusive; None: until now)."""
 
     number: int
@@ -57,7 +57,7 @@ class Goal(Struct, frozen=True, gc=False):
         return (self.created_at, self.goal_id)
 
 
-class LogicVersion(Struct, frozen=True, gc=False):
+class LogicVersion(Struct, frozen=True, gc=False, array_like=True):
     """The logic of a workflow from a moment on, inclusive, until the next one."""
 
     logic: str

@@ -1,59 +1,54 @@
 """Every goal by what an event carries, in memory: which goals may match, without asking the database."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Final
 from uuid import UUID
 
-from goalworker import events, goals
+from goalworker import directory, events, goals, keys, packed
 
-_ANY: Final = ""
-_NAME: Final = "\n"
-_HAS_NAMES: Final = "\r"
-"""Keys that are no ids: of goals that look at none, before the name of a tag, and where there are such names.
+_SHELF_GOALS: Final = 32
+_UNPACKED_SHELVES: Final = 4_096
 
-Ids from outside are never empty and have no control characters, so none collides with these.
-"""
-
-Goals = tuple[goals.Goal, ...]
-Keys = dict[str, Goals]
+Place = tuple[str, str]
+"""Tenant and id of a workflow."""
 
 
 class Index:
-    """All versions of all goals and logics as of a revision; old versions decide late events and `all`."""
+    """All versions of all goals and logics as of a revision; old versions decide late events and `all`.
+
+    At rest a workflow is bytes on a shelf with a number, on several where it has very many goals; these are found by
+    the hash of its ids and of the keys of its goals. A few thousand are unpacked: those that were asked for last.
+    """
 
     def __init__(self) -> None:
         self.revision = 0
-        self._goals: dict[UUID, goals.Goal] = {}
-        self._keys: dict[str, dict[str, Keys]] = {goal_type: {} for goal_type in events.GOAL_TYPES}
-        self._workflows: dict[str, dict[str, goals.Workflow]] = {}
-        # By the type of the event: the keys of each tenant, and how to look there. Lifecycle events have none.
-        self._finders: dict[str, tuple[dict[str, Keys], Find]] = {
-            kind: (self._keys[events.GOAL_TYPE_OF_EVENT[kind]], find) for kind, find in _FIND.items()
-        }
+        self._count = 0
+        self._shelves: list[bytes] = []
+        self._numbers = directory.Directory()
+        self._unpack = lru_cache(_UNPACKED_SHELVES)(self._unpack_again)
+        self._keys = {goal_type: keys.Keys(goal_type, self._unpack) for goal_type in events.GOAL_TYPES}
+        self._finders = {events.EVENT_TYPE_OF_GOAL[kind]: keys.finder(of_type) for kind, of_type in self._keys.items()}
 
     def __len__(self) -> int:
-        return len(self._goals)
+        return self._count
 
     def workflow(self, tenant_id: str, workflow_id: str) -> goals.Workflow:
         """Return what judgement must know of a workflow."""
-        return self._workflows.get(tenant_id, {}).get(workflow_id, _NO_WORKFLOW)
+        numbers = self._numbers_of((tenant_id, workflow_id))
+        if len(numbers) == 1:
+            return self._unpack(numbers[0])
+        shelves = [self._unpack(number) for number in numbers] or [_NO_WORKFLOW]
+        return goals.Workflow(tuple([goal for shelf in shelves for goal in shelf.goals]), shelves[0].logics)
 
-    def candidates(self, event: events.Event) -> Goals:
+    def candidates(self, event: events.Event) -> Sequence[goals.Goal]:
         """Return the goals that may match an event, in some version; one may come twice."""
         return self.finder(event.type)(event.tenant_id, event.data)
 
-    def finder(self, event_type: str) -> Callable[[str, Any], Goals]:
-        """Return what gives the candidates for a tenant and the data of an event; it holds after replace() too."""
-        found = self._finders.get(event_type)
-        if found is None:
-            return lambda *_: ()
-        tenants, find = found
-
-        def candidates(tenant_id: str, data: Any) -> Goals:
-            keys = tenants.get(tenant_id)
-            return find(keys, data) if keys else ()
-
-        return candidates
+    def finder(self, event_type: str) -> keys.Find:
+        """Return what finds the candidates for events of a type by tenant and data, now and after every change."""
+        return self._finders.get(event_type, _find_nothing)
 
     def replace(
         self,
@@ -61,88 +56,92 @@ class Index:
         logics: Mapping[tuple[str, str], tuple[goals.LogicVersion, ...]],
         revision: int,
     ) -> None:
-        """Take in goals, and logics by (tenant, workflow), that are new or have changed, each with all its versions."""
+        """Take in goals, and logics by (tenant, workflow), that are new or have changed, each with all its versions.
+
+        A goal stays in its workflow and of its type.
+        """
+        news: defaultdict[Place, list[goals.Goal]] = defaultdict(list, {place: [] for place in logics})
         for goal in changed:
-            self._remove(goal.goal_id)
-            self._add(goal)
-        for (tenant_id, workflow_id), versions in logics.items():
-            known = self.workflow(tenant_id, workflow_id)
-            self._set_workflow(tenant_id, workflow_id, goals.Workflow(known.goals, versions))
+            news[goal.tenant_id, goal.workflow_id].append(goal)
+        for place, of_workflow in news.items():
+            self._take_in(place, of_workflow, logics.get(place))
+        if news:
+            self._unpack.cache_clear()
+            for of_type in self._keys.values():
+                of_type.forget()
         self.revision = revision
 
-    def _add(self, goal: goals.Goal) -> None:
-        self._goals[goal.goal_id] = goal
-        keys = self._keys[goal.goal_type].setdefault(goal.tenant_id, {})
-        for key in _keys_of_goal(goal):
-            keys[key] = (*keys.get(key, ()), goal) if key is not _HAS_NAMES else ()
-        known = self.workflow(goal.tenant_id, goal.workflow_id)
-        self._set_workflow(goal.tenant_id, goal.workflow_id, goals.Workflow((*known.goals, goal), known.logics))
-
-    def _remove(self, goal_id: UUID) -> None:
-        goal = self._goals.pop(goal_id, None)
-        if goal is None:
+    def _take_in(
+        self, place: Place, changed: Sequence[goals.Goal], logics: tuple[goals.LogicVersion, ...] | None
+    ) -> None:
+        numbers = self._numbers_of(place)
+        first = numbers[0] if numbers else self._add_shelf(place)
+        known = self._unpack_again(first)
+        if len(numbers) <= 1 and len(known.goals) + len(changed) <= _SHELF_GOALS:
+            self._put(first, place, known, changed, known.logics if logics is None else logics)
             return
-        keys = self._keys[goal.goal_type][goal.tenant_id]
-        for key in _keys_of_goal(goal):
-            keys[key] = tuple(other for other in keys[key] if other.goal_id != goal_id)
-        known = self.workflow(goal.tenant_id, goal.workflow_id)
-        others = tuple(other for other in known.goals if other.goal_id != goal_id)
-        self._set_workflow(goal.tenant_id, goal.workflow_id, goals.Workflow(others, known.logics))
+        for number, of_shelf in self._by_shelf(place, first, numbers[-1] if numbers else first, changed).items():
+            known = self._unpack_again(number)
+            self._put(number, place, known, of_shelf, known.logics if logics is None or number != first else logics)
 
-    def _set_workflow(self, tenant_id: str, workflow_id: str, workflow: goals.Workflow) -> None:
-        self._workflows.setdefault(tenant_id, {})[workflow_id] = workflow
+    def _by_shelf(
+        self, place: Place, first: int, last: int, changed: Iterable[goals.Goal]
+    ) -> Mapping[int, list[goals.Goal]]:
+        """Return the goals by the shelf that they are on or may be put on; those of the first are there at least."""
+        found: defaultdict[int, list[goals.Goal]] = defaultdict(list, {first: []})
+        on_first = {goal.goal_id for goal in self._unpack_again(first).goals}
+        room = _SHELF_GOALS - len(self._unpack_again(last).goals)
+        for goal_id, goal in {goal.goal_id: goal for goal in changed}.items():
+            number = first if goal_id in on_first else self._number_of(place, goal_id)
+            if number is None:
+                if room <= 0:
+                    last, room = self._add_shelf(place), _SHELF_GOALS
+                number, room = last, room - 1
+                if number != first:  # Few workflows have more than one shelf, and few goals need an entry of their own.
+                    self._numbers.add(hash((place, goal_id)), number)
+            found[number].append(goal)
+        return found
+
+    def _add_shelf(self, place: Place) -> int:
+        number = len(self._shelves)
+        self._shelves.append(b"")
+        self._numbers.add(hash(place), number)
+        return number
+
+    def _put(
+        self,
+        number: int,
+        place: Place,
+        known: goals.Workflow,
+        changed: Iterable[goals.Goal],
+        logics: tuple[goals.LogicVersion, ...],
+    ) -> None:
+        merged = {goal.goal_id: goal for goal in (*known.goals, *changed)}
+        self._shelves[number] = packed.pack(place, merged.values(), logics)
+        for goal in changed:
+            self._keys[goal.goal_type].add(goal, number)
+        self._count += len(merged) - len(known.goals)
+
+    def _numbers_of(self, place: Place) -> list[int]:
+        numbers = self._numbers.find(hash(place))
+        if not numbers:
+            return numbers
+        beginning = packed.beginning(place)
+        return [number for number in numbers if self._shelves[number].startswith(beginning)]
+
+    def _number_of(self, place: Place, goal_id: UUID) -> int | None:
+        for number in self._numbers.find(hash((place, goal_id))):
+            if any(goal.goal_id == goal_id for goal in self._unpack_again(number).goals):
+                return number
+        return None
+
+    def _unpack_again(self, number: int) -> goals.Workflow:
+        shelf = self._shelves[number]
+        return packed.unpack(shelf) if shelf else _NO_WORKFLOW
 
 
 _NO_WORKFLOW: Final = goals.Workflow()
 
 
-def _keys_of_goal(goal: goals.Goal) -> set[str]:
-    keys_of = _KEYS_OF_CRITERIA[goal.goal_type]
-    return {key for version in goal.versions for key in keys_of(version.criteria)}
-
-
-def _keys_of_tag(tag: goals.Criteria) -> Iterator[str]:
-    if tag.tag_id is not None:
-        yield tag.tag_id
-    if tag.tag_name is not None:
-        yield _NAME + goals.folded(tag.tag_name)
-        yield _HAS_NAMES
-
-
-_KEYS_OF_CRITERIA: Final[Mapping[str, Callable[[goals.Criteria], Iterable[str]]]] = {
-    "tag_added": _keys_of_tag,
-    "purchase_made": lambda criteria: (criteria.product_id or _ANY,),
-    "appointment_booked": lambda criteria: (criteria.calendar_id or _ANY,),
-    "form_submitted": lambda criteria: (criteria.form_id or _ANY,),
-    "pipeline_stage_reached": lambda criteria: (criteria.stage_id or _ANY,),
-}
-
-Find = Callable[[Keys, Any], Goals]
-
-
-def _find_by_tag(keys: Keys, tag: events.TagAdded) -> Goals:
-    found = keys.get(tag.tag_id, ()) if tag.tag_id is not None else ()
-    if tag.tag_name is not None and _HAS_NAMES in keys:
-        return found + keys.get(_NAME + goals.folded(tag.tag_name), ())
-    return found
-
-
-def _find_by_payment(keys: Keys, payment: events.PaymentCompleted) -> Goals:
-    found = keys.get(_ANY, ())
-    for product_id in payment.product_ids or ():
-        found += keys.get(product_id, ())
-    return found
-
-
-def _find_by_appointment(keys: Keys, booked: events.AppointmentBooked) -> Goals:
-    found = keys.get(_ANY, ())
-    return found + keys.get(booked.calendar_id, ()) if booked.calendar_id is not None else found
-
-
-_FIND: Final[Mapping[str, Find]] = {
-    "contact.tag.added": _find_by_tag,
-    "payment.completed": _find_by_payment,
-    "appointment.booked": _find_by_appointment,
-    "form.submitted": lambda keys, form: keys.get(form.form_id, ()),
-    "pipeline.stage.changed": lambda keys, stage: keys.get(stage.stage_id, ()),
-}
+def _find_nothing(_tenant_id: str, _data: object) -> tuple[goals.Goal, ...]:
+    return ()

@@ -1,12 +1,15 @@
 """The index finds what a look at every goal finds, however it came to know them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from unittest import mock
 from uuid import UUID
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
-from goalworker import events, goals, index, match
+from goalworker import events, goals, index, keys, match
 from tests.unit import naive_judge, strategies
 from tests.unit.strategies import at
 
@@ -41,30 +44,112 @@ def test_it_finds_what_a_look_at_every_goal_finds(
         )
 
 
-@given(data=st.data(), old=any_type.flatmap(strategies.goal_sets), types=any_type)
-def test_replacing_goals_gives_the_index_that_is_built_anew(
-    data: st.DataObject, old: tuple[goals.Goal, ...], types: tuple[str, ...]
+Step = tuple[tuple[goals.Goal, ...], naive_judge.Logics]
+
+
+@st.composite
+def histories(draw: strategies.Draw, types: tuple[str, ...]) -> list[Step]:
+    """Draw what comes in, step by step: goals that are new or again, each staying in its workflow and of its type."""
+    identity = st.tuples(
+        strategies.mostly(strategies.TENANTS), strategies.mostly(strategies.WORKFLOWS), strategies.mostly(types)
+    )
+    identities = draw(st.lists(identity, min_size=4, max_size=4))
+
+    def goal(number: int) -> goals.Goal:
+        tenant_id, workflow_id, goal_type = identities[number]
+        life = draw(strategies.versions(goal_type))
+        return goals.Goal(tenant_id, UUID(int=number), workflow_id, goal_type, life[0].active_from, life)
+
+    steps = draw(st.lists(st.lists(st.integers(0, 3), max_size=4), min_size=1, max_size=4))
+    return [(tuple(map(goal, numbers)), draw(strategies.logic_maps())) for numbers in steps]
+
+
+@settings(max_examples=200)
+@given(data=st.data(), types=any_type, shelf_goals=st.sampled_from((1, 2, 32)))
+def test_step_by_step_it_holds_what_a_list_of_goals_holds(
+    data: st.DataObject, types: tuple[str, ...], shelf_goals: int
 ) -> None:
-    """Goals here may even change tenant, workflow and type; what is there less must be no more."""
-    new = data.draw(strategies.goal_sets(types))
-    old_logics, new_logics = data.draw(strategies.logic_maps()), data.draw(strategies.logic_maps())
-    happened = data.draw(strategies.contact_events(events.GOAL_TYPES, min_size=3))
-    replaced = _index(old, old_logics)
-    replaced.replace(new, new_logics, revision=2)
-    now = {goal.goal_id: goal for goal in (*old, *new)}
-    anew = _index(now.values(), {**old_logics, **new_logics})
-    assert (len(replaced), replaced.revision) == (len(now), 2)
-    assert match.all_hits(happened, replaced) == match.all_hits(happened, anew)
-    assert _workflows(replaced) == _workflows(anew)
+    """What was asked between the steps makes no difference either, nor does how many goals are packed together."""
+    with mock.patch.object(index, "_SHELF_GOALS", shelf_goals):
+        _hold_to_a_list(data, types)
 
 
-def _workflows(made: index.Index) -> Mapping[tuple[str, str], object]:
-    keys = [(tenant_id, workflow_id) for tenant_id in strategies.TENANTS for workflow_id in strategies.WORKFLOWS]
-    workflows = {key: made.workflow(*key) for key in keys}
-    return {
-        key: (sorted(goal.goal_id for goal in workflow.goals), set(map(str, workflow.goals)), workflow.logics)
-        for key, workflow in workflows.items()
-    }
+def _hold_to_a_list(data: st.DataObject, types: tuple[str, ...]) -> None:
+    happened = data.draw(strategies.contact_events(types, min_size=3))
+    made, known, logics = index.Index(), dict[UUID, goals.Goal](), dict[tuple[str, str], object]()
+    finders = {event_type: made.finder(event_type) for event_type in events.DATA_OF_TYPE}
+    for revision, (changed, new_logics) in enumerate(data.draw(histories(types)), start=1):
+        made.replace(changed, new_logics, revision)
+        known |= {goal.goal_id: goal for goal in changed}
+        logics |= new_logics
+        assert (len(made), made.revision) == (len(known), revision)
+        for event in happened:
+            candidates = made.candidates(event)
+            assert finders[event.type](event.tenant_id, event.data) == candidates
+            assert set(map(str, candidates)) >= {str(goal) for goal in known.values() if _some_version(goal, event)}
+            assert {goal.goal_id for goal in candidates} <= known.keys()
+        for place in ((tenant, workflow) for tenant in strategies.TENANTS for workflow in strategies.WORKFLOWS):
+            workflow = made.workflow(*place)
+            own = {goal.goal_id: goal for goal in known.values() if (goal.tenant_id, goal.workflow_id) == place}
+            assert {goal.goal_id: goal for goal in workflow.goals} == own
+            assert (len(workflow.goals), workflow.logics) == (len(own), logics.get(place, ()))
+
+
+def _some_version(goal: goals.Goal, event: events.Event) -> bool:
+    return any(
+        naive_judge.hits(structs.replace(event, time=version.active_from), goal)
+        for version in goal.versions
+        if version.active_from != version.active_to
+    )
+
+
+def test_goals_whose_hashes_collide_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (index, keys):
+        monkeypatch.setattr(module, "hash", lambda _: 0, raising=False)
+    tagged = goals.GoalVersion(1, goals.Criteria(tag_id="f1"), True, at(0))
+    goal_of_another_type = goals.Goal("north", UUID(int=3), "w2", "tag_added", at(0), (tagged,))
+    goal_of_another_tenant = structs.replace(_form_goal(4, FIRST), tenant_id="south")
+    known = [_form_goal(1, FIRST), _form_goal(2, SECOND), goal_of_another_type, goal_of_another_tenant]
+    made = _index(known, {("south", "w1"): (goals.LogicVersion("all", at(0)),)})
+    assert made.candidates(_submitted("f1", 0)) == (known[0],)
+    assert made.workflow("north", "w1") == goals.Workflow((known[0], known[1]))
+    assert made.workflow("south", "w1").goals == (goal_of_another_tenant,)
+    assert made.workflow("south", "w2") == goals.Workflow()
+
+
+def test_a_key_that_very_many_goals_have_finds_them_all() -> None:
+    known = [_form_goal(number, FIRST, workflow_id=f"w{number // 3}") for number in range(3_000)]
+    made = index.Index()
+    for start in range(0, len(known), 100):
+        made.replace(known[start : start + 100], {}, 1)
+    assert sorted(made.candidates(_submitted("f1", 1)), key=lambda goal: goal.goal_id) == known
+    assert made.candidates(_submitted("f2", 1)) == ()
+
+
+def test_a_workflow_with_very_many_goals_is_held_as_any_other() -> None:
+    known = {number: _form_goal(number, FIRST) for number in range(1_000)}
+    made = _index([known[number] for number in range(0, 1_000, 3)])
+    made.replace(known.values(), {("north", "w1"): (goals.LogicVersion("all", at(0)),)}, 2)
+    for number in (0, 31, 32, 500, 999):
+        known[number] = _form_goal(number, FIRST, SECOND)
+        made.replace([known[number]], {}, 3)
+    workflow = made.workflow("north", "w1")
+    assert sorted(workflow.goals, key=lambda goal: goal.goal_id) == [*known.values()]
+    assert (len(made), [version.logic for version in workflow.logics]) == (1_000, ["all"])
+    assert len(made.candidates(_submitted("f2", 6))) == 5
+
+
+def test_more_workflows_than_are_kept_unpacked_are_all_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "_UNPACKED_SHELVES", 2)
+    monkeypatch.setattr(keys, "_HOT_KEYS", 2)
+    forms = {f"form-{number}": goals.Criteria(form_id=f"form-{number}") for number in range(5)}
+    known = [
+        _form_goal(number, goals.GoalVersion(1, criteria, True, at(0)), workflow_id=form_id)
+        for number, (form_id, criteria) in enumerate(forms.items())
+    ]
+    made = _index(known)
+    for goal, form_id in zip(known * 2, [*forms] * 2, strict=True):
+        assert made.candidates(_submitted(form_id, 1)) == made.workflow("north", form_id).goals == (goal,)
 
 
 @given(data=st.data(), types=any_type)
@@ -75,9 +160,9 @@ def test_another_tenants_goals_change_nothing(data: st.DataObject, types: tuple[
         assert match.hits(event, _index(known)) == match.hits(event, _index(own))
 
 
-def _form_goal(number: int, *versions: goals.GoalVersion) -> goals.Goal:
+def _form_goal(number: int, *versions: goals.GoalVersion, workflow_id: str = "w1") -> goals.Goal:
     goal_id = UUID(int=number)
-    return goals.Goal("north", goal_id, "w1", "form_submitted", versions[0].active_from, versions)
+    return goals.Goal("north", goal_id, workflow_id, "form_submitted", versions[0].active_from, versions)
 
 
 def _submitted(form_id: str, tick: int) -> events.Event:
@@ -102,7 +187,7 @@ def test_an_old_version_still_decides_old_events() -> None:
 def test_a_changed_goal_is_held_once() -> None:
     made = _index([_form_goal(1, FIRST), _form_goal(2, FIRST)])
     made.replace([_form_goal(1, FIRST, SECOND)], {}, revision=2)
-    assert [goal.goal_id.int for goal in made.candidates(_submitted("f1", 1))] == [2, 1]
+    assert sorted(goal.goal_id.int for goal in made.candidates(_submitted("f1", 1))) == [1, 2]
     assert len(made) == len(made.workflow("north", "w1").goals) == 2
 
 
@@ -123,7 +208,9 @@ def test_a_hit_carries_the_events_tenant_contact_and_evidence() -> None:
 def test_lifecycle_messages_hit_nothing() -> None:
     changed = events.WorkflowChanged("w1")
     event = events.Event("north", "/engine", "1", events.WORKFLOW_ACTIVATED, at(1), changed)
-    assert match.hits(event, _index([_form_goal(1, FIRST)])) == []
+    known = _index([_form_goal(1, FIRST)])
+    assert match.hits(event, known) == []
+    assert known.finder(event.type)(event.tenant_id, event.data) == ()
 
 
 def test_an_unknown_workflow_has_no_goals_and_no_logic() -> None:

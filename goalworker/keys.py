@@ -1,0 +1,172 @@
+"""The goals of one type by what an event carries: a look for each event, most of which find nothing."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from goalworker import directory, events, goals
+
+_ANY: Final = ""
+_NAME: Final = "\n"
+"""Keys that are no ids: of goals that look at none, and before the name of a tag.
+
+Ids from outside are never empty and have no control characters, so none collides with these.
+"""
+
+_HOT_KEYS: Final = 1_024
+
+Goals = tuple[goals.Goal, ...]
+Key = tuple[str, str]
+"""A tenant, and what one of its events must carry."""
+Find = Callable[[str, Any], Sequence[goals.Goal]]
+
+
+class Keys:
+    """On which shelves, by number, are the goals of a type under a key; `unpack` gives what is on one.
+
+    No key is ever taken out: a goal keeps its workflow, its type and its versions for ever.
+    """
+
+    def __init__(self, goal_type: str, unpack: Callable[[int], goals.Workflow]) -> None:
+        self.goal_type = goal_type
+        self._keys_of = _KEYS_OF_CRITERIA[goal_type]
+        self._unpack = unpack
+        # What was found of late: what is not asked for while as many others are is in neither.
+        self._hot: dict[Key, Goals] = {}
+        self._warm: dict[Key, Goals] = {}
+        self.numbers = directory.Directory()
+        # Tenants with keys that are no ids: for the others these need no look.
+        self.special: set[str] = set()
+
+    def add(self, goal: goals.Goal, number: int) -> None:
+        """Take in the keys of a goal on the shelf with a number; again is no change."""
+        tenant_id = goal.tenant_id
+        for version in goal.versions:
+            for key in self._keys_of(version.criteria):
+                self.numbers.add(hash((tenant_id, key)), number)
+                if key < " ":
+                    self.special.add(tenant_id)
+
+    def forget(self) -> None:
+        """Forget what was found: it may have changed."""
+        self._hot, self._warm = {}, {}
+
+    def recall(self, key: Key) -> Goals:
+        """Return the goals under a key."""
+        return self._hot.get(key) or self._recall_slowly(key)
+
+    def _recall_slowly(self, key: Key) -> Goals:
+        if hash(key) not in self.numbers:
+            return ()
+        if len(self._hot) >= _HOT_KEYS:
+            self._hot, self._warm = {}, self._hot
+        found = self._hot[key] = self._warm.get(key) or self._look_up(key)
+        return found
+
+    def _look_up(self, key: Key) -> Goals:
+        tenant_id, wanted = key
+        return tuple(
+            [
+                goal
+                for number in self.numbers.find(hash(key))
+                for goal in self._unpack(number).goals
+                if goal.goal_type == self.goal_type and goal.tenant_id == tenant_id and self._has(goal, wanted)
+            ]
+        )
+
+    def _has(self, goal: goals.Goal, key: str) -> bool:
+        return any(key in self._keys_of(version.criteria) for version in goal.versions)
+
+
+def _keys_of_tag(tag: goals.Criteria) -> tuple[str, ...]:
+    by_id = () if tag.tag_id is None else (tag.tag_id,)
+    return by_id if tag.tag_name is None else (*by_id, _NAME + goals.folded(tag.tag_name))
+
+
+_KEYS_OF_CRITERIA: Final[Mapping[str, Callable[[goals.Criteria], tuple[str, ...]]]] = {
+    "tag_added": _keys_of_tag,
+    "purchase_made": lambda criteria: (criteria.product_id or _ANY,),
+    "appointment_booked": lambda criteria: (criteria.calendar_id or _ANY,),
+    "form_submitted": lambda criteria: (criteria.form_id or _ANY,),
+    "pipeline_stage_reached": lambda criteria: (criteria.stage_id or _ANY,),
+}
+
+
+def finder(keys: Keys) -> Find:
+    """Return what finds, by tenant and data of an event, the goals that may match; one may come twice."""
+    return _FINDERS[keys.goal_type](keys)
+
+
+# The sieve inline: nearly every event passes through here, and most of them no further.
+
+
+def _tag_finder(keys: Keys) -> Find:
+    numbers, special, recall = keys.numbers, keys.special, keys.recall
+
+    def find(tenant_id: str, tag: events.TagAdded) -> Goals:
+        found: Goals = ()
+        if tag.tag_id is not None:
+            key = (tenant_id, tag.tag_id)
+            if numbers.sieve[hash(key) >> numbers.sieve_shift]:
+                found = recall(key)
+        if tag.tag_name is not None and tenant_id in special:
+            found += recall((tenant_id, _NAME + goals.folded(tag.tag_name)))
+        return found
+
+    return find
+
+
+def _payment_finder(keys: Keys) -> Find:
+    numbers, special, recall = keys.numbers, keys.special, keys.recall
+
+    def find(tenant_id: str, payment: events.PaymentCompleted) -> Goals:
+        found = recall((tenant_id, _ANY)) if tenant_id in special else ()
+        for product_id in payment.product_ids or ():
+            key = (tenant_id, product_id)
+            if numbers.sieve[hash(key) >> numbers.sieve_shift]:
+                found += recall(key)
+        return found
+
+    return find
+
+
+def _appointment_finder(keys: Keys) -> Find:
+    numbers, special, recall = keys.numbers, keys.special, keys.recall
+
+    def find(tenant_id: str, booked: events.AppointmentBooked) -> Goals:
+        found = recall((tenant_id, _ANY)) if tenant_id in special else ()
+        if booked.calendar_id is not None:
+            key = (tenant_id, booked.calendar_id)
+            if numbers.sieve[hash(key) >> numbers.sieve_shift]:
+                found += recall(key)
+        return found
+
+    return find
+
+
+def _form_finder(keys: Keys) -> Find:
+    numbers, recall = keys.numbers, keys.recall
+
+    def find(tenant_id: str, form: events.FormSubmitted) -> Goals:
+        key = (tenant_id, form.form_id)
+        return recall(key) if numbers.sieve[hash(key) >> numbers.sieve_shift] else ()
+
+    return find
+
+
+def _stage_finder(keys: Keys) -> Find:
+    numbers, recall = keys.numbers, keys.recall
+
+    def find(tenant_id: str, stage: events.StageChanged) -> Goals:
+        key = (tenant_id, stage.stage_id)
+        return recall(key) if numbers.sieve[hash(key) >> numbers.sieve_shift] else ()
+
+    return find
+
+
+_FINDERS: Final[Mapping[str, Callable[[Keys], Find]]] = {
+    "tag_added": _tag_finder,
+    "purchase_made": _payment_finder,
+    "appointment_booked": _appointment_finder,
+    "form_submitted": _form_finder,
+    "pipeline_stage_reached": _stage_finder,
+}

@@ -1,0 +1,53 @@
+"""A directory finds what was added, and its sieve holds back nothing of that."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from unittest import mock
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from goalworker import directory
+
+# Mostly few of them, at the edges of the halves and of what a hash can be.
+hashes = st.builds(
+    lambda upper, lower: (upper << 32) + lower,
+    st.sampled_from((-(2**31), -1, 0, 1, 2**31 - 1)) | st.integers(-(2**31), 2**31 - 1),
+    st.sampled_from((0, 1, 2**32 - 1)),
+)
+numbers = st.sampled_from((0, 1, 2, directory.NUMBERS_MAX)) | st.integers(0, directory.NUMBERS_MAX)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_blocks() -> Iterator[None]:
+    with mock.patch.object(directory, "_BLOCK_ENTRIES", 2):
+        yield
+
+
+@given(added=st.lists(st.tuples(hashes, numbers), max_size=60), others=st.lists(hashes, max_size=5))
+def test_it_finds_the_numbers_under_a_hash_and_no_others(added: list[tuple[int, int]], others: list[int]) -> None:
+    made, known = directory.Directory(), defaultdict[int, set[int]](set)
+    for hashed, number in added:
+        made.add(hashed, number)
+        known[hashed >> 32].add(number)
+    assert len(made) == sum(map(len, known.values()))
+    for hashed in [*others, *[hashed for hashed, _ in added]]:
+        assert made.find(hashed) == sorted(known.get(hashed >> 32, ()))
+        assert (hashed in made) == (hashed >> 32 in known)
+        assert made.sieve[hashed >> made.sieve_shift] or hashed not in made
+
+
+def test_its_sieve_holds_back_most_of_what_was_not_added() -> None:
+    made = directory.Directory()
+    for number in range(5_000):
+        made.add(hash(("there", str(number))), number)
+    passing = sum(made.sieve[hash(("not there", str(number))) >> made.sieve_shift] for number in range(5_000))
+    assert passing < 5_000 / 5
+
+
+def test_very_many_numbers_under_one_hash_are_taken_in_quickly() -> None:
+    made = directory.Directory()
+    for number in range(200_000):
+        made.add(7 << 32, number)
+    assert made.find(7 << 32) == list(range(200_000))

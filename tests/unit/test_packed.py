@@ -1,0 +1,44 @@
+"""What is packed comes out as it went in."""
+
+from uuid import UUID
+
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import structs
+
+from goalworker import events, goals, packed
+from tests.unit import strategies
+from tests.unit.strategies import at
+
+
+@given(
+    known=strategies.goal_sets(events.GOAL_TYPES),
+    logics=strategies.logic_versions(),
+    created=st.none() | st.just(at(-9)),
+)
+def test_a_workflow_comes_out_as_it_went_in(
+    known: tuple[goals.Goal, ...], logics: tuple[goals.LogicVersion, ...], created: object
+) -> None:
+    changes = {"tenant_id": "north", "workflow_id": "w1"} | ({} if created is None else {"created_at": created})
+    workflow = goals.Workflow(tuple(structs.replace(goal, **changes) for goal in known), logics)
+    unpacked = packed.unpack(packed.pack(("north", "w1"), workflow.goals, workflow.logics))
+    assert unpacked == workflow
+    assert str(unpacked) == str(workflow)  # 100 and 100.00 are equal
+
+
+@given(goal_type=st.sampled_from(events.GOAL_TYPES), data=st.data())
+def test_a_goal_takes_less_than_128_bytes(goal_type: str, data: st.DataObject) -> None:
+    version = goals.GoalVersion(1, data.draw(strategies.criteria(goal_type)), True, at(0))
+    goal = goals.Goal("north", UUID(int=2**128 - 1), "w1", goal_type, at(0), (version,))
+    assert len(packed.pack(("north", "w1"), [goal], ())) < 128
+
+
+# Of lengths at which msgpack changes how it says them.
+names = st.sampled_from(("", "w", "w1", "w\xe4", "w" * 31, "w" * 32, "w" * 255))
+
+
+@given(one=st.tuples(names, names), other=st.tuples(names, names), logics=strategies.logic_versions())
+def test_a_workflow_is_told_by_how_its_bytes_begin(
+    one: tuple[str, str], other: tuple[str, str], logics: tuple[goals.LogicVersion, ...]
+) -> None:
+    assert packed.pack(one, (), logics).startswith(packed.beginning(other)) == (one == other)
