@@ -184,22 +184,18 @@ def _letters_of(batch: Batch, topic: str) -> dict[Place, dead_letters.DeadLetter
 def _take_all(
     batch: Batch, partition: TopicPartition, records: Sequence[parsed.Fetched], now: datetime, wanted: decode.Wanted
 ) -> None:
-    topic, items = partition.topic, batch.items
-    take, latest = batch.decoder.quick(topic), batch.decoder.latest(now)
-    for record in records:
-        value = record.value
-        if value is None:
-            batch.tombstones[topic] += 1
-            continue
-        try:
-            event = take(value, record.headers, record.timestamp, latest, wanted)
-        except decode.NOT_TAKEN:
-            _take(batch, partition, record, topic, now)
-        else:
-            if event is not None:
-                items.append((partition, record, event))
+    topic, before = partition.topic, len(batch.items)
+    taken, left = batch.decoder.quick(topic)(records, batch.decoder.latest(now), wanted)
+    batch.items += [(partition, record, event) for record, event in taken]
     # The types of a topic are all of one sort.
-    batch.has_lifecycle |= bool(items) and items[-1][2].type in events.LIFECYCLE_TYPES
+    batch.has_lifecycle |= bool(taken) and taken[-1][1].type in events.LIFECYCLE_TYPES
+    for record in left:
+        if record.value is None:
+            batch.tombstones[topic] += 1
+        else:
+            _take(batch, partition, record, topic, now)
+    if left:  # where two messages contradict each other, the first one stands
+        batch.items[before:] = sorted(batch.items[before:], key=lambda item: item[1].offset)
 
 
 def _take_redriven(batch: Batch, partition: TopicPartition, record: parsed.Fetched, now: datetime) -> None:

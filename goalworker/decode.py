@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, Literal, TypeVar
 
 from msgspec import DecodeError, Raw, Struct, ValidationError, convert, json, structs
 
-from goalworker import events
+from goalworker import events, parsed
 
 Data = events.GoalData | events.LifecycleData
 Reader = Callable[[Raw], Data]
@@ -21,7 +21,8 @@ Headers = Mapping[str, bytes | None]
 Pairs = Sequence[tuple[str, bytes | None]]
 Wanted = Mapping[str, Callable[[str, Any], object]]
 """By the type of an event: whether anything wants one of this tenant with this data."""
-Quick = Callable[[bytes, Pairs, int, datetime, Wanted], events.Event | None]
+Taken = tuple[list[tuple[parsed.Fetched, events.Event]], list[parsed.Fetched]]
+Quick = Callable[[Sequence[parsed.Fetched], datetime, Wanted], Taken]
 
 
 class Malformed(Struct, frozen=True):
@@ -68,15 +69,14 @@ class Decoder:
         """
         if value is None:
             return None
-        try:
-            return self._quick[topic](value, headers, timestamp_ms, now + self._limits.max_future, ANY_WANTED)
-        except NOT_TAKEN:
-            return self._carefully(topic, value, dict(headers), timestamp_ms, now)
+        record = _Record(value, headers, timestamp_ms)
+        taken, _ = self._quick[topic]([record], now + self._limits.max_future, ANY_WANTED)
+        return taken[0][1] if taken else self._carefully(topic, value, dict(headers), timestamp_ms, now)
 
     def quick(self, topic: str) -> Quick:
-        """Return what takes a good record of a topic: the event, or None where nothing wants it.
+        """Return what takes the records of a topic that are good: those that anything wants, with their events.
 
-        It raises one of NOT_TAKEN for what it leaves to decode().
+        The second thing that it returns is what it leaves to decode(), tombstones included.
         """
         return self._quick[topic]
 
@@ -85,38 +85,45 @@ class Decoder:
         return now + self._limits.max_future
 
     def _quick_way(self, topic: str, kinds: frozenset[str]) -> Quick:
-        # A closure with all that it needs at hand: this runs for each record.
+        # A closure with all that it needs at hand, and no call that could be spared: this is done for each record.
         read, finish_of = _quick_readers(kinds)
         max_bytes, default_tenant = self._limits.max_bytes, self._limits.default_tenant
 
-        def take(
-            value: bytes, headers: Pairs, timestamp_ms: int, latest: datetime, wanted: Wanted
-        ) -> events.Event | None:
-            by_name = None
-            if headers and headers != _USUAL_HEADERS:
-                by_name = dict(headers)
-                value = self._structured(value, by_name)
-            elif len(value) > max_bytes:
-                raise ValueError
-            whole = read(value)
-            kind, data, tenant_id, text = whole.type, whole.data, whole.tenantid or default_tenant, whole.time
-            finish = finish_of[kind]
-            if finish is not None:
-                data = finish(data)
-            # msgspec has seen to the rest of it: see events.time_of_text.
-            regular = text is not None and text[10] == "T" and text[-1] == "Z"
-            time = convert(text, datetime) if regular else _moment(text, timestamp_ms)
-            if time > latest or tenant_id is None:
-                raise ValueError
-            # In ASCII without escapes and DEL, JSON cannot say a control character: no need to look at each text.
-            if not (value.isascii() and _BACKSLASH not in value and _DEL not in value):
-                _check_texts((whole.id, whole.source, tenant_id, *structs.astuple(data)), value)
-            if text is None:
-                self.without_time[topic] += 1
-            if not wanted[kind](tenant_id, data):
-                return None
-            trace = _NO_TRACE if by_name is None else _trace_of(by_name)
-            return events.Event(tenant_id, whole.source, whole.id, kind, time, data, *trace)
+        def take(records: Sequence[parsed.Fetched], latest: datetime, wanted: Wanted) -> Taken:
+            taken: list[tuple[parsed.Fetched, events.Event]] = []
+            left: list[parsed.Fetched] = []
+            for record in records:
+                value, headers, by_name = record.value, record.headers, None
+                try:
+                    if value is None:
+                        raise ValueError
+                    if headers and headers != _USUAL_HEADERS:
+                        by_name = dict(headers)
+                        value = self._structured(value, by_name)
+                    elif len(value) > max_bytes:
+                        raise ValueError
+                    whole = read(value)
+                    kind, data, tenant_id, text = whole.type, whole.data, whole.tenantid or default_tenant, whole.time
+                    finish = finish_of[kind]
+                    if finish is not None:
+                        data = finish(data)
+                    # msgspec has seen to the rest of it: see events.time_of_text.
+                    is_usual = text is not None and text[10] == "T" and text[-1] == "Z"
+                    time = convert(text, datetime) if is_usual else _moment(text, record.timestamp)
+                    if time > latest or tenant_id is None:
+                        raise ValueError
+                    # In ASCII without escapes and DEL, JSON can say no control character: no need to look at each text.
+                    if not value.isascii() or _BACKSLASH in value or _DEL in value:
+                        _check_texts((whole.id, whole.source, tenant_id, *structs.astuple(data)), value)
+                except _NOT_TAKEN:
+                    left.append(record)
+                    continue
+                if text is None:
+                    self.without_time[topic] += 1
+                if wanted[kind](tenant_id, data):
+                    trace = _NO_TRACE if by_name is None else _trace_of(by_name)
+                    taken.append((record, events.Event(tenant_id, whole.source, whole.id, kind, time, data, *trace)))
+            return taken, left
 
         return take
 
@@ -172,8 +179,19 @@ class _WrongError(ValueError):
         self.path = path
 
 
-NOT_TAKEN: Final = (ValueError, LookupError, OverflowError, RecursionError)
-"""What msgspec, datetime and this module raise about a record."""
+class _Record(Struct, frozen=True, gc=False):
+    """A record that was not fetched."""
+
+    value: bytes
+    headers: Pairs
+    timestamp: int
+    offset: int = -1
+    timestamp_type: int = 0
+    key: bytes | None = None
+
+
+# What msgspec, datetime and this module raise about a record.
+_NOT_TAKEN: Final = (ValueError, LookupError, OverflowError, RecursionError)
 
 ANY_WANTED: Final[Wanted] = dict.fromkeys(events.DATA_OF_TYPE, lambda *_: True)
 
