@@ -50,7 +50,6 @@ soak: install ## three workers under random faults, and a check of all that happ
 	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --seed $(SEED)
 
 BENCH := $(VENV)/bench
-QUICK ?=
 
 # What the product is compared with, and what draws: neither is needed for a part of the bench.
 $(BENCH)/.installed: requirements/bench.txt $(STAMP)
@@ -60,8 +59,8 @@ $(BENCH)/.installed: requirements/bench.txt $(STAMP)
 	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-bench: install $(if $(QUICK),,$(BENCH)/.installed) ## how fast it is, beside Kafka's own client and others: QUICK=1 for a part
-	@QUICK=$(QUICK) $(BIN)/python -m tests.bench
+bench: install $(if $(filter 1,$(QUICK)),,$(BENCH)/.installed) ## how fast it is, beside Kafka's own client and others: QUICK=1 for a part
+	@$(BIN)/python -m tests.bench
 
 bench-table: install $(BENCH)/.installed ## the results of the last bench into the README, with their pictures
 	@$(BIN)/python -m tests.bench.table

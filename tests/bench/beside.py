@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,28 +30,31 @@ class Peer:
         return str(OTHERS_PYTHON) if self.target_times else sys.executable
 
 
-_LATE = "corrections by late messages, goals that change meanwhile, dead letters"
+_LATE = (
+    "enrollments that come after their hits, corrections by late messages, workflow states, goals that change "
+    "meanwhile, dead letters: one bad record stops its partition"
+)
 PLAIN = Peer(
     "aiokafka, pydantic, SQLAlchemy: a loop, a message at a time",
     "plain",
     10_000,
     "no: a crash before the message loses the exit",
-    f"hits before their enrollment, {_LATE}",
+    _LATE,
 )
 PEERS = (
     Peer(
-        "FastStream and SQLAlchemy, a message at a time, 20 at once",
+        "FastStream and SQLAlchemy, a message of each topic at a time",
         "faststream_each",
-        20_000,
+        15_000,
         "no: a crash before the message loses the exit",
-        f"hits before their enrollment, {_LATE}",
+        _LATE,
         40,
     ),
     Peer(
         "FastStream and SQLAlchemy, batches of 2,000, with an outbox",
         "faststream_batch",
         200_000,
-        "rows yes; exits as the product's, again under the same content after a crash",
+        "yes: one row each, messages that repeat after a crash are the same",
         _LATE,
         20,
     ),
@@ -60,34 +64,40 @@ PEERS = (
 
 async def measured(bench: limits.Bench, peers: tuple[Peer, ...] = PEERS) -> dict[str, Any]:
     """Let product and peers work off the 10 %/1 % mix, round after round, and compare within each round."""
+    rounds = []
     async with contextlib.AsyncExitStack() as stack:
         ours = await stack.enter_async_context(bench.stage(bench.part(limits.TENTH)))
         stages = [await stack.enter_async_context(bench.stage(bench.part(_mix(peer)))) for peer in peers]
-        product, speeds = [], [list[float]() for _ in peers]
         for _ in range(bench.extent.rounds):
-            product.append((await drains.product(ours)).events_per_second)
-            for peer, stage, into in zip(peers, stages, speeds, strict=True):
-                into.append(
-                    (await drains.peer(stage, f"tests.bench.peers.{peer.module}", peer.python)).events_per_second
-                )
-            print("  product", *(f"{each[-1]:,.0f}" for each in (product, *speeds)), flush=True)
-    compared = [
-        _compared(peer, stage.mix.events, own, product) for peer, stage, own in zip(peers, stages, speeds, strict=True)
-    ]
-    return {"events_per_second": figures.spread(product), "peers": compared}
+            theirs = [await _drained(peer, stage) for peer, stage in zip(peers, stages, strict=True)]
+            rounds.append([await drains.product(ours), *theirs])
+            print("  product", *(f"{drain.events_per_second:,.0f}" for drain in rounds[-1]), flush=True)
+    product, *others = zip(*rounds, strict=True)
+    compared = [_compared(peer, own, product) for peer, own in zip(peers, others, strict=True)]
+    return _figures(product) | {"peers": compared}
+
+
+async def _drained(peer: Peer, stage: drains.Stage) -> drains.Drain:
+    return await drains.peer(stage, f"tests.bench.peers.{peer.module}", peer.python)
 
 
 def _mix(peer: Peer) -> load.Mix:
     return load.Mix(peer.events, limits.TENTH.hits, limits.TENTH.achieved)
 
 
-def _compared(peer: Peer, events: int, own: list[float], product: list[float]) -> dict[str, Any]:
-    return {
+def _compared(peer: Peer, own: Sequence[drains.Drain], product: Sequence[drains.Drain]) -> dict[str, Any]:
+    return _figures(own) | {
         "name": peer.name,
-        "events": events,
-        "events_per_second": figures.spread(own),
-        "times": figures.shares(product, own, times=1),
+        "times": figures.shares(_speeds(product), _speeds(own), times=1),
         "target_times": peer.target_times,
         "effect_once": peer.effect_once,
         "lacks": peer.lacks,
     }
+
+
+def _figures(done: Sequence[drains.Drain]) -> dict[str, Any]:
+    return {"events_per_second": figures.spread(_speeds(done)), "cpu_us": limits.cpu(done)["worker"]}
+
+
+def _speeds(done: Sequence[drains.Drain]) -> list[float]:
+    return [drain.events_per_second for drain in done]

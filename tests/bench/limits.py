@@ -90,7 +90,7 @@ def _result(rounds: _Rounds) -> dict[str, Any]:
         "raw_events_per_second": figures.spread(raw),
         "events_per_second": figures.spread(ours),
         "share_percent": figures.shares(ours, raw),
-        "cpu_us": _cpu(rounds.product),
+        "cpu_us": cpu(rounds.product),
         "peak_mib": max(drain.peak_bytes for drain in rounds.product) >> 20,
     }
     if rounds.copy:
@@ -99,5 +99,6 @@ def _result(rounds: _Rounds) -> dict[str, Any]:
     return result
 
 
-def _cpu(done: Sequence[drains.Drain]) -> dict[str, float]:
+def cpu(done: Sequence[drains.Drain]) -> dict[str, float]:
+    """Return the medians of the microseconds an event, by whose they are."""
     return {who: round(statistics.median(drain.cpu_us[who] for drain in done), 1) for who in done[0].cpu_us}

@@ -74,9 +74,16 @@ async def enrollments(url: str, goals: int, tenants: int, first: int, end: int) 
         await connection.execute("VACUUM ANALYZE enrollments")
 
 
+async def settled(url: str) -> None:
+    """Let the server write what was seeded, so that it is not busy with that later on."""
+    async with _Connection(url) as connection:
+        await connection.execute("CHECKPOINT")
+
+
 async def put_back(url: str) -> None:
     """Undo what a load did."""
     async with _Connection(url) as connection:
+        await connection.execute("ANALYZE exits")  # few rows, so that the many of the other table are not all read
         await connection.execute(_PUT_BACK)
         await connection.execute("TRUNCATE goal_hits, achievements, exits, outbox")
 

@@ -72,17 +72,25 @@ def _beside(results: Results) -> Iterator[str]:
     measured = results["beside"]
     yield (
         "The usual ways, each on the second of these mixes in turn with the product, which made "
-        f"{_spread(measured['events_per_second'])} events/s of it meanwhile:"
+        f"{_spread(measured['events_per_second'])} events/s of it meanwhile, at {measured['cpu_us']:g} µs of its "
+        "processor an event:"
     )
     yield ""
-    heads = ("", "events/s: median (min to max)", "the product is faster by", "effect once?", "also lacks")
+    heads = ("", "events/s: median (min to max)", "µs an event", "the product is faster by", "effect once?", "lacks")
     yield from _table(heads, map(_peer, measured["peers"]))
 
 
 def _peer(peer: Results) -> Sequence[str]:
     times, goal = peer["times"]["median"], peer["target_times"]
     factor = f"{times:g} times" if goal is None else judged(times, goal, "times", least=True)
-    return peer["name"], _spread(peer["events_per_second"]), factor, peer["effect_once"], peer["lacks"]
+    return (
+        peer["name"],
+        _spread(peer["events_per_second"]),
+        f"{peer['cpu_us']:g}",
+        factor,
+        peer["effect_once"],
+        peer["lacks"],
+    )
 
 
 def _goals(results: Results) -> Iterator[str]:

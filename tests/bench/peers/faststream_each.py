@@ -1,7 +1,8 @@
 """FastStream with SQLAlchemy, a message at a time, as its documentation has it: at least once, retried on error.
 
-A subscriber for each topic, and in each as many consumers as it has partitions (`max_workers`), which is its way to
-handle messages at the same time and still commit each behind its transaction. Run as a program by beside.py.
+A subscriber for each topic, so that five messages are handled at the same time and each is still committed behind its
+transaction; consumers for each partition (`max_workers`) are no faster, as the processor is the limit. Run as a program
+by beside.py.
 """
 
 import asyncio
@@ -11,9 +12,6 @@ import faststream
 from faststream import kafka
 
 from tests.bench.peers import usual
-
-WORKERS = 4
-"""Partitions of a topic (load.PARTITIONS)."""
 
 
 class CloudEvents:
@@ -29,8 +27,8 @@ class CloudEvents:
 
 
 async def work(task: usual.Task, clock: usual.Clock) -> None:
-    """Take so many events, those of a partition one after the other."""
-    engine = task.engine(WORKERS * len(task.topics))
+    """Take so many events, those of a topic one after the other."""
+    engine = task.engine(len(task.topics))
     goals = await usual.goals(engine)
     broker = kafka.KafkaBroker(task.bootstrap_servers, codec=CloudEvents(), logger=None, acks="all")
     app = faststream.FastStream(broker, logger=None)
@@ -52,7 +50,6 @@ async def work(task: usual.Task, clock: usual.Clock) -> None:
             group_id=f"{task.group_id}-{topic}",
             auto_offset_reset="earliest",
             ack_policy=faststream.AckPolicy.NACK_ON_ERROR,
-            max_workers=WORKERS,
         )(handle)
     await app.run()
     await engine.dispose()
