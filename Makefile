@@ -49,11 +49,22 @@ SEED ?= $(shell date +%s)
 soak: install ## three workers under random faults, and a check of all that happened: MINUTES=10 SEED=1
 	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --seed $(SEED)
 
-bench: install ## how fast it is beside Kafka's own client, in one run: QUICK=1 for an eighth
+BENCH := $(VENV)/bench
+
+# What the product is compared with, and what draws: neither is needed for a part of the bench.
+$(BENCH)/.installed: requirements/bench.txt $(STAMP)
+	@echo "installing into $(BENCH) what the bench compares with"
+	@$(PYTHON) -m venv $(BENCH)
+	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+bench: install $(if $(filter 1,$(QUICK)),,$(BENCH)/.installed) ## how fast it is, beside Kafka's own client and others: QUICK=1 for a part
 	@$(BIN)/python -m tests.bench
 
-bench-table: install ## the results of the last bench into the README
+bench-table: install $(BENCH)/.installed ## the results of the last bench into the README, with their pictures
 	@$(BIN)/python -m tests.bench.table
+	@$(BENCH)/bin/python -m tests.bench.pictures
 
 bench-api: install ## how long the API takes on 5,000,000 enrollments: QUICK=1 for a twentieth of the rows
 	@$(BIN)/python -m tests.bench.api
@@ -98,6 +109,8 @@ requirements: ## pin every dependency with its hashes, for all platforms, withou
 		--python-version 3.11 --group pyproject.toml:audit -o requirements/audit.txt
 	$(BIN)/uv pip compile --universal --quiet --generate-hashes --no-emit-index-url --no-header \
 		--python-version 3.11 --group pyproject.toml:deploy -o requirements/deploy.txt
+	$(BIN)/uv pip compile --universal --quiet --generate-hashes --no-emit-index-url --no-header \
+		--python-version 3.11 --group pyproject.toml:bench -c requirements/dev.txt -o requirements/bench.txt
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* dist

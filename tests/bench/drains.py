@@ -5,7 +5,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from aiokafka import errors as kafka_errors
 from goalworker import embedded
 from tests import support
 from tests.acceptance import running
-from tests.bench import load, usage
+from tests.bench import load, seed, usage
 
 DONE_SECONDS = 900.0
 POLL_SECONDS = 0.05
@@ -34,56 +34,90 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """The servers, a database to be cloned, and topics that hold a backlog."""
+    """The servers, a database, and topics that hold a backlog.
+
+    The database is cloned for each drain; one that is too large for that is used in_place and put back afterwards.
+    """
 
     pair: embedded.Pair
     database: str
     topics: Mapping[str, str]
     folder: Path
     mix: load.Mix
+    in_place: bool = False
 
     @property
     def inputs(self) -> Sequence[str]:
         """The topics that hold the backlog."""
         return [self.topics[topic] for topic, *_ in load.KINDS]
 
+    @contextlib.asynccontextmanager
+    async def fresh(self) -> AsyncIterator[str]:
+        """The URL of a database that nothing was done to."""
+        if self.in_place:
+            url = support.with_database(self.pair.database_url, self.database)
+            yield url
+            await seed.put_back(url)
+            return
+        with support.fresh_database(self.pair.database_url, f"TEMPLATE {self.database} STRATEGY FILE_COPY") as name:
+            yield support.with_database(self.pair.database_url, name)
+
     @contextlib.contextmanager
-    def used(self, processes: Mapping[str, int], into: dict[str, float]) -> Any:
-        """Add what each process uses meanwhile, in microseconds an event."""
-        before = {name: usage.of(pid).cpu_seconds for name, pid in processes.items()}
+    def used(self, workers: Sequence[running.Worker], into: dict[str, float]) -> Iterator[None]:
+        """Add what workers and servers use meanwhile, in microseconds an event."""
+        pids = {
+            "worker": [worker.process.pid for worker in workers],
+            "broker": [self.pair.kafka.pid],
+            "database": [self.pair.postgres.pid],
+        }
+        before = {who: _cpu_seconds(of) for who, of in pids.items()}
         yield
-        for name, pid in processes.items():
-            into[name] = round((usage.of(pid).cpu_seconds - before[name]) * 1e6 / self.mix.events, 2)
+        for who, of in pids.items():
+            into[who] = round((_cpu_seconds(of) - before[who]) * 1e6 / self.mix.events, 2)
 
 
-async def product(stage: Stage, **settings: object) -> Drain:
-    """Let `goalworker run` work it off on a fresh copy of the database, and check what came of it."""
-    with support.fresh_database(stage.pair.database_url, f"TEMPLATE {stage.database} STRATEGY FILE_COPY") as database:
-        url = support.with_database(stage.pair.database_url, database)
+Afterwards = Callable[[Stage, str], Awaitable[None]]
+"""What to do with a stage and the URL of the database that was worked on."""
+
+
+async def product(stage: Stage, *, workers: int = 1, afterwards: Afterwards | None = None, **settings: object) -> Drain:
+    """Let `goalworker run` work it off, and check what came of it."""
+    async with stage.fresh() as url:
         there = running.Installation(stage.pair.bootstrap_servers, url, stage.topics, stage.folder)
-        group = f"group-{database}"
+        group = f"group-{time.time_ns()}"
         outgoing = await _ends(stage, ("goal_achieved", "workflow_exit"))
-        worker = there.start(KAFKA__GROUP_ID=group, LOG__LEVEL="info", **settings)
+        started = [there.start(KAFKA__GROUP_ID=group, LOG__LEVEL="info", **settings) for _ in range(workers)]
         cpu: dict[str, float] = {}
         try:
-            with stage.used(
-                {"worker": worker.process.pid, "broker": stage.pair.kafka.pid, "database": stage.pair.postgres.pid}, cpu
-            ):
-                speed = await _speed(stage, group, worker)
-            peak_bytes = usage.of(worker.process.pid).peak_bytes
+            with stage.used(started, cpu):
+                speed = await _speed(stage, group, started)
+            peak_bytes = max(usage.of(worker.process.pid).peak_bytes for worker in started)
             await _check(stage, url, outgoing)
-            worker.stop()
+            for worker in started:
+                worker.stop()
         finally:
-            worker.kill()
+            for worker in started:
+                worker.kill()
+        if afterwards is not None:
+            await afterwards(stage, url)
     return Drain(speed, cpu, peak_bytes)
 
 
-async def program(stage: Stage, module: str, *words: str, events: int | None = None) -> Drain:
+async def peer(stage: Stage, module: str, python: str = sys.executable) -> Drain:
+    """Let a peer work it off, and check what came of it."""
+    async with stage.fresh() as url:
+        before = await _ends(stage, ("workflow_exit",))
+        drain = await program(stage, module, url, stage.topics["workflow_exit"], python=python)
+        await _check(stage, url, before, hits=False)
+    return drain
+
+
+async def program(stage: Stage, module: str, *words: str, python: str = sys.executable) -> Drain:
     """Let a script of ours work it off; it prints how many events it took in how many seconds, as JSON."""
-    arguments = [*words, stage.pair.bootstrap_servers, f"group-{time.time_ns()}", str(events or stage.mix.events)]
+    arguments = [*words, stage.pair.bootstrap_servers, f"group-{time.time_ns()}", str(stage.mix.events)]
     began = usage.of(stage.pair.kafka.pid).cpu_seconds
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", module, *arguments, *stage.inputs, cwd=Path.cwd(), stdout=asyncio.subprocess.PIPE
+        python, "-m", module, *arguments, *stage.inputs, cwd=Path.cwd(), stdout=asyncio.subprocess.PIPE
     )
     printed, _ = await process.communicate()
     assert process.returncode == 0, module
@@ -93,21 +127,22 @@ async def program(stage: Stage, module: str, *words: str, events: int | None = N
     return Drain(told["events"] / told["seconds"], cpu, told["peak_bytes"])
 
 
-async def _speed(stage: Stage, group: str, worker: running.Worker) -> float:
-    """Events a second from the first commit that is seen to the last one."""
+async def _speed(stage: Stage, group: str, workers: Sequence[running.Worker]) -> float:
+    """Events a second from the first commit that is seen, with every worker there, to the last one."""
     first, last_zero = (0.0, 0), time.monotonic()
     deadline = time.monotonic() + DONE_SECONDS
     async with support.admin_client(stage.pair.bootstrap_servers) as admin:
         while True:
             now, done = time.monotonic(), await _committed(admin, group)
-            assert worker.is_running, worker.log.read_text()[-2000:]
+            for worker in workers:
+                assert worker.is_running, worker.log.read_text()[-2000:]
             assert now < deadline, f"only {done} of {stage.mix.events} events within {DONE_SECONDS} s"
             if not done:
                 last_zero = now
-            elif not first[1]:
+            elif not first[1] and all(worker.lines("worker_ready") for worker in workers):
                 first = (now, done) if done < stage.mix.events else (last_zero, 0)
             if done >= stage.mix.events:
-                return (done - first[1]) / (now - first[0])
+                return (done - first[1]) / (now - (first[0] or last_zero))
             await asyncio.sleep(POLL_SECONDS)
 
 
@@ -119,7 +154,7 @@ async def _committed(admin: Any, group: str) -> int:
     return sum(max(at.offset, 0) for at in offsets.values())
 
 
-async def _check(stage: Stage, url: str, before: Mapping[str, int]) -> None:
+async def _check(stage: Stage, url: str, before: Mapping[str, int], *, hits: bool = True) -> None:
     """Exactly what the load must give is there: no more, no less, in the tables and in the topics."""
     expected = stage.mix.achievements
     connection = await asyncpg.connect(url)
@@ -127,13 +162,18 @@ async def _check(stage: Stage, url: str, before: Mapping[str, int]) -> None:
         for table in ("achievements", "exits"):
             found = await connection.fetchval(f"SELECT count(*) FROM {table}")
             assert found == expected, f"{found} rows in {table}, {expected} expected"
-        hits = await connection.fetchval("SELECT count(*) FROM goal_hits")
-        assert hits == stage.mix.events * stage.mix.hits // 100, f"{hits} hits"
+        if hits:
+            found = await connection.fetchval("SELECT count(*) FROM goal_hits")
+            assert found == stage.mix.events * stage.mix.hits // 100, f"{found} hits"
         assert await connection.fetchval("SELECT count(*) FROM outbox") == 0
     finally:
         await connection.close()
     after = await _ends(stage, tuple(before))
     assert {topic: after[topic] - before[topic] for topic in before} == dict.fromkeys(before, expected)
+
+
+def _cpu_seconds(pids: Sequence[int]) -> float:
+    return sum(usage.of(pid).cpu_seconds for pid in pids)
 
 
 async def _ends(stage: Stage, topics: Sequence[str]) -> dict[str, int]:

@@ -39,6 +39,8 @@ class Mix:
     achieved: int
     goals: int = 1_000
     tenants: int = 10
+    stride: int = 1
+    """Enrollments from one that achieves to the next: a large table is then met all over."""
 
     def part(self, share: int) -> "Mix":
         """One part of so many, whole hundreds of events."""
@@ -61,7 +63,7 @@ def contact_of(number: int) -> str:
 
 
 def events(mix: Mix) -> Iterator[tuple[str, bytes, bytes]]:
-    """Yield topic (its setting), key and value; achieving events are of the enrollments 0, 1, 2, ... in turn."""
+    """Yield topic (its setting), key and value; achieving events are of the enrollments 0, stride, ... in turn."""
     time = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     enrolled = 0
     for number in range(mix.events):
@@ -71,7 +73,7 @@ def events(mix: Mix) -> Iterator[tuple[str, bytes, bytes]]:
         topic, type_, data = KINDS[goal % len(KINDS)]
         tenant = tenant_of(goal, mix.tenants)
         if place < mix.achieved:
-            contact, enrolled = contact_of(enrolled), enrolled + 1
+            contact, enrolled = contact_of(enrolled), enrolled + mix.stride
         else:
             contact = f"visitor-{number:09d}"
         wanted = f"wanted-{goal:09d}" if place < mix.hits else f"something-{number % 5000:06d}"

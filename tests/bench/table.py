@@ -1,59 +1,178 @@
-"""README's table of the bench, made from its results: `python -m tests.bench.table` puts it there."""
+"""README's tables of the bench, made from its results: `python -m tests.bench.table` puts them there."""
 
 import json
 import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.bench import curves
+
 RESULTS = Path(__file__).parent / "results.json"
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
 BEGIN, END = "<!-- bench: made by `make bench-table` -->\n", "<!-- end of bench -->\n"
 
+Results = Mapping[str, Any]
+# Of the rate, the most that p50 and p99 may be, in milliseconds; none: no goal.
+LATENCY_GOALS: Mapping[int, tuple[float | None, float]] = {2_000: (20, 60), 5_000: (None, 80)}
+COPY_PERCENT = 50
+MOST_GOALS_MB, MOST_GOALS_SECONDS, MOST_GOALS_PERCENT = 300, 5, 90
+MOST_ENROLLMENTS_PERCENT = 75
 
-def of(results: dict[str, Any]) -> str:
-    """Return the results as Markdown."""
-    lines = [
-        "| backlog of 350-byte events | events/s: median (min to max) | of the raw client | CPU µs an event: worker,"
-        " Kafka, PostgreSQL | peak MiB |",
-        "|---|---|---|---|---|",
-    ]
+
+def of(results: Results) -> str:
+    """Return the results as Markdown; a part that was not measured is left out."""
+    parts = [part(results) for name, part in _PARTS.items() if results.get(name)]
+    return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
+
+
+def judged(value: float, goal: float, unit: str, *, least: bool = False) -> str:
+    """Return a figure beside its goal, and whether it is missed; least: it is to be no less."""
+    met = value >= goal if least else value <= goal
+    return f"{value:g} {unit} (goal: {'>=' if least else '<='} {goal:g}{'' if met else ', **missed**'})"
+
+
+def _rows(results: Results) -> Iterator[str]:
+    heads = ("backlog of 350-byte events", "events/s: median (min to max)", "of the raw client")
+    cells = ("CPU µs an event: worker, Kafka, PostgreSQL", "peak MiB")
+    yield from _table((*heads, *cells), map(_row, results["rows"]))
     for row in results["rows"]:
-        cpu = row["cpu_us"]
-        lines.append(
-            f"| {row['name']} | {_spread(row['events_per_second'])} | {row['share_percent']['median']:g} % "
-            f"(goal: {row['target_percent']:g} %) | {cpu['worker']:g}, {cpu['broker']:g}, {cpu['database']:g} "
-            f"| {row['peak_mib']} |"
-        )
-    plain = results["plain"]["events_per_second"]
-    times = results["rows"][1]["events_per_second"]["median"] / plain["median"]
-    lines += [
-        "",
-        f"The second row by a plain loop (aiokafka, pydantic and SQLAlchemy, an event at a time, goals cached, effects"
-        f" not once): {plain['median']:,.0f} events/s, {times:.0f} times less.",
-        "",
-        "From produced to the exit seen by another consumer, a tenth of the events exiting:",
-        *(
-            f"{each['events_per_second']:,} events/s: p50 {each['p50_ms']:g} ms, p99 {each['p99_ms']:g} ms"
-            f"{';' if each is not results['latency'][-1] else '.'}"
-            for each in results["latency"]
-        ),
-    ]
-    return "\n".join(lines) + "\n"
+        if "copy_events_per_second" in row:
+            share = judged(row["share_of_copy_percent"]["median"], COPY_PERCENT, "%", least=True)
+            yield ""
+            yield (
+                f"COPY of what \u201c{row['name']}\u201d writes, all at once into the same tables: "
+                f"{_spread(row['copy_events_per_second'])} events/s; the product is at {share} of that."
+            )
 
 
-def _spread(spread: dict[str, float]) -> str:
+def _row(row: Results) -> Sequence[str]:
+    share = judged(row["share_percent"]["median"], row["target_percent"], "%", least=True)
+    cpu = ", ".join(f"{row['cpu_us'][who]:g}" for who in ("worker", "broker", "database"))
+    return row["name"], _spread(row["events_per_second"]), share, cpu, str(row["peak_mib"])
+
+
+def _latency(results: Results) -> Iterator[str]:
+    yield "From produced to the exit seen by another consumer, a tenth of the events exiting:"
+    yield ""
+    heads = ("events/s", "p50", "p99")
+    yield from _table(heads, map(_latency_row, results["latency"]))
+
+
+def _latency_row(each: Results) -> Sequence[str]:
+    goals = LATENCY_GOALS[each["events_per_second"]]
+    times = zip((each["p50_ms"], each["p99_ms"]), goals, strict=True)
+    return f"{each['events_per_second']:,}", *(
+        f"{ms:g} ms" if goal is None else judged(ms, goal, "ms") for ms, goal in times
+    )
+
+
+def _beside(results: Results) -> Iterator[str]:
+    measured = results["beside"]
+    yield (
+        "The usual ways, each on the second of these mixes in turn with the product, which made "
+        f"{_spread(measured['events_per_second'])} events/s of it meanwhile, at {measured['cpu_us']:g} µs of its "
+        "processor an event:"
+    )
+    yield ""
+    heads = ("", "events/s: median (min to max)", "µs an event", "the product is faster by", "effect once?", "lacks")
+    yield from _table(heads, map(_peer, measured["peers"]))
+
+
+def _peer(peer: Results) -> Sequence[str]:
+    times, goal = peer["times"]["median"], peer["target_times"]
+    factor = f"{times:g} times" if goal is None else judged(times, goal, "times", least=True)
+    return (
+        peer["name"],
+        _spread(peer["events_per_second"]),
+        f"{peer['cpu_us']:g}",
+        factor,
+        peer["effect_once"],
+        peer["lacks"],
+    )
+
+
+def _goals(results: Results) -> Iterator[str]:
+    yield "More goals, a hundred of each tenant, and the 10 %/1 % mix:"
+    yield ""
+    heads = ("goals", "events/s: median (min to max)", "of the first", "ready after", "MB at rest", "MB at most")
+    yield from _table(heads, [_goals_row(row, most=row is results["goals"][-1]) for row in results["goals"]])
+
+
+def _goals_row(row: Results, *, most: bool) -> Sequence[str]:
+    share, seconds = row["of_first_percent"]["median"], row["ready_seconds"]["median"]
+    figures = [f"{share:g} %", f"{seconds:g} s", f"{row['resting_mb']:g}", f"{row['peak_mb']:g}"]
+    if most:
+        figures[0] = judged(share, MOST_GOALS_PERCENT, "%", least=True)
+        figures[1] = judged(seconds, MOST_GOALS_SECONDS, "s")
+        figures[3] = judged(row["peak_mb"], MOST_GOALS_MB, "MB")
+    return f"{row['goals']:,}", _spread(row["events_per_second"]), *figures
+
+
+def _enrollments(results: Results) -> Iterator[str]:
+    yield "More enrollments, those that achieve spread over all of them, and the 10 %/1 % mix:"
+    yield ""
+    rows = results["enrollments"]
+    heads = ("enrollments", "events/s: median (min to max)", "of the first")
+    yield from _table(heads, [_enrollments_row(row, most=row is rows[-1]) for row in rows])
+
+
+def _enrollments_row(row: Results, *, most: bool) -> Sequence[str]:
+    share = row["of_first_percent"]["median"]
+    shown = judged(share, MOST_ENROLLMENTS_PERCENT, "%", least=True) if most else f"{share:g} %"
+    return f"{row['enrollments']:,}", _spread(row["events_per_second"]), shown
+
+
+def _steps(part: str, varied: str, words: str) -> Callable[[Results], Iterator[str]]:
+    def lines(results: Results) -> Iterator[str]:
+        heads = (words, "events/s: median (min to max)")
+        yield from _table(heads, [(f"{row[varied]:,}", _spread(row["events_per_second"])) for row in results[part]])
+
+    return lines
+
+
+def _pictures(results: Results) -> list[str]:
+    return [f"![{curve.title}]({curve.file.relative_to(ROOT)})" for curve in curves.of(results)]
+
+
+# In the order of the README. The pictures are there where the last part was measured: all or none.
+_PARTS: Mapping[str, Callable[[Results], Iterable[str]]] = {
+    "rows": _rows,
+    "latency": _latency,
+    "beside": _beside,
+    "goals": _goals,
+    "enrollments": _enrollments,
+    "batches": _steps("batches", "records", "10 %/1 % mix, records in a batch at most"),
+    "workers": _steps("workers", "workers", "10 %/1 % mix, workers on this one machine"),
+    "hits": lambda results: [
+        *_steps("hits", "hits_percent", "percent of the events that achieve and exit")(results),
+        "",
+        *_pictures(results),
+    ],
+}
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(heads)} |"
+    yield "|" + "---|" * len(heads)
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+
+
+def _spread(spread: Mapping[str, float]) -> str:
     return f"{spread['median']:,.0f} ({spread['min']:,.0f} to {spread['max']:,.0f})"
 
 
-def placed(readme: str, results: dict[str, Any]) -> str:
-    """Return the README with the table of these results in its place."""
+def placed(readme: str, results: Results) -> str:
+    """Return the README with the tables of these results in their place."""
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     return before + begin + of(results) + end + after
 
 
 def main() -> int:
-    """Put the table into the README."""
+    """Put the tables into the README."""
     README.write_text(placed(README.read_text(), json.loads(RESULTS.read_text())))
     return 0
 

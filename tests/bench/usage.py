@@ -20,13 +20,18 @@ class Usage:
 def of(pid: int) -> Usage:
     """Add up a process and its children, also those that have ended."""
     seconds = sum(_cpu_seconds(each) for each in (pid, *_children(pid)))
-    return Usage(seconds, _peak_bytes(pid))
+    return Usage(seconds, _status_bytes(pid, "VmHWM"))
 
 
 def of_this_process() -> Usage:
     """The same of whoever asks."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return Usage(used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
+
+
+def resting_bytes(pid: int) -> int:
+    """What a process has in memory now."""
+    return _status_bytes(pid, "VmRSS")
 
 
 def _cpu_seconds(pid: int) -> float:
@@ -45,6 +50,6 @@ def _children(pid: int) -> Iterator[int]:
             yield from _children(child)
 
 
-def _peak_bytes(pid: int) -> int:
+def _status_bytes(pid: int, name: str) -> int:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))

@@ -7,7 +7,7 @@ from pathlib import Path
 import prometheus_client
 
 from goalworker import metrics, settings
-from tests.bench import table
+from tests.bench import curves, table
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
@@ -50,3 +50,8 @@ def test_each_row_of_what_happens_when_names_its_test() -> None:
 
 def test_the_table_of_the_bench_is_its_last_results() -> None:
     assert table.placed(README, json.loads(table.RESULTS.read_text())) == README
+
+
+def test_the_pictures_of_the_bench_are_of_its_last_results() -> None:
+    for curve in curves.of(json.loads(table.RESULTS.read_text())):
+        assert curve.mark in curve.file.read_text()

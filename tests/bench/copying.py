@@ -1,0 +1,72 @@
+"""The database's own limit: COPY of the rows that the product wrote, into the same tables with their indexes."""
+
+import io
+import time
+from pathlib import Path
+
+import aiokafka
+import asyncpg
+import sqlalchemy as sa
+
+from goalworker import tables
+from tests.bench import drains
+
+# Not the change of the enrollments, which COPY can't do.
+WRITTEN = (tables.goal_hits, tables.achievements, tables.exits, tables.outbox)
+COPY_SECONDS = 600.0
+FETCH_MS = 1_000
+
+
+class Reference:
+    """The rows of one run, in files."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.taken = False
+
+    async def take(self, stage: drains.Stage, url: str) -> None:
+        """Take what the product has written; the outbox, which is empty again, from the messages that were sent."""
+        connection = await asyncpg.connect(url, command_timeout=COPY_SECONDS)
+        try:
+            for topic in ("goal_achieved", "workflow_exit"):
+                rows = await _messages(stage, topic)
+                await connection.copy_records_to_table("outbox", records=rows, columns=("topic", "key", "value"))
+            for table in WRITTEN:
+                query = f"SELECT {', '.join(_columns(table))} FROM {table.name}"
+                await connection.copy_from_query(query, output=self._file(table), format="binary")
+        finally:
+            await connection.close()
+        self.taken = True
+
+    async def events_per_second(self, stage: drains.Stage) -> float:
+        """Copy it all into a fresh database, each table at once, and return how many events' worth of rows that is."""
+        async with stage.fresh() as url:
+            connection = await asyncpg.connect(url, command_timeout=COPY_SECONDS)
+            try:
+                sources = {table: io.BytesIO(self._file(table).read_bytes()) for table in WRITTEN}
+                began = time.perf_counter()
+                for table, source in sources.items():
+                    await connection.copy_to_table(table.name, source=source, columns=_columns(table), format="binary")
+                return stage.mix.events / (time.perf_counter() - began)
+            finally:
+                await connection.close()
+
+    def _file(self, table: sa.Table) -> Path:
+        return self._folder / f"{table.name}.copy"
+
+
+def _columns(table: sa.Table) -> list[str]:
+    """What the product writes: the rest is what the database adds."""
+    return [column.name for column in table.c if column.server_default is None]
+
+
+async def _messages(stage: drains.Stage, topic: str) -> list[tuple[str, bytes, bytes]]:
+    consumer = aiokafka.AIOKafkaConsumer(
+        stage.topics[topic], bootstrap_servers=stage.pair.bootstrap_servers, auto_offset_reset="earliest"
+    )
+    rows: list[tuple[str, bytes, bytes]] = []
+    async with consumer:
+        while len(rows) < stage.mix.achievements:
+            for records in (await consumer.getmany(timeout_ms=FETCH_MS)).values():
+                rows += [(topic, record.key, record.value) for record in records]
+    return rows

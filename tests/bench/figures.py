@@ -1,0 +1,32 @@
+"""Numbers as they are written down: medians, shares, and how much of everything is measured."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+Spread = Mapping[str, float]
+"""median, min and max."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much is measured: one part of so many of the events and of the rows, and how often each thing."""
+
+    share: int
+    rounds: int
+
+    def of(self, count: int, least: int = 1) -> int:
+        """One part of a count."""
+        return max(count // self.share, min(least, count))
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Return median, smallest and largest."""
+    digits = 1 if max(values) < 1_000 else 0
+    named = {"median": statistics.median(values), "min": min(values), "max": max(values)}
+    return {name: round(value, digits) for name, value in named.items()}
+
+
+def shares(values: Sequence[float], of: Sequence[float], times: float = 100) -> dict[str, float]:
+    """Return the spread of what each is of its fellow, in percent; times=1: as a factor."""
+    return spread([times * value / whole for value, whole in zip(values, of, strict=True)])

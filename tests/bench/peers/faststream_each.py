@@ -1,0 +1,62 @@
+"""FastStream with SQLAlchemy, a message at a time, as its documentation has it: at least once, retried on error.
+
+A subscriber for each topic, so that five messages are handled at the same time and each is still committed behind its
+transaction; consumers for each partition (`max_workers`) are no faster, as the processor is the limit. Run as a program
+by beside.py.
+"""
+
+import asyncio
+from typing import Annotated, Any
+
+import faststream
+from faststream import kafka
+
+from tests.bench.peers import usual
+
+
+class CloudEvents:
+    """Decodes a message whatever its content type: FastStream's own takes application/json only."""
+
+    async def decode(self, message: Any) -> usual.Event:
+        """Return the event."""
+        return usual.Event.model_validate_json(message.body)
+
+    async def encode(self, message: Any, serializer: Any = None) -> tuple[bytes, str | None]:
+        """Return what is bytes already."""
+        return message, None
+
+
+async def work(task: usual.Task, clock: usual.Clock) -> None:
+    """Take so many events, those of a topic one after the other."""
+    engine = task.engine(len(task.topics))
+    goals = await usual.goals(engine)
+    broker = kafka.KafkaBroker(task.bootstrap_servers, codec=CloudEvents(), logger=None, acks="all")
+    app = faststream.FastStream(broker, logger=None)
+
+    async def handle(event: usual.Event, key: Annotated[bytes, faststream.Context("message.raw_message.key")]) -> None:
+        clock.begin()
+        for goal in usual.hit(goals, event.tenantid, event.data):
+            async with engine.begin() as connection:
+                exited = await usual.achieve(connection, event, goal)
+            for enrollment_id in exited:
+                await broker.publish(usual.exit_of(enrollment_id, goal[0]), topic=task.exit_topic, key=key)
+        if clock.end():
+            app.exit()
+
+    for topic in task.topics:
+        broker.subscriber(
+            topic,
+            # A group for each topic: in one for all, every consumer that joins stops all the others for a moment.
+            group_id=f"{task.group_id}-{topic}",
+            auto_offset_reset="earliest",
+            ack_policy=faststream.AckPolicy.NACK_ON_ERROR,
+        )(handle)
+    await app.run()
+    await engine.dispose()
+
+
+if __name__ == "__main__":
+    given = usual.Task.of_arguments()
+    taken = usual.Clock(given.events)
+    asyncio.run(work(given, taken))
+    taken.report()

@@ -1,0 +1,127 @@
+"""The bench's tables, curves and guard: what they make of results."""
+
+from typing import Any
+
+import pytest
+
+from tests.bench import curves, figures, guard, load, scale, table
+
+SPEED = {"median": 100_000.0, "min": 90_000.0, "max": 120_000.0}
+
+
+def spread(median: float) -> dict[str, float]:
+    return {"median": median, "min": median, "max": median}
+
+
+def row(share: float, **more: Any) -> dict[str, Any]:
+    return {
+        "name": "nothing matches",
+        "events_per_second": SPEED,
+        "share_percent": spread(share),
+        "target_percent": 75,
+        "cpu_us": {"worker": 4.7, "broker": 0.5, "database": 0.0},
+        "peak_mib": 238,
+        **more,
+    }
+
+
+def goals(count: int, percent: float, seconds: float, peak_mb: int) -> dict[str, Any]:
+    return {
+        "goals": count,
+        "events_per_second": SPEED,
+        "of_first_percent": spread(percent),
+        "ready_seconds": spread(seconds),
+        "resting_mb": 100,
+        "peak_mb": peak_mb,
+    }
+
+
+def test_a_row_that_misses_its_goal_says_so() -> None:
+    assert "| 52 % (goal: >= 75, **missed**) |" in table.of({"rows": [row(52)]})
+    assert "| 75 % (goal: >= 75) |" in table.of({"rows": [row(75)]})
+
+
+def test_what_was_not_measured_is_not_in_the_table() -> None:
+    text = table.of({"rows": [row(52)]})
+    assert text.startswith("| backlog")
+    assert text.count("\n|---") == 1
+    assert "svg" not in text
+
+
+def test_the_share_of_copy_is_told_where_it_was_measured() -> None:
+    measured = row(4, copy_events_per_second=SPEED, share_of_copy_percent=spread(28))
+    assert "the product is at 28 % (goal: >= 50, **missed**) of that" in table.of({"rows": [measured]})
+
+
+def test_only_the_largest_number_of_goals_has_goals_to_meet() -> None:
+    text = table.of({"goals": [goals(1_000, 100, 1.5, 200), goals(1_000_000, 92.5, 9, 950)]})
+    assert "| 1,000 | 100,000 (90,000 to 120,000) | 100 % | 1.5 s | 100 | 200 |" in text
+    assert "| 92.5 % (goal: >= 90) | 9 s (goal: <= 5, **missed**) | 100 | 950 MB (goal: <= 300, **missed**) |" in text
+
+
+def test_a_peer_is_told_with_what_it_lacks() -> None:
+    own = {"events_per_second": SPEED, "cpu_us": 12.5}
+    peer = own | {"name": "a loop", "times": spread(31), "effect_once": "no", "lacks": "an outbox"}
+    measured = own | {"peers": [peer | {"target_times": 40}, peer | {"target_times": None}]}
+    lines = table.of({"beside": measured}).splitlines()
+    assert lines[-2].endswith("| 12.5 | 31 times (goal: >= 40, **missed**) | no | an outbox |")
+    assert lines[-1].endswith("| 12.5 | 31 times | no | an outbox |")
+
+
+def test_latency_has_the_goals_of_its_rate() -> None:
+    each = {"p50_ms": 21.5, "p99_ms": 70.0}
+    text = table.of({"latency": [each | {"events_per_second": 2_000}, each | {"events_per_second": 5_000}]})
+    assert "| 2,000 | 21.5 ms (goal: <= 20, **missed**) | 70 ms (goal: <= 60, **missed**) |" in text
+    assert "| 5,000 | 21.5 ms | 70 ms (goal: <= 80) |" in text
+
+
+def test_each_part_that_grows_is_a_curve_and_a_picture_in_the_readme() -> None:
+    steps = [{"hits_percent": share, "events_per_second": SPEED} for share in (0, 100)]
+    results = {"goals": [goals(1_000, 100, 1.5, 200)], "hits": steps}
+    assert [curve.name for curve in curves.of(results)] == ["goals", "hits", "memory"]
+    assert next(curves.of({"hits": steps})).points == [(0, 1e5, 9e4, 1.2e5), (100, 1e5, 9e4, 1.2e5)]
+    assert "![Memory by goals](tests/bench/growth/memory.svg)" in table.of(results)
+
+
+def test_other_points_give_another_mark() -> None:
+    marks = {next(curves.of({"goals": [goals(count, 100, 1.5, 200)]})).mark for count in (1_000, 1_000, 2_000)}
+    assert len(marks) == 2
+
+
+@pytest.mark.parametrize(("best", "is_slow"), [(20.8, False), (20.7, True)])
+def test_the_guard_speaks_far_below_the_known_share(best: float, is_slow: bool) -> None:
+    sentence = guard.slow(row(best), {"rows": [row(52)]})
+    assert (sentence is not None) == is_slow
+    assert sentence is None or sentence.startswith("nothing matches: the product reaches 20.7 % of the raw client")
+
+
+def test_the_guard_says_nothing_of_a_row_that_is_new() -> None:
+    assert guard.slow(row(1), {"rows": []}) is None
+
+
+def test_a_spread_is_median_smallest_and_largest() -> None:
+    assert figures.spread([3, 1, 2]) == {"median": 2, "min": 1, "max": 3}
+    assert figures.shares([50, 30], [100, 100]) == {"median": 40, "min": 30, "max": 50}
+    assert figures.shares([50, 90], [10, 10], times=1) == {"median": 7, "min": 5, "max": 9}
+
+
+def test_a_part_of_the_rows_is_no_fewer_than_the_least() -> None:
+    assert figures.Extent(20, 1).of(1_000_000, 1_000) == 50_000
+    assert figures.Extent(20, 1).of(10_000, 1_000) == 1_000
+    assert figures.Extent(20, 1).of(500, 1_000) == 500
+
+
+def test_those_that_achieve_are_spread_over_all_enrollments_and_meet_every_goal() -> None:
+    mix = scale.spread_out(load.Mix(500_000, hits=10, achieved=1), 10_000_000)
+    met = [number * mix.stride for number in range(mix.achievements)]
+    assert 9_000_000 < met[-1] < 10_000_000
+    assert {number % mix.goals for number in met[: mix.goals]} == set(range(mix.goals))
+
+
+def test_the_events_of_a_mix_are_as_many_as_it_says() -> None:
+    mix = load.Mix(1_000, hits=10, achieved=1, stride=7)
+    values = [value for _, _, value in load.events(mix)]
+    assert sum(b"wanted-" in value for value in values) == 100
+    assert [number for number in range(70) if any(b'"contact-%09d"' % number in value for value in values)] == [
+        each * mix.stride for each in range(mix.achievements)
+    ]
