@@ -25,8 +25,12 @@ $(STAMP): requirements/dev.txt pyproject.toml
 demo: install ## a real Kafka, a real PostgreSQL, traffic, and the worker: ARGS="--smoke"
 	@$(BIN)/goalworker demo $(ARGS)
 
+# Half of what the tests do is waiting. Each of the two has servers of its own, and takes a file at a time: first the
+# slow ones, as they come.
+BESIDE := -n 2 --dist loadfile --no-loadscope-reorder
+
 test: install ## all tests: ARGS="-k judge"
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(BESIDE) $(ARGS)
 
 faults: install ## everything killed, paused, cut off and slowed down, one test after the other: ARGS="-k broker"
 	$(BIN)/python -m pytest tests/faults -m "not deploy" $(ARGS)
@@ -83,7 +87,7 @@ imports: install
 
 coverage: install ## all tests, measured over the processes they start too
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage run -m pytest $(BESIDE) $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

@@ -27,8 +27,8 @@ class Known(Struct, frozen=True):
     contact_id: str
     enrolled_at: datetime | None
     ended_at: datetime | None
-    achievements: list[dict[str, Any]]
-    exit: dict[str, Any] | None
+    achievements: list[messages.Achieved]
+    exit: messages.ExitGoal | None
 
 
 async def find(pool: sa_async.AsyncEngine, tenant_id: str, enrollment_id: str) -> Known | None:
@@ -134,12 +134,12 @@ def _status(satisfied_at: datetime | None, ended_at: datetime | None) -> str:
     return "active" if ended_at is None else "ended"
 
 
-def _achievement(run: events.Enrollment, row: sa.Row[*tuple[Any, ...]]) -> dict[str, Any]:
+def _achievement(run: events.Enrollment, row: sa.Row[*tuple[Any, ...]]) -> messages.Achieved:
     trigger = events.Trigger(row.event_source, row.event_id, row.achieved_at, row.data.encode())
     achieved = events.Achievement(row.goal_id, row.goal_version, row.achieved_enrolled_at, trigger, row.revision)
     return messages.achievement_data(run, row.goal_type, achieved)
 
 
-def _exit(run: events.Enrollment, row: sa.Row[*tuple[Any, ...]]) -> dict[str, Any]:
+def _exit(run: events.Enrollment, row: sa.Row[*tuple[Any, ...]]) -> messages.ExitGoal:
     command = events.Exit(row.exit_goal_id, row.logic, row.exit_achieved_at, tuple(row.goal_ids))
     return messages.exit_data(run, row.exit_goal_type, command)

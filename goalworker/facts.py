@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final
+from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Raw, Struct, json
 
 from goalworker import database, events, ids
 
@@ -36,11 +37,13 @@ FROM unnest($1::text[], $2::text[]) AS wanted (tenant_id, enrollment_id)
 JOIN enrollments e USING (tenant_id, enrollment_id)
 """
 
+# As JSON, for asyncpg looks at each element of an array three times; it comes sorted by the key.
 _INSERT_HITS: Final = """
 INSERT INTO goal_hits (tenant_id, workflow_id, contact_id, goal_id, event_source, event_id,
     goal_version, event_time, data, traceparent, tracestate)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::text[], $6::text[],
-    $7::int[], $8::timestamptz[], $9::json[], $10::text[], $11::text[])
+SELECT tenant_id, workflow_id, contact_id, goal_id, source, id, version, time, data, traceparent, tracestate
+FROM json_to_recordset($1) AS hit (tenant_id text, workflow_id text, contact_id text, goal_id uuid,
+    source text, id text, version int, time timestamptz, data json, traceparent text, tracestate text)
 ON CONFLICT DO NOTHING
 RETURNING tenant_id, event_source, event_id
 """
@@ -167,24 +170,43 @@ async def _owners(
 async def _insert_hits(connection: database.Connection, hits: Sequence[events.Hit]) -> set[Identity]:
     if not hits:
         return set()
-    rows = [
-        (
-            hit.tenant_id,
-            hit.workflow_id,
-            hit.contact_id,
-            hit.goal_id,
-            hit.trigger.source,
-            hit.trigger.id,
-            hit.goal_version,
-            hit.trigger.time,
-            hit.trigger.data.decode(),
-            hit.trigger.traceparent,
-            hit.trigger.tracestate,
-        )
-        for hit in hits
-    ]
-    rows.sort(key=lambda row: row[:6])
-    return {tuple(row) for row in await connection.fetch(_INSERT_HITS, *zip(*rows, strict=True))}
+    rows = [_hit_row(hit) for hit in sorted(hits, key=_hit_key)]
+    return {tuple(row) for row in await connection.fetch(_INSERT_HITS, json.encode(rows).decode())}
+
+
+class _HitRow(Struct, gc=False, omit_defaults=True):
+    tenant_id: str
+    workflow_id: str
+    contact_id: str
+    goal_id: UUID
+    source: str
+    id: str
+    version: int
+    time: datetime
+    data: Raw
+    traceparent: str | None = None
+    tracestate: str | None = None
+
+
+def _hit_row(hit: events.Hit) -> _HitRow:
+    trigger = hit.trigger
+    return _HitRow(
+        hit.tenant_id,
+        hit.workflow_id,
+        hit.contact_id,
+        hit.goal_id,
+        trigger.source,
+        trigger.id,
+        hit.goal_version,
+        trigger.time,
+        Raw(trigger.data),
+        trigger.traceparent,
+        trigger.tracestate,
+    )
+
+
+def _hit_key(hit: events.Hit) -> tuple[object, ...]:
+    return (hit.tenant_id, hit.workflow_id, hit.contact_id, hit.goal_id, hit.trigger.source, hit.trigger.id)
 
 
 async def _insert_states(connection: database.Connection, lifecycle: Iterable[events.Event]) -> set[Identity]:

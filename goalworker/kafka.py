@@ -26,6 +26,7 @@ REBALANCE_TIMEOUT_MS: Final = 60_000
 SEND_TIMEOUT_SECONDS: Final = 15
 COMMIT_TIMEOUT_SECONDS: Final = 10
 ASK_TIMEOUT_SECONDS: Final = 10
+CLOSE_SECONDS: Final = 1
 # What one batch to a partition may hold; a topic takes 1 MiB unless it is told otherwise.
 BATCH_BYTES: Final = 256 * 1024
 # Where each record is a request of its own, so many are done within the time of one send.
@@ -318,10 +319,15 @@ _CLOSING: Final[set[asyncio.Task[None]]] = set()
 
 
 async def _closed(producer: aiokafka.AIOKafkaProducer) -> None:
-    # It tries to deliver what it holds first, for ever where the broker is away.
-    with contextlib.suppress(TimeoutError, kafka_errors.KafkaError, OSError):
-        async with asyncio.timeout(1):
+    # It tries to deliver what it holds first, for ever where the broker is away: then it is to go as it is.
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS):
             await producer.stop()
+    except (TimeoutError, kafka_errors.KafkaError, OSError):
+        with contextlib.suppress(TimeoutError, kafka_errors.KafkaError, OSError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                parts = (producer._sender, producer.client)
+                await asyncio.gather(*(part.close() for part in parts if part is not None), return_exceptions=True)
 
 
 @lru_cache(maxsize=65_536)

@@ -1,6 +1,7 @@
 """What goes out, as bytes: CloudEvents 1.0 structured JSON, same content, same bytes (contract section 4)."""
 
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
@@ -43,28 +44,63 @@ def achieved(enrollment: events.Enrollment, goal_type: str, achievement: events.
     )
 
 
-def achievement_data(enrollment: events.Enrollment, goal_type: str, achievement: events.Achievement) -> dict[str, Any]:
+class TriggerEvent(Struct, frozen=True, gc=False):
+    """The event that an achievement rests on, with its contract fields."""
+
+    id: str
+    source: str
+    type: str
+    time: datetime
+    data: Raw
+
+
+class Achieved(Struct, frozen=True, gc=False):
+    """The `data` of `workflow.goal.achieved`, fields in the order of the contract."""
+
+    achievement_id: UUID
+    revision: int
+    workflow_id: str
+    enrollment_id: str
+    contact_id: str
+    goal_id: UUID
+    goal_version: int
+    goal_type: str
+    enrolled_at: datetime | None
+    achieved_at: datetime
+    trigger_event: TriggerEvent
+
+
+class ExitGoal(Struct, frozen=True, gc=False):
+    """The `data` of `workflow.exit.goal`, fields in the order of the contract."""
+
+    exit_id: UUID
+    workflow_id: str
+    enrollment_id: str
+    contact_id: str
+    exit_reason: str
+    logic: str
+    goal_id: UUID
+    goal_type: str
+    achievement_ids: list[UUID]
+    achieved_at: datetime
+
+
+def achievement_data(enrollment: events.Enrollment, goal_type: str, achievement: events.Achievement) -> Achieved:
     """Return the `data` of `workflow.goal.achieved`, which is also how the API shows an achievement."""
     trigger = achievement.trigger
-    return {
-        "achievement_id": ids.achievement_id(enrollment.tenant_id, enrollment.enrollment_id, achievement.goal_id),
-        "revision": achievement.revision,
-        "workflow_id": enrollment.workflow_id,
-        "enrollment_id": enrollment.enrollment_id,
-        "contact_id": enrollment.contact_id,
-        "goal_id": achievement.goal_id,
-        "goal_version": achievement.goal_version,
-        "goal_type": goal_type,
-        "enrolled_at": achievement.enrolled_at,
-        "achieved_at": trigger.time,
-        "trigger_event": {
-            "id": trigger.id,
-            "source": trigger.source,
-            "type": events.EVENT_TYPE_OF_GOAL[goal_type],
-            "time": trigger.time,
-            "data": Raw(trigger.data),
-        },
-    }
+    return Achieved(
+        ids.achievement_id(enrollment.tenant_id, enrollment.enrollment_id, achievement.goal_id),
+        achievement.revision,
+        enrollment.workflow_id,
+        enrollment.enrollment_id,
+        enrollment.contact_id,
+        achievement.goal_id,
+        achievement.goal_version,
+        goal_type,
+        achievement.enrolled_at,
+        trigger.time,
+        TriggerEvent(trigger.id, trigger.source, events.EVENT_TYPE_OF_GOAL[goal_type], trigger.time, Raw(trigger.data)),
+    )
 
 
 def revoked(
@@ -105,21 +141,21 @@ def exit_goal(enrollment: events.Enrollment, goal_type: str, command: events.Exi
     )
 
 
-def exit_data(enrollment: events.Enrollment, goal_type: str, command: events.Exit) -> dict[str, Any]:
+def exit_data(enrollment: events.Enrollment, goal_type: str, command: events.Exit) -> ExitGoal:
     """Return the `data` of `workflow.exit.goal`, which is also how the API shows an exit."""
     tenant_id, enrollment_id = enrollment.tenant_id, enrollment.enrollment_id
-    return {
-        "exit_id": ids.exit_id(tenant_id, enrollment_id),
-        "workflow_id": enrollment.workflow_id,
-        "enrollment_id": enrollment_id,
-        "contact_id": enrollment.contact_id,
-        "exit_reason": "goal_achieved",
-        "logic": command.logic,
-        "goal_id": command.goal_id,
-        "goal_type": goal_type,
-        "achievement_ids": [ids.achievement_id(tenant_id, enrollment_id, goal_id) for goal_id in command.goal_ids],
-        "achieved_at": command.achieved_at,
-    }
+    return ExitGoal(
+        ids.exit_id(tenant_id, enrollment_id),
+        enrollment.workflow_id,
+        enrollment_id,
+        enrollment.contact_id,
+        "goal_achieved",
+        command.logic,
+        command.goal_id,
+        goal_type,
+        [ids.achievement_id(tenant_id, enrollment_id, goal_id) for goal_id in command.goal_ids],
+        command.achieved_at,
+    )
 
 
 def configured(
@@ -141,28 +177,33 @@ def lifecycle(type_: str, run: events.Enrollment, time: datetime) -> Message:
     return Message(WORKFLOW_LIFECYCLE, ids.joined(":", run.tenant_id, run.contact_id).encode(), value)
 
 
+class _Envelope(Struct, frozen=True, gc=False):
+    specversion: str
+    id: UUID
+    source: str
+    type: str
+    subject: str
+    time: datetime
+    tenantid: str
+    datacontenttype: str
+    data: Any
+
+
+_ENCODER: Final = json.Encoder()
+
+
 def envelope(
     type_: str,
     message_id: UUID,
     subject: str,
     time: datetime,
     tenant_id: str,
-    data: dict[str, Any],
+    data: Struct | dict[str, Any],
     source: str = SOURCE,
 ) -> bytes:
     """Return a CloudEvent in the structured JSON format, its keys in a fixed order."""
-    return json.encode(
-        {
-            "specversion": "1.0",
-            "id": message_id,
-            "source": source,
-            "type": type_,
-            "subject": subject,
-            "time": time,
-            "tenantid": tenant_id,
-            "datacontenttype": "application/json",
-            "data": data,
-        }
+    return _ENCODER.encode(
+        _Envelope("1.0", message_id, source, type_, subject, time, tenant_id, "application/json", data)
     )
 
 
@@ -172,9 +213,14 @@ def _of_enrollment(
     message_id: UUID,
     time: datetime,
     enrollment: events.Enrollment,
-    data: dict[str, Any],
+    data: Struct | dict[str, Any],
     trace: tuple[str | None, str | None],
 ) -> Message:
-    key = ids.joined(":", enrollment.tenant_id, enrollment.contact_id).encode()
+    key = _key(enrollment.tenant_id, enrollment.contact_id)
     value = envelope(type_, message_id, enrollment.enrollment_id, time, enrollment.tenant_id, data)
     return Message(topic, key, value, *trace)
+
+
+@lru_cache(maxsize=4_096)  # the messages of one judgement have the same
+def _key(tenant_id: str, contact_id: str) -> bytes:
+    return ids.joined(":", tenant_id, contact_id).encode()

@@ -266,7 +266,7 @@ async def achievements(  # noqa: PLR0913 - the filters of the contract
     goal_id: UUID | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
-) -> tuple[list[dict[str, Any]], str | None]:
+) -> tuple[list[messages.Achieved], str | None]:
     """Return a page of achievements in the order of their events, and the cursor of the next one; CursorError."""
     given: dict[str, Any] = {"contact_id": contact_id, "goal_id": goal_id, "since": since, "until": until}
     given = {name: value for name, value in given.items() if value is not None}
@@ -283,7 +283,7 @@ async def achievements(  # noqa: PLR0913 - the filters of the contract
     return [_achievement(row) for row in page], more
 
 
-def _achievement(row: sa.Row[Any]) -> dict[str, Any]:
+def _achievement(row: sa.Row[Any]) -> messages.Achieved:
     run = events.Enrollment(row.tenant_id, row.enrollment_id, row.workflow_id, row.contact_id)
     trigger = events.Trigger(row.event_source, row.event_id, row.achieved_at, row.data.encode())
     achievement = events.Achievement(row.goal_id, row.goal_version, row.enrolled_at, trigger, row.revision)

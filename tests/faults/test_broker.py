@@ -4,8 +4,11 @@ import asyncio
 import time
 
 import pytest
+from aiokafka import errors as kafka_errors
 from aiokafka.admin import NewTopic
 
+from goalworker import kafka
+from goalworker import settings as settings_
 from tests import support
 from tests.acceptance import running, wire
 from tests.faults import evidence, machines, story, workers
@@ -157,3 +160,26 @@ async def test_a_topic_in_that_is_deleted_and_made_anew_is_read_from_its_beginni
                 told.garbage("stage_changed")
             await told.tell()
             await workers.check(told)
+
+
+async def test_producers_that_failed_leave_nothing_behind(
+    bad: machines.Machines, behind_wires: running.Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka, "SEND_TIMEOUT_SECONDS", 1)
+    sender = kafka.Sender(settings_.load(behind_wires.environment(), env_file=None, secrets_dir=None))
+    record = kafka.Record(behind_wires.topics["goal_achieved"], b"key", b"value")
+    await sender.send([record])
+    bad.broker_wire.black_hole()
+    for _ in range(2):
+        with pytest.raises((kafka.NotAcknowledgedError, kafka_errors.KafkaError, TimeoutError)):
+            async with asyncio.timeout(10):
+                await sender.send([record])
+    bad.broker_wire.heal()
+    await support.until(lambda: not _tasks_of_the_client())
+    await sender.send([record])
+    await sender.stop()
+    assert not _tasks_of_the_client()
+
+
+def _tasks_of_the_client() -> list[str]:
+    return [name for task in asyncio.all_tasks() if "aiokafka" in (name := repr(task.get_coro()))]

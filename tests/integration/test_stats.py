@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import database, ids, stats
+from goalworker import database, ids, messages, stats
 from tests.integration import analyst, world
 from tests.unit import strategies
 
@@ -249,7 +249,7 @@ async def test_another_tenant_is_told_nothing(pool: sa_async.AsyncEngine, admini
 
 async def page(
     pool: sa_async.AsyncEngine, cursor: str | None = None, limit: int = 50, *, caller: str = TENANT, **wanted: Any
-) -> tuple[list[dict[str, Any]], str | None]:
+) -> tuple[list[messages.Achieved], str | None]:
     everything: dict[str, Any] = dict.fromkeys(("contact_id", "goal_id", "since", "until"))
     async with database.session(pool, caller, "stats") as connection:
         return await stats.achievements(connection, TENANT, WORKFLOW, cursor=cursor, limit=limit, **everything | wanted)
@@ -265,8 +265,8 @@ async def pages(pool: sa_async.AsyncEngine, limit: int, **wanted: Any) -> list[l
             return read
 
 
-def _keys(found: list[dict[str, Any]]) -> list[tuple[str, UUID]]:
-    return [(each["enrollment_id"], each["goal_id"]) for each in found]
+def _keys(found: list[messages.Achieved]) -> list[tuple[str, UUID]]:
+    return [(each.enrollment_id, each.goal_id) for each in found]
 
 
 @pytest.fixture
