@@ -1,6 +1,7 @@
 """Ids that outsiders rely on: the same input gives the same id for ever (contract section 4)."""
 
 import hashlib
+import re
 from functools import lru_cache
 from typing import Final
 from urllib import parse
@@ -16,7 +17,11 @@ def joined(separator: str, *parts: str) -> str:
 
 @lru_cache(maxsize=16_384)  # of a judgement, the same few parts are in every id and key
 def _encoded(part: str) -> str:
-    return parse.quote(part, safe="")
+    # Most parts stay as they are, which takes a fifth of the time to see.
+    return part if _UNRESERVED(part) else parse.quote(part, safe="")
+
+
+_UNRESERVED: Final = re.compile(r"[A-Za-z0-9_.~-]*").fullmatch
 
 
 @lru_cache(maxsize=16_384)

@@ -5,6 +5,7 @@ import re
 import uuid
 from datetime import UTC, datetime
 from typing import Any
+from urllib import parse
 from uuid import UUID
 
 import pytest
@@ -153,6 +154,11 @@ def test_ids_from_outside_come_through_unharmed(tenant: str, contact: str, enrol
 
 def test_the_namespace_is_the_contracts() -> None:
     assert uuid.uuid5(uuid.NAMESPACE_URL, "urn:goalworker:v1") == ids.NAMESPACE
+
+
+@given(st.lists(st.one_of(st.text(), st.from_regex(r"[\w.~%/:|-]*")), max_size=3))
+def test_parts_are_percent_encoded(parts: list[str]) -> None:
+    assert ids.joined("|", *parts) == "|".join(parse.quote(part, safe="") for part in parts)
 
 
 @pytest.mark.parametrize(
