@@ -67,8 +67,6 @@ class Index:
             self._take_in(place, of_workflow, logics.get(place))
         if news:
             self._unpack.cache_clear()
-            for of_type in self._keys.values():
-                of_type.forget()
         self.revision = revision
 
     def _take_in(

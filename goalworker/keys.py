@@ -12,7 +12,7 @@ _NAME: Final = "\n"
 Ids from outside are never empty and have no control characters, so none collides with these.
 """
 
-_HOT_KEYS: Final = 1_024
+_HOT_GOALS: Final = 4_096
 
 Goals = tuple[goals.Goal, ...]
 Key = tuple[str, str]
@@ -30,7 +30,8 @@ class Keys:
         self.goal_type = goal_type
         self._keys_of = _KEYS_OF_CRITERIA[goal_type]
         self._unpack = unpack
-        # What was found of late: what is not asked for while as many others are is in neither.
+        # What was found of late: what is not asked for while as many other goals are is in neither.
+        self._hot_goals = 0
         self._hot: dict[Key, Goals] = {}
         self._warm: dict[Key, Goals] = {}
         self.numbers = directory.Directory()
@@ -38,17 +39,15 @@ class Keys:
         self.special: set[str] = set()
 
     def add(self, goal: goals.Goal, number: int) -> None:
-        """Take in the keys of a goal on the shelf with a number; again is no change."""
+        """Take in the keys of a goal, in any version, on the shelf with a number, and forget what was found there."""
         tenant_id = goal.tenant_id
         for version in goal.versions:
             for key in self._keys_of(version.criteria):
                 self.numbers.add(hash((tenant_id, key)), number)
+                self._hot.pop((tenant_id, key), None)
+                self._warm.pop((tenant_id, key), None)
                 if key < " ":
                     self.special.add(tenant_id)
-
-    def forget(self) -> None:
-        """Forget what was found: it may have changed."""
-        self._hot, self._warm = {}, {}
 
     def recall(self, key: Key) -> Goals:
         """Return the goals under a key."""
@@ -57,9 +56,10 @@ class Keys:
     def _recall_slowly(self, key: Key) -> Goals:
         if hash(key) not in self.numbers:
             return ()
-        if len(self._hot) >= _HOT_KEYS:
-            self._hot, self._warm = {}, self._hot
+        if self._hot_goals >= _HOT_GOALS:
+            self._hot, self._warm, self._hot_goals = {}, self._hot, 0
         found = self._hot[key] = self._warm.get(key) or self._look_up(key)
+        self._hot_goals += 1 + len(found)
         return found
 
     def _look_up(self, key: Key) -> Goals:
@@ -120,7 +120,8 @@ def _payment_finder(keys: Keys) -> Find:
 
     def find(tenant_id: str, payment: events.PaymentCompleted) -> Goals:
         found = recall((tenant_id, _ANY)) if tenant_id in special else ()
-        for product_id in payment.product_ids or ():
+        products = payment.product_ids or ()
+        for product_id in products if len(products) < 2 else set(products):
             key = (tenant_id, product_id)
             if numbers.sieve[hash(key) >> numbers.sieve_shift]:
                 found += recall(key)

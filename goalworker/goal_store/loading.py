@@ -109,11 +109,13 @@ def _goals_of(rows: Rows) -> Iterable[goals.Goal]:
     found: dict[Any, goals.Goal] = {}
     for tenant_id, goal_id, workflow_id, goal_type, created_at, number, criteria, is_active, since, until in rows:
         version = goals.GoalVersion(number, _CRITERIA.decode(criteria), is_active, since, until)
-        known = found.get(goal_id)
+        known = found.get((tenant_id, goal_id))
         if known is None:
-            found[goal_id] = goals.Goal(tenant_id, goal_id, workflow_id, goal_type, created_at or since, (version,))
+            found[tenant_id, goal_id] = goals.Goal(
+                tenant_id, goal_id, workflow_id, goal_type, created_at or since, (version,)
+            )
         else:
-            found[goal_id] = structs.replace(known, versions=(*known.versions, version))
+            found[tenant_id, goal_id] = structs.replace(known, versions=(*known.versions, version))
     return found.values()
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 import random
 import re
 from collections.abc import Iterable
@@ -178,6 +179,9 @@ async def test_rows_go_to_the_database_in_the_order_of_their_keys(
         for table, number in re.findall(r"INSERT INTO (\w+).*?unnest\(\$(\d+)", statement.sql, re.DOTALL):
             first, key = int(number) - 1, len(tables.metadata.tables[table].primary_key)
             written[table] = list(zip(*cast("list[list[object]]", statement.args[first : first + key]), strict=True))
+        for table in re.findall(r"INSERT INTO (\w+).*?json_to_recordset", statement.sql, re.DOTALL):
+            key, rows = len(tables.metadata.tables[table].primary_key), json.loads(str(statement.args[0]))
+            written[table] = [tuple(row.values())[:key] for row in rows]
         return await statement.run()
 
     random.Random(1).shuffle(messages)

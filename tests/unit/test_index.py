@@ -1,6 +1,7 @@
 """The index finds what a look at every goal finds, however it came to know them."""
 
 from collections.abc import Iterable
+from decimal import Decimal
 from unittest import mock
 from uuid import UUID
 
@@ -141,7 +142,7 @@ def test_a_workflow_with_very_many_goals_is_held_as_any_other() -> None:
 
 def test_more_workflows_than_are_kept_unpacked_are_all_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index, "_UNPACKED_SHELVES", 2)
-    monkeypatch.setattr(keys, "_HOT_KEYS", 2)
+    monkeypatch.setattr(keys, "_HOT_GOALS", 2)
     forms = {f"form-{number}": goals.Criteria(form_id=f"form-{number}") for number in range(5)}
     known = [
         _form_goal(number, goals.GoalVersion(1, criteria, True, at(0)), workflow_id=form_id)
@@ -215,3 +216,24 @@ def test_lifecycle_messages_hit_nothing() -> None:
 
 def test_an_unknown_workflow_has_no_goals_and_no_logic() -> None:
     assert _index([]).workflow("north", "nowhere") == goals.Workflow()
+
+
+def test_a_product_that_comes_again_and_again_is_looked_up_once() -> None:
+    goal = goals.Goal(
+        "north", UUID(int=1), "w1", "purchase_made", at(0),
+        (goals.GoalVersion(1, goals.Criteria(product_id="p1"), True, at(0)),),
+    )  # fmt: skip
+    paid = events.PaymentCompleted("c1", "pay-1", Decimal(1), "EUR", ("p1", "p2") * 500)
+    assert _index([goal]).finder("payment.completed")("north", paid) == (goal,)
+
+
+def test_what_was_found_is_found_anew_where_a_goal_comes_to_it_or_leaves_it() -> None:
+    one, other = _form_goal(1, FIRST), _form_goal(2, FIRST, workflow_id="w2")
+    made = _index([one])
+    assert made.candidates(_submitted("f1", 1)) == (one,)
+    made.replace([other], {}, 2)
+    assert set(made.candidates(_submitted("f1", 1))) == {one, other}
+    changed = _form_goal(1, FIRST, SECOND)
+    made.replace([changed], {}, 3)
+    assert set(made.candidates(_submitted("f1", 1))) == {changed, other}
+    assert made.candidates(_submitted("f2", 6)) == (changed,)
