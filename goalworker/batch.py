@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Final
 
 from aiokafka import ConsumerRecord, TopicPartition
 
@@ -20,7 +21,7 @@ Place = tuple[str, int, int]
 class Batch:
     """Records on their way from fetch to commit; epoch tells whether their partitions are still ours.
 
-    Of items that no goal of the revision can match are left out: where goals change, they are decoded again.
+    No item is what no goal of the revision can match; where goals change, these records are decoded again.
     """
 
     epoch: int
@@ -109,19 +110,23 @@ def _wanted(known: index.Index) -> decode.Wanted:
     return {**decode.ANY_WANTED, **{kind: known.finder(kind) for kind in events.GOAL_TYPE_OF_EVENT}}
 
 
+# For what was let in already, whatever the clock says since.
+_ANY_TIME: Final = datetime(9000, 1, 1, tzinfo=UTC)
+
+
 def _look_again(batch: Batch, known: index.Index) -> None:
     """Take in what was left out, as far as the goals known now can match it."""
     taken = {(partition.topic, partition.partition, record.offset) for partition, record, _ in batch.items}
     taken |= {place_of(letter.record) for letter in batch.letters}
-    now, wanted = datetime.now(UTC), _wanted(known)
+    wanted = _wanted(known)
     for partition, records in batch.fetched.items():
         left_out = [
             record
             for record in records
             if record.value is not None and (partition.topic, partition.partition, record.offset) not in taken
         ]
-        if left_out:
-            _take_all(batch, partition, left_out, now, wanted)
+        if left_out and batch.decoder.knows(partition.topic):  # of what is redriven, nothing is ever left out
+            _take_all(batch, partition, left_out, _ANY_TIME, wanted)
     batch.decoder.without_time.clear()  # they were counted the first time
 
 

@@ -320,14 +320,16 @@ _CLOSING: Final[set[asyncio.Task[None]]] = set()
 
 async def _closed(producer: aiokafka.AIOKafkaProducer) -> None:
     # It tries to deliver what it holds first, for ever where the broker is away: then it is to go as it is.
-    try:
-        async with asyncio.timeout(CLOSE_SECONDS):
-            await producer.stop()
-    except (TimeoutError, kafka_errors.KafkaError, OSError):
-        with contextlib.suppress(TimeoutError, kafka_errors.KafkaError, OSError):
+    with contextlib.suppress(TimeoutError, kafka_errors.KafkaError, OSError):
+        try:
             async with asyncio.timeout(CLOSE_SECONDS):
-                parts = (producer._sender, producer.client)
-                await asyncio.gather(*(part.close() for part in parts if part is not None), return_exceptions=True)
+                await producer.stop()
+        except TimeoutError:
+            held = producer._message_accumulator
+            for batch in (*(batch for batches in held._batches.values() for batch in batches), *held._pending_batches):
+                batch.future.cancel()  # what it still waits for
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await asyncio.gather(producer._sender.close(), producer.client.close(), return_exceptions=True)
 
 
 @lru_cache(maxsize=65_536)

@@ -45,6 +45,7 @@ class _PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiok
         self._parsed: list[Fetched] = []
         self._taken = 0
         self._after = offset
+        self._is_damaged = False
 
     def take(self, limit: int) -> tuple[list[Fetched], bool]:
         """Return the next records, at most so many, and whether there may be more."""
@@ -62,12 +63,14 @@ class _PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiok
 
     def _parse(self) -> bool:
         """Parse the next batch that has anything to be seen; False where there is none."""
-        while self._records.has_next():
+        while not self._is_damaged and self._records.has_next():
+            self._is_damaged = True  # where an error ends this, nothing behind it is taken: all is fetched again
             batch = self._records.next_batch()
             if self._check_crcs and not batch.validate_crc():
                 raise kafka_errors.CorruptRecordException(f"Invalid CRC - {self._tp}")
             self._parsed, self._taken = [] if self._is_hidden(batch) else list(batch), 0
             self._after = batch.next_offset
+            self._is_damaged = False
             if self._parsed and self._parsed[0].offset < self.next_fetch_offset:  # read from its middle on
                 self._parsed = [record for record in self._parsed if record.offset >= self.next_fetch_offset]
             if self._parsed:

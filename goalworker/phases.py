@@ -101,7 +101,9 @@ class Phases:
                 if len(items) > 1:
                     parts += (items[len(items) // 2 :], items[: len(items) // 2])
                 else:
-                    _refuse(batch, items[0], error)
+                    refused = batch_.identity_of(items[0][2])
+                    _refuse(batch, refused, error)
+                    parts = [rest for part in parts if (rest := _without(refused, part))]
             if batch.revision != revision and not is_whole:  # what could not match may match now, and is in no part
                 parts = [batch.items]
 
@@ -202,11 +204,17 @@ def _count(written: verdicts.Written) -> None:
         _COUNTERS[kind].labels(label).inc(count)
 
 
-def _refuse(batch: batch_.Batch, item: batch_.Item, error: Exception) -> None:
-    partition, record, event = item
+def _refuse(batch: batch_.Batch, refused: batch_.Identity, error: Exception) -> None:
+    """Make dead letters of an event, however often it is there: nothing meets it again."""
     sentence = f"the database refuses it: {type(error).__name__}"
-    batch.letters.append(dead_letters.letter(partition, record, UNSTORABLE, sentence))
-    batch.drop(batch_.identity_of(event))
+    for partition, record, event in batch.items:
+        if batch_.identity_of(event) == refused:
+            batch.letters.append(dead_letters.letter(partition, record, UNSTORABLE, sentence))
+    batch.drop(refused)
+
+
+def _without(refused: batch_.Identity, items: Sequence[batch_.Item]) -> list[batch_.Item]:
+    return [item for item in items if batch_.identity_of(item[2]) != refused]
 
 
 @contextmanager

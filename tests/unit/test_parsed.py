@@ -110,15 +110,15 @@ def test_what_was_fetched_goes_with_its_last_reference() -> None:
         gc.enable()
 
 
-def test_a_batch_that_was_damaged_is_refused_and_not_passed() -> None:
-    records = fetched([Batch(2)], [], 0, parsed.as_parsed)
+def test_a_batch_that_was_damaged_is_refused_and_nothing_behind_it_is_taken() -> None:
     damaged = bytearray(encoded(Batch(2), 2))
     damaged[-1] ^= 1
-    data = encoded(Batch(2), 0) + bytes(damaged)
+    data = encoded(Batch(2), 0) + bytes(damaged) + encoded(Batch(2), 4)
     records = parsed._PartitionRecords(
         PARTITION, MemoryRecords(data), [], 0, None, parsed.as_parsed, True, READ_COMMITTED
     )
     assert [record.offset for record in records.take(2)[0]] == [0, 1]
     with pytest.raises(kafka_errors.CorruptRecordException):
         records.take(2)
+    assert records.take(2) == ([], False)
     assert records.next_fetch_offset == 2
