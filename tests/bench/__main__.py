@@ -22,7 +22,7 @@ from typing import Any
 
 from goalworker import embedded
 from tests import support
-from tests.bench import beside, figures, guard, latency, limits, scale, seed, steps, table
+from tests.bench import beside, figures, guard, latency, limits, profile, scale, seed, steps, table
 
 ROUNDS, QUICK_SHARE = 3, 8
 ENROLLMENTS = 20_000
@@ -61,6 +61,7 @@ async def latencies(bench: limits.Bench, rates: tuple[int, ...] = RATES) -> list
 PARTS: Mapping[str, Callable[[limits.Bench], Awaitable[Any]]] = {
     "rows": rows,
     "latency": latencies,
+    "profile": profile.measured,
     "beside": beside.measured,
     "goals": scale.goals,
     "enrollments": scale.enrollments,

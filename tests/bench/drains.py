@@ -80,7 +80,18 @@ Afterwards = Callable[[Stage, str], Awaitable[None]]
 """What to do with a stage and the URL of the database that was worked on."""
 
 
-async def product(stage: Stage, *, workers: int = 1, afterwards: Afterwards | None = None, **settings: object) -> Drain:
+Meanwhile = Callable[[running.Worker], contextlib.AbstractAsyncContextManager[None]]
+"""What to do beside a worker while it works."""
+
+
+async def product(
+    stage: Stage,
+    *,
+    workers: int = 1,
+    afterwards: Afterwards | None = None,
+    meanwhile: Meanwhile | None = None,
+    **settings: object,
+) -> Drain:
     """Let `goalworker run` work it off, and check what came of it."""
     async with stage.fresh() as url:
         there = running.Installation(stage.pair.bootstrap_servers, url, stage.topics, stage.folder)
@@ -90,7 +101,8 @@ async def product(stage: Stage, *, workers: int = 1, afterwards: Afterwards | No
         cpu: dict[str, float] = {}
         try:
             with stage.used(started, cpu):
-                speed = await _speed(stage, group, started)
+                async with meanwhile(started[0]) if meanwhile is not None else contextlib.nullcontext():
+                    speed = await _speed(stage, group, started)
             peak_bytes = max(usage.of(worker.process.pid).peak_bytes for worker in started)
             await _check(stage, url, outgoing)
             for worker in started:

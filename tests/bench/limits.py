@@ -68,7 +68,7 @@ async def measured(bench: Bench, row: Row) -> dict[str, Any]:
         for _ in range(bench.extent.rounds):
             rounds.raw.append(await drains.program(stage, "tests.bench.raw"))
             afterwards = reference.take if row.beside_copy and not reference.taken else None
-            rounds.product.append(await drains.product(stage, afterwards=afterwards, **row.settings))
+            rounds.product.append(await drains.product(stage, afterwards=afterwards, meanwhile=None, **row.settings))
             if row.beside_copy:
                 rounds.copy.append(await reference.events_per_second(stage))
             print(f"  raw {_last(rounds.raw)}, product {_last(rounds.product)}", *_of_copy(rounds.copy), flush=True)

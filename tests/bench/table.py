@@ -68,6 +68,16 @@ def _latency_row(each: Results) -> Sequence[str]:
     )
 
 
+def _profile(results: Results) -> Iterator[str]:
+    yield "Where the worker's time goes meanwhile, in percent of the samples that py-spy takes of it:"
+    yield ""
+    profiles = results["profile"]
+    rows = [
+        (part, *(f"{profile['percent'].get(part, 0):g}" for profile in profiles)) for part in profiles[0]["percent"]
+    ]
+    yield from _table(("", *(profile["name"] for profile in profiles)), rows)
+
+
 def _beside(results: Results) -> Iterator[str]:
     measured = results["beside"]
     yield (
@@ -140,6 +150,7 @@ def _pictures(results: Results) -> list[str]:
 _PARTS: Mapping[str, Callable[[Results], Iterable[str]]] = {
     "rows": _rows,
     "latency": _latency,
+    "profile": _profile,
     "beside": _beside,
     "goals": _goals,
     "enrollments": _enrollments,

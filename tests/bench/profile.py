@@ -1,0 +1,78 @@
+"""Where the worker's time goes, row by row: samples of its stack while it works a backlog off, by py-spy."""
+
+import asyncio
+import contextlib
+import functools
+import subprocess
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.acceptance import running
+from tests.bench import drains, limits
+
+PYTHON = Path(".venv/bench/bin")
+SECONDS, SAMPLES_A_SECOND = 6, 200
+# Those that a round is long enough for, and whose goals differ.
+ROWS = tuple(row for row in limits.ROWS if not row.settings)
+
+# A sample counts for the first of these that is found from the innermost frame outwards.
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "sockets and event loop": ("asyncio/", "selectors.py", "aiokafka/conn.py", "aiokafka/client.py"),
+    "records out of bytes": ("goalworker/parsed.py", "aiokafka/consumer/", "aiokafka/protocol/", "aiokafka/record/"),
+    "decoding": ("goalworker/decode.py", "goalworker/events.py"),
+    "matching, counting": tuple(
+        f"goalworker/{name}.py" for name in ("batch", "match", "index", "keys", "directory", "packed", "goals", "tally")
+    ),
+    "judging": ("goalworker/judge.py", "goalworker/difference.py", "goalworker/verdicts.py"),
+    "messages and ids": ("goalworker/messages.py", "goalworker/ids.py"),
+    "PostgreSQL's driver": ("asyncpg/", "sqlalchemy/", "goalworker/database.py", "goalworker/facts.py"),
+    "sending": ("goalworker/kafka.py", "goalworker/outbox.py", "aiokafka/producer/"),
+    "other": ("goalworker/",),
+}
+
+
+async def measured(bench: limits.Bench) -> list[dict[str, Any]]:
+    """Return the percentage of each part, row by row; nothing where there is no py-spy."""
+    if not (PYTHON / "py-spy").exists():
+        return []
+    found = []
+    for row in ROWS:
+        samples = bench.folder / "samples.txt"
+        async with bench.stage(bench.part(row.mix)) as stage:
+            await drains.product(stage, meanwhile=functools.partial(_sampled, to=samples))
+        found.append({"name": row.name, "percent": shares(samples.read_text().splitlines())})
+    return found
+
+
+@contextlib.asynccontextmanager
+async def _sampled(worker: running.Worker, *, to: Path) -> AsyncIterator[None]:
+    await worker.said("worker_ready")
+    words = ("record", "--pid", worker.process.pid, "--duration", SECONDS, "--rate", SAMPLES_A_SECOND)
+    process = await asyncio.create_subprocess_exec(
+        PYTHON / "py-spy",
+        *map(str, (*words, "--format", "raw", "--output", to)),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    yield
+    await process.wait()
+
+
+def shares(stacks: Iterable[str]) -> dict[str, float]:
+    """Return the percentage of each part among stacks, `outer (file:line);...;inner (file:line) count`."""
+    counts: Counter[str] = Counter()
+    for line in stacks:
+        frames, _, count = line.rpartition(" ")
+        if "Worker.run" in frames or "_run_once" in frames:
+            counts[_part(frames.split(";"))] += int(count)
+    return {part: round(100 * counts[part] / counts.total(), 1) for part in PARTS if counts.total()}
+
+
+def _part(frames: list[str]) -> str:
+    for frame in reversed(frames):
+        for part, files in PARTS.items():
+            if any(file in frame for file in files):
+                return part
+    return "other"
