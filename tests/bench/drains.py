@@ -100,6 +100,8 @@ async def product(
         started = [there.start(KAFKA__GROUP_ID=group, LOG__LEVEL="info", **settings) for _ in range(workers)]
         cpu: dict[str, float] = {}
         try:
+            for worker in started:
+                await worker.said("worker_ready")  # what it takes to start is not what an event costs
             with stage.used(started, cpu):
                 async with meanwhile(started[0]) if meanwhile is not None else contextlib.nullcontext():
                     speed = await _speed(stage, group, started)

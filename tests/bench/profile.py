@@ -48,7 +48,6 @@ async def measured(bench: limits.Bench) -> list[dict[str, Any]]:
 
 @contextlib.asynccontextmanager
 async def _sampled(worker: running.Worker, *, to: Path) -> AsyncIterator[None]:
-    await worker.said("worker_ready")
     words = ("record", "--pid", worker.process.pid, "--duration", SECONDS, "--rate", SAMPLES_A_SECOND)
     process = await asyncio.create_subprocess_exec(
         PYTHON / "py-spy",

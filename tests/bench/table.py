@@ -14,8 +14,11 @@ README = ROOT / "README.md"
 BEGIN, END = "<!-- bench: made by `make bench-table` -->\n", "<!-- end of bench -->\n"
 
 Results = Mapping[str, Any]
+Costs = Mapping[str, float]
 # Of the rate, the most that p50 and p99 may be, in milliseconds; none: no goal.
 LATENCY_GOALS: Mapping[int, tuple[float | None, float]] = {2_000: (20, 60), 5_000: (None, 80)}
+ALL_ROWS = 4
+SERVERS = ("worker", "Kafka", "PostgreSQL")
 COPY_PERCENT = 50
 MOST_GOALS_MB, MOST_GOALS_SECONDS, MOST_GOALS_PERCENT = 300, 5, 90
 MOST_ENROLLMENTS_PERCENT = 75
@@ -51,6 +54,28 @@ def _row(row: Results) -> Sequence[str]:
     share = judged(row["share_percent"]["median"], row["target_percent"], "%", least=True)
     cpu = ", ".join(f"{row['cpu_us'][who]:g}" for who in ("worker", "broker", "database"))
     return row["name"], _spread(row["events_per_second"]), share, cpu, str(row["peak_mib"])
+
+
+def _arithmetic(results: Results) -> Iterator[str]:
+    """What each kind of event costs, from the rows of which 0, 10 and 1, and 100 and 100 % hit and achieve."""
+    if len(results["rows"]) < ALL_ROWS:
+        return
+    nothing, tenth, _, every = (row["cpu_us"] for row in results["rows"])
+    yield ""
+    yield "So, in microseconds of a processor:"
+    yield ""
+    yield from _table(("", *SERVERS), _costs(nothing, tenth, every))
+    yield ""
+    parts = ", ".join(f"{who} {tenth[key] * 0.02:.2g}" for who, key in zip(SERVERS, nothing, strict=True))
+    yield f"20,000 events a second of the second mix take, of one processor: {parts}."
+
+
+def _costs(nothing: Costs, tenth: Costs, every: Costs) -> Iterable[Sequence[str]]:
+    achieving = {who: every[who] - nothing[who] for who in nothing}
+    hitting = {who: (tenth[who] - nothing[who] - 0.01 * achieving[who]) / 0.09 for who in nothing}
+    costs = {"any event": nothing, "that hits a goal, more": hitting, "that achieves one and exits, more": achieving}
+    for name, cost in costs.items():
+        yield name, *(f"{cost[who]:.2g}" if cost[who] < 10 else f"{cost[who]:.0f}" for who in nothing)
 
 
 def _latency(results: Results) -> Iterator[str]:
@@ -148,7 +173,7 @@ def _pictures(results: Results) -> list[str]:
 
 # In the order of the README. The pictures are there where the last part was measured: all or none.
 _PARTS: Mapping[str, Callable[[Results], Iterable[str]]] = {
-    "rows": _rows,
+    "rows": lambda results: [*_rows(results), *_arithmetic(results)],
     "latency": _latency,
     "profile": _profile,
     "beside": _beside,

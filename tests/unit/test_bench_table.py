@@ -53,6 +53,19 @@ def test_the_share_of_copy_is_told_where_it_was_measured() -> None:
     assert "the product is at 28 % (goal: >= 50, **missed**) of that" in table.of({"rows": [measured]})
 
 
+def test_what_events_cost_is_told_apart_by_what_they_do() -> None:
+    def cpu(worker: float) -> dict[str, float]:
+        return {"worker": worker, "broker": 0.5, "database": 0.0}
+
+    # 4 any event, 50 more one that hits, 100 more one that achieves, of which there are 9 and 1 in a hundred.
+    rows = [row(50, cpu_us=cpu(worker)) for worker in (4.0, 4 + 0.09 * 50 + 0.01 * 100, 9, 104.0)]
+    text = table.of({"rows": rows})
+    assert "| any event | 4 | 0.5 | 0 |" in text
+    assert "| that hits a goal, more | 50 | 0 | 0 |" in text
+    assert "| that achieves one and exits, more | 100 | 0 | 0 |" in text
+    assert "of one processor: worker 0.19, Kafka 0.01, PostgreSQL 0." in text
+
+
 def test_only_the_largest_number_of_goals_has_goals_to_meet() -> None:
     text = table.of({"goals": [goals(1_000, 100, 1.5, 200), goals(1_000_000, 92.5, 9, 950)]})
     assert "| 1,000 | 100,000 (90,000 to 120,000) | 100 % | 1.5 s | 100 | 200 |" in text
