@@ -28,6 +28,7 @@ class Index:
         self._shelves: list[bytes] = []
         self._numbers = directory.Directory()
         self._unpack = lru_cache(_UNPACKED_SHELVES)(self._unpack_again)
+        self._recall = lru_cache(_UNPACKED_SHELVES)(self._look_up)
         self._keys = {goal_type: keys.Keys(goal_type, self._unpack) for goal_type in events.GOAL_TYPES}
         self._finders = {events.EVENT_TYPE_OF_GOAL[kind]: keys.finder(of_type) for kind, of_type in self._keys.items()}
 
@@ -36,6 +37,9 @@ class Index:
 
     def workflow(self, tenant_id: str, workflow_id: str) -> goals.Workflow:
         """Return what judgement must know of a workflow."""
+        return self._recall(tenant_id, workflow_id)
+
+    def _look_up(self, tenant_id: str, workflow_id: str) -> goals.Workflow:
         numbers = self._numbers_of((tenant_id, workflow_id))
         if len(numbers) == 1:
             return self._unpack(numbers[0])
@@ -67,6 +71,7 @@ class Index:
             self._take_in(place, of_workflow, logics.get(place))
         if news:
             self._unpack.cache_clear()
+            self._recall.cache_clear()
         self.revision = revision
 
     def _take_in(
