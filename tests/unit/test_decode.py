@@ -311,6 +311,15 @@ def test_a_sentence_never_quotes_the_payload_and_fits_a_header(record: hostile.R
         pytest.param(b"[" * 65_000, id="brackets"),
     ],
 )
-def test_64_kib_of_anything_are_decoded_in_milliseconds(value: bytes) -> None:
-    seconds = min(timeit.repeat(lambda: decoded("payment-completed", value), number=1, repeat=5))
-    assert seconds < 0.05  # about 1 ms; a quadratic step would take seconds
+def test_64_kib_of_anything_are_decoded_within_a_millisecond(value: bytes) -> None:
+    # On any machine: within the time that the standard library takes for 64 KiB of numbers, which is some 1 ms.
+    numbers = b"[" + b"1," * 32_000 + b"1]"
+    times = [
+        (
+            timeit.timeit(lambda: decoded("payment-completed", value), number=1),
+            timeit.timeit(lambda: json.loads(numbers), number=1),
+        )
+        for _ in range(20)
+    ]
+    ours, theirs = map(min, zip(*times, strict=True))
+    assert ours < theirs
