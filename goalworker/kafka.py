@@ -332,7 +332,7 @@ async def _closed(producer: aiokafka.AIOKafkaProducer) -> None:
                 await asyncio.gather(producer._sender.close(), producer.client.close(), return_exceptions=True)
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=4_096)
 def _hash(key: bytes) -> int:
     """Return Kafka's own murmur2 of a key, so that a key has one partition whoever sends it; the client's is slower."""
     hashed = 0x9747B28C ^ len(key)

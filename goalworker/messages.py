@@ -221,6 +221,6 @@ def _of_enrollment(
     return Message(topic, key, value, *trace)
 
 
-@lru_cache(maxsize=4_096)  # the messages of one judgement have the same
+@lru_cache(maxsize=64)  # the messages of one judgement have the same
 def _key(tenant_id: str, contact_id: str) -> bytes:
     return ids.joined(":", tenant_id, contact_id).encode()
