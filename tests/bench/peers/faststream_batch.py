@@ -202,7 +202,4 @@ async def work(task: usual.Task, clock: usual.Clock) -> None:
 
 
 if __name__ == "__main__":
-    given = usual.Task.of_arguments()
-    taken = usual.Clock(given.events)
-    asyncio.run(work(given, taken))
-    taken.report()
+    usual.run(work)

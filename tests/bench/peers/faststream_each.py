@@ -5,7 +5,6 @@ transaction; consumers for each partition (`max_workers`) are no faster, as the 
 by beside.py.
 """
 
-import asyncio
 from typing import Annotated, Any
 
 import faststream
@@ -56,7 +55,4 @@ async def work(task: usual.Task, clock: usual.Clock) -> None:
 
 
 if __name__ == "__main__":
-    given = usual.Task.of_arguments()
-    taken = usual.Clock(given.events)
-    asyncio.run(work(given, taken))
-    taken.report()
+    usual.run(work)

@@ -4,8 +4,6 @@ Goals are cached in a dictionary; each event that hits one is a transaction, eac
 Run as a program by beside.py.
 """
 
-import asyncio
-
 import aiokafka
 
 from tests.bench.peers import usual
@@ -38,7 +36,4 @@ async def work(task: usual.Task, clock: usual.Clock) -> None:
 
 
 if __name__ == "__main__":
-    given = usual.Task.of_arguments()
-    taken = usual.Clock(given.events)
-    asyncio.run(work(given, taken))
-    taken.report()
+    usual.run(work)

@@ -3,11 +3,12 @@
 Imported by programs of another environment (.venv/bench): nothing here may need more than that has.
 """
 
+import asyncio
 import json
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -84,6 +85,14 @@ class Clock:
         """Print what drains.py reads."""
         seconds, cpu_seconds = self._ended - self._began, self._cpu_ended - self._cpu_began
         print(json.dumps({"events": self._done, "seconds": seconds, "cpu_seconds": cpu_seconds, "peak_bytes": 0}))
+
+
+def run(work: Callable[[Task, Clock], Coroutine[Any, Any, None]]) -> None:
+    """Let a peer work as the command line says, and report."""
+    task = Task.of_arguments()
+    clock = Clock(task.events)
+    asyncio.run(work(task, clock))
+    clock.report()
 
 
 async def goals(engine: sa_async.AsyncEngine) -> Goals:
