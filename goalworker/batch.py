@@ -1,7 +1,7 @@
 """One fetch, decoded and matched: what travels through the phases together, with the offsets to commit after it."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -78,11 +78,16 @@ class Batch:
                 self.hits += found
                 self.matched.append(item)
 
-    def drop(self, identity: Identity) -> None:
-        """Leave an event out: it is a dead letter now."""
-        self.items = [item for item in self.items if identity_of(item[2]) != identity]
-        self.matched = [item for item in self.matched if identity_of(item[2]) != identity]
-        self.hits = [hit for hit in self.hits if (hit.tenant_id, hit.trigger.source, hit.trigger.id) != identity]
+    def drop(self, identities: Collection[Identity]) -> None:
+        """Leave events out: they are dead letters now."""
+        self.items = without(identities, self.items)
+        self.matched = without(identities, self.matched)
+        self.hits = [h for h in self.hits if (h.tenant_id, h.trigger.source, h.trigger.id) not in identities]
+
+
+def without(identities: Collection[Identity], items: Iterable[Item]) -> list[Item]:
+    """Return the items that are none of these events."""
+    return [item for item in items if identity_of(item[2]) not in identities]
 
 
 def identity_of(event: events.Event) -> Identity:
@@ -116,15 +121,11 @@ _ANY_TIME: Final = datetime(9000, 1, 1, tzinfo=UTC)
 
 def _look_again(batch: Batch, known: index.Index) -> None:
     """Take in what was left out, as far as the goals known now can match it."""
-    taken = {(partition.topic, partition.partition, record.offset) for partition, record, _ in batch.items}
+    taken = {_place(partition, record) for partition, record, _ in batch.items}
     taken |= {place_of(letter.record) for letter in batch.letters}
     wanted = _wanted(known)
     for partition, records in batch.fetched.items():
-        left_out = [
-            record
-            for record in records
-            if record.value is not None and (partition.topic, partition.partition, record.offset) not in taken
-        ]
+        left_out = [r for r in records if r.value is not None and _place(partition, r) not in taken]
         if left_out and batch.decoder.knows(partition.topic):  # of what is redriven, nothing is ever left out
             _take_all(batch, partition, left_out, _ANY_TIME, wanted)
     batch.decoder.without_time.clear()  # they were counted the first time
@@ -148,11 +149,15 @@ def last_letter(batch: Batch, topic: str, position: int) -> dead_letters.DeadLet
 def places(batch: Batch, topic: str) -> list[Place]:
     """Return where each record of a topic is, in the order fetched."""
     return [
-        (topic, partition.partition, record.offset)
+        _place(partition, record)
         for partition, records in batch.fetched.items()
         if partition.topic == topic
         for record in records
     ]
+
+
+def _place(partition: TopicPartition, record: parsed.Fetched) -> Place:
+    return (partition.topic, partition.partition, record.offset)
 
 
 def place_of(record: ConsumerRecord) -> Place:

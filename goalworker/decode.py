@@ -7,13 +7,12 @@ does not take goes the careful way, field by field, which takes the few good one
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, Final, Generic, Literal, TypeVar
 
 from msgspec import DecodeError, Raw, Struct, ValidationError, convert, json, structs
 
-from goalworker import events, parsed
+from goalworker import events, parsed, payload
 
 Data = events.GoalData | events.LifecycleData
 Reader = Callable[[Raw], Data]
@@ -70,7 +69,7 @@ class Decoder:
         if value is None:
             return None
         record = _Record(value, headers, timestamp_ms)
-        taken, _ = self._quick[topic]([record], now + self._limits.max_future, ANY_WANTED)
+        taken, _ = self._quick[topic]([record], self.latest(now), ANY_WANTED)
         return taken[0][1] if taken else self._carefully(topic, value, dict(headers), timestamp_ms, now)
 
     def quick(self, topic: str) -> Quick:
@@ -134,7 +133,7 @@ class Decoder:
             fields = _object(self._structured(value, headers), "invalid_envelope", "")
             envelope = _read(_Envelope, fields, "invalid_envelope", "")
             event = self._event(self._careful[topic], envelope, headers, timestamp_ms, now)
-        except _WrongError as error:
+        except payload.WrongError as error:
             return Malformed(error.reason, _pointer(error.path, headers), str(error))
         except RecursionError:
             return Malformed("invalid_json", "", "the value is nested too deep")
@@ -145,9 +144,11 @@ class Decoder:
     def _structured(self, value: bytes, headers: Headers) -> bytes:
         """Return the event in the structured form, whichever form it has."""
         if len(value) > self._limits.max_bytes:
-            raise _WrongError("too_large", "", f"has {len(value)} bytes; {self._limits.max_bytes} are allowed")
+            raise payload.WrongError("too_large", "", f"has {len(value)} bytes; {self._limits.max_bytes} are allowed")
         if value.startswith(b"\x00"):
-            raise _WrongError("unsupported_wire_format", "", "begins with 0x00, as from a schema registry; send JSON")
+            raise payload.WrongError(
+                "unsupported_wire_format", "", "begins with 0x00, as from a schema registry; send JSON"
+            )
         if not headers or not _is_binary(headers):
             return value
         _check_json(value)
@@ -158,25 +159,18 @@ class Decoder:
     ) -> events.Event:
         tenant_id = envelope.tenantid or self._limits.default_tenant
         if tenant_id is None:
-            raise _WrongError("invalid_envelope", "tenantid", "is missing, and there is no default tenant")
+            raise payload.WrongError("invalid_envelope", "tenantid", "is missing, and there is no default tenant")
         time = _moment(envelope.time, timestamp_ms)
         read = readers.get(envelope.type)
         if read is None:
-            raise _WrongError("unexpected_type", "type", f"must be one of {', '.join(sorted(readers))} in this topic")
+            raise payload.WrongError(
+                "unexpected_type", "type", f"must be one of {', '.join(sorted(readers))} in this topic"
+            )
         data = read(envelope.data)
         if time - now > self._limits.max_future:
             seconds = self._limits.max_future.total_seconds()
-            raise _WrongError("future_time", "time", f"is more than {seconds:g} s ahead of the clock")
+            raise payload.WrongError("future_time", "time", f"is more than {seconds:g} s ahead of the clock")
         return events.Event(tenant_id, envelope.source, envelope.id, envelope.type, time, data, *_trace_of(headers))
-
-
-class _WrongError(ValueError):
-    """A rule is broken; path leads there in the structured form of the event."""
-
-    def __init__(self, reason: str, path: str, rule: str) -> None:
-        super().__init__(f"`{path.rpartition('/')[2]}` {rule}" if path else f"the value {rule}")
-        self.reason = reason
-        self.path = path
 
 
 class _Record(Struct, frozen=True, gc=False):
@@ -194,15 +188,6 @@ class _Record(Struct, frozen=True, gc=False):
 _NOT_TAKEN: Final = (ValueError, LookupError, OverflowError, RecursionError)
 
 ANY_WANTED: Final[Wanted] = dict.fromkeys(events.DATA_OF_TYPE, lambda *_: True)
-
-_TEXT_RULE: Final = f"must be text of 1 to {events.TEXT_BYTES_MAX} bytes without control characters"
-_RULES: Final[Mapping[str, str]] = {
-    "specversion": 'must be "1.0"',
-    "time": "must be an RFC 3339 time with an offset, such as 2026-05-01T12:00:00Z",
-    "amount": "must be a JSON number or plain decimal string from 0 to 10^15 with at most 18 decimals",
-    "currency": "must be three ASCII letters, such as EUR",
-    "product_ids": f"must be a list of at most {events.PRODUCT_IDS_MAX} texts of 1 to {events.TEXT_BYTES_MAX} bytes",
-}
 
 # --- the envelope ---
 
@@ -245,7 +230,7 @@ def _is_binary(headers: Headers) -> bool:
         return False
     kind = content_type[:30].lower() if content_type else b""
     if kind.startswith(b"application/cloudevents-batch"):
-        raise _WrongError("invalid_envelope", "", "is a batch, says its content-type; send each event alone")
+        raise payload.WrongError("invalid_envelope", "", "is a batch, says its content-type; send each event alone")
     return "ce_specversion" in headers and not kind.startswith(b"application/cloudevents")
 
 
@@ -257,7 +242,7 @@ def _attributes(headers: Headers) -> dict[str, str]:
             try:
                 attributes[name] = header.decode()
             except UnicodeDecodeError:
-                raise _WrongError("invalid_envelope", name, "must be UTF-8") from None
+                raise payload.WrongError("invalid_envelope", name, "must be UTF-8") from None
     return attributes
 
 
@@ -266,7 +251,7 @@ def _moment(text: str | None, timestamp_ms: int) -> datetime:
     if text is not None:
         time = events.time_of_text(text)
         if time is None:
-            raise _WrongError("invalid_envelope", "time", _RULES["time"])
+            raise payload.WrongError("invalid_envelope", "time", payload.RULES["time"])
         return time
     try:
         if timestamp_ms >= 0:
@@ -274,7 +259,7 @@ def _moment(text: str | None, timestamp_ms: int) -> datetime:
     except OverflowError:
         pass
     missing = "is missing, and the record has no timestamp to stand in for it"
-    raise _WrongError("invalid_envelope", "time", missing)
+    raise payload.WrongError("invalid_envelope", "time", missing)
 
 
 def _trace_of(headers: Headers) -> tuple[str | None, str | None]:
@@ -287,66 +272,20 @@ def _trace(header: bytes | None) -> str | None:
     return None
 
 
-# --- the data ---
-
-
-class _Payment(Struct, gc=False):
-    """PaymentCompleted with the amount as it is written: a number's digits would not survive a float."""
-
-    contact_id: events.Text
-    payment_id: events.Text
-    amount: Raw
-    currency: events.Text
-    product_ids: events.ProductIds | None = None
-
-
-_AMOUNT_BYTES_MAX: Final = 512
-_STRING: Final = json.Decoder(str)
-
-
-def _paid(payment: _Payment) -> events.PaymentCompleted:
-    token, currency = bytes(payment.amount), payment.currency
-    amount = _amount(token) if len(token) <= _AMOUNT_BYTES_MAX else None
-    if amount is None:
-        raise _WrongError("invalid_data", "data/amount", _RULES["amount"])
-    if not (len(currency) == 3 and currency.isascii() and currency.isalpha()):
-        raise _WrongError("invalid_data", "data/currency", _RULES["currency"])
-    return events.PaymentCompleted(payment.contact_id, payment.payment_id, amount, currency, payment.product_ids)
-
-
-@lru_cache(maxsize=8192)  # prices come again and again
-def _amount(token: bytes) -> Decimal | None:
-    if token.startswith(b'"'):
-        return events.amount_of_text(_STRING.decode(token))
-    return events.amount_of_number(token.decode())
-
-
-def _tagged(tag: events.TagAdded) -> events.TagAdded:
-    if tag.tag_id is None and tag.tag_name is None:
-        raise _WrongError("invalid_data", "data/tag_id", "is missing, and so is `tag_name`; one of them is needed")
-    return tag
-
-
-_Finish = Callable[[Any], Data]
-
-_WIRE: Final[Mapping[str, type]] = {**events.DATA_OF_TYPE, "payment.completed": _Payment}
-_FINISH: Final[Mapping[str, _Finish]] = {"payment.completed": _paid, "contact.tag.added": _tagged}
-
-
 def _reader(kind: str, read: Callable[[type], Callable[[Raw], Any]]) -> Reader:
-    read_wire, finish = read(_WIRE[kind]), _FINISH.get(kind)
+    read_wire, finish = read(payload.WIRE[kind]), payload.FINISH.get(kind)
     return read_wire if finish is None else lambda raw: finish(read_wire(raw))
 
 
-_Quick = tuple[Callable[[bytes], _Whole[Any]], Mapping[str, _Finish | None]]
+_Quick = tuple[Callable[[bytes], _Whole[Any]], Mapping[str, payload.Finish | None]]
 
 
 def _quick_readers(kinds: frozenset[str]) -> _Quick:
     """Return what reads a whole event, in one pass where its topic has one type, and by type what is left to do."""
     if len(kinds) == 1:
         (kind,) = kinds
-        wire: Any = _WIRE[kind]
-        return json.Decoder(_Whole[wire]).decode, {kind: _FINISH.get(kind)}
+        wire: Any = payload.WIRE[kind]
+        return json.Decoder(_Whole[wire]).decode, {kind: payload.FINISH.get(kind)}
     readers = {kind: _reader(kind, lambda wire: json.Decoder(wire).decode) for kind in kinds}
     return json.Decoder(_Whole[Raw]).decode, readers
 
@@ -375,9 +314,9 @@ def _check_json(value: bytes) -> None:
         value.decode()
         _JSON.decode(value)
     except UnicodeDecodeError as error:
-        raise _WrongError("invalid_json", "", f"is not UTF-8: byte {error.start} is wrong") from None
+        raise payload.WrongError("invalid_json", "", f"is not UTF-8: byte {error.start} is wrong") from None
     except DecodeError as error:
-        raise _WrongError(
+        raise payload.WrongError(
             "invalid_json", "", f"is not JSON: {str(error).removeprefix('JSON is malformed: ')}"
         ) from None
 
@@ -387,25 +326,25 @@ def _object(value: bytes, reason: str, path: str) -> dict[str, Raw]:
     try:
         return _OBJECT.decode(value)
     except ValidationError:
-        raise _WrongError(reason, path, "must be a JSON object") from None
+        raise payload.WrongError(reason, path, "must be a JSON object") from None
 
 
 def _read(wire: type[_S], fields: Mapping[str, Raw], reason: str, prefix: str) -> _S:
-    """Return the struct that the fields make, null being absent, or raise _WrongError about the first bad one."""
+    """Return the struct that the fields make, null being absent, or raise WrongError about the first bad one."""
     values = {}
     for field in structs.fields(wire):
-        path, rule = prefix + field.name, _RULES.get(field.name, _TEXT_RULE)
+        path, rule = prefix + field.name, payload.RULES.get(field.name, payload.TEXT_RULE)
         raw = fields.get(field.name, _NULL)
         if raw != _NULL:
             try:
                 value = json.decode(raw, type=field.type)
             except ValidationError:
-                raise _WrongError(reason, path, rule) from None
+                raise payload.WrongError(reason, path, rule) from None
             if not _has_good_texts(value):
-                raise _WrongError(reason, path, rule)
+                raise payload.WrongError(reason, path, rule)
             values[field.name] = value
         elif field.required:
-            raise _WrongError(reason, path, f"is missing; it {rule}")
+            raise payload.WrongError(reason, path, f"is missing; it {rule}")
     return wire(**values)
 
 

@@ -174,7 +174,7 @@ def lifecycle(type_: str, run: events.Enrollment, time: datetime) -> Message:
     message_id = ids.lifecycle_message_id(type_.rpartition(".")[2], *content, time.isoformat())
     data = {"workflow_id": run.workflow_id, "enrollment_id": run.enrollment_id, "contact_id": run.contact_id}
     value = envelope(type_, message_id, run.enrollment_id, time, run.tenant_id, data, API_SOURCE)
-    return Message(WORKFLOW_LIFECYCLE, ids.joined(":", run.tenant_id, run.contact_id).encode(), value)
+    return Message(WORKFLOW_LIFECYCLE, _key(run.tenant_id, run.contact_id), value)
 
 
 class _Envelope(Struct, frozen=True, gc=False):

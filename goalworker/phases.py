@@ -1,7 +1,7 @@
 """A batch through the phases: facts, judge, publish. Every attempt begins at facts (design, Why it replays safely)."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Final
@@ -101,9 +101,11 @@ class Phases:
                 if len(items) > 1:
                     parts += (items[len(items) // 2 :], items[: len(items) // 2])
                 else:
-                    refused = batch_.identity_of(items[0][2])
-                    _refuse(batch, refused, error)
-                    parts = [rest for part in parts if (rest := _without(refused, part))]
+                    refused = {batch_.identity_of(items[0][2])}
+                    # However often it is in the batch: nothing meets it again.
+                    sentence = f"the database refuses it: {type(error).__name__}"
+                    _refuse(batch, batch.items, refused, UNSTORABLE, sentence)
+                    parts = [rest for part in parts if (rest := batch_.without(refused, part))]
             if batch.revision != revision and not is_whole:  # what could not match may match now, and is in no part
                 parts = [batch.items]
 
@@ -127,11 +129,9 @@ class Phases:
             recorded = await facts.record(connection, hits, lifecycle, tracking=self._tracking)
         batch.new_facts |= recorded.new_events
         batch.new_enrollments |= recorded.new_enrollments
-        for partition, record, event in items if recorded.conflicts else ():
-            if batch_.identity_of(event) in recorded.conflicts:
-                sentence = "/data/enrollment_id: is known with another workflow or contact"
-                batch.letters.append(dead_letters.letter(partition, record, CONFLICTING_ENROLLMENT, sentence))
-                batch.drop(batch_.identity_of(event))
+        if recorded.conflicts:
+            sentence = "/data/enrollment_id: is known with another workflow or contact"
+            _refuse(batch, items, recorded.conflicts, CONFLICTING_ENROLLMENT, sentence)
 
     async def _send_letters(self, batch: batch_.Batch) -> None:
         letters = batch.letters[batch.letters_sent :]
@@ -204,17 +204,18 @@ def _count(written: verdicts.Written) -> None:
         _COUNTERS[kind].labels(label).inc(count)
 
 
-def _refuse(batch: batch_.Batch, refused: batch_.Identity, error: Exception) -> None:
-    """Make dead letters of an event, however often it is there: nothing meets it again."""
-    sentence = f"the database refuses it: {type(error).__name__}"
-    for partition, record, event in batch.items:
-        if batch_.identity_of(event) == refused:
-            batch.letters.append(dead_letters.letter(partition, record, UNSTORABLE, sentence))
+def _refuse(
+    batch: batch_.Batch,
+    items: Iterable[batch_.Item],
+    refused: Collection[batch_.Identity],
+    reason: str,
+    sentence: str,
+) -> None:
+    """Make dead letters of the items that are these events, and leave the events out."""
+    for partition, record, event in items:
+        if batch_.identity_of(event) in refused:
+            batch.letters.append(dead_letters.letter(partition, record, reason, sentence))
     batch.drop(refused)
-
-
-def _without(refused: batch_.Identity, items: Sequence[batch_.Item]) -> list[batch_.Item]:
-    return [item for item in items if batch_.identity_of(item[2]) != refused]
 
 
 @contextmanager
