@@ -40,8 +40,8 @@ log = logs.get("app")
 
 # Of the 20 s that a stop may take (contract section 6), what the batch under way gets.
 DRAIN_SECONDS: Final = 12.0
-# Several batches of records.
-COLLECT_OBJECTS: Final = 50_000
+# More than what is fetched and not taken yet: all of it would be looked through, again and again.
+COLLECT_OBJECTS: Final = 300_000
 
 
 def run_worker(settings: settings_.Settings, *, reset_offsets: offsets.Target | None = None) -> None:

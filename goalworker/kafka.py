@@ -12,12 +12,13 @@ from functools import lru_cache
 from typing import Any, Final
 
 import aiokafka
+from aiokafka import conn
 from aiokafka import errors as kafka_errors
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from msgspec import Struct
 
-from goalworker import parsed
+from goalworker import frames, parsed
 from goalworker import settings as settings_
 from goalworker.errors import DependencyError
 
@@ -35,6 +36,8 @@ SINGLY_AT_ONCE: Final = 200
 REQUEST_BYTES_MAX: Final = 16 * 1024 * 1024
 
 Headers = Sequence[tuple[str, bytes]]
+
+conn.AIOKafkaProtocol = frames.Protocol
 
 
 class NotAcknowledgedError(Exception):

@@ -1,15 +1,17 @@
 """What the client's parser in C makes of a fetch, taken as it is, a list at a time.
 
 For each record aiokafka goes through two functions of Python and makes an object of eleven fields out of what its
-parser made already: that is most of what reading costs. It has no way to ask for less, so two of its classes are
+parser made already: that is most of what reading costs. It has no way to ask for less, so three of its classes are
 replaced by these, which do the same except for a consumer that asks for records as parsed. tests/unit/test_parsed.py
 and tests/integration/test_fetched.py hold them to the client's own.
 """
 
+import struct
 import sys
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
+import google_crc32c
 from aiokafka import errors as kafka_errors
 from aiokafka.consumer import fetcher
 
@@ -34,6 +36,38 @@ class Fetched(Protocol):
 def as_parsed(value: bytes | None) -> bytes | None:
     """The value as it is; of a consumer of committed records that has this as its deserializer, records are Fetched."""
     return value
+
+
+class _MemoryRecords(fetcher.MemoryRecords):  # type: ignore[misc]  # aiokafka has no types
+    """The batches of a partition; the checksum is the processor's own instruction, where the client's is a loop in C.
+
+    The layout is that of Kafka's record batch: base offset, length of the rest, leader epoch, magic, checksum of the
+    rest.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._data = data
+        self._start = self._end = 0
+
+    def next_batch(self) -> Any:
+        batch = super().next_batch()
+        self._start, self._end = self._end, self._end + _LENGTH.size + _LENGTH.unpack_from(self._data, self._end)[1]
+        return batch
+
+    def is_damaged(self, batch: Any) -> bool:
+        """Say whether the checksum of the batch that next_batch returned last is wrong."""
+        magic, checksum = _CHECKSUM.unpack_from(self._data, self._start + _CHECKSUM_AT)
+        if magic < _MAGIC:  # of a format that brokers have stopped writing
+            return not batch.validate_crc()
+        rest = self._data[self._start + _CHECKSUM_AT + _CHECKSUM.size : self._end]
+        return bool(google_crc32c.value(rest) != checksum)
+
+
+_LENGTH: Final = struct.Struct(">qi")
+_CHECKSUM: Final = struct.Struct(">bI")
+_CHECKSUM_AT: Final = 16
+_MAGIC: Final = 2
 
 
 class _PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka has no types
@@ -66,7 +100,7 @@ class _PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiok
         while not self._is_damaged and self._records.has_next():
             self._is_damaged = True  # where an error ends this, nothing behind it is taken: all is fetched again
             batch = self._records.next_batch()
-            if self._check_crcs and not batch.validate_crc():
+            if self._check_crcs and self._records.is_damaged(batch):
                 raise kafka_errors.CorruptRecordException(f"Invalid CRC - {self._tp}")
             self._parsed, self._taken = [] if self._is_hidden(batch) else list(batch), 0
             self._after = batch.next_offset
@@ -105,5 +139,6 @@ class _FetchResult(fetcher.FetchResult):  # type: ignore[misc]  # aiokafka has n
         return found
 
 
+fetcher.MemoryRecords = _MemoryRecords
 fetcher.PartitionRecords = _PartitionRecords
 fetcher.FetchResult = _FetchResult

@@ -10,7 +10,7 @@ from aiokafka import TopicPartition
 from aiokafka import errors as kafka_errors
 from aiokafka.consumer import fetcher
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
-from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,7 +61,9 @@ def fetched(batches: list[Batch], aborted: list[tuple[int, int]], start: int, of
         offset += batch.gap
         data += encoded(batch, offset)
         offset += batch.records
-    return parsed._PartitionRecords(PARTITION, MemoryRecords(data), aborted, start, None, of, True, READ_COMMITTED)
+    return parsed._PartitionRecords(
+        PARTITION, parsed._MemoryRecords(data), aborted, start, None, of, True, READ_COMMITTED
+    )
 
 
 def fields(record: Any) -> tuple[object, ...]:
@@ -115,10 +117,20 @@ def test_a_batch_that_was_damaged_is_refused_and_nothing_behind_it_is_taken() ->
     damaged[-1] ^= 1
     data = encoded(Batch(2), 0) + bytes(damaged) + encoded(Batch(2), 4)
     records = parsed._PartitionRecords(
-        PARTITION, MemoryRecords(data), [], 0, None, parsed.as_parsed, True, READ_COMMITTED
+        PARTITION, parsed._MemoryRecords(data), [], 0, None, parsed.as_parsed, True, READ_COMMITTED
     )
     assert [record.offset for record in records.take(2)[0]] == [0, 1]
     with pytest.raises(kafka_errors.CorruptRecordException):
         records.take(2)
     assert records.take(2) == ([], False)
     assert records.next_fetch_offset == 2
+
+
+def test_a_batch_in_the_format_of_old_has_its_own_checksum() -> None:
+    builder = LegacyRecordBatchBuilder(1, 0, 1 << 20)
+    builder.append(0, 1_000, b"key", b"value")
+    data = bytearray(builder.build())
+    for at, is_damaged in ((-1, False), (-1, True)):
+        data[at] ^= is_damaged
+        records = parsed._MemoryRecords(bytes(data))
+        assert records.is_damaged(records.next_batch()) is is_damaged

@@ -1,0 +1,107 @@
+"""What is read from the client's connection is what asyncio's own stream gives, however it comes off the socket."""
+
+import asyncio
+from collections.abc import Iterable
+from itertools import accumulate, pairwise
+from typing import Any
+
+import pytest
+from aiokafka import conn
+from hypothesis import given
+from hypothesis import strategies as st
+
+from goalworker import frames, kafka
+
+# Around what is given a place of its own, and far below.
+SIZES = st.one_of(st.integers(1, 300), st.integers(60_000, 70_000), st.integers(120_000, 400_000))
+
+
+async def connected() -> tuple[frames.Protocol, asyncio.StreamReader]:
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(loop=loop)
+    return frames.Protocol(loop.create_future(), reader, loop=loop), reader
+
+
+async def come(protocol: frames.Protocol, pieces: Iterable[bytes]) -> None:
+    """Take in pieces as a transport does, each in as many goes as there is room for."""
+    for piece in pieces:
+        left = memoryview(piece)
+        while left:
+            room = protocol.get_buffer(-1)
+            assert room
+            count = min(len(room), len(left))
+            room[:count] = left[:count]
+            protocol.buffer_updated(count)
+            left = left[count:]
+        await asyncio.sleep(0)
+
+
+def cut(data: bytes, sizes: Iterable[int]) -> list[bytes]:
+    return [data[start:end] for start, end in pairwise(accumulate(sizes, initial=0))]
+
+
+def test_the_client_reads_by_this() -> None:
+    assert kafka.__name__  # whoever uses the client imports it
+    assert conn.AIOKafkaConnection.connect.__globals__["AIOKafkaProtocol"] is frames.Protocol
+
+
+@given(st.lists(SIZES, min_size=1, max_size=6), st.lists(SIZES, max_size=12))
+def test_reads_give_what_came_in_order_however_it_was_cut(counts: list[int], pieces: list[int]) -> None:
+    async def read_all() -> list[bytes]:
+        protocol, reader = await connected()
+        coming = asyncio.create_task(come(protocol, cut(data, [*pieces, sum(counts)])))
+        found = [bytes(await reader.readexactly(count)) for count in counts]
+        await coming
+        return found
+
+    data = b"".join(number.to_bytes(4, "big") for number in range(sum(counts) // 4 + 1))[: sum(counts)]
+    assert asyncio.run(read_all()) == cut(data, counts)
+
+
+def test_a_large_answer_is_written_to_one_place_again_and_again() -> None:
+    async def places() -> list[Any]:
+        protocol, reader = await connected()
+        found = []
+        for size in (200_000, 100_000, 200_000):
+            coming = asyncio.create_task(come(protocol, [bytes(size)]))
+            view: Any = await reader.readexactly(size)
+            found.append(view.obj)
+            await coming
+        return found
+
+    first, second, third = asyncio.run(places())
+    assert first is second is third
+
+
+@pytest.mark.parametrize("count", [10, 100_000])
+def test_the_end_of_the_connection_ends_a_read(count: int) -> None:
+    async def read() -> None:
+        protocol, reader = await connected()
+        await come(protocol, [b"abc"])
+        asyncio.get_running_loop().call_soon(protocol.eof_received)
+        await reader.readexactly(count)
+
+    with pytest.raises(asyncio.IncompleteReadError):
+        asyncio.run(read())
+
+
+@pytest.mark.parametrize("count", [10, 100_000])
+def test_an_error_of_the_connection_is_raised_to_who_reads(count: int) -> None:
+    async def read() -> None:
+        protocol, reader = await connected()
+        asyncio.get_running_loop().call_soon(protocol.connection_lost, ConnectionResetError("gone"))
+        await reader.readexactly(count)
+
+    with pytest.raises(ConnectionResetError, match="gone"):
+        asyncio.run(read())
+
+
+def test_a_size_that_no_broker_sends_takes_no_memory_before_it_comes() -> None:
+    async def read() -> int:
+        protocol, reader = await connected()
+        reading = asyncio.create_task(reader.readexactly(0x48545450))  # an HTTP server's first four bytes
+        await come(protocol, [b"/1.1 400 Bad Request"])
+        reading.cancel()
+        return len(protocol.get_buffer(-1))
+
+    assert asyncio.run(read()) <= 64 * 1024
