@@ -1,7 +1,7 @@
 """One fetch, decoded and matched: what travels through the phases together, with the offsets to commit after it."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -15,6 +15,8 @@ Fetched = Mapping[TopicPartition, Sequence[parsed.Fetched]]
 Identity = tuple[str, str, str]
 Place = tuple[str, int, int]
 """(topic, partition, offset) of a record."""
+
+SLICE_RECORDS: Final = 250
 
 
 @dataclass(slots=True)
@@ -95,20 +97,33 @@ def identity_of(event: events.Event) -> Identity:
     return (event.tenant_id, event.source, event.id)
 
 
-def of_records(fetched: Fetched, decoder: decode.Decoder, known: index.Index, redrive_topic: str, epoch: int) -> Batch:
-    """Decode the records of a fetch and match them against the goals known."""
-    batch = Batch(epoch, known.revision, decoder, fetched)
-    now, wanted = datetime.now(UTC), _wanted(known)
-    for partition, records in fetched.items():
-        if partition.topic == redrive_topic:
-            for record in records:
-                _take_redriven(batch, partition, record, now)
-        else:
-            _take_all(batch, partition, records, now, wanted)
+def decoding(batch: Batch, known: index.Index, redrive_topic: str) -> Iterator[None]:
+    """Decode what was fetched and match it against the goals known, in steps of a millisecond or less.
+
+    The goals may change between two steps: then all is matched again.
+    """
+    for partition, records in batch.fetched.items():
+        for start in range(0, len(records), SLICE_RECORDS):
+            _take_slice(batch, partition, records[start : start + SLICE_RECORDS], known, redrive_topic)
+            yield
         batch.offsets[partition] = records[-1].offset + 1
-        batch.timestamps.setdefault(partition.topic, Counter()).update([record.timestamp for record in records])
     batch.match(known)
-    return batch
+
+
+def _take_slice(
+    batch: Batch,
+    partition: TopicPartition,
+    records: Sequence[parsed.Fetched],
+    known: index.Index,
+    redrive_topic: str,
+) -> None:
+    now = datetime.now(UTC)
+    if partition.topic == redrive_topic:
+        for record in records:
+            _take_redriven(batch, partition, record, now)
+    else:
+        _take_all(batch, partition, records, now, _wanted(known))
+    batch.timestamps.setdefault(partition.topic, Counter()).update([record.timestamp for record in records])
 
 
 def _wanted(known: index.Index) -> decode.Wanted:

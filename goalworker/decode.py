@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
-from msgspec import DecodeError, Raw, Struct, ValidationError, convert, json, structs
+from msgspec import DecodeError, Raw, Struct, ValidationError, convert, defstruct, json, structs
 
 from goalworker import events, parsed, payload
 
@@ -85,25 +85,23 @@ class Decoder:
 
     def _quick_way(self, topic: str, kinds: frozenset[str]) -> Quick:
         # A closure with all that it needs at hand, and no call that could be spared: this is done for each record.
-        read, finish_of = _quick_readers(kinds)
+        read, finish = _quick_reader(kinds)
         max_bytes, default_tenant = self._limits.max_bytes, self._limits.default_tenant
 
         def take(records: Sequence[parsed.Fetched], latest: datetime, wanted: Wanted) -> Taken:
             taken: list[tuple[parsed.Fetched, events.Event]] = []
             left: list[parsed.Fetched] = []
+            value: Any
             for record in records:
-                value, headers, by_name = record.value, record.headers, None
+                value, by_name = record.value, None
                 try:
-                    if value is None:
-                        raise ValueError
-                    if headers and headers != _USUAL_HEADERS:
-                        by_name = dict(headers)
+                    if record.headers != _USUAL_HEADERS and record.headers:
+                        by_name = dict(record.headers)
                         value = self._structured(value, by_name)
                     elif len(value) > max_bytes:
                         raise ValueError
                     whole = read(value)
                     kind, data, tenant_id, text = whole.type, whole.data, whole.tenantid or default_tenant, whole.time
-                    finish = finish_of[kind]
                     if finish is not None:
                         data = finish(data)
                     # msgspec has seen to the rest of it: see events.time_of_text.
@@ -184,25 +182,28 @@ class _Record(Struct, frozen=True, gc=False):
     key: bytes | None = None
 
 
-# What msgspec, datetime and this module raise about a record.
-_NOT_TAKEN: Final = (ValueError, LookupError, OverflowError, RecursionError)
+# What msgspec, datetime and this module raise about a record; a tombstone has no length.
+_NOT_TAKEN: Final = (ValueError, LookupError, OverflowError, RecursionError, TypeError)
 
 ANY_WANTED: Final[Wanted] = dict.fromkeys(events.DATA_OF_TYPE, lambda *_: True)
 
 # --- the envelope ---
 
 _NULL: Final = Raw(b"null")
-_D = TypeVar("_D")
 
 
-class _Whole(Struct, Generic[_D], gc=False):
-    specversion: Literal["1.0"]
-    id: events.Text
-    source: events.Text
-    type: events.Text
-    data: _D
-    time: events.Text | None = None
-    tenantid: events.Text | None = None
+def _reader_of_whole(kind: Any, wire: Any) -> Callable[[bytes], Any]:
+    """Return what reads an event in the structured form, its data in the same pass."""
+    fields: list[Any] = [
+        ("specversion", Literal["1.0"]),
+        ("id", events.Text),
+        ("source", events.Text),
+        ("type", kind),
+        ("data", wire),
+        ("time", events.Text | None, None),
+        ("tenantid", events.Text | None, None),
+    ]
+    return json.Decoder(defstruct("_Whole", fields, gc=False)).decode
 
 
 class _Envelope(Struct, gc=False):
@@ -277,17 +278,20 @@ def _reader(kind: str, read: Callable[[type], Callable[[Raw], Any]]) -> Reader:
     return read_wire if finish is None else lambda raw: finish(read_wire(raw))
 
 
-_Quick = tuple[Callable[[bytes], _Whole[Any]], Mapping[str, payload.Finish | None]]
-
-
-def _quick_readers(kinds: frozenset[str]) -> _Quick:
-    """Return what reads a whole event, in one pass where its topic has one type, and by type what is left to do."""
+def _quick_reader(kinds: frozenset[str]) -> tuple[Callable[[bytes], Any], payload.Finish | None]:
+    """Return what reads a whole event, in one pass where its topic has one type, and what is left to do to its data."""
     if len(kinds) == 1:
         (kind,) = kinds
-        wire: Any = payload.WIRE[kind]
-        return json.Decoder(_Whole[wire]).decode, {kind: payload.FINISH.get(kind)}
+        return _reader_of_whole(Literal[kind], payload.WIRE[kind]), payload.FINISH.get(kind)
     readers = {kind: _reader(kind, lambda wire: json.Decoder(wire).decode) for kind in kinds}
-    return json.Decoder(_Whole[Raw]).decode, readers
+    read = _reader_of_whole(events.Text, Raw)
+
+    def read_any(value: bytes) -> Any:
+        whole = read(value)
+        whole.data = readers[whole.type](whole.data)
+        return whole
+
+    return read_any, None
 
 
 def _check_texts(texts: tuple[object, ...], body: bytes) -> None:

@@ -13,7 +13,7 @@ from goalworker import database, kafka, messages, metrics, tables
 LEFT_BEHIND_SECONDS: Final = 20
 SWEEP_RECORDS: Final = 1_000
 
-_DELETE_BATCH: Final = "DELETE FROM outbox WHERE batch_id = '{}'"
+_DELETE_BATCHES: Final = "DELETE FROM outbox WHERE batch_id IN ({})"
 _DELETE_ROWS: Final = "DELETE FROM outbox WHERE id = ANY($1::bigint[])"
 
 # What the API wrote has no batch and goes at once; what a worker wrote is its own to send, for a while.
@@ -43,17 +43,16 @@ async def publish(
     pool: AsyncEngine,
     sender: kafka.Sender,
     topics: Mapping[str, str],
-    batch_id: UUID,
-    outgoing: Sequence[messages.Message],
+    outgoing: Mapping[UUID, Sequence[messages.Message]],
 ) -> None:
-    """Send what a judgement just committed, then delete it; topics maps logical names to real ones.
+    """Send what judgements just committed, each a batch with an id, then delete it.
 
-    Raises what is_later knows; the rows stay then, and the sweeper or a replay sends them again, byte for byte.
+    The topics are real ones by their logical names. Raises what is_later knows; the rows stay then, and the sweeper or
+    a replay sends them again, byte for byte.
     """
-    if not outgoing:
-        return
-    await _send(sender, topics, outgoing)
-    await database.at_once(pool, tables.WORKER_ROLE, "publish", _DELETE_BATCH.format(batch_id))
+    await _send(sender, topics, [message for batch in outgoing.values() for message in batch])
+    batch_ids = ", ".join([f"'{batch_id}'" for batch_id in outgoing])
+    await database.at_once(pool, tables.WORKER_ROLE, "publish", _DELETE_BATCHES.format(batch_ids))
 
 
 async def sweep(pool: AsyncEngine, sender: kafka.Sender, topics: Mapping[str, str]) -> int:

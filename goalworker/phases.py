@@ -72,9 +72,10 @@ class Phases:
     async def publish(self, written: list[verdicts.Written]) -> None:
         """Tell what was judged; raises what is for later, and then is to be called again with what is left."""
         with _stage("publish"):
-            while written:
-                await outbox.publish(self._pool, self._sender, self._topics, written[0].batch_id, written[0].messages)
-                del written[0]
+            told = {each.batch_id: each.messages for each in written if each.messages}
+            if told:
+                await outbox.publish(self._pool, self._sender, self._topics, told)
+            written.clear()
 
     async def refresh(self, connection: database.Connection) -> None:
         """Load what changed of the goals since they were last loaded.

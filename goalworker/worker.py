@@ -3,10 +3,11 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterable, Callable
-from typing import Final, NamedTuple
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Final, NamedTuple, TypeVar
 
 import stamina
+from aiokafka import TopicPartition
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from goalworker import batch as batch_
@@ -36,6 +37,10 @@ IDLE_COMMIT_SECONDS: Final = 1.0
 POLL_SECONDS: Final = 2.0
 # One computes while others wait for the database: more would not help, and would take the pool's last connection.
 UNDER_WAY_MAX: Final = 3
+# What is told at once, at most: so many batches, and no more once there are so many messages.
+TELL_BATCHES_MAX: Final = 4
+TELL_MESSAGES: Final = 1_000
+TELL_WAIT_SECONDS: Final = 0.05
 # Less than rebalance_timeout_ms allows: then the partitions go, and their new owner replays (hazard 5).
 FINISH_SECONDS: Final = 10.0
 
@@ -45,15 +50,26 @@ def is_later(error: Exception) -> bool:
     return database.is_later(error) or kafka.is_later(error)
 
 
+_T = TypeVar("_T")
+
+
+class _Judged(NamedTuple):
+    """A batch with what is to be told of it."""
+
+    batch: batch_.Batch
+    written: list[verdicts.Written]
+
+
 class _UnderWay(NamedTuple):
     """What becomes of a batch, step by step; it is recorded, and told, when those before it are.
 
-    Judgements need no order: they take turns where they are about the same enrollment (design, The flow).
+    Judgements need no order: they take turns where they are about the same enrollment (design, The flow). Telling
+    returns what is left to the next batch to tell.
     """
 
     recording: asyncio.Task[None]
     judging: asyncio.Task[list[verdicts.Written]]
-    telling: asyncio.Task[None]
+    telling: asyncio.Task[list[_Judged]]
 
 
 class Worker:
@@ -103,7 +119,8 @@ class Worker:
             if self._held is not None:
                 self._begin(self._held)
             while self._under_way:
-                await self._under_way.popleft().telling
+                await self._under_way[0].telling
+                self._under_way.popleft()
         finally:
             tasks = [task for each in self._under_way for task in each]
             for task in tasks:
@@ -116,15 +133,21 @@ class Worker:
     async def _fetch(self) -> batch_.Batch:
         self.reader.wait_for(self.pauses.topics)
         limits = self._settings.batch
-        async for attempt in _until_it_works():
-            with attempt:
-                fetched = await self.reader.fetch(limits.max_records, limits.max_wait_ms)
-        return self._decode(fetched)
+        fetched = await _until_it_works(lambda: self.reader.fetch(limits.max_records, limits.max_wait_ms))
+        return await self._decode(fetched, self.reader.epoch)
 
-    def _decode(self, fetched: batch_.Fetched) -> batch_.Batch:
-        redrive = self._settings.topics.redrive
-        with metrics.batch_duration_seconds.labels(stage="decode").time():
-            batch = batch_.of_records(fetched, self._decoder, self._index, redrive, self.reader.epoch)
+    async def _decode(self, fetched: batch_.Fetched, epoch: int) -> batch_.Batch:
+        """Decode step by step: in between, what is under way takes its next step."""
+        batch, seconds = batch_.Batch(epoch, self._index.revision, self._decoder, fetched), 0.0
+        is_long = batch.records > batch_.SLICE_RECORDS
+        began = time.perf_counter()
+        for _ in batch_.decoding(batch, self._index, self._settings.topics.redrive):
+            seconds += time.perf_counter() - began
+            if is_long:
+                await asyncio.sleep(0)
+            began = time.perf_counter()
+        seconds += time.perf_counter() - began
+        metrics.batch_duration_seconds.labels(stage="decode").observe(seconds)
         for topic, count in self._decoder.without_time.items():
             metrics.events_without_time_total.labels(topic=topic).inc(count)
         self._decoder.without_time.clear()
@@ -167,7 +190,7 @@ class Worker:
             rest, resume_at = batch_.withhold(batch.fetched, topic, position)
             self.reader.wait_for(self.pauses.topics)
             self.reader.rewind(resume_at)
-            batch = self._decode(rest)
+            batch = await self._decode(rest, batch.epoch)
         return batch
 
     async def _first_withheld(self, batch: batch_.Batch, topic: str) -> int | None:
@@ -222,36 +245,60 @@ class Worker:
         self._under_way.append(_UnderWay(recording, judging, telling))
 
     async def _record(self, batch: batch_.Batch) -> None:
-        async for attempt in _until_it_works():
-            with attempt:
-                await self._phases.record(batch)
+        await _until_it_works(lambda: self._phases.record(batch))
         await self._count_late(batch)
 
     async def _judge(self, batch: batch_.Batch, recording: asyncio.Task[None]) -> list[verdicts.Written]:
         await recording
         written: list[verdicts.Written] = []  # of every attempt: what was committed before one failed is told too
-        async for attempt in _until_it_works():
-            with attempt:
-                if attempt.num > 1:  # a retry begins at facts: whoever took over the database may lack them
-                    await self._phases.record(batch)
-                await self._phases.judge(batch, written)
+        try:
+            await self._phases.judge(batch, written)
+        except Exception as error:
+            if not is_later(error):
+                raise
+            await _until_it_works(lambda: self._judge_again(batch, written), error)
         return written
 
+    async def _judge_again(self, batch: batch_.Batch, written: list[verdicts.Written]) -> None:
+        # A retry begins at facts: whoever took over the database may lack them.
+        await self._phases.record(batch)
+        await self._phases.judge(batch, written)
+
     async def _tell(
-        self, batch: batch_.Batch, judging: asyncio.Task[list[verdicts.Written]], before: asyncio.Task[None] | None
-    ) -> None:
+        self,
+        batch: batch_.Batch,
+        judging: asyncio.Task[list[verdicts.Written]],
+        before: asyncio.Task[list[_Judged]] | None,
+    ) -> list[_Judged]:
         written = await judging
-        if before is not None:
-            await before
-        async for attempt in _until_it_works():
-            with attempt:
-                await self._phases.publish(written)
+        untold = [*(await before if before is not None else ()), _Judged(batch, written)]
+        # With a backlog, several are told at once: each telling takes the broker three requests, whatever is in it.
+        if len(untold) < TELL_BATCHES_MAX and _messages(untold) < TELL_MESSAGES and await self._next_is_judged(judging):
+            return untold
+        await self._tell_all(untold)
+        return []
+
+    async def _next_is_judged(self, judging: asyncio.Task[list[verdicts.Written]]) -> bool:
+        of_all = [each.judging for each in self._under_way]
+        following = of_all[of_all.index(judging) + 1 :][:1]
+        if not following:
+            return False
+        done, _ = await asyncio.wait(following, timeout=TELL_WAIT_SECONDS)
+        return bool(done)
+
+    async def _tell_all(self, judged: Sequence[_Judged]) -> None:
+        written = [each for _, of_batch in judged for each in of_batch]
+        await _until_it_works(lambda: self._phases.publish(written))
         # Commit after all else: a crash in between replays, and a replay is harmless.
-        async for attempt in _until_it_works():
-            with attempt, metrics.batch_duration_seconds.labels(stage="commit").time():
-                await self.reader.commit(batch.epoch, batch.offsets)
-        tally.count(batch, tracking=self._settings.enrollments.tracking)
-        log.debug("batch", records=batch.records, hits=len(batch.hits), dead_letters=len(batch.letters))
+        epoch = judged[-1].batch.epoch
+        offsets: dict[TopicPartition, int] = {}
+        for batch, _ in judged:
+            offsets |= batch.offsets if batch.epoch == epoch else {}
+        with metrics.batch_duration_seconds.labels(stage="commit").time():
+            await _until_it_works(lambda: self.reader.commit(epoch, offsets))
+        for batch, _ in judged:
+            tally.count(batch, tracking=self._settings.enrollments.tracking)
+            log.debug("batch", records=batch.records, hits=len(batch.hits), dead_letters=len(batch.letters))
 
     async def _wait(self, is_far_enough: Callable[[_UnderWay], bool]) -> None:
         """Wait until the last batch is far enough, and show the group meanwhile that we live."""
@@ -282,5 +329,24 @@ def _is_judged(batch: _UnderWay) -> bool:
     return batch.judging.done()
 
 
-def _until_it_works() -> AsyncIterable[stamina.Attempt]:
-    return stamina.retry_context(on=is_later, attempts=None, timeout=None, wait_initial=0.1, wait_max=15.0)
+def _messages(judged: Iterable[_Judged]) -> int:
+    return sum(len(each.messages) for _, written in judged for each in written)
+
+
+async def _until_it_works(work: Callable[[], Awaitable[_T]], failed: Exception | None = None) -> _T:
+    """Do it, and again while what goes wrong is for later; the first time may have failed already."""
+    if failed is None:
+        try:
+            return await work()  # nearly always: what counts attempts costs as much as a round trip
+        except Exception as error:
+            if not is_later(error):
+                raise
+            failed = error
+    async for attempt in stamina.retry_context(
+        on=is_later, attempts=None, timeout=None, wait_initial=0.1, wait_max=15.0
+    ):
+        with attempt:
+            if attempt.num == 1:
+                raise failed
+            return await work()
+    raise failed

@@ -63,7 +63,7 @@ async def test_what_is_published_goes_to_the_topics_set_with_its_trace_and_is_de
     mine, others, broker = uuid4(), uuid4(), world.Broker()
     await write(administrator, achieved(1), left(2), batch_id=mine)
     await write(administrator, achieved(3), batch_id=others)
-    await outbox.publish(pool, broker, TOPICS, mine, [achieved(1), left(2)])
+    await outbox.publish(pool, broker, TOPICS, {mine: [achieved(1), left(2)]})
     content_type = ("content-type", b"application/cloudevents+json")
     trace = [("traceparent", b"00-ab-cd-01"), ("tracestate", b"vendor=1")]
     assert broker.sent == [
@@ -96,7 +96,7 @@ async def test_what_is_not_acknowledged_stays(pool: sa_async.AsyncEngine, admini
     batch_id = uuid4()
     await write(administrator, achieved(1), batch_id=batch_id)
     with pytest.raises(kafka.NotAcknowledgedError):
-        await outbox.publish(pool, Deaf(), TOPICS, batch_id, [achieved(1)])
+        await outbox.publish(pool, Deaf(), TOPICS, {batch_id: [achieved(1)]})
     await write(administrator, achieved(2))
     with pytest.raises(kafka.NotAcknowledgedError):
         await outbox.sweep(pool, Deaf(), TOPICS)
@@ -222,7 +222,7 @@ async def test_many_sweepers_and_a_late_owner_send_the_same_and_leave_nothing(
     await write(administrator, *own, batch_id=batch_id)
     await age(administrator, outbox.LEFT_BEHIND_SECONDS)
     await asyncio.gather(
-        *(outbox.sweep(pool, broker, TOPICS) for _ in range(3)), outbox.publish(pool, broker, TOPICS, batch_id, own)
+        *(outbox.sweep(pool, broker, TOPICS) for _ in range(3)), outbox.publish(pool, broker, TOPICS, {batch_id: own})
     )
     assert set(values(broker)) == {message.value for message in own}
     assert await waiting(administrator) == []
