@@ -1,7 +1,6 @@
 """The only place that wires things: what starts in which order, and what stops it."""
 
 import asyncio
-import gc
 import ipaddress
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -23,6 +22,7 @@ from goalworker import (
     index,
     kafka,
     logs,
+    memory,
     metrics,
     migrate,
     offsets,
@@ -40,8 +40,6 @@ log = logs.get("app")
 
 # Of the 20 s that a stop may take (contract section 6), what the batch under way gets.
 DRAIN_SECONDS: Final = 12.0
-# More than what is fetched and not taken yet: all of it would be looked through, again and again.
-COLLECT_OBJECTS: Final = 300_000
 
 
 def run_worker(settings: settings_.Settings, *, reset_offsets: offsets.Target | None = None) -> None:
@@ -73,7 +71,7 @@ async def _run_worker(settings: settings_.Settings, reset_offsets: offsets.Targe
         health.set("broker", None)
         health.set("topics", None)
         known = await _load_goals(settings, pool)
-        _spare_the_collector()
+        memory.settle()
         health.set("goals", None)
         sender = kafka.Sender(settings)
         flow = worker.Worker(settings, pool, sender, known, _decoder(settings))
@@ -329,17 +327,6 @@ async def _load_goals(settings: settings_.Settings, pool: AsyncEngine) -> index.
     metrics.goals_loaded_timestamp_seconds.set_to_current_time()
     log.info("goals_loaded", goals=len(known), revision=known.revision)
     return known
-
-
-def _spare_the_collector() -> None:
-    """Let the garbage collector pass over what is there for good, and look less often at the rest.
-
-    A batch is thousands of objects that all go at once by themselves; looking through each of them took a fifth of the
-    time.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(COLLECT_OBJECTS, 20, 20)
 
 
 def _decoder(settings: settings_.Settings) -> decode.Decoder:
