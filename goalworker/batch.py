@@ -138,12 +138,13 @@ def _look_again(batch: Batch, known: index.Index) -> None:
     """Take in what was left out, as far as the goals known now can match it."""
     taken = {_place(partition, record) for partition, record, _ in batch.items}
     taken |= {place_of(letter.record) for letter in batch.letters}
-    wanted = _wanted(known)
+    wanted, counted = _wanted(known), batch.decoder.without_time.copy()
     for partition, records in batch.fetched.items():
         left_out = [r for r in records if r.value is not None and _place(partition, r) not in taken]
         if left_out and batch.decoder.knows(partition.topic):  # of what is redriven, nothing is ever left out
             _take_all(batch, partition, left_out, _ANY_TIME, wanted)
-    batch.decoder.without_time.clear()  # they were counted the first time
+    batch.decoder.without_time.clear()  # these were counted the first time
+    batch.decoder.without_time.update(counted)
 
 
 def dead_in_order(batch: Batch, topic: str) -> list[bool]:

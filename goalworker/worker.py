@@ -95,6 +95,7 @@ class Worker:
         self._last_letters: dict[str, dead_letters.DeadLetter] = {}
         self._accepted: set[batch_.Place] = set()
         self._stopping = False
+        self._is_finishing = False
         self.reader = reader.Reader(settings, self._finish_work)
         self.pauses = breaker.Pauses(pool, settings.dead_letters.max_ratio, settings.dead_letters.window)
 
@@ -273,7 +274,8 @@ class Worker:
         written = await judging
         untold = [*(await before if before is not None else ()), _Judged(batch, written)]
         # With a backlog, several are told at once: each telling takes the broker three requests, whatever is in it.
-        if len(untold) < TELL_BATCHES_MAX and _messages(untold) < TELL_MESSAGES and await self._next_is_judged(judging):
+        may_wait = len(untold) < TELL_BATCHES_MAX and _messages(untold) < TELL_MESSAGES and not self._is_finishing
+        if may_wait and await self._next_is_judged(judging):
             return untold
         await self._tell_all(untold)
         return []
@@ -317,8 +319,10 @@ class Worker:
                 await self.reader.keep_polling()
 
     async def _finish_work(self) -> None:
+        self._is_finishing = True
         if self._under_way:
             await asyncio.wait({each.telling for each in self._under_way}, timeout=FINISH_SECONDS)
+        self._is_finishing = False
 
 
 def _is_recorded(batch: _UnderWay) -> bool:

@@ -1,0 +1,77 @@
+"""With a backlog several batches are told at once, and none of them waits for long."""
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+from sqlalchemy.ext import asyncio as sa_async
+
+from goalworker import database, worker
+from tests.integration import checks, flow, statements, world
+from tests.integration.scenes import ONE, TWO, logic, started, tagged
+
+BATCHES = 4
+RUNS = [("w1", f"e{number}", f"c{number}") for number in range(BATCHES * flow.RECORDS_MAX)]
+STARTS = [started(0, f"s-{run[1]}", run) for run in RUNS]
+HITS = [tagged(f"h-{contact}", 5, contact_id=contact) for *_, contact in RUNS]
+GOALS, LOGICS = (ONE, TWO), logic("any")
+
+
+@pytest.fixture
+async def broker(
+    pool: sa_async.AsyncEngine, administrator: database.Connection, monkeypatch: pytest.MonkeyPatch
+) -> world.Broker:
+    monkeypatch.setattr(worker, "QUIET_COMMIT_SECONDS", 0)
+    await world.clear(administrator)
+    await world.install(administrator, GOALS, LOGICS)
+    broker = world.Broker()
+    await world.Worker(pool, broker).take(*STARTS)
+    return broker
+
+
+async def test_a_backlog_is_told_and_committed_several_batches_at_once(
+    pool: sa_async.AsyncEngine,
+    administrator: database.Connection,
+    broker: world.Broker,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker, "TELL_WAIT_SECONDS", 10)  # on a slow machine too
+    steps: Counter[str] = Counter()
+
+    async def count(statement: statements.Statement) -> Any:
+        steps[statement.sql] += 1
+        return await statement.run()
+
+    log = flow.Log(HITS)
+    with statements.hooked(count):
+        await flow.run(pool, broker, log)
+    assert set(log.lag.values()) == {0}
+    assert steps["COMMIT"] >= 2 * BATCHES
+    assert steps["OFFSETS"] < BATCHES
+    assert steps["SEND"] < 2 * BATCHES
+    await checks.assert_lawful(administrator, broker, GOALS, LOGICS, [*STARTS, *HITS])
+
+
+async def test_a_batch_is_told_though_the_judgement_of_the_next_one_takes_long(
+    pool: sa_async.AsyncEngine, administrator: database.Connection, broker: world.Broker
+) -> None:
+    told, judgements = asyncio.Event(), 0
+
+    async def stand_still(statement: statements.Statement) -> Any:
+        nonlocal judgements
+        if "FOR UPDATE" in statement.sql:
+            judgements += 1
+            if judgements == 2:
+                await told.wait()
+        if statement.sql == "SEND":
+            told.set()
+        return await statement.run()
+
+    log = flow.Log(HITS)
+    async with asyncio.timeout(20):
+        with statements.hooked(stand_still):
+            await flow.run(pool, broker, log)
+    assert judgements == BATCHES
+    assert set(log.lag.values()) == {0}
+    await checks.assert_lawful(administrator, broker, GOALS, LOGICS, [*STARTS, *HITS])
