@@ -4,7 +4,9 @@ Hashes are those of `hash`, in 64 bits. Only their upper halves are kept: what i
 """
 
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import chain, pairwise
 from typing import Final
 
 _BITS: Final = 64
@@ -18,64 +20,66 @@ _SLOT_BITS: Final = 9  # a block's share of the sieve: eight slots for each entr
 class Directory:
     """Numbers below 2^32 by hash, an entry each in one of many sorted blocks, which is the one of its first bits.
 
-    Taking one in moves a block's entries and no more, also where a great many have the same hash.
+    What comes in is put there when next something is looked for. One entry moves those of its block and no more, also
+    where a great many have the same hash; as many as there are already are sorted with them, in a fraction of the time.
 
     `sieve[hashed >> sieve_shift]` is 0 for most hashes that were never added: for a look inline, where calls count.
     """
 
-    __slots__ = ("_blocks", "_count", "_shift", "sieve", "sieve_shift")
+    __slots__ = ("_blocks", "_coming", "_count", "_shift", "sieve", "sieve_shift")
 
     def __init__(self) -> None:
-        self._blocks: list[array[int]] = [array("Q")]
-        self._shift = _BITS
-        self._count = 0
-        self._sift()
+        self._coming = array("Q")
+        self._build([])
 
     def __len__(self) -> int:
+        self.settle()
         return self._count
-
-    def __contains__(self, hashed: int) -> bool:
-        """Say whether anything is found under a hash."""
-        first = hashed & _UPPER
-        block = self._blocks[hashed >> self._shift]  # of a negative hash from the end, which is where its block is
-        at = bisect_left(block, first)
-        return at < len(block) and block[at] <= first | NUMBERS_MAX
 
     def find(self, hashed: int) -> list[int]:
         """Return the numbers that were added under a hash, and with them those under one with the same upper half."""
         if not self.sieve[hashed >> self.sieve_shift]:
             return []
+        if self._coming:
+            self.settle()
         first = hashed & _UPPER
-        block = self._blocks[hashed >> self._shift]
-        found = block[bisect_left(block, first) : bisect_right(block, first | NUMBERS_MAX)]
-        return [entry & NUMBERS_MAX for entry in found]
+        block = self._blocks[hashed >> self._shift]  # of a negative hash from the end, which is where its block is
+        at, found = bisect_left(block, first), []
+        while at < len(block) and block[at] <= first | NUMBERS_MAX:
+            found.append(block[at] & NUMBERS_MAX)
+            at += 1
+        return found
 
     def add(self, hashed: int, number: int) -> None:
         """Add a number under a hash; again is no change."""
-        entry = hashed & _UPPER | number
-        block = self._blocks[hashed >> self._shift]
-        at = bisect_left(block, entry)
-        if at < len(block) and block[at] == entry:
-            return
-        block.insert(at, entry)
+        self._coming.append(hashed & _UPPER | number)
         self.sieve[hashed >> self.sieve_shift] = 1
-        self._count += 1
+
+    def settle(self) -> None:
+        """Put what has come in where it belongs, now rather than when something is looked for."""
+        coming, self._coming = self._coming, array("Q")
+        if len(coming) > self._count:
+            self._build(sorted({*chain(*self._blocks), *coming}))
+            return
+        for entry in coming:
+            self._insert(entry)
         if self._count > len(self._blocks) * _BLOCK_ENTRIES:
-            self._split()
+            self._build([*chain(*self._blocks)])
 
-    def _split(self) -> None:
-        """Make two of each block."""
-        self._shift -= 1
-        halves: list[array[int]] = []
-        for place, block in enumerate(self._blocks):
-            middle = bisect_left(block, (2 * place + 1) << self._shift)
-            halves += (block[:middle], block[middle:])
-        self._blocks = halves
-        self._sift()
+    def _insert(self, entry: int) -> None:
+        block = self._blocks[entry >> self._shift]
+        at = bisect_left(block, entry)
+        if at == len(block) or block[at] != entry:
+            block.insert(at, entry)
+            self._count += 1
 
-    def _sift(self) -> None:
+    def _build(self, entries: Sequence[int]) -> None:
+        """Make blocks and sieve for sorted entries."""
+        bits = (max(len(entries) - 1, 0) // _BLOCK_ENTRIES).bit_length()
+        self._count, self._shift = len(entries), _BITS - bits
+        edges = [bisect_left(entries, place << self._shift) for place in range((1 << bits) + 1)]
+        self._blocks = [array("Q", entries[start:end]) for start, end in pairwise(edges)]
         self.sieve_shift = self._shift - _SLOT_BITS
-        self.sieve = bytearray(len(self._blocks) << _SLOT_BITS)
-        for block in self._blocks:
-            for entry in block:
-                self.sieve[entry >> self.sieve_shift] = 1
+        self.sieve = bytearray(1 << bits + _SLOT_BITS)
+        for entry in entries:
+            self.sieve[entry >> self.sieve_shift] = 1

@@ -141,7 +141,7 @@ def test_a_workflow_with_very_many_goals_is_held_as_any_other() -> None:
 
 
 def test_more_workflows_than_are_kept_unpacked_are_all_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index, "_UNPACKED_SHELVES", 2)
+    monkeypatch.setattr(index, "_UNPACKED_WORKFLOWS", 2)
     monkeypatch.setattr(keys, "_HOT_GOALS", 2)
     forms = {f"form-{number}": goals.Criteria(form_id=f"form-{number}") for number in range(5)}
     known = [
