@@ -5,8 +5,7 @@ Hashes are those of `hash`, in 64 bits. Only their upper halves are kept: what i
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
-from itertools import chain, pairwise
+from itertools import chain, groupby, pairwise
 from typing import Final
 
 _BITS: Final = 64
@@ -30,7 +29,7 @@ class Directory:
 
     def __init__(self) -> None:
         self._coming = array("Q")
-        self._build([])
+        self._build(array("Q"))
 
     def __len__(self) -> int:
         self.settle()
@@ -59,12 +58,12 @@ class Directory:
         """Put what has come in where it belongs, now rather than when something is looked for."""
         coming, self._coming = self._coming, array("Q")
         if len(coming) > self._count:
-            self._build(sorted({*chain(*self._blocks), *coming}))
+            self._build(array("Q", [entry for entry, _ in groupby(sorted(chain(*self._blocks, coming)))]))
             return
         for entry in coming:
             self._insert(entry)
         if self._count > len(self._blocks) * _BLOCK_ENTRIES:
-            self._build([*chain(*self._blocks)])
+            self._build(array("Q", chain(*self._blocks)))
 
     def _insert(self, entry: int) -> None:
         block = self._blocks[entry >> self._shift]
@@ -73,12 +72,12 @@ class Directory:
             block.insert(at, entry)
             self._count += 1
 
-    def _build(self, entries: Sequence[int]) -> None:
+    def _build(self, entries: "array[int]") -> None:
         """Make blocks and sieve for sorted entries."""
         bits = (max(len(entries) - 1, 0) // _BLOCK_ENTRIES).bit_length()
         self._count, self._shift = len(entries), _BITS - bits
         edges = [bisect_left(entries, place << self._shift) for place in range((1 << bits) + 1)]
-        self._blocks = [array("Q", entries[start:end]) for start, end in pairwise(edges)]
+        self._blocks = [entries[start:end] for start, end in pairwise(edges)]
         self.sieve_shift = self._shift - _SLOT_BITS
         self.sieve = bytearray(1 << bits + _SLOT_BITS)
         for entry in entries:
