@@ -5,7 +5,7 @@ Hashes are those of `hash`, in 64 bits. Only their upper halves are kept: what i
 
 from array import array
 from bisect import bisect_left
-from itertools import chain, groupby, pairwise
+from itertools import chain
 from typing import Final
 
 _BITS: Final = 64
@@ -58,7 +58,7 @@ class Directory:
         """Put what has come in where it belongs, now rather than when something is looked for."""
         coming, self._coming = self._coming, array("Q")
         if len(coming) > self._count:
-            self._build(array("Q", [entry for entry, _ in groupby(sorted(chain(*self._blocks, coming)))]))
+            self._build(array("Q", chain(*self._blocks, coming)))
             return
         for entry in coming:
             self._insert(entry)
@@ -73,12 +73,13 @@ class Directory:
             self._count += 1
 
     def _build(self, entries: "array[int]") -> None:
-        """Make blocks and sieve for sorted entries."""
+        """Make blocks and sieve for entries, each of which may come twice."""
         bits = (max(len(entries) - 1, 0) // _BLOCK_ENTRIES).bit_length()
-        self._count, self._shift = len(entries), _BITS - bits
-        edges = [bisect_left(entries, place << self._shift) for place in range((1 << bits) + 1)]
-        self._blocks = [entries[start:end] for start, end in pairwise(edges)]
-        self.sieve_shift = self._shift - _SLOT_BITS
+        self._shift, self.sieve_shift = _BITS - bits, _BITS - bits - _SLOT_BITS
         self.sieve = bytearray(1 << bits + _SLOT_BITS)
+        self._blocks = [array("Q") for _ in range(1 << bits)]
         for entry in entries:
+            self._blocks[entry >> self._shift].append(entry)
             self.sieve[entry >> self.sieve_shift] = 1
+        self._blocks = [array("Q", sorted({*block})) for block in self._blocks]
+        self._count = sum(map(len, self._blocks))

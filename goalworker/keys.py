@@ -1,6 +1,6 @@
 """The goals of one type by what an event carries: a look for each event, most of which find nothing."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -44,16 +44,19 @@ class Keys:
 
     def add(self, goal: goals.Goal, number: int) -> None:
         """Take in the keys of a goal, in any version, on the shelf with a number, and forget what was found there."""
-        tenant_id = goal.tenant_id
-        for version in goal.versions:
-            for wanted in self._keys_of(version.criteria):
-                key = (tenant_id, wanted)
-                self.numbers.add(hash(key), number)
-                if self._hot_goals:  # Before the first event nothing was found.
-                    self._hot.pop(key, None)
-                    self._warm.pop(key, None)
-                if wanted < " ":
-                    self.special.add(tenant_id)
+        for wanted in self._wanted_by(goal):
+            key = (goal.tenant_id, wanted)
+            self.numbers.add(hash(key), number)
+            if self._hot_goals:  # Before the first event nothing was found.
+                self._hot.pop(key, None)
+                self._warm.pop(key, None)
+            if wanted < " ":
+                self.special.add(goal.tenant_id)
+
+    def _wanted_by(self, goal: goals.Goal) -> Iterable[str]:
+        if len(goal.versions) == 1:
+            return self._keys_of(goal.versions[0].criteria)
+        return {wanted for version in goal.versions for wanted in self._keys_of(version.criteria)}
 
     def recall(self, key: Key) -> Goals:
         """Return the goals under a key."""

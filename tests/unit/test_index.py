@@ -153,6 +153,19 @@ def test_more_workflows_than_are_kept_unpacked_are_all_found(monkeypatch: pytest
         assert made.candidates(_submitted(form_id, 1)) == made.workflow("north", form_id).goals == (goal,)
 
 
+def test_versions_that_ask_for_the_same_take_the_room_of_one() -> None:
+    many, one = (keys.Keys("form_submitted", mock.Mock()) for _ in range(2))
+    for number in range(1_000):
+        versions = [
+            structs.replace(FIRST, number=each, criteria=goals.Criteria(form_id=str(number))) for each in (1, 2)
+        ]
+        many.add(_form_goal(number, *versions * 10), number)
+        one.add(_form_goal(number, versions[0]), number)
+    for made in (many, one):
+        made.numbers.settle()
+    assert len(many.numbers.sieve) == len(one.numbers.sieve) < 20_000
+
+
 @given(data=st.data(), types=any_type)
 def test_another_tenants_goals_change_nothing(data: st.DataObject, types: tuple[str, ...]) -> None:
     known = data.draw(strategies.goal_sets(types))
