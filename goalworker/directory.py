@@ -13,7 +13,7 @@ _UPPER: Final = 0xFFFF_FFFF_0000_0000
 NUMBERS_MAX: Final = 0xFFFF_FFFF
 
 _BLOCK_ENTRIES: Final = 64
-_SLOT_BITS: Final = 9  # a block's share of the sieve: eight slots for each entry at least
+_SLOT_BITS: Final = 10  # a block's share of the sieve: sixteen slots of a bit for each entry at least
 
 
 class Directory:
@@ -22,7 +22,8 @@ class Directory:
     What comes in is put there when next something is looked for. One entry moves those of its block and no more, also
     where a great many have the same hash; as many as there are already are sorted with them, in a fraction of the time.
 
-    `sieve[hashed >> sieve_shift]` is 0 for most hashes that were never added: for a look inline, where calls count.
+    `sieve[slot >> 3] >> (slot & 7) & 1` with `slot = hashed >> sieve_shift` is 0 for most hashes that were never added:
+    for a look inline, where calls count.
     """
 
     __slots__ = ("_blocks", "_coming", "_count", "_shift", "sieve", "sieve_shift")
@@ -37,7 +38,8 @@ class Directory:
 
     def find(self, hashed: int) -> list[int]:
         """Return the numbers that were added under a hash, and with them those under one with the same upper half."""
-        if not self.sieve[hashed >> self.sieve_shift]:
+        slot = hashed >> self.sieve_shift
+        if not self.sieve[slot >> 3] >> (slot & 7) & 1:
             return []
         if self._coming:
             self.settle()
@@ -52,7 +54,8 @@ class Directory:
     def add(self, hashed: int, number: int) -> None:
         """Add a number under a hash; again is no change."""
         self._coming.append(hashed & _UPPER | number)
-        self.sieve[hashed >> self.sieve_shift] = 1
+        slot = hashed >> self.sieve_shift
+        self.sieve[slot >> 3] |= 1 << (slot & 7)
 
     def settle(self) -> None:
         """Put what has come in where it belongs, now rather than when something is looked for."""
@@ -76,10 +79,11 @@ class Directory:
         """Make blocks and sieve for entries, each of which may come twice."""
         bits = (max(len(entries) - 1, 0) // _BLOCK_ENTRIES).bit_length()
         self._shift, self.sieve_shift = _BITS - bits, _BITS - bits - _SLOT_BITS
-        self.sieve = bytearray(1 << bits + _SLOT_BITS)
+        self.sieve = bytearray(1 << bits + _SLOT_BITS - 3)
         self._blocks = [array("Q") for _ in range(1 << bits)]
         for entry in entries:
             self._blocks[entry >> self._shift].append(entry)
-            self.sieve[entry >> self.sieve_shift] = 1
+            slot = entry >> self.sieve_shift
+            self.sieve[slot >> 3] |= 1 << (slot & 7)
         self._blocks = [array("Q", sorted({*block})) for block in self._blocks]
         self._count = sum(map(len, self._blocks))

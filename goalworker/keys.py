@@ -118,7 +118,8 @@ def _tag_finder(keys: Keys) -> Find:
         found: Goals = ()
         if tag.tag_id is not None:
             key = (tenant_id, tag.tag_id)
-            if numbers.sieve[hash(key) >> numbers.sieve_shift]:
+            slot = hash(key) >> numbers.sieve_shift
+            if numbers.sieve[slot >> 3] >> (slot & 7) & 1:
                 found = recall(key)
         if tag.tag_name is not None and tenant_id in special:
             found += recall((tenant_id, _NAME + goals.folded(tag.tag_name)))
@@ -135,7 +136,8 @@ def _payment_finder(keys: Keys) -> Find:
         products = payment.product_ids or ()
         for product_id in products if len(products) < 2 else set(products):
             key = (tenant_id, product_id)
-            if numbers.sieve[hash(key) >> numbers.sieve_shift]:
+            slot = hash(key) >> numbers.sieve_shift
+            if numbers.sieve[slot >> 3] >> (slot & 7) & 1:
                 found += recall(key)
         return found
 
@@ -149,7 +151,8 @@ def _appointment_finder(keys: Keys) -> Find:
         found = recall((tenant_id, _ANY)) if tenant_id in special else ()
         if booked.calendar_id is not None:
             key = (tenant_id, booked.calendar_id)
-            if numbers.sieve[hash(key) >> numbers.sieve_shift]:
+            slot = hash(key) >> numbers.sieve_shift
+            if numbers.sieve[slot >> 3] >> (slot & 7) & 1:
                 found += recall(key)
         return found
 
@@ -161,7 +164,8 @@ def _form_finder(keys: Keys) -> Find:
 
     def find(tenant_id: str, form: events.FormSubmitted) -> Goals:
         key = (tenant_id, form.form_id)
-        return recall(key) if numbers.sieve[hash(key) >> numbers.sieve_shift] else ()
+        slot = hash(key) >> numbers.sieve_shift
+        return recall(key) if numbers.sieve[slot >> 3] >> (slot & 7) & 1 else ()
 
     return find
 
@@ -171,7 +175,8 @@ def _stage_finder(keys: Keys) -> Find:
 
     def find(tenant_id: str, stage: events.StageChanged) -> Goals:
         key = (tenant_id, stage.stage_id)
-        return recall(key) if numbers.sieve[hash(key) >> numbers.sieve_shift] else ()
+        slot = hash(key) >> numbers.sieve_shift
+        return recall(key) if numbers.sieve[slot >> 3] >> (slot & 7) & 1 else ()
 
     return find
 
