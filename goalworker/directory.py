@@ -1,4 +1,4 @@
-"""A multimap from hashes to numbers that needs some twenty bytes an entry, and a sieve for what it does not hold.
+"""A multimap from hashes to numbers that needs some fifteen bytes an entry, and a sieve for what it does not hold.
 
 Hashes are those of `hash`, in 64 bits. Only their upper halves are kept: what is found is to be looked at.
 """

@@ -250,3 +250,22 @@ def test_what_was_found_is_found_anew_where_a_goal_comes_to_it_or_leaves_it() ->
     made.replace([changed], {}, 3)
     assert set(made.candidates(_submitted("f1", 1))) == {changed, other}
     assert made.candidates(_submitted("f2", 6)) == (changed,)
+
+
+def test_what_was_found_a_while_ago_is_found_anew_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "_HOT_GOALS", 2)
+    made = _index([_form_goal(1, FIRST), _form_goal(2, SECOND, workflow_id="w2")])
+    for form_id in ("f1", "f2"):
+        assert len(made.candidates(_submitted(form_id, 6))) == 1
+    made.replace([_form_goal(3, SECOND, workflow_id="w3"), _form_goal(4, FIRST, workflow_id="w4")], {}, 2)
+    assert {goal.goal_id.int for goal in made.candidates(_submitted("f1", 1))} == {1, 4}
+
+
+def test_a_goal_of_another_type_beside_one_that_takes_anything_is_not_found_with_it() -> None:
+    kinds = {"tag_added": goals.Criteria(tag_id="t1"), "purchase_made": goals.Criteria()}
+    known = {
+        goal_type: structs.replace(_form_goal(number, goals.GoalVersion(1, criteria, True, at(0))), goal_type=goal_type)
+        for number, (goal_type, criteria) in enumerate(kinds.items())
+    }
+    paid = events.PaymentCompleted("c1", "pay-1", Decimal(1), "EUR")
+    assert _index(known.values()).finder("payment.completed")("north", paid) == (known["purchase_made"],)
