@@ -9,27 +9,28 @@ from uuid import UUID
 from goalworker import directory, events, goals, keys, packed
 
 _SHELF_GOALS: Final = 32
-_UNPACKED_SHELVES: Final = 4_096
+_UNPACKED_WORKFLOWS: Final = 2_048
 
 Place = tuple[str, str]
 """Tenant and id of a workflow."""
+Goals = dict[UUID, goals.Goal]
 
 
 class Index:
     """All versions of all goals and logics as of a revision; old versions decide late events and `all`.
 
     At rest a workflow is bytes on a shelf with a number, on several where it has very many goals; these are found by
-    the hash of its ids and of the keys of its goals. A few thousand are unpacked: those that were asked for last.
+    the hash of its ids and of the keys of its goals. Some thousand are unpacked: those that were asked for last.
     """
 
     def __init__(self) -> None:
         self.revision = 0
         self._count = 0
+        self._tenants: set[str] = set()
         self._shelves: list[bytes] = []
         self._numbers = directory.Directory()
-        self._unpack = lru_cache(_UNPACKED_SHELVES)(self._unpack_again)
-        self._recall = lru_cache(_UNPACKED_SHELVES)(self._look_up)
-        self._keys = {goal_type: keys.Keys(goal_type, self._unpack) for goal_type in events.GOAL_TYPES}
+        self._recall = lru_cache(_UNPACKED_WORKFLOWS)(self._look_up)
+        self._keys = {goal_type: keys.Keys(goal_type, self._pick) for goal_type in events.GOAL_TYPES}
         self._finders = {events.EVENT_TYPE_OF_GOAL[kind]: keys.finder(of_type) for kind, of_type in self._keys.items()}
 
     def __len__(self) -> int:
@@ -64,37 +65,44 @@ class Index:
 
         A goal stays in its workflow and of its type.
         """
-        news: defaultdict[Place, list[goals.Goal]] = defaultdict(list, {place: [] for place in logics})
+        news: defaultdict[Place, Goals] = defaultdict(dict, {place: {} for place in logics})
         for goal in changed:
-            news[goal.tenant_id, goal.workflow_id].append(goal)
+            news[goal.tenant_id, goal.workflow_id][goal.goal_id] = goal
+        # A tenant that is new has nothing that could be found, and while all are loaded all are new.
+        new_tenants = {tenant_id for tenant_id, _ in news} - self._tenants
+        self._tenants |= new_tenants
         for place, of_workflow in news.items():
-            self._take_in(place, of_workflow, logics.get(place))
+            numbers = [] if place[0] in new_tenants else self._numbers_of(place)
+            self._take_in(place, numbers, of_workflow, logics.get(place))
         if news:
-            self._unpack.cache_clear()
             self._recall.cache_clear()
+        if revision != self.revision:  # All has come that was to come.
+            self._settle()
         self.revision = revision
 
+    def _settle(self) -> None:
+        self._numbers.settle()
+        for of_type in self._keys.values():
+            of_type.numbers.settle()
+
     def _take_in(
-        self, place: Place, changed: Sequence[goals.Goal], logics: tuple[goals.LogicVersion, ...] | None
+        self, place: Place, numbers: Sequence[int], changed: Goals, logics: tuple[goals.LogicVersion, ...] | None
     ) -> None:
-        numbers = self._numbers_of(place)
         first = numbers[0] if numbers else self._add_shelf(place)
-        known = self._unpack_again(first)
+        known = self._unpack(first)
         if len(numbers) <= 1 and len(known.goals) + len(changed) <= _SHELF_GOALS:
             self._put(first, place, known, changed, known.logics if logics is None else logics)
             return
         for number, of_shelf in self._by_shelf(place, first, numbers[-1] if numbers else first, changed).items():
-            known = self._unpack_again(number)
+            known = self._unpack(number)
             self._put(number, place, known, of_shelf, known.logics if logics is None or number != first else logics)
 
-    def _by_shelf(
-        self, place: Place, first: int, last: int, changed: Iterable[goals.Goal]
-    ) -> Mapping[int, list[goals.Goal]]:
+    def _by_shelf(self, place: Place, first: int, last: int, changed: Goals) -> Mapping[int, Goals]:
         """Return the goals by the shelf that they are on or may be put on; those of the first are there at least."""
-        found: defaultdict[int, list[goals.Goal]] = defaultdict(list, {first: []})
-        on_first = {goal.goal_id for goal in self._unpack_again(first).goals}
-        room = _SHELF_GOALS - len(self._unpack_again(last).goals)
-        for goal_id, goal in {goal.goal_id: goal for goal in changed}.items():
+        found: defaultdict[int, Goals] = defaultdict(dict, {first: {}})
+        on_first = {goal.goal_id for goal in self._unpack(first).goals}
+        room = _SHELF_GOALS - len(self._unpack(last).goals)
+        for goal_id, goal in changed.items():
             number = first if goal_id in on_first else self._number_of(place, goal_id)
             if number is None:
                 if room <= 0:
@@ -102,7 +110,7 @@ class Index:
                 number, room = last, room - 1
                 if number != first:  # Few workflows have more than one shelf, and few goals need an entry of their own.
                     self._numbers.add(hash((place, goal_id)), number)
-            found[number].append(goal)
+            found[number][goal_id] = goal
         return found
 
     def _add_shelf(self, place: Place) -> int:
@@ -112,16 +120,11 @@ class Index:
         return number
 
     def _put(
-        self,
-        number: int,
-        place: Place,
-        known: goals.Workflow,
-        changed: Iterable[goals.Goal],
-        logics: tuple[goals.LogicVersion, ...],
+        self, number: int, place: Place, known: goals.Workflow, changed: Goals, logics: tuple[goals.LogicVersion, ...]
     ) -> None:
-        merged = {goal.goal_id: goal for goal in (*known.goals, *changed)}
+        merged = {goal.goal_id: goal for goal in known.goals} | changed if known.goals else changed
         self._shelves[number] = packed.pack(place, merged.values(), logics)
-        for goal in changed:
+        for goal in changed.values():
             self._keys[goal.goal_type].add(goal, number)
         self._count += len(merged) - len(known.goals)
 
@@ -134,11 +137,14 @@ class Index:
 
     def _number_of(self, place: Place, goal_id: UUID) -> int | None:
         for number in self._numbers.find(hash((place, goal_id))):
-            if any(goal.goal_id == goal_id for goal in self._unpack_again(number).goals):
+            if any(goal.goal_id == goal_id for goal in self._unpack(number).goals):
                 return number
         return None
 
-    def _unpack_again(self, number: int) -> goals.Workflow:
+    def _pick(self, number: int, tenant_id: str, goal_type: str, are_wanted: keys.AreWanted) -> list[goals.Goal]:
+        return packed.pick(self._shelves[number], tenant_id, goal_type, are_wanted)
+
+    def _unpack(self, number: int) -> goals.Workflow:
         shelf = self._shelves[number]
         return packed.unpack(shelf) if shelf else _NO_WORKFLOW
 

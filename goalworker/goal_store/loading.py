@@ -3,7 +3,7 @@
 import asyncio
 import gc
 from bisect import bisect_left
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from itertools import groupby
 from operator import itemgetter
@@ -105,18 +105,17 @@ async def _chunks(
         await asyncio.gather(coming, return_exceptions=True)
 
 
-def _goals_of(rows: Rows) -> Iterable[goals.Goal]:
-    found: dict[Any, goals.Goal] = {}
+def _goals_of(rows: Rows) -> list[goals.Goal]:
+    found: list[goals.Goal] = []
+    last: goals.Goal | None = None
     for tenant_id, goal_id, workflow_id, goal_type, created_at, number, criteria, is_active, since, until in rows:
         version = goals.GoalVersion(number, _CRITERIA.decode(criteria), is_active, since, until)
-        known = found.get((tenant_id, goal_id))
-        if known is None:
-            found[tenant_id, goal_id] = goals.Goal(
-                tenant_id, goal_id, workflow_id, goal_type, created_at or since, (version,)
-            )
+        if last is None or goal_id != last.goal_id or tenant_id != last.tenant_id:
+            last = goals.Goal(tenant_id, goal_id, workflow_id, goal_type, created_at or since, (version,))
+            found.append(last)
         else:
-            found[tenant_id, goal_id] = structs.replace(known, versions=(*known.versions, version))
-    return found.values()
+            last = found[-1] = structs.replace(last, versions=(*last.versions, version))
+    return found
 
 
 def _logics_of(rows: Rows) -> Iterator[tuple[tuple[str, str], tuple[goals.LogicVersion, ...]]]:

@@ -141,7 +141,7 @@ def test_a_workflow_with_very_many_goals_is_held_as_any_other() -> None:
 
 
 def test_more_workflows_than_are_kept_unpacked_are_all_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index, "_UNPACKED_SHELVES", 2)
+    monkeypatch.setattr(index, "_UNPACKED_WORKFLOWS", 2)
     monkeypatch.setattr(keys, "_HOT_GOALS", 2)
     forms = {f"form-{number}": goals.Criteria(form_id=f"form-{number}") for number in range(5)}
     known = [
@@ -151,6 +151,19 @@ def test_more_workflows_than_are_kept_unpacked_are_all_found(monkeypatch: pytest
     made = _index(known)
     for goal, form_id in zip(known * 2, [*forms] * 2, strict=True):
         assert made.candidates(_submitted(form_id, 1)) == made.workflow("north", form_id).goals == (goal,)
+
+
+def test_versions_that_ask_for_the_same_take_the_room_of_one() -> None:
+    many, one = (keys.Keys("form_submitted", mock.Mock()) for _ in range(2))
+    for number in range(1_000):
+        versions = [
+            structs.replace(FIRST, number=each, criteria=goals.Criteria(form_id=str(number))) for each in (1, 2)
+        ]
+        many.add(_form_goal(number, *versions * 10), number)
+        one.add(_form_goal(number, versions[0]), number)
+    for made in (many, one):
+        made.numbers.settle()
+    assert len(many.numbers.sieve) == len(one.numbers.sieve) < 4_000
 
 
 @given(data=st.data(), types=any_type)
@@ -237,3 +250,22 @@ def test_what_was_found_is_found_anew_where_a_goal_comes_to_it_or_leaves_it() ->
     made.replace([changed], {}, 3)
     assert set(made.candidates(_submitted("f1", 1))) == {changed, other}
     assert made.candidates(_submitted("f2", 6)) == (changed,)
+
+
+def test_what_was_found_a_while_ago_is_found_anew_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "_HOT_GOALS", 2)
+    made = _index([_form_goal(1, FIRST), _form_goal(2, SECOND, workflow_id="w2")])
+    for form_id in ("f1", "f2"):
+        assert len(made.candidates(_submitted(form_id, 6))) == 1
+    made.replace([_form_goal(3, SECOND, workflow_id="w3"), _form_goal(4, FIRST, workflow_id="w4")], {}, 2)
+    assert {goal.goal_id.int for goal in made.candidates(_submitted("f1", 1))} == {1, 4}
+
+
+def test_a_goal_of_another_type_beside_one_that_takes_anything_is_not_found_with_it() -> None:
+    kinds = {"tag_added": goals.Criteria(tag_id="t1"), "purchase_made": goals.Criteria()}
+    known = {
+        goal_type: structs.replace(_form_goal(number, goals.GoalVersion(1, criteria, True, at(0))), goal_type=goal_type)
+        for number, (goal_type, criteria) in enumerate(kinds.items())
+    }
+    paid = events.PaymentCompleted("c1", "pay-1", Decimal(1), "EUR")
+    assert _index(known.values()).finder("payment.completed")("north", paid) == (known["purchase_made"],)
