@@ -175,12 +175,10 @@ async def _read(
     facts = _Facts(defaultdict(list), defaultdict(list), defaultdict(list))
     arguments = (*zip(*contacts, strict=True), *zip(*workflows, strict=True), *zip(*runs, strict=True))
     for row in await connection.fetch(_READ_FACTS, *map(_texts, arguments)):
-        kind, *columns = row
-        if kind == "goals":
-            if columns[-2] > known.revision:
-                await refresh(connection)
-        else:
-            _ADD[kind](facts, *columns)
+        if row[0] != "goals":
+            _ADD[row[0]](facts, row)
+        elif row[13] > known.revision:
+            await refresh(connection)
     for hit in batch_hits:  # A hit recorded long ago may be swept between the two phases: the batch still has it.
         facts.hits[hit.tenant_id, hit.workflow_id, hit.contact_id].append(hit)
     for states in facts.states.values():
@@ -192,24 +190,21 @@ def _contact(run: events.Enrollment) -> Contact:
     return (run.tenant_id, run.workflow_id, run.contact_id)
 
 
-def _add_hit(facts: _Facts, tenant_id: str, workflow_id: str, contact_id: str, *columns: Any) -> None:
-    goal_id, version, *trigger, _, _, _ = columns
-    hit = events.Hit(tenant_id, workflow_id, contact_id, goal_id, version, _trigger(*trigger))
-    facts.hits[tenant_id, workflow_id, contact_id].append(hit)
+def _add_hit(facts: _Facts, row: Any) -> None:
+    hit = events.Hit(row[1], row[2], row[3], row[4], row[5], _trigger(*row[6:12]))
+    facts.hits[row[1:4]].append(hit)
 
 
-def _add_state(facts: _Facts, tenant_id: str, workflow_id: str, *columns: Any) -> None:
-    *_, since, _, _, _, _, _, active = columns
-    facts.states[tenant_id, workflow_id].append(events.WorkflowState(since, active))
+def _add_state(facts: _Facts, row: Any) -> None:
+    facts.states[row[1:3]].append(events.WorkflowState(row[8], row[14]))
 
 
-def _add_achievement(facts: _Facts, tenant_id: str, enrollment_id: str, _: None, *columns: Any) -> None:
-    goal_id, version, *trigger, enrolled_at, revision, revoked = columns
-    achievement = events.Achievement(goal_id, version, enrolled_at, _trigger(*trigger), revision, revoked)
-    facts.achievements[tenant_id, enrollment_id].append(achievement)
+def _add_achievement(facts: _Facts, row: Any) -> None:
+    achievement = events.Achievement(row[4], row[5], row[12], _trigger(*row[6:12]), row[13], row[14])
+    facts.achievements[row[1:3]].append(achievement)
 
 
-_ADD: Final[Mapping[str, Callable[..., None]]] = {
+_ADD: Final[Mapping[str, Callable[[_Facts, Any], None]]] = {
     "hit": _add_hit,
     "state": _add_state,
     "achievement": _add_achievement,
