@@ -75,7 +75,8 @@ def _evidence(
         )
         evidence[hit.goal_id, hit.trigger.source, hit.trigger.id] = hit
     for hit in hits:
-        evidence.setdefault((hit.goal_id, hit.trigger.source, hit.trigger.id), hit)
+        trigger = hit.trigger
+        evidence.setdefault((hit.goal_id, trigger.source, trigger.id), hit)
     return evidence.values()
 
 

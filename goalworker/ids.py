@@ -7,6 +7,8 @@ from typing import Final
 from urllib import parse
 from uuid import UUID
 
+from msgspec import msgpack
+
 NAMESPACE: Final = UUID("94bece46-2ea0-598c-bf30-462d26b8d233")
 
 
@@ -17,10 +19,12 @@ def joined(separator: str, *parts: str) -> str:
 
 # Of a judgement, the same few parts are in every id and key, one after the other. The caches are small, so that they
 # stay in the processor's own: what is new anyway costs more where it displaces something old.
-@lru_cache(maxsize=1_024)
-def _encoded(part: str) -> str:
+def _encoded_once(part: str) -> str:
     # Most parts stay as they are, which takes a fifth of the time to see.
     return part if _UNRESERVED(part) else parse.quote(part, safe="")
+
+
+_encoded: Final = lru_cache(maxsize=1_024)(_encoded_once)
 
 
 _UNRESERVED: Final = re.compile(r"[A-Za-z0-9_.~-]*").fullmatch
@@ -33,7 +37,7 @@ def _text(goal_id: UUID) -> str:
 
 @lru_cache(maxsize=64)
 def _run(tenant_id: str, enrollment_id: str) -> str:
-    return joined("|", tenant_id, enrollment_id)
+    return f"{_encoded(tenant_id)}|{_encoded_once(enrollment_id)}"
 
 
 @lru_cache(maxsize=64)  # an exit names what the messages before it are about
@@ -42,7 +46,6 @@ def achievement_id(tenant_id: str, enrollment_id: str, goal_id: UUID) -> UUID:
     return _uuid(f"achievement|{_run(tenant_id, enrollment_id)}|{_text(goal_id)}")
 
 
-@lru_cache(maxsize=64)
 def exit_id(tenant_id: str, enrollment_id: str) -> UUID:
     """Return the id of the one exit that an enrollment may have; its message has the same id."""
     return _uuid(f"exit|{_run(tenant_id, enrollment_id)}")
@@ -76,11 +79,14 @@ def contact_enrollment_id(workflow_id: str, contact_id: str) -> str:
 
 
 _NAMESPACE_BYTES: Final = NAMESPACE.bytes
-_VERSION_AND_VARIANT: Final = 0xF000 << 64 | 0xC000 << 48
+_REST: Final = ~(0xF000 << 64 | 0xC000 << 48)
 _VERSION_5: Final = 0x5000 << 64 | 0x8000 << 48
+_SIXTEEN_BYTES: Final = 0xC410 << 128  # as MessagePack says it
+_UUID_OF: Final = msgpack.Decoder(UUID).decode  # in half the time that the class takes
 
 
 def _uuid(name: str) -> UUID:
     """Return uuid5(NAMESPACE, name) as in RFC 9562, section 5.5: the library's takes twice as long."""
     digest = hashlib.sha1(_NAMESPACE_BYTES + name.encode(), usedforsecurity=False).digest()
-    return UUID(int=int.from_bytes(digest[:16], "big") & ~_VERSION_AND_VARIANT | _VERSION_5)
+    number = int.from_bytes(digest[:16], "big") & _REST | _VERSION_5
+    return _UUID_OF((_SIXTEEN_BYTES | number).to_bytes(18, "big"))

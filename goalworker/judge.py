@@ -1,6 +1,6 @@
 """What do the facts of one enrollment mean? A pure function of them and of nothing else (contract section 3)."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
@@ -47,19 +47,19 @@ def judge(
     began = enrollment.enrolled_at if tracked else events.BEGINNING
     if began is None:
         return _NOTHING
-    ranks = {goal.goal_id: goal.rank for goal in workflow.goals}
-    counting = [hit for hit in hits if _counts(hit, began, enrollment.ended_at, states) and hit.goal_id in ranks]
+    known = {goal.goal_id: goal for goal in workflow.goals}
+    counting = [hit for hit in hits if _counts(hit, began, enrollment.ended_at, states) and hit.goal_id in known]
     achieved: dict[object, events.Hit] = {}
     measured_at: datetime | None = None
     for event_hits in _walk(counting):
         new = [hit for hit in event_hits if hit.goal_id not in achieved]
         if not new:
             continue
-        achieved.update((hit.goal_id, hit) for hit in new)
+        achieved |= {hit.goal_id: hit for hit in new}
         moment = new[0].trigger.time
         logic = goals.logic_at(workflow, moment)
         if logic == "any" or (logic == "all" and _all_achieved(workflow, moment, achieved)):
-            completing = min(new, key=lambda hit: ranks[hit.goal_id])
+            completing = new[0] if len(new) == 1 else min(new, key=lambda hit: known[hit.goal_id].rank)
             return Judgement(_in_order(achieved.values()), Satisfaction(completing, logic), moment)
         if logic == "never" and measured_at is None:
             measured_at = moment
@@ -87,14 +87,15 @@ def _counts(
     hit: events.Hit, began: datetime, ended_at: datetime | None, states: Sequence[events.WorkflowState]
 ) -> bool:
     time = hit.trigger.time
-    return began <= time and (ended_at is None or time < ended_at) and active_at(states, time)
+    return began <= time and (ended_at is None or time < ended_at) and (not states or active_at(states, time))
 
 
-def _walk(hits: list[events.Hit]) -> Iterator[list[events.Hit]]:
-    """Yield the hits of one event after the other."""
+def _walk(hits: list[events.Hit]) -> Iterable[list[events.Hit]]:
+    """Return the hits of one event after the other."""
+    if len(hits) < 2:  # which is what most enrollments have
+        return [hits] if hits else ()
     hits.sort(key=attrgetter("trigger.order"))
-    for _, event_hits in groupby(hits, key=attrgetter("trigger.order")):
-        yield list(event_hits)
+    return [list(event_hits) for _, event_hits in groupby(hits, key=attrgetter("trigger.order"))]
 
 
 def _all_achieved(workflow: goals.Workflow, moment: datetime, achieved: dict[object, events.Hit]) -> bool:
@@ -102,4 +103,5 @@ def _all_achieved(workflow: goals.Workflow, moment: datetime, achieved: dict[obj
 
 
 def _in_order(achieved: Iterable[events.Hit]) -> tuple[events.Hit, ...]:
-    return tuple(sorted(achieved, key=lambda hit: (hit.trigger.time, hit.goal_id)))
+    hits = tuple(achieved)
+    return hits if len(hits) < 2 else tuple(sorted(hits, key=lambda hit: (hit.trigger.time, hit.goal_id)))

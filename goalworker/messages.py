@@ -130,13 +130,14 @@ def revoked(
 
 def exit_goal(enrollment: events.Enrollment, goal_type: str, command: events.Exit) -> Message:
     """Return `workflow.exit.goal`; its id is the exit_id."""
+    data = exit_data(enrollment, goal_type, command)
     return _of_enrollment(
         WORKFLOW_EXIT,
         "workflow.exit.goal",
-        ids.exit_id(enrollment.tenant_id, enrollment.enrollment_id),
+        data.exit_id,
         command.achieved_at,
         enrollment,
-        exit_data(enrollment, goal_type, command),
+        data,
         (command.traceparent, command.tracestate),
     )
 

@@ -1,5 +1,6 @@
 """Phase 3, PUBLISH: what a judgement committed goes to Kafka and is deleted when acknowledged (design, Publishing)."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 from uuid import UUID
@@ -91,5 +92,5 @@ async def _send(sender: kafka.Sender, topics: Mapping[str, str], outgoing: Seque
             if (message.topic == messages.WORKFLOW_EXIT) is is_exit
         ]
         await sender.send(records)
-        for record in records:
-            metrics.outbox_published_total.labels(topic=record.topic).inc()
+        for topic, count in Counter([record.topic for record in records]).items():
+            metrics.outbox_published_total.labels(topic=topic).inc(count)

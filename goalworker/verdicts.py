@@ -16,11 +16,21 @@ Contact = tuple[str, str, str]
 EnrollmentKey = tuple[str, str]
 Refresh = Callable[[database.Connection], Awaitable[None]]
 
+# What separates texts from outside in one parameter: they have no control characters. Arrays would cost ten times as
+# much, as asyncpg looks at each element three times.
+_SEPARATOR: Final = "\x1f"
+
+
+def _arrays(first: int, last: int) -> str:
+    # A planner that knew how many there are would read the whole table rather than look them up, up to some 100,000.
+    return ", ".join([f"string_to_array((SELECT ${number}), '{_SEPARATOR}')" for number in range(first, last + 1)])
+
+
 # A statement of its own that returns the rows as they are after the wait; whatever is read before or in it may be old.
-_LOCK_ENROLLMENTS: Final = """
+_LOCK_ENROLLMENTS: Final = f"""
 SELECT e.tenant_id, e.enrollment_id, e.workflow_id, e.contact_id, e.enrolled_at, e.ended_at,
     e.satisfied_at, e.converted_at, e.exited_at
-FROM unnest($1::text[], $2::text[], $3::text[]) AS wanted (tenant_id, workflow_id, contact_id)
+FROM unnest({_arrays(1, 3)}) AS wanted (tenant_id, workflow_id, contact_id)
 JOIN enrollments e USING (tenant_id, workflow_id, contact_id)
 ORDER BY e.tenant_id, e.enrollment_id
 FOR UPDATE OF e
@@ -28,7 +38,7 @@ FOR UPDATE OF e
 
 # All facts in one statement, for each is a round trip; with them, in the same snapshot, the revision of the goals,
 # since another worker's hit may be newer than our goals. `owner` is a workflow, of an achievement an enrollment.
-_READ_FACTS: Final = """
+_READ_FACTS: Final = f"""
 SELECT 'goals', NULL AS tenant_id, NULL AS owner, NULL AS contact_id, NULL::uuid AS goal_id, NULL::int AS goal_version,
     NULL AS event_source, NULL AS event_id, NULL::timestamptz AS at, NULL AS data, NULL AS traceparent,
     NULL AS tracestate, NULL::timestamptz AS enrolled_at, revision, NULL::bool AS flag
@@ -36,29 +46,37 @@ FROM goal_revision
 UNION ALL
 SELECT 'hit', h.tenant_id, h.workflow_id, h.contact_id, h.goal_id, h.goal_version,
     h.event_source, h.event_id, h.event_time, h.data::text, h.traceparent, h.tracestate, NULL, NULL, NULL
-FROM unnest($1::text[], $2::text[], $3::text[]) AS wanted (tenant_id, workflow_id, contact_id)
+FROM unnest({_arrays(1, 3)}) AS wanted (tenant_id, workflow_id, contact_id)
 JOIN goal_hits h USING (tenant_id, workflow_id, contact_id)
 UNION ALL
 SELECT 'state', s.tenant_id, s.workflow_id, NULL, NULL, NULL,
     NULL, NULL, s.since, NULL, NULL, NULL, NULL, NULL, s.active
-FROM unnest($4::text[], $5::text[]) AS wanted (tenant_id, workflow_id)
+FROM unnest({_arrays(4, 5)}) AS wanted (tenant_id, workflow_id)
 JOIN workflow_states s USING (tenant_id, workflow_id)
 UNION ALL
 SELECT 'achievement', a.tenant_id, a.enrollment_id, NULL, a.goal_id, a.goal_version,
     a.event_source, a.event_id, a.achieved_at, a.data::text, a.traceparent, a.tracestate, a.enrolled_at, a.revision,
     a.revoked_at IS NOT NULL
-FROM unnest($6::text[], $7::text[]) AS wanted (tenant_id, enrollment_id)
+FROM unnest({_arrays(6, 7)}) AS wanted (tenant_id, enrollment_id)
 JOIN achievements a USING (tenant_id, enrollment_id)
 """
 
-# One exit per enrollment, ever (contract rule 3.4): none is written where exited_at says that there is one.
-_WRITE_VERDICTS: Final = """
-WITH achieved AS (
-    INSERT INTO achievements (tenant_id, enrollment_id, goal_id, workflow_id, contact_id, goal_version, goal_type,
-        enrolled_at, achieved_at, event_source, event_id, data, traceparent, tracestate, revision, revoked_at)
-    SELECT * FROM unnest($1::text[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::int[], $7::text[],
-        $8::timestamptz[], $9::timestamptz[], $10::text[], $11::text[], $12::json[], $13::text[], $14::text[],
-        $15::int[], $16::timestamptz[])
+# One exit per enrollment, ever (contract rule 3.4): none is written where exited_at says that there is one. Who is
+# judged to exit, with a goal, does so when satisfied.
+_WRITE_VERDICTS: Final = f"""
+WITH judged AS (
+    SELECT * FROM unnest({_arrays(1, 4)}, (SELECT $5::text)::timestamptz[],
+        (SELECT $6::text)::timestamptz[], (SELECT $7::text)::uuid[], (SELECT $8::text)::text[],
+        (SELECT $9::text)::text[], (SELECT $10::text)::text[])
+        AS judged (tenant_id, enrollment_id, workflow_id, contact_id, satisfied_at, converted_at, goal_id,
+            goal_type, logic, goal_ids)
+), achieved AS (
+    INSERT INTO achievements (tenant_id, enrollment_id, workflow_id, contact_id, goal_type, event_source, event_id,
+        data, goal_id, goal_version, enrolled_at, achieved_at, traceparent, tracestate, revision, revoked_at)
+    SELECT t, e, w, c, y, s, i, data::json, g, v, enrolled_at, achieved_at, traceparent, tracestate, r, revoked_at
+    FROM unnest({_arrays(11, 18)}, $19::text::uuid[], $20::text::int[], $21::text::timestamptz[],
+        $22::text::timestamptz[], $23::text::text[], $24::text::text[], $25::text::int[], $26::text::timestamptz[])
+        AS x (t, e, w, c, y, s, i, data, g, v, enrolled_at, achieved_at, traceparent, tracestate, r, revoked_at)
     ON CONFLICT (tenant_id, enrollment_id, goal_id) DO UPDATE
         SET goal_version = excluded.goal_version, enrolled_at = excluded.enrolled_at,
             achieved_at = excluded.achieved_at, event_source = excluded.event_source, event_id = excluded.event_id,
@@ -67,18 +85,17 @@ WITH achieved AS (
 ), exited AS (
     INSERT INTO exits (tenant_id, enrollment_id, workflow_id, contact_id, goal_id, goal_type, logic, goal_ids,
         achieved_at)
-    SELECT t, e, w, c, g, y, l, string_to_array(i, ',')::uuid[], a
-    FROM unnest($17::text[], $18::text[], $19::text[], $20::text[], $21::uuid[], $22::text[], $23::text[],
-        $24::text[], $25::timestamptz[]) AS x (t, e, w, c, g, y, l, i, a)
+    SELECT tenant_id, enrollment_id, workflow_id, contact_id, goal_id, goal_type, logic,
+        string_to_array(goal_ids, ',')::uuid[], satisfied_at
+    FROM judged WHERE goal_id IS NOT NULL
 )
 UPDATE enrollments e
 SET satisfied_at = judged.satisfied_at, converted_at = judged.converted_at,
-    exited_at = coalesce(e.exited_at, judged.exited_at)
-FROM unnest($26::text[], $27::text[], $28::timestamptz[], $29::timestamptz[], $30::timestamptz[])
-    AS judged (tenant_id, enrollment_id, satisfied_at, converted_at, exited_at)
+    exited_at = CASE WHEN judged.goal_id IS NULL THEN e.exited_at ELSE judged.satisfied_at END
+FROM judged
 WHERE e.tenant_id = judged.tenant_id AND e.enrollment_id = judged.enrollment_id
-    AND (e.satisfied_at, e.converted_at, e.exited_at) IS DISTINCT FROM
-        (judged.satisfied_at, judged.converted_at, coalesce(e.exited_at, judged.exited_at))
+    AND (judged.goal_id IS NOT NULL
+        OR (e.satisfied_at, e.converted_at) IS DISTINCT FROM (judged.satisfied_at, judged.converted_at))
 """
 
 _OUTBOX_COLUMNS: Final = ("topic", "key", "value", "traceparent", "tracestate", "batch_id")
@@ -141,7 +158,7 @@ class _Facts(msgspec.Struct, frozen=True):
 async def _lock(connection: database.Connection, contacts: Sequence[Contact]) -> list[events.Enrollment]:
     if not contacts:
         return []
-    rows = await connection.fetch(_LOCK_ENROLLMENTS, *zip(*contacts, strict=True))
+    rows = await connection.fetch(_LOCK_ENROLLMENTS, *map(_texts, zip(*contacts, strict=True)))
     return [events.Enrollment(*row) for row in rows]
 
 
@@ -157,13 +174,11 @@ async def _read(
     runs = [(run.tenant_id, run.enrollment_id) for run in enrollments]
     facts = _Facts(defaultdict(list), defaultdict(list), defaultdict(list))
     arguments = (*zip(*contacts, strict=True), *zip(*workflows, strict=True), *zip(*runs, strict=True))
-    for row in await connection.fetch(_READ_FACTS, *arguments):
-        kind, *columns = row
-        if kind == "goals":
-            if columns[-2] > known.revision:
-                await refresh(connection)
-        else:
-            _ADD[kind](facts, *columns)
+    for row in await connection.fetch(_READ_FACTS, *map(_texts, arguments)):
+        if row[0] != "goals":
+            _ADD[row[0]](facts, row)
+        elif row[13] > known.revision:
+            await refresh(connection)
     for hit in batch_hits:  # A hit recorded long ago may be swept between the two phases: the batch still has it.
         facts.hits[hit.tenant_id, hit.workflow_id, hit.contact_id].append(hit)
     for states in facts.states.values():
@@ -175,24 +190,21 @@ def _contact(run: events.Enrollment) -> Contact:
     return (run.tenant_id, run.workflow_id, run.contact_id)
 
 
-def _add_hit(facts: _Facts, tenant_id: str, workflow_id: str, contact_id: str, *columns: Any) -> None:
-    goal_id, version, *trigger, _, _, _ = columns
-    hit = events.Hit(tenant_id, workflow_id, contact_id, goal_id, version, _trigger(*trigger))
-    facts.hits[tenant_id, workflow_id, contact_id].append(hit)
+def _add_hit(facts: _Facts, row: Any) -> None:
+    hit = events.Hit(row[1], row[2], row[3], row[4], row[5], _trigger(*row[6:12]))
+    facts.hits[row[1:4]].append(hit)
 
 
-def _add_state(facts: _Facts, tenant_id: str, workflow_id: str, *columns: Any) -> None:
-    *_, since, _, _, _, _, _, active = columns
-    facts.states[tenant_id, workflow_id].append(events.WorkflowState(since, active))
+def _add_state(facts: _Facts, row: Any) -> None:
+    facts.states[row[1:3]].append(events.WorkflowState(row[8], row[14]))
 
 
-def _add_achievement(facts: _Facts, tenant_id: str, enrollment_id: str, _: None, *columns: Any) -> None:
-    goal_id, version, *trigger, enrolled_at, revision, revoked = columns
-    achievement = events.Achievement(goal_id, version, enrolled_at, _trigger(*trigger), revision, revoked)
-    facts.achievements[tenant_id, enrollment_id].append(achievement)
+def _add_achievement(facts: _Facts, row: Any) -> None:
+    achievement = events.Achievement(row[4], row[5], row[12], _trigger(*row[6:12]), row[13], row[14])
+    facts.achievements[row[1:3]].append(achievement)
 
 
-_ADD: Final[Mapping[str, Callable[..., None]]] = {
+_ADD: Final[Mapping[str, Callable[[_Facts, Any], None]]] = {
     "hit": _add_hit,
     "state": _add_state,
     "achievement": _add_achievement,
@@ -225,63 +237,75 @@ def _verdicts(
 
 
 async def _write(connection: database.Connection, verdicts: Sequence[difference.Verdict], now: datetime) -> None:
-    """Write achievements, exits and what came of the enrollments."""
+    """Write achievements, exits and what came of the enrollments; the verdicts come by tenant and enrollment."""
     if not verdicts:
         return
-    achievements = [row for verdict in verdicts for row in _achievement_rows(verdict, now)]
-    achievements.sort(key=lambda row: row[:3])
-    exits = [_exit_row(verdict.enrollment, *verdict.exit) for verdict in verdicts if verdict.exit is not None]
-    outcomes = [_outcome_row(verdict) for verdict in verdicts]
-    columns = (*_columns(achievements, 16), *_columns(exits, 9), *_columns(outcomes, 5))
-    await connection.execute(_WRITE_VERDICTS, *columns)
+    changes = [(verdict.enrollment, change) for verdict in verdicts for change in _by_goal(verdict.changes)]
+    await connection.execute(_WRITE_VERDICTS, *_outcome_columns(verdicts), *_achievement_columns(changes, now))
 
 
-def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> Iterable[Sequence[Any]]:
-    return zip(*rows, strict=True) if rows else [()] * width
+def _by_goal(changes: Sequence[difference.Change]) -> Sequence[difference.Change]:
+    return changes if len(changes) < 2 else sorted(changes, key=attrgetter("achievement.goal_id"))
 
 
-def _achievement_rows(verdict: difference.Verdict, now: datetime) -> Iterable[tuple[Any, ...]]:
-    run = verdict.enrollment
-    for change in verdict.changes:
-        achievement = change.achievement
-        trigger = achievement.trigger
-        yield (
-            run.tenant_id,
-            run.enrollment_id,
-            achievement.goal_id,
-            run.workflow_id,
-            run.contact_id,
-            achievement.goal_version,
-            change.goal_type,
-            achievement.enrolled_at,
-            trigger.time,
-            trigger.source,
-            trigger.id,
-            trigger.data.decode(),
-            trigger.traceparent,
-            trigger.tracestate,
-            achievement.revision,
-            now if achievement.revoked else None,
-        )
+def _texts(column: Sequence[str]) -> str:
+    """Return texts that are not empty as one text."""
+    joined = _SEPARATOR.join(column)
+    if joined.count(_SEPARATOR) != max(len(column) - 1, 0):
+        raise ValueError("a text with a control character")
+    return joined
 
 
-def _outcome_row(verdict: difference.Verdict) -> tuple[Any, ...]:
-    run = verdict.enrollment
-    exited_at = None if verdict.exit is None else verdict.exit[1].achieved_at
-    return (run.tenant_id, run.enrollment_id, verdict.satisfied_at, verdict.converted_at, exited_at)
+def _array(column: Sequence[object]) -> str:
+    """Return what has no control characters as PostgreSQL reads an array: as JSON, but for the brackets."""
+    return f"{{{_ENCODER.encode(column)[1:-1].decode()}}}"
 
 
-def _exit_row(run: events.Enrollment, goal_type: str, command: events.Exit) -> tuple[Any, ...]:
+_ENCODER: Final = msgspec.json.Encoder()
+
+
+def _outcome_columns(verdicts: Sequence[difference.Verdict]) -> Iterable[str]:
+    exits = [verdict.exit for verdict in verdicts]
     return (
-        run.tenant_id,
-        run.enrollment_id,
-        run.workflow_id,
-        run.contact_id,
-        command.goal_id,
-        goal_type,
-        command.logic,
-        ",".join(map(str, command.goal_ids)),  # unnest would flatten an array of arrays
-        command.achieved_at,
+        *_whose([verdict.enrollment for verdict in verdicts]),
+        _array([verdict.satisfied_at for verdict in verdicts]),
+        _array([verdict.converted_at for verdict in verdicts]),
+        _array([exit_ and exit_[1].goal_id for exit_ in exits]),
+        _array([exit_ and exit_[0] for exit_ in exits]),
+        _array([exit_ and exit_[1].logic for exit_ in exits]),
+        # As text, for unnest would flatten an array of arrays.
+        _array([exit_ and ",".join(map(str, exit_[1].goal_ids)) for exit_ in exits]),
+    )
+
+
+def _achievement_columns(
+    changes: Sequence[tuple[events.Enrollment, difference.Change]], now: datetime
+) -> Iterable[str]:
+    achievements = [change.achievement for _, change in changes]
+    triggers = [achievement.trigger for achievement in achievements]
+    return (
+        *_whose([run for run, _ in changes]),
+        _texts([change.goal_type for _, change in changes]),
+        _texts([trigger.source for trigger in triggers]),
+        _texts([trigger.id for trigger in triggers]),
+        _texts([trigger.data.decode() for trigger in triggers]),
+        _array([achievement.goal_id for achievement in achievements]),
+        _array([achievement.goal_version for achievement in achievements]),
+        _array([achievement.enrolled_at for achievement in achievements]),
+        _array([trigger.time for trigger in triggers]),
+        _array([trigger.traceparent for trigger in triggers]),
+        _array([trigger.tracestate for trigger in triggers]),
+        _array([achievement.revision for achievement in achievements]),
+        _array([now if achievement.revoked else None for achievement in achievements]),
+    )
+
+
+def _whose(runs: Sequence[events.Enrollment]) -> tuple[str, str, str, str]:
+    return (
+        _texts([run.tenant_id for run in runs]),
+        _texts([run.enrollment_id for run in runs]),
+        _texts([run.workflow_id for run in runs]),
+        _texts([run.contact_id for run in runs]),
     )
 
 

@@ -146,6 +146,18 @@ async def test_facts_judgement_and_publishing_go_by_indexes(
     }
 
 
+async def test_judgement_goes_by_indexes_however_many_there_are_to_judge(
+    pool: sa_async.AsyncEngine, filled: database.Connection
+) -> None:
+    worker = world.Worker(pool, world.Broker())
+    ends = [ended(BEFORE_ITS_HIT, f"x{n}", (f"w{n % 100}", f"e{n}", f"c{n}")) for n in range(2000)]
+    plans = await _plans(worker.take(*ends))
+    assert await filled.fetchval("SELECT count(*) FROM achievements WHERE revoked_at IS NOT NULL") == 2000
+    judging = {sql: both for sql, both in plans.items() if "'\x1f'" in sql}
+    assert len(judging) == 3
+    assert _assert_by_index(judging) >= {"enrollments_pkey", "enrollments_by_contact", "goal_hits_pkey"}
+
+
 async def test_without_tracking_they_go_by_indexes_too(pool: sa_async.AsyncEngine, filled: database.Connection) -> None:
     worker = world.Worker(pool, world.Broker(), tracked=False)
     assert _assert_by_index(await _plans(worker.take(tagged("h-new", 5, "tag-7", "c7"))))

@@ -96,6 +96,21 @@ async def test_every_id_sorts_by_code_point(administrator: database.Connection) 
     assert {row["collation_name"] for row in columns} == {"C"}
 
 
+async def test_neighbours_that_are_judged_at_once_are_changed_in_place(administrator: database.Connection) -> None:
+    await administrator.execute(
+        "INSERT INTO enrollments (tenant_id, enrollment_id, workflow_id, contact_id, enrolled_at)"
+        " SELECT 'north', gen_random_uuid(), 'workflow-1', 'contact-' || n, 'epoch' FROM generate_series(1, 1000) AS n"
+    )
+    async with administrator.transaction():  # type: ignore[attr-defined]
+        await administrator.execute(
+            "UPDATE enrollments SET satisfied_at = now(), converted_at = now(), exited_at = now()"
+        )
+        in_place = await administrator.fetchval(
+            "SELECT n_tup_hot_upd FROM pg_stat_xact_user_tables WHERE relname = 'enrollments'"
+        )
+    assert in_place == 1000
+
+
 async def test_down_and_up_again_gives_the_same(administrator: database.Connection, database_url: str) -> None:
     before = await _everything(administrator)
     await asyncio.to_thread(migrate.downgrade, database_url)

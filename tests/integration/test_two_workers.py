@@ -182,10 +182,16 @@ async def test_rows_go_to_the_database_in_the_order_of_their_keys(
         for table in re.findall(r"INSERT INTO (\w+).*?json_to_recordset", statement.sql, re.DOTALL):
             key, rows = len(tables.metadata.tables[table].primary_key), json.loads(str(statement.args[0]))
             written[table] = [tuple(row.values())[:key] for row in rows]
+        if "WITH judged" in statement.sql:
+            texts = [str(argument).split("\x1f") for argument in statement.args]
+            written["exits"] = list(zip(*texts[:2], strict=True))
+            goal_ids = str(statement.args[18]).strip("{}").split(",")
+            written["achievements"] = list(zip(*texts[10:12], goal_ids, strict=True))
         return await statement.run()
 
     random.Random(1).shuffle(messages)
     with statements.hooked(hook):
         await world.Worker(pool, world.Broker()).take(*messages)
+    assert len(written["achievements"]) == len(written["exits"]) == 40
     assert written.keys() == {"enrollments", "goal_hits", "workflow_states", "achievements", "exits"}
     assert {name: sorted(rows) for name, rows in written.items()} == written
