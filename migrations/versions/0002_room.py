@@ -1,4 +1,4 @@
-"""Room on the pages of enrollments for a verdict on each row, also where neighbours are judged at once.
+"""More room on the pages of enrollments: a verdict that fits on the page of its row touches no index.
 
 Revision ID: 0002
 """
@@ -12,9 +12,9 @@ depends_on = None
 
 
 def upgrade() -> None:
-    # Rows that are there stay where they are, and nobody waits: pages filled from now on are filled like this.
-    # A verdict makes a row a fifth longer, so that less than half a page may be first versions.
-    op.get_bind().exec_driver_sql("ALTER TABLE enrollments SET (fillfactor = 45)")
+    # Rows that are there stay where they are, and nobody waits: pages filled from now on are filled like this. A third
+    # of the rows finds room; for all it would have to be 45, and the table twice as large as without.
+    op.get_bind().exec_driver_sql("ALTER TABLE enrollments SET (fillfactor = 70)")
 
 
 def downgrade() -> None:
