@@ -37,15 +37,21 @@ FROM unnest($1::text[], $2::text[]) AS wanted (tenant_id, enrollment_id)
 JOIN enrollments e USING (tenant_id, enrollment_id)
 """
 
-# As JSON, for asyncpg looks at each element of an array three times; it comes sorted by the key.
+# As JSON, for asyncpg looks at each element of an array three times; it comes sorted by the key. Which ones were new is
+# told only where not all were.
 _INSERT_HITS: Final = """
-INSERT INTO goal_hits (tenant_id, workflow_id, contact_id, goal_id, event_source, event_id,
-    goal_version, event_time, data, traceparent, tracestate)
-SELECT tenant_id, workflow_id, contact_id, goal_id, source, id, version, time, data, traceparent, tracestate
-FROM json_to_recordset($1) AS hit (tenant_id text, workflow_id text, contact_id text, goal_id uuid,
-    source text, id text, version int, time timestamptz, data json, traceparent text, tracestate text)
-ON CONFLICT DO NOTHING
-RETURNING tenant_id, event_source, event_id
+WITH inserted AS (
+    INSERT INTO goal_hits (tenant_id, workflow_id, contact_id, goal_id, event_source, event_id,
+        goal_version, event_time, data, traceparent, tracestate)
+    SELECT tenant_id, workflow_id, contact_id, goal_id, source, id, version, time, data, traceparent, tracestate
+    FROM json_to_recordset($1) AS hit (tenant_id text, workflow_id text, contact_id text, goal_id uuid,
+        source text, id text, version int, time timestamptz, data json, traceparent text, tracestate text)
+    ON CONFLICT DO NOTHING
+    RETURNING tenant_id, event_source, event_id
+)
+SELECT CASE WHEN count(*) < $2 THEN
+    (SELECT coalesce(json_agg(json_build_array(tenant_id, event_source, event_id)), '[]') FROM inserted)::text
+END FROM inserted
 """
 
 _INSERT_STATES: Final = """
@@ -171,7 +177,13 @@ async def _insert_hits(connection: database.Connection, hits: Sequence[events.Hi
     if not hits:
         return set()
     rows = [_hit_row(hit) for hit in sorted(hits, key=_hit_key)]
-    return {tuple(row) for row in await connection.fetch(_INSERT_HITS, json.encode(rows).decode())}
+    some = await connection.fetchval(_INSERT_HITS, json.encode(rows).decode(), len(rows))
+    if some is None:
+        return {(row.tenant_id, row.source, row.id) for row in rows}
+    return {*_IDENTITIES.decode(some)}
+
+
+_IDENTITIES: Final = json.Decoder(list[Identity])
 
 
 class _HitRow(Struct, gc=False, omit_defaults=True):

@@ -1,0 +1,22 @@
+"""Of the facts of a batch it is known which ones were new, whether all were, some or none."""
+
+from sqlalchemy.ext import asyncio as sa_async
+
+from goalworker import batch as batch_
+from goalworker import database
+from tests.integration import world
+from tests.integration.scenes import ONE, TWO, tagged
+
+FIRST, SECOND, THIRD = tagged("h1", 5), tagged("h2", 6, "tag-2"), tagged("h3", 7)
+
+
+async def test_new_facts_are_told_from_those_that_were_there(
+    pool: sa_async.AsyncEngine, administrator: database.Connection
+) -> None:
+    await world.clear(administrator)
+    await world.install(administrator, (ONE, TWO))
+    worker = world.Worker(pool, world.Broker())
+    batches = [(FIRST, SECOND), (FIRST, THIRD, THIRD), (SECOND, FIRST), (tagged("h4", 8), tagged("h4", 8))]
+    found = [(await worker.take(*messages)).new_facts for messages in batches]
+    new = [{FIRST, SECOND}, {THIRD}, set(), {tagged("h4", 8)}]
+    assert found == [set(map(batch_.identity_of, messages)) for messages in new]
