@@ -1,5 +1,6 @@
 """Phase 2, JUDGE: lock the enrollments, read every committed fact, judge, write the difference (design, The flow)."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -98,6 +99,9 @@ WHERE e.tenant_id = judged.tenant_id AND e.enrollment_id = judged.enrollment_id
         OR (e.satisfied_at, e.converted_at) IS DISTINCT FROM (judged.satisfied_at, judged.converted_at))
 """
 
+# So many are judged before other batches take their next step: the database would have nothing to do meanwhile.
+_STEP_ENROLLMENTS: Final = 100
+
 _OUTBOX_COLUMNS: Final = ("topic", "key", "value", "traceparent", "tracestate", "batch_id")
 
 _CONTACTS_FROM: Final = """
@@ -142,7 +146,7 @@ async def judge_contacts(
         return Written(batch_id, (), {})
     facts = await _read(connection, enrollments, batch_hits, known, refresh)
     now = datetime.now(UTC)
-    verdicts = _verdicts(enrollments, facts, known, now, tracking=tracking)
+    verdicts = await _verdicts(enrollments, facts, known, now, tracking=tracking)
     await _write(connection, verdicts, now)
     outgoing = tuple([message for verdict in verdicts for message in verdict.messages])
     await _write_outbox(connection, outgoing, batch_id)
@@ -217,11 +221,13 @@ def _trigger(
     return events.Trigger(source, event_id, time, data.encode(), traceparent, tracestate)
 
 
-def _verdicts(
+async def _verdicts(
     enrollments: Iterable[events.Enrollment], facts: _Facts, known: index.Index, now: datetime, *, tracking: bool
 ) -> list[difference.Verdict]:
     verdicts = []
-    for run in enrollments:
+    for number, run in enumerate(enrollments, 1):
+        if number % _STEP_ENROLLMENTS == 0:
+            await asyncio.sleep(0)
         verdict = difference.verdict(
             run,
             facts.achievements.get((run.tenant_id, run.enrollment_id), []),
