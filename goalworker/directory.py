@@ -22,8 +22,8 @@ class Directory:
     What comes in is put there when next something is looked for. One entry moves those of its block and no more, also
     where a great many have the same hash; as many as there are already are sorted with them, in a fraction of the time.
 
-    `sieve[slot >> 3] >> (slot & 7) & 1` with `slot = hashed >> sieve_shift` is 0 for most hashes that were never added:
-    for a look inline, where calls count.
+    `sieve[slot >> 3] >> (slot & 7) & 1` with `slot = hashed >> sieve_shift` is 0 for most hashes that were never added,
+    and for those that have not been settled yet: for a look inline, where calls count.
     """
 
     __slots__ = ("_blocks", "_coming", "_count", "_shift", "sieve", "sieve_shift")
@@ -38,11 +38,11 @@ class Directory:
 
     def find(self, hashed: int) -> list[int]:
         """Return the numbers that were added under a hash, and with them those under one with the same upper half."""
+        if self._coming:
+            self.settle()
         slot = hashed >> self.sieve_shift
         if not self.sieve[slot >> 3] >> (slot & 7) & 1:
             return []
-        if self._coming:
-            self.settle()
         first = hashed & _UPPER
         block = self._blocks[hashed >> self._shift]  # of a negative hash from the end, which is where its block is
         at, found = bisect_left(block, first), []
@@ -54,8 +54,6 @@ class Directory:
     def add(self, hashed: int, number: int) -> None:
         """Add a number under a hash; again is no change."""
         self._coming.append(hashed & _UPPER | number)
-        slot = hashed >> self.sieve_shift
-        self.sieve[slot >> 3] |= 1 << (slot & 7)
 
     def settle(self) -> None:
         """Put what has come in where it belongs, now rather than when something is looked for."""
@@ -74,6 +72,8 @@ class Directory:
         if at == len(block) or block[at] != entry:
             block.insert(at, entry)
             self._count += 1
+            slot = entry >> self.sieve_shift
+            self.sieve[slot >> 3] |= 1 << (slot & 7)
 
     def _build(self, entries: "array[int]") -> None:
         """Make blocks and sieve for entries, each of which may come twice."""
