@@ -3,11 +3,10 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final
-from uuid import UUID
 
-from msgspec import Raw, Struct, json
+from msgspec import Struct, json
 
-from goalworker import database, events, ids
+from goalworker import columns, database, events, ids
 
 Contact = tuple[str, str, str]
 """(tenant_id, workflow_id, contact_id): whose enrollments a judgement is about."""
@@ -37,19 +36,18 @@ FROM unnest($1::text[], $2::text[]) AS wanted (tenant_id, enrollment_id)
 JOIN enrollments e USING (tenant_id, enrollment_id)
 """
 
-# As JSON, for asyncpg looks at each element of an array three times; it comes sorted by the key. Which ones were new is
-# told only where not all were.
-_INSERT_HITS: Final = """
+# It comes sorted by the key. Which ones were new is told only where not all were.
+_INSERT_HITS: Final = f"""
 WITH inserted AS (
-    INSERT INTO goal_hits (tenant_id, workflow_id, contact_id, goal_id, event_source, event_id,
-        goal_version, event_time, data, traceparent, tracestate)
-    SELECT tenant_id, workflow_id, contact_id, goal_id, source, id, version, time, data, traceparent, tracestate
-    FROM json_to_recordset($1) AS hit (tenant_id text, workflow_id text, contact_id text, goal_id uuid,
-        source text, id text, version int, time timestamptz, data json, traceparent text, tracestate text)
+    INSERT INTO goal_hits (tenant_id, workflow_id, contact_id, event_source, event_id, data,
+        goal_id, goal_version, event_time, traceparent, tracestate)
+    SELECT t, w, c, s, i, d::json, g, v, at, traceparent, tracestate
+    FROM unnest({columns.arrays(1, 6)}, $7::text::uuid[], $8::text::int[], $9::text::timestamptz[],
+        $10::text::text[], $11::text::text[]) AS hit (t, w, c, s, i, d, g, v, at, traceparent, tracestate)
     ON CONFLICT DO NOTHING
     RETURNING tenant_id, event_source, event_id
 )
-SELECT CASE WHEN count(*) < $2 THEN
+SELECT CASE WHEN count(*) < $12 THEN
     (SELECT coalesce(json_agg(json_build_array(tenant_id, event_source, event_id)), '[]') FROM inserted)::text
 END FROM inserted
 """
@@ -176,44 +174,29 @@ async def _owners(
 async def _insert_hits(connection: database.Connection, hits: Sequence[events.Hit]) -> set[Identity]:
     if not hits:
         return set()
-    rows = [_hit_row(hit) for hit in sorted(hits, key=_hit_key)]
-    some = await connection.fetchval(_INSERT_HITS, json.encode(rows).decode(), len(rows))
+    some = await connection.fetchval(_INSERT_HITS, *_hit_columns(sorted(hits, key=_hit_key)), len(hits))
     if some is None:
-        return {(row.tenant_id, row.source, row.id) for row in rows}
+        return {(hit.tenant_id, hit.trigger.source, hit.trigger.id) for hit in hits}
     return {*_IDENTITIES.decode(some)}
 
 
 _IDENTITIES: Final = json.Decoder(list[Identity])
 
 
-class _HitRow(Struct, gc=False, omit_defaults=True):
-    tenant_id: str
-    workflow_id: str
-    contact_id: str
-    goal_id: UUID
-    source: str
-    id: str
-    version: int
-    time: datetime
-    data: Raw
-    traceparent: str | None = None
-    tracestate: str | None = None
-
-
-def _hit_row(hit: events.Hit) -> _HitRow:
-    trigger = hit.trigger
-    return _HitRow(
-        hit.tenant_id,
-        hit.workflow_id,
-        hit.contact_id,
-        hit.goal_id,
-        trigger.source,
-        trigger.id,
-        hit.goal_version,
-        trigger.time,
-        Raw(trigger.data),
-        trigger.traceparent,
-        trigger.tracestate,
+def _hit_columns(hits: Sequence[events.Hit]) -> Iterable[str]:
+    triggers = [hit.trigger for hit in hits]
+    return (
+        columns.texts([hit.tenant_id for hit in hits]),
+        columns.texts([hit.workflow_id for hit in hits]),
+        columns.texts([hit.contact_id for hit in hits]),
+        columns.texts([trigger.source for trigger in triggers]),
+        columns.texts([trigger.id for trigger in triggers]),
+        columns.texts([trigger.data.decode() for trigger in triggers]),
+        columns.array([hit.goal_id for hit in hits]),
+        columns.array([hit.goal_version for hit in hits]),
+        columns.array([trigger.time for trigger in triggers]),
+        columns.array([trigger.traceparent for trigger in triggers]),
+        columns.array([trigger.tracestate for trigger in triggers]),
     )
 
 

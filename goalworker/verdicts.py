@@ -10,28 +10,18 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from goalworker import database, difference, events, index, messages
+from goalworker import columns, database, difference, events, index, messages
 
 Contact = tuple[str, str, str]
 """(tenant_id, workflow_id, contact_id): whose enrollments are judged."""
 EnrollmentKey = tuple[str, str]
 Refresh = Callable[[database.Connection], Awaitable[None]]
 
-# What separates texts from outside in one parameter: they have no control characters. Arrays would cost ten times as
-# much, as asyncpg looks at each element three times.
-_SEPARATOR: Final = "\x1f"
-
-
-def _arrays(first: int, last: int) -> str:
-    # A planner that knew how many there are would read the whole table rather than look them up, up to some 100,000.
-    return ", ".join([f"string_to_array((SELECT ${number}), '{_SEPARATOR}')" for number in range(first, last + 1)])
-
-
 # A statement of its own that returns the rows as they are after the wait; whatever is read before or in it may be old.
 _LOCK_ENROLLMENTS: Final = f"""
 SELECT e.tenant_id, e.enrollment_id, e.workflow_id, e.contact_id, e.enrolled_at, e.ended_at,
     e.satisfied_at, e.converted_at, e.exited_at
-FROM unnest({_arrays(1, 3)}) AS wanted (tenant_id, workflow_id, contact_id)
+FROM unnest({columns.arrays(1, 3)}) AS wanted (tenant_id, workflow_id, contact_id)
 JOIN enrollments e USING (tenant_id, workflow_id, contact_id)
 ORDER BY e.tenant_id, e.enrollment_id
 FOR UPDATE OF e
@@ -47,18 +37,18 @@ FROM goal_revision
 UNION ALL
 SELECT 'hit', h.tenant_id, h.workflow_id, h.contact_id, h.goal_id, h.goal_version,
     h.event_source, h.event_id, h.event_time, h.data::text, h.traceparent, h.tracestate, NULL, NULL, NULL
-FROM unnest({_arrays(1, 3)}) AS wanted (tenant_id, workflow_id, contact_id)
+FROM unnest({columns.arrays(1, 3)}) AS wanted (tenant_id, workflow_id, contact_id)
 JOIN goal_hits h USING (tenant_id, workflow_id, contact_id)
 UNION ALL
 SELECT 'state', s.tenant_id, s.workflow_id, NULL, NULL, NULL,
     NULL, NULL, s.since, NULL, NULL, NULL, NULL, NULL, s.active
-FROM unnest({_arrays(4, 5)}) AS wanted (tenant_id, workflow_id)
+FROM unnest({columns.arrays(4, 5)}) AS wanted (tenant_id, workflow_id)
 JOIN workflow_states s USING (tenant_id, workflow_id)
 UNION ALL
 SELECT 'achievement', a.tenant_id, a.enrollment_id, NULL, a.goal_id, a.goal_version,
     a.event_source, a.event_id, a.achieved_at, a.data::text, a.traceparent, a.tracestate, a.enrolled_at, a.revision,
     a.revoked_at IS NOT NULL
-FROM unnest({_arrays(6, 7)}) AS wanted (tenant_id, enrollment_id)
+FROM unnest({columns.arrays(6, 7)}) AS wanted (tenant_id, enrollment_id)
 JOIN achievements a USING (tenant_id, enrollment_id)
 """
 
@@ -66,7 +56,7 @@ JOIN achievements a USING (tenant_id, enrollment_id)
 # judged to exit, with a goal, does so when satisfied.
 _WRITE_VERDICTS: Final = f"""
 WITH judged AS (
-    SELECT * FROM unnest({_arrays(1, 4)}, (SELECT $5::text)::timestamptz[],
+    SELECT * FROM unnest({columns.arrays(1, 4)}, (SELECT $5::text)::timestamptz[],
         (SELECT $6::text)::timestamptz[], (SELECT $7::text)::uuid[], (SELECT $8::text)::text[],
         (SELECT $9::text)::text[], (SELECT $10::text)::text[])
         AS judged (tenant_id, enrollment_id, workflow_id, contact_id, satisfied_at, converted_at, goal_id,
@@ -75,7 +65,7 @@ WITH judged AS (
     INSERT INTO achievements (tenant_id, enrollment_id, workflow_id, contact_id, goal_type, event_source, event_id,
         data, goal_id, goal_version, enrolled_at, achieved_at, traceparent, tracestate, revision, revoked_at)
     SELECT t, e, w, c, y, s, i, data::json, g, v, enrolled_at, achieved_at, traceparent, tracestate, r, revoked_at
-    FROM unnest({_arrays(11, 18)}, $19::text::uuid[], $20::text::int[], $21::text::timestamptz[],
+    FROM unnest({columns.arrays(11, 18)}, $19::text::uuid[], $20::text::int[], $21::text::timestamptz[],
         $22::text::timestamptz[], $23::text::text[], $24::text::text[], $25::text::int[], $26::text::timestamptz[])
         AS x (t, e, w, c, y, s, i, data, g, v, enrolled_at, achieved_at, traceparent, tracestate, r, revoked_at)
     ON CONFLICT (tenant_id, enrollment_id, goal_id) DO UPDATE
@@ -162,7 +152,7 @@ class _Facts(msgspec.Struct, frozen=True):
 async def _lock(connection: database.Connection, contacts: Sequence[Contact]) -> list[events.Enrollment]:
     if not contacts:
         return []
-    rows = await connection.fetch(_LOCK_ENROLLMENTS, *map(_texts, zip(*contacts, strict=True)))
+    rows = await connection.fetch(_LOCK_ENROLLMENTS, *map(columns.texts, zip(*contacts, strict=True)))
     return [events.Enrollment(*row) for row in rows]
 
 
@@ -178,7 +168,7 @@ async def _read(
     runs = [(run.tenant_id, run.enrollment_id) for run in enrollments]
     facts = _Facts(defaultdict(list), defaultdict(list), defaultdict(list))
     arguments = (*zip(*contacts, strict=True), *zip(*workflows, strict=True), *zip(*runs, strict=True))
-    for row in await connection.fetch(_READ_FACTS, *map(_texts, arguments)):
+    for row in await connection.fetch(_READ_FACTS, *map(columns.texts, arguments)):
         if row[0] != "goals":
             _ADD[row[0]](facts, row)
         elif row[13] > known.revision:
@@ -254,33 +244,17 @@ def _by_goal(changes: Sequence[difference.Change]) -> Sequence[difference.Change
     return changes if len(changes) < 2 else sorted(changes, key=attrgetter("achievement.goal_id"))
 
 
-def _texts(column: Sequence[str]) -> str:
-    """Return texts that are not empty as one text."""
-    joined = _SEPARATOR.join(column)
-    if joined.count(_SEPARATOR) != max(len(column) - 1, 0):
-        raise ValueError("a text with a control character")
-    return joined
-
-
-def _array(column: Sequence[object]) -> str:
-    """Return what has no control characters as PostgreSQL reads an array: as JSON, but for the brackets."""
-    return f"{{{_ENCODER.encode(column)[1:-1].decode()}}}"
-
-
-_ENCODER: Final = msgspec.json.Encoder()
-
-
 def _outcome_columns(verdicts: Sequence[difference.Verdict]) -> Iterable[str]:
     exits = [verdict.exit for verdict in verdicts]
     return (
         *_whose([verdict.enrollment for verdict in verdicts]),
-        _array([verdict.satisfied_at for verdict in verdicts]),
-        _array([verdict.converted_at for verdict in verdicts]),
-        _array([exit_ and exit_[1].goal_id for exit_ in exits]),
-        _array([exit_ and exit_[0] for exit_ in exits]),
-        _array([exit_ and exit_[1].logic for exit_ in exits]),
+        columns.array([verdict.satisfied_at for verdict in verdicts]),
+        columns.array([verdict.converted_at for verdict in verdicts]),
+        columns.array([exit_ and exit_[1].goal_id for exit_ in exits]),
+        columns.array([exit_ and exit_[0] for exit_ in exits]),
+        columns.array([exit_ and exit_[1].logic for exit_ in exits]),
         # As text, for unnest would flatten an array of arrays.
-        _array([exit_ and ",".join(map(str, exit_[1].goal_ids)) for exit_ in exits]),
+        columns.array([exit_ and ",".join(map(str, exit_[1].goal_ids)) for exit_ in exits]),
     )
 
 
@@ -291,27 +265,27 @@ def _achievement_columns(
     triggers = [achievement.trigger for achievement in achievements]
     return (
         *_whose([run for run, _ in changes]),
-        _texts([change.goal_type for _, change in changes]),
-        _texts([trigger.source for trigger in triggers]),
-        _texts([trigger.id for trigger in triggers]),
-        _texts([trigger.data.decode() for trigger in triggers]),
-        _array([achievement.goal_id for achievement in achievements]),
-        _array([achievement.goal_version for achievement in achievements]),
-        _array([achievement.enrolled_at for achievement in achievements]),
-        _array([trigger.time for trigger in triggers]),
-        _array([trigger.traceparent for trigger in triggers]),
-        _array([trigger.tracestate for trigger in triggers]),
-        _array([achievement.revision for achievement in achievements]),
-        _array([now if achievement.revoked else None for achievement in achievements]),
+        columns.texts([change.goal_type for _, change in changes]),
+        columns.texts([trigger.source for trigger in triggers]),
+        columns.texts([trigger.id for trigger in triggers]),
+        columns.texts([trigger.data.decode() for trigger in triggers]),
+        columns.array([achievement.goal_id for achievement in achievements]),
+        columns.array([achievement.goal_version for achievement in achievements]),
+        columns.array([achievement.enrolled_at for achievement in achievements]),
+        columns.array([trigger.time for trigger in triggers]),
+        columns.array([trigger.traceparent for trigger in triggers]),
+        columns.array([trigger.tracestate for trigger in triggers]),
+        columns.array([achievement.revision for achievement in achievements]),
+        columns.array([now if achievement.revoked else None for achievement in achievements]),
     )
 
 
 def _whose(runs: Sequence[events.Enrollment]) -> tuple[str, str, str, str]:
     return (
-        _texts([run.tenant_id for run in runs]),
-        _texts([run.enrollment_id for run in runs]),
-        _texts([run.workflow_id for run in runs]),
-        _texts([run.contact_id for run in runs]),
+        columns.texts([run.tenant_id for run in runs]),
+        columns.texts([run.enrollment_id for run in runs]),
+        columns.texts([run.workflow_id for run in runs]),
+        columns.texts([run.contact_id for run in runs]),
     )
 
 

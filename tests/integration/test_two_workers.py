@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import json
 import random
 import re
 from collections.abc import Iterable
@@ -179,19 +178,18 @@ async def test_rows_go_to_the_database_in_the_order_of_their_keys(
         for table, number in re.findall(r"INSERT INTO (\w+).*?unnest\(\$(\d+)", statement.sql, re.DOTALL):
             first, key = int(number) - 1, len(tables.metadata.tables[table].primary_key)
             written[table] = list(zip(*cast("list[list[object]]", statement.args[first : first + key]), strict=True))
-        for table in re.findall(r"INSERT INTO (\w+).*?json_to_recordset", statement.sql, re.DOTALL):
-            key, rows = len(tables.metadata.tables[table].primary_key), json.loads(str(statement.args[0]))
-            written[table] = [tuple(row.values())[:key] for row in rows]
+        texts = [str(argument).split("\x1f") for argument in statement.args]
+        uuids = [str(argument).strip("{}").split(",") for argument in statement.args]
+        if "INSERT INTO goal_hits" in statement.sql:
+            written["goal_hits"] = list(zip(*texts[:3], uuids[6], *texts[3:5], strict=True))
         if "WITH judged" in statement.sql:
-            texts = [str(argument).split("\x1f") for argument in statement.args]
             written["exits"] = list(zip(*texts[:2], strict=True))
-            goal_ids = str(statement.args[18]).strip("{}").split(",")
-            written["achievements"] = list(zip(*texts[10:12], goal_ids, strict=True))
+            written["achievements"] = list(zip(*texts[10:12], uuids[18], strict=True))
         return await statement.run()
 
     random.Random(1).shuffle(messages)
     with statements.hooked(hook):
         await world.Worker(pool, world.Broker()).take(*messages)
-    assert len(written["achievements"]) == len(written["exits"]) == 40
+    assert [len(written[name]) for name in ("goal_hits", "achievements", "exits")] == [160, 40, 40]
     assert written.keys() == {"enrollments", "goal_hits", "workflow_states", "achievements", "exits"}
     assert {name: sorted(rows) for name, rows in written.items()} == written

@@ -4,7 +4,7 @@ import pytest
 from msgspec import structs
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import database, verdicts
+from goalworker import columns, database
 from tests.integration import scenes, world
 
 ODD = ("null", 'a"b', "c\\d", "{e,f}", "'g'", "NULL", " ", "\x7fü,\U0001f600")
@@ -27,6 +27,6 @@ async def test_odd_texts_are_written_as_they_are(
 
 
 def test_texts_that_would_become_others_are_refused() -> None:
-    assert verdicts._texts([]) == ""
+    assert columns.texts([]) == ""
     with pytest.raises(ValueError, match="control character"):
-        verdicts._texts(["a", "b\x1fc"])
+        columns.texts(["a", "b\x1fc"])
