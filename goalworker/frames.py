@@ -16,22 +16,46 @@ _PLACE_BYTES_MAX: Final = 64 * 1024 * 1024
 
 
 class Protocol(conn.AIOKafkaProtocol, asyncio.BufferedProtocol):  # type: ignore[misc]  # aiokafka has no types
-    """Has the socket write where a large answer is to be, and gives that to whoever reads from the client's stream.
+    """Has the socket write where a large answer is to be, and gives that to whoever reads from the client's stream."""
+
+    def __init__(self, closed: Any, reader: asyncio.StreamReader, *, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(closed, reader, loop=loop)
+        # Neither refers to the other: a connection that is forgotten is to be closed at once, not by the collector.
+        self._arrivals = _Arrivals()
+        reader.readexactly = self._arrivals.read  # type: ignore[method-assign, assignment]
+
+    def get_buffer(self, _sizehint: int) -> memoryview:
+        return self._arrivals.room()
+
+    def buffer_updated(self, count: int) -> None:
+        self._arrivals.take(count)
+
+    def eof_received(self) -> bool | None:
+        keeps_open: bool | None = super().eof_received()
+        self._arrivals.end(None)
+        return keeps_open
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        self._arrivals.end(error)
+
+
+class _Arrivals:
+    """What has come and is to come.
 
     What is read last goes before the next is read: a large answer is a view of one place that is used again.
     """
 
-    def __init__(self, closed: Any, reader: asyncio.StreamReader, *, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(closed, reader, loop=loop)
-        reader.readexactly = self.readexactly  # type: ignore[method-assign, assignment]
-        self._reader = reader
+    def __init__(self) -> None:
         self._piece = memoryview(bytearray(_PIECE_BYTES))
         self._come = bytearray()  # and not read yet
         self._place = memoryview(b"")
         self._missing = memoryview(b"")
-        self._arrival: asyncio.Future[None] | None = None
+        self._waiting: asyncio.Future[None] | None = None
+        self._has_ended = False
+        self._error: Exception | None = None
 
-    async def readexactly(self, count: int) -> bytes | memoryview:
+    async def read(self, count: int) -> bytes | memoryview:
         """Return the next bytes; raises as the stream does where the connection ends before."""
         if count - len(self._come) > _PIECE_BYTES and count <= _PLACE_BYTES_MAX:
             return await self._read_into_place(count)
@@ -52,10 +76,12 @@ class Protocol(conn.AIOKafkaProtocol, asyncio.BufferedProtocol):  # type: ignore
             await self._wait(count)
         return self._place[:count]
 
-    def get_buffer(self, _sizehint: int) -> memoryview:
+    def room(self) -> memoryview:
+        """Return where what comes next is to be written."""
         return self._missing or self._piece
 
-    def buffer_updated(self, count: int) -> None:
+    def take(self, count: int) -> None:
+        """Take in so many bytes that were written there."""
         if self._missing:
             self._missing = self._missing[count:]
         else:
@@ -63,26 +89,22 @@ class Protocol(conn.AIOKafkaProtocol, asyncio.BufferedProtocol):  # type: ignore
         if not self._missing:
             self._wake()
 
-    def eof_received(self) -> bool | None:
-        keeps_open: bool | None = super().eof_received()
-        self._wake()
-        return keeps_open
-
-    def connection_lost(self, error: Exception | None) -> None:
-        super().connection_lost(error)
+    def end(self, error: Exception | None) -> None:
+        """Nothing more will come, for an error or without one."""
+        self._has_ended, self._error = True, self._error or error
         self._wake()
 
     async def _wait(self, count: int) -> None:
-        if (error := self._reader.exception()) is not None:
-            raise error
-        if self._reader.at_eof():
+        if self._error is not None:
+            raise self._error
+        if self._has_ended:
             raise asyncio.IncompleteReadError(bytes(self._come), count)
-        self._arrival = asyncio.get_running_loop().create_future()
+        self._waiting = asyncio.get_running_loop().create_future()
         try:
-            await self._arrival
+            await self._waiting
         finally:
-            self._arrival = None
+            self._waiting = None
 
     def _wake(self) -> None:
-        if self._arrival is not None and not self._arrival.done():
-            self._arrival.set_result(None)
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)

@@ -1,6 +1,8 @@
 """What is read from the client's connection is what asyncio's own stream gives, however it comes off the socket."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Iterable
 from itertools import accumulate, pairwise
 from typing import Any
@@ -105,3 +107,17 @@ def test_a_size_that_no_broker_sends_takes_no_memory_before_it_comes() -> None:
         return len(protocol.get_buffer(-1))
 
     assert asyncio.run(read()) <= 64 * 1024
+
+
+def test_a_connection_that_is_forgotten_goes_at_once() -> None:
+    async def forget() -> tuple[object, object]:
+        protocol, reader = await connected()
+        kept = weakref.ref(protocol), weakref.ref(reader)
+        del protocol, reader
+        return kept[0](), kept[1]()
+
+    gc.disable()
+    try:
+        assert asyncio.run(forget()) == (None, None)
+    finally:
+        gc.enable()
