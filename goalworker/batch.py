@@ -44,8 +44,8 @@ class Batch:
 
     @property
     def records(self) -> int:
-        """How many records were fetched."""
-        return sum(map(len, self.fetched.values()))
+        """How many records were decoded."""
+        return sum(counts.total() for counts in self.timestamps.values())
 
     @property
     def is_quiet(self) -> bool:
@@ -79,6 +79,10 @@ class Batch:
             if found := match.hits(item[2], known):
                 self.hits += found
                 self.matched.append(item)
+
+    def forget_records(self) -> None:
+        """Let go of what was fetched: it is judged, and nothing is matched again."""
+        self.fetched = {}
 
     def drop(self, identities: Collection[Identity]) -> None:
         """Leave events out: they are dead letters now."""

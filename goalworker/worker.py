@@ -38,7 +38,7 @@ POLL_SECONDS: Final = 2.0
 # One computes while others wait for the database: more would not help, and would take the pool's last connection.
 UNDER_WAY_MAX: Final = 3
 # What is told at once, at most: so many batches, and no more once there are so many messages.
-TELL_BATCHES_MAX: Final = 4
+TELL_BATCHES_MAX: Final = 8
 TELL_MESSAGES: Final = 1_000
 TELL_WAIT_SECONDS: Final = 0.05
 # Less than rebalance_timeout_ms allows: then the partitions go, and their new owner replays (hazard 5).
@@ -140,7 +140,7 @@ class Worker:
     async def _decode(self, fetched: batch_.Fetched, epoch: int) -> batch_.Batch:
         """Decode step by step: in between, what is under way takes its next step."""
         batch, seconds = batch_.Batch(epoch, self._index.revision, self._decoder, fetched), 0.0
-        is_long = batch.records > batch_.SLICE_RECORDS
+        is_long = sum(map(len, fetched.values())) > batch_.SLICE_RECORDS
         began = time.perf_counter()
         for _ in batch_.decoding(batch, self._index, self._settings.topics.redrive):
             seconds += time.perf_counter() - began
@@ -258,6 +258,7 @@ class Worker:
             if not is_later(error):
                 raise
             await _until_it_works(lambda: self._judge_again(batch, written), error)
+        batch.forget_records()
         return written
 
     async def _judge_again(self, batch: batch_.Batch, written: list[verdicts.Written]) -> None:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
@@ -92,6 +93,7 @@ def batch_of(messages: Iterable[events.Event], known: index.Index) -> batch_.Bat
     for record, event in records:
         partition = TopicPartition(record.topic, 0)
         fetched.setdefault(partition, []).append(record)
+        batch.timestamps.setdefault(record.topic, Counter()).update([record.timestamp])
         if event.type in events.LIFECYCLE_TYPES or known.candidates(event) or not _is_decoded(record):
             batch.items.append((partition, record, event))
     batch.fetched = fetched
