@@ -20,15 +20,18 @@ def _among(candidates: Iterable[goals.Goal], event: events.Event) -> list[events
     data = event.data
     if isinstance(data, events.LifecycleData):
         return []
-    matched = {
-        goal.goal_id: (goal, version.number)
+    matched = [
+        (goal, version.number)
         for goal in candidates
         if (version := goals.version_at(goal, event.time)) is not None and goals.matches(version.criteria, data)
-    }
+    ]
     if not matched:
         return []
+    if len(matched) > 1:  # in order, and none twice
+        by_id = {goal.goal_id: (goal, number) for goal, number in matched}
+        matched = [by_id[goal_id] for goal_id in sorted(by_id)]
     trigger = events.trigger_of(event)
     return [
-        events.Hit(event.tenant_id, goal.workflow_id, data.contact_id, goal_id, number, trigger)
-        for goal_id, (goal, number) in sorted(matched.items())
+        events.Hit(event.tenant_id, goal.workflow_id, data.contact_id, goal.goal_id, number, trigger)
+        for goal, number in matched
     ]

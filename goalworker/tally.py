@@ -22,9 +22,14 @@ def count(batch: batch_.Batch, *, tracking: bool) -> None:
 
 def _outcomes(batch: batch_.Batch, *, tracking: bool) -> Counter[tuple[str, str]]:
     outcomes: Counter[tuple[str, str]] = Counter()
-    for partition, _, event in batch.matched:
-        is_new = batch_.identity_of(event) in batch.new_facts
-        outcomes[partition.topic, "matched" if is_new else "duplicate"] += 1
+    new = batch.new_facts
+    # Counted in one go: of each hundred events, ten or more may be among them.
+    outcomes.update(
+        [
+            (partition.topic, "matched" if (event.tenant_id, event.source, event.id) in new else "duplicate")
+            for partition, _, event in batch.matched
+        ]
+    )
     for partition, _, event in batch.items if batch.has_lifecycle else ():
         if event.type in events.LIFECYCLE_TYPES:
             outcomes[partition.topic, _lifecycle_outcome(event, batch, tracking=tracking)] += 1
