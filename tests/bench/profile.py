@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.acceptance import running
-from tests.bench import drains, limits
+from tests.bench import drains, limits, scale
 
 PYTHON = Path(".venv/bench/bin")
 SECONDS, SAMPLES_A_SECOND = 6, 200
@@ -20,10 +20,20 @@ ROWS = tuple(row for row in limits.ROWS if not row.settings)
 # A sample counts for the first of these that is found from the innermost frame outwards.
 PARTS: Mapping[str, tuple[str, ...]] = {
     "sockets and event loop": ("asyncio/", "selectors.py", "aiokafka/conn.py", "aiokafka/client.py"),
-    "records out of bytes": ("goalworker/parsed.py", "aiokafka/consumer/", "aiokafka/protocol/", "aiokafka/record/"),
+    "records out of bytes, and away": (
+        *("goalworker/parsed.py", "aiokafka/consumer/", "aiokafka/protocol/", "aiokafka/record/"),
+        "Batch.forget_records",
+    ),
     "decoding": ("goalworker/decode.py", "goalworker/events.py"),
+    "goals not asked for lately": (
+        "goalworker/packed.py",
+        "Index._pick",
+        "Keys._look_up",
+        "Keys._recall_slowly",
+        "Directory.",
+    ),
     "matching, counting": tuple(
-        f"goalworker/{name}.py" for name in ("batch", "match", "index", "keys", "directory", "packed", "goals", "tally")
+        f"goalworker/{name}.py" for name in ("batch", "match", "index", "keys", "goals", "tally")
     ),
     "judging": ("goalworker/judge.py", "goalworker/difference.py", "goalworker/verdicts.py"),
     "messages and ids": ("goalworker/messages.py", "goalworker/ids.py"),
@@ -39,11 +49,17 @@ async def measured(bench: limits.Bench) -> list[dict[str, Any]]:
         return []
     found = []
     for row in ROWS:
-        samples = bench.folder / "samples.txt"
         async with bench.stage(bench.part(row.mix)) as stage:
-            await drains.product(stage, meanwhile=functools.partial(_sampled, to=samples))
-        found.append({"name": row.name, "percent": shares(samples.read_text().splitlines())})
+            found.append({"name": row.name, "percent": await _of(stage)})
+    async with scale.most_goals(bench) as stage:
+        found.append({"name": f"{stage.mix.goals:,} goals, 10 % and 1 %", "percent": await _of(stage)})
     return found
+
+
+async def _of(stage: drains.Stage) -> dict[str, float]:
+    samples = stage.folder / "samples.txt"
+    await drains.product(stage, meanwhile=functools.partial(_sampled, to=samples))
+    return shares(samples.read_text().splitlines())
 
 
 @contextlib.asynccontextmanager

@@ -35,6 +35,14 @@ async def goals(bench: limits.Bench) -> list[dict[str, Any]]:
     ]
 
 
+@contextlib.asynccontextmanager
+async def most_goals(bench: limits.Bench) -> AsyncIterator[drains.Stage]:
+    """The most goals of these alone."""
+    mix = spread_out(bench.part(_mix(bench.extent.of(GOALS[-1], GOALS[0]))), ENROLLMENTS[0])
+    async with _stages(bench, [mix], [ENROLLMENTS[0]]) as (stage,):
+        yield stage
+
+
 async def enrollments(bench: limits.Bench) -> list[dict[str, Any]]:
     """Work off the 10 %/1 % mix with so many enrollments, those that achieve spread over all of them."""
     counts = [bench.extent.of(count, ENROLLMENTS[0] // 10) for count in ENROLLMENTS]

@@ -16,12 +16,13 @@ MANY_RUNS = 400
 async def test_workers_killed_at_every_point_one_after_the_other_lose_and_double_nothing(
     there: running.Installation,
 ) -> None:
+    # In batches so small that each point is passed more than once, though several of them are told together.
     async with wire.talk(there) as talk:
         told = await story.begin(talk, "every-point")
         for point in rigged.POINTS:
             told.plan(RUNS, malformed=4)
             await told.tell()
-            worker = workers.start(there, f"{point}:2", BATCH__MAX_RECORDS=30)
+            worker = workers.start(there, f"{point}:2", BATCH__MAX_RECORDS=5)
             try:
                 await workers.died_of_its_rig(worker)
             finally:
@@ -47,7 +48,7 @@ async def test_workers_killed_again_and_again_lose_and_double_nothing_after(
         told.plan(MANY_RUNS, malformed=20)
         await told.tell()
         for time in (1, 3):
-            worker = workers.start(there, f"{point}:{time}", BATCH__MAX_RECORDS=60)
+            worker = workers.start(there, f"{point}:{time}", BATCH__MAX_RECORDS=15)
             try:
                 await workers.died_of_its_rig(worker)
             finally:
