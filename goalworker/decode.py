@@ -128,8 +128,7 @@ class Decoder:
         self, topic: str, value: bytes, headers: Headers, timestamp_ms: int, now: datetime
     ) -> events.Event | Malformed:
         try:
-            fields = _object(self._structured(value, headers), "invalid_envelope", "")
-            envelope = _read(_Envelope, fields, "invalid_envelope", "")
+            envelope = _read(_Envelope, self._structured(value, headers), "invalid_envelope", "")
             event = self._event(self._careful[topic], envelope, headers, timestamp_ms, now)
         except payload.WrongError as error:
             return Malformed(error.reason, _pointer(error.path, headers), str(error))
@@ -310,7 +309,6 @@ def _has_good_texts(value: object) -> bool:
 
 _S = TypeVar("_S", bound=Struct)
 _JSON: Final = json.Decoder(Raw)
-_OBJECT: Final = json.Decoder(dict[str, Raw])
 
 
 def _check_json(value: bytes) -> None:
@@ -325,35 +323,41 @@ def _check_json(value: bytes) -> None:
         ) from None
 
 
-def _object(value: bytes, reason: str, path: str) -> dict[str, Raw]:
+def _fields_of(wire: type[Struct]) -> Callable[[bytes], Struct]:
+    """Return what finds the fields of a struct in a JSON object; of those that it does not know nothing is kept."""
+    fields: list[Any] = [(name, Raw, _NULL) for name in wire.__struct_fields__]
+    return json.Decoder(defstruct("_Fields", fields, gc=False)).decode
+
+
+_FIELDS: Final = {wire: _fields_of(wire) for wire in (_Envelope, *payload.WIRE.values())}
+
+
+def _read(wire: type[_S], value: bytes, reason: str, path: str) -> _S:
+    """Return the struct that a JSON object makes, null being absent, or raise WrongError about the first bad field."""
     _check_json(value)
     try:
-        return _OBJECT.decode(value)
+        fields = _FIELDS[wire](value)
     except ValidationError:
         raise payload.WrongError(reason, path, "must be a JSON object") from None
-
-
-def _read(wire: type[_S], fields: Mapping[str, Raw], reason: str, prefix: str) -> _S:
-    """Return the struct that the fields make, null being absent, or raise WrongError about the first bad one."""
     values = {}
     for field in structs.fields(wire):
-        path, rule = prefix + field.name, payload.RULES.get(field.name, payload.TEXT_RULE)
-        raw = fields.get(field.name, _NULL)
+        where, rule = f"{path}/{field.name}" if path else field.name, payload.RULES.get(field.name, payload.TEXT_RULE)
+        raw = getattr(fields, field.name)
         if raw != _NULL:
             try:
-                value = json.decode(raw, type=field.type)
+                found = json.decode(raw, type=field.type)
             except ValidationError:
-                raise payload.WrongError(reason, path, rule) from None
-            if not _has_good_texts(value):
-                raise payload.WrongError(reason, path, rule)
-            values[field.name] = value
+                raise payload.WrongError(reason, where, rule) from None
+            if not _has_good_texts(found):
+                raise payload.WrongError(reason, where, rule)
+            values[field.name] = found
         elif field.required:
-            raise payload.WrongError(reason, path, f"is missing; it {rule}")
+            raise payload.WrongError(reason, where, f"is missing; it {rule}")
     return wire(**values)
 
 
 def _read_data(wire: type[_S], raw: Raw) -> _S:
-    return _read(wire, _object(bytes(raw), "invalid_data", "data"), "invalid_data", "data/")
+    return _read(wire, bytes(raw), "invalid_data", "data")
 
 
 _CAREFUL: Final = {kind: _reader(kind, lambda wire: partial(_read_data, wire)) for kind in events.DATA_OF_TYPE}
