@@ -30,7 +30,7 @@ class Index:
         self._shelves: list[bytes] = []
         self._numbers = directory.Directory()
         self._recall = lru_cache(_UNPACKED_WORKFLOWS)(self._look_up)
-        self._keys = {goal_type: keys.Keys(goal_type, self._pick) for goal_type in events.GOAL_TYPES}
+        self._keys = {goal_type: keys.Keys(goal_type, self._goal_at) for goal_type in events.GOAL_TYPES}
         self._finders = {events.EVENT_TYPE_OF_GOAL[kind]: keys.finder(of_type) for kind, of_type in self._keys.items()}
 
     def __len__(self) -> int:
@@ -83,7 +83,7 @@ class Index:
     def _settle(self) -> None:
         self._numbers.settle()
         for of_type in self._keys.values():
-            of_type.numbers.settle()
+            of_type.spots.settle()
 
     def _take_in(
         self, place: Place, numbers: Sequence[int], changed: Goals, logics: tuple[goals.LogicVersion, ...] | None
@@ -124,8 +124,9 @@ class Index:
     ) -> None:
         merged = {goal.goal_id: goal for goal in known.goals} | changed if known.goals else changed
         self._shelves[number] = packed.pack(place, merged.values(), logics)
-        for goal in changed.values():
-            self._keys[goal.goal_type].add(goal, number)
+        for spot, goal in enumerate(merged.values(), number * _SHELF_GOALS):
+            if not known.goals or goal.goal_id in changed:
+                self._keys[goal.goal_type].add(goal, spot)
         self._count += len(merged) - len(known.goals)
 
     def _numbers_of(self, place: Place) -> list[int]:
@@ -141,8 +142,8 @@ class Index:
                 return number
         return None
 
-    def _pick(self, number: int, tenant_id: str, goal_type: str, are_wanted: keys.AreWanted) -> list[goals.Goal]:
-        return packed.pick(self._shelves[number], tenant_id, goal_type, are_wanted)
+    def _goal_at(self, spot: int) -> goals.Goal:
+        return packed.unpack_one(self._shelves[spot // _SHELF_GOALS], spot % _SHELF_GOALS)
 
     def _unpack(self, number: int) -> goals.Workflow:
         shelf = self._shelves[number]

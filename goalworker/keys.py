@@ -1,7 +1,6 @@
 """The goals of one type by what an event carries: a look for each event, most of which find nothing."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any, Final
 
 from goalworker import directory, events, goals
@@ -19,34 +18,33 @@ Goals = tuple[goals.Goal, ...]
 Key = tuple[str, str]
 """A tenant, and what one of its events must carry."""
 Find = Callable[[str, Any], Sequence[goals.Goal]]
-AreWanted = Callable[[tuple[goals.GoalVersion, ...]], bool]
-Pick = Callable[[int, str, str, AreWanted], list[goals.Goal]]
-"""The goals on a shelf, by number, of a tenant and of a type, of which the versions are wanted."""
+GoalAt = Callable[[int], goals.Goal]
+"""The goal at a spot, which is a number; it stays there for ever, in all its versions."""
 
 
 class Keys:
-    """On which shelves, by number, are the goals of a type under a key; `pick` takes some from one.
+    """At which spots are the goals of a type under a key; `goal_at` says which one that is.
 
     No key is ever taken out: a goal keeps its workflow, its type and its versions for ever.
     """
 
-    def __init__(self, goal_type: str, pick: Pick) -> None:
+    def __init__(self, goal_type: str, goal_at: GoalAt) -> None:
         self.goal_type = goal_type
         self._keys_of = _KEYS_OF_CRITERIA[goal_type]
-        self._pick = pick
+        self._goal_at = goal_at
         # What was found of late: what is not asked for while as many other goals are is in neither.
         self._hot_goals = 0
         self._hot: dict[Key, Goals] = {}
         self._warm: dict[Key, Goals] = {}
-        self.numbers = directory.Directory()
+        self.spots = directory.Directory()
         # Tenants with keys that are no ids: for the others these need no look.
         self.special: set[str] = set()
 
-    def add(self, goal: goals.Goal, number: int) -> None:
-        """Take in the keys of a goal, in any version, on the shelf with a number, and forget what was found there."""
+    def add(self, goal: goals.Goal, spot: int) -> None:
+        """Take in the keys of a goal, in any version, at its spot, and forget what was found under them."""
         for wanted in self._wanted_by(goal):
             key = (goal.tenant_id, wanted)
-            self.numbers.add(hash(key), number)
+            self.spots.add(hash(key), spot)
             if self._hot_goals:  # Before the first event nothing was found.
                 self._hot.pop(key, None)
                 self._warm.pop(key, None)
@@ -73,20 +71,12 @@ class Keys:
         return found
 
     def _look_up(self, key: Key) -> Goals:
-        numbers = self.numbers.find(hash(key))
-        if not numbers:
+        spots = self.spots.find(hash(key))
+        if not spots:
             return ()
         tenant_id, wanted = key
-        have, found = partial(self._have, wanted), list[goals.Goal]()
-        for number in numbers:
-            found += self._pick(number, tenant_id, self.goal_type, have)
-        return tuple(found)
-
-    def _have(self, key: str, versions: tuple[goals.GoalVersion, ...]) -> bool:
-        for version in versions:  # noqa: SIM110  any() takes three times as long
-            if key in self._keys_of(version.criteria):
-                return True
-        return False
+        found = map(self._goal_at, spots)
+        return tuple([goal for goal in found if goal.tenant_id == tenant_id and wanted in self._wanted_by(goal)])
 
 
 def _keys_of_tag(tag: goals.Criteria) -> tuple[str, ...]:
@@ -112,14 +102,14 @@ def finder(keys: Keys) -> Find:
 
 
 def _tag_finder(keys: Keys) -> Find:
-    numbers, special, recall = keys.numbers, keys.special, keys.recall
+    spots, special, recall = keys.spots, keys.special, keys.recall
 
     def find(tenant_id: str, tag: events.TagAdded) -> Goals:
         found: Goals = ()
         if tag.tag_id is not None:
             key = (tenant_id, tag.tag_id)
-            slot = hash(key) >> numbers.sieve_shift
-            if numbers.sieve[slot >> 3] >> (slot & 7) & 1:
+            slot = hash(key) >> spots.sieve_shift
+            if spots.sieve[slot >> 3] >> (slot & 7) & 1:
                 found = recall(key)
         if tag.tag_name is not None and tenant_id in special:
             found += recall((tenant_id, _NAME + goals.folded(tag.tag_name)))
@@ -129,15 +119,15 @@ def _tag_finder(keys: Keys) -> Find:
 
 
 def _payment_finder(keys: Keys) -> Find:
-    numbers, special, recall = keys.numbers, keys.special, keys.recall
+    spots, special, recall = keys.spots, keys.special, keys.recall
 
     def find(tenant_id: str, payment: events.PaymentCompleted) -> Goals:
         found = recall((tenant_id, _ANY)) if tenant_id in special else ()
         products = payment.product_ids or ()
         for product_id in products if len(products) < 2 else set(products):
             key = (tenant_id, product_id)
-            slot = hash(key) >> numbers.sieve_shift
-            if numbers.sieve[slot >> 3] >> (slot & 7) & 1:
+            slot = hash(key) >> spots.sieve_shift
+            if spots.sieve[slot >> 3] >> (slot & 7) & 1:
                 found += recall(key)
         return found
 
@@ -145,14 +135,14 @@ def _payment_finder(keys: Keys) -> Find:
 
 
 def _appointment_finder(keys: Keys) -> Find:
-    numbers, special, recall = keys.numbers, keys.special, keys.recall
+    spots, special, recall = keys.spots, keys.special, keys.recall
 
     def find(tenant_id: str, booked: events.AppointmentBooked) -> Goals:
         found = recall((tenant_id, _ANY)) if tenant_id in special else ()
         if booked.calendar_id is not None:
             key = (tenant_id, booked.calendar_id)
-            slot = hash(key) >> numbers.sieve_shift
-            if numbers.sieve[slot >> 3] >> (slot & 7) & 1:
+            slot = hash(key) >> spots.sieve_shift
+            if spots.sieve[slot >> 3] >> (slot & 7) & 1:
                 found += recall(key)
         return found
 
@@ -160,23 +150,23 @@ def _appointment_finder(keys: Keys) -> Find:
 
 
 def _form_finder(keys: Keys) -> Find:
-    numbers, recall = keys.numbers, keys.recall
+    spots, recall = keys.spots, keys.recall
 
     def find(tenant_id: str, form: events.FormSubmitted) -> Goals:
         key = (tenant_id, form.form_id)
-        slot = hash(key) >> numbers.sieve_shift
-        return recall(key) if numbers.sieve[slot >> 3] >> (slot & 7) & 1 else ()
+        slot = hash(key) >> spots.sieve_shift
+        return recall(key) if spots.sieve[slot >> 3] >> (slot & 7) & 1 else ()
 
     return find
 
 
 def _stage_finder(keys: Keys) -> Find:
-    numbers, recall = keys.numbers, keys.recall
+    spots, recall = keys.spots, keys.recall
 
     def find(tenant_id: str, stage: events.StageChanged) -> Goals:
         key = (tenant_id, stage.stage_id)
-        slot = hash(key) >> numbers.sieve_shift
-        return recall(key) if numbers.sieve[slot >> 3] >> (slot & 7) & 1 else ()
+        slot = hash(key) >> spots.sieve_shift
+        return recall(key) if spots.sieve[slot >> 3] >> (slot & 7) & 1 else ()
 
     return find
 

@@ -1,11 +1,11 @@
 """A workflow and its goals as bytes: a tenth of what they take as objects, for the many that nobody asks for."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from msgspec import Struct, msgpack
+from msgspec import Raw, Struct, msgpack
 
 from goalworker import events, goals
 
@@ -21,12 +21,13 @@ class _Workflow(Struct, frozen=True, gc=False, array_like=True):
     tenant_id: str
     workflow_id: str
     logics: tuple[goals.LogicVersion, ...]
-    goals: list[_Goal]
+    goals: list[Raw]  # each a _Goal, for mostly one of them is wanted
 
 
 _ENCODER: Final = msgpack.Encoder(uuid_format="bytes")
 _BUFFER: Final = bytearray()
 _DECODER: Final = msgpack.Decoder(_Workflow)
+_GOAL_DECODER: Final = msgpack.Decoder(_Goal)
 _NUMBER_OF_TYPE: Final = {goal_type: number for number, goal_type in enumerate(events.GOAL_TYPES)}
 
 
@@ -48,14 +49,10 @@ def unpack(packed: bytes) -> goals.Workflow:
     return goals.Workflow(tuple([_unpacked(found, goal) for goal in found.goals]), found.logics)
 
 
-def pick(
-    packed: bytes, tenant_id: str, goal_type: str, are_wanted: Callable[[tuple[goals.GoalVersion, ...]], bool]
-) -> list[goals.Goal]:
-    """Return the goals of a tenant and a type whose versions are wanted, of a workflow as it was packed."""
-    found, number = _DECODER.decode(packed), _NUMBER_OF_TYPE[goal_type]
-    if found.tenant_id != tenant_id:
-        return []
-    return [_unpacked(found, goal) for goal in found.goals if goal.goal_type == number and are_wanted(goal.versions)]
+def unpack_one(packed: bytes, place: int) -> goals.Goal:
+    """Return the goal that was packed after so many others."""
+    found = _DECODER.decode(packed)
+    return _unpacked(found, found.goals[place])
 
 
 def _packed(goal: goals.Goal) -> tuple[object, ...]:
@@ -64,7 +61,8 @@ def _packed(goal: goals.Goal) -> tuple[object, ...]:
     return (goal.goal_id, _NUMBER_OF_TYPE[goal.goal_type], None if began else created_at, versions)
 
 
-def _unpacked(workflow: _Workflow, goal: _Goal) -> goals.Goal:
+def _unpacked(workflow: _Workflow, packed: Raw) -> goals.Goal:
+    goal = _GOAL_DECODER.decode(packed)
     created_at = goal.created_at or goal.versions[0].active_from
     goal_type = events.GOAL_TYPES[goal.goal_type]
     return goals.Goal(workflow.tenant_id, goal.goal_id, workflow.workflow_id, goal_type, created_at, goal.versions)

@@ -27,7 +27,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "decoding": ("goalworker/decode.py", "goalworker/events.py"),
     "goals not asked for lately": (
         "goalworker/packed.py",
-        "Index._pick",
+        "Index._goal_at",
         "Keys._look_up",
         "Keys._recall_slowly",
         "Directory.",

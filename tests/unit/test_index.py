@@ -162,8 +162,8 @@ def test_versions_that_ask_for_the_same_take_the_room_of_one() -> None:
         many.add(_form_goal(number, *versions * 10), number)
         one.add(_form_goal(number, versions[0]), number)
     for made in (many, one):
-        made.numbers.settle()
-    assert len(many.numbers.sieve) == len(one.numbers.sieve) < 4_000
+        made.spots.settle()
+    assert len(many.spots.sieve) == len(one.spots.sieve) < 4_000
 
 
 @given(data=st.data(), types=any_type)

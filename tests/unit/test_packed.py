@@ -16,14 +16,15 @@ from tests.unit.strategies import at
     logics=strategies.logic_versions(),
     created=st.none() | st.just(at(-9)),
 )
-def test_a_workflow_comes_out_as_it_went_in(
+def test_a_workflow_and_each_of_its_goals_come_out_as_they_went_in(
     known: tuple[goals.Goal, ...], logics: tuple[goals.LogicVersion, ...], created: object
 ) -> None:
     changes = {"tenant_id": "north", "workflow_id": "w1"} | ({} if created is None else {"created_at": created})
     workflow = goals.Workflow(tuple(structs.replace(goal, **changes) for goal in known), logics)
-    unpacked = packed.unpack(packed.pack(("north", "w1"), workflow.goals, workflow.logics))
-    assert unpacked == workflow
-    assert str(unpacked) == str(workflow)  # 100 and 100.00 are equal
+    shelf = packed.pack(("north", "w1"), workflow.goals, workflow.logics)
+    assert str(packed.unpack(shelf)) == str(workflow)  # for 100 and 100.00 are equal
+    for place, goal in enumerate(workflow.goals):
+        assert str(packed.unpack_one(shelf, place)) == str(goal)
 
 
 @given(goal_type=st.sampled_from(events.GOAL_TYPES), data=st.data())
