@@ -13,8 +13,8 @@ _ENCODER: Final = json.Encoder()
 def texts(column: Sequence[str]) -> str:
     """Return texts that are not empty as one text; ValueError where it would come apart otherwise."""
     joined = _SEPARATOR.join(column)
-    if joined.count(_SEPARATOR) != max(len(column) - 1, 0):
-        raise ValueError("a text with a control character")
+    if joined.count(_SEPARATOR) != max(len(column) - 1, 0) or (column and not joined):
+        raise ValueError("a text that is empty or has a control character")
     return joined
 
 

@@ -6,6 +6,7 @@ this one, which does the same. tests/unit/test_frames.py holds it to asyncio's o
 """
 
 import asyncio
+import gc
 from typing import Any, Final
 
 from aiokafka import conn
@@ -13,6 +14,8 @@ from aiokafka import conn
 # What an answer has at least to be worth a place of its own, and at most: who is no broker may ask for any size.
 _PIECE_BYTES: Final = 64 * 1024
 _PLACE_BYTES_MAX: Final = 64 * 1024 * 1024
+# After a connection ended: until then the client has read its error and let go of it.
+_COLLECT_SECONDS: Final = 1.0
 
 
 class Protocol(conn.AIOKafkaProtocol, asyncio.BufferedProtocol):  # type: ignore[misc]  # aiokafka has no types
@@ -23,6 +26,7 @@ class Protocol(conn.AIOKafkaProtocol, asyncio.BufferedProtocol):  # type: ignore
         # Neither refers to the other: a connection that is forgotten is to be closed at once, not by the collector.
         self._arrivals = _Arrivals()
         reader.readexactly = self._arrivals.read  # type: ignore[method-assign, assignment]
+        reader.at_eof = self._arrivals.are_over  # type: ignore[method-assign]
 
     def get_buffer(self, _sizehint: int) -> memoryview:
         return self._arrivals.room()
@@ -38,6 +42,9 @@ class Protocol(conn.AIOKafkaProtocol, asyncio.BufferedProtocol):  # type: ignore
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)
         self._arrivals.end(error)
+        # The error of a read is a cycle that holds the place, which is megabytes, and by itself the collector comes
+        # by numbers of objects, which these are few of.
+        asyncio.get_running_loop().call_later(_COLLECT_SECONDS, gc.collect)
 
 
 class _Arrivals:
@@ -56,7 +63,9 @@ class _Arrivals:
         self._error: Exception | None = None
 
     async def read(self, count: int) -> bytes | memoryview:
-        """Return the next bytes; raises as the stream does where the connection ends before."""
+        """Return the next bytes; raises as the stream does where the connection ends before, or count is negative."""
+        if count < 0:
+            raise ValueError(f"an answer of {count} bytes")
         if count - len(self._come) > _PIECE_BYTES and count <= _PLACE_BYTES_MAX:
             return await self._read_into_place(count)
         while len(self._come) < count:
@@ -88,6 +97,10 @@ class _Arrivals:
             self._come += self._piece[:count]
         if not self._missing:
             self._wake()
+
+    def are_over(self) -> bool:
+        """Say whether the connection has ended and everything that came was read."""
+        return self._has_ended and not self._come and self._waiting is None
 
     def end(self, error: Exception | None) -> None:
         """Nothing more will come, for an error or without one."""

@@ -28,5 +28,7 @@ async def test_odd_texts_are_written_as_they_are(
 
 def test_texts_that_would_become_others_are_refused() -> None:
     assert columns.texts([]) == ""
-    with pytest.raises(ValueError, match="control character"):
-        columns.texts(["a", "b\x1fc"])
+    assert columns.texts(["a", "", "b"]) == "a\x1f\x1fb"
+    for column in (["a", "b\x1fc"], [""]):
+        with pytest.raises(ValueError, match="control character"):
+            columns.texts(column)

@@ -1,9 +1,10 @@
 """What is read from the client's connection is what asyncio's own stream gives, however it comes off the socket."""
 
 import asyncio
+import contextlib
 import gc
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -27,15 +28,19 @@ async def connected() -> tuple[frames.Protocol, asyncio.StreamReader]:
 async def come(protocol: frames.Protocol, pieces: Iterable[bytes]) -> None:
     """Take in pieces as a transport does, each in as many goes as there is room for."""
     for piece in pieces:
-        left = memoryview(piece)
-        while left:
-            room = protocol.get_buffer(-1)
-            assert room
-            count = min(len(room), len(left))
-            room[:count] = left[:count]
-            protocol.buffer_updated(count)
-            left = left[count:]
+        take(protocol, piece)
         await asyncio.sleep(0)
+
+
+def take(protocol: frames.Protocol, piece: bytes) -> None:
+    left = memoryview(piece)
+    while left:
+        room = protocol.get_buffer(-1)
+        assert room
+        count = min(len(room), len(left))
+        room[:count] = left[:count]
+        protocol.buffer_updated(count)
+        left = left[count:]
 
 
 def cut(data: bytes, sizes: Iterable[int]) -> list[bytes]:
@@ -98,6 +103,32 @@ def test_an_error_of_the_connection_is_raised_to_who_reads(count: int) -> None:
         asyncio.run(read())
 
 
+def test_a_negative_size_is_refused_as_the_stream_refuses_it() -> None:
+    async def read() -> None:
+        protocol, reader = await connected()
+        await come(protocol, [b"abcdefghij"])
+        await reader.readexactly(-5)
+
+    with pytest.raises(ValueError, match="-5"):
+        asyncio.run(read())
+
+
+@pytest.mark.parametrize("count", [10, 100_000])
+def test_a_connection_is_not_over_before_what_came_was_read(count: int) -> None:
+    async def read() -> list[bool]:
+        protocol, reader = await connected()
+        reading = asyncio.create_task(reader.readexactly(count))
+        over = [reader.at_eof()]
+        await come(protocol, [b"1"])
+        take(protocol, bytes(count - 1))
+        protocol.eof_received()
+        over.append(reader.at_eof())
+        await reading
+        return [*over, reader.at_eof()]
+
+    assert asyncio.run(read()) == [False, False, True]
+
+
 def test_a_size_that_no_broker_sends_takes_no_memory_before_it_comes() -> None:
     async def read() -> int:
         protocol, reader = await connected()
@@ -116,8 +147,31 @@ def test_a_connection_that_is_forgotten_goes_at_once() -> None:
         del protocol, reader
         return kept[0](), kept[1]()
 
+    with no_collector():
+        assert asyncio.run(forget()) == (None, None)
+
+
+def test_a_connection_that_broke_is_collected_though_its_error_holds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def lose() -> list[object]:
+        protocol, reader = await connected()
+        kept, error = weakref.ref(protocol), ConnectionResetError("gone")
+        protocol.connection_lost(error)
+        error.args = (error, protocol)
+        del protocol, reader, error
+        collected = asyncio.Event()
+        asyncio.get_running_loop().call_later(0, collected.set)  # after what is due before
+        await collected.wait()
+        return [kept()]
+
+    monkeypatch.setattr(frames, "_COLLECT_SECONDS", 0)
+    with no_collector():
+        assert asyncio.run(lose()) == [None]
+
+
+@contextlib.contextmanager
+def no_collector() -> Iterator[None]:
     gc.disable()
     try:
-        assert asyncio.run(forget()) == (None, None)
+        yield
     finally:
         gc.enable()
