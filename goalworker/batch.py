@@ -104,7 +104,7 @@ def identity_of(event: events.Event) -> Identity:
 def decoding(batch: Batch, known: index.Index, redrive_topic: str) -> Iterator[None]:
     """Decode what was fetched and match it against the goals known, in steps of a millisecond or less.
 
-    The goals may change between two steps: then all is matched again.
+    The goals may change between two steps: their revision shows it when the batch is recorded.
     """
     for partition, records in batch.fetched.items():
         for start in range(0, len(records), SLICE_RECORDS):

@@ -238,6 +238,8 @@ def _remedy(cause: BaseException) -> str:
             return "Is sslrootcert in GOALWORKER_DATABASE__URL the server's authority, and its host in the certificate?"
         case asyncpg.InsufficientPrivilegeError():
             return "Let an administrator run what `goalworker db roles` prints."
+        case asyncpg.LockNotAvailableError():
+            return "Something else holds the lock, such as a VACUUM or a goal that is being written: do it again."
         case _:
             return "Is it running, and is GOALWORKER_DATABASE__URL right?"
 

@@ -52,7 +52,7 @@ class Index:
         return self.finder(event.type)(event.tenant_id, event.data)
 
     def finder(self, event_type: str) -> keys.Find:
-        """Return what finds the candidates for events of a type by tenant and data, now and after every change."""
+        """Return what finds the candidates for events of a type by tenant and data, now and after a change."""
         return self._finders.get(event_type, _find_nothing)
 
     def replace(

@@ -1,5 +1,6 @@
 """The command line: usage, errors and their exit codes, and the commands that need no broker."""
 
+import asyncio
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import asyncpg
 import pytest
 from sqlalchemy.ext import asyncio as sa_async
 
@@ -156,6 +158,20 @@ def test_a_schema_that_is_behind_ends_with_5_until_it_is_upgraded(shell: Shell, 
     assert shell("db", "upgrade") == (0, f"the database's schema is at {migrate.head()}\n", "")
     assert shell("db", "current") == (0, f"{migrate.head()}\n", "")
     assert shell("db", "check").code == 0
+
+
+async def test_an_upgrade_that_cannot_have_a_table_is_to_be_done_again(shell: Shell, database_url: str) -> None:
+    await asyncio.to_thread(migrate.downgrade, database_url, "0001")
+    vacuum = await asyncpg.connect(database_url)
+    try:
+        async with vacuum.transaction():
+            await vacuum.execute("LOCK TABLE enrollments IN SHARE UPDATE EXCLUSIVE MODE")
+            refused = await asyncio.to_thread(shell, "db", "upgrade", GOALWORKER_DATABASE__URL=database_url)
+        shells.assert_one_sentence(refused, 4, "such as a VACUUM")
+        upgraded = await asyncio.to_thread(shell, "db", "upgrade", GOALWORKER_DATABASE__URL=database_url)
+        assert upgraded.code == 0
+    finally:
+        await vacuum.close()
 
 
 def test_a_schema_that_is_newer_is_left_as_it_is(shell: Shell, database_url: str) -> None:
