@@ -36,7 +36,7 @@ from goalworker.errors import DependencyError, MigrationsBehindError, SettingsEr
 
 log = logs.get("app")
 
-# Of the 20 s that a stop may take (contract section 6), what the batch under way gets.
+# Of the 20 s that a stop may take (contract section 6), what is under way gets.
 DRAIN_SECONDS: Final = 12.0
 
 

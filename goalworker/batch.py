@@ -102,7 +102,7 @@ def identity_of(event: events.Event) -> Identity:
 
 
 def decoding(batch: Batch, known: index.Index, redrive_topic: str) -> Iterator[None]:
-    """Decode what was fetched and match it against the goals known, in steps of a millisecond or less.
+    """Decode what was fetched and match it against the goals known, in steps of a few hundred records.
 
     The goals may change between two steps: their revision shows it when the batch is recorded.
     """

@@ -281,6 +281,12 @@ async def _acknowledged(producer: aiokafka.AIOKafkaProducer, records: Sequence[R
         if isinstance(error, TimeoutError) or is_later(error):
             raise NotAcknowledgedError(f"not acknowledged: {error or type(error).__name__}") from error
         raise
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # It was the producer that was dropped, with all it held, by another send that failed.
+        raise NotAcknowledgedError("not acknowledged: another send has dropped the producer") from None
 
 
 async def _by_partition(

@@ -99,7 +99,7 @@ topic_paused = Gauge(
 batch_records = Histogram("goalworker_batch_records", "Records in a batch.", buckets=RECORDS, registry=REGISTRY)
 batch_duration_seconds = Histogram(
     "goalworker_batch_duration_seconds",
-    "Time that a batch spent in a stage.",
+    "Time that a batch, or those that are told together, spent in a stage.",
     ["stage"],
     buckets=WORK_SECONDS,
     registry=REGISTRY,

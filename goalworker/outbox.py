@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from goalworker import database, kafka, messages, metrics, tables
 
-# Longer than an owner takes between commit and acknowledgement, retries within one send included.
+# Longer than an owner takes between commit and acknowledgement, while the broker is well; repeats are harmless.
 LEFT_BEHIND_SECONDS: Final = 20
 SWEEP_RECORDS: Final = 1_000
 

@@ -70,7 +70,7 @@ class Phases:
             await self._judge_workflow(tenant_id, workflow_id, since, written)
 
     async def publish(self, written: list[verdicts.Written]) -> None:
-        """Tell what was judged; raises what is for later, and then is to be called again with what is left."""
+        """Tell what was judged; raises what is for later, and then is to be called again."""
         with _stage("publish"):
             told = {each.batch_id: each.messages for each in written if each.messages}
             if told:

@@ -30,6 +30,9 @@ class Reader(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         self._consumer: aiokafka.AIOKafkaConsumer | None = None
         self._waiting: frozenset[str] = frozenset()
         self._is_held_back = False
+        # While the group is rebalanced, aiokafka still has the partitions and positions of before, which may be past
+        # what was dropped.
+        self._has_joined = False
         self.epoch = 0
         self.committed: dict[TopicPartition, int] = {}
         self.joined = asyncio.Event()
@@ -78,7 +81,7 @@ class Reader(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
 
         Where that fails nothing is said: the next time will do, and nobody waits for it.
         """
-        if self._consumer is None:
+        if self._consumer is None or not self._has_joined:
             return
         epoch, moved = self.epoch, {}
         with contextlib.suppress(TimeoutError, kafka_errors.KafkaError):
@@ -92,7 +95,7 @@ class Reader(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
     async def positions(self) -> Offsets:
         """Return the offset committed for each partition that is ours."""
         consumer, epoch = self._consumer, self.epoch
-        for partition in self.partitions:
+        for partition in self.partitions if self._has_joined else ():
             if consumer is not None and partition not in self.committed:
                 committed = await consumer.committed(partition)
                 if committed is not None and epoch == self.epoch:
@@ -128,6 +131,7 @@ class Reader(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
     async def close(self) -> None:
         """Leave the group; what is not committed is read again by whoever comes next."""
         consumer, self._consumer = self._consumer, None
+        self._has_joined = False
         self._forget()
         if consumer is not None:
             with contextlib.suppress(TimeoutError):
@@ -138,11 +142,13 @@ class Reader(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Finish what is under way, then forget what was ours."""
         await self._finish()
+        self._has_joined = False
         self._forget()
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Begin anew with what is ours now."""
         assigned = list(assigned)
+        self._has_joined = True
         self._forget()
         self._hold_back(assigned)
         metrics.consumer_rebalances_total.inc()

@@ -100,7 +100,7 @@ class Worker:
         self.pauses = breaker.Pauses(pool, settings.dead_letters.max_ratio, settings.dead_letters.window)
 
     def stop(self) -> None:
-        """Let run() finish the batch that is under way and return."""
+        """Let run() finish what is under way and return."""
         self._stopping = True
 
     async def run(self) -> None:
@@ -321,9 +321,11 @@ class Worker:
 
     async def _finish_work(self) -> None:
         self._is_finishing = True
-        if self._under_way:
-            await asyncio.wait({each.telling for each in self._under_way}, timeout=FINISH_SECONDS)
-        self._is_finishing = False
+        try:
+            if self._under_way:
+                await asyncio.wait({each.telling for each in self._under_way}, timeout=FINISH_SECONDS)
+        finally:
+            self._is_finishing = False
 
 
 def _is_recorded(batch: _UnderWay) -> bool:
