@@ -215,7 +215,8 @@ async def test_what_is_no_dead_letter_is_left_alone(broker: Broker, redrive: Cal
 async def test_a_redrive_that_is_killed_is_resumed_by_the_same_command_and_keeps_to_its_rate(
     with_kafka: Shell, broker: Broker, redrive: Callable[..., int]
 ) -> None:
-    await broker.dead_letter(*map(broker.letter, range(80)))
+    letters = 800  # at this rate for 20 s, however slowly we look
+    await broker.dead_letter(*map(broker.letter, range(letters)))
     begun = time.monotonic()
     with with_kafka.started("dlq", "redrive", "--rate", 40) as process:
         while (sent := len(await broker.redriven())) < 12:  # it has committed the first four of these
@@ -224,10 +225,10 @@ async def test_a_redrive_that_is_killed_is_resumed_by_the_same_command_and_keeps
         process.communicate()
     assert sent <= 4 + 40 * (time.monotonic() - begun)
     already = await broker.keys()
-    assert 12 <= len(already) < 80
+    assert 12 <= len(already) < letters
     assert await broker.floor(redrive_group(with_kafka)) in range(4, len(already) + 1, 4)
-    assert redrive() == 80 - len(already)
-    assert await broker.keys() == list(range(80))
+    assert redrive() == letters - len(already)
+    assert await broker.keys() == list(range(letters))
 
 
 async def test_a_redrive_topic_that_dates_records_anew_is_refused(with_kafka: Shell, broker: Broker) -> None:
