@@ -44,7 +44,8 @@ class Protocol(conn.AIOKafkaProtocol, asyncio.BufferedProtocol):  # type: ignore
         self._arrivals.end(error)
         # The error of a read is a cycle that holds the place, which is megabytes, and by itself the collector comes
         # by numbers of objects, which these are few of.
-        asyncio.get_running_loop().call_later(_COLLECT_SECONDS, gc.collect)
+        if self._arrivals.have_place():
+            asyncio.get_running_loop().call_later(_COLLECT_SECONDS, gc.collect)
 
 
 class _Arrivals:
@@ -97,6 +98,10 @@ class _Arrivals:
             self._come += self._piece[:count]
         if not self._missing:
             self._wake()
+
+    def have_place(self) -> bool:
+        """Say whether there was a large answer."""
+        return bool(self._place)
 
     def are_over(self) -> bool:
         """Say whether the connection has ended and everything that came was read."""

@@ -155,9 +155,12 @@ def test_a_connection_that_broke_is_collected_though_its_error_holds_it(monkeypa
     async def lose() -> list[object]:
         protocol, reader = await connected()
         kept, error = weakref.ref(protocol), ConnectionResetError("gone")
+        coming = asyncio.create_task(come(protocol, [bytes(100_000)]))
+        await reader.readexactly(100_000)
+        await coming
         protocol.connection_lost(error)
         error.args = (error, protocol)
-        del protocol, reader, error
+        del protocol, reader, error, coming
         collected = asyncio.Event()
         asyncio.get_running_loop().call_later(0, collected.set)  # after what is due before
         await collected.wait()
