@@ -97,7 +97,7 @@ async def test_sigterm_in_mid_batch_finishes_the_batch_and_leaves_the_rest(there
         told.plan(MANY_RUNS * 4, malformed=20)
         await told.tell()
         for _ in range(4):
-            worker = workers.start(there, BATCH__MAX_RECORDS=40)
+            worker = workers.start(there, BATCH__MAX_RECORDS=20)
             try:
                 await worker.ready()
                 await _has_begun(worker)
