@@ -68,12 +68,14 @@ async def _run_worker(settings: settings_.Settings, reset_offsets: offsets.Targe
                 await offsets.reset(settings, reset_offsets)
         health.set("broker", None)
         health.set("topics", None)
-        known = await _load_goals(settings, pool)
+        with _explained(settings):
+            known = await _load_goals(settings, pool)
         memory.settle()
         health.set("goals", None)
         sender = kafka.Sender(settings)
         flow = worker.Worker(settings, pool, sender, known, _decoder(settings))
-        await flow.pauses.read()
+        with _explained(settings):
+            await flow.pauses.read()
         try:
             await _run_until_stopped(settings, pool, health, sender, flow)
         finally:

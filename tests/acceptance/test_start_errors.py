@@ -1,14 +1,21 @@
 """A worker that cannot start says why in one sentence, and exits with a code of its own (contract section 6)."""
 
+import asyncio
 import secrets
 import socket
 
+import asyncpg
 import pytest
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from goalworker.embedded import machine
 from tests import support
 from tests.acceptance import running
+
+TERMINATE_WAITING = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
 
 
 def refused(there: running.Installation, exit_code: int, **settings: object) -> str:
@@ -60,6 +67,23 @@ def test_a_login_without_the_workers_role_is_told_what_it_may_not(shared: runnin
     finally:
         support.run(support.execute(shared.database_url, f"DROP ROLE {login}"))
     assert "permission denied" in sentence
+
+
+def test_a_database_that_fails_while_the_worker_starts_is_an_error_of_the_same_kind(
+    shared: running.Installation,
+) -> None:
+    async def refused_meanwhile() -> str:
+        holder = await asyncpg.connect(shared.database_url)
+        try:
+            await holder.execute("BEGIN; LOCK TABLE paused_topics")
+            starting = asyncio.create_task(asyncio.to_thread(refused, shared, 4))
+            while not (starting.done() or await holder.fetch(TERMINATE_WAITING)):
+                await holder.execute("SELECT pg_sleep(0.02)")
+            return await starting
+        finally:
+            await holder.close()
+
+    assert "cannot be used: " in support.run(refused_meanwhile())
 
 
 def test_a_schema_that_is_behind_names_the_command_that_mends_it(
