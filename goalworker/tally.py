@@ -26,7 +26,7 @@ def _outcomes(batch: batch_.Batch, *, tracking: bool) -> Counter[tuple[str, str]
     # Counted in one go: of each hundred events, ten or more may be among them.
     outcomes.update(
         [
-            (partition.topic, "matched" if (event.tenant_id, event.source, event.id) in new else "duplicate")
+            (partition.topic, "matched" if batch_.identity_of(event) in new else "duplicate")
             for partition, _, event in batch.matched
         ]
     )

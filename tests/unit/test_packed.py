@@ -22,7 +22,9 @@ def test_a_workflow_and_each_of_its_goals_come_out_as_they_went_in(
     changes = {"tenant_id": "north", "workflow_id": "w1"} | ({} if created is None else {"created_at": created})
     workflow = goals.Workflow(tuple(structs.replace(goal, **changes) for goal in known), logics)
     shelf = packed.pack(("north", "w1"), workflow.goals, workflow.logics)
-    assert str(packed.unpack(shelf)) == str(workflow)  # for 100 and 100.00 are equal
+    unpacked = packed.unpack(shelf)
+    assert unpacked == workflow
+    assert str(unpacked) == str(workflow)  # 100 and 100.00 are equal
     for place, goal in enumerate(workflow.goals):
         assert str(packed.unpack_one(shelf, place)) == str(goal)
 
