@@ -6,10 +6,10 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults soak bench bench-table bench-api check check-deploy lint types imports coverage audit requirements clean
+.PHONY: help install demo test faults soak bench bench-table bench-api real-world-table check check-deploy lint types imports coverage audit requirements clean
 
 help: ## what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 install: $(STAMP) ## .venv with everything, .venv/bin/goalworker included
 
@@ -72,6 +72,9 @@ bench-table: install $(BENCH)/.installed ## the results of the last bench into t
 
 bench-api: install ## how long the API takes on 5,000,000 enrollments: QUICK=1 for a twentieth of the rows
 	@$(BIN)/python -m tests.bench.api
+
+real-world-table: ## the table of what was tried with what, from the tests into tests/README.md
+	@$(PYTHON) -m tests.real_world
 
 check: lint types imports coverage ## what CI runs
 
