@@ -15,6 +15,8 @@ Fetched = Mapping[TopicPartition, Sequence[parsed.Fetched]]
 Identity = tuple[str, str, str]
 Place = tuple[str, int, int]
 """(topic, partition, offset) of a record."""
+WithoutTime = tuple[str, TopicPartition, list[int]]
+"""The topic whose events these are, where they were read, and the offsets of those without a time of their own."""
 
 SLICE_RECORDS: Final = 250
 
@@ -39,6 +41,7 @@ class Batch:
     letters_sent: int = 0
     tombstones: Counter[str] = field(default_factory=Counter)
     timestamps: dict[str, Counter[int]] = field(default_factory=dict)
+    without_time: list[WithoutTime] = field(default_factory=list)
     new_facts: set[Identity] = field(default_factory=set)
     new_enrollments: set[tuple[str, str]] = field(default_factory=set)
 
@@ -65,6 +68,7 @@ class Batch:
         self.has_lifecycle |= other.has_lifecycle
         self.letters += other.letters
         self.tombstones += other.tombstones
+        self.without_time += other.without_time
         for topic, counts in other.timestamps.items():
             self.timestamps.setdefault(topic, Counter()).update(counts)
         if self.revision != other.revision:
@@ -74,11 +78,43 @@ class Batch:
         """Find the hits; again, where the goals have changed since."""
         if self.revision != known.revision:
             _look_again(self, known)
-        self.hits, self.matched, self.revision = [], [], known.revision
+        self.revision = known.revision
+        self._find_hits(known)
+
+    def _find_hits(self, known: index.Index) -> None:
+        self.hits, self.matched = [], []
         for item in self.items:
             if found := match.hits(item[2], known):
                 self.hits += found
                 self.matched.append(item)
+
+    def withhold(self, topic: str, position: int, known: index.Index) -> dict[TopicPartition, int]:
+        """Leave out a topic's records from a position on, without decoding the others again.
+
+        Return the offset at which to resume each partition from which records were left out.
+        """
+        self.fetched, resume_at = _split(self.fetched, topic, position)
+        passing = [
+            record for partition, records in self.fetched.items() if partition.topic == topic for record in records
+        ]
+        self.offsets = {partition: records[-1].offset + 1 for partition, records in self.fetched.items()}
+        self.items = [item for item in self.items if _passes(resume_at, item[0], item[1].offset)]
+        self.letters = [
+            letter
+            for letter in self.letters
+            if _passes(resume_at, TopicPartition(letter.record.topic, letter.record.partition), letter.record.offset)
+        ]
+        self.without_time = [
+            (events_of, partition, [offset for offset in offsets if _passes(resume_at, partition, offset)])
+            for events_of, partition, offsets in self.without_time
+        ]
+        self.tombstones[topic] = sum(record.value is None for record in passing)
+        self.timestamps.pop(topic, None)
+        if passing:
+            self.timestamps[topic] = Counter(record.timestamp for record in passing)
+        self.has_lifecycle = any(event.type in events.LIFECYCLE_TYPES for *_, event in self.items)
+        self._find_hits(known)
+        return resume_at
 
     def forget_records(self) -> None:
         """Let go of what was fetched: it is judged, and nothing is matched again."""
@@ -127,6 +163,8 @@ def _take_slice(
             _take_redriven(batch, partition, record, now)
     else:
         _take_all(batch, partition, records, now, _wanted(known))
+    batch.without_time += [(topic, partition, offsets) for topic, offsets in batch.decoder.without_time.items()]
+    batch.decoder.without_time.clear()
     batch.timestamps.setdefault(partition.topic, Counter()).update([record.timestamp for record in records])
 
 
@@ -142,13 +180,12 @@ def _look_again(batch: Batch, known: index.Index) -> None:
     """Take in what was left out, as far as the goals known now can match it."""
     taken = {_place(partition, record) for partition, record, _ in batch.items}
     taken |= {place_of(letter.record) for letter in batch.letters}
-    wanted, counted = _wanted(known), batch.decoder.without_time.copy()
+    wanted = _wanted(known)
     for partition, records in batch.fetched.items():
         left_out = [r for r in records if r.value is not None and _place(partition, r) not in taken]
         if left_out and batch.decoder.knows(partition.topic):  # of what is redriven, nothing is ever left out
             _take_all(batch, partition, left_out, _ANY_TIME, wanted)
     batch.decoder.without_time.clear()  # these were counted the first time
-    batch.decoder.without_time.update(counted)
 
 
 def dead_in_order(batch: Batch, topic: str) -> list[bool]:
@@ -190,8 +227,11 @@ def covered(batch: Batch, among: Iterable[Place]) -> set[Place]:
     return {place for place in among if place[2] < batch.offsets.get(TopicPartition(*place[:2]), 0)}
 
 
-def withhold(fetched: Fetched, topic: str, position: int) -> tuple[Fetched, dict[TopicPartition, int]]:
-    """Take a topic's records from a position on out of a fetch; return the rest, and where to read on later."""
+def _passes(resume_at: Mapping[TopicPartition, int], partition: TopicPartition, offset: int) -> bool:
+    return partition not in resume_at or offset < resume_at[partition]
+
+
+def _split(fetched: Fetched, topic: str, position: int) -> tuple[Fetched, dict[TopicPartition, int]]:
     rest: dict[TopicPartition, Sequence[parsed.Fetched]] = {}
     resume_at: dict[TopicPartition, int] = {}
     for partition, records in fetched.items():
@@ -240,7 +280,7 @@ def _take_redriven(batch: Batch, partition: TopicPartition, record: parsed.Fetch
 
 
 def _take(batch: Batch, partition: TopicPartition, record: parsed.Fetched, topic: str, now: datetime) -> None:
-    outcome = batch.decoder.decode(topic, record.value, record.headers, record.timestamp, now)
+    outcome = batch.decoder.decode(topic, record.value, record.headers, record.timestamp, now, record.offset)
     if isinstance(outcome, events.Event):
         batch.items.append((partition, record, outcome))
         batch.has_lifecycle |= outcome.type in events.LIFECYCLE_TYPES

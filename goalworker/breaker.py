@@ -97,9 +97,9 @@ class Pauses:
             metrics.topic_paused.labels(topic=topic).set(1)
         self.topics = paused
 
-    async def accept(self, topic: str, records: int) -> int:
-        """Return how many of the next records of a topic pass whatever they are; the others are to be admitted."""
-        return await self._accept(topic, records) if topic in self._accepting else 0
+    def is_accepting(self, topic: str) -> bool:
+        """Say whether the next records of a topic may pass whatever they are: accept() knows how many."""
+        return topic in self._accepting
 
     def admit(self, topic: str, is_dead: Sequence[bool]) -> int | None:
         """Return the position of the first record of a topic that may not pass, None if all may."""
@@ -120,7 +120,8 @@ class Pauses:
         metrics.topic_paused.labels(topic=topic).set(1)
 
     @stamina.retry(on=database.is_later, attempts=None, timeout=None, wait_max=15.0)
-    async def _accept(self, topic: str, records: int) -> int:
+    async def accept(self, topic: str, records: int) -> int:
+        """Return how many of the next records of a topic pass whatever they are; the others are to be admitted."""
         async with database.transaction(self._pool, tables.WORKER_ROLE, "sweep") as connection:
             allowed = await connection.fetchval(_ACCEPT, topic, records) or 0
         if allowed <= records:

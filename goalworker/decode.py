@@ -4,7 +4,7 @@ There are two ways in. The quick one takes a good record in a microsecond or two
 does not take goes the careful way, field by field, which takes the few good ones left and names what is wrong.
 """
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -46,11 +46,12 @@ class Limits(Struct, frozen=True):
 class Decoder:
     """Decodes the records of the topics in kinds, each with the CloudEvents types that it may carry.
 
-    without_time counts, by topic, the events that took the time of their record; who reads it may clear it.
+    without_time lists, by topic, the offsets of the records whose timestamp stands in for a missing time; the caller
+    drains it.
     """
 
     def __init__(self, kinds: Mapping[str, frozenset[str]], limits: Limits) -> None:
-        self.without_time: Counter[str] = Counter()
+        self.without_time: defaultdict[str, list[int]] = defaultdict(list)
         self._limits = limits
         self._quick = {topic: self._quick_way(topic, allowed) for topic, allowed in kinds.items()}
         self._careful = {topic: {kind: _CAREFUL[kind] for kind in allowed} for topic, allowed in kinds.items()}
@@ -60,7 +61,7 @@ class Decoder:
         return topic in self._quick
 
     def decode(
-        self, topic: str, value: bytes | None, headers: Pairs, timestamp_ms: int, now: datetime
+        self, topic: str, value: bytes | None, headers: Pairs, timestamp_ms: int, now: datetime, offset: int = -1
     ) -> events.Event | Malformed | None:
         """Return the event that a record is, or what is wrong with it, or None for a tombstone; no bytes make it raise.
 
@@ -68,9 +69,9 @@ class Decoder:
         """
         if value is None:
             return None
-        record = _Record(value, headers, timestamp_ms)
+        record = _Record(value, headers, timestamp_ms, offset)
         taken, _ = self._quick[topic]([record], self.latest(now), ANY_WANTED)
-        return taken[0][1] if taken else self._carefully(topic, value, dict(headers), timestamp_ms, now)
+        return taken[0][1] if taken else self._carefully(topic, record, dict(headers), now)
 
     def quick(self, topic: str) -> Quick:
         """Return what takes the records of a topic that are good: those that anything wants, with their events.
@@ -116,7 +117,7 @@ class Decoder:
                     left.append(record)
                     continue
                 if text is None:
-                    self.without_time[topic] += 1
+                    self.without_time[topic].append(record.offset)
                 if wanted[kind](tenant_id, data):
                     trace = _NO_TRACE if by_name is None else _trace_of(by_name)
                     taken.append((record, events.Event(tenant_id, whole.source, whole.id, kind, time, data, *trace)))
@@ -124,18 +125,16 @@ class Decoder:
 
         return take
 
-    def _carefully(
-        self, topic: str, value: bytes, headers: Headers, timestamp_ms: int, now: datetime
-    ) -> events.Event | Malformed:
+    def _carefully(self, topic: str, record: "_Record", headers: Headers, now: datetime) -> events.Event | Malformed:
         try:
-            envelope = _read(_Envelope, self._structured(value, headers), "invalid_envelope", "")
-            event = self._event(self._careful[topic], envelope, headers, timestamp_ms, now)
+            envelope = _read(_Envelope, self._structured(record.value, headers), "invalid_envelope", "")
+            event = self._event(self._careful[topic], envelope, headers, record.timestamp, now)
         except payload.WrongError as error:
             return Malformed(error.reason, _pointer(error.path, headers), str(error))
         except RecursionError:
             return Malformed("invalid_json", "", "the value is nested too deep")
         if envelope.time is None:
-            self.without_time[topic] += 1
+            self.without_time[topic].append(record.offset)
         return event
 
     def _structured(self, value: bytes, headers: Headers) -> bytes:

@@ -79,17 +79,18 @@ class Reader(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
     async def commit_idle(self) -> None:
         """Commit positions that moved without a record, past the marker of a transaction (hazard 12).
 
-        Where that fails nothing is said: the next time will do, and nobody waits for it.
+        Failures are ignored, since the next call tries again; the deadline keeps the caller polling.
         """
         if self._consumer is None or not self._has_joined:
             return
         epoch, moved = self.epoch, {}
         with contextlib.suppress(TimeoutError, kafka_errors.KafkaError):
             # Only where an offset is known to be committed: position() waits for ever where there is none.
-            for partition, committed in list(self.committed.items()):
-                position = await self._consumer.position(partition)
-                if position > committed:
-                    moved[partition] = position
+            async with asyncio.timeout(kafka.COMMIT_TIMEOUT_SECONDS):
+                for partition, committed in list(self.committed.items()):
+                    position = await self._consumer.position(partition)
+                    if position > committed:
+                        moved[partition] = position
             await self.commit(epoch, moved)
 
     async def positions(self) -> Offsets:

@@ -13,6 +13,8 @@ def count(batch: batch_.Batch, *, tracking: bool) -> None:
     outcomes = _outcomes(batch, tracking=tracking)
     for (topic, outcome), number in outcomes.items():
         metrics.events_total.labels(topic=topic, outcome=outcome).inc(number)
+    for topic, _, offsets in batch.without_time:
+        metrics.events_without_time_total.labels(topic=topic).inc(len(offsets))
     now = time.time()
     for topic, timestamps in batch.timestamps.items():
         ages = metrics.event_age_seconds.labels(topic=topic)

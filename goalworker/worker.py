@@ -3,8 +3,8 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Final, NamedTuple, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
 
 import stamina
 from aiokafka import TopicPartition
@@ -149,9 +149,6 @@ class Worker:
             began = time.perf_counter()
         seconds += time.perf_counter() - began
         metrics.batch_duration_seconds.labels(stage="decode").observe(seconds)
-        for topic, count in self._decoder.without_time.items():
-            metrics.events_without_time_total.labels(topic=topic).inc(count)
-        self._decoder.without_time.clear()
         return batch
 
     async def _due(self, fetched: batch_.Batch) -> batch_.Batch | None:
@@ -160,6 +157,8 @@ class Worker:
         if self._held is not None and self._held.epoch != self.reader.epoch:
             self._held = None  # given away in the meantime: their new owner reads them again
         batch = await self._admitted(fetched) if fetched.epoch == self.reader.epoch and fetched.records else None
+        if self._held is not None and self._held.epoch != self.reader.epoch:
+            self._held = None  # reassigned while a breaker wrote to the database
         quiet = batch is None or batch.is_quiet
         if batch is not None and self._held is not None:
             self._held.add(batch)
@@ -180,18 +179,18 @@ class Worker:
             self._idle_since = now
             await self.reader.commit_idle()
 
-    async def _admitted(self, batch: batch_.Batch) -> batch_.Batch:
-        """Let the breakers look at each topic; what they withhold stays uncommitted (contract section 4)."""
+    async def _admitted(self, batch: batch_.Batch) -> batch_.Batch | None:
+        """Apply the breakers topic by topic; withheld records stay uncommitted (contract section 4).
+
+        Return None where the partitions were reassigned meanwhile: their new owner reads the records again.
+        """
         for topic in list(batch.timestamps):
             position = await self._first_withheld(batch, topic)
-            if position is None:
-                continue
             if batch.epoch != self.reader.epoch:
-                return batch  # given away while its topic was paused: it is not committed, and nothing is rewound
-            rest, resume_at = batch_.withhold(batch.fetched, topic, position)
-            self.reader.wait_for(self.pauses.topics)
-            self.reader.rewind(resume_at)
-            batch = await self._decode(rest, batch.epoch)
+                return None
+            if position is not None:
+                self.reader.wait_for(self.pauses.topics)
+                self.reader.rewind(batch.withhold(topic, position, self._index))
         return batch
 
     async def _first_withheld(self, batch: batch_.Batch, topic: str) -> int | None:
@@ -199,7 +198,9 @@ class Worker:
         if topic in self.pauses.topics:
             return 0  # since it was fetched
         is_dead = batch_.dead_in_order(batch, topic)
-        accepted = await self.pauses.accept(topic, len(is_dead))
+        accepted = 0
+        if self.pauses.is_accepting(topic):
+            accepted = await self._while_polling(self.pauses.accept(topic, len(is_dead)))
         if accepted:
             self._accepted.update(batch_.places(batch, topic)[:accepted])
         found = self.pauses.admit(topic, is_dead[accepted:])
@@ -209,8 +210,20 @@ class Worker:
             self._last_letters[topic] = letter
         if position is not None:
             # A good record may pause its topic too: the one that fills the window.
-            await self._pause(topic, self._last_letters[topic])
+            await self._while_polling(self._pause(topic, self._last_letters[topic]))
         return position
+
+    async def _while_polling(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Await work that retries for as long as the database is away, and keep the group membership meanwhile."""
+        task = asyncio.create_task(work)
+        try:
+            while not (await asyncio.wait({task}, timeout=POLL_SECONDS))[0]:
+                await self.reader.keep_polling()
+            return await task
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
 
     async def _count_late(self, batch: batch_.Batch) -> None:
         """Count for the breakers what only the database refused: a topic is paused from its next records on then."""

@@ -52,6 +52,7 @@ class Reader(reader.Reader):
         self._log, self._stop = log, stop
         self._positions = dict(log.committed)
         self._paused: frozenset[str] = frozenset()
+        self.polls = 0
 
     async def fetch(self, max_records: int, timeout_ms: int) -> Mapping[TopicPartition, Sequence[ConsumerRecord]]:
         """Return the next records of the topics that do not wait; nothing twice in a row stops the flow."""
@@ -78,6 +79,9 @@ class Reader(reader.Reader):
         if moved:
             await self.commit(self.epoch, moved)
 
+    async def keep_polling(self) -> None:
+        self.polls += 1
+
     def wait_for(self, topics: Iterable[str]) -> None:
         self._paused = frozenset(topics)
 
@@ -87,10 +91,22 @@ class Reader(reader.Reader):
 
 async def run(pool: sa_async.AsyncEngine, broker: world.Broker, log: Log, **env: str) -> None:
     """Start a worker on a log and let it work until nothing more comes."""
+    flow = worker_of(pool, broker, log, env)
+    await flow.pauses.read()
+    await flow.run()
+
+
+def worker_of(
+    pool: sa_async.AsyncEngine,
+    broker: world.Broker,
+    log: Log,
+    env: Mapping[str, str],
+    decoder: type[decode.Decoder] = decode.Decoder,
+) -> worker.Worker:
+    """Return a worker on a log that has not started yet."""
     settings = settings_.load(
         {"GOALWORKER_BATCH__MAX_RECORDS": str(RECORDS_MAX), **env}, env_file=None, secrets_dir=None
     )
-    flow = worker.Worker(settings, pool, broker, index.Index(), decode.Decoder(app.kinds(settings), decode.Limits()))
+    flow = worker.Worker(settings, pool, broker, index.Index(), decoder(app.kinds(settings), decode.Limits()))
     flow.reader = Reader(settings, log, flow.stop)
-    await flow.pauses.read()
-    await flow.run()
+    return flow

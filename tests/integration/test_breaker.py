@@ -2,14 +2,16 @@
 
 import asyncio
 import itertools
+import json
 from collections.abc import AsyncIterator, Sequence
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import breaker, database, events, metrics, tables, worker
+from goalworker import breaker, database, decode, events, metrics, parsed, tables, worker
 from tests.integration import checks, crashes, flow, statements, world
 from tests.integration.scenes import ONE, ended, started, tagged
 
@@ -32,7 +34,7 @@ def _pauses(pool: sa_async.AsyncEngine) -> breaker.Pauses:
 
 
 async def _admit(pauses: breaker.Pauses, is_dead: Sequence[bool]) -> int | None:
-    accepted = await pauses.accept(TOPIC, len(is_dead))
+    accepted = await pauses.accept(TOPIC, len(is_dead)) if pauses.is_accepting(TOPIC) else 0
     position = pauses.admit(TOPIC, is_dead[accepted:])
     return None if position is None else accepted + position
 
@@ -195,6 +197,72 @@ async def test_what_comes_after_the_limit_is_not_committed_and_the_other_topics_
     assert tuple(row) == ("invalid_json", 3)
     await flow.run(pool, broker, log, **ENV)
     assert log.lag == {TOPIC: 9 - 3, OTHER: 0}
+
+
+def _without_time(event: events.Event) -> bytes:
+    fields = json.loads(world.record_of(event, 0).value)
+    return json.dumps({name: value for name, value in fields.items() if name != "time"}).encode()
+
+
+async def test_the_rest_of_a_fetch_whose_topic_pauses_is_not_decoded_again(pool: sa_async.AsyncEngine) -> None:
+    decoded: list[int] = []
+
+    class Decoder(decode.Decoder):
+        def quick(self, topic: str) -> decode.Quick:
+            take = super().quick(topic)
+
+            def counting(records: Sequence[parsed.Fetched], *rest: Any) -> decode.Taken:
+                decoded.extend(record.offset for record in records)
+                return take(records, *rest)
+
+            return counting
+
+    log = flow.Log([*(_without_time(tagged(f"h{number}", 5)) for number in range(2)), *[b"{"] * 9])
+    log.produce(started(0))
+    counter = metrics.events_without_time_total.labels(topic=TOPIC)
+    before = counter._value.get()
+    working = flow.worker_of(pool, world.Broker(), log, ENV | {"GOALWORKER_BATCH__MAX_RECORDS": "20"}, Decoder)
+    await working.run()
+    assert log.lag == {TOPIC: 11 - 4, OTHER: 0}
+    assert len(decoded) == 12
+    assert counter._value.get() - before == 2
+
+
+@pytest.mark.parametrize("statement", ["INSERT INTO paused_topics", "SET accept_records = greatest"])
+async def test_a_breaker_that_waits_for_the_database_keeps_polling(
+    pool: sa_async.AsyncEngine, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    async def away_until_polled(made: statements.Statement) -> object:
+        if statement in made.sql and reader.polls < 3:
+            raise ConnectionError("away")
+        return await made.run()
+
+    monkeypatch.setattr(worker, "POLL_SECONDS", 0.01)
+    await _pauses(pool).pause(TOPIC, SAMPLE)
+    await _resume(pool, accept_records=2)
+    log = flow.Log([b"{"] * 9)
+    working = flow.worker_of(pool, world.Broker(), log, ENV)
+    reader = cast("flow.Reader", working.reader)
+    await working.pauses.read()
+    with statements.hooked(away_until_polled):
+        async with asyncio.timeout(30):
+            await working.run()
+    assert reader.polls >= 3
+    assert log.lag == {TOPIC: 9 - 2 - 3}
+
+
+async def test_what_is_reassigned_while_its_topic_pauses_is_left_to_its_new_owner(pool: sa_async.AsyncEngine) -> None:
+    async def reassign(made: statements.Statement) -> object:
+        if "INSERT INTO paused_topics" in made.sql:
+            await working.reader.on_partitions_revoked([])
+        return await made.run()
+
+    log, broker = flow.Log([b"{"] * 9), world.Broker()
+    working = flow.worker_of(pool, broker, log, ENV | {"GOALWORKER_BATCH__MAX_RECORDS": "20"})
+    with statements.hooked(reassign):
+        await working.run()
+    assert working.pauses.topics == {TOPIC}
+    assert broker.letters() == []
 
 
 @pytest.mark.parametrize("batches", [1, 3])

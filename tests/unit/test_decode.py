@@ -152,16 +152,16 @@ def test_an_absent_tenant_is_the_default_one_where_there_is_one() -> None:
 
 def test_an_absent_time_is_that_of_the_record_and_counted() -> None:
     decoder = decode.Decoder(hostile.KINDS, LIMITS)
-    for time in (None, None, hostile.GOOD_TIME):
+    for offset, time in enumerate((None, None, hostile.GOOD_TIME)):
         outcome = decoder.decode(
-            "form-submitted", good("form.submitted", time=time), (), hostile.TIMESTAMP_MS - 1, hostile.NOW
+            "form-submitted", good("form.submitted", time=time), (), hostile.TIMESTAMP_MS - 1, hostile.NOW, offset
         )
         assert event(outcome).time < hostile.NOW
     bad = good("form.submitted", time=None, id="")
     malformed(decoder.decode("form-submitted", bad, (), hostile.TIMESTAMP_MS, hostile.NOW))
     doubled = good("form.submitted", time=None).replace(b'"id"', b'"id": 5, "id"')
-    event(decoder.decode("form-submitted", doubled, (), hostile.TIMESTAMP_MS, hostile.NOW))
-    assert decoder.without_time == {"form-submitted": 3}
+    event(decoder.decode("form-submitted", doubled, (), hostile.TIMESTAMP_MS, hostile.NOW, 7))
+    assert decoder.without_time == {"form-submitted": [0, 1, 7]}
 
 
 @pytest.mark.parametrize(
