@@ -260,6 +260,12 @@ def plain(amount: Decimal) -> str:
     return format(amount, "f")
 
 
+def money(amount: Decimal) -> str:
+    """Return an amount as a plain decimal string, exact, without trailing zeros beyond two decimals."""
+    whole, point, fraction = plain(amount).partition(".")
+    return whole + point + fraction[:2] + fraction[2:].rstrip("0")
+
+
 def _in_range(amount: Decimal) -> Decimal | None:
     exponent = amount.as_tuple().exponent
     if not isinstance(exponent, int) or exponent < -AMOUNT_FRACTION_DIGITS_MAX or not 0 <= amount <= AMOUNT_MAX:

@@ -73,6 +73,22 @@ _CAME: Final = {
 _ACHIEVED: Final = {"since": "achieved_at >= :since", "until": "achieved_at < :until"}
 
 
+_KNOWN: Final = sa.text(
+    " UNION ALL ".join(
+        f"(SELECT 1 FROM {table} WHERE tenant_id = :tenant_id AND workflow_id = :workflow_id LIMIT 1)"
+        for table in ("goals", "workflow_settings", "workflow_states", "enrollments")
+    )
+    + " LIMIT 1"
+)
+
+
+class UnknownWorkflowError(errors.GoalworkerError):
+    """A workflow has no goal, no logic, and no message that ever named it."""
+
+    def __init__(self) -> None:
+        super().__init__("Nothing is known of this workflow: it has no goal, and no message has named it")
+
+
 class CursorError(errors.GoalworkerError, ValueError):
     """The cursor is none of ours."""
 
@@ -91,8 +107,8 @@ async def workflow_stats(
 ) -> dict[str, Any]:
     """Return `stats` of contract section 5 for the enrollments with since <= enrolled_at < until.
 
-    Rates are percentages to one decimal, times hours to two, percentiles interpolated. Without tracking the span
-    selects by when something came of it, and total_enrolled, rates and times are None.
+    Rates are percentages to one decimal, times hours to two decimals and seconds to three, percentiles interpolated.
+    Without tracking the span selects by when something came of it, and total_enrolled, rates and times are None.
     """
     given = {"tenant_id": tenant_id, "workflow_id": workflow_id, "since": since, "until": until}
     await connection.execute(_BY_ITSELF)
@@ -113,9 +129,7 @@ async def workflow_stats(
         "goals_achieved": sum(achieved.values()),
         "enrollments_converted": runs.converted,
         "conversion_rate": rate(runs.converted),
-        "avg_time_to_goal_hours": _hours(runs.mean),
-        "median_time_to_goal_hours": _hours(runs.median),
-        "p90_time_to_goal_hours": _hours(runs.p90),
+        **_times_to_goal(avg=runs.mean, median=runs.median, p90=runs.p90),
         "exits_sent": runs.exits,
         "by_goal_type": {
             type_: {"achieved": achieved[type_], "conversion_rate": rate(enrollments[type_])} for type_ in enrollments
@@ -134,6 +148,13 @@ async def workflow_stats(
     }
 
 
+async def check_known(connection: sa_async.AsyncConnection, tenant_id: str, workflow_id: str) -> None:
+    """Raise UnknownWorkflowError for a workflow without any goal, logic, enrollment or workflow state."""
+    given = {"tenant_id": tenant_id, "workflow_id": workflow_id}
+    if (await connection.execute(_KNOWN, given)).first() is None:
+        raise UnknownWorkflowError
+
+
 async def _execute(
     connection: sa_async.AsyncConnection, query: str, bounds: Mapping[str, str], given: Mapping[str, Any]
 ) -> sa.CursorResult[Any]:
@@ -146,8 +167,15 @@ def _percentage(part: int, whole: int) -> float:
     return round(100 * part / whole, 1) if whole else 0.0
 
 
-def _hours(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds / SECONDS_PER_HOUR, 2)
+def _times_to_goal(**seconds: float | None) -> dict[str, float | None]:
+    """Return each time in hours and in seconds: a goal that takes ten seconds takes 0.0 hours."""
+    hours = {
+        f"{name}_time_to_goal_hours": None if value is None else round(value / SECONDS_PER_HOUR, 2)
+        for name, value in seconds.items()
+    }
+    return hours | {
+        f"{name}_time_to_goal_seconds": None if value is None else round(value, 3) for name, value in seconds.items()
+    }
 
 
 def _revenue(by_goal: Any) -> dict[str, str]:
@@ -155,7 +183,7 @@ def _revenue(by_goal: Any) -> dict[str, str]:
     for revenue in by_goal:
         for currency, amount in (revenue or {}).items():
             total[currency] = _EXACT.add(total.get(currency, Decimal(0)), Decimal(amount))
-    return {currency: events.plain(total[currency]) for currency in sorted(total)}
+    return {currency: events.money(total[currency]) for currency in sorted(total)}
 
 
 Answer = dict[str, Any]

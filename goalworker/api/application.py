@@ -112,6 +112,8 @@ def _refusal(error: errors.GoalworkerError) -> problems.ProblemError:
             return problems.invalid([goals.Fault("?cursor", str(error))])
         case goal_store.LockBusyError():
             return problems.unavailable("The goals are being changed or counted by somebody else")
+        case goal_store.TooManyGoalsError():
+            return problems.ProblemError(problems.TOO_MANY_GOALS, error.sentence, [goals.Fault("", error.remedy)])
         case _:
             return problems.ProblemError(_KINDS[type(error)], str(error))
 
@@ -119,8 +121,8 @@ def _refusal(error: errors.GoalworkerError) -> problems.ProblemError:
 _KINDS: Final[dict[type[errors.GoalworkerError], problems.Kind]] = {
     goal_store.GoalNotFoundError: problems.NOT_FOUND,
     goal_store.DuplicateGoalError: problems.DUPLICATE_GOAL,
-    goal_store.TooManyGoalsError: problems.TOO_MANY_GOALS,
     goal_store.StaleGoalError: problems.STALE,
+    stats.UnknownWorkflowError: problems.NOT_FOUND,
 }
 
 
@@ -137,6 +139,7 @@ _HANDLERS: Final[dict[type[Exception], Any]] = {
     RequestValidationError: _unreadable,
     goal_store.InvalidGoalError: _refused,
     goal_store.LockBusyError: _refused,
+    goal_store.TooManyGoalsError: _refused,
     stats.CursorError: _refused,
     **dict.fromkeys(_KINDS, _refused),
     Exception: _unforeseen,

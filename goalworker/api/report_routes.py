@@ -29,6 +29,7 @@ async def get_stats(
     async def count() -> dict[str, Any]:
         tracking = here.settings.enrollments.tracking
         async with database.session(here.pool, caller.tenant_id, "stats") as connection:
+            await stats.check_known(connection, caller.tenant_id, workflow_id)
             return await stats.workflow_stats(
                 connection, caller.tenant_id, workflow_id, query.since, query.until, tracking=tracking
             )
@@ -50,4 +51,6 @@ async def list_achievements(
     """Show a workflow's achievements in the order of their events; revoked ones are left out."""
     async with database.session(here.pool, caller.tenant_id, "stats") as connection:
         found, next_cursor = await stats.achievements(connection, caller.tenant_id, workflow_id, **query.model_dump())
+        if not found:
+            await stats.check_known(connection, caller.tenant_id, workflow_id)
     return requests.json_answer({"achievements": found, "next_cursor": next_cursor})

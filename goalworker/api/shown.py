@@ -204,6 +204,9 @@ class Stats(BaseModel):
         avg_time_to_goal_hours=30.25,
         median_time_to_goal_hours=26.5,
         p90_time_to_goal_hours=70.0,
+        avg_time_to_goal_seconds=108900.0,
+        median_time_to_goal_seconds=95400.0,
+        p90_time_to_goal_seconds=252000.0,
         exits_sent=30,
         by_goal_type={"purchase_made": {"achieved": 31, "conversion_rate": 25.8}},
         by_goal=[
@@ -228,10 +231,15 @@ class Stats(BaseModel):
     avg_time_to_goal_hours: float | None
     median_time_to_goal_hours: float | None
     p90_time_to_goal_hours: float | None
+    avg_time_to_goal_seconds: float | None
+    median_time_to_goal_seconds: float | None
+    p90_time_to_goal_seconds: float | None
     exits_sent: int
     by_goal_type: dict[str, OfGoalType]
     by_goal: list[OfGoal]
-    revenue: dict[str, str] = Field(description="By currency; exact, as strings")
+    revenue: dict[str, str] = Field(
+        description="By currency; exact, as strings without trailing zeros beyond two decimals"
+    )
 
 
 class Exit(BaseModel):

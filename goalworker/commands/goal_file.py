@@ -132,8 +132,9 @@ async def steps(
     wanted = {goal.identity for goal in workflow.goals}
     pruned = [goal for identity, goal in stored.items() if identity not in wanted] if prune else []
     if len(stored.keys() | wanted) - len(pruned) > maximum:
-        problem = f"{goal_store.TooManyGoalsError(maximum)} by {workflow.workflow_id!r} with those that it has already"
-        raise errors.GoalworkerError(f"{problem}; nothing was changed. `--prune` deletes those that the file lacks")
+        full = goal_store.TooManyGoalsError(maximum)
+        problem = f"{full.sentence} by {workflow.workflow_id!r} with those that it has already; nothing was changed"
+        raise errors.GoalworkerError(f"{problem}. {full.remedy}; `--prune` deletes those that the file lacks")
     return [
         *([await _logic_step(pool, tenant_id, workflow)] if workflow.logic else []),
         *(_step(DELETED, goal, goal.name) for goal in pruned),

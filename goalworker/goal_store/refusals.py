@@ -34,7 +34,9 @@ class TooManyGoalsError(errors.GoalworkerError):
     """The workflow has as many goals as it may have."""
 
     def __init__(self, maximum: int) -> None:
-        super().__init__(f"Maximum of {maximum} goals per workflow exceeded")
+        self.sentence = f"Maximum of {maximum} goals per workflow exceeded"
+        self.remedy = "Delete a goal of this workflow, or raise the setting GOALWORKER_GOALS__MAX_PER_WORKFLOW"
+        super().__init__(f"{self.sentence}. {self.remedy}")
 
 
 class StaleGoalError(errors.GoalworkerError):

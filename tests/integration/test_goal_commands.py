@@ -153,7 +153,8 @@ def test_the_maximum_is_a_setting(goals: Goals, monkeypatch: pytest.MonkeyPatch)
     create(goals)
     refused = goals("create", WORKFLOW, "--type", "form_submitted", "--criteria", "form_id=f")
     assert refused.code == 1
-    assert "Maximum of 1 goals per workflow exceeded" in refused.err
+    assert "Maximum of 1 goals per workflow exceeded. " in refused.err
+    assert "GOALWORKER_GOALS__MAX_PER_WORKFLOW" in refused.err
 
 
 @pytest.mark.parametrize(

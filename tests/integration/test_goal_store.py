@@ -76,7 +76,7 @@ async def test_moments_increase_even_if_the_clock_does_not(
 async def test_of_ten_goals_created_at_once_a_workflow_takes_three(pool: sa_async.AsyncEngine) -> None:
     outcomes = await asyncio.gather(*(create(pool, f"t{number}") for number in range(10)), return_exceptions=True)
     refused = [outcome for outcome in outcomes if isinstance(outcome, goal_store.TooManyGoalsError)]
-    assert [str(error) for error in refused] == ["Maximum of 3 goals per workflow exceeded"] * 7
+    assert [error.sentence for error in refused] == ["Maximum of 3 goals per workflow exceeded"] * 7
     assert (await goal_store.page(pool, TENANT, WORKFLOW)).total == MAXIMUM
 
 

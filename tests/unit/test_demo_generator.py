@@ -259,3 +259,18 @@ def test_every_dead_letter_has_a_key_of_its_own() -> None:
 def test_there_are_as_many_tenants_as_asked_for_and_a_run_can_be_told_from_another() -> None:
     assert len(set(stage.tenant_names(20))) == 20
     assert stage.tenant_names(2, "-2") == ("acme-2", "globex-2")
+
+
+def test_what_achieves_a_goal_is_money_so_that_revenue_reads_as_money() -> None:
+    source = _generator()
+    steps = [step for _ in range(2_000) for step in _steps(source.next())]
+    achieved = {(each.tenant_id, each.source, each.event_id) for step in steps for each in step.outcome.achieved}
+    decoded = [_decoded(send) for step in steps for send in step.sends]
+    paid = [
+        event.data.amount
+        for event in decoded
+        if isinstance(event, events.Event) and isinstance(event.data, events.PaymentCompleted)
+        if (event.tenant_id, event.source, event.id) in achieved
+    ]
+    assert len(paid) > 50
+    assert {amount for amount in paid if amount != round(amount, 2)} == set()

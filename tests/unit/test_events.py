@@ -141,3 +141,22 @@ def test_each_goal_type_has_its_event_type_and_each_event_type_its_data() -> Non
         "form_submitted": events.FormSubmitted,
         "pipeline_stage_reached": events.StageChanged,
     }
+
+
+@pytest.mark.parametrize(
+    ("amount", "shown"),
+    [
+        ("39946.090000000000000000", "39946.09"),
+        ("49.990000000000000001", "49.990000000000000001"),
+        ("49.9000", "49.90"),
+        ("0.1050", "0.105"),
+        ("100", "100"),
+        ("100.0", "100.0"),
+        ("1000.000", "1000.00"),
+        ("1E+3", "1000"),
+        ("0.000", "0.00"),
+    ],
+)
+def test_money_has_no_trailing_zeros_beyond_two_decimals_and_loses_nothing(amount: str, shown: str) -> None:
+    assert events.money(Decimal(amount)) == shown
+    assert Decimal(shown) == Decimal(amount)

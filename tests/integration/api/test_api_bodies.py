@@ -21,7 +21,10 @@ async def test_the_contracts_sentences_are_the_details(client: httpx.AsyncClient
         assert found["errors"] == [{"pointer": "/criteria", "detail": "Goal criteria cannot be empty"}]
     for number in range(3):
         await create(client, {**TAG, "criteria": {"tag_id": f"t{number}"}})
-    problem(await client.post(GOALS, json=FORM), 400, "too-many-goals", "Maximum of 3 goals per workflow exceeded")
+    found = problem(await client.post(GOALS, json=FORM), 400, "too-many-goals")
+    assert found["detail"] == "Maximum of 3 goals per workflow exceeded"
+    (fault,) = found["errors"]
+    assert "GOALWORKER_GOALS__MAX_PER_WORKFLOW" in fault["detail"]
 
 
 async def test_all_faults_of_a_body_are_named_at_once(client: httpx.AsyncClient) -> None:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import httpx
 
-from goalworker import database
+from goalworker import database, goal_store
 from tests.integration.api.running import FORM, GOALS, PATH, TAG, UNKNOWN, create, pointers, problem
 
 FIELDS = [
@@ -250,7 +250,7 @@ async def test_each_fault_of_each_goal_is_named_by_its_index(client: httpx.Async
         "Goal criteria cannot be empty",
         "A goal must be an object",
         "Goal 0 has the same goal_type and criteria already",
-        "Maximum of 3 goals per workflow exceeded",
+        str(goal_store.TooManyGoalsError(3)),
     }
 
 

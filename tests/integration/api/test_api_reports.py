@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import httpx
+import pytest
 
 from goalworker import database, ids
 from tests.integration.api.running import GOALS, PATH, TENANT, create, pointers, problem
@@ -57,6 +58,9 @@ async def test_the_numbers_are_those_of_the_enrollments_in_the_span(
         "avg_time_to_goal_hours": 0.5,
         "median_time_to_goal_hours": 0.5,
         "p90_time_to_goal_hours": 0.5,
+        "avg_time_to_goal_seconds": 1800.0,
+        "median_time_to_goal_seconds": 1800.0,
+        "p90_time_to_goal_seconds": 1800.0,
         "exits_sent": 0,
         "by_goal_type": {"purchase_made": {"achieved": 2, "conversion_rate": 100.0}},
         "by_goal": [
@@ -118,6 +122,42 @@ async def test_pages_of_achievements_are_stable_while_others_come(
     ):
         found = (await client.get(f"{PATH}/achievements", params=filters)).json()["achievements"]
         assert len(found) == count
+
+
+@pytest.mark.parametrize("report", [f"{GOALS}/stats", f"{PATH}/achievements"])
+async def test_a_workflow_of_which_nothing_is_known_has_no_reports(
+    client: httpx.AsyncClient, other: httpx.AsyncClient, report: str
+) -> None:
+    unknown = "Nothing is known of this workflow: it has no goal, and no message has named it"
+    problem(await client.get(report), 404, "not-found", unknown)
+    assert (await client.get(GOALS)).json()["total"] == 0
+    assert (await client.get(f"{PATH}/goal-settings")).json() == {"logic": "any"}
+    await create(other)
+    problem(await client.get(report), 404, "not-found", unknown)
+
+
+@pytest.mark.parametrize("report", [f"{GOALS}/stats", f"{PATH}/achievements"])
+@pytest.mark.parametrize(
+    "row",
+    [
+        "INSERT INTO workflow_settings VALUES ('acme', 'onboarding', now(), 'all', 1)",
+        "INSERT INTO workflow_states VALUES ('acme', 'onboarding', now(), true)",
+        "INSERT INTO enrollments (tenant_id, enrollment_id, workflow_id, contact_id, ended_at)"
+        " VALUES ('acme', 'e', 'onboarding', 'c', now())",
+    ],
+)
+async def test_one_message_or_setting_makes_a_workflow_known_to_reports(
+    client: httpx.AsyncClient, administrator: database.Connection, row: str, report: str
+) -> None:
+    await administrator.execute(row)
+    assert (await client.get(report)).status_code == 200
+
+
+async def test_a_workflow_whose_only_goal_was_deleted_keeps_its_reports(client: httpx.AsyncClient) -> None:
+    goal = await create(client)
+    assert (await client.delete(f"{GOALS}/{goal['id']}")).status_code == 204
+    assert (await client.get(f"{GOALS}/stats")).status_code == 200
+    assert (await client.get(f"{PATH}/achievements")).json() == {"achievements": [], "next_cursor": None}
 
 
 async def test_a_query_that_cannot_be_is_refused(client: httpx.AsyncClient) -> None:
