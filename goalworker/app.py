@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 import goalworker
 from goalworker import (
+    broker_errors,
     database,
     decode,
     events,
@@ -282,7 +283,7 @@ def _refusals_explained(settings: settings_.Settings) -> Iterator[None]:
         if database.is_refused(error):
             raise database.explained(settings.database_url(), error) from error
         if kafka.is_refused(error):
-            raise kafka.explained(settings, error) from error
+            raise broker_errors.explained(settings, error) from error
         raise
 
 
@@ -292,7 +293,7 @@ def _broker_explained(settings: settings_.Settings) -> Iterator[None]:
         yield
     except Exception as error:
         if kafka.is_later(error) or kafka.is_refused(error):
-            raise kafka.explained(settings, error) from error
+            raise broker_errors.explained(settings, error) from error
         raise
 
 

@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
-import ssl
 import struct
 import zlib
 from collections import defaultdict
@@ -20,9 +18,8 @@ from msgspec import Struct
 
 from goalworker import frames, parsed
 from goalworker import settings as settings_
-from goalworker.errors import DependencyError
 
-SESSION_TIMEOUT_MS: Final = 45_000
+HEARTBEAT_SECONDS_MAX: Final = 3.0
 REBALANCE_TIMEOUT_MS: Final = 60_000
 SEND_TIMEOUT_SECONDS: Final = 15
 COMMIT_TIMEOUT_SECONDS: Final = 10
@@ -54,6 +51,12 @@ class Record(Struct, frozen=True, gc=False):
     timestamp_ms: int | None = None
 
 
+# Joining the group fails with these for as long as nobody changes our settings, or those of the other members.
+JOIN_REFUSED: Final = (
+    kafka_errors.InvalidSessionTimeoutError,
+    kafka_errors.InconsistentGroupProtocolError,
+    kafka_errors.InvalidGroupIdError,
+)
 # What no waiting mends: somebody must change a right or a setting.
 _REFUSED: Final = (
     kafka_errors.TopicAuthorizationFailedError,
@@ -62,6 +65,7 @@ _REFUSED: Final = (
     kafka_errors.AuthenticationFailedError,
     kafka_errors.MessageSizeTooLargeError,
     kafka_errors.InvalidTopicError,
+    *JOIN_REFUSED,
 )
 
 
@@ -80,15 +84,17 @@ def consumer(settings: settings_.Settings) -> aiokafka.AIOKafkaConsumer:
 
     There is no automatic offset reset: an offset out of range must stop the worker, not skip records (hazard 9).
     """
+    session_seconds = settings.kafka.session_timeout_seconds
     return aiokafka.AIOKafkaConsumer(
         **settings_.kafka_client_options(settings),
         group_id=settings.kafka.group_id,
         enable_auto_commit=False,
         auto_offset_reset="none",
         isolation_level="read_committed",
-        session_timeout_ms=SESSION_TIMEOUT_MS,
+        session_timeout_ms=session_seconds * 1_000,
         rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
-        heartbeat_interval_ms=3_000,
+        # A member may miss two heartbeats in a row, however short the session.
+        heartbeat_interval_ms=int(min(HEARTBEAT_SECONDS_MAX, session_seconds / 3) * 1_000),
         value_deserializer=parsed.as_parsed,
         partition_assignment_strategy=(RoundRobinPartitionAssignor,),
     )
@@ -106,72 +112,6 @@ def admin(settings: settings_.Settings) -> aiokafka.admin.AIOKafkaAdminClient:
     return aiokafka.admin.AIOKafkaAdminClient(
         **settings_.kafka_client_options(settings), request_timeout_ms=ASK_TIMEOUT_SECONDS * 1000
     )
-
-
-class _Overheard(logging.Handler):
-    """Keeps why the client could last not connect, which it says in its log only."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.error: BaseException | None = None
-
-    def emit(self, record: logging.LogRecord) -> None:
-        said = record.args if isinstance(record.args, tuple) else ()
-        self.error = next((part for part in said if isinstance(part, BaseException)), self.error)
-
-
-_OVERHEARD: Final = _Overheard()
-logging.getLogger("aiokafka").addHandler(_OVERHEARD)
-
-
-def explained(settings: settings_.Settings, error: BaseException) -> DependencyError:
-    """Return an error that says which broker cannot be used, why, and what to do."""
-    cause = error
-    if isinstance(error, kafka_errors.KafkaConnectionError | kafka_errors.NodeNotReadyError | TimeoutError):
-        cause = _OVERHEARD.error or error
-    return DependencyError(
-        f"Kafka at {settings.bootstrap_servers()} cannot be used: {_reason(cause)}. {_remedy(settings, cause)} "
-        "`goalworker doctor` looks at each part."
-    )
-
-
-def _reason(cause: BaseException) -> str:
-    match cause:
-        case kafka_errors.TopicAuthorizationFailedError():
-            return f"{names_of(cause)} may not be used by this user"
-        case kafka_errors.GroupAuthorizationFailedError():
-            return f"the group {names_of(cause)} may not be used by this user"
-        case TimeoutError():
-            return f"no answer within {ASK_TIMEOUT_SECONDS} s"
-        case _:
-            return str(cause).partition("\n")[0].rstrip(".") or type(cause).__name__
-
-
-def names_of(refused: kafka_errors.KafkaError) -> str:
-    """Return which topics or group a refusal is about: aiokafka gives one, or a collection."""
-    names = refused.args[0] if refused.args else "a part of it"
-    return names if isinstance(names, str) else ", ".join(sorted(map(str, names)))
-
-
-def _remedy(settings: settings_.Settings, cause: BaseException) -> str:
-    match cause:
-        case ssl.SSLCertVerificationError():
-            return (
-                "Is GOALWORKER_KAFKA__SSL_CAFILE the authority of the brokers' certificates, and is each host in "
-                "GOALWORKER_KAFKA__BOOTSTRAP_SERVERS in them?"
-            )
-        case kafka_errors.SaslAuthenticationFailed() | kafka_errors.UnsupportedSaslMechanismError():
-            return (
-                "Are GOALWORKER_KAFKA__SASL_USERNAME, GOALWORKER_KAFKA__SASL_PASSWORD and "
-                "GOALWORKER_KAFKA__SASL_MECHANISM right?"
-            )
-        case kafka_errors.TopicAuthorizationFailedError():
-            return "Allow READ on topics in and the redrive topic, WRITE on topics out and dead letters."
-        case kafka_errors.GroupAuthorizationFailedError():
-            return "Allow READ on the group."
-        case _:
-            protocol = settings.kafka.security_protocol
-            return f"Is it running, and does it speak {protocol} there (GOALWORKER_KAFKA__SECURITY_PROTOCOL)?"
 
 
 def missing_topics(settings: settings_.Settings, present: Collection[str]) -> str | None:

@@ -41,7 +41,7 @@ async def reset(settings: settings_.Settings, target: Target) -> None:
         begins, ends = await consumer.beginning_offsets(list(found)), await consumer.end_offsets(list(found))
         at = await _at(consumer, target, settings.topics.redrive, begins, ends) if isinstance(target, datetime) else {}
         decided = moves(target, found, begins, ends, at)
-        await _commit(consumer, settings.kafka.group_id, decided)
+        await _commit(consumer, settings, decided)
     finally:
         await consumer.stop()
     for move in decided:
@@ -97,12 +97,13 @@ async def _at(
     return first | {partition: begin for partition, begin in begins.items() if partition.topic == redrive_topic}
 
 
-async def _commit(consumer: aiokafka.AIOKafkaConsumer, group_id: str, decided: list[Move]) -> None:
+async def _commit(consumer: aiokafka.AIOKafkaConsumer, settings: settings_.Settings, decided: list[Move]) -> None:
     try:
         async with asyncio.timeout(kafka.COMMIT_TIMEOUT_SECONDS):
             await consumer.commit({move.partition: move.to_offset for move in decided})
     except kafka_errors.CommitFailedError as error:
         raise GoalworkerError(
-            f"the offsets of the group {group_id} cannot be set while it has members (a worker that was killed is one "
-            f"for {kafka.SESSION_TIMEOUT_MS // 1000} s more): stop all workers, then start one with --reset-offsets"
+            f"the offsets of the group {settings.kafka.group_id} cannot be set while it has members (a worker that was "
+            f"killed is one for {settings.kafka.session_timeout_seconds} s more): stop all workers, then start one "
+            "with --reset-offsets"
         ) from error

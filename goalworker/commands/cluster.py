@@ -63,6 +63,13 @@ async def configuration(
     }
 
 
+async def broker_configuration(client: kafka_admin.AIOKafkaAdminClient, node_id: int) -> Mapping[str, str]:
+    """Return a broker's effective configuration, nothing where it does not tell us."""
+    resource = config_resource.ConfigResource(config_resource.ConfigResourceType.BROKER, str(node_id))
+    (answer,) = await client.describe_configs([resource])
+    return {key: value for code, *_, entries in answer.resources if not code for key, value, *_ in entries}
+
+
 async def committed(client: kafka_admin.AIOKafkaAdminClient, group: str) -> dict[aiokafka.TopicPartition, int]:
     """Return the offsets that a consumer group has committed."""
     for attempt in range(ATTEMPTS):

@@ -21,10 +21,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 
 
 def load() -> all_settings.Settings:
-    """Read the settings and send logs to stderr; what the libraries say is only kept to explain an error."""
+    """Read the settings and send logs to stderr; what the Kafka client says there is left out."""
     settings = all_settings.load()
     logs.configure(settings.log.level, settings.log.format, goalworker.__version__)
     logging.getLogger("aiokafka").propagate = False
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())  # without any, Python prints warnings itself
     logging.getLogger("alembic").setLevel(logging.WARNING)
     for name in settings.ignored_names:
         logs.get(__name__).warning("setting_ignored", name=name)

@@ -7,7 +7,7 @@ import aiokafka
 from aiokafka import admin as kafka_admin
 from aiokafka import errors as kafka_errors
 
-from goalworker import kafka
+from goalworker import broker_errors
 from goalworker import settings as all_settings
 from goalworker.commands import cluster, findings, kafka_connection, topics
 
@@ -21,6 +21,7 @@ async def examine(settings: all_settings.Settings) -> findings.Findings:
     async with kafka_connection.admin(settings) as client:
         brokers = (await client.describe_cluster())["brokers"]
         yield findings.ok("broker", f"{settings.bootstrap_servers()} answers; brokers: {len(brokers)}")
+        yield await _session(client, settings, brokers[0]["node_id"])
         there = await cluster.topics(client)
         names = cluster.names(settings)
         if absent := [name for name in names if name not in there]:
@@ -85,6 +86,28 @@ def _not_compacted(settings: all_settings.Settings, known: Configurations) -> It
         )
 
 
+async def _session(
+    client: kafka_admin.AIOKafkaAdminClient, settings: all_settings.Settings, node_id: int
+) -> findings.Finding:
+    """Compare the session timeout with what the broker takes; a worker outside of it cannot join the group."""
+    known = await cluster.broker_configuration(client, node_id)
+    bounds = [int(known.get(f"group.{end}.session.timeout.ms", 0)) / 1_000 for end in ("min", "max")]
+    ours = settings.kafka.session_timeout_seconds
+    if not all(bounds):
+        return findings.warn(
+            "broker",
+            f"it does not tell us whether it takes a session timeout of {ours} s: allow DESCRIBE_CONFIGS on it",
+        )
+    described = f"from {bounds[0]:g} s to {bounds[1]:g} s"
+    if bounds[0] <= ours <= bounds[1]:
+        return findings.ok("broker", f"it takes session timeouts {described}; ours is {ours} s")
+    return findings.problem(
+        "broker",
+        f"it takes session timeouts {described}, and ours is {ours} s: set GOALWORKER_KAFKA__SESSION_TIMEOUT_SECONDS "
+        "to a value between them, or change group.min.session.timeout.ms or group.max.session.timeout.ms",
+    )
+
+
 async def _group(client: kafka_admin.AIOKafkaAdminClient, group: str) -> findings.Finding:
     try:
         await cluster.committed(client, group)
@@ -104,7 +127,9 @@ async def _readable(settings: all_settings.Settings, there: set[str]) -> finding
         try:
             await consumer.getmany(timeout_ms=READ_TIMEOUT_MS, max_records=1)
         except kafka_errors.TopicAuthorizationFailedError as error:
-            yield findings.problem("rights", f"{kafka.names_of(error)} may not be read: allow READ and DESCRIBE on it")
+            yield findings.problem(
+                "rights", f"{broker_errors.names_of(error)} may not be read: allow READ and DESCRIBE on it"
+            )
             return
     yield findings.ok("rights", f"{len(partitions)} topics may be read")
 

@@ -9,7 +9,7 @@ import aiokafka
 from aiokafka import admin as kafka_admin
 from aiokafka import errors as kafka_errors
 
-from goalworker import kafka
+from goalworker import broker_errors, kafka
 from goalworker import settings as all_settings
 
 TIMEOUT_SECONDS: Final = kafka.ASK_TIMEOUT_SECONDS
@@ -59,4 +59,4 @@ def explained(settings: all_settings.Settings) -> Iterator[None]:
     try:
         yield
     except (kafka_errors.KafkaError, OSError) as error:
-        raise kafka.explained(settings, error) from error
+        raise broker_errors.explained(settings, error) from error

@@ -55,6 +55,12 @@ class Kafka(_Group):
     )
     group_id: values.Text = Field("goalworker", description="Consumer group; workers of one installation share it")
     client_id: values.Text = Field("goalworker", description="What every client's id begins with")
+    session_timeout_seconds: int = Field(
+        45,
+        ge=1,
+        le=1_800,
+        description="A worker that is silent for this long loses its partitions; within the brokers' bounds for groups",
+    )
     security_protocol: Annotated[Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], values.UPPER] = Field(
         "PLAINTEXT", description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"
     )

@@ -16,7 +16,6 @@ from typing import Any, Final
 from goalworker import __main__, database, kafka, outbox, reader
 from goalworker import settings as settings_
 
-SESSION_TIMEOUT_MS: Final = 6_000
 METADATA_MS: Final = 1_000
 LEFT_BEHIND_SECONDS: Final = 5
 
@@ -24,8 +23,7 @@ Pass = Callable[[], None]
 
 
 def shorten() -> None:
-    """A dead member is missed, a new partition is seen, and an orphaned message is sent sooner."""
-    kafka.SESSION_TIMEOUT_MS = SESSION_TIMEOUT_MS  # type: ignore[misc]
+    """A new partition is seen and an orphaned message is sent sooner."""
     outbox.LEFT_BEHIND_SECONDS = LEFT_BEHIND_SECONDS  # type: ignore[misc]
     options = settings_.kafka_client_options
     settings_.kafka_client_options = lambda settings: options(settings) | {"metadata_max_age_ms": METADATA_MS}

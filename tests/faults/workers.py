@@ -19,6 +19,8 @@ from tests.acceptance import running, wire
 from tests.faults import evidence, history, story
 
 SETTLED_SECONDS: Final = 90.0
+# A dead member is missed sooner.
+SESSION_TIMEOUT_SECONDS: Final = 6
 SHOWN: Final = 10
 
 
@@ -30,12 +32,20 @@ def start(there: running.Installation, rig: str = "nothing", *words: str, **sett
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.rigged", rig, "run", *words],
             cwd=Path(__file__).parents[2],
-            env=there.environment(OPS__PORT=port, KAFKA__CLIENT_ID=f"worker-{port}", **settings),
+            env=there.environment(**{**_ours(port), **settings}),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
         )
     return running.Worker(process, log, port)
+
+
+def _ours(port: int) -> dict[str, object]:
+    return {
+        "OPS__PORT": port,
+        "KAFKA__CLIENT_ID": f"worker-{port}",
+        "KAFKA__SESSION_TIMEOUT_SECONDS": SESSION_TIMEOUT_SECONDS,
+    }
 
 
 @contextlib.asynccontextmanager

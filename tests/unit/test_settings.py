@@ -17,6 +17,7 @@ DEFAULTS = {
     "KAFKA__BOOTSTRAP_SERVERS": "",
     "KAFKA__GROUP_ID": "goalworker",
     "KAFKA__CLIENT_ID": "goalworker",
+    "KAFKA__SESSION_TIMEOUT_SECONDS": "45",
     "KAFKA__SECURITY_PROTOCOL": "PLAINTEXT",
     "KAFKA__SASL_MECHANISM": "PLAIN where the protocol is SASL_...",
     "KAFKA__SASL_USERNAME": "",

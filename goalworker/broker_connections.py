@@ -1,0 +1,77 @@
+"""The outcome of each connection to a broker: aiokafka logs why it could not connect, and raises something vaguer.
+
+Its `client` module calls `create_conn` for every connection, so that function is wrapped here, and nowhere else.
+tests/unit/test_broker_connections.py fails first when the library connects in another way.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Collection
+from typing import Any, Final, NamedTuple
+
+from aiokafka import client, conn
+from aiokafka import errors as kafka_errors
+
+# Addresses remembered at most: a cluster has fewer brokers.
+_ADDRESSES_MAX: Final = 1_000
+
+Address = tuple[str, int]
+
+
+class Attempt(NamedTuple):
+    """The last connection to an address: error is None if it succeeded; at is by the clock of `Connections`."""
+
+    address: Address
+    error: BaseException | None
+    at: float
+
+
+class Connections:
+    """The last attempt at each address."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._attempts: dict[Address, Attempt] = {}
+
+    def note(self, host: str, port: int, error: BaseException | None) -> None:
+        """Record how an attempt ended."""
+        if len(self._attempts) >= _ADDRESSES_MAX:
+            self._attempts.clear()
+        self._attempts.pop((host, port), None)
+        self._attempts[host, port] = Attempt((host, port), error, self._clock())
+
+    @property
+    def last_failure(self) -> Attempt | None:
+        """The latest attempt that failed, None if the last one at each address succeeded."""
+        return next((attempt for attempt in reversed(self._attempts.values()) if attempt.error is not None), None)
+
+    def unreachable_advertised(self, bootstrap: Collection[Address]) -> Attempt | None:
+        """Return the last failure at an address that a bootstrap server named, if that server itself answered."""
+        answered = [self._attempts[address].error is None for address in bootstrap if address in self._attempts]
+        failures = [
+            attempt
+            for address, attempt in self._attempts.items()
+            if address not in bootstrap and attempt.error is not None
+        ]
+        return failures[-1] if any(answered) and failures else None
+
+
+CONNECTIONS: Final = Connections()
+_create_connection: Final[Any] = conn.create_conn
+
+
+async def _create_and_note(host: str, port: int, **options: Any) -> Any:
+    try:
+        connection = await _create_connection(host, port, **options)
+    except asyncio.CancelledError:
+        # Whoever waited gave up, as with a host that drops packets.
+        CONNECTIONS.note(host, port, TimeoutError())
+        raise
+    except (OSError, TimeoutError, kafka_errors.KafkaError) as error:
+        CONNECTIONS.note(host, port, error)
+        raise
+    CONNECTIONS.note(host, port, None)
+    return connection
+
+
+client.create_conn = _create_and_note

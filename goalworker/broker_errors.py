@@ -1,0 +1,152 @@
+"""The sentences about a broker that cannot be used: which one, why, and what to do."""
+
+import socket
+import ssl
+from typing import Final
+
+from aiokafka import errors as kafka_errors
+
+from goalworker import broker_connections
+from goalworker import settings as settings_
+from goalworker.errors import DependencyError, GoalworkerError, SettingsError
+
+_TRY_DOCTOR: Final = "`goalworker doctor` looks at each part."
+# Raised for whatever kept a client from connecting: the attempt itself knows more.
+_VAGUE: Final = (kafka_errors.KafkaConnectionError, kafka_errors.NodeNotReadyError, TimeoutError)
+_LOGIN_REFUSED: Final = (
+    kafka_errors.SaslAuthenticationFailed,
+    kafka_errors.UnsupportedSaslMechanismError,
+    kafka_errors.IllegalSaslStateError,
+    kafka_errors.AuthenticationFailedError,
+    kafka_errors.AuthenticationMethodNotSupported,
+    ssl.SSLError,
+)
+
+
+def explained(settings: settings_.Settings, error: BaseException) -> GoalworkerError:
+    """Return an error that says which broker cannot be used, why, and what to do."""
+    where = f"Kafka at {settings.bootstrap_servers()}"
+    if isinstance(error, kafka_errors.InvalidSessionTimeoutError):
+        return SettingsError(f"{where} refuses {_session_timeout(settings)}")
+    advertised = _unreachable_advertised(settings, error)
+    if advertised is not None:
+        return DependencyError(f"{where} {_advertised(advertised)} {_TRY_DOCTOR}")
+    cause = cause_of(error)
+    remedy = _remedy(settings, cause)
+    return DependencyError(f"{where} cannot be used: {_reason(settings, cause)}. {remedy} {_TRY_DOCTOR}")
+
+
+def in_short(settings: settings_.Settings, error: BaseException) -> str:
+    """Return one sentence without the remedy: what cannot be reached, and why."""
+    where = f"Kafka at {settings.bootstrap_servers()}"
+    advertised = _unreachable_advertised(settings, error)
+    if advertised is not None:
+        return f"{where} answers, but the broker that it names, {_at(advertised)}, cannot be reached"
+    return f"{where} cannot be reached: {_reason(settings, cause_of(error))}"
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """Return why the last connection failed, where the error says only that there is none."""
+    failure = broker_connections.CONNECTIONS.last_failure
+    is_vague = isinstance(error, _VAGUE) or type(error) is kafka_errors.KafkaError
+    return failure.error if is_vague and failure is not None and failure.error is not None else error
+
+
+def is_login_refused(error: BaseException) -> bool:
+    """Say whether the broker refuses our credentials, or we its certificate: no waiting mends that."""
+    return isinstance(cause_of(error), _LOGIN_REFUSED)
+
+
+def names_of(refused: kafka_errors.KafkaError) -> str:
+    """Return which topics or group a refusal is about: aiokafka gives one, or a collection."""
+    names = refused.args[0] if refused.args else "a part of it"
+    return names if isinstance(names, str) else ", ".join(sorted(map(str, names)))
+
+
+def _reason(settings: settings_.Settings, cause: BaseException) -> str:
+    match cause:
+        case kafka_errors.TopicAuthorizationFailedError():
+            return f"{names_of(cause)} may not be used by this user"
+        case kafka_errors.GroupAuthorizationFailedError():
+            return f"the group {names_of(cause)} may not be used by this user"
+        case kafka_errors.InconsistentGroupProtocolError():
+            return (
+                f"the consumer group {settings.kafka.group_id} has members that are no workers of ours: they divide "
+                "partitions in another way"
+            )
+        case kafka_errors.InvalidGroupIdError():
+            return f"it does not take {settings.kafka.group_id!r} for the name of a consumer group"
+        case _:
+            return _plain_reason(cause)
+
+
+def _plain_reason(cause: BaseException) -> str:
+    match cause:
+        case TimeoutError() if not str(cause):
+            return "no answer in time"
+        case ConnectionRefusedError():
+            return "the connection was refused"
+        case socket.gaierror():
+            return "its name cannot be resolved"
+        case _:
+            return str(cause).partition("\n")[0].rstrip(".") or type(cause).__name__
+
+
+def _remedy(settings: settings_.Settings, cause: BaseException) -> str:
+    match cause:
+        case ssl.SSLCertVerificationError():
+            return (
+                "Is GOALWORKER_KAFKA__SSL_CAFILE the authority of the brokers' certificates, and is each host in "
+                "GOALWORKER_KAFKA__BOOTSTRAP_SERVERS and in the brokers' advertised.listeners in them?"
+            )
+        case kafka_errors.SaslAuthenticationFailed() | kafka_errors.UnsupportedSaslMechanismError():
+            return (
+                "Are GOALWORKER_KAFKA__SASL_USERNAME, GOALWORKER_KAFKA__SASL_PASSWORD and "
+                "GOALWORKER_KAFKA__SASL_MECHANISM right?"
+            )
+        case kafka_errors.TopicAuthorizationFailedError():
+            return "Allow READ on topics in and the redrive topic, WRITE on topics out and dead letters."
+        case kafka_errors.GroupAuthorizationFailedError():
+            return "Allow READ on the group."
+        case kafka_errors.InconsistentGroupProtocolError() | kafka_errors.InvalidGroupIdError():
+            return "Set GOALWORKER_KAFKA__GROUP_ID to a group that only workers of this installation use."
+        case _:
+            protocol = settings.kafka.security_protocol
+            return f"Is it running, and does it speak {protocol} there (GOALWORKER_KAFKA__SECURITY_PROTOCOL)?"
+
+
+def _session_timeout(settings: settings_.Settings) -> str:
+    return (
+        f"a session timeout of {settings.kafka.session_timeout_seconds} s: it is outside "
+        "group.min.session.timeout.ms and group.max.session.timeout.ms of the brokers. Set "
+        "GOALWORKER_KAFKA__SESSION_TIMEOUT_SECONDS to a value between them; `goalworker doctor` shows them."
+    )
+
+
+# --- a bootstrap server that answers, and names a broker that cannot be reached ---
+
+
+def _unreachable_advertised(settings: settings_.Settings, error: BaseException) -> broker_connections.Attempt | None:
+    if error is cause_of(error) or is_login_refused(error):
+        return None  # not about an address
+    bootstrap = {_address(server) for server in settings.bootstrap_servers().split(",")}
+    return broker_connections.CONNECTIONS.unreachable_advertised(bootstrap)
+
+
+def _address(server: str) -> broker_connections.Address:
+    host, _, port = server.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _at(attempt: broker_connections.Attempt) -> str:
+    host, port = attempt.address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _advertised(attempt: broker_connections.Attempt) -> str:
+    reason = _plain_reason(attempt.error or TimeoutError())
+    return (
+        f"answers, and names {_at(attempt)} as the broker to talk to, which cannot be reached from here: {reason}. If "
+        "that broker is running, set advertised.listeners in its configuration to an address that clients can reach; "
+        "GOALWORKER_KAFKA__BOOTSTRAP_SERVERS is right."
+    )
