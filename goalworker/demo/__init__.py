@@ -53,7 +53,7 @@ def _play(options: show.Options, keep: Path | None, console: Console) -> show.En
         with _waiting("starting PostgreSQL and Kafka", console):
             pair = stack.enter_context(embedded.pair(keep and home, say=console.print))
         ending = asyncio.run(show.play(options, pair, home, console))
-        view.summary(ending.rows, ending.complaints, ending.closing, console)
+        view.summary(ending.verdict, ending.complaints, ending.closing, console)
         if keep:
             console.print(f"data and logs are in {home}", soft_wrap=True)
         return ending
@@ -67,7 +67,7 @@ def _waiting(what: str, console: Console) -> contextlib.AbstractContextManager[o
 
 
 def _exit_code(ending: show.Ending) -> int:
-    if not all(row.matches for row in ending.rows):
+    if not all(row.matches for row in ending.verdict.rows):
         return 1
     return INTERRUPTED if ending.was_interrupted else 0
 

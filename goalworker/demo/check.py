@@ -1,30 +1,41 @@
-"""What must have come of the traffic, against what is there: PostgreSQL, the topics, and nothing else."""
+"""Expected against found, in PostgreSQL and in the topics, for the enrollments and records that are the demo's own."""
 
 from collections import Counter
-from collections.abc import Collection, Hashable
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from datetime import datetime
 from typing import Final, TypeVar
+from uuid import UUID
 
 import asyncpg
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from goalworker.demo import listener, plans, stage
+from goalworker.demo import ledger, listener, others, plans, stage
 
 T = TypeVar("T", bound=Hashable)
 
 SAMPLES: Final = 3
+_OUTBOX_ROWS_MAX: Final = 10_000
 
 
 class Row(Struct, frozen=True):
-    """One line of the table; differences: some of what is missing or too much."""
+    """One line of the table; verdict is empty where all matches, differences are samples in sentences."""
 
     what: str
     expected: int
     found: int
+    verdict: str = ""
     differences: tuple[str, ...] = ()
 
     @property
     def matches(self) -> bool:
-        return self.expected == self.found and not self.differences
+        return not self.verdict
+
+
+class Verdict(Struct, frozen=True):
+    """The table, and in sentences what is not part of it since others sent or changed it."""
+
+    rows: list[Row]
+    not_ours: list[str]
 
 
 _ACHIEVEMENTS: Final = """
@@ -37,60 +48,110 @@ SELECT tenant_id, enrollment_id, workflow_id, contact_id, logic, goal_id, goal_i
 FROM exits WHERE tenant_id = ANY($1)
 """
 
-_OUTBOX: Final = "SELECT count(*) FROM outbox"
+_OUTBOX: Final = f"SELECT value FROM outbox ORDER BY id LIMIT {_OUTBOX_ROWS_MAX}"
+_PAUSED: Final = "SELECT topic, reason FROM paused_topics WHERE is_paused ORDER BY topic"
+
+
+class _Stored(Struct, frozen=True):
+    achievements: list[asyncpg.Record]
+    exits: list[plans.Exited]
+    paused: list[tuple[str, str]]
 
 
 async def compare(
-    database_url: str, on: stage.Stage, expected: plans.Outcome, found: listener.Found, lag_records: int
-) -> list[Row]:
-    """Return the table of expected and found."""
+    database_url: str,
+    on: stage.Stage,
+    expected: plans.Outcome,
+    found: listener.Found,
+    scope: others.Scope,
+    own: ledger.Ledger,
+    lag_records: int,
+) -> Verdict:
+    """Return the table of expected and found, and what is left out of it."""
+    stored = await _stored(database_url, on)
+    letters = [letter for origin, letter in found.dead_letters.items() if own.is_own(*origin)]
+    odd = [each for each in found.odd if is_own(each.owner, scope, own, on)]
+    rows = [
+        *_achievements(expected, found, stored, scope),
+        *_exits(expected, found, stored, scope),
+        row("goals by goal-configured messages", on.goal_ids.values(), found.configured & {*on.goal_ids.values()}),
+        *_dead_letters(_covered(expected.dead_letters, scope.covers_letter), _covered(letters, scope.covers_letter)),
+        count("own messages left in the outbox", 0, await unsent(database_url, scope, on)),
+        count("own records not yet committed", 0, lag_records),
+        count("anything else", 0, len(odd), [each.sentence for each in odd]),
+    ]
+    return Verdict(rows, [*_left_out(found, scope, own, on), *map(_paused, stored.paused)])
+
+
+async def unsent(database_url: str, scope: others.Scope, on: stage.Stage) -> int:
+    """Return how many messages about own enrollments and goals wait in the outbox."""
     connection = await asyncpg.connect(database_url)
     try:
-        rows = await connection.fetch(_ACHIEVEMENTS, on.tenants)
-        exits = await connection.fetch(_EXITS, on.tenants)
+        values = [each["value"] for each in await connection.fetch(_OUTBOX)]
     finally:
         await connection.close()
-    stored = {(each["tenant_id"], each["enrollment_id"], each["goal_id"]): each for each in rows}
-    standing = [plans.Achieved(*tuple(each)[:6]) for each in rows if each["stands"]]
-    folded = found.achievements
+    owners = [listener.owner_of(value) for value in values]
+    goal_ids = {*on.goal_ids.values()}
+    return sum(1 for owner in owners if owner in goal_ids or owner in scope.own)
+
+
+async def _stored(database_url: str, on: stage.Stage) -> _Stored:
+    connection = await asyncpg.connect(database_url)
+    try:
+        achievements = await connection.fetch(_ACHIEVEMENTS, on.tenants)
+        exits = await connection.fetch(_EXITS, on.tenants)
+        paused = await connection.fetch(_PAUSED)
+    finally:
+        await connection.close()
+    return _Stored(achievements, [_exited(each) for each in exits], [tuple(each) for each in paused])
+
+
+def _achievements(expected: plans.Outcome, found: listener.Found, stored: _Stored, scope: others.Scope) -> list[Row]:
+    achieved = _covered(expected.achieved, lambda each: scope.covers(each.key))
+    rows = _covered(stored.achievements, lambda each: scope.covers((each["tenant_id"], each["enrollment_id"])))
+    folded = {key: last for key, last in found.achievements.items() if scope.covers(key[:2])}
     return [
-        row("achievements in PostgreSQL", expected.achieved, standing),
+        row(
+            "achievements in PostgreSQL",
+            achieved,
+            [plans.Achieved(*tuple(each)[:6]) for each in rows if each["stands"]],
+            _goal_key,
+        ),
         row(
             "achievements by goal-achieved messages",
-            expected.achieved,
+            achieved,
             [last.achieved for last in folded.values() if last.achieved is not None],
+            _goal_key,
         ),
         row(
             "revisions, each message as its row",
-            [(*key, each["revision"], each["stands"]) for key, each in stored.items()],
+            [(*tuple(each)[:3], each["revision"], each["stands"]) for each in rows],
             [(*key, last.revision, last.achieved is not None) for key, last in folded.items()],
+            lambda each: each[:3],
         ),
-        row("exits in PostgreSQL", expected.exited, [_exited(each) for each in exits]),
-        row(
-            "exits by workflow-exit messages",
-            [listener.FoundExit.of(each) for each in expected.exited],
-            list(found.exits.values()),
-        ),
-        row(
-            "goals by goal-configured messages",
-            list(on.goal_ids.values()),
-            # Of others, whoever plays with the API knows.
-            [goal_id for goal_id in found.configured if goal_id in set(on.goal_ids.values())],
-        ),
-        *_dead_letters(expected.dead_letters, list(found.dead_letters.values())),
-        Row("messages left in the outbox", 0, await unsent(database_url)),
-        Row("records not yet committed", 0, lag_records),
-        Row("anything else", 0, len(found.odd), tuple(found.odd[:SAMPLES])),
     ]
 
 
-async def unsent(database_url: str) -> int:
-    """Return how many messages wait in the outbox."""
-    connection = await asyncpg.connect(database_url)
-    try:
-        return int(await connection.fetchval(_OUTBOX))
-    finally:
-        await connection.close()
+def _exits(expected: plans.Outcome, found: listener.Found, stored: _Stored, scope: others.Scope) -> list[Row]:
+    exited = _covered(expected.exited, lambda each: scope.covers(each.key))
+    return [
+        row(
+            "exits in PostgreSQL",
+            exited,
+            _covered(stored.exits, lambda each: scope.covers(each.key)),
+            lambda each: each.key,
+        ),
+        row(
+            "exits by workflow-exit messages",
+            [listener.FoundExit.of(each) for each in exited],
+            _covered(found.exits.values(), lambda each: scope.covers(each.key)),
+            lambda each: each.key,
+        ),
+    ]
+
+
+def _goal_key(achieved: plans.Achieved) -> Hashable:
+    return (*achieved.key, achieved.goal_id)
 
 
 def _dead_letters(expected: Collection[plans.DeadLetter], found: Collection[plans.DeadLetter]) -> list[Row]:
@@ -105,12 +166,97 @@ def _dead_letters(expected: Collection[plans.DeadLetter], found: Collection[plan
     ]
 
 
-def row(what: str, expected: Collection[T], found: Collection[T]) -> Row:
-    """Compare two bags of things."""
+def _covered(things: Iterable[T], is_covered: Callable[[T], bool]) -> list[T]:
+    return [each for each in things if is_covered(each)]
+
+
+def is_own(owner: listener.Owner, scope: others.Scope, own: ledger.Ledger, on: stage.Stage) -> bool:
+    """Say whether an odd message is about something of the demo's own that nobody else touched."""
+    match owner:
+        case UUID():
+            return owner in on.goal_ids.values()
+        case (str() as tenant_id, str() as enrollment_id):
+            return scope.covers((tenant_id, enrollment_id))
+        case (partition, int() as offset):
+            return own.is_own(partition, offset)
+        case _:
+            return False  # if it was to be one of ours, that one is missing
+
+
+# --- what is left out ---
+
+
+def _left_out(found: listener.Found, scope: others.Scope, own: ledger.Ledger, on: stage.Stage) -> list[str]:
+    """Say what came of messages and changes that others made, and which of our enrollments they touched."""
+    foreign: dict[str, Sequence[object]] = {
+        "achievement": [
+            key for key, last in found.achievements.items() if last.achieved is not None and key[:2] not in scope.own
+        ],
+        "exit": [each for each in found.exits.values() if each.key not in scope.own],
+        "dead letter": [at for at in found.dead_letters if not own.is_own(*at) and not own.is_older(*at)],
+        "odd message": [each for each in found.odd if not is_own(each.owner, scope, own, on)],
+    }
+    counted = [f"{len(each):,} {what}{'s' * (len(each) != 1)}" for what, each in foreign.items() if each]
+    sentences = [f"{', '.join(counted)}: of messages that the demo did not send"] if counted else []
+    return sentences + [
+        f"{number:,} enrollment{'s' * (number != 1)} of {workflow_id} of {tenant_id}: somebody changed its goals or "
+        "sent messages about the same contacts"
+        for (tenant_id, workflow_id), number in sorted(scope.touched_workflows.items())
+    ]
+
+
+def _paused(topic: tuple[str, str]) -> str:
+    name, reason = topic
+    return f"{name} is paused, for most of it was {reason}: its records wait until `goalworker topics resume {name}`"
+
+
+# --- a line of the table ---
+
+
+def row(
+    what: str,
+    expected: Collection[T],
+    found: Collection[T],
+    identity: Callable[[T], Hashable] = lambda each: each,
+) -> Row:
+    """Compare two bags of things; what has the identity of something expected and is not the same was altered."""
     missing, more = Counter(expected) - Counter(found), Counter(found) - Counter(expected)
-    differences = [f"missing: {each}" for each in list(missing)[:SAMPLES]]
-    differences += [f"too much: {each}" for each in list(more)[:SAMPLES]]
-    return Row(what, len(expected), len(found), tuple(differences))
+    wanted, known = {identity(each): each for each in missing}, set(expected)
+    twice = [each for each in more if each in known]
+    altered = [each for each in more if each not in known and identity(each) in wanted]
+    unexpected = [each for each in more if each not in known and identity(each) not in wanted]
+    changed = {identity(each) for each in altered}
+    lost = [each for each in missing if identity(each) not in changed]
+    kinds = {
+        "expected and not found": [shown(each) for each in lost],
+        "found twice": [shown(each) for each in twice],
+        "altered": [f"{shown(each)}, expected {shown(wanted[identity(each)])}" for each in altered],
+        "found and not expected": [shown(each) for each in unexpected],
+    }
+    verdict = ", ".join(f"{len(each):,} {kind}" for kind, each in kinds.items() if each)
+    differences = [f"{kind}: {text}" for kind, each in kinds.items() for text in each[:SAMPLES]]
+    return Row(what, len(expected), len(found), verdict, tuple(differences))
+
+
+def count(what: str, expected: int, found: int, differences: Collection[str] = ()) -> Row:
+    """Compare two numbers."""
+    verdict = "" if expected == found else f"{abs(found - expected):,} too {'many' if found > expected else 'few'}"
+    return Row(what, expected, found, verdict, tuple(differences)[:SAMPLES])
+
+
+def shown(value: object) -> str:
+    """Spell out ids and fields as a person would look them up, without Python's notation."""
+    match value:
+        case Struct():
+            return " ".join(f"{name}={shown(field)}" for name, field in structs.asdict(value).items())
+        case tuple() | list():
+            return " ".join(map(shown, value))
+        case datetime():
+            return value.isoformat()
+        case bytes():
+            return value.decode(errors="backslashreplace")
+        case _:
+            return str(value)
 
 
 def _exited(row: asyncpg.Record) -> plans.Exited:

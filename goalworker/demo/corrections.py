@@ -62,7 +62,8 @@ def two_contacts_one_enrollment(scene: Scene) -> plans.Step:
     scene.contact_id = f"impostor-{scene.number}"
     conflict = records.send(scene.started("welcome", 1), scene.rng)
     letter = plans.DeadLetter(conflict.topic, conflict.key, "conflicting_enrollment")
-    after = plans.Step((conflict,), outcome + plans.Outcome(dead_letters=(letter,)))
+    disputed = outcome + plans.Outcome(dead_letters=(letter,))
+    after = plans.Step((conflict,), disputed, enrollments=scene.enrollments)
     return scene.shuffled(start, form, outcome=outcome, then=after, once="committed")
 
 

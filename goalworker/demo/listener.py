@@ -7,7 +7,7 @@ from typing import Final
 from uuid import UUID
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from msgspec import Raw, Struct, json, structs
 
 from goalworker import ids
@@ -16,6 +16,8 @@ from goalworker.demo import plans, records, traffic
 RECENT: Final = 10
 GoalKey = tuple[str, str, UUID]
 """(tenant, enrollment, goal)."""
+Origin = tuple[TopicPartition, int]
+"""Where a dead letter was read first, and its offset there."""
 
 
 class FoundExit(Struct, frozen=True):
@@ -31,6 +33,10 @@ class FoundExit(Struct, frozen=True):
     goal_id: UUID
     achievement_ids: tuple[UUID, ...]
     achieved_at: datetime
+
+    @property
+    def key(self) -> plans.EnrollmentKey:
+        return (self.tenant_id, self.enrollment_id)
 
     @classmethod
     def of(cls, expected: plans.Exited) -> "FoundExit":
@@ -66,11 +72,27 @@ class Seen(Struct, frozen=True):
     latency_seconds: float | None = None
 
 
+Owner = plans.EnrollmentKey | Origin | UUID | None
+"""The enrollment, record or goal that a message is about, as far as it says so."""
+
+
+class Odd(Struct, frozen=True):
+    """Something that must never be seen, in a sentence."""
+
+    sentence: str
+    owner: Owner = None
+
+
 class _Envelope(Struct):
     id: UUID
     type: str
     tenantid: str
     data: Raw
+
+
+class _Owned(Struct):
+    enrollment_id: str | None = None
+    goal_id: UUID | None = None
 
 
 class _Trigger(Struct):
@@ -104,15 +126,15 @@ class _Configured(Struct):
 
 @dataclasses.dataclass(slots=True)
 class Found:
-    """What was read so far; odd: what must never be seen."""
+    """Messages read so far, by anybody's doing."""
 
     exits: dict[UUID, FoundExit] = dataclasses.field(default_factory=dict)
     achievements: dict[GoalKey, Folded] = dataclasses.field(default_factory=dict)
     configured: set[UUID] = dataclasses.field(default_factory=set)
-    dead_letters: dict[tuple[str, str, str], plans.DeadLetter] = dataclasses.field(default_factory=dict)
+    dead_letters: dict[Origin, plans.DeadLetter] = dataclasses.field(default_factory=dict)
     kinds: Counter[str] = dataclasses.field(default_factory=Counter)
     repeats: int = 0
-    odd: list[str] = dataclasses.field(default_factory=list)
+    odd: list[Odd] = dataclasses.field(default_factory=list)
     recent: deque[Seen] = dataclasses.field(default_factory=lambda: deque(maxlen=RECENT))
 
 
@@ -150,12 +172,12 @@ class Listener:
             self._dead_letter(record)
             return
         try:
-            envelope = json.decode(record.value, type=_Envelope)
+            envelope = json.decode(record.value or b"", type=_Envelope)
             if envelope.tenantid not in self._tenants or self._is_repeat(envelope, record):
                 return
             self._take[record.topic](envelope)
-        except msgspec.MsgspecError as error:
-            self.found.odd.append(f"{record.topic} {record.partition}:{record.offset} cannot be read: {error}")
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # anybody may write to these topics
+            self.found.odd.append(Odd(f"{record.topic} {record.partition}:{record.offset} cannot be read: {error}"))
 
     def _is_repeat(self, envelope: _Envelope, record: ConsumerRecord) -> bool:
         digest = hash(record.value)
@@ -165,7 +187,8 @@ class Listener:
         elif known == digest:
             self.found.repeats += 1
         else:
-            self.found.odd.append(f"{record.topic}: two different messages have the id {envelope.id}")
+            sentence = f"{record.topic}: two different messages have the id {envelope.id}"
+            self.found.odd.append(Odd(sentence, _owner(envelope)))
         return known is not None
 
     def _achievement(self, envelope: _Envelope) -> None:
@@ -178,7 +201,9 @@ class Listener:
             achieved = plans.Achieved(*key, data.achieved_at, trigger.source, trigger.id)
             kind, make_id = "achieved" if data.revision == 1 else "revised", ids.achieved_message_id
         if envelope.id != make_id(*key, data.revision):
-            self.found.odd.append(f"{envelope.type} of {key} has the id {envelope.id}")
+            self.found.odd.append(
+                Odd(f"{envelope.type} of {' '.join(map(str, key))} has the id {envelope.id}", key[:2])
+            )
         if before is None or data.revision > before.revision:
             self.found.achievements[key] = Folded(data.revision, achieved)
         self.found.kinds[kind] += 1
@@ -188,7 +213,8 @@ class Listener:
         data = json.decode(envelope.data, type=_Exit)
         command = FoundExit(envelope.tenantid, **structs.asdict(data))
         if envelope.id != data.exit_id:
-            self.found.odd.append(f"the exit {data.exit_id} has the message id {envelope.id}")
+            sentence = f"the exit {data.exit_id} has the message id {envelope.id}"
+            self.found.odd.append(Odd(sentence, (envelope.tenantid, data.enrollment_id)))
         self.found.exits[envelope.id] = command
         latency_seconds = self._traffic.saw_exit((envelope.tenantid, data.enrollment_id))
         self.found.recent.append(Seen("exit", envelope.tenantid, data.enrollment_id, data.goal_id, latency_seconds))
@@ -199,13 +225,29 @@ class Listener:
     def _dead_letter(self, record: ConsumerRecord) -> None:
         if not (record.key or b"").startswith(self._keys):
             return
-        headers = {name: value.decode(errors="replace") for name, value in record.headers}
+        headers = {name: str(value or b"", "utf-8", "replace") for name, value in record.headers}
         topic, partition, offset, reason = (headers.get(name, "") for name in _ORIGIN)
-        origin = (topic, partition, offset)
+        if not (partition.isdecimal() and offset.isdecimal()):
+            return
+        origin = (TopicPartition(topic, int(partition)), int(offset))
         letter = plans.DeadLetter(topic, record.key, reason)
         known = self.found.dead_letters.setdefault(origin, letter)
         if known != letter:
-            self.found.odd.append(f"{topic} {partition}:{offset} was dead-lettered as {known.reason} and as {reason}")
+            sentence = f"{topic} {partition}:{offset} was dead-lettered as {known.reason} and as {reason}"
+            self.found.odd.append(Odd(sentence, origin))
+
+
+def owner_of(value: bytes) -> Owner:
+    """Return what a message that goalworker sends is about, None where it does not say."""
+    try:
+        return _owner(json.decode(value, type=_Envelope))
+    except msgspec.MsgspecError:
+        return None
+
+
+def _owner(envelope: _Envelope) -> Owner:
+    data = json.decode(envelope.data, type=_Owned)
+    return (envelope.tenantid, data.enrollment_id) if data.enrollment_id is not None else data.goal_id
 
 
 _ORIGIN: Final = ("x-original-topic", "x-original-partition", "x-original-offset", "x-error-reason")

@@ -34,6 +34,19 @@ class Send(Struct, frozen=True):
     settles: tuple[EnrollmentKey, ...] = ()
 
 
+class Enrollment(Struct, frozen=True):
+    """An enrollment that a plan's messages speak of; another contact under the same id is another one of these."""
+
+    tenant_id: str
+    enrollment_id: str
+    workflow_id: str
+    contact_id: str
+
+    @property
+    def key(self) -> EnrollmentKey:
+        return (self.tenant_id, self.enrollment_id)
+
+
 class Achieved(Struct, frozen=True):
     """An achievement that must stand in the end, and the event that it must rest on."""
 
@@ -43,6 +56,10 @@ class Achieved(Struct, frozen=True):
     achieved_at: datetime
     source: str
     event_id: str
+
+    @property
+    def key(self) -> EnrollmentKey:
+        return (self.tenant_id, self.enrollment_id)
 
 
 class Exited(Struct, frozen=True):
@@ -97,3 +114,4 @@ class Step(Struct, frozen=True):
     outcome: Outcome = NOTHING
     then: Step | None = None
     once: Literal["exited", "committed"] = "exited"
+    enrollments: tuple[Enrollment, ...] = ()

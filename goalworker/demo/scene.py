@@ -29,6 +29,7 @@ class Scene:
         # The same in every tenant, so that anything that crosses tenants would show.
         self.contact_id = f"kontakt {number}:ü/%" if number % 20 == 0 else f"contact-{number}"
         self._count = 0
+        self._enrollments: dict[plans.Enrollment, None] = {}
 
     def at(self, ms: float) -> datetime:
         return self.begins + timedelta(milliseconds=ms)
@@ -74,6 +75,7 @@ class Scene:
 
     def _lifecycle(self, type_: str, workflow_id: str, time: float | datetime, run: str) -> plans.Happening:
         enrollment_id = self.enrollment_id(workflow_id, run)
+        self._enrollments[plans.Enrollment(self.tenant_id, enrollment_id, workflow_id, self.contact_id)] = None
         return self.happening(type_, time, workflow_id=workflow_id, enrollment_id=enrollment_id)
 
     # --- what must come of it ---
@@ -114,6 +116,11 @@ class Scene:
 
     # --- the plan ---
 
+    @property
+    def enrollments(self) -> tuple[plans.Enrollment, ...]:
+        """Enrollments that its messages have spoken of so far."""
+        return tuple(self._enrollments)
+
     def in_order(
         self,
         *happenings: plans.Happening,
@@ -126,7 +133,7 @@ class Scene:
         for happening in happenings:
             if self.rng.random() < REPEATED:
                 sends.append(records.send(happening, self.rng))
-        return plans.Step(tuple(sends), outcome, then, once)
+        return plans.Step(tuple(sends), outcome, then, once, self.enrollments)
 
     def shuffled(
         self,

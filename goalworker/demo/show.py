@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import shlex
 import signal
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +17,20 @@ from msgspec import Struct
 from rich.console import Console
 
 from goalworker import embedded
-from goalworker.demo import api_check, check, generator, listener, malformed, processes, records, seeding, traffic, view
+from goalworker.demo import (
+    api_check,
+    check,
+    generator,
+    ledger,
+    listener,
+    malformed,
+    others,
+    processes,
+    records,
+    seeding,
+    traffic,
+    view,
+)
 
 POLL_SECONDS: Final = 0.2
 PATIENCE_SECONDS: Final = 90.0
@@ -39,7 +53,7 @@ class Options(Struct, frozen=True):
 class Ending(Struct, frozen=True):
     """What came of it; complaints: what the worker logged as errors."""
 
-    rows: list[check.Row]
+    verdict: check.Verdict
     was_interrupted: bool
     complaints: list[str]
     closing: str
@@ -58,7 +72,8 @@ async def play(options: Options, pair: embedded.Pair, home: Path, console: Conso
     on = await seeding.seed(pair.database_url, names)
     async with _clients(pair.bootstrap_servers) as (producer, consumer, admin):
         source = generator.Generator(on, options.seed, lambda: datetime.now(UTC))
-        sending = traffic.Traffic(producer, source, options.seed)
+        own = ledger.Ledger(await consumer.end_offsets(await _partitions(admin, records.TOPICS.inputs)))
+        sending = traffic.Traffic(producer, source, options.seed, own)
         listening = listener.Listener(consumer, names, sending)
         notes: list[str] = []
         worker = processes.Process("worker", "run", environment, home, notes.append)
@@ -68,6 +83,7 @@ async def play(options: Options, pair: embedded.Pair, home: Path, console: Conso
         )
         addresses = {"PostgreSQL": pair.database_url, "Kafka": pair.bootstrap_servers, "API": f"{url}/docs", "key": key}
         notes.append(f"API of the tenant {names[0]}: export GW={url} KEY={key}")
+        notes.append(f"all addresses, for a shell: . {_addresses(home, environment | {'GW': url, 'KEY': key})}")
         board = view.Board(on, sending, listening, (worker, api), addresses, notes)
         show = view.live if console.is_terminal else view.lines
         async with _background(
@@ -79,11 +95,44 @@ async def play(options: Options, pair: embedded.Pair, home: Path, console: Conso
         ):
             await _traffic(options, board, interrupts)
             await _patiently(_arrival(board, pair.database_url), board, interrupts)
-            expected = sending.outcome()
-            rows = await check.compare(pair.database_url, on, expected, listening.found, sending.lag_records)
             await _patiently(api.until_ready(), board, interrupts)
-            rows += await api_check.compare(url, key, names[0], expected)
-    return Ending(rows, interrupts.count > 0, worker.complaints(), board.closing())
+            verdict = await _verdict(pair, board, url, key)
+    return Ending(verdict, interrupts.count > 0, worker.complaints(), board.closing())
+
+
+async def _verdict(pair: embedded.Pair, board: view.Board, url: str, key: str) -> check.Verdict:
+    """Compare what the demo itself sent with what became of it."""
+    on, sending = board.stage, board.traffic
+    expected = sending.outcome()
+    async with aiokafka.AIOKafkaConsumer(**_reading(pair.bootstrap_servers)) as consumer:
+        touched = await others.look(pair.database_url, on, consumer, sending.own)
+    scope = others.Scope(sending.enrollments, touched)
+    found = await check.compare(
+        pair.database_url, on, expected, board.listener.found, scope, sending.own, sending.lag_records
+    )
+
+    async def workflows_of_others() -> set[str]:
+        return await others.workflows_of(pair.database_url, on.tenants[0], scope)
+
+    by_api = await api_check.compare(url, key, on, expected, workflows_of_others)
+    return check.Verdict(found.rows + by_api.rows, found.not_ours + by_api.not_ours)
+
+
+def _reading(bootstrap_servers: str) -> dict[str, Any]:
+    return {
+        "bootstrap_servers": bootstrap_servers,
+        "enable_auto_commit": False,
+        "isolation_level": "read_committed",
+        "auto_offset_reset": "none",
+    }
+
+
+def _addresses(home: Path, variables: Mapping[str, str]) -> Path:
+    """Write what a shell needs to use the demo's servers into a file that only the user may read."""
+    path = home / "env"
+    path.touch(mode=0o600)
+    path.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()))
+    return path
 
 
 class _Interrupts:
@@ -106,20 +155,23 @@ async def _clients(
     servers = {"bootstrap_servers": bootstrap_servers}
     async with contextlib.AsyncExitStack() as stack:
         producer = aiokafka.AIOKafkaProducer(**servers, acks="all", enable_idempotence=True, linger_ms=LINGER_MS)
-        consumer = aiokafka.AIOKafkaConsumer(**servers, enable_auto_commit=False, isolation_level="read_committed")
+        consumer = aiokafka.AIOKafkaConsumer(**_reading(bootstrap_servers))
         admin = kafka_admin.AIOKafkaAdminClient(**servers)
         for client, close in ((producer, producer.stop), (consumer, consumer.stop), (admin, admin.close)):
             stack.push_async_callback(close)
             await client.start()
-        outputs = (*records.TOPICS.outputs[:3], records.TOPICS.dead_letters)
-        partitions = [
-            aiokafka.TopicPartition(topic["topic"], partition["partition"])
-            for topic in await admin.describe_topics(list(outputs))
-            for partition in topic["partitions"]
-        ]
+        partitions = await _partitions(admin, (*records.TOPICS.outputs[:3], records.TOPICS.dead_letters))
         consumer.assign(partitions)
         await consumer.seek_to_end(*partitions)
         yield producer, consumer, admin
+
+
+async def _partitions(admin: kafka_admin.AIOKafkaAdminClient, topics: Iterable[str]) -> list[aiokafka.TopicPartition]:
+    return [
+        aiokafka.TopicPartition(topic["topic"], partition["partition"])
+        for topic in await admin.describe_topics(list(topics))
+        for partition in topic["partitions"]
+    ]
 
 
 @contextlib.asynccontextmanager
@@ -166,7 +218,8 @@ async def _traffic(options: Options, board: view.Board, interrupts: _Interrupts)
 async def _arrival(board: view.Board, database_url: str) -> None:
     """Return once everything that the worker has to say was sent and read."""
     board.phase = "checking"
-    while await check.unsent(database_url) or not await board.listener.is_caught_up():  # noqa: ASYNC110 - the database rings no bell
+    scope = others.Scope(board.traffic.enrollments, others.Touched())
+    while await check.unsent(database_url, scope, board.stage) or not await board.listener.is_caught_up():  # noqa: ASYNC110 - the database rings no bell
         await asyncio.sleep(POLL_SECONDS)
 
 

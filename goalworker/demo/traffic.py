@@ -11,7 +11,7 @@ from typing import Final
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.structs import RecordMetadata
 
-from goalworker.demo import generator, plans
+from goalworker.demo import generator, ledger, plans
 
 OPEN_PLANS: Final = 64
 """Plans whose records are mixed."""
@@ -38,11 +38,13 @@ class _Playing:
 class Traffic:
     """What was sent, what must have come of it so far, and how long the exits took."""
 
-    def __init__(self, producer: AIOKafkaProducer, source: generator.Generator, seed: int) -> None:
+    def __init__(self, producer: AIOKafkaProducer, source: generator.Generator, seed: int, own: ledger.Ledger) -> None:
         self.sent = 0
         self.acknowledged = 0
         self.latencies_seconds: deque[float] = deque(maxlen=LATENCIES_KEPT)
         self.offsets: dict[TopicPartition, int] = {}
+        self.own = own
+        self.enrollments: set[plans.Enrollment] = set()
         self._producer = producer
         self._source = source
         self._rng = random.Random(seed)  # noqa: S311 - to be repeatable, not secret
@@ -141,6 +143,7 @@ class Traffic:
 
     def _play(self, plan: int, step: plans.Step) -> None:
         self._outcomes[plan] = step.outcome
+        self.enrollments.update(step.enrollments)
         self._open.append(_Playing(plan, step))
 
     async def _send_one(self) -> None:
@@ -171,6 +174,7 @@ class Traffic:
             return
         metadata = done.result()
         partition, end = TopicPartition(metadata.topic, metadata.partition), metadata.offset + 1
+        self.own.note(partition, metadata.offset)
         self.acknowledged += 1
         playing.acknowledged += 1
         playing.offsets[partition] = max(playing.offsets.get(partition, 0), end)

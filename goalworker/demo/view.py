@@ -215,21 +215,23 @@ def _plain(text: str, console: Console) -> None:
 # --- at the end ---
 
 
-def summary(rows: Sequence[check.Row], complaints: Sequence[str], closing: str, console: Console) -> None:
+def summary(verdict: check.Verdict, complaints: Sequence[str], closing: str, console: Console) -> None:
     """Print expected against found, what differs, and then also what the worker complained of."""
     table = Table(box=box.SIMPLE, pad_edge=False)
     table.add_column("what")
     table.add_column("expected", justify="right")
     table.add_column("found", justify="right")
     table.add_column("")
-    for row in rows:
-        verdict = "[green]as it must be[/]" if row.matches else "[bold red]DIFFERS[/]"
-        table.add_row(row.what, f"{row.expected:,}", f"{row.found:,}", verdict)
+    for row in verdict.rows:
+        said = "[green]as it must be[/]" if row.matches else f"[bold red]DIFFERS: {row.verdict}[/]"
+        table.add_row(row.what, f"{row.expected:,}", f"{row.found:,}", said)
     console.print(table)
-    for row in rows:
+    for row in verdict.rows:
         for difference in row.differences:
             _plain(f"{row.what}: {difference}", console)
-    if all(row.matches for row in rows):
+    for sentence in verdict.not_ours:
+        _plain(f"not ours, so not checked: {sentence}", console)
+    if all(row.matches for row in verdict.rows):
         console.print(f"[green]Everything is as it must be:[/] {closing}", soft_wrap=True)
         return
     for complaint in complaints:

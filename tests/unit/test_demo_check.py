@@ -1,17 +1,20 @@
 """The demo's check would show it: what is missing, what is too much, what came twice and was not the same."""
 
 import io
-from datetime import UTC, datetime
+import random
+import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from aiokafka import ConsumerRecord
+from aiokafka import ConsumerRecord, TopicPartition
 from msgspec import json
 from rich.console import Console
 
 from goalworker import events, ids, messages
-from goalworker.demo import check, listener, plans, view
+from goalworker.demo import check, corrections, ledger, listener, others, plans, stage, view
+from goalworker.demo.scene import Scene
 
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 GOAL = UUID(int=7)
@@ -113,20 +116,130 @@ def test_what_another_run_left_behind_is_passed_over(listening: listener.Listene
     assert listening.found == listener.Found()
 
 
-def test_a_row_says_what_is_missing_and_what_is_too_much() -> None:
-    row = check.row("letters", ["a", "b"], ["b", "c"])
-    assert row == check.Row("letters", 2, 2, ("missing: a", "too much: c"))
+def test_a_row_tells_what_is_missing_from_what_came_twice_and_what_was_altered() -> None:
+    row = check.row(
+        "letters", [("a", 1), ("b", 1), ("c", 1)], [("b", 1), ("b", 1), ("c", 2), ("d", 1)], lambda each: each[0]
+    )
+    assert row.differences == (
+        "expected and not found: a 1",
+        "found twice: b 1",
+        "altered: c 2, expected c 1",
+        "found and not expected: d 1",
+    )
+    assert row.verdict == "1 expected and not found, 1 found twice, 1 altered, 1 found and not expected"
     assert not row.matches
     assert check.row("letters", ["b", "a"], ["a", "b"]).matches
-    assert not check.row("letters", ["a"], ["a", "a"]).matches
+
+
+def test_what_differs_is_shown_as_ids_and_not_as_python() -> None:
+    expected = plans.Exited("acme", "welcome-1", "welcome", "contact-1", "any", GOAL, (GOAL,), AT)
+    (difference,) = check.row("exits", [expected], []).differences
+    assert "acme" in difference
+    assert str(GOAL) in difference
+    assert AT.isoformat() in difference
+    assert not re.search(r"UUID\(|datetime|Exited", difference)
+
+
+def _summary(verdict: check.Verdict) -> str:
+    output = io.StringIO()
+    view.summary(verdict, ["it hurts"], "3 records", Console(file=output, width=120))
+    return output.getvalue()
 
 
 def test_the_summary_shows_a_difference_and_the_workers_complaints() -> None:
-    output = io.StringIO()
-    rows = [check.row("exits", ["a"], []), check.row("others", ["a"], ["a"])]
-    view.summary(rows, ["it hurts"], "3 records", Console(file=output, width=100))
-    text = output.getvalue()
-    assert "DIFFERS" in text
-    assert "exits: missing: a" in text
+    text = _summary(check.Verdict([check.row("exits", ["a"], []), check.row("others", ["a"], ["a"])], []))
+    assert "DIFFERS: 1 expected and not found" in text
+    assert "exits: expected and not found: a" in text
     assert "it hurts" in text
     assert "Not everything is as it must be: 3 records" in text
+
+
+def test_what_is_not_ours_is_a_line_of_the_summary_and_no_difference() -> None:
+    text = _summary(
+        check.Verdict([check.row("exits", ["a"], ["a"])], ["1 exit: of messages that the demo did not send"])
+    )
+    assert "1 exit: of messages that the demo did not send" in text
+    assert "Everything is as it must be: 3 records" in text
+
+
+@pytest.mark.parametrize("value", [None, b"", b"\xff\x00", b"[" * 100_000, b"{}", b'{"tenantid": "acme"}'])
+@pytest.mark.parametrize("topic", ["workflow-exit", "goal-achieved", "goalworker.dlq", "goal-configured"])
+def test_whatever_others_write_into_the_topics_the_listener_goes_on(
+    listening: listener.Listener, topic: str, value: bytes | None
+) -> None:
+    listening.take(_record(topic, value, b"acme:c", [("x-original-topic", None), ("x-original-offset", b"\xff")]))
+    assert all(each.owner is None for each in listening.found.odd)
+    assert not listening.found.exits
+    assert not listening.found.dead_letters
+
+
+# --- ours and not ours ---
+
+PARTITION = TopicPartition("form-submitted", 0)
+OURS = plans.Enrollment("acme", "welcome-1", "welcome", "contact-1")
+
+
+def _ledger(*offsets: int) -> ledger.Ledger:
+    made = ledger.Ledger({PARTITION: 10})
+    for offset in offsets:
+        made.note(PARTITION, offset)
+    return made
+
+
+def test_the_ledger_knows_its_own_offsets_in_whatever_order_they_were_acknowledged() -> None:
+    own = _ledger(10, 11, 15, 13, 12)
+    assert [offset for offset in range(9, 18) if own.is_own(PARTITION, offset)] == [10, 11, 12, 13, 15]
+    assert [offset for offset in range(8, 12) if own.is_older(PARTITION, offset)] == [8, 9]
+    assert not own.is_own(TopicPartition("another", 0), 10)
+
+
+def test_where_nobody_else_sent_anything_there_are_no_gaps() -> None:
+    assert _ledger(10, 11, 12).gaps({PARTITION: 13}) == {}
+    assert _ledger().gaps({PARTITION: 10}) == {}
+
+
+def test_gaps_reach_from_the_first_record_of_others_to_the_last() -> None:
+    assert _ledger(11, 12, 15).gaps({PARTITION: 18}) == {PARTITION: range(10, 18)}
+    assert _ledger(10, 12).gaps({PARTITION: 13}) == {PARTITION: range(11, 12)}
+
+
+def _event(type_: str, tenant_id: str = "acme", **data: Any) -> events.Event:
+    return events.Event(tenant_id, "/elsewhere", "e-1", type_, AT, events.DATA_OF_TYPE[type_](**data))
+
+
+@pytest.mark.parametrize(
+    ("event", "is_covered"),
+    [
+        (_event("form.submitted", contact_id="contact-1", form_id="x"), False),
+        (_event("form.submitted", contact_id="contact-2", form_id="x"), True),
+        (_event("form.submitted", "globex", contact_id="contact-1", form_id="x"), True),
+        (_event(events.WORKFLOW_DEACTIVATED, workflow_id="welcome"), False),
+        (_event(events.WORKFLOW_DEACTIVATED, workflow_id="mine"), True),
+        (_event(events.ENROLLMENT_ENDED, workflow_id="mine", enrollment_id="welcome-1", contact_id="x"), False),
+        (_event(events.ENROLLMENT_STARTED, workflow_id="welcome", enrollment_id="mine-1", contact_id="x"), True),
+    ],
+)
+def test_an_enrollment_that_others_sent_messages_about_is_not_judged(event: events.Event, is_covered: bool) -> None:
+    scope = others.Scope([OURS], others.touched_by([event]))
+    assert scope.covers(OURS.key) is is_covered
+    assert scope.covers_letter(plans.DeadLetter("t", b"acme:contact-1", "conflicting_enrollment")) is is_covered
+    assert OURS.key in scope.own
+
+
+def test_an_enrollment_that_the_demo_did_not_send_is_never_judged() -> None:
+    assert not others.Scope([OURS], others.Touched()).covers(("acme", "mine-1"))
+
+
+def test_of_records_that_are_no_events_nothing_is_touched() -> None:
+    records = [_record("form-submitted", b"{"), _record("form-submitted", None)]
+    assert others.events_of(records) == []
+
+
+def test_each_enrollment_that_a_plan_sends_is_among_its_own() -> None:
+    on = stage.Stage(("acme",), {("acme", goal.key): uuid4() for goal in stage.GOALS}, AT - timedelta(seconds=60))
+    plan = corrections.two_contacts_one_enrollment(Scene(on, "acme", 7, AT, random.Random(1)))
+    own = {each for step in (plan, plan.then) if step for each in step.enrollments}
+    assert own == {
+        plans.Enrollment("acme", "welcome-7", "welcome", "contact-7"),
+        plans.Enrollment("acme", "welcome-7", "welcome", "impostor-7"),
+    }

@@ -1,0 +1,53 @@
+"""Offsets of the records that the demo sent: whatever else lies in its topics, somebody else sent."""
+
+import bisect
+from collections.abc import Iterator, Mapping
+
+from aiokafka import TopicPartition
+
+
+class Ledger:
+    """Own offsets of each partition, as ranges; `starts` says where the partitions ended when the demo began."""
+
+    def __init__(self, starts: Mapping[TopicPartition, int]) -> None:
+        self._starts = dict(starts)
+        self._own: dict[TopicPartition, list[range]] = {partition: [] for partition in starts}
+
+    @property
+    def partitions(self) -> list[TopicPartition]:
+        """All partitions that the demo sends to."""
+        return list(self._starts)
+
+    def note(self, partition: TopicPartition, offset: int) -> None:
+        """Enter a record that was acknowledged."""
+        own = self._own.setdefault(partition, [])
+        if own and own[-1].stop == offset:
+            own[-1] = range(own[-1].start, offset + 1)
+        else:
+            bisect.insort(own, range(offset, offset + 1), key=lambda each: each.start)
+
+    def is_own(self, partition: TopicPartition, offset: int) -> bool:
+        """Say whether the demo sent this record."""
+        own = self._own.get(partition, [])
+        place = bisect.bisect_right(own, offset, key=lambda each: each.start)
+        return bool(place and offset < own[place - 1].stop)
+
+    def is_older(self, partition: TopicPartition, offset: int) -> bool:
+        """Say whether a record was there before the demo began, as on data that was kept."""
+        return bool(offset < self._starts.get(partition, 0))
+
+    def gaps(self, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, range]:
+        """Return, where others sent anything since the beginning, the range from their first record to their last."""
+        spans = {}
+        for partition, end in ends.items():
+            foreign = list(self._foreign(partition, end))
+            if foreign:
+                spans[partition] = range(foreign[0].start, foreign[-1].stop)
+        return spans
+
+    def _foreign(self, partition: TopicPartition, end: int) -> Iterator[range]:
+        position = self._starts.get(partition, 0)
+        for own in (*self._own.get(partition, ()), range(end, end)):
+            if position < own.start:
+                yield range(position, own.start)
+            position = max(position, own.stop)

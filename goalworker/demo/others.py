@@ -1,0 +1,139 @@
+"""Messages and changes that did not come from the demo, and which of its own enrollments they may have altered."""
+
+from collections import Counter
+from collections.abc import Iterable, Set
+from datetime import UTC, datetime
+from typing import Final
+
+import asyncpg
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from msgspec import Struct
+
+from goalworker import decode, events, ids
+from goalworker.demo import ledger, malformed, plans, records, stage
+
+POLL_MS: Final = 500
+
+Workflow = tuple[str, str]
+"""(tenant, workflow)."""
+Contact = tuple[str, str]
+"""(tenant, contact)."""
+
+_KINDS: Final = {
+    topic: frozenset(kind for kind, of_kind in records.TOPIC_OF_TYPE.items() if of_kind == topic)
+    for topic in records.TOPIC_OF_TYPE.values()
+}
+
+# Whoever explains or plans is audited too, without a before and an after.
+_CHANGED_WORKFLOWS: Final = """
+SELECT DISTINCT tenant_id, workflow_id FROM audit_log
+WHERE tenant_id = ANY($1) AND at >= $2 AND (before IS NOT NULL OR after IS NOT NULL)
+"""
+
+
+_ENROLLMENTS: Final = "SELECT workflow_id, enrollment_id FROM enrollments WHERE tenant_id = $1"
+
+
+class Touched(Struct, frozen=True):
+    """Workflows, contacts and enrollments that somebody else changed or sent messages about."""
+
+    workflows: frozenset[Workflow] = frozenset()
+    contacts: frozenset[Contact] = frozenset()
+    enrollments: frozenset[plans.EnrollmentKey] = frozenset()
+
+    def concerns(self, enrollment: plans.Enrollment) -> bool:
+        """Say whether this enrollment may have another outcome than the demo alone would have given it."""
+        tenant_id = enrollment.tenant_id
+        return (
+            (tenant_id, enrollment.workflow_id) in self.workflows
+            or (tenant_id, enrollment.contact_id) in self.contacts
+            or enrollment.key in self.enrollments
+        )
+
+
+class Scope:
+    """The enrollments that the verdict is about: the demo's own, without those that others touched."""
+
+    def __init__(self, own: Iterable[plans.Enrollment], touched: Touched) -> None:
+        by_key: dict[plans.EnrollmentKey, list[plans.Enrollment]] = {}
+        for enrollment in own:
+            by_key.setdefault(enrollment.key, []).append(enrollment)
+        self.own: Set[plans.EnrollmentKey] = by_key.keys()
+        self._touched = {key for key, each in by_key.items() if any(map(touched.concerns, each))}
+        self._touched_keys = {
+            ids.joined(":", each.tenant_id, each.contact_id).encode() for key in self._touched for each in by_key[key]
+        }
+        self.touched_workflows = Counter((key[0], by_key[key][0].workflow_id) for key in self._touched)
+
+    def covers(self, key: plans.EnrollmentKey) -> bool:
+        """Say whether what is known of an enrollment must be exactly what the plans say."""
+        return key in self.own and key not in self._touched
+
+    def covers_letter(self, letter: plans.DeadLetter) -> bool:
+        """Say whether a dead letter of an own record must be exactly what the plans say."""
+        return letter.key not in self._touched_keys
+
+
+def touched_by(found: Iterable[events.Event]) -> Touched:
+    """Return what these events of others may have altered."""
+    workflows, contacts, enrollments = set(), set(), set()
+    for event in found:
+        data = event.data
+        if isinstance(data, events.WorkflowChanged):
+            workflows.add((event.tenant_id, data.workflow_id))
+            continue
+        contacts.add((event.tenant_id, data.contact_id))
+        if isinstance(data, events.EnrollmentChanged):
+            enrollments.add((event.tenant_id, data.enrollment_id))
+    return Touched(frozenset(workflows), frozenset(contacts), frozenset(enrollments))
+
+
+def events_of(found: Iterable[ConsumerRecord]) -> list[events.Event]:
+    """Return the events among records; what is none of the worker's events alters nothing."""
+    decoder = decode.Decoder(_KINDS, decode.Limits(max_bytes=malformed.MAX_BYTES))
+    now = datetime.now(UTC)
+    decoded = [decoder.decode(each.topic, each.value, each.headers, each.timestamp, now) for each in found]
+    return [each for each in decoded if isinstance(each, events.Event)]
+
+
+async def look(database_url: str, on: stage.Stage, consumer: AIOKafkaConsumer, own: ledger.Ledger) -> Touched:
+    """Return what others touched since the demo began: in the topics, and by API or shell in the goals."""
+    by_events = touched_by(events_of(await _records(consumer, own)))
+    connection = await asyncpg.connect(database_url)
+    try:
+        changed = await connection.fetch(_CHANGED_WORKFLOWS, on.tenants, on.since)
+    finally:
+        await connection.close()
+    workflows = by_events.workflows | {(each["tenant_id"], each["workflow_id"]) for each in changed}
+    return Touched(workflows, by_events.contacts, by_events.enrollments)
+
+
+async def workflows_of(database_url: str, tenant_id: str, scope: Scope) -> set[str]:
+    """Return the tenant's workflows in which others have an enrollment or touched one of the demo's."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        rows = await connection.fetch(_ENROLLMENTS, tenant_id)
+    finally:
+        await connection.close()
+    touched = {workflow_id for tenant, workflow_id in scope.touched_workflows if tenant == tenant_id}
+    return touched | {each["workflow_id"] for each in rows if (tenant_id, each["enrollment_id"]) not in scope.own}
+
+
+async def _records(consumer: AIOKafkaConsumer, own: ledger.Ledger) -> list[ConsumerRecord]:
+    """Read again where others sent anything between the demo's own records; nothing at all where nobody did."""
+    partitions = own.partitions
+    spans = own.gaps(await consumer.end_offsets(partitions))
+    consumer.assign(list(spans))
+    for partition, span in spans.items():
+        consumer.seek(partition, span.start)
+    found = []
+    unread = dict(spans)
+    while unread:
+        for batch in (await consumer.getmany(*unread, timeout_ms=POLL_MS)).values():
+            found += [each for each in batch if not own.is_own(_partition(each), each.offset)]
+        unread = {each: span for each, span in unread.items() if await consumer.position(each) < span.stop}
+    return found
+
+
+def _partition(record: ConsumerRecord) -> TopicPartition:
+    return TopicPartition(record.topic, record.partition)
