@@ -26,6 +26,7 @@ from goalworker import (
     migrate,
     offsets,
     ops,
+    sending,
     serving,
     tables,
     upkeep,
@@ -73,7 +74,7 @@ async def _run_worker(settings: settings_.Settings, reset_offsets: offsets.Targe
             known = await _load_goals(settings, pool)
         memory.settle()
         health.set("goals", None)
-        sender = kafka.Sender(settings)
+        sender = sending.Sender(settings)
         flow = worker.Worker(settings, pool, sender, known, _decoder(settings))
         with _explained(settings):
             await flow.pauses.read()
@@ -101,7 +102,7 @@ def _run(service: Coroutine[Any, Any, None]) -> None:
 
 
 async def _run_until_stopped(
-    settings: settings_.Settings, pool: AsyncEngine, health: ops.Health, sender: kafka.Sender, flow: worker.Worker
+    settings: settings_.Settings, pool: AsyncEngine, health: ops.Health, sender: sending.Sender, flow: worker.Worker
 ) -> None:
     consuming = asyncio.create_task(flow.run(), name="worker")
     health.consumer_alive = lambda: not consuming.done()

@@ -8,7 +8,7 @@ from uuid import UUID
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from goalworker import database, kafka, messages, metrics, tables
+from goalworker import database, kafka, messages, metrics, sending, tables
 
 # Longer than an owner takes between commit and acknowledgement, while the broker is well; repeats are harmless.
 LEFT_BEHIND_SECONDS: Final = 20
@@ -42,7 +42,7 @@ class Pending(Struct, frozen=True):
 
 async def publish(
     pool: AsyncEngine,
-    sender: kafka.Sender,
+    sender: sending.Sender,
     topics: Mapping[str, str],
     outgoing: Mapping[UUID, Sequence[messages.Message]],
 ) -> None:
@@ -56,7 +56,7 @@ async def publish(
     await database.at_once(pool, tables.WORKER_ROLE, "publish", _DELETE_BATCHES.format(batch_ids))
 
 
-async def sweep(pool: AsyncEngine, sender: kafka.Sender, topics: Mapping[str, str]) -> int:
+async def sweep(pool: AsyncEngine, sender: sending.Sender, topics: Mapping[str, str]) -> int:
     """Send what has no owner or was left behind, in id order, and return how many; 0 where another sweeper is at it."""
     async with database.transaction(pool, tables.WORKER_ROLE, "sweep", first=_OUTLAST_SENDING) as connection:
         if not await connection.fetchval(_TRY_LOCK):
@@ -83,7 +83,7 @@ def record_of(message: messages.Message, topic: str) -> kafka.Record:
     return kafka.Record(topic, message.key, message.value, headers)
 
 
-async def _send(sender: kafka.Sender, topics: Mapping[str, str], outgoing: Sequence[messages.Message]) -> None:
+async def _send(sender: sending.Sender, topics: Mapping[str, str], outgoing: Sequence[messages.Message]) -> None:
     # Of one judgement, achieved is acknowledged before exit is sent (contract section 4).
     for is_exit in (False, True):
         records = [

@@ -16,11 +16,11 @@ from goalworker import (
     facts,
     goal_store,
     index,
-    kafka,
     logs,
     match,
     metrics,
     outbox,
+    sending,
     tables,
     verdicts,
 )
@@ -41,7 +41,7 @@ class Phases:
     """Takes batches to the database and tells the others what came of them."""
 
     def __init__(
-        self, settings: settings_.Settings, pool: AsyncEngine, sender: kafka.Sender, known: index.Index
+        self, settings: settings_.Settings, pool: AsyncEngine, sender: sending.Sender, known: index.Index
     ) -> None:
         self._pool = pool
         self._sender = sender

@@ -7,7 +7,7 @@ from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from goalworker import database, kafka, logs, metrics, outbox, tables
+from goalworker import database, kafka, logs, metrics, outbox, sending, tables
 from goalworker import settings as settings_
 
 log = logs.get("upkeep")
@@ -93,7 +93,7 @@ class Upkeep:
         self,
         settings: settings_.Settings,
         pool: AsyncEngine,
-        sender: kafka.Sender,
+        sender: sending.Sender,
         read_pauses: Callable[[], Awaitable[None]],
     ) -> None:
         self._settings = settings

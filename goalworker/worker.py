@@ -22,6 +22,7 @@ from goalworker import (
     metrics,
     phases,
     reader,
+    sending,
     tally,
     verdicts,
 )
@@ -79,7 +80,7 @@ class Worker:
         self,
         settings: settings_.Settings,
         pool: AsyncEngine,
-        sender: kafka.Sender,
+        sender: sending.Sender,
         known: index.Index,
         decoder: decode.Decoder,
     ) -> None:

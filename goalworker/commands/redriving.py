@@ -17,7 +17,7 @@ import aiokafka
 import msgspec
 from aiokafka import errors as kafka_errors
 
-from goalworker import dead_letters, errors, kafka, logs
+from goalworker import dead_letters, errors, kafka, logs, sending
 from goalworker import settings as all_settings
 from goalworker.commands import cluster, common, kafka_connection, letters
 
@@ -73,7 +73,7 @@ async def run(
     expired_ms = await _expired_ms(settings)
     sent = {_fingerprint(record) async for record in letters.everything(settings, topic)}
     ongoing = _Pass(topic, wanted, sent, expired_ms, dry_run)
-    sender = kafka.Sender(settings)
+    sender = sending.Sender(settings)
     try:
         async with kafka_connection.consumer(settings, group_id) as consumer:
             pace = _Pace(rate_per_second)
@@ -107,7 +107,7 @@ class _Pace:
         self._next_at = time.monotonic() + records / self._rate_per_second
 
 
-async def _send(ongoing: _Pass, sender: kafka.Sender, consumer: aiokafka.AIOKafkaConsumer, pace: _Pace) -> None:
+async def _send(ongoing: _Pass, sender: sending.Sender, consumer: aiokafka.AIOKafkaConsumer, pace: _Pace) -> None:
     if ongoing.due:
         await pace.wait(len(ongoing.due))
         try:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, Final
 
-from goalworker import __main__, database, kafka, outbox, reader
+from goalworker import __main__, database, kafka, outbox, reader, sending
 from goalworker import settings as settings_
 
 METADATA_MS: Final = 1_000
@@ -126,16 +126,16 @@ def after_sending(logical: str) -> Callable[[Pass], None]:
     """Records of a topic are acknowledged; logical is the topic's setting."""
 
     def rig(passed: Pass) -> None:
-        send = kafka.Sender.send
+        send = sending.Sender.send
         topic = os.environ[f"GOALWORKER_TOPICS__{logical.upper()}"]
 
-        async def rigged(self: kafka.Sender, records: Iterable[kafka.Record]) -> None:
+        async def rigged(self: sending.Sender, records: Iterable[kafka.Record]) -> None:
             records = list(records)
             await send(self, records)
             if any(record.topic == topic for record in records):
                 passed()
 
-        kafka.Sender.send = rigged  # type: ignore[method-assign]
+        sending.Sender.send = rigged  # type: ignore[method-assign]
 
     return rig
 

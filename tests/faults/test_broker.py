@@ -7,7 +7,7 @@ import pytest
 from aiokafka import errors as kafka_errors
 from aiokafka.admin import NewTopic
 
-from goalworker import kafka
+from goalworker import kafka, sending
 from goalworker import settings as settings_
 from tests import support
 from tests.acceptance import running, wire
@@ -166,7 +166,7 @@ async def test_producers_that_failed_leave_nothing_behind(
     bad: machines.Machines, behind_wires: running.Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kafka, "SEND_TIMEOUT_SECONDS", 1)
-    sender = kafka.Sender(settings_.load(behind_wires.environment(), env_file=None, secrets_dir=None))
+    sender = sending.Sender(settings_.load(behind_wires.environment(), env_file=None, secrets_dir=None))
     record = kafka.Record(behind_wires.topics["goal_achieved"], b"key", b"value")
     await sender.send([record])
     bad.broker_wire.black_hole()

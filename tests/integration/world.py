@@ -23,6 +23,7 @@ from goalworker import (
     kafka,
     outbox,
     phases,
+    sending,
     tables,
     verdicts,
 )
@@ -131,7 +132,7 @@ _TRACE = ("traceparent", "tracestate")
 # --- who works ---
 
 
-class Broker(kafka.Sender):
+class Broker(sending.Sender):
     """Acknowledges and keeps what is sent; several workers may share it."""
 
     def __init__(self) -> None:

@@ -1,54 +1,167 @@
-"""Where a record goes, as with every other client of Kafka, and what becomes of sends that share a producer."""
+"""What becomes of records when the broker acknowledges some, refuses some, or says nothing any more."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
-from unittest import mock
 
-import aiokafka.partitioner
 import pytest
-from aiokafka.producer import message_accumulator
-from hypothesis import given
-from hypothesis import strategies as st
+from aiokafka import errors as kafka_errors
 
-from goalworker import kafka, settings
+from goalworker import kafka, producer, sending, settings
+from tests import support
 
-
-@given(st.binary(max_size=64))
-def test_a_key_has_the_hash_that_kafka_gives_it(key: bytes) -> None:
-    assert kafka._hash(key) == aiokafka.partitioner.murmur2(key) & 0x7FFFFFFF
+TOPIC = "workflow-exit"
 
 
-class Unanswered:
-    """A producer whose broker says nothing any more: it holds what it is given, and is not done before that is sent."""
+class Fake(producer.Producer):
+    """A producer whose broker answers as it is told to, one batch a record."""
 
-    def __init__(self) -> None:
-        self._message_accumulator = message_accumulator.MessageAccumulator(
-            mock.Mock(), kafka.BATCH_BYTES, 0, 10, loop=asyncio.get_running_loop()
-        )
-        self.holds_some = asyncio.Event()
-        self._sender = self.client = mock.AsyncMock()
-        self.create_batch = self._message_accumulator.create_builder
-        self.stop = self._message_accumulator.close
+    def __init__(self, answer: Callable[[bytes], Exception | None], *, idempotent: bool = True) -> None:
+        self.idempotent, self.throttle = idempotent, producer.Throttle()
+        self._answer = answer
+        self.sent: list[bytes] = []
+        self.unanswered: list[asyncio.Future[None]] = []
 
-    async def partitions_for(self, _topic: str) -> Mapping[int, None]:
-        return dict.fromkeys(range(4))
+    async def start(self) -> None: ...
 
-    async def send_batch(self, batch: Any, topic: str, *, partition: int) -> Any:
-        held = await self._message_accumulator.add_batch(batch, aiokafka.TopicPartition(topic, partition), 10)
-        self.holds_some.set()
-        return held
+    async def by_partition(self, topic: str, records: Mapping[int, kafka.Record]) -> dict[producer.Place, list[int]]:
+        return {(topic, 0): list(records)}
+
+    async def enqueue(self, _place: object, records: Iterable[kafka.Record], _limit: object) -> tuple[int, Any]:
+        value = next(iter(records)).value or b""
+        self.sent.append(value)
+        future = asyncio.get_running_loop().create_future()
+        try:
+            error = self._answer(value)
+        except TimeoutError:
+            self.unanswered.append(future)
+        else:
+            future.set_exception(error) if error else future.set_result(None)
+        return 1, future
+
+    async def close(self) -> None:
+        for future in self.unanswered:
+            future.cancel()
 
 
-def test_what_is_sent_while_another_send_fails_is_not_acknowledged_either(monkeypatch: pytest.MonkeyPatch) -> None:
+def sender_with(*made: Fake) -> sending.Sender:
+    sender, left = sending.Sender(settings.load({})), list(made)
+
+    async def connected(*, idempotent: bool) -> producer.Producer:
+        fake = left.pop(0)
+        fake.idempotent = idempotent
+        return fake
+
+    sender._connected = connected  # type: ignore[method-assign]
+    return sender
+
+
+def records(*values: bytes) -> list[kafka.Record]:
+    return [kafka.Record(TOPIC, b"key", value) for value in values]
+
+
+def takes_all(_value: bytes) -> None:
+    return None
+
+
+def unanswered_from(first: bytes) -> Callable[[bytes], None]:
+    def answer(value: bytes) -> None:
+        if value >= first:
+            raise TimeoutError
+
+    return answer
+
+
+def test_what_is_sent_while_another_send_fails_is_not_acknowledged_either() -> None:
     async def send() -> None:
-        sender, producer = kafka.Sender(settings.load({})), Unanswered()
-        sender._producer = producer
-        sending = asyncio.create_task(sender.send([kafka.Record("workflow-exit", b"a", b"{}", ())]))
-        await producer.holds_some.wait()
-        sender._drop(producer)  # as the other send does when its time is up
-        await sending
+        silent = Fake(unanswered_from(b""))
+        sender = sender_with(silent)
+        task = asyncio.create_task(sender.send(records(b"1")))
+        await support.until(lambda: bool(silent.unanswered))
+        sender._drop(silent)  # as the other send does when its time is up
+        await task
 
-    monkeypatch.setattr(kafka, "CLOSE_SECONDS", 0.05)
     with pytest.raises(kafka.NotAcknowledgedError, match="another send"):
         asyncio.run(send())
+
+
+def test_what_was_acknowledged_is_not_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = Fake(unanswered_from(b"3")), Fake(takes_all)
+
+    async def send() -> sending.Delivery:
+        sender, delivery = sender_with(first, second), sending.Delivery(records(b"1", b"2", b"3", b"4"))
+        with pytest.raises(kafka.NotAcknowledgedError):
+            await sender.deliver(delivery)
+        assert delivery.acknowledged == [0, 1]
+        await sender.deliver(delivery)
+        return delivery
+
+    monkeypatch.setattr(kafka, "SEND_TIMEOUT_SECONDS", 0.05)
+    delivery = asyncio.run(send())
+    assert second.sent == [b"3", b"4"]
+    assert (delivery.acknowledged, delivery.waiting, delivery.refused) == ([0, 1, 2, 3], {}, {})
+
+
+def test_a_send_is_given_time_for_as_long_as_the_broker_asks_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def send() -> None:
+        throttled = Fake(unanswered_from(b""))
+        throttled.throttle.note(1, 300)
+        task = asyncio.create_task(sender_with(throttled).send(records(b"1")))
+        await asyncio.sleep(0.2)
+        assert not task.done()  # though its time was up four times
+        throttled.unanswered[0].set_result(None)
+        await task
+
+    monkeypatch.setattr(kafka, "SEND_TIMEOUT_SECONDS", 0.05)
+    asyncio.run(send())
+
+
+def test_one_record_that_is_refused_keeps_no_other_from_being_sent() -> None:
+    def refuses_2(value: bytes) -> Exception | None:
+        if first.sent[-1] != value or value == b"1":
+            return None
+        return producer.InvalidRecordError() if value == b"2" else kafka_errors.OutOfOrderSequenceNumber()
+
+    first, second = Fake(refuses_2), Fake(takes_all)
+    delivery = sending.Delivery(records(b"1", b"2", b"3"))
+    asyncio.run(sender_with(first, second).deliver(delivery))
+    assert second.sent == [b"3"]  # which the gap in the sequence kept the first producer from sending
+    assert delivery.acknowledged == [0, 2]
+    assert isinstance(delivery.refused[1].error, producer.InvalidRecordError)
+    assert delivery.refused[1].size == producer.batch_size(records(b"2")[0])
+
+
+def test_sending_raises_what_was_refused_once_all_others_are_acknowledged() -> None:
+    refusing = Fake(lambda value: producer.InvalidRecordError() if value == b"1" else None)
+    after = Fake(takes_all)
+    with pytest.raises(producer.InvalidRecordError):
+        asyncio.run(sender_with(refusing, after).send(records(b"1", b"2")))
+    assert after.sent == [b"2"]
+
+
+def test_windows_shrink_while_they_take_long_and_grow_while_they_do_not() -> None:
+    sender = sending.Sender(settings.load({}))
+    start = sender.window_bytes
+    sender._adapt(start, 0.01, is_full=True)
+    assert sender.window_bytes == 2 * start
+    sender._adapt(2 * start, 0.01, is_full=False)
+    assert sender.window_bytes == 2 * start
+    sender._adapt(2 * start, 16.0, is_full=True)
+    assert sender.window_bytes == start // 4
+    sender._adapt(start, 100_000.0, is_full=True)
+    assert sender.window_bytes == sending.WINDOW_BYTES_MIN
+    for _ in range(20):
+        sender._adapt(1, 0.01, is_full=True)
+    assert sender.window_bytes == sending.WINDOW_BYTES_MAX
+
+
+def test_a_window_holds_what_fits_and_one_record_at_least() -> None:
+    sender = sending.Sender(settings.load({}))
+    sender.window_bytes = 1_000
+    delivery = sending.Delivery(records(b"1" * 600, b"2" * 600, b"3" * 5_000, b"4"))
+    windows = []
+    while delivery.waiting:
+        window, _ = sender._window(delivery)
+        windows.append(list(window))
+        delivery.acknowledge(window)
+    assert windows == [[0], [1], [2], [3]]

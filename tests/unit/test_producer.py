@@ -1,0 +1,96 @@
+"""What we rely on inside aiokafka is there, and a broker that throttles is waited for."""
+
+import asyncio
+import inspect
+import time
+
+import aiokafka
+import aiokafka.partitioner
+import pytest
+from aiokafka import errors as kafka_errors
+from aiokafka.producer import message_accumulator
+from aiokafka.producer import sender as aiokafka_sender
+from aiokafka.protocol import produce
+from hypothesis import given
+from hypothesis import strategies as st
+
+from goalworker import kafka, producer, settings
+
+SETTINGS = settings.load({"GOALWORKER_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1"}, env_file=None, secrets_dir=None)
+
+
+@given(st.binary(max_size=64))
+def test_a_key_has_the_hash_that_kafka_gives_it(key: bytes) -> None:
+    assert producer.hash_of(key) == aiokafka.partitioner.murmur2(key) & 0x7FFFFFFF
+
+
+BYTES = st.none() | st.integers(0, 70_000).map(bytes)
+
+
+@given(st.none() | st.binary(max_size=300), BYTES, st.lists(st.tuples(st.text(max_size=9), st.binary(max_size=200))))
+def test_the_size_of_a_batch_of_one_record_is_what_the_broker_measures(
+    key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]
+) -> None:
+    record = kafka.Record("topic", key, value, headers, 1)
+    batch = message_accumulator.BatchBuilder(1, 0)
+    assert producer._append(batch, record)
+    assert producer.batch_size(record) == batch.size() == len(batch._build())
+
+
+# --- the inside of aiokafka: whoever changes its version looks here first ---
+
+
+def test_aiokafka_sends_batches_by_the_method_of_its_client_that_is_wrapped() -> None:
+    assert "self._client.send(" in inspect.getsource(aiokafka_sender.SendProduceReqHandler.do)
+    assert "self._client = sender.client" in inspect.getsource(aiokafka_sender.SendProduceReqHandler.__init__)
+
+
+def test_every_answer_to_a_batch_that_aiokafka_reads_says_how_long_to_wait() -> None:
+    answers = [each for name, each in vars(produce).items() if name.startswith("ProduceResponse_v")]
+    throttled = [each for each in answers if "throttle_time_ms" in each.SCHEMA.names]
+    assert {each.API_VERSION for each in answers} - {each.API_VERSION for each in throttled} == {0}
+
+
+async def _throttle_of_an_answer() -> float:
+    made = producer.Producer(SETTINGS, idempotent=False, timeout_seconds=1)
+
+    class Answer:
+        throttle_time_ms = 60_000
+
+    async def answered(_node_id: int, _request: object) -> Answer:
+        return Answer()
+
+    client = made._kafka.client
+    client.send = answered
+    producer._wait_when_throttled(client, made.throttle)
+    await made._kafka.client.send(1, object())
+    waiting = asyncio.create_task(made._kafka.client.send(1, object()))
+    await asyncio.wait_for(made._kafka.client.send(2, object()), 1)  # another broker
+    assert not waiting.done()
+    seconds = made.throttle.until - time.monotonic()
+    await made.close()
+    with pytest.raises(kafka_errors.ProducerClosed):
+        await waiting
+    return seconds
+
+
+def test_no_request_is_sent_to_a_broker_that_asked_to_wait_and_closing_ends_the_wait() -> None:
+    assert 50 < asyncio.run(_throttle_of_an_answer()) <= 60
+
+
+def test_what_a_closed_producer_holds_can_be_found() -> None:
+    async def queued() -> int:
+        made = producer.Producer(SETTINGS, idempotent=False, timeout_seconds=1)
+        batch = made._kafka.create_batch()
+        producer._append(batch, kafka.Record("topic", b"key", b"value"))
+        await made._kafka._message_accumulator.add_batch(batch, aiokafka.TopicPartition("topic", 0), 1)
+        found = len(made._queued())
+        await made.close()
+        return found
+
+    assert asyncio.run(queued()) == 1
+
+
+def test_a_record_that_breaks_a_rule_of_its_topic_has_an_error_of_its_own() -> None:
+    assert kafka_errors.for_code(87) is producer.InvalidRecordError
+    assert not producer.InvalidRecordError.retriable
