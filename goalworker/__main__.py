@@ -21,7 +21,7 @@ COMMANDS: Final = {
     "demo": "Show it at work: a real Kafka, a real PostgreSQL, traffic, and a check of the result.",
     "doctor": "Look at everything the worker needs, and say what to do where something is amiss.",
     "db": "Bring the database's schema up to date, or look at it.",
-    "topics": "Create and look at the topics; resume one that was paused.",
+    "topics": "Create and look at the topics; resume one that was paused; skip a record.",
     "goals": "Work with goals from the shell.",
     "keys": "Make, list and revoke API keys.",
     "check-event": "Decode one message as the worker would: what is wrong with it, or which goals it hits.",
@@ -64,7 +64,6 @@ def _command_line() -> Any:
         cls=_LateGroup,
         help="Notices when an enrolled contact meets a workflow's goal, and tells the engine to stop.",
         no_args_is_help=True,
-        add_completion=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
 

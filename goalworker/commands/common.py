@@ -1,7 +1,9 @@
 """What commands share: how they begin, and how an answer is printed."""
 
 import asyncio
+import getpass
 import logging
+import os
 from collections.abc import Coroutine, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, TypeVar
@@ -17,7 +19,7 @@ from goalworker.settings import values
 
 T = TypeVar("T")
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text for people.")]
 
 
 def load() -> all_settings.Settings:
@@ -71,6 +73,22 @@ def show(rows: Sequence[Mapping[str, object]], *, as_json: bool, empty: str) -> 
 def show_json(value: object) -> None:
     """Print a value to stdout as JSON."""
     say(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def report(facts: Mapping[str, object], sentence: str, *, as_json: bool) -> None:
+    """Print what a command did: as a JSON object for a program, as a sentence for a person."""
+    if as_json:
+        show_json(facts)
+    else:
+        say(sentence)
+
+
+def actor() -> str:
+    """Return the name under which the audit records what somebody did in a shell."""
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (KeyError, OSError):  # a container's user without a name
+        return f"cli:{os.getuid()}"
 
 
 def say(text: str) -> None:

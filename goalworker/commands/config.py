@@ -20,8 +20,11 @@ def show(as_json: common.Json = False) -> None:
 
 
 @app.command()
-def docs() -> None:
+def docs(as_json: common.Json = False) -> None:
     """Print all settings as a Markdown table."""
+    if as_json:
+        common.show_json([row._asdict() for row in all_settings.table()])
+        return
     common.say("| setting | default | meaning |\n|---|---|---|")
     for name, default, description in all_settings.table():
         common.say(f"| `{name}` | {_cell(default)} | {_cell(description)} |")

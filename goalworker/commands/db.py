@@ -14,26 +14,29 @@ app = typer.Typer(
 
 
 @app.command()
-def upgrade() -> None:
+def upgrade(as_json: common.Json = False) -> None:
     """Create the roles where that is allowed, and bring the schema up to date; several at once is fine."""
     url = common.load().database_url()
     with database_connection.explained(url):
         revision = migrate.upgrade(url)
-    newer = "" if migrate.knows(revision) else ", which is newer than this build: that is fine, nothing was changed"
-    common.say(f"the database's schema is at {revision}{newer}")
+    is_newer = not migrate.knows(revision)
+    newer = ", which is newer than this build: that is fine, nothing was changed" if is_newer else ""
+    facts = {"revision": revision, "newer_than_build": is_newer}
+    common.report(facts, f"the database's schema is at {revision}{newer}", as_json=as_json)
 
 
 @app.command()
-def current() -> None:
+def current(as_json: common.Json = False) -> None:
     """Print the revision that the database's schema is at."""
-    common.say(common.run(_current()) or "nothing: it was never migrated")
+    revision = common.run(_current())
+    common.report({"revision": revision}, revision or "nothing: it was never migrated", as_json=as_json)
 
 
 @app.command()
-def check() -> None:
+def check(as_json: common.Json = False) -> None:
     """Exit with 5 if the schema is older than this build needs; a newer one is fine."""
     common.run(_check())
-    common.say("the database's schema fits this build")
+    common.report({"fits": True}, "the database's schema fits this build", as_json=as_json)
 
 
 @app.command()
@@ -41,12 +44,14 @@ def roles(
     migrate_user: Annotated[str | None, typer.Option(help="The login of `db upgrade`; by default the URL's.")] = None,
     worker_user: Annotated[str | None, typer.Option(help="The login of `run`; by default the URL's.")] = None,
     api_user: Annotated[str | None, typer.Option(help="The login of `api`; by default the URL's.")] = None,
+    as_json: common.Json = False,
 ) -> None:
     """Print the SQL with which an administrator makes the roles and says which login may take which."""
     given = (migrate_user, worker_user, api_user)
     by_default = "" if all(given) else _user(common.load().database_url())
     of_migration, of_worker, of_api = (user or by_default for user in given)
-    common.say(migrate.roles_sql(migrate=of_migration, worker=of_worker, api=of_api))
+    sql = migrate.roles_sql(migrate=of_migration, worker=of_worker, api=of_api)
+    common.report({"sql": sql}, sql, as_json=as_json)
 
 
 async def _current() -> str | None:

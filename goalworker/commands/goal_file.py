@@ -41,6 +41,7 @@ class Step(Struct, frozen=True):
     criteria: dict[str, Any] | None = None
     name: str | None = None
     logic: str | None = None
+    version: int | None = None
 
 
 of_json: Final = exact_json.decode
@@ -162,7 +163,7 @@ def _goal_step(workflow_id: str, wanted: Wanted, stored: goal_store.StoredGoal |
 
 
 def _step(action: str, stored: goal_store.StoredGoal, name: str | None) -> Step:
-    return Step(action, stored.workflow_id, stored.id, stored.goal_type, stored.criteria, name)
+    return Step(action, stored.workflow_id, stored.id, stored.goal_type, stored.criteria, name, version=stored.version)
 
 
 async def take(pool: sa_async.AsyncEngine, tenant_id: str, step: Step, *, actor: str, maximum: int) -> Step:
@@ -176,5 +177,6 @@ async def take(pool: sa_async.AsyncEngine, tenant_id: str, step: Step, *, actor:
     elif step.action == RENAMED and step.goal_id:
         await goal_store.update(pool, tenant_id, step.goal_id, {"name": step.name}, actor=actor)
     elif step.action == DELETED and step.goal_id:
-        await goal_store.delete(pool, tenant_id, step.goal_id, actor=actor)
+        # Only what was shown: somebody may have changed the goal since.
+        await goal_store.delete(pool, tenant_id, step.goal_id, actor=actor, expected_version=step.version)
     return step

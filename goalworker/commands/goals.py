@@ -1,7 +1,6 @@
 """`goalworker goals`: goals from the shell, on the same code as the API (contract section 6)."""
 
-import getpass
-import os
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
@@ -67,7 +66,7 @@ def create(
     """Create a goal; it counts for events from now on."""
     draft = goal_store.draft({"goal_type": goal_type, "criteria": _criteria(criteria), "name": name})
     goal = _with_pool(
-        lambda pool, maximum: goal_store.create(pool, tenant, workflow, draft, actor=_actor(), maximum=maximum)
+        lambda pool, maximum: goal_store.create(pool, tenant, workflow, draft, actor=common.actor(), maximum=maximum)
     )
     _show(goal, as_json=as_json)
 
@@ -104,10 +103,12 @@ def resume(tenant: Tenant, goal_id: GoalId, if_version: IfVersion = None, as_jso
 
 
 @app.command()
-def delete(tenant: Tenant, goal_id: GoalId, if_version: IfVersion = None) -> None:
+def delete(tenant: Tenant, goal_id: GoalId, if_version: IfVersion = None, as_json: common.Json = False) -> None:
     """Delete a goal; its achievements stay."""
-    _with_pool(lambda pool, _: goal_store.delete(pool, tenant, goal_id, actor=_actor(), expected_version=if_version))
-    common.say(f"deleted {goal_id}")
+    _with_pool(
+        lambda pool, _: goal_store.delete(pool, tenant, goal_id, actor=common.actor(), expected_version=if_version)
+    )
+    common.report({"id": goal_id, "deleted": True}, f"deleted {goal_id}", as_json=as_json)
 
 
 @app.command()
@@ -115,10 +116,12 @@ def set_logic(
     tenant: Tenant,
     workflow: Workflow,
     logic: Annotated[str, typer.Argument(help=f"One of {', '.join(goals.LOGICS)}.")],
+    as_json: common.Json = False,
 ) -> None:
     """Say when a workflow has done its work: at any goal, at all goals, or never, which only measures."""
-    is_new = _with_pool(lambda pool, _: goal_store.set_logic(pool, tenant, workflow, logic, actor=_actor()))
-    common.say(f"{common.printable(workflow)}: {logic}" if is_new else f"{common.printable(workflow)}: {logic} already")
+    is_new = _with_pool(lambda pool, _: goal_store.set_logic(pool, tenant, workflow, logic, actor=common.actor()))
+    sentence = f"{common.printable(workflow)}: {logic}{'' if is_new else ' already'}"
+    common.report({"workflow_id": workflow, "logic": logic, "changed": is_new}, sentence, as_json=as_json)
 
 
 @app.command()
@@ -128,17 +131,29 @@ def apply(
     prune: Annotated[
         bool, typer.Option("--prune", help="Delete goals of the file's workflows that the file lacks.")
     ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
     as_json: common.Json = False,
 ) -> None:
     """Create and rename goals and set logics as a file says; doing it again changes nothing.
+
+    With --prune it asks before it deletes anything; where there is no terminal to ask at, give --yes.
 
     The file: {"workflows": [{"workflow_id", "logic"?, "goals": [{"goal_type", "criteria", "name"?}]}]}
     """
     settings = common.load()
     workflows = goal_file.parsed(file.read(), settings.goals.max_per_workflow)
+    todo = _with_pool(lambda pool, maximum: _steps(pool, maximum, tenant, workflows, prune), settings)
+    if dry_run:
+        _show_taken(todo, as_json=as_json)
+        if not as_json:
+            common.say("nothing was changed: this was a dry run")
+        return
+    if not yes:
+        _confirm_deletions(todo)
     taken: list[goal_file.Step] = []
     try:
-        _with_pool(lambda pool, maximum: _apply(pool, maximum, tenant, workflows, prune, taken), settings)
+        _with_pool(lambda pool, maximum: _apply(pool, maximum, tenant, todo, taken), settings)
     except errors.GoalworkerError:
         if taken:  # What stops it half-way does not undo what was done.
             _show_taken(taken, as_json=as_json)
@@ -146,21 +161,41 @@ def apply(
     _show_taken(taken, as_json=as_json)
 
 
-async def _apply(
-    pool: sa_async.AsyncEngine,
-    maximum: int,
-    tenant: str,
-    workflows: tuple[goal_file.Workflow, ...],
-    prune: bool,
-    taken: list[goal_file.Step],
-) -> None:
-    todo = [
+async def _steps(
+    pool: sa_async.AsyncEngine, maximum: int, tenant: str, workflows: tuple[goal_file.Workflow, ...], prune: bool
+) -> list[goal_file.Step]:
+    return [
         step
         for workflow in workflows
         for step in await goal_file.steps(pool, tenant, workflow, maximum=maximum, prune=prune)
     ]
+
+
+def _confirm_deletions(todo: list[goal_file.Step]) -> None:
+    """Ask before goals are deleted, and end the command on a no; without a terminal, refuse with a usage error."""
+    doomed = [step for step in todo if step.action == goal_file.DELETED]
+    if not doomed:
+        return
+    if not sys.stdin.isatty():
+        raise typer.BadParameter(
+            f"--prune would delete {_counted(len(doomed), 'goal')}, and there is no terminal to ask at. Nothing was "
+            "changed: look with --dry-run, then give --yes"
+        )
+    for step in doomed:
+        label = common.printable(f"{step.workflow_id}: {step.goal_type} {_compact(step.criteria)} {step.name or ''}")
+        typer.echo(label.rstrip(), err=True)
+    typer.confirm(f"Delete {_counted(len(doomed), 'goal')} for good?", abort=True, err=True)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+async def _apply(
+    pool: sa_async.AsyncEngine, maximum: int, tenant: str, todo: list[goal_file.Step], taken: list[goal_file.Step]
+) -> None:
     for step in todo:
-        taken.append(await goal_file.take(pool, tenant, step, actor=_actor(), maximum=maximum))
+        taken.append(await goal_file.take(pool, tenant, step, actor=common.actor(), maximum=maximum))
 
 
 def _show_taken(taken: list[goal_file.Step], *, as_json: bool) -> None:
@@ -185,7 +220,9 @@ def _with_pool(
 
 def _update(tenant: str, goal_id: UUID, given: dict[str, Any], if_version: int | None, as_json: bool) -> None:
     goal = _with_pool(
-        lambda pool, _: goal_store.update(pool, tenant, goal_id, given, actor=_actor(), expected_version=if_version)
+        lambda pool, _: goal_store.update(
+            pool, tenant, goal_id, given, actor=common.actor(), expected_version=if_version
+        )
     )
     _show(goal, as_json=as_json)
 
@@ -214,13 +251,6 @@ def _criteria(values: list[str]) -> Any:
     if not all(equals for _, equals, _ in pairs):
         raise typer.BadParameter('--criteria must be JSON, such as {"tag_id": "t1"}, or key=value, such as tag_id=t1')
     return {key: text == "true" if key.startswith("any_") else text for key, _, text in pairs}
-
-
-def _actor() -> str:
-    try:
-        return f"cli:{getpass.getuser()}"
-    except (KeyError, OSError):  # a container's user without a name
-        return f"cli:{os.getuid()}"
 
 
 def _show(goal: goal_store.StoredGoal, *, as_json: bool) -> None:

@@ -49,11 +49,13 @@ def list_(tenant: SomeTenant = None, as_json: common.Json = False) -> None:
 
 @app.command()
 def revoke(
-    key_id: Annotated[UUID, typer.Argument(help="The key's id, as `keys list` shows it.")], tenant: SomeTenant = None
+    key_id: Annotated[UUID, typer.Argument(help="The key's id, as `keys list` shows it.")],
+    tenant: SomeTenant = None,
+    as_json: common.Json = False,
 ) -> None:
     """Make a key useless, at once and for ever."""
     _with_pool(lambda pool: _revoke(pool, tenant, key_id))
-    common.say(f"revoked {key_id}")
+    common.report({"id": key_id, "revoked": True}, f"revoked {key_id}", as_json=as_json)
 
 
 async def _revoke(pool: sa_async.AsyncEngine, tenant: str | None, key_id: UUID) -> None:

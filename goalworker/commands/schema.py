@@ -22,12 +22,16 @@ def group() -> None:
 @app.command()
 def export(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where the files go; made where it is not there.")],
+    as_json: common.Json = False,
 ) -> None:
     """Write JSON Schemas of all messages, AsyncAPI of the topics under their names here, and OpenAPI of the API."""
-    for name, document in documents(common.load()).items():
-        path = directory / name
+    written = {directory / name: document for name, document in documents(common.load()).items()}
+    for path, document in written.items():
         _write(path, document)
-        common.say(str(path))
+        if not as_json:
+            common.say(str(path))
+    if as_json:
+        common.show_json([str(path) for path in written])
 
 
 def documents(settings: all_settings.Settings) -> dict[str, bytes]:

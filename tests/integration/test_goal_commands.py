@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from goalworker import __main__ as command_line
-from goalworker import migrate
+from goalworker import goal_store, migrate
+from goalworker.commands import goal_file
 from tests import support
+from tests.integration import shells
 
 TENANT, WORKFLOW = "acme", "onboarding"
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
@@ -228,7 +231,7 @@ def test_apply_deletes_only_with_prune_and_only_in_the_files_workflows(goals: Go
     kept = goals("create", "another", "--type", "tag_added", "--criteria", "tag_id=t1", "--json").json
     wanted = {"workflow_id": WORKFLOW, "goals": [tag("t2")]}
     assert actions(apply(goals, wanted, options=("--json",))) == [("created", "t2")]
-    pruned = apply(goals, wanted, options=("--prune", "--json"))
+    pruned = apply(goals, wanted, options=("--prune", "--yes", "--json"))
     assert actions(pruned) == [("deleted", "t1"), ("unchanged", "t2")]
     assert goals("list", "another", "--json").json == [kept]
 
@@ -241,8 +244,52 @@ def test_prune_makes_room_before_anything_is_created(goals: Goals) -> None:
     assert refused.code == 1
     assert "--prune" in refused.err
     assert goals("list", "another", "--json").json == []
-    assert apply(goals, wanted, options=("--prune",)).code == 0
+    assert apply(goals, wanted, options=("--prune", "--yes")).code == 0
     assert {goal["criteria"]["tag_id"] for goal in goals("list", "--json").json} == {"new-0", "new-1", "new-2"}
+
+
+def test_a_dry_run_shows_what_apply_would_do_and_changes_nothing(goals: Goals) -> None:
+    old = create(goals, "t1")
+    wanted = {"workflow_id": WORKFLOW, "logic": "all", "goals": [tag("t2")]}
+    planned = apply(goals, wanted, options=("--prune", "--dry-run", "--json"))
+    assert actions(planned) == [("logic_set", None), ("deleted", "t1"), ("created", "t2")]
+    assert apply(goals, wanted, options=("--prune", "--dry-run")).out.endswith("this was a dry run\n")
+    assert goals("list", "--json").json == [old]
+    assert goals("set-logic", WORKFLOW, "any").out == f"{WORKFLOW}: any already\n"
+
+
+def test_prune_deletes_nothing_where_there_is_no_terminal_to_ask_at(goals: Goals) -> None:
+    old = create(goals, "t1")
+    refused = apply(goals, {"workflow_id": WORKFLOW, "goals": [tag("t2")]}, options=("--prune",))
+    assert (refused.code, refused.out) == (2, "")
+    assert "--prune would delete 1 goal" in refused.err
+    assert "give --yes" in refused.err
+    assert goals("list", "--json").json == [old]
+    nothing_to_delete = apply(goals, {"workflow_id": WORKFLOW, "goals": [tag("t1")]}, options=("--prune",))
+    assert nothing_to_delete.code == 0
+
+
+@pytest.mark.parametrize(("answer", "code", "left"), [("n", 1, ["t1"]), ("y", 0, ["t2"])])
+def test_prune_asks_at_a_terminal(
+    goals: Goals, database_url: str, tmp_path: Path, answer: str, code: int, left: list[str]
+) -> None:
+    create(goals, "t1")
+    wanted = {"workflows": [{"workflow_id": WORKFLOW, "goals": [tag("t2")]}]}
+    (tmp_path / "goals.json").write_text(json.dumps(wanted), encoding="utf-8")
+    shell = shells.Shell(tmp_path, {"GOALWORKER_DATABASE__URL": database_url})
+    outcome = shell.at_terminal(f"{answer}\n", "goals", "apply", "--tenant", TENANT, "--prune", "goals.json")
+    assert (outcome.code, [goal["criteria"]["tag_id"] for goal in goals("list", "--json").json]) == (code, left)
+    assert 'onboarding: tag_added {"tag_id":"t1"}\nDelete 1 goal for good?' in outcome.err
+
+
+async def test_prune_leaves_a_goal_that_was_changed_since_it_was_shown(pool: AsyncEngine) -> None:
+    draft = goal_store.draft(tag("t1"))
+    goal = await goal_store.create(pool, TENANT, WORKFLOW, draft, actor="test", maximum=3)
+    (step,) = await goal_file.steps(pool, TENANT, goal_file.Workflow(WORKFLOW), maximum=3, prune=True)
+    changed = await goal_store.update(pool, TENANT, goal.id, {"criteria": {"tag_id": "t9"}}, actor="somebody")
+    with pytest.raises(goal_store.StaleGoalError):
+        await goal_file.take(pool, TENANT, step, actor="test", maximum=3)
+    assert await goal_store.get(pool, TENANT, goal.id) == changed
 
 
 def test_apply_reads_standard_input(goals: Goals, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,13 @@
 """The command line without anything to talk to: what it lists, how it prints, what it refuses."""
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 
+import click
 import pytest
 import typer
 
@@ -16,6 +21,40 @@ def test_every_command_that_is_listed_is_there_and_says_what_it_does(name: str) 
     assert command.help
     for part in getattr(command, "commands", {}).values():
         assert part.help, part.name
+
+
+def _leaves() -> Iterator[tuple[str, click.Command]]:
+    for name in command_line.COMMANDS:
+        command = command_line.load(name)
+        parts = getattr(command, "commands", None)
+        yield from ((f"{name} {part}", leaf) for part, leaf in parts.items()) if parts else [(name, command)]
+
+
+# What these print is a log, or a picture that changes.
+WITHOUT_JSON = {"run", "api", "demo"}
+
+
+@pytest.mark.parametrize(("name", "command"), [leaf for leaf in _leaves() if leaf[0] not in WITHOUT_JSON])
+def test_every_command_that_prints_an_answer_prints_it_as_json_too(name: str, command: click.Command) -> None:
+    assert [option for option in command.params if "--json" in option.opts], f"{name} has no --json"
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [("go", {"goals"}), ("goals se", {"set-logic"}), ("topics create --pa", {"--partitions"})],
+)
+def test_a_shell_completes_commands_and_options(words: str, offered: set[str]) -> None:
+    variables = {"COMP_WORDS": f"goalworker {words}", "COMP_CWORD": str(words.count(" ") + 1)}
+    asked = [sys.executable, "-c", "from goalworker import __main__; __main__.main()"]
+    environment = {**os.environ, **variables, "_GOALWORKER_COMPLETE": "complete_bash"}
+    done = subprocess.run(asked, env=environment, capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == offered
+
+
+def test_the_completion_of_a_shell_can_be_shown() -> None:
+    asked = ["bash", "-c", f"{sys.executable} -m goalworker --show-completion; exit $?"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=True)
+    assert "complete -o default -F" in done.stdout
 
 
 def test_a_table_is_aligned_and_says_what_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
