@@ -13,7 +13,7 @@ import typer
 
 from goalworker import dead_letters, metrics
 from goalworker import settings as all_settings
-from goalworker.commands import common, letters, purging, redriving
+from goalworker.commands import cluster, common, kafka_connection, letters, purging, redriving
 
 app = typer.Typer(
     help="Look at dead letters, send them again, delete them.", no_args_is_help=True, add_completion=False
@@ -43,6 +43,9 @@ Until = Annotated[
     datetime | None, typer.Option(parser=common.moment, metavar="TIME", help="Dead-lettered before then.")
 ]
 Topic = Annotated[str | None, typer.Option(help="First read from this topic.")]
+Tenant = Annotated[
+    str | None, typer.Option(help="Of this tenant, as the letter's headers, value or key name it: all others are left.")
+]
 Reason = Annotated[str | None, typer.Option(parser=_reason, metavar="REASON", help="Dead-lettered for this reason.")]
 # All are in memory before the first is printed, since partitions are read one beside the other.
 LISTED_MAX: Final = 1_000
@@ -55,11 +58,12 @@ def list_(
     until: Until = None,
     topic: Topic = None,
     reason: Reason = None,
+    tenant: Tenant = None,
     max_records: Max = LISTED_MAX,
     as_json: common.Json = False,
 ) -> None:
     """List dead letters, oldest first: where each is, where it came from, and why."""
-    found = common.run(_list(common.load(), letters.Wanted(since, until, topic, reason, max_records)))
+    found = common.run(_list(common.load(), letters.Wanted(since, until, topic, reason, max_records, tenant)))
     common.show(found if as_json else [_row(each) for each in found], as_json=as_json, empty="no dead letters")
     if len(found) == max_records == LISTED_MAX:
         typer.echo(f"{LISTED_MAX} are listed, and there may be more: give --max, --since or --until", err=True)
@@ -85,10 +89,11 @@ def stats(
     until: Until = None,
     topic: Topic = None,
     reason: Reason = None,
+    tenant: Tenant = None,
     as_json: common.Json = False,
 ) -> None:
-    """Count dead letters by topic and reason, most frequent first."""
-    rows = common.run(_counts(common.load(), letters.Wanted(since, until, topic, reason)))
+    """Count dead letters by topic and reason, most frequent first: how many are open, and how many were redriven."""
+    rows = common.run(_counts(common.load(), letters.Wanted(since, until, topic, reason, tenant_id=tenant)))
     common.show(rows, as_json=as_json, empty="no dead letters")
 
 
@@ -98,6 +103,7 @@ def redrive(
     until: Until = None,
     topic: Topic = None,
     reason: Reason = None,
+    tenant: Tenant = None,
     max_records: Max = None,
     rate: Annotated[int, typer.Option(min=1, help="No more than so many in a second.")] = 1_000,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be sent.")] = False,
@@ -110,7 +116,7 @@ def redrive(
     So the same command resumes a run that was killed, and what one selection leaves out waits for the next.
     A letter that fails again comes back as a new one, which the run that sent it leaves alone.
     """
-    wanted = letters.Wanted(since, until, topic, reason, max_records)
+    wanted = letters.Wanted(since, until, topic, reason, max_records, tenant)
     counts = common.run(redriving.run(common.load(), wanted, rate, dry_run=dry_run))
     common.show(_ranked(counts), as_json=as_json, empty="no dead letters that were not redriven")
     if counts and not as_json:
@@ -127,6 +133,7 @@ def purge(
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All that are there now.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: common.Json = False,
 ) -> None:
     """Delete dead letters for good, redriven or not.
 
@@ -142,7 +149,10 @@ def purge(
         question = f"Delete {doomed.records} records from {settings.topics.dead_letters} for good?"
         typer.confirm(question, abort=True, err=True)
     common.run(purging.delete(settings, doomed))
-    common.say(f"{doomed.records} deleted from {settings.topics.dead_letters}")
+    topic = settings.topics.dead_letters
+    common.report(
+        {"topic": topic, "deleted": doomed.records}, f"{doomed.records} deleted from {topic}", as_json=as_json
+    )
 
 
 async def _list(settings: all_settings.Settings, wanted: letters.Wanted) -> list[dict[str, Any]]:
@@ -151,11 +161,22 @@ async def _list(settings: all_settings.Settings, wanted: letters.Wanted) -> list
 
 
 async def _counts(settings: all_settings.Settings, wanted: letters.Wanted) -> list[dict[str, Any]]:
+    async with kafka_connection.admin(settings) as client:
+        has_redrive_topic = settings.topics.redrive in await cluster.topics(client)
+    sent = await redriving.already_sent(settings) if has_redrive_topic else set()
     counts: Counter[tuple[str | None, str | None]] = Counter()
+    redriven: Counter[tuple[str | None, str | None]] = Counter()
     async for record in letters.read(settings, wanted):
         header = letters.headers_of(record)
-        counts[header.get(dead_letters.ORIGINAL_TOPIC), header.get(dead_letters.ERROR_REASON)] += 1
-    return _ranked(counts)
+        kind = header.get(dead_letters.ORIGINAL_TOPIC), header.get(dead_letters.ERROR_REASON)
+        counts[kind] += 1
+        again = dead_letters.redriven(record, settings.topics.redrive)
+        redriven[kind] += again is not None and redriving.fingerprint_of(again) in sent
+    return [
+        {**row, "open": row["records"] - sent_again, "redriven": sent_again}
+        for row in _ranked(counts)
+        for sent_again in [redriven[row["topic"], row["reason"]]]
+    ]
 
 
 def _ranked(counts: Counter[tuple[str | None, str | None]]) -> list[dict[str, Any]]:

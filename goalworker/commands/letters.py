@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from typing import Final
+from urllib import parse
 
 import aiokafka
 import msgspec
@@ -26,6 +27,7 @@ class Wanted(msgspec.Struct, frozen=True):
     topic: str | None = None
     reason: str | None = None
     max_records: int | None = None
+    tenant_id: str | None = None
 
     def has(self, record: aiokafka.ConsumerRecord) -> bool:
         """Say whether a dead letter is meant, whatever the limit."""
@@ -35,6 +37,7 @@ class Wanted(msgspec.Struct, frozen=True):
             and (self.until is None or time < self.until)
             and self.topic in (None, header.get(dead_letters.ORIGINAL_TOPIC))
             and self.reason in (None, header.get(dead_letters.ERROR_REASON))
+            and (self.tenant_id is None or self.tenant_id == tenant_of(record))
         )
 
 
@@ -118,6 +121,25 @@ async def one(settings: all_settings.Settings, partition: int, offset: int) -> a
 def time_of(record: aiokafka.ConsumerRecord) -> datetime:
     """Return when a record was dead-lettered."""
     return datetime.fromtimestamp(record.timestamp / 1000, UTC)
+
+
+class _Envelope(msgspec.Struct):
+    tenantid: str | None = None
+
+
+def tenant_of(record: aiokafka.ConsumerRecord) -> str | None:
+    """Return the tenant that a dead letter names in its headers, its value or, failing these, its key; None if none."""
+    if named := headers_of(record).get("ce_tenantid"):
+        return named
+    try:
+        named = msgspec.json.decode(record.value or b"", type=_Envelope).tenantid
+    except (ValueError, RecursionError):
+        named = None
+    if named:
+        return named
+    # Keys should be `tenant:contact`, each part percent-encoded (contract section 2).
+    tenant, colon, _ = str(record.key or b"", "utf-8", "replace").partition(":")
+    return parse.unquote(tenant) if colon else None
 
 
 def headers_of(record: aiokafka.ConsumerRecord) -> Mapping[str, str]:

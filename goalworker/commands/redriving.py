@@ -48,7 +48,7 @@ class _Pass:
         """Make a letter due if it is meant and was not sent yet; the floor rises to the first that is left out."""
         partition = aiokafka.TopicPartition(record.topic, record.partition)
         again = dead_letters.redriven(record, self.topic)
-        if again is not None and (fingerprint := _fingerprint(again)) not in self.sent:
+        if again is not None and (fingerprint := fingerprint_of(again)) not in self.sent:
             if not self.wanted.has(record):
                 self.held.add(partition)
                 return
@@ -71,8 +71,7 @@ async def run(
     """Send what is meant, in the DLQ now and not sent yet; return how many by original topic and reason."""
     topic, group_id = settings.topics.redrive, f"{settings.kafka.group_id}.redrive"
     expired_ms = await _expired_ms(settings)
-    sent = {_fingerprint(record) async for record in letters.everything(settings, topic)}
-    ongoing = _Pass(topic, wanted, sent, expired_ms, dry_run)
+    ongoing = _Pass(topic, wanted, await already_sent(settings), expired_ms, dry_run)
     sender = sending.Sender(settings)
     try:
         async with kafka_connection.consumer(settings, group_id) as consumer:
@@ -91,6 +90,11 @@ async def run(
     if ongoing.expiring:
         log.warning("redriven_records_may_expire", topic=topic, records=ongoing.expiring, remedy="retention.ms=-1")
     return ongoing.counts
+
+
+async def already_sent(settings: all_settings.Settings) -> set[bytes]:
+    """Return the fingerprints of all that stands in the redrive topic."""
+    return {fingerprint_of(record) async for record in letters.everything(settings, settings.topics.redrive)}
 
 
 class _Pace:
@@ -151,6 +155,7 @@ async def _expired_ms(settings: all_settings.Settings) -> float:
     return time.time() * 1000 - retention_ms if retention_ms >= 0 else -math.inf
 
 
-def _fingerprint(record: kafka.Record | aiokafka.ConsumerRecord) -> bytes:
+def fingerprint_of(record: kafka.Record | aiokafka.ConsumerRecord) -> bytes:
+    """Return a hash of key, value and headers, which a letter and its copy in the redrive topic share."""
     content = msgspec.msgpack.encode((record.key, record.value, record.headers))
     return hashlib.blake2b(content, digest_size=16).digest()

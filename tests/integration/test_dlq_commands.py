@@ -8,7 +8,7 @@ import aiokafka
 import pytest
 
 from goalworker import dead_letters
-from goalworker.commands import dlq
+from goalworker.commands import dlq, letters
 from tests.integration import shells
 from tests.integration.shells import Shell
 
@@ -108,6 +108,43 @@ def test_dead_letters_are_counted_by_topic_and_reason(with_dead_letters: Shell, 
         (topics["tag_added"], "invalid_json"): 1,
         (topics["form_submitted"], "invalid_json"): 1,
     }
+
+
+def test_stats_tell_open_letters_from_redriven_ones(with_dead_letters: Shell, topics: dict[str, str]) -> None:
+    assert with_dead_letters("dlq", "redrive", "--topic", topics["form_submitted"]).code == 0
+    rows = with_dead_letters("dlq", "stats", "--json").rows
+    counted = {(row["topic"], row["reason"]): (row["records"], row["open"], row["redriven"]) for row in rows}
+    assert counted == {
+        (topics["tag_added"], "invalid_data"): (1, 1, 0),
+        (topics["tag_added"], "invalid_json"): (1, 1, 0),
+        (topics["form_submitted"], "invalid_json"): (1, 0, 1),
+        (None, None): (1, 1, 0),
+    }
+
+
+def test_letters_are_those_of_one_tenant_if_one_is_named(with_dead_letters: Shell) -> None:
+    assert [row["records"] for row in with_dead_letters("dlq", "stats", "--tenant", "acme", "--json").rows] == [1, 1, 1]
+    assert with_dead_letters("dlq", "stats", "--tenant", "other", "--json").rows == []
+    assert len(with_dead_letters("dlq", "list", "--tenant", "acme", "--json").rows) == 3
+    assert with_dead_letters("dlq", "redrive", "--tenant", "other", "--json").rows == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "headers", "tenant_id"),
+    [
+        (b"a:b", b'{"tenantid": "c"}', [("ce_tenantid", b"d")], "d"),
+        (b"a:b", b'{"tenantid": "c"}', [], "c"),
+        (b"a%3Ab:c", b'{"tenantid": 7}', [], "a:b"),
+        (b"a:b", b"[" * 100_000, [], "a"),
+        (b"a", None, [], None),
+        (None, b"\xff", [], None),
+    ],
+)
+def test_a_letters_tenant_is_named_by_headers_then_value_then_key(
+    key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]], tenant_id: str | None
+) -> None:
+    letter = aiokafka.ConsumerRecord("dlq", 0, 0, 0, 0, key, value, None, 0, 0, headers)
+    assert letters.tenant_of(letter) == tenant_id
 
 
 def test_no_dead_letters_are_a_sentence(with_kafka: Shell) -> None:
