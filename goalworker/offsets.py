@@ -41,7 +41,8 @@ async def reset(settings: settings_.Settings, target: Target) -> None:
         begins, ends = await consumer.beginning_offsets(list(found)), await consumer.end_offsets(list(found))
         at = await _at(consumer, target, settings.topics.redrive, begins, ends) if isinstance(target, datetime) else {}
         decided = moves(target, found, begins, ends, at)
-        await _commit(consumer, settings, decided)
+        chosen = {move.partition: move.to_offset for move in decided}
+        await commit(consumer, settings, chosen, "then start one with --reset-offsets")
     finally:
         await consumer.stop()
     for move in decided:
@@ -97,13 +98,15 @@ async def _at(
     return first | {partition: begin for partition, begin in begins.items() if partition.topic == redrive_topic}
 
 
-async def _commit(consumer: aiokafka.AIOKafkaConsumer, settings: settings_.Settings, decided: list[Move]) -> None:
+async def commit(
+    consumer: aiokafka.AIOKafkaConsumer, settings: settings_.Settings, chosen: Offsets, remedy: str
+) -> None:
+    """Commit offsets that a person chose; GoalworkerError while the group has members, remedy says how to go on."""
     try:
         async with asyncio.timeout(kafka.COMMIT_TIMEOUT_SECONDS):
-            await consumer.commit({move.partition: move.to_offset for move in decided})
+            await consumer.commit(dict(chosen))
     except kafka_errors.CommitFailedError as error:
         raise GoalworkerError(
             f"the offsets of the group {settings.kafka.group_id} cannot be set while it has members (a worker that was "
-            f"killed is one for {settings.kafka.session_timeout_seconds} s more): stop all workers, then start one "
-            "with --reset-offsets"
+            f"killed is one for {settings.kafka.session_timeout_seconds} s more): stop all workers, {remedy}"
         ) from error

@@ -235,6 +235,17 @@ paused_topics = sa.Table(
     sa.Column("accept_records", sa.BigInteger, nullable=False, server_default=sa.text("0")),
 )
 
+# No tenant_id: acts on topics concern the whole installation.
+operator_acts = sa.Table(
+    "operator_acts",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.clock_timestamp()),
+    _text("actor"),
+    _text("action"),
+    sa.Column("detail", pg.JSONB, nullable=False),
+)
+
 TENANT_TABLES: Final = (
     goals,
     goal_versions,

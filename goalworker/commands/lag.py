@@ -1,38 +1,87 @@
 """`goalworker lag`: how far the worker is behind."""
 
-from typing import Any
+import time
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
 
+import aiokafka
 import typer
+from aiokafka import TopicPartition
 
 from goalworker import settings as all_settings
 from goalworker.commands import cluster, common, kafka_connection
 
 app = typer.Typer(add_completion=False)
 
+READ_SECONDS: Final = 5.0
+
+Group = Annotated[str | None, typer.Option(help="Of this consumer group; by default the workers'.")]
+
 
 @app.command()
-def lag(as_json: common.Json = False) -> None:
-    """Show, by topic and partition, what is committed, where the topic ends, and how many records are between."""
-    common.show(common.run(_rows(common.load())), as_json=as_json, empty="no partitions")
+def lag(group: Group = None, as_json: common.Json = False) -> None:
+    """Show, by topic and partition, what is committed, where the topic ends, and how many records are between.
+
+    A partition is behind by the age of its first record that is not committed.
+    """
+    settings = common.load()
+    rows = common.run(_rows(settings, group or settings.kafka.group_id))
+    common.show(rows, as_json=as_json, empty="no partitions")
+    if not as_json:
+        common.say(total(rows))
 
 
-async def _rows(settings: all_settings.Settings) -> list[dict[str, Any]]:
+def total(rows: list[dict[str, Any]]) -> str:
+    """Return the sentence below the table: all that is behind, and since when."""
+    records = sum(row["lag"] for row in rows)
+    if not records:
+        return "\ntotal: 0 records, nothing is behind"
+    behind = [row["behind_seconds"] for row in rows if row["behind_seconds"] is not None]
+    since = f", behind by {max(behind):,.0f} s" if behind else ""
+    return f"\ntotal: {records:,} record{'' if records == 1 else 's'}{since}"
+
+
+async def _rows(settings: all_settings.Settings, group_id: str) -> list[dict[str, Any]]:
     async with kafka_connection.admin(settings) as client:
         found = await cluster.require(client, [*settings.topics.inputs, settings.topics.redrive])
-        committed = await cluster.committed(client, settings.kafka.group_id)
+        committed = await cluster.committed(client, group_id)
     partitions = cluster.partitions(found)
     async with kafka_connection.consumer(settings) as consumer:
         consumer.assign(partitions)
         # Under read_committed these are the last stable offsets: what is behind them nobody may read yet (hazard 12).
         ends = await consumer.end_offsets(partitions)
         beginnings = await consumer.beginning_offsets(partitions)
+        starts = {each: committed.get(each, beginnings[each]) for each in partitions}
+        behind = await _behind_seconds(consumer, {each: max(starts[each], beginnings[each]) for each in starts}, ends)
     return [
         {
             "topic": each.topic,
             "partition": each.partition,
             "committed": committed.get(each),
             "end": ends[each],
-            "lag": max(0, ends[each] - committed.get(each, beginnings[each])),
+            "lag": max(0, ends[each] - starts[each]),
+            "behind_seconds": behind.get(each),
         }
         for each in partitions
     ]
+
+
+async def _behind_seconds(
+    consumer: aiokafka.AIOKafkaConsumer, starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, float]:
+    """Return the age of the first record from each start on, where there is one before the end."""
+    left = {each for each, start in starts.items() if start < ends[each]}
+    consumer.pause(*(starts.keys() - left))
+    for partition in left:
+        consumer.seek(partition, starts[partition])
+    behind: dict[TopicPartition, float] = {}
+    deadline = time.monotonic() + READ_SECONDS
+    while left and time.monotonic() < deadline:
+        found = await consumer.getmany(*left, timeout_ms=500)
+        for partition, records in found.items():
+            behind[partition] = round(max(0.0, time.time() - records[0].timestamp / 1000), 1)
+        # Where only transaction markers are left, the position comes to the end without a record.
+        done = found.keys() | {each for each in left if await consumer.position(each) >= ends[each]}
+        consumer.pause(*done)
+        left -= done
+    return behind

@@ -5,15 +5,18 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 import typer
+from aiokafka import TopicPartition
 from aiokafka import admin as kafka_admin
 from aiokafka import errors as kafka_errors
 
 from goalworker import breaker, database, errors, tables
 from goalworker import settings as all_settings
-from goalworker.commands import cluster, common, database_connection, kafka_connection
+from goalworker.commands import acts, cluster, common, database_connection, kafka_connection, skipping
 
 app = typer.Typer(
-    help="Create and look at the topics; resume one that was paused.", no_args_is_help=True, add_completion=False
+    help="Create and look at the topics; resume one that was paused; skip a record.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 
 # Dead letters come with headers of ours on top, and go to redrive as they are.
@@ -34,12 +37,17 @@ CONFIGURATION: Final[Mapping[str, Mapping[str, str]]] = {
 def create(
     partitions: Annotated[int, typer.Option(min=1, help="Partitions of each topic.")] = 12,
     replication: Annotated[int, typer.Option(min=1, help="Copies of each partition.")] = 1,
+    as_json: common.Json = False,
 ) -> None:
     """Create the topics that are not there; one that exists is left as it is."""
     settings = common.load()
     made = common.run(_create(settings, partitions, replication))
-    for name in cluster.names(settings):
-        common.say(f"{name}: created" if name in made else f"{name}: exists already, left as it is")
+    rows = [{"topic": name, "created": name in made} for name in cluster.names(settings)]
+    if as_json:
+        common.show_json(rows)
+        return
+    for row in rows:
+        common.say(f"{row['topic']}: {'created' if row['created'] else 'exists already, left as it is'}")
 
 
 @app.command("list")
@@ -53,10 +61,53 @@ def list_(as_json: common.Json = False) -> None:
 def resume(
     topic: Annotated[str, typer.Argument(help="The topic's name.")],
     accept: Annotated[int, typer.Option(min=0, help="Let the next N records through whatever they are.")] = 0,
+    as_json: common.Json = False,
 ) -> None:
     """Let the workers read a paused topic again."""
     common.run(_resume(common.load(), topic, accept))
-    common.say(f"{topic} is resumed" + (f"; its next {accept} records are let through" if accept else ""))
+    sentence = f"{topic} is resumed" + (f"; its next {accept} records are let through" if accept else "")
+    common.report({"topic": topic, "resumed": True, "accepted_records": accept}, sentence, as_json=as_json)
+
+
+@app.command()
+def skip(
+    topic: Annotated[str, typer.Argument(help="The topic's name.")],
+    partition: Annotated[int, typer.Argument(min=0, help="The partition's number.")],
+    offset: Annotated[int, typer.Option(min=0, help="The record's offset: the one that the group comes to next.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say whether it could be skipped.")] = False,
+    as_json: common.Json = False,
+) -> None:
+    """Go past one record for good, unjudged: for one that stops the worker each time. Stop all workers first.
+
+    Keep a copy of the record: once its topic's retention is over, nobody has it. `topics audit` shows who skipped what.
+    """
+    settings = common.load()
+    read = [*settings.topics.inputs, settings.topics.redrive]
+    if topic not in read:
+        raise typer.BadParameter(f"{topic!r} is no topic that the worker reads; those are {', '.join(read)}")
+    common.run(skipping.skip(settings, TopicPartition(topic, partition), offset, dry_run=dry_run))
+    where = f"{topic}[{partition}]: the record at {offset}"
+    sentence = (
+        f"{where} would be skipped; nothing was changed: this was a dry run"
+        if dry_run
+        else f"{where} is skipped for good; workers go on at {offset + 1}"
+    )
+    facts = {"topic": topic, "partition": partition, "offset": offset, "skipped": not dry_run}
+    common.report(facts, sentence, as_json=as_json)
+
+
+@app.command()
+def audit(as_json: common.Json = False) -> None:
+    """Show who resumed topics and skipped records, and when, oldest first."""
+    rows = common.run(_acts(common.load()))
+    if not as_json:
+        rows = [row | {"detail": ", ".join(f"{name} {value}" for name, value in row["detail"].items())} for row in rows]
+    common.show(rows, as_json=as_json, empty="nobody resumed a topic or skipped a record yet")
+
+
+async def _acts(settings: all_settings.Settings) -> list[dict[str, Any]]:
+    async with database_connection.pool(settings) as pool, database.transaction(pool, tables.WORKER_ROLE, "cli") as sql:
+        return await acts.every(sql)
 
 
 async def _create(settings: all_settings.Settings, partitions: int, replication: int) -> set[str]:
@@ -123,6 +174,6 @@ def _row(name: str, topic: cluster.Topic | None, paused: Mapping[str, Any] | Non
 
 async def _resume(settings: all_settings.Settings, topic: str, accept_records: int) -> None:
     async with database_connection.pool(settings) as pool, database.transaction(pool, tables.WORKER_ROLE, "cli") as sql:
-        resumed = await breaker.resume(sql, topic, accept_records)
-    if not resumed:
-        raise errors.GoalworkerError(f"{topic} is not paused; `goalworker topics list` shows which topics are")
+        if not await breaker.resume(sql, topic, accept_records):
+            raise errors.GoalworkerError(f"{topic} is not paused; `goalworker topics list` shows which topics are")
+        await acts.record(sql, acts.TOPIC_RESUMED, topic=topic, accepted_records=accept_records)

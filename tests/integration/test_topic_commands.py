@@ -1,8 +1,15 @@
 """`goalworker topics` and `lag` on a real broker."""
 
+import asyncio
+import json
+import re
+import time
+
 import aiokafka
+import pytest
 
 from goalworker import database
+from goalworker.commands import skipping
 from tests import support
 from tests.integration import shells
 from tests.integration.shells import Shell
@@ -64,6 +71,8 @@ async def test_a_paused_topic_is_listed_with_its_reason_and_resumed_once(
     resumed = with_both("topics", "resume", topic, "--accept", 5)
     assert resumed == (0, f"{topic} is resumed; its next 5 records are let through\n", "")
     assert tuple(await administrator.fetchrow("SELECT is_paused, accept_records FROM paused_topics")) == (False, 5)
+    (act,) = with_both("topics", "audit", "--json").rows
+    assert (act["action"], act["detail"]) == ("topic_resumed", {"topic": topic, "accepted_records": 5})
     shells.assert_one_sentence(with_both("topics", "resume", topic), 1, f"{topic} is not paused")
 
 
@@ -88,6 +97,11 @@ async def test_lag_counts_from_the_commit_or_the_beginning_to_the_last_stable_of
     assert len(rows) == 7 * support.PARTITIONS
     found = [rows[partition] for partition in partitions]
     assert [(row["committed"], row["end"], row["lag"]) for row in found] == [(2, 3, 1), (None, 3, 3)]
+    assert all(0 <= row["behind_seconds"] < 600 for row in found)
+    assert {row["behind_seconds"] for row in rows.values() if not row["lag"]} == {None}
+    assert re.search(r"\ntotal: 4 records, behind by \d+ s\n$", with_kafka("lag").out)
+    others = with_kafka("lag", "--group", f"{group}-2", "--json").rows
+    assert [row["committed"] for row in others if row["lag"]] == [None, None]
 
     async with shells.producing(bootstrap_servers, transactional_id=group) as producer:
         await producer.begin_transaction()
@@ -95,6 +109,89 @@ async def test_lag_counts_from_the_commit_or_the_beginning_to_the_last_stable_of
         open_transaction = {row["partition"]: row for row in with_kafka("lag", "--json").rows[:2]}
         await producer.abort_transaction()
     assert open_transaction[0]["end"] == 3
+
+
+async def test_lag_is_as_old_as_the_first_record_that_is_not_committed(
+    with_kafka: Shell, bootstrap_servers: str, topics: dict[str, str]
+) -> None:
+    an_hour_ago_ms = int((time.time() - 3_600) * 1000)
+    assert with_kafka("lag").out.endswith("\ntotal: 0 records, nothing is behind\n")
+    async with shells.producing(bootstrap_servers) as producer:
+        for age_ms in (0, 1_800_000):
+            at_ms = an_hour_ago_ms + age_ms
+            await producer.send_and_wait(topics["tag_added"], b"{}", partition=0, timestamp_ms=at_ms)
+    behind = {row["behind_seconds"] for row in with_kafka("lag", "--json").rows if row["lag"]}
+    assert len(behind) == 1
+    assert 3_600 <= behind.pop() < 3_900
+
+
+# --- skip ---
+
+
+async def test_a_record_is_skipped_for_good_as_an_audited_act(
+    with_both: Shell, bootstrap_servers: str, topics: dict[str, str]
+) -> None:
+    topic = topics["tag_added"]
+    async with shells.producing(bootstrap_servers) as producer:
+        for _ in range(3):
+            await producer.send_and_wait(topic, b"{}", partition=1)
+    skip = ("topics", "skip", topic, 1, "--offset")
+
+    def lag() -> int:
+        rows = with_both("lag", "--json").rows
+        return next(int(row["lag"]) for row in rows if (row["topic"], row["partition"]) == (topic, 1))
+
+    planned = with_both(*skip, 0, "--dry-run")
+    assert (planned.code, planned.err) == (0, "")
+    assert "the record at 0 would be skipped" in planned.out
+    assert (lag(), with_both("topics", "audit", "--json").rows) == (3, [])
+    shells.assert_one_sentence(with_both(*skip, 1), 1, "comes to the record at 0 next")
+
+    skipped = with_both(*skip, 0, "--json")
+    facts = {"topic": topic, "partition": 1, "offset": 0}
+    assert json.loads(skipped.out) == {**facts, "skipped": True}
+    assert [line["event"] for line in map(json.loads, skipped.err.splitlines())] == ["record_skipped"]
+    (act,) = with_both("topics", "audit", "--json").rows
+    group = with_both.settings["GOALWORKER_KAFKA__GROUP_ID"]
+    assert (act["action"], act["detail"]) == ("record_skipped", {**facts, "group_id": group})
+    assert act["actor"].startswith("cli:")
+    assert lag() == 2
+    shells.assert_one_sentence(with_both(*skip, 0), 1, "stands at 1 already")
+    shells.assert_one_sentence(with_both(*skip, 3), 1, "there is no record at 3 yet")
+    shells.assert_one_sentence(with_both("topics", "skip", topic, 99, "--offset", 0), 1, "partitions 0 to 3 only")
+    assert with_both("topics", "skip", "elsewhere", 0, "--offset", 0).code == 2
+
+
+async def test_no_record_is_skipped_nor_audited_while_a_worker_runs(
+    with_both: Shell, bootstrap_servers: str, topics: dict[str, str]
+) -> None:
+    topic, group = topics["tag_added"], with_both.settings["GOALWORKER_KAFKA__GROUP_ID"]
+    async with shells.producing(bootstrap_servers) as producer:
+        await producer.send_and_wait(topic, b"{}", partition=0)
+    member = aiokafka.AIOKafkaConsumer(topic, bootstrap_servers=bootstrap_servers, group_id=group)
+    async with member:
+        outcome = await asyncio.to_thread(with_both, "topics", "skip", topic, 0, "--offset", 0)
+    shells.assert_one_sentence(outcome, 1, "while it has members", "then skip it again")
+    assert with_both("topics", "audit", "--json").rows == []
+
+
+@pytest.mark.parametrize(
+    ("position", "offset", "reason"),
+    [
+        (skipping.Position(5, 0, 9, 5), 5, None),
+        (skipping.Position(5, 0, 9, 7), 7, None),  # only markers of transactions lie between
+        (skipping.Position(5, 0, 9, None), 5, None),  # it cannot be read: that may be why
+        (skipping.Position(5, 0, 9, 5), 4, "stands at 5 already"),
+        (skipping.Position(5, 0, 9, 5), 6, "comes to the record at 5 next"),
+        (skipping.Position(5, 0, 9, None), 6, "comes to the record at 5 next"),
+        (skipping.Position(5, 0, 9, 5), 9, "ends before 9"),
+    ],
+)
+def test_only_the_record_that_comes_next_can_be_skipped(
+    position: skipping.Position, offset: int, reason: str | None
+) -> None:
+    found = skipping.refusal(position, offset)
+    assert (found is None) if reason is None else (found is not None and reason in found)
 
 
 def test_lag_names_the_topics_that_are_not_there(shell: Shell, bootstrap_servers: str) -> None:
