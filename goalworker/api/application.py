@@ -17,6 +17,7 @@ from goalworker import settings as settings_
 from goalworker.api import (
     callers,
     check_routes,
+    docs_routes,
     enrollment_routes,
     front,
     goal_routes,
@@ -28,7 +29,13 @@ from goalworker.api import (
 )
 
 # In this order: the address of the numbers could be a goal's as well.
-_ROUTERS: Final = (check_routes.router, report_routes.router, goal_routes.router, enrollment_routes.router)
+_ROUTERS: Final = (
+    check_routes.router,
+    report_routes.router,
+    goal_routes.router,
+    enrollment_routes.router,
+    docs_routes.router,
+)
 
 
 def application(
@@ -55,9 +62,10 @@ def document() -> dict[str, Any]:
 
 def _routed() -> FastAPI:
     app = FastAPI(
-        title="goalworker",
+        title="goalworker API",
         version=goalworker.__version__,
         description="Goals of workflows: notices when an enrolled contact meets one, and tells the engine to stop.",
+        docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,

@@ -88,14 +88,23 @@ def _unauthenticated(detail: str, challenge: str = f'{CHALLENGE} error="invalid_
 
 # --- as the routes ask for them ---
 
+_SCOPES: Final = (
+    f"Scopes: `{GOALS_READ}` for everything that only reads, `{GOALS_WRITE}` for goals and their settings, "
+    f"`{ENROLLMENTS_WRITE}` for the intake of enrollments. None implies another."
+)
 _BEARER: Final = HTTPBearer(
     scheme_name="token",
     bearerFormat="JWT",
-    description="Signed with HS256, RS256 or ES256; claims `tenant_id`, `sub`, `scope` (separated by spaces).",
+    description="A JSON Web Token, signed with HS256, RS256 or ES256, that expires (`exp`) and has the claims `iss`, "
+    f"`aud`, `tenant_id`, `sub` and `scope` (separated by spaces). {_SCOPES}",
     auto_error=False,
 )
 _KEY: Final = APIKeyHeader(
-    name="X-API-Key", scheme_name="key", description="Made by `goalworker keys create`.", auto_error=False
+    name="X-API-Key",
+    scheme_name="key",
+    description="A key that `goalworker keys create --tenant T --name N --scope goals:read,goals:write` prints once. "
+    + _SCOPES,
+    auto_error=False,
 )
 
 

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from goalworker import goal_store, goals
 from goalworker.api import bodies, callers, openapi, problems, requests, taken
 
-router = APIRouter(tags=["goals"])
+router = APIRouter(tags=[openapi.GOALS])
 
 Found = list[dict[str, Any]]
 _PAGE: Final = 1_000
@@ -17,6 +17,7 @@ _PAGE: Final = 1_000
 
 @router.post(
     f"{requests.GOALS}/validate",
+    summary="Check goals without storing them",
     **openapi.answers(200, "What is wrong, if anything is", "Verdict", takes="GoalsToValidate", optional=True),
 )
 async def validate_goals(

@@ -11,12 +11,16 @@ from starlette.responses import Response
 from goalworker import enrollment_store, events, goals
 from goalworker.api import bodies, callers, openapi, problems, requests, taken
 
-router = APIRouter(tags=["enrollments"])
+router = APIRouter(tags=[openapi.ENROLLMENTS])
 
 _FIELDS: Final = ("enrollment_id", "contact_id", "enrolled_at", "ended_at")
 
 
-@router.get("/api/v1/enrollments/{enrollment_id}", **openapi.answers(200, "What is known", "Enrollment"))
+@router.get(
+    "/api/v1/enrollments/{enrollment_id}",
+    summary="Get what is known of an enrollment",
+    **openapi.answers(200, "What is known", "Enrollment"),
+)
 async def get_enrollment(caller: callers.Reader, here: requests.Here, enrollment_id: requests.EnrollmentId) -> Response:
     """Say whether an enrollment's workflow has done its work; an engine asks this before it sends.
 
@@ -30,6 +34,7 @@ async def get_enrollment(caller: callers.Reader, here: requests.Here, enrollment
 
 @router.post(
     f"{requests.WORKFLOW}/enrollments",
+    summary="Take in enrollments that began before",
     **openapi.answers(
         202,
         "They are taken in",

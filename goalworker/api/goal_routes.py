@@ -11,7 +11,7 @@ from starlette.responses import Response
 from goalworker import goal_store, goals
 from goalworker.api import bodies, callers, openapi, problems, requests
 
-router = APIRouter(tags=["goals"])
+router = APIRouter(tags=[openapi.GOALS])
 
 _LINKED: Final = {"workflow_id": "$request.path.workflow_id", "goal_id": "$response.body#/id"}
 _LINKS: Final = {
@@ -32,6 +32,7 @@ IfMatch = Annotated[
 
 @router.post(
     requests.GOALS,
+    summary="Create a goal",
     **openapi.answers(
         201,
         "The goal",
@@ -54,7 +55,11 @@ async def create_goal(
     return _goal(goal, 201, {"Location": f"{path}/{goal.id}"})
 
 
-@router.get(requests.GOALS, **openapi.answers(200, "Some of the goals", "Goals", others=[problems.INVALID]))
+@router.get(
+    requests.GOALS,
+    summary="List a workflow's goals",
+    **openapi.answers(200, "Some of the goals", "Goals", others=[problems.INVALID]),
+)
 async def list_goals(
     caller: callers.Reader,
     here: requests.Here,
@@ -68,7 +73,7 @@ async def list_goals(
     )
 
 
-@router.get(requests.GOAL, **openapi.answers(200, "The goal", "Goal", headers=openapi.ETAG))
+@router.get(requests.GOAL, summary="Get a goal", **openapi.answers(200, "The goal", "Goal", headers=openapi.ETAG))
 async def get_goal(
     caller: callers.Reader, here: requests.Here, workflow_id: requests.WorkflowId, goal_id: requests.GoalId
 ) -> Response:
@@ -78,6 +83,7 @@ async def get_goal(
 
 @router.patch(
     requests.GOAL,
+    summary="Change, pause or resume a goal",
     **openapi.answers(
         200,
         "The goal as it is now",
@@ -114,7 +120,11 @@ async def change_goal(
     return _goal(goal)
 
 
-@router.delete(requests.GOAL, **openapi.answers(204, "It is deleted", others=[problems.INVALID, problems.STALE]))
+@router.delete(
+    requests.GOAL,
+    summary="Delete a goal",
+    **openapi.answers(204, "It is deleted", others=[problems.INVALID, problems.STALE]),
+)
 async def delete_goal(
     caller: callers.Writer,
     here: requests.Here,
@@ -134,7 +144,11 @@ async def delete_goal(
     return Response(status_code=204)
 
 
-@router.get(requests.GOAL + "/audit", **openapi.answers(200, "Every change", "Audit"))
+@router.get(
+    requests.GOAL + "/audit",
+    summary="List every change of a goal",
+    **openapi.answers(200, "Every change", "Audit"),
+)
 async def get_audit(
     caller: callers.Reader, here: requests.Here, workflow_id: requests.WorkflowId, goal_id: requests.GoalId
 ) -> Response:
@@ -146,13 +160,17 @@ async def get_audit(
 _SETTINGS: Final = f"{requests.WORKFLOW}/goal-settings"
 
 
-@router.get(_SETTINGS, **openapi.answers(200, "The settings", "GoalSettings"))
+@router.get(_SETTINGS, summary="Get a workflow's goal settings", **openapi.answers(200, "The settings", "GoalSettings"))
 async def get_goal_settings(caller: callers.Reader, here: requests.Here, workflow_id: requests.WorkflowId) -> Response:
     """Show when the workflow has done its work; `any` before somebody sets it."""
     return requests.json_answer({"logic": await goal_store.logic(here.pool, caller.tenant_id, workflow_id)})
 
 
-@router.put(_SETTINGS, **openapi.answers(200, "The settings as they are now", "GoalSettings", takes="GoalSettings"))
+@router.put(
+    _SETTINGS,
+    summary="Say when a workflow is done: any, all or never",
+    **openapi.answers(200, "The settings as they are now", "GoalSettings", takes="GoalSettings"),
+)
 async def set_goal_settings(
     caller: callers.Writer, here: requests.Here, workflow_id: requests.WorkflowId, given: bodies.Given
 ) -> Response:

@@ -8,7 +8,18 @@ from fastapi.openapi import utils
 from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
-from goalworker.api import problems, shown, taken
+from goalworker.api import goal_models, problems, shown, taken
+
+GOALS: Final = "Goals"
+REPORTS: Final = "Reports"
+ENROLLMENTS: Final = "Enrollments"
+TAGS: Final = [
+    {"name": GOALS, "description": "What a workflow is for: goals, when all is done, and who changed what."},
+    {"name": REPORTS, "description": "How well goals convert, and who achieved them by which event."},
+    {"name": ENROLLMENTS, "description": "Contacts' runs through workflows: what is known of one, and the intake."},
+]
+# The size that integers and other numbers fit into, so that generated clients give them the right type.
+_FORMATS: Final = {"integer": "int64", "number": "double"}
 
 _REF: Final = "#/components/schemas/"
 _MODELS: Final[dict[str, Any]] = {
@@ -16,7 +27,7 @@ _MODELS: Final[dict[str, Any]] = {
     "GoalChanges": taken.GoalChanges,
     "GoalsToValidate": taken.GoalsToValidate,
     "Runs": taken.Runs,
-    "Goal": shown.Goal,
+    "Goal": goal_models.Goal,
     "Goals": shown.Goals,
     "Verdict": shown.Verdict,
     "GoalSettings": shown.GoalSettings,
@@ -63,7 +74,7 @@ def answers(
     kinds = [*_ALWAYS, *(_OF_BODIES if takes else ()), *others]
     responses: dict[int | str, dict[str, Any]] = {status: fine}
     for other in sorted({kind.status for kind in kinds}):
-        responses[other] = _problem(other, [kind.title for kind in kinds if kind.status == other])
+        responses[other] = _problem(other, [kind for kind in kinds if kind.status == other])
     route: dict[str, Any] = {"status_code": status, "responses": responses}
     if takes is not None:
         content = {"application/json": {"schema": {"$ref": _REF + takes}}}
@@ -71,28 +82,55 @@ def answers(
     return route
 
 
-def _problem(status: int, titles: list[str]) -> dict[str, Any]:
+def _problem(status: int, kinds: list[problems.Kind]) -> dict[str, Any]:
+    schema = {"$ref": _REF + "Problem"}
+    examples = {kind.slug: {"value": _example(kind)} for kind in kinds}
     return {
-        "description": "; or: ".join(titles),
+        "description": "; or: ".join(kind.title for kind in kinds),
         "headers": _PROBLEM_HEADERS.get(status, {}),
-        "content": {problems.MEDIA_TYPE: {"schema": {"$ref": _REF + "Problem"}}},
+        "content": {problems.MEDIA_TYPE: {"schema": schema, "examples": examples}},
     }
+
+
+def _example(kind: problems.Kind) -> dict[str, Any]:
+    return {"type": problems.type_of(kind), "title": kind.title, "status": kind.status, "detail": kind.title}
 
 
 def document(app: FastAPI) -> dict[str, Any]:
     """Return the document of an application."""
-    found = utils.get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    found = utils.get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes, tags=TAGS
+    )
     schemas = found.setdefault("components", {}).setdefault("schemas", {})
     schemas |= _schemas()
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     for path in found["paths"].values():
         for operation in path.values():
-            # FastAPI's own answer to what it cannot read; ours is 400 or 404.
-            operation["responses"].pop("422", None)
-            for parameter in operation.get("parameters", ()):
-                parameter["schema"] = _without_null(parameter["schema"])
+            _finish(operation)
+    _simplify(found)
     return found
+
+
+def _finish(operation: dict[str, Any]) -> None:
+    # FastAPI's own answer to what it cannot read; ours is 400 or 404.
+    operation["responses"].pop("422", None)
+    ((scope,),) = operation["security"][0].values()
+    operation["description"] += f"\n\nNeeds the scope `{scope}`."
+    for parameter in operation.get("parameters", ()):
+        parameter["schema"] = _without_null(parameter["schema"])
+
+
+def _simplify(node: Any) -> None:
+    """Give numbers a format, and drop defaults of null, for which generators make a field required."""
+    if isinstance(node, dict):
+        kind = node.get("type")
+        if isinstance(kind, str) and kind in _FORMATS:
+            node.setdefault("format", _FORMATS[kind])
+        if node.get("default", ...) is None:
+            del node["default"]
+    for each in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        _simplify(each)
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:

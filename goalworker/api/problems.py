@@ -57,6 +57,11 @@ class ProblemError(Exception):
         self.headers = dict(headers or {})
 
 
+def type_of(kind: Kind) -> str:
+    """Return the URN that names a kind of problem."""
+    return f"urn:goalworker:problem:{kind.slug}"
+
+
 def invalid(faults: Sequence[goals.Fault], kind: Kind = INVALID) -> ProblemError:
     """Return the problem that fields are at fault; with one fault its sentence is the detail."""
     more = len(faults) - 1
@@ -80,7 +85,5 @@ class _Problem(Struct):
 def answer(problem: ProblemError) -> Response:
     """Return the problem as it is sent."""
     kind = problem.kind
-    body = _Problem(
-        f"urn:goalworker:problem:{kind.slug}", kind.title, kind.status, problem.detail, problem.faults or UNSET
-    )
+    body = _Problem(type_of(kind), kind.title, kind.status, problem.detail, problem.faults or UNSET)
     return Response(json.encode(body), kind.status, problem.headers, MEDIA_TYPE)

@@ -8,10 +8,14 @@ from starlette.responses import Response
 from goalworker import database, stats
 from goalworker.api import callers, front, openapi, problems, requests
 
-router = APIRouter(tags=["reports"])
+router = APIRouter(tags=[openapi.REPORTS])
 
 
-@router.get(f"{requests.GOALS}/stats", **openapi.answers(200, "The numbers", "Stats", others=[problems.INVALID]))
+@router.get(
+    f"{requests.GOALS}/stats",
+    summary="Get a workflow's numbers",
+    **openapi.answers(200, "The numbers", "Stats", others=[problems.INVALID]),
+)
 async def get_stats(
     request: Request,
     caller: callers.Reader,
@@ -40,6 +44,7 @@ async def get_stats(
 
 @router.get(
     f"{requests.WORKFLOW}/achievements",
+    summary="List a workflow's achievements",
     **openapi.answers(200, "Some of the achievements", "Achievements", others=[problems.INVALID]),
 )
 async def list_achievements(

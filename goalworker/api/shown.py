@@ -1,14 +1,18 @@
-"""What the API answers, as OpenAPI shows it; what is sent is made by the stores, and the tests hold it to this."""
+"""The API's answers as OpenAPI shows them; the stores make what is sent, and the tests hold it to this.
+
+A field with a default factory is one that an answer may leave out; it is never null.
+"""
 
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
-from uuid import UUID
+from typing import Any, Final, Literal
+from uuid import UUID, uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from goalworker import events, goals
+from goalworker.api import goal_models
 
-EXAMPLE_GOAL_ID: Final = "5f0c9b0e-8d1f-4b9e-9a53-0d4f0a3f6f6b"
+EXAMPLE_GOAL_ID: Final = goal_models.EXAMPLE_GOAL_ID
 _EVENT_ID: Final = "evt_8231"
 _ACHIEVEMENT_ID: Final = "0d9a1f43-6c7e-5a52-8f0b-6f3ef3b3a5d1"
 
@@ -20,42 +24,10 @@ def _example(**fields: JsonValue) -> ConfigDict:
     return ConfigDict(json_schema_extra={"examples": [fields]})
 
 
-class Goal(BaseModel):
-    """A condition on a workflow: when an enrolled contact meets it, the workflow has done its work."""
-
-    model_config = _example(
-        id=EXAMPLE_GOAL_ID,
-        workflow_id="onboarding",
-        goal_type="purchase_made",
-        criteria={"min_amount": "100", "currency": "EUR"},
-        name="First real purchase",
-        is_active=True,
-        version=1,
-        created_at="2026-05-01T12:00:00.000001Z",
-        created_by="ann",
-        updated_at="2026-05-01T12:00:00.000001Z",
-        updated_by="ann",
-        deleted_at=None,
-    )
-
-    id: UUID
-    workflow_id: str
-    goal_type: GoalType
-    criteria: dict[str, Any] = Field(description="Normalised: no nulls, amounts as strings without trailing zeros")
-    name: str | None
-    is_active: bool
-    version: Annotated[int, Field(ge=1)] = Field(description="Grows by 1 with every change; the ETag is this, quoted")
-    created_at: datetime
-    created_by: str
-    updated_at: datetime = Field(description="The moment from which this version is in force")
-    updated_by: str
-    deleted_at: datetime | None
-
-
 class Goals(BaseModel):
     """Some of a workflow's goals, in the order of their creation."""
 
-    goals: list[Goal]
+    goals: list[goal_models.Goal]
     total: int = Field(description="How many there are in all")
     offset: int
     limit: int
@@ -64,8 +36,8 @@ class Goals(BaseModel):
 class GoalFault(BaseModel):
     """Something that is wrong with one goal; which one, by its index in the request or by its id."""
 
-    goal_id: UUID | None = None
-    index: int | None = None
+    goal_id: UUID = Field(default_factory=uuid4, description="Of a stored goal")
+    index: int = Field(default_factory=int, description="Of a goal in the request, from 0")
     pointer: str
     detail: str
 
@@ -97,8 +69,8 @@ class AuditEntry(BaseModel):
     actor: str
     action: Literal["created", "updated", "deleted"]
     version: int
-    before: dict[str, Any] | None
-    after: dict[str, Any] | None
+    before: goal_models.GoalState | None
+    after: goal_models.GoalState | None
 
 
 class Audit(BaseModel):
@@ -235,7 +207,7 @@ class Stats(BaseModel):
     median_time_to_goal_seconds: float | None
     p90_time_to_goal_seconds: float | None
     exits_sent: int
-    by_goal_type: dict[str, OfGoalType]
+    by_goal_type: dict[str, OfGoalType] = Field(description="By goal type")
     by_goal: list[OfGoal]
     revenue: dict[str, str] = Field(
         description="By currency; exact, as strings without trailing zeros beyond two decimals"
@@ -309,4 +281,4 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
-    errors: list[Fault] | None = Field(None, description="Every field that is at fault, where fields are")
+    errors: list[Fault] = Field(default_factory=list, description="Every field that is at fault, where fields are")

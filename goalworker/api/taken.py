@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
+from typing_extensions import TypeAliasType
 
 from goalworker import events
 
@@ -23,34 +24,19 @@ def _schema(example: JsonDict, **more: Any) -> ConfigDict:
     return ConfigDict(extra="forbid", json_schema_extra={"examples": [example], **more})
 
 
-def _some(*fields: str) -> dict[str, Any]:
-    """Return the schema of an object in which at least one of the fields is more than null."""
-    return {"anyOf": [{"required": [field], "properties": {field: {"not": {"type": "null"}}}} for field in fields]}
+class TagCriteriaDraft(BaseModel):
+    """`tag_id`, `tag_name` or both: compared by id where both sides have one, otherwise by name, ignoring case."""
 
-
-def _some_or_any(any_field: str, *fields: str) -> dict[str, Any]:
-    """Return the schema of an object with some of the fields, or with any_field alone."""
-    some = {**_some(*fields), "properties": {any_field: {"enum": [False, None]}}}
-    nulls = {field: {"type": "null"} for field in fields}
-    return {"oneOf": [some, {"required": [any_field], "properties": {any_field: {"const": True}, **nulls}}]}
-
-
-class TagCriteria(BaseModel):
-    """By id where both sides have one, otherwise by name, whatever its case and width."""
-
-    model_config = _schema({"tag_id": "customer"}, **_some("tag_id", "tag_name"))
+    model_config = _schema({"tag_id": "customer"}, minProperties=1)
 
     tag_id: Text | None = None
     tag_name: Text | None = None
 
 
-class PurchaseCriteria(BaseModel):
-    """All given fields must match; `any_purchase` stands alone."""
+class PurchaseCriteriaDraft(BaseModel):
+    """At least one field, all of which must match; or `any_purchase: true` alone."""
 
-    model_config = _schema(
-        {"min_amount": "100.00", "currency": "EUR"},
-        **_some_or_any("any_purchase", "product_id", "min_amount", "currency"),
-    )
+    model_config = _schema({"min_amount": "100.00", "currency": "EUR"}, minProperties=1)
 
     product_id: Text | None = None
     min_amount: Amount | None = Field(None, description="Inclusive; at most 18 decimals, kept exactly")
@@ -58,17 +44,17 @@ class PurchaseCriteria(BaseModel):
     any_purchase: bool | None = None
 
 
-class AppointmentCriteria(BaseModel):
-    """All given fields must match; `any_appointment` stands alone."""
+class AppointmentCriteriaDraft(BaseModel):
+    """`calendar_id`, `service_id` or both, which must match; or `any_appointment: true` alone."""
 
-    model_config = _schema({"calendar_id": "sales"}, **_some_or_any("any_appointment", "calendar_id", "service_id"))
+    model_config = _schema({"calendar_id": "sales"}, minProperties=1)
 
     calendar_id: Text | None = None
     service_id: Text | None = None
     any_appointment: bool | None = None
 
 
-class FormCriteria(BaseModel):
+class FormCriteriaDraft(BaseModel):
     """The form that is submitted."""
 
     model_config = _schema({"form_id": "signup"})
@@ -76,7 +62,7 @@ class FormCriteria(BaseModel):
     form_id: Text
 
 
-class StageCriteria(BaseModel):
+class StageCriteriaDraft(BaseModel):
     """The stage of a pipeline that is reached."""
 
     model_config = _schema({"pipeline_id": "sales", "stage_id": "won"})
@@ -85,7 +71,10 @@ class StageCriteria(BaseModel):
     stage_id: Text
 
 
-Criteria = TagCriteria | PurchaseCriteria | AppointmentCriteria | FormCriteria | StageCriteria
+CriteriaDraft = TypeAliasType(
+    "CriteriaDraft",
+    TagCriteriaDraft | PurchaseCriteriaDraft | AppointmentCriteriaDraft | FormCriteriaDraft | StageCriteriaDraft,
+)
 
 
 class _Draft(BaseModel):
@@ -94,42 +83,68 @@ class _Draft(BaseModel):
     name: Text | None = Field(None, description="What people call it")
 
 
-class TagGoal(_Draft):
+class TagGoalDraft(_Draft):
     """A contact is tagged."""
 
+    model_config = _schema({"goal_type": "tag_added", "criteria": {"tag_id": "customer"}, "name": "Is a customer"})
+
     goal_type: Literal["tag_added"]
-    criteria: TagCriteria
+    criteria: TagCriteriaDraft
 
 
-class PurchaseGoal(_Draft):
+class PurchaseGoalDraft(_Draft):
     """A contact pays."""
 
+    model_config = _schema(
+        {
+            "goal_type": "purchase_made",
+            "criteria": {"min_amount": "100.00", "currency": "EUR"},
+            "name": "First real purchase",
+        }
+    )
+
     goal_type: Literal["purchase_made"]
-    criteria: PurchaseCriteria
+    criteria: PurchaseCriteriaDraft
 
 
-class AppointmentGoal(_Draft):
+class AppointmentGoalDraft(_Draft):
     """A contact books an appointment."""
 
+    model_config = _schema(
+        {"goal_type": "appointment_booked", "criteria": {"any_appointment": True}, "name": "First call"}
+    )
+
     goal_type: Literal["appointment_booked"]
-    criteria: AppointmentCriteria
+    criteria: AppointmentCriteriaDraft
 
 
-class FormGoal(_Draft):
+class FormGoalDraft(_Draft):
     """A contact submits a form."""
 
+    model_config = _schema({"goal_type": "form_submitted", "criteria": {"form_id": "signup"}, "name": "Signed up"})
+
     goal_type: Literal["form_submitted"]
-    criteria: FormCriteria
+    criteria: FormCriteriaDraft
 
 
-class StageGoal(_Draft):
+class StageGoalDraft(_Draft):
     """A contact reaches a stage of a pipeline."""
 
+    model_config = _schema(
+        {"goal_type": "pipeline_stage_reached", "criteria": {"pipeline_id": "sales", "stage_id": "won"}, "name": "Won"}
+    )
+
     goal_type: Literal["pipeline_stage_reached"]
-    criteria: StageCriteria
+    criteria: StageCriteriaDraft
 
 
-GoalDraft = Annotated[TagGoal | PurchaseGoal | AppointmentGoal | FormGoal | StageGoal, Field(discriminator="goal_type")]
+GoalDraft = TypeAliasType(
+    "GoalDraft",
+    Annotated[
+        TagGoalDraft | PurchaseGoalDraft | AppointmentGoalDraft | FormGoalDraft | StageGoalDraft,
+        Field(discriminator="goal_type"),
+    ],
+)
 
 
 class GoalChanges(BaseModel):
@@ -137,7 +152,7 @@ class GoalChanges(BaseModel):
 
     model_config = _schema({"is_active": False}, required=[])
 
-    criteria: Criteria = Field(description="Of the goal's type")
+    criteria: CriteriaDraft = Field(description="Of the goal's type; replaces the whole")
     name: Text | None
     is_active: bool
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import prometheus_client
 
-from goalworker import metrics, settings
+from goalworker import key_store, metrics, settings
 from tests.bench import curves, table
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
@@ -30,6 +30,11 @@ def test_the_table_of_metrics_is_the_metrics() -> None:
         if isinstance(metric, kinds)
     ]
     assert rows("Metrics") == found
+
+
+def test_every_scope_is_named() -> None:
+    assert key_store.SCOPES
+    assert [scope for scope in key_store.SCOPES if f"`{scope}`" not in README] == []
 
 
 def test_the_make_targets_named_exist() -> None:

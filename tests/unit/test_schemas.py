@@ -1,6 +1,7 @@
 """What others build against: the exported files are the code's, and whatever goes in and out is what they say."""
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from goalworker import dead_letters, decode, events, goals, ids, judge, messages, metrics, schemas
+from goalworker import dead_letters, decode, events, goals, ids, judge, key_store, messages, metrics, schemas
 from goalworker.commands import schema as schema_command
 from goalworker.settings import Settings
 from tests.unit import hostile, near_misses, strategies
@@ -353,3 +354,63 @@ def test_what_the_api_shows_has_the_fields_of_the_message(component: str, kind: 
     shown, sent = OPENAPI["components"]["schemas"][component], SCHEMAS[kind]["$defs"]["data"]
     assert list(shown["properties"]) == list(sent["properties"])
     assert shown["required"] == sent["required"]
+
+
+def union(name: str) -> dict[str, str]:
+    """Return the schemas that a discriminated union tells apart, by goal_type."""
+    schema = OPENAPI["components"]["schemas"][name]
+    assert schema["discriminator"]["propertyName"] == "goal_type"
+    mapping: dict[str, str] = schema["discriminator"]["mapping"]
+    assert {each["$ref"] for each in schema["oneOf"]} == set(mapping.values())
+    return mapping
+
+
+@pytest.mark.parametrize("name", ["Goal", "GoalDraft", "GoalState"])
+def test_criteria_are_told_apart_by_goal_type_and_have_its_fields(name: str) -> None:
+    mapping = union(name)
+    assert set(mapping) == set(events.GOAL_TYPES)
+    for goal_type, reference in mapping.items():
+        goal = resolved("openapi.json", reference)
+        assert goal["properties"]["goal_type"]["const"] == goal_type
+        criteria = resolved("openapi.json", goal["properties"]["criteria"]["$ref"])
+        alone = [goals.ANY[goal_type]] if goal_type in goals.ANY else []
+        assert list(criteria["properties"]) == [*goals.FIELDS[goal_type], *alone]
+
+
+def test_no_object_in_openapi_has_alternatives_beside_its_properties() -> None:
+    mixed = [node for node in nodes(OPENAPI["components"]["schemas"]) if "properties" in node]
+    assert len(mixed) > 30
+    assert [node for node in mixed if node.keys() & {"anyOf", "oneOf", "allOf"}] == []
+
+
+def test_no_field_in_openapi_defaults_to_null_and_every_number_has_a_format() -> None:
+    found = list(nodes(OPENAPI))
+    numbers = [node for node in found if node.get("type") in ("integer", "number")]
+    assert len(numbers) > 10
+    assert {node.get("format") for node in numbers} == {"int64", "double"}
+    assert [node for node in found if "default" in node and node["default"] is None] == []
+
+
+def test_every_operation_has_an_id_a_title_and_a_tag_that_people_can_read() -> None:
+    operations = [operation for path in OPENAPI["paths"].values() for operation in path.values()]
+    named = [operation["operationId"] for operation in operations]
+    assert len(set(named)) == len(named)
+    assert all(re.fullmatch(r"[a-z]+(_[a-z]+)+", name) for name in named)
+    tags = {tag["name"]: tag["description"] for tag in OPENAPI["tags"]}
+    assert {tag for operation in operations for tag in operation["tags"]} == set(tags)
+    assert all(name.istitle() and description.endswith(".") for name, description in tags.items())
+    titles = [operation["summary"] for operation in operations]
+    assert len(set(titles)) == len(titles)
+    made_up = [title for title, name in zip(titles, named, strict=True) if title == name.replace("_", " ").title()]
+    assert made_up == []
+
+
+def test_openapi_names_every_scope_where_it_is_needed_and_where_credentials_are_described() -> None:
+    needed = set()
+    for operation in (operation for path in OPENAPI["paths"].values() for operation in path.values()):
+        (scope,) = operation["security"][0]["token"]
+        assert f"`{scope}`" in operation["description"]
+        needed.add(scope)
+    assert needed == set(key_store.SCOPES)
+    for scheme in OPENAPI["components"]["securitySchemes"].values():
+        assert all(f"`{scope}`" in scheme["description"] for scope in key_store.SCOPES)

@@ -1,0 +1,55 @@
+"""The page at /docs: Swagger UI from the package, so that it needs no other host."""
+
+import functools
+from importlib import resources
+from typing import Final
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from goalworker.api import front, problems
+
+router = APIRouter(include_in_schema=False)
+
+# The bundle is 1.7 MB; a slow line may take this long for it.
+_SEND_SECONDS: Final = 60
+_MEDIA_TYPES: Final = {
+    "index.html": "text/html",
+    "page.js": "text/javascript",
+    "page.css": "text/css",
+    "icon.svg": "image/svg+xml",
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+}
+_HEADERS: Final = {
+    # Swagger UI draws its symbols from data URLs; it needs neither inline scripts nor inline styles.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "max-age=3600",
+}
+
+
+@router.get("/docs")
+async def show_docs() -> Response:
+    """Show the operations, and try them out."""
+    return _file("index.html")
+
+
+@router.get("/docs/{name}")
+async def get_docs_file(request: Request, name: str) -> Response:
+    """Return a file that the page consists of."""
+    if name not in _MEDIA_TYPES:
+        raise problems.ProblemError(problems.NOT_FOUND, "There is nothing at this address")
+    front.allow(request, _SEND_SECONDS)
+    return _file(name)
+
+
+def _file(name: str) -> Response:
+    return Response(_content(name), headers=_HEADERS, media_type=_MEDIA_TYPES[name])
+
+
+@functools.cache
+def _content(name: str) -> bytes:
+    return (resources.files("goalworker.api") / "docs_files" / name).read_bytes()
