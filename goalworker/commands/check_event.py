@@ -1,9 +1,9 @@
 """`goalworker check-event`: what the worker would make of one message."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Final, cast
 
 import msgspec
 import typer
@@ -11,7 +11,7 @@ import typer
 from goalworker import app as worker_app
 from goalworker import database, decode, events, goal_store, index, match, tables
 from goalworker import settings as all_settings
-from goalworker.commands import common, database_connection
+from goalworker.commands import common, database_connection, diagnosis
 
 app = typer.Typer(add_completion=False)
 
@@ -35,45 +35,79 @@ def check_event(
 ) -> None:
     """Decode one message as the worker would: what is wrong with it, by pointer, or which goals it hits."""
     settings = common.load()
-    found = _decoded(settings, topic, message.read(), header or [])
+    value, headers, decoded = message.read(), header or [], _decoder(settings, topic)
+    found = decoded(value, headers)
     if isinstance(found, decode.Malformed):
-        _show_malformed(found, as_json=as_json)
+        types = sorted(worker_app.kinds(settings)[topic])
+        _show_malformed(diagnosis.faults(decoded, value, headers, types), as_json=as_json)
         raise typer.Exit(1)
     hits = common.run(_hits(settings, found)) if settings.database.url else None
     _show_event(found, hits, as_json=as_json)
 
 
-def _decoded(
-    settings: all_settings.Settings, topic: str, value: bytes, headers: Sequence[tuple[str, bytes]]
-) -> events.Event | decode.Malformed:
+def _decoder(
+    settings: all_settings.Settings, topic: str
+) -> Callable[[bytes, decode.Pairs], events.Event | decode.Malformed]:
     kinds = worker_app.kinds(settings)
     if topic not in kinds:
         raise typer.BadParameter(f"{topic!r} is no topic that goalworker reads; those are {', '.join(kinds)}")
     limits = decode.Limits(
         settings.events.max_bytes, timedelta(seconds=settings.events.max_future_seconds), settings.events.default_tenant
     )
-    timestamp_ms = time.time_ns() // 1_000_000
-    found = decode.Decoder(kinds, limits).decode(topic, value, headers, timestamp_ms, datetime.now(UTC))
-    return cast("events.Event | decode.Malformed", found)  # not None: bytes are no tombstone
+    timestamp_ms, now = time.time_ns() // 1_000_000, datetime.now(UTC)
+    decoder = decode.Decoder(kinds, limits)
+
+    def decoded(value: bytes, headers: decode.Pairs) -> events.Event | decode.Malformed:
+        found = decoder.decode(topic, value, headers, timestamp_ms, now)
+        return cast("events.Event | decode.Malformed", found)  # not None: bytes are no tombstone
+
+    return decoded
 
 
-async def _hits(settings: all_settings.Settings, event: events.Event) -> list[events.Hit]:
+async def _hits(settings: all_settings.Settings, event: events.Event) -> list[dict[str, object]]:
+    """Return the goals that an event hits, each with whether the contact is enrolled in its workflow at that time."""
     known = index.Index()
     async with database_connection.pool(settings) as pool, database.transaction(pool, tables.WORKER_ROLE, "cli") as sql:
         await goal_store.refresh(sql, known)
-    return match.hits(event, known)
+        hits = match.hits(event, known)
+        if not settings.enrollments.tracking:
+            return [_row(hit, ENROLLED) for hit in hits]
+        workflow_ids = sorted({hit.workflow_id for hit in hits})
+        rows = await sql.fetch(_ENROLLMENTS, event.tenant_id, workflow_ids, [hit.contact_id for hit in hits][:1])
+    windows: dict[str, list[Window]] = {}
+    for workflow_id, enrolled_at, ended_at in rows:
+        windows.setdefault(workflow_id, []).append((enrolled_at, ended_at))
+    return [_row(hit, enrollment(event.time, windows.get(hit.workflow_id, []))) for hit in hits]
 
 
-def _show_malformed(found: decode.Malformed, *, as_json: bool) -> None:
+_ENROLLMENTS: Final = """
+SELECT workflow_id, enrolled_at, ended_at FROM enrollments
+WHERE tenant_id = $1 AND workflow_id = ANY($2::text[]) AND contact_id = ANY($3::text[])
+"""
+ENROLLED, NOT_ENROLLED, BEFORE, AFTER = "enrolled", "not_enrolled", "before_enrollment", "after_end"
+Window = tuple[datetime | None, datetime | None]
+
+
+def enrollment(time: datetime, windows: Sequence[Window]) -> str:
+    """Say in a word how an event stands to the contact's enrollments in a workflow (contract rule 3.2)."""
+    started = [(enrolled_at, ended_at) for enrolled_at, ended_at in windows if enrolled_at is not None]
+    if any(enrolled_at <= time and (ended_at is None or time < ended_at) for enrolled_at, ended_at in started):
+        return ENROLLED
+    if not started:
+        return NOT_ENROLLED
+    return AFTER if any(enrolled_at <= time for enrolled_at, _ in started) else BEFORE
+
+
+def _show_malformed(found: Sequence[decode.Malformed], *, as_json: bool) -> None:
     if as_json:
-        common.show_json({"outcome": "dead_letter", "error": found})
-    else:
-        where = f" at {found.pointer}" if found.pointer else ""
-        common.say(f"{found.reason}{where}: {found.detail}")
+        common.show_json({"outcome": "dead_letter", "error": found[0], "errors": found})
+        return
+    for fault in found:
+        where = f" at {fault.pointer}" if fault.pointer else ""
+        common.say(f"{fault.reason}{where}: {fault.detail}")
 
 
-def _show_event(event: events.Event, hits: list[events.Hit] | None, *, as_json: bool) -> None:
-    rows = None if hits is None else [_row(hit) for hit in hits]
+def _show_event(event: events.Event, rows: list[dict[str, object]] | None, *, as_json: bool) -> None:
     if as_json:
         common.show_json({"outcome": "event", "event": event, "hits": rows})
         return
@@ -85,10 +119,14 @@ def _show_event(event: events.Event, hits: list[events.Hit] | None, *, as_json: 
     else:
         common.say("")
         common.show(rows, as_json=False, empty="it hits no goal")
+        if rows and all(row["enrollment"] != ENROLLED for row in rows):
+            contact_id = common.printable(str(rows[0]["contact_id"]))
+            common.say(f"\nnothing is achieved: {contact_id} was not enrolled in these workflows at that time")
 
 
-def _row(hit: events.Hit) -> dict[str, object]:
+def _row(hit: events.Hit, enrollment: str) -> dict[str, object]:
     return {
+        "enrollment": enrollment,
         "workflow_id": hit.workflow_id,
         "goal_id": hit.goal_id,
         "version": hit.goal_version,

@@ -242,6 +242,20 @@ def test_what_is_wrong_with_a_message_is_said_by_pointer(shell: Shell) -> None:
     assert (found["outcome"], found["error"]["pointer"]) == ("dead_letter", "/data/form_id")
 
 
+def test_every_fault_of_a_message_is_named_at_once(shell: Shell) -> None:
+    value = GOOD.replace(b'"f1"', b"17").replace(b'"ann"', b"null").replace(b'"1.0"', b'"2"')
+    value = value.replace(b'"id"', b'"time": "noon", "id"').replace(b'"form.submitted"', b'"form.sent"')
+    lines = shell("check-event", "--topic", "form-submitted", "-", stdin=value).out.splitlines()
+    where = [line.split(":")[0] for line in lines]
+    assert where == [
+        "invalid_envelope at /specversion",
+        "invalid_envelope at /time",
+        "unexpected_type at /type",
+        "invalid_data at /data/contact_id",
+        "invalid_data at /data/form_id",
+    ]
+
+
 def test_headers_make_a_message_binary(shell: Shell) -> None:
     attributes = {"specversion": "1.0", "id": "e2", "source": "/crm", "type": "form.submitted"}
     words = [word for name, value in attributes.items() for word in ("--header", f"ce_{name}={value}")]
@@ -259,11 +273,22 @@ def test_a_topic_that_is_not_read_is_refused_with_those_that_are(shell: Shell) -
     assert "form-submitted" in outcome.err
 
 
-async def test_the_goals_that_a_message_hits_are_listed(with_database: Shell, pool: sa_async.AsyncEngine) -> None:
+async def test_the_goals_that_a_message_hits_are_listed_with_the_enrollment(
+    with_database: Shell, pool: sa_async.AsyncEngine, administrator: database.Connection
+) -> None:
     drafts = [goal_store.draft({"goal_type": "form_submitted", "criteria": {"form_id": form}}) for form in ("f1", "f2")]
     goals = [await goal_store.create(pool, "acme", "w1", draft, actor="test", maximum=3) for draft in drafts]
     found = with_database("check-event", "--topic", "form-submitted", "-", "--json", stdin=GOOD).rows
     hit = {"workflow_id": "w1", "goal_id": str(goals[0].id), "version": 1, "contact_id": "ann"}
-    assert found["hits"] == [hit]
+    assert found["hits"] == [{"enrollment": "not_enrolled", **hit}]
+    said = "\nnothing is achieved: ann was not enrolled in these workflows at that time\n"
+    assert with_database("check-event", "--topic", "form-submitted", "-", stdin=GOOD).out.endswith(said)
+    await administrator.execute(
+        "INSERT INTO enrollments (tenant_id, enrollment_id, workflow_id, contact_id, enrolled_at) "
+        "VALUES ('acme', 'run-1', 'w1', 'ann', now())"
+    )
+    enrolled = with_database("check-event", "--topic", "form-submitted", "-", stdin=GOOD)
+    assert "nothing is achieved" not in enrolled.out
+    assert "enrolled" in enrolled.out
     missed = with_database("check-event", "--topic", "form-submitted", "-", stdin=GOOD.replace(b'"acme"', b'"other"'))
     assert missed.out.endswith("\nit hits no goal\n")
