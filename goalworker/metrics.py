@@ -64,6 +64,18 @@ consumer_lag_records = Gauge(
     ["topic", "partition"],
     registry=REGISTRY,
 )
+consumer_hidden_records = Gauge(
+    "goalworker_consumer_hidden_records",
+    "Records behind somebody's open transaction: high watermark minus last stable offset.",
+    ["topic", "partition"],
+    registry=REGISTRY,
+)
+consumer_hidden_seconds = Gauge(
+    "goalworker_consumer_hidden_seconds",
+    "For how long the same open transaction has been seen to hide them; 0 with none.",
+    ["topic", "partition"],
+    registry=REGISTRY,
+)
 consumer_last_progress_timestamp_seconds = Gauge(
     "goalworker_consumer_last_progress_timestamp_seconds",
     "When the position last moved, or nothing was left to read.",
@@ -206,8 +218,13 @@ def observe_many(histogram: Histogram, value: float, count: int) -> None:
 
 def forget_partition(topic: str, partition: int) -> None:
     """Drop the series of a partition that this worker no longer has: its last lag would be reported for ever."""
-    consumer_lag_records.remove(topic, partition)
-    consumer_last_progress_timestamp_seconds.remove(topic, partition)
+    for gauge in (
+        consumer_lag_records,
+        consumer_hidden_records,
+        consumer_hidden_seconds,
+        consumer_last_progress_timestamp_seconds,
+    ):
+        gauge.remove(topic, partition)
 
 
 def render() -> bytes:

@@ -10,7 +10,7 @@ import aiokafka
 from aiokafka import TopicPartition
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from goalworker import kafka, logs, metrics, migrate, reader
+from goalworker import broker_requests, hidden, kafka, logs, metrics, migrate, reader
 from goalworker import settings as settings_
 from goalworker.errors import StalledError
 
@@ -39,6 +39,7 @@ class Watch:
         self._waiting_topics = waiting_topics
         self._observer: aiokafka.AIOKafkaConsumer | None = None
         self._stall = Stall(settings.ops.stall_seconds)
+        self._hidden = hidden.Hidden()
 
     async def run(self) -> None:
         """Probe until cancelled; raises StalledError."""
@@ -58,7 +59,9 @@ class Watch:
             async with asyncio.timeout(migrate.PROBE_TIMEOUT_SECONDS):
                 observer = self._observer or await self._connect()
                 present = await observer.topics()
-                ends = await observer.end_offsets(list(self._reader.partitions))
+                partitions = list(self._reader.partitions)
+                highs = await broker_requests.high_watermarks(observer, partitions)
+                ends = await observer.end_offsets(partitions)
                 committed = await self._reader.positions()
         except Exception as error:
             if not kafka.is_later(error) and not isinstance(error, TimeoutError):
@@ -67,6 +70,7 @@ class Watch:
             await self._drop_observer()
             return {}
         self._report("broker", None)
+        self._hidden.measure(highs, {tp: end for tp, end in ends.items() if tp in committed}, time.monotonic())
         missing = kafka.missing_topics(self._settings, present)
         self._report("topics", missing)
         progress = self._measure({tp: (committed[tp], end) for tp, end in ends.items() if tp in committed})

@@ -1,17 +1,20 @@
 """What `goalworker doctor` looks at in Kafka: reachable, topics, their configuration, rights."""
 
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final
 
 import aiokafka
 from aiokafka import admin as kafka_admin
 from aiokafka import errors as kafka_errors
 
-from goalworker import broker_errors
+from goalworker import broker_errors, broker_requests
 from goalworker import settings as all_settings
 from goalworker.commands import cluster, findings, kafka_connection, topics
 
 READ_TIMEOUT_MS: Final = 1_000
+# A transaction that was last written to longer ago is a problem; a younger one may just be under way.
+OPEN_SECONDS: Final = 60
 
 Configurations = Mapping[str, Mapping[str, str]]
 
@@ -32,7 +35,10 @@ async def examine(settings: all_settings.Settings) -> findings.Findings:
         for finding in _configuration(settings, found):
             yield finding
         yield await _group(client, settings.kafka.group_id)
-    async for finding in _readable(settings, {name for name in names if name in there}):
+    readable = {name: there[name] for name in _read(settings) if name in there}
+    async for finding in _readable(settings, readable):
+        yield finding
+    async for finding in _hidden(settings, cluster.partitions(readable)):
         yield finding
 
 
@@ -116,9 +122,9 @@ async def _group(client: kafka_admin.AIOKafkaAdminClient, group: str) -> finding
     return findings.ok("rights", f"the group {group} may be described")
 
 
-async def _readable(settings: all_settings.Settings, there: set[str]) -> findings.Findings:
+async def _readable(settings: all_settings.Settings, there: Iterable[str]) -> findings.Findings:
     """Read at the end of each topic: only an attempt tells whether it is allowed."""
-    partitions = [aiokafka.TopicPartition(name, 0) for name in _read(settings) if name in there]
+    partitions = [aiokafka.TopicPartition(name, 0) for name in there]
     if not partitions:
         return
     async with kafka_connection.consumer(settings) as consumer:
@@ -132,6 +138,54 @@ async def _readable(settings: all_settings.Settings, there: set[str]) -> finding
             )
             return
     yield findings.ok("rights", f"{len(partitions)} topics may be read")
+
+
+async def _hidden(
+    settings: all_settings.Settings, partitions: Collection[aiokafka.TopicPartition]
+) -> findings.Findings:
+    """Name the open transactions that hide records: lag does not count what they hide."""
+    async with kafka_connection.consumer(settings) as consumer:
+        consumer.assign(partitions)
+        # First, so that records written meanwhile do not look hidden.
+        highs = await broker_requests.high_watermarks(consumer, partitions)
+        ends = await consumer.end_offsets(partitions)
+        hidden = {each: highs[each] - ends[each] for each in partitions if highs[each] > ends[each]}
+        for partition, records in hidden.items():
+            oldest = min(
+                await broker_requests.open_transactions(consumer, partition),
+                key=lambda transaction: transaction.start_offset,
+                default=None,
+            )
+            yield _transaction(settings, partition, records, oldest)
+    if not hidden:
+        yield findings.ok("hidden", "no open transaction hides records of the topics in")
+
+
+def _transaction(
+    settings: all_settings.Settings,
+    partition: aiokafka.TopicPartition,
+    records: int,
+    oldest: broker_requests.OpenTransaction | None,
+) -> findings.Finding:
+    where = f"{partition.topic}[{partition.partition}]"
+    verb = "record is" if records == 1 else "records are"
+    if oldest is None:
+        return findings.warn(
+            "hidden",
+            f"{records} {verb} hidden in {where} by an open transaction that the broker does not describe: run "
+            f"kafka-transactions.sh --bootstrap-server {settings.bootstrap_servers()} find-hanging --topic "
+            f"{partition.topic}",
+        )
+    seconds = max(time.time() - oldest.last_write_ms / 1000, 0)
+    name = f" (transactional id {oldest.transactional_id})" if oldest.transactional_id else ""
+    found = findings.problem if seconds >= OPEN_SECONDS else findings.warn
+    return found(
+        "hidden",
+        f"{records} {verb} hidden in {where} by the open transaction of producer {oldest.producer_id}{name}, which "
+        f"last wrote there {seconds:.0f} s ago: let that producer end it, or abort it with kafka-transactions.sh "
+        f"--bootstrap-server {settings.bootstrap_servers()} abort --topic {partition.topic} --partition "
+        f"{partition.partition} --start-offset {oldest.start_offset}",
+    )
 
 
 def _read(settings: all_settings.Settings) -> list[str]:

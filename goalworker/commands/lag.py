@@ -8,6 +8,7 @@ import aiokafka
 import typer
 from aiokafka import TopicPartition
 
+from goalworker import broker_requests
 from goalworker import settings as all_settings
 from goalworker.commands import cluster, common, kafka_connection
 
@@ -22,7 +23,8 @@ Group = Annotated[str | None, typer.Option(help="Of this consumer group; by defa
 def lag(group: Group = None, as_json: common.Json = False) -> None:
     """Show, by topic and partition, what is committed, where the topic ends, and how many records are between.
 
-    A partition is behind by the age of its first record that is not committed.
+    A partition is behind by the age of its first record that is not committed. Hidden are the records behind somebody's
+    open transaction, which nobody can read until it ends; `goalworker doctor` names the producer.
     """
     settings = common.load()
     rows = common.run(_rows(settings, group or settings.kafka.group_id))
@@ -33,12 +35,13 @@ def lag(group: Group = None, as_json: common.Json = False) -> None:
 
 def total(rows: list[dict[str, Any]]) -> str:
     """Return the sentence below the table: all that is behind, and since when."""
-    records = sum(row["lag"] for row in rows)
+    records, hidden = (sum(row[column] for row in rows) for column in ("lag", "hidden"))
+    behind_it = f"; {hidden:,} more hidden by an open transaction" if hidden else ""
     if not records:
-        return "\ntotal: 0 records, nothing is behind"
+        return f"\ntotal: 0 records, nothing is behind{behind_it}"
     behind = [row["behind_seconds"] for row in rows if row["behind_seconds"] is not None]
     since = f", behind by {max(behind):,.0f} s" if behind else ""
-    return f"\ntotal: {records:,} record{'' if records == 1 else 's'}{since}"
+    return f"\ntotal: {records:,} record{'' if records == 1 else 's'}{since}{behind_it}"
 
 
 async def _rows(settings: all_settings.Settings, group_id: str) -> list[dict[str, Any]]:
@@ -48,6 +51,8 @@ async def _rows(settings: all_settings.Settings, group_id: str) -> list[dict[str
     partitions = cluster.partitions(found)
     async with kafka_connection.consumer(settings) as consumer:
         consumer.assign(partitions)
+        # First, so that records written meanwhile do not look hidden.
+        highs = await broker_requests.high_watermarks(consumer, partitions)
         # Under read_committed these are the last stable offsets: what is behind them nobody may read yet (hazard 12).
         ends = await consumer.end_offsets(partitions)
         beginnings = await consumer.beginning_offsets(partitions)
@@ -61,6 +66,7 @@ async def _rows(settings: all_settings.Settings, group_id: str) -> list[dict[str
             "end": ends[each],
             "lag": max(0, ends[each] - starts[each]),
             "behind_seconds": behind.get(each),
+            "hidden": max(0, highs[each] - ends[each]),
         }
         for each in partitions
     ]

@@ -18,6 +18,8 @@ LABELS = {
     "achievements_revoked_total": {"goal_type"},
     "exits_total": {"logic"},
     "consumer_lag_records": {"topic", "partition"},
+    "consumer_hidden_records": {"topic", "partition"},
+    "consumer_hidden_seconds": {"topic", "partition"},
     "consumer_last_progress_timestamp_seconds": {"topic", "partition"},
     "consumer_rebalances_total": set(),
     "consumer_assigned_partitions": set(),

@@ -1,6 +1,9 @@
 """Records of aborted transactions are never seen, and the markers behind them are no lag (contract section 2)."""
 
+from datetime import UTC, datetime
+
 import aiokafka
+import pytest
 
 from goalworker import goal_store
 from tests.acceptance import running, saying, wire
@@ -43,3 +46,31 @@ async def test_what_was_aborted_never_happened_and_a_topic_that_ends_in_a_marker
 
     await wire.until(is_told)
     assert worker.metric("events_total", outcome="dead_letter") == 0
+
+
+@pytest.mark.real_world("franz-go#581", "one producer leaves its transaction open, and the others' events wait unseen")
+async def test_records_behind_somebodys_open_transaction_are_counted_as_hidden(
+    talk: wire.Talk, worker: running.Worker
+) -> None:
+    topic = talk.there.topics["form_submitted"]
+    waiting = saying.a_run("hidden")
+
+    async def shows(records: int) -> bool:
+        return worker.metric("consumer_hidden_records", topic=topic, partition="1") == records
+
+    async def has_stood_still() -> bool:
+        return worker.metric("consumer_hidden_seconds", topic=topic, partition="1") > 1
+
+    async with aiokafka.AIOKafkaProducer(
+        bootstrap_servers=talk.there.bootstrap_servers, transactional_id=f"left-open-{topic}"
+    ) as theirs:
+        await theirs.begin_transaction()
+        await theirs.send_and_wait(topic, b"{}", partition=1)
+        await talk.send(saying.in_partition(1, waiting.submits("f", datetime.now(UTC))))
+        await wire.until(lambda: shows(2))
+        await wire.until(has_stood_still)
+        assert worker.metric("consumer_lag_records") == 0
+        await theirs.abort_transaction()
+    await wire.until(lambda: shows(0))
+    assert worker.metric("consumer_hidden_seconds") == 0
+    await talk.settled()

@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 from goalworker import database
 from tests.integration import shells
 from tests.integration.shells import Shell
@@ -10,7 +12,8 @@ from tests.integration.shells import Shell
 def test_doctor_finds_nothing_amiss_where_nothing_is(with_both: Shell) -> None:
     findings = with_both("doctor", "--json").rows
     assert {finding["check"] for finding in findings} == {
-        *("settings", "broker", "topics", "rights", "database", "clocks", "migrations", "tracking", "outbox")
+        *("settings", "broker", "topics", "rights", "hidden"),
+        *("database", "clocks", "migrations", "tracking", "outbox"),
     }
     amiss = [finding["detail"] for finding in findings if finding["state"] != "ok"]
     assert [detail for detail in amiss if "is not compacted" not in detail] == []
@@ -78,3 +81,21 @@ async def test_doctor_sees_that_a_login_may_not_take_the_roles(
     refused = [line for line in outcome.out.splitlines() if line.startswith("problem  rights")]
     assert len(refused) == 2
     assert all("`goalworker db roles`" in line for line in refused)
+
+
+@pytest.mark.real_world("klag-exporter#104", "an open transaction hides every later record, and lag is 0")
+async def test_doctor_names_the_producer_whose_open_transaction_hides_records(
+    with_both: Shell, bootstrap_servers: str, topics: dict[str, str]
+) -> None:
+    topic = topics["tag_added"]
+    async with shells.producing(bootstrap_servers, transactional_id=f"crm-{topic}") as theirs:
+        await theirs.begin_transaction()
+        await theirs.send_and_wait(topic, b"{}", partition=2)
+        findings = with_both("doctor", "--json").rows
+        await theirs.abort_transaction()
+    (found,) = [finding for finding in findings if finding["check"] == "hidden"]
+    assert found["state"] == "warn"
+    assert f"1 record is hidden in {topic}[2] by the open transaction of producer " in found["detail"]
+    assert f"(transactional id crm-{topic})" in found["detail"]
+    command = f"abort --topic {topic} --partition 2 --start-offset 0"
+    assert f"kafka-transactions.sh --bootstrap-server {bootstrap_servers} {command}" in found["detail"]

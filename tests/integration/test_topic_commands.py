@@ -108,7 +108,8 @@ async def test_lag_counts_from_the_commit_or_the_beginning_to_the_last_stable_of
         await producer.send_and_wait(partitions[0].topic, b"{}", partition=0)
         open_transaction = {row["partition"]: row for row in with_kafka("lag", "--json").rows[:2]}
         await producer.abort_transaction()
-    assert open_transaction[0]["end"] == 3
+    assert (open_transaction[0]["end"], open_transaction[0]["lag"], open_transaction[0]["hidden"]) == (3, 1, 1)
+    assert open_transaction[1]["hidden"] == 0
 
 
 async def test_lag_is_as_old_as_the_first_record_that_is_not_committed(

@@ -19,6 +19,8 @@ CONTRACT = {
     "achievements_revoked_total": ("counter", {"goal_type"}),
     "exits_total": ("counter", {"logic"}),
     "consumer_lag_records": ("gauge", {"topic", "partition"}),
+    "consumer_hidden_records": ("gauge", {"topic", "partition"}),
+    "consumer_hidden_seconds": ("gauge", {"topic", "partition"}),
     "consumer_last_progress_timestamp_seconds": ("gauge", {"topic", "partition"}),
     "consumer_rebalances_total": ("counter", set()),
     "consumer_assigned_partitions": ("gauge", set()),
@@ -126,13 +128,15 @@ def test_thirty_seconds_of_age_is_a_bucket_because_the_objective_is() -> None:
 
 
 @pytest.mark.usefixtures("initialised")
-def test_a_partition_that_was_revoked_reports_no_lag() -> None:
-    for partition in (0, 1):
-        metrics.consumer_lag_records.labels("tags", partition).set(7)
-        metrics.consumer_last_progress_timestamp_seconds.labels("tags", partition).set(7)
+def test_a_partition_that_was_revoked_reports_nothing() -> None:
+    by_partition = [name for name, (_, labels) in CONTRACT.items() if "partition" in labels]
+    assert len(by_partition) == 4
+    for name in by_partition:
+        for partition in (0, 1):
+            getattr(metrics, name).labels("tags", partition).set(7)
     metrics.forget_partition("tags", 0)
-    assert values_of("consumer_lag_records", "partition") == {"1"}
-    assert values_of("consumer_last_progress_timestamp_seconds", "partition") == {"1"}
+    for name in by_partition:
+        assert values_of(name, "partition") == {"1"}
 
 
 def test_a_partition_of_which_nothing_was_reported_can_be_forgotten_too() -> None:

@@ -1,0 +1,78 @@
+"""What is asked of a real broker past aiokafka's own calls: this fails first when the library changes."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiokafka
+import pytest
+from aiokafka import TopicPartition
+
+from goalworker import broker_requests
+from tests import support
+from tests.integration import shells
+
+
+@pytest.fixture
+async def observer(bootstrap_servers: str) -> AsyncIterator[aiokafka.AIOKafkaConsumer]:
+    async with aiokafka.AIOKafkaConsumer(
+        bootstrap_servers=bootstrap_servers, isolation_level="read_committed", enable_auto_commit=False
+    ) as consumer:
+        yield consumer
+
+
+async def test_an_open_transaction_is_known_by_its_producer_and_by_what_it_hides(
+    bootstrap_servers: str, topics: dict[str, str], observer: Any
+) -> None:
+    partition, other = (TopicPartition(topics["tag_added"], number) for number in (0, 1))
+    observer.assign([partition, other])
+    name = f"crm-{topics['tag_added']}"
+    async with (
+        shells.producing(bootstrap_servers) as plain,
+        shells.producing(bootstrap_servers, transactional_id=name) as theirs,
+    ):
+        await plain.send_and_wait(partition.topic, b"{}", partition=0)
+        await theirs.begin_transaction()
+        await theirs.send_and_wait(partition.topic, b"{}", partition=0)
+        await plain.send_and_wait(partition.topic, b"{}", partition=0)
+        ends = await observer.end_offsets([partition, other])
+        assert ends == {partition: 1, other: 0}
+        assert await broker_requests.high_watermarks(observer, ends) == {partition: 3, other: 0}
+        (found,) = await broker_requests.open_transactions(observer, partition)
+        assert (found.start_offset, found.transactional_id) == (1, name)
+        assert found.producer_id >= 0
+        assert 0 <= time.time() * 1000 - found.last_write_ms < 60_000
+        assert await broker_requests.open_transactions(observer, other) == []
+        await theirs.abort_transaction()
+    assert await broker_requests.open_transactions(observer, partition) == []
+
+
+async def test_a_topic_made_anew_has_another_id(bootstrap_servers: str, absent_topics: dict[str, str]) -> None:
+    name = absent_topics["tag_added"]
+    async with support.admin_client(bootstrap_servers) as admin:
+        found = []
+        for _ in range(2):
+            await shells.create_topic(bootstrap_servers, name)
+            while not (known := await broker_requests.topic_ids(admin, [name, absent_topics["redrive"]])):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)  # until the broker has heard of it
+            found.append(known)
+            await admin.delete_topics([name])
+    first, second = found
+    assert set(first) == set(second) == {name}
+    assert first[name] != second[name]
+    assert all(isinstance(known[name], uuid.UUID) for known in found)
+
+
+async def test_of_a_broker_that_is_too_old_to_know_nothing_is_asked(
+    bootstrap_servers: str, topics: dict[str, str], observer: Any
+) -> None:
+    partition = TopicPartition(topics["tag_added"], 0)
+    observer.assign([partition])
+    await observer.end_offsets([partition])
+    for connection in observer._client._conns.values():
+        connection._versions = connection._versions | {3: (0, 9)}
+        del connection._versions[61], connection._versions[66]
+    assert await broker_requests.topic_ids(observer, [partition.topic]) == {}
+    assert await broker_requests.open_transactions(observer, partition) == []
