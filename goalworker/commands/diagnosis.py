@@ -22,7 +22,7 @@ def faults(decoded: Decode, value: bytes, headers: decode.Pairs, types: Sequence
         if fault.pointer not in stand_ins:
             found.append(fault)
             stand_ins[fault.pointer] = iter((*types, *_STAND_INS))
-        # A text may do where the decoder looks at types, and fail where it looks closer: then it is the next one's turn.
+        # A text may pass where the decoder looks at types and fail where it looks closer: then the next one is tried.
         stand_in = next(stand_ins[fault.pointer], None)
         mended = None if stand_in is None else _mended(value, headers, fault.pointer, stand_in)
         if mended is None:
