@@ -12,7 +12,10 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def demo(
-    rate: Annotated[float | None, typer.Option(min=1, help="Records per second.")] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=1, help="Records per second.", show_default="200; with --smoke 500"),
+    ] = None,
     tenants: Annotated[int, typer.Option(min=1, help="Tenants that the traffic is about.")] = 3,
     seed: Annotated[int, typer.Option(help="The same seed makes the same traffic.")] = 1,
     events: Annotated[int | None, typer.Option(min=1, help="End after so many; otherwise with Ctrl-C.")] = None,

@@ -13,7 +13,7 @@ from msgspec import Raw, Struct, json, structs
 from goalworker import ids
 from goalworker.demo import plans, records, traffic
 
-RECENT: Final = 10
+RECENT: Final = 60
 GoalKey = tuple[str, str, UUID]
 """(tenant, enrollment, goal)."""
 Origin = tuple[TopicPartition, int]
@@ -63,12 +63,13 @@ class Folded(Struct, frozen=True):
 
 
 class Seen(Struct, frozen=True):
-    """Something to show, as it happens."""
+    """An exit to show, as it comes."""
 
-    what: str
     tenant_id: str
-    enrollment_id: str
+    contact_id: str
+    workflow_id: str
     goal_id: UUID
+    goal_type: str
     latency_seconds: float | None = None
 
 
@@ -104,6 +105,7 @@ class _Achievement(Struct):
     revision: int
     enrollment_id: str
     goal_id: UUID
+    goal_type: str
     achieved_at: datetime | None = None
     trigger_event: _Trigger | None = None
 
@@ -120,18 +122,24 @@ class _Exit(Struct):
     achieved_at: datetime
 
 
+class _GoalType(Struct):
+    goal_type: str
+
+
 class _Configured(Struct):
     goal_id: UUID
 
 
 @dataclasses.dataclass(slots=True)
 class Found:
-    """Messages read so far, by anybody's doing."""
+    """Messages read so far, by anybody's doing; standing: achievements that were not revoked, by type of goal."""
 
     exits: dict[UUID, FoundExit] = dataclasses.field(default_factory=dict)
     achievements: dict[GoalKey, Folded] = dataclasses.field(default_factory=dict)
     configured: set[UUID] = dataclasses.field(default_factory=set)
     dead_letters: dict[Origin, plans.DeadLetter] = dataclasses.field(default_factory=dict)
+    standing: Counter[str] = dataclasses.field(default_factory=Counter)
+    reasons: Counter[str] = dataclasses.field(default_factory=Counter)
     kinds: Counter[str] = dataclasses.field(default_factory=Counter)
     repeats: int = 0
     odd: list[Odd] = dataclasses.field(default_factory=list)
@@ -206,8 +214,9 @@ class Listener:
             )
         if before is None or data.revision > before.revision:
             self.found.achievements[key] = Folded(data.revision, achieved)
+            stood = before is not None and before.achieved is not None
+            self.found.standing[data.goal_type] += (achieved is not None) - stood
         self.found.kinds[kind] += 1
-        self.found.recent.append(Seen(kind, *key))
 
     def _exit(self, envelope: _Envelope) -> None:
         data = json.decode(envelope.data, type=_Exit)
@@ -217,7 +226,16 @@ class Listener:
             self.found.odd.append(Odd(sentence, (envelope.tenantid, data.enrollment_id)))
         self.found.exits[envelope.id] = command
         latency_seconds = self._traffic.saw_exit((envelope.tenantid, data.enrollment_id))
-        self.found.recent.append(Seen("exit", envelope.tenantid, data.enrollment_id, data.goal_id, latency_seconds))
+        self.found.recent.append(
+            Seen(
+                envelope.tenantid,
+                data.contact_id,
+                data.workflow_id,
+                data.goal_id,
+                json.decode(envelope.data, type=_GoalType).goal_type,
+                latency_seconds,
+            )
+        )
 
     def _configured(self, envelope: _Envelope) -> None:
         self.found.configured.add(json.decode(envelope.data, type=_Configured).goal_id)
@@ -231,6 +249,8 @@ class Listener:
             return
         origin = (TopicPartition(topic, int(partition)), int(offset))
         letter = plans.DeadLetter(topic, record.key, reason)
+        if origin not in self.found.dead_letters:
+            self.found.reasons[reason] += 1
         known = self.found.dead_letters.setdefault(origin, letter)
         if known != letter:
             sentence = f"{topic} {partition}:{offset} was dead-lettered as {known.reason} and as {reason}"

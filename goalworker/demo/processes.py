@@ -28,7 +28,13 @@ class Process:
     """One command of ours, called `name` here: its pid and state to show, its log in the demo's folder."""
 
     def __init__(
-        self, name: str, command: str, environment: Mapping[str, str], home: Path, say: Callable[[str], None]
+        self,
+        name: str,
+        command: str,
+        environment: Mapping[str, str],
+        home: Path,
+        say: Callable[[str], None],
+        died: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.name = name
         self.pid = 0
@@ -39,6 +45,7 @@ class Process:
         self._command = command
         self._home = home
         self._say = say
+        self._died = died
         self._stillborn = 0
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.upper().startswith("GOALWORKER_")},
@@ -125,6 +132,7 @@ class Process:
     def _note_death(self) -> None:
         self.deaths += 1
         self._stillborn += 1
+        self._died(self.pid)
         self._say(f"{self.name} {self.pid} is gone, starting another one")
         if self._stillborn > STILLBORN_MAX:
             words = machine.last_words(self.log.read_text(errors="replace"))

@@ -12,38 +12,41 @@ from typing import Any, Final
 
 import aiokafka
 from aiokafka import admin as kafka_admin
-from aiokafka import errors as kafka_errors
 from msgspec import Struct
 from rich.console import Console
 
 from goalworker import embedded
 from goalworker.demo import (
     api_check,
+    board,
     check,
+    follow,
     generator,
     ledger,
     listener,
     malformed,
+    membership,
     others,
     processes,
     records,
     seeding,
+    story,
     traffic,
     view,
 )
+from goalworker.embedded import machine
 
 POLL_SECONDS: Final = 0.2
 PATIENCE_SECONDS: Final = 90.0
 """Longer than the group waits for a worker that was killed."""
 
-GROUP_ID: Final = "goalworker"
-LINGER_MS: Final = 5
+LINGER_MS: Final = 1
 
 
 class Options(Struct, frozen=True):
-    """How much traffic, and when it is enough: after `events`, after `seconds`, or with Ctrl-C. rate None: no limit."""
+    """How much traffic, and when it is enough: after `events`, after `seconds`, or with Ctrl-C."""
 
-    rate: float | None
+    rate: float
     tenants: int
     seed: int
     events: int | None
@@ -76,39 +79,44 @@ async def play(options: Options, pair: embedded.Pair, home: Path, console: Conso
         sending = traffic.Traffic(producer, source, options.seed, own)
         listening = listener.Listener(consumer, names, sending)
         notes: list[str] = []
-        worker = processes.Process("worker", "run", environment, home, notes.append)
+        group = membership.Membership()
+        worker = processes.Process("worker", "run", environment, home, notes.append, group.worker_died)
         url, key = api_check.url(), await api_check.make_key(pair.database_url, names[0])
         api = processes.Process(
             "api", "api", environment | {"GOALWORKER_API__PORT": url.rpartition(":")[2]}, home, notes.append
         )
-        addresses = {"PostgreSQL": pair.database_url, "Kafka": pair.bootstrap_servers, "API": f"{url}/docs", "key": key}
         notes.append(f"API of the tenant {names[0]}: export GW={url} KEY={key}")
-        notes.append(f"all addresses, for a shell: . {_addresses(home, environment | {'GW': url, 'KEY': key})}")
-        board = view.Board(on, sending, listening, (worker, api), addresses, notes)
+        shell = _addresses(home, environment | {"GW": url, "KEY": key})
+        notes.append(f"all addresses, for a shell: . {shell}")
+        places = board.Places(f"{url}/docs", f"http://{machine.LOOPBACK}:{worker.port}/metrics", str(shell))
+        shown = board.Board(on, sending, listening, worker, api, group, places, notes)
         show = view.live if console.is_terminal else view.lines
         async with _background(
             worker.keep_running(),
             api.keep_running(),
             listening.listen(),
-            _follow_commits(admin, sending),
-            show(board, console),
+            follow.commits(admin, sending),
+            follow.group(admin, shown),
+            follow.pauses(pair.database_url, shown),
+            show(shown, console),
         ):
-            await _traffic(options, board, interrupts)
-            await _patiently(_arrival(board, pair.database_url), board, interrupts)
-            await _patiently(api.until_ready(), board, interrupts)
-            verdict = await _verdict(pair, board, url, key)
-    return Ending(verdict, interrupts.count > 0, worker.complaints(), board.closing())
+            await _traffic(options, shown, interrupts)
+            await _patiently(_arrival(shown, pair.database_url), shown, interrupts)
+            await _patiently(api.until_ready(), shown, interrupts)
+            verdict = await _verdict(pair, shown, url, key)
+            shown.phase = story.CHECKED
+    return Ending(verdict, interrupts.count > 0, worker.complaints(), shown.closing())
 
 
-async def _verdict(pair: embedded.Pair, board: view.Board, url: str, key: str) -> check.Verdict:
+async def _verdict(pair: embedded.Pair, shown: board.Board, url: str, key: str) -> check.Verdict:
     """Compare what the demo itself sent with what became of it."""
-    on, sending = board.stage, board.traffic
+    on, sending = shown.stage, shown.traffic
     expected = sending.outcome()
     async with aiokafka.AIOKafkaConsumer(**_reading(pair.bootstrap_servers)) as consumer:
         touched = await others.look(pair.database_url, on, consumer, sending.own)
     scope = others.Scope(sending.enrollments, touched)
     found = await check.compare(
-        pair.database_url, on, expected, board.listener.found, scope, sending.own, sending.lag_records
+        pair.database_url, on, expected, shown.listener.found, scope, sending.own, sending.lag_records
     )
 
     async def workflows_of_others() -> set[str]:
@@ -189,47 +197,46 @@ async def _background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         raise failed.exceptions[0] from None
 
 
-async def _follow_commits(admin: kafka_admin.AIOKafkaAdminClient, sending: traffic.Traffic) -> None:
-    while True:
-        with contextlib.suppress(kafka_errors.KafkaError):  # the group is not there before the worker
-            offsets = await admin.list_consumer_group_offsets(GROUP_ID)
-            sending.saw_commits({partition: committed.offset for partition, committed in offsets.items()})
-        await asyncio.sleep(POLL_SECONDS)
-
-
-async def _traffic(options: Options, board: view.Board, interrupts: _Interrupts) -> None:
-    """Send as much as the options say; everything that was begun is finished."""
-    if not await _patiently(board.traffic.open(), board, interrupts):
+async def _traffic(options: Options, shown: board.Board, interrupts: _Interrupts) -> None:
+    """Send as much as the options say, once everything is ready; everything that was begun is finished."""
+    if not await _patiently(_readiness(shown), shown, interrupts):
         return
-    board.phase, began = "traffic", time.monotonic()
+    shown.count_from_now()
 
     def is_over() -> bool:
         return bool(
             interrupts.count
-            or (options.events is not None and board.traffic.sent >= options.events)
-            or (options.seconds is not None and time.monotonic() - began >= options.seconds)
+            or (options.events is not None and shown.traffic.sent >= options.events)
+            or (options.seconds is not None and shown.seconds >= options.seconds)
         )
 
-    await board.traffic.run(options.rate, is_over)
-    board.phase = "waiting for the worker to finish"
-    await _patiently(board.traffic.finish(), board, interrupts)
+    await shown.traffic.run(options.rate, is_over)
+    shown.phase = "waiting for the worker to finish"
+    await _patiently(shown.traffic.finish(), shown, interrupts)
 
 
-async def _arrival(board: view.Board, database_url: str) -> None:
+async def _readiness(shown: board.Board) -> None:
+    """Return once the worker has committed what it must know first, and the API has started too."""
+    await asyncio.gather(shown.worker.until_ready(), shown.api.until_ready())
+    await shown.traffic.open()
+
+
+async def _arrival(shown: board.Board, database_url: str) -> None:
     """Return once everything that the worker has to say was sent and read."""
-    board.phase = "checking"
-    scope = others.Scope(board.traffic.enrollments, others.Touched())
-    while await check.unsent(database_url, scope, board.stage) or not await board.listener.is_caught_up():  # noqa: ASYNC110 - the database rings no bell
+    shown.phase = "checking"
+    scope = others.Scope(shown.traffic.enrollments, others.Touched())
+    while await check.unsent(database_url, scope, shown.stage) or not await shown.listener.is_caught_up():  # noqa: ASYNC110 - the database rings no bell
         await asyncio.sleep(POLL_SECONDS)
 
 
-async def _patiently(work: Coroutine[Any, Any, None], board: view.Board, interrupts: _Interrupts) -> bool:
+async def _patiently(work: Coroutine[Any, Any, None], shown: board.Board, interrupts: _Interrupts) -> bool:
     """Wait for work, unless nothing moves for long, or Ctrl-C comes twice; say whether it was done."""
-    task, moved_at, known = asyncio.create_task(work), time.monotonic(), board.progress()
+    task, moved_at, known = asyncio.create_task(work), time.monotonic(), shown.progress()
     try:
         while not task.done() and interrupts.count < 2 and time.monotonic() - moved_at < PATIENCE_SECONDS:
             await asyncio.wait([task], timeout=POLL_SECONDS)
-            if (progress := board.progress()) != known:
+            shown.interrupts = interrupts.count
+            if (progress := shown.progress()) != known:
                 moved_at, known = time.monotonic(), progress
         if task.done():
             task.result()

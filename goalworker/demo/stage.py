@@ -9,36 +9,38 @@ from msgspec import Struct
 
 
 class GoalPlan(Struct, frozen=True):
-    """A goal that each tenant gets; the key is what the scenarios call it."""
+    """A goal that each tenant gets; the key is what the scenarios call it, deed what a contact did to meet it."""
 
     key: str
     workflow_id: str
     goal_type: str
     criteria: dict[str, Any]
+    deed: str
 
 
 # In this order they are created: of two goals that one event achieves, the first is the completing one.
 GOALS: Final = (
-    GoalPlan("signed-up", "welcome", "form_submitted", {"form_id": "signup"}),
-    GoalPlan("customer", "welcome", "tag_added", {"tag_name": "Customer"}),
-    GoalPlan("subscribed", "newsletter", "form_submitted", {"form_id": "signup"}),
+    GoalPlan("signed-up", "welcome", "form_submitted", {"form_id": "signup"}, "signed up"),
+    GoalPlan("customer", "welcome", "tag_added", {"tag_name": "Customer"}, "became a customer"),
+    GoalPlan("subscribed", "newsletter", "form_submitted", {"form_id": "signup"}, "subscribed"),
     GoalPlan(
         "bought",
         "checkout",
         "purchase_made",
         {"product_id": "pro-plan", "min_amount": "49.99", "currency": "EUR"},
+        "bought",
     ),
-    GoalPlan("vip", "checkout", "tag_added", {"tag_id": "tag-vip", "tag_name": "VIP"}),
-    GoalPlan("any-purchase", "upsell", "purchase_made", {"any_purchase": True}),
-    GoalPlan("pro", "upsell", "purchase_made", {"product_id": "pro-plan"}),
-    GoalPlan("kick-off", "onboarding", "form_submitted", {"form_id": "kick-off"}),
-    GoalPlan("first-call", "onboarding", "appointment_booked", {"calendar_id": "onboarding"}),
-    GoalPlan("won", "onboarding", "pipeline_stage_reached", {"pipeline_id": "deals", "stage_id": "won"}),
-    GoalPlan("answered", "survey", "form_submitted", {"form_id": "survey"}),
-    GoalPlan("booked", "survey", "appointment_booked", {"any_appointment": True}),
-    GoalPlan("paused-signup", "paused", "form_submitted", {"form_id": "signup"}),
-    GoalPlan("reopened-signup", "reopened", "form_submitted", {"form_id": "signup"}),
-    GoalPlan("farewell", "sunset", "form_submitted", {"form_id": "farewell"}),
+    GoalPlan("vip", "checkout", "tag_added", {"tag_id": "tag-vip", "tag_name": "VIP"}, "became a VIP"),
+    GoalPlan("any-purchase", "upsell", "purchase_made", {"any_purchase": True}, "bought"),
+    GoalPlan("pro", "upsell", "purchase_made", {"product_id": "pro-plan"}, "bought the pro plan"),
+    GoalPlan("kick-off", "onboarding", "form_submitted", {"form_id": "kick-off"}, "sent the kick-off form"),
+    GoalPlan("first-call", "onboarding", "appointment_booked", {"calendar_id": "onboarding"}, "booked the first call"),
+    GoalPlan("won", "onboarding", "pipeline_stage_reached", {"pipeline_id": "deals", "stage_id": "won"}, "was won"),
+    GoalPlan("answered", "survey", "form_submitted", {"form_id": "survey"}, "answered"),
+    GoalPlan("booked", "survey", "appointment_booked", {"any_appointment": True}, "booked"),
+    GoalPlan("paused-signup", "paused", "form_submitted", {"form_id": "signup"}, "signed up"),
+    GoalPlan("reopened-signup", "reopened", "form_submitted", {"form_id": "signup"}, "signed up"),
+    GoalPlan("farewell", "sunset", "form_submitted", {"form_id": "farewell"}, "said farewell"),
 )
 GOAL_OF_KEY: Final[Mapping[str, GoalPlan]] = {goal.key: goal for goal in GOALS}
 

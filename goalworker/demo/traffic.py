@@ -17,8 +17,8 @@ OPEN_PLANS: Final = 64
 """Plans whose records are mixed."""
 
 TICK_SECONDS: Final = 0.02
-LATENCIES_KEPT: Final = 2_000
-"""Some seconds of exits, so that percentiles follow what happens."""
+LATENCIES_KEPT: Final = 10_000
+"""At most: somebody takes them every second."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -41,7 +41,7 @@ class Traffic:
     def __init__(self, producer: AIOKafkaProducer, source: generator.Generator, seed: int, own: ledger.Ledger) -> None:
         self.sent = 0
         self.acknowledged = 0
-        self.latencies_seconds: deque[float] = deque(maxlen=LATENCIES_KEPT)
+        self._latencies_seconds: deque[float] = deque(maxlen=LATENCIES_KEPT)
         self.offsets: dict[TopicPartition, int] = {}
         self.own = own
         self.enrollments: set[plans.Enrollment] = set()
@@ -77,6 +77,12 @@ class Traffic:
         waiting = self._open or self._until_exited or self._until_committed
         return not waiting and self.acknowledged == self.sent and self.lag_records == 0
 
+    def take_latencies(self) -> list[float]:
+        """Return the seconds from event to exit of all exits since this was last asked."""
+        taken = list(self._latencies_seconds)
+        self._latencies_seconds.clear()
+        return taken
+
     # --- what the others see happening ---
 
     def saw_exit(self, key: plans.EnrollmentKey) -> float | None:
@@ -91,7 +97,7 @@ class Traffic:
         if settled_at is None:
             return None
         latency = time.monotonic() - settled_at
-        self.latencies_seconds.append(latency)
+        self._latencies_seconds.append(latency)
         return latency
 
     def saw_commits(self, committed: Mapping[TopicPartition, int]) -> None:
@@ -113,16 +119,16 @@ class Traffic:
             self._begin(step)
         await self.finish()
 
-    async def run(self, rate: float | None, is_over: Callable[[], bool]) -> None:
-        """Send one plan after the other, `rate` records a second (None: as fast as it goes), until it is over."""
+    async def run(self, rate: float, is_over: Callable[[], bool]) -> None:
+        """Send one plan after the other, `rate` records a second, until it is over."""
         began, sent_before = time.monotonic(), self.sent
         while not is_over():
-            due = self.sent + OPEN_PLANS if rate is None else sent_before + (time.monotonic() - began) * rate
+            due = sent_before + (time.monotonic() - began) * rate
             while self.sent < due and not is_over():
                 while len(self._open) < OPEN_PLANS:
                     self._begin(self._source.next())
                 await self._send_one()
-            await asyncio.sleep(0 if rate is None else TICK_SECONDS)
+            await asyncio.sleep(TICK_SECONDS)
 
     async def finish(self) -> None:
         """Send what was begun, wait for what must be waited for, and return once the worker has committed it all."""

@@ -1,0 +1,182 @@
+"""Keeps what there is to show as time goes by, and makes a snapshot of it."""
+
+import dataclasses
+import itertools
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Final
+from uuid import UUID
+
+from goalworker.demo import listener as listeners
+from goalworker.demo import machine_load, processes, story
+from goalworker.demo import membership as memberships
+from goalworker.demo import snapshot as snapshots
+from goalworker.demo import stage as stages
+from goalworker.demo import traffic as traffics
+
+HISTORY_SECONDS: Final = 240
+LATENCY_SECONDS: Final = 30
+"""Percentiles are of the exits of this many seconds, so that they follow what happens."""
+
+Second = tuple[float, float | None, float | None, float]
+"""(rate, p50, p99, lag) of one second."""
+
+DEEDS: Final = {goal.key: goal.deed for goal in stages.GOALS}
+DEED_OF_TYPE: Final = {
+    "tag_added": "was tagged",
+    "purchase_made": "bought",
+    "appointment_booked": "booked",
+    "form_submitted": "sent a form",
+    "pipeline_stage_reached": "reached a stage",
+}
+"""For goals that a reader made."""
+
+
+@dataclasses.dataclass(slots=True, frozen=True)
+class Places:
+    """Where to look, as addresses; shell is a file that a shell reads."""
+
+    docs: str = ""
+    metrics: str = ""
+    shell: str = ""
+
+
+@dataclasses.dataclass(slots=True)
+class Board:
+    """Samples once a second; `clock` is monotonic."""
+
+    stage: stages.Stage
+    traffic: traffics.Traffic
+    listener: listeners.Listener
+    worker: processes.Process
+    api: processes.Process
+    membership: memberships.Membership
+    places: Places
+    notes: list[str]
+    load: machine_load.Load = dataclasses.field(default_factory=machine_load.Load)
+    clock: Callable[[], float] = time.monotonic
+    phase: str = story.STARTING
+    paused_topics: tuple[str, ...] = ()
+    interrupts: int = 0
+    _began: float = 0.0
+    _sampled_at: float = 0.0
+    _sent: int = 0
+    _machine: str = ""
+    _history: deque[Second] = dataclasses.field(default_factory=lambda: deque(maxlen=HISTORY_SECONDS))
+    _latencies: deque[list[float]] = dataclasses.field(default_factory=lambda: deque(maxlen=LATENCY_SECONDS))
+    _changed: dict[str, tuple[int, float]] = dataclasses.field(default_factory=dict)
+    _keys: dict[UUID, str] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._began = self._sampled_at = self.clock()
+        self._keys = {goal_id: key for (_, key), goal_id in self.stage.goal_ids.items()}
+
+    @property
+    def seconds(self) -> float:
+        return self.clock() - self._began
+
+    def count_from_now(self) -> None:
+        """Begin to count: everything is ready."""
+        self._began = self._sampled_at = self.clock()
+        self._sent = self.traffic.sent
+        self.phase = story.TRAFFIC
+
+    def progress(self) -> tuple[int, ...]:
+        """Return numbers of which some change as long as anything moves."""
+        found = self.listener.found
+        return (self.traffic.sent, self.traffic.lag_records, len(found.exits), sum(found.kinds.values()))
+
+    def closing(self) -> str:
+        """Return what there was to see, in a sentence."""
+        died = self.worker.deaths
+        deaths = f"the worker died {died}x" if died else "the worker did not die"
+        repeats = f"it sent {self.listener.found.repeats:,} messages twice, byte for byte"
+        return f"{self.traffic.sent:,} records in {self.seconds:.0f} s; {deaths}; {repeats}"
+
+    def sample(self) -> None:
+        """Take the values of the last second, once it is over."""
+        now = self.clock()
+        elapsed = now - self._sampled_at
+        if elapsed < 1 or self.phase == story.STARTING:
+            return
+        rate = (self.traffic.sent - self._sent) / elapsed
+        self._sampled_at, self._sent = now, self.traffic.sent
+        self._machine = self.load.said()
+        latencies = self.traffic.take_latencies()
+        self._latencies.append(latencies)
+        found = percentiles(latencies)
+        low, high = (found.p50_ms, found.p99_ms) if found else (None, None)
+        self._history.append((rate, low, high, self.traffic.lag_records))
+
+    def snapshot(self) -> snapshots.Snapshot:
+        """Return the present state; everything in it is a copy."""
+        now, found, group = self.clock(), self.listener.found, self.membership
+        rates, p50s, p99s, lags = zip(*self._history, strict=True) if self._history else ((), (), (), ())
+        return snapshots.Snapshot(
+            phase=self.phase,
+            seconds=now - self._began,
+            worker=_process(self.worker),
+            api=_process(self.api),
+            sent=self.traffic.sent,
+            rate=rates[-1] if rates else 0.0,
+            latency=percentiles([*itertools.chain.from_iterable(self._latencies)]),
+            lag_records=self.traffic.lag_records,
+            dead_letters=len(found.dead_letters),
+            reasons=tuple(found.reasons.most_common()),
+            achieved=_by_type(found.standing),
+            revised=found.kinds["revised"],
+            revoked=found.kinds["revoked"],
+            exits=len(found.exits),
+            recent=tuple(self._exit(each) for each in reversed(found.recent)),
+            history=snapshots.History(rates, p50s, p99s, lags),
+            still=self._still(now),
+            dead_pid=group.dead_pid,
+            group_waits_seconds=group.waits_seconds(),
+            took_over_seconds=group.took_over_seconds(),
+            paused_topics=self.paused_topics,
+            machine=self._machine,
+            docs=self.places.docs,
+            metrics=self.places.metrics,
+            shell=self.places.shell,
+            interrupts=self.interrupts,
+        )
+
+    def _still(self, now: float) -> snapshots.Still:
+        found = self.listener.found
+        if self.phase == story.STARTING:
+            return snapshots.Still()
+        figures = {
+            "sent": self.traffic.sent,
+            "exits": len(found.exits),
+            "achieved": sum(found.kinds.values()),
+            "lag": self.traffic.lag_records,
+        }
+        for name, value in figures.items():
+            known, changed_at = self._changed.get(name, (value, self._began))
+            self._changed[name] = (value, changed_at if value == known else now)
+        return snapshots.Still(**{name: now - self._changed[name][1] for name in figures})
+
+    def _exit(self, seen: listeners.Seen) -> snapshots.Exit:
+        deed = DEEDS.get(self._keys.get(seen.goal_id, "")) or DEED_OF_TYPE.get(seen.goal_type, "met a goal")
+        return snapshots.Exit(seen.tenant_id, seen.contact_id, deed, seen.workflow_id, seen.latency_seconds)
+
+
+def _by_type(standing: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    """Return all types of goals, the most frequent first; at the beginning none has an achievement."""
+    return tuple(sorted(((each, standing.get(each, 0)) for each in DEED_OF_TYPE), key=lambda each: -each[1]))
+
+
+def percentiles(latencies_seconds: list[float]) -> snapshots.Percentiles | None:
+    """Return p50 and p99, None of nothing."""
+    if not latencies_seconds:
+        return None
+    if len(latencies_seconds) == 1:
+        return snapshots.Percentiles(latencies_seconds[0] * 1000, latencies_seconds[0] * 1000)
+    cuts = statistics.quantiles(latencies_seconds, n=100, method="inclusive")
+    return snapshots.Percentiles(cuts[49] * 1000, cuts[98] * 1000)
+
+
+def _process(process: processes.Process) -> snapshots.Process:
+    return snapshots.Process(process.name, process.pid, process.state, process.deaths)

@@ -1,0 +1,56 @@
+"""What Kafka and PostgreSQL say of the worker from outside: its commits, its group, topics that it paused."""
+
+import asyncio
+import contextlib
+from typing import Final
+
+import asyncpg
+from aiokafka import admin as kafka_admin
+from aiokafka import errors as kafka_errors
+from aiokafka.coordinator import protocol
+
+from goalworker.demo import board, traffic
+
+COMMITS_SECONDS: Final = 0.2
+GROUP_SECONDS: Final = 0.5
+PAUSES_SECONDS: Final = 5.0
+GROUP_ID: Final = "goalworker"
+
+_PAUSED: Final = "SELECT topic FROM paused_topics WHERE is_paused ORDER BY topic"
+
+
+async def commits(admin: kafka_admin.AIOKafkaAdminClient, sending: traffic.Traffic) -> None:
+    """Tell the traffic how far the worker has committed, until cancelled."""
+    while True:
+        with contextlib.suppress(kafka_errors.KafkaError):  # the group is not there before the worker
+            offsets = await admin.list_consumer_group_offsets(GROUP_ID)
+            sending.saw_commits({partition: committed.offset for partition, committed in offsets.items()})
+        await asyncio.sleep(COMMITS_SECONDS)
+
+
+async def group(admin: kafka_admin.AIOKafkaAdminClient, shown: board.Board) -> None:
+    """Tell the board who holds the partitions, until cancelled."""
+    while True:
+        with contextlib.suppress(kafka_errors.KafkaError):
+            (answer,) = await admin.describe_consumer_groups([GROUP_ID])
+            ((_, _, state, _, _, members, *_),) = answer.groups
+            held = {member_id: _partitions(assignment) for member_id, _, _, _, assignment in members}
+            shown.membership.saw(state, held)
+        await asyncio.sleep(GROUP_SECONDS)
+
+
+async def pauses(database_url: str, shown: board.Board) -> None:
+    """Tell the board which topics are paused, until cancelled."""
+    while True:
+        with contextlib.suppress(asyncpg.PostgresError, OSError):
+            connection = await asyncpg.connect(database_url)
+            try:
+                shown.paused_topics = tuple(each["topic"] for each in await connection.fetch(_PAUSED))
+            finally:
+                await connection.close()
+        await asyncio.sleep(PAUSES_SECONDS)
+
+
+def _partitions(assignment: bytes) -> int:
+    """Return how many partitions a member has; while the group is being balanced it says nothing about that."""
+    return len(protocol.ConsumerProtocolMemberAssignment.decode(assignment).partitions()) if assignment else 0

@@ -1,0 +1,62 @@
+"""How busy the machine is, in words: it shares its processors among the demo's traffic, servers and worker."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+Ticks = tuple[int, int]
+"""(busy, all) since the machine was started."""
+
+STAT: Final = Path("/proc/stat")
+_IDLE: Final = 3
+_WAITING: Final = 4
+_STOLEN: Final = 8
+"""What follows them is counted among the others already."""
+
+
+def ticks_of(stat: str) -> Ticks | None:
+    """Return what the first line of Linux's /proc/stat says, None where it is something else."""
+    name, _, rest = stat.partition("\n")[0].partition(" ")
+    fields = rest.split()
+    if name != "cpu" or len(fields) <= _WAITING or not all(map(str.isdecimal, fields)):
+        return None
+    numbers = [int(field) for field in fields[:_STOLEN]]
+    return sum(numbers) - numbers[_IDLE] - numbers[_WAITING], sum(numbers)
+
+
+def between(before: Ticks, after: Ticks) -> float | None:
+    """Return the busy share of the time between, None where there was none."""
+    elapsed = after[1] - before[1]
+    return min(max((after[0] - before[0]) / elapsed, 0.0), 1.0) if elapsed > 0 else None
+
+
+class Load:
+    """Asks the system, and says "2 cores at 76 %"; where there is no /proc, the load average, or only the cores."""
+
+    def __init__(
+        self, stat: Path = STAT, load_average: Callable[[], tuple[float, float, float]] = os.getloadavg
+    ) -> None:
+        self._stat = stat
+        self._load_average = load_average
+        self._cores = os.cpu_count() or 1
+        self._before = self._ticks()
+
+    def said(self) -> str:
+        """Return how busy it was since the last time this was asked."""
+        cores = f"{self._cores} core{'s' * (self._cores != 1)}"
+        ticks = self._ticks()
+        share = between(self._before, ticks) if self._before and ticks else None
+        self._before = ticks
+        if share is not None:
+            return f"{cores} at {share:.0%}".replace("%", " %")
+        try:
+            return f"{cores}, load {self._load_average()[0]:.1f}"
+        except OSError:
+            return cores
+
+    def _ticks(self) -> Ticks | None:
+        try:
+            return ticks_of(self._stat.read_text())
+        except OSError:
+            return None

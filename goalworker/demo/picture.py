@@ -1,0 +1,314 @@
+"""The live view as a pure function: a snapshot, a width and a height make one picture."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from rich import box
+from rich.console import Group
+from rich.panel import Panel
+from rich.text import Text
+
+from goalworker.demo import charts, story
+from goalworker.demo.snapshot import Snapshot
+from goalworker.demo.story import Told
+
+WIDE: Final = 110
+"""From this many columns on, figures and people stand side by side."""
+
+LABEL: Final = 12
+SCALE: Final = 9
+GAP: Final = 3
+EXITS_MIN: Final = 3
+CHARTS_FROM: Final = 14
+_FRAME_COLUMNS: Final = 4
+_FRAME_ROWS: Final = 2
+P50: Final = "green"
+P99: Final = "yellow"
+LAG: Final = "magenta"
+RATE: Final = "cyan"
+NAMES: Final = {
+    "tag_added": "tags",
+    "purchase_made": "purchases",
+    "appointment_booked": "appointments",
+    "form_submitted": "forms",
+    "pipeline_stage_reached": "stages",
+}
+
+MEANINGS: Final = (
+    "$GW and $KEY for the API, and the addresses of Kafka and PostgreSQL",
+    "$GW, $KEY, Kafka, PostgreSQL",
+    "$GW and $KEY",
+)
+"""What the file with the addresses is good for, the longest that fits."""
+
+Lines = list[Text]
+
+
+def draw(now: Snapshot, width: int, height: int, glyphs: charts.Glyphs = charts.BLOCKS) -> Panel:
+    """Return the picture, exactly as wide and as high as it may be."""
+    inside, rows = max(width - _FRAME_COLUMNS, 1), max(height - _FRAME_ROWS, 1)
+    compose = _beside if width >= WIDE else _below
+    lines = [_fitted(line, inside, glyphs) for line in compose(now, inside, rows, glyphs)[:rows]]
+    title = Text.assemble(
+        ("goalworker demo", "bold"), f" {glyphs.dot} {now.phase} {glyphs.dot} {story.duration(now.seconds)}"
+    )
+    return Panel(
+        Group(*lines, *[Text()] * (rows - len(lines))),
+        title=_fitted(title, max(inside - 2, 1), glyphs, pad=False),
+        subtitle=_fitted(Text(_advice(now, inside - 2, glyphs), "bold"), max(inside - 2, 1), glyphs, pad=False),
+        box=box.ROUNDED if glyphs is charts.BLOCKS else box.ASCII,
+        padding=(0, 1),
+        width=width,
+        height=height,
+        border_style="blue",
+    )
+
+
+def _advice(now: Snapshot, width: int, glyphs: charts.Glyphs) -> str:
+    if now.phase == story.CHECKED:
+        return ""
+    stop = "Ctrl-C to stop and check"
+    both = f"kill -9 {now.worker.pid} to see what it survives {glyphs.dot} {stop}"
+    return both if now.worker.pid and not now.interrupts and len(both) <= width else stop
+
+
+# --- arrangements ---
+
+
+def _below(now: Snapshot, width: int, rows: int, glyphs: charts.Glyphs) -> Lines:
+    """Arrange one below the other; where it is high enough, in groups and with charts of several rows."""
+    head, goals, foot = [_situation(now)], _goals(now, width, glyphs), [_processes(now), *_places(now, width)]
+    figures = _figures(now, width, glyphs)
+    spare = rows - len(head) - len(figures) - len(goals) - len(foot) - 1
+    if spare < 0:  # what is cut off must be neither the state nor the addresses
+        return [*head, *figures, *foot, *goals, *_exits(now, 0)]
+    gaps = min(max(spare - EXITS_MIN, 0), 4)
+    spare -= gaps
+    if spare > CHARTS_FROM:
+        chart_rows = (spare - EXITS_MIN - 3) // 3
+        figures = _charts(now, width, chart_rows, chart_rows // 2, glyphs)
+        spare -= len(figures) - 4
+    return _spaced([head, figures, goals, _exits(now, spare), foot], gaps)
+
+
+def _beside(now: Snapshot, width: int, rows: int, glyphs: charts.Glyphs) -> Lines:
+    """Arrange the figures at the left, and at the right who achieved what."""
+    right = min(width * 48 // 100, 72)
+    left = width - right - GAP
+    foot = [_processes(now), *_places(now, width)]
+    body = rows - len(foot) - 3
+    reasons = _reasons(now, left, glyphs)[: max(body - 18, 0)]
+    free = body - (len(reasons) + 1 if reasons else 0) - 6
+    for_lag = max(free // 3, 1)
+    figures = _charts(now, left, max(free - for_lag, 1), for_lag, glyphs)
+    if reasons:
+        figures += [Text(), *reasons]
+    goals = _goals(now, right, glyphs)
+    people = [*goals, Text(), *_exits(now, max(body - len(goals) - 2, 0))]
+    lines = [_situation(now), Text()]
+    for row in range(body):
+        at_left, at_right = (
+            _fitted(_at(*each), size, glyphs) for each, size in (((figures, row), left), ((people, row), right))
+        )
+        lines.append(Text.assemble(at_left, " " * GAP, at_right))
+    return [*lines, Text(), *foot]
+
+
+def _spaced(groups: Sequence[Lines], gaps: int) -> Lines:
+    lines: Lines = []
+    for place, group in enumerate(groups):
+        if 0 < place <= gaps:
+            lines.append(Text())
+        lines += group
+    return lines
+
+
+# --- what stands in it ---
+
+
+def _situation(now: Snapshot) -> Text:
+    sentence, style = story.situation(now)
+    return Text(sentence, style)
+
+
+def _figures(now: Snapshot, width: int, glyphs: charts.Glyphs) -> Lines:
+    """Return four rows, each with a number and its trend."""
+    trend = max(width - LABEL - 22, 0)
+    history, top = now.history, _top(now.history.p99s_ms)
+    latencies = (history.p50s_ms, P50), (history.p99s_ms, P99)
+    sparks = [charts.spark(values, trend, top, style, glyphs) for values, style in latencies]
+    p50, p99 = _percentiles(now)
+    lags = charts.spark(history.lags, trend, _top(history.lags), LAG, glyphs)
+    rates = charts.spark(history.rates, trend, _top(history.rates), RATE, glyphs)
+    return [
+        _row("sent", f"{now.sent:,}", f"{now.rate:,.0f}/s", _or_still(rates, now.still.sent, trend)),
+        _row("p50 to exit", p50, "", _or_still(sparks[0], now.still.exits, trend)),
+        _row("p99 to exit", p99, _scale(top, story.milliseconds, glyphs), _or_still(sparks[1], now.still.exits, trend)),
+        _row(
+            "lag",
+            f"{now.lag_records:,}",
+            _scale(_top(history.lags), _whole, glyphs),
+            _or_still(lags, _still_lag(now), trend),
+        ),
+    ]
+
+
+def _charts(now: Snapshot, width: int, latency_rows: int, lag_rows: int, glyphs: charts.Glyphs) -> Lines:
+    """Return the trends as pictures of several rows, each with its scale at the left."""
+    history, columns = now.history, max(width - SCALE, 1)
+    top, top_lag = _top(history.p99s_ms), _top(history.lags)
+    latencies = charts.chart(history.p50s_ms, history.p99s_ms, columns, latency_rows, top, (P50, P99), glyphs)
+    lags = charts.chart(history.lags, history.lags, columns, lag_rows, top_lag, (LAG, LAG), glyphs)
+    rates = charts.spark(history.rates, max(width - LABEL - 22, 0), _top(history.rates), RATE, glyphs)
+    p50, p99 = _percentiles(now)
+    latency_head = Text.assemble(
+        ("event to exit  ", "bold"), ("p50 ", "dim"), (p50, P50), ("  p99 ", "dim"), (p99, P99), "  ",
+        _still(now.still.exits) or Text("one column a second", "dim"),
+    )  # fmt: skip
+    lag_head = Text.assemble(
+        ("lag  ", "bold"), (f"{now.lag_records:,}", LAG), "  ",
+        _still(_still_lag(now)) or Text("records sent and not yet committed", "dim"),
+    )  # fmt: skip
+    return [
+        _row("sent", f"{now.sent:,}", f"{now.rate:,.0f}/s", _or_still(rates, now.still.sent, width - LABEL - 22)),
+        Text(),
+        latency_head,
+        *_scaled(latencies, story.milliseconds(top), glyphs),
+        Text(),
+        lag_head,
+        *_scaled(lags, _whole(top_lag), glyphs),
+    ]
+
+
+def _scaled(rows: Lines, top: str, glyphs: charts.Glyphs) -> Lines:
+    scale = [top, *[""] * (len(rows) - 2), *(["0"] if len(rows) > 1 else [])]
+    return [
+        Text.assemble((f"{label:>{SCALE - 2}} ", "dim"), (glyphs.axis, "dim"), row)
+        for label, row in zip(scale, rows, strict=True)
+    ]
+
+
+def _goals(now: Snapshot, width: int, glyphs: charts.Glyphs) -> Lines:
+    """Return a bar for each type of goal, by how many achievements stand."""
+    total, top = sum(count for _, count in now.achieved), max((count for _, count in now.achieved), default=0)
+    late = f"late messages revised {now.revised:,} and revoked {now.revoked:,}"
+    head = Text.assemble(
+        (f"{'achieved':<{LABEL}}", "bold"), (f"{total:>9,}  ", "bold"), _still(now.still.achieved) or (late, "dim")
+    )
+    lines = [head]
+    for goal_type, count in now.achieved:
+        length = charts.bar(count, top, max(width - LABEL - 15, 0), glyphs)
+        name = NAMES.get(goal_type, goal_type)
+        lines.append(Text.assemble((f"  {name:<{LABEL}}", "dim"), f"{count:>7,}  ", (length, "green")))
+    return lines
+
+
+def _exits(now: Snapshot, count: int) -> Lines:
+    """Return the number of exits and the last of them, the newest first."""
+    head = Text.assemble(
+        (f"{'exits':<{LABEL}}", "bold"),
+        (f"{now.exits:>9,}  ", "bold"),
+        _still(now.still.exits) or ("the last ones:", "dim"),
+    )
+    lines = [head]
+    for left in now.recent[:count]:
+        line = Text(f"  {left.tenant_id} ", "dim")
+        line.append(story.exit_(left), "default" if left.latency_seconds is not None else "dim")
+        lines.append(line)
+    return lines
+
+
+def _reasons(now: Snapshot, width: int, glyphs: charts.Glyphs) -> Lines:
+    if not now.reasons:
+        return []
+    top = max(count for _, count in now.reasons)
+    lines = [
+        Text.assemble(("dead letters  ", "bold"), (f"{now.dead_letters:,}  ", "red"), ("malformed on purpose", "dim"))
+    ]
+    for reason, count in now.reasons:
+        length = charts.bar(count, top, max(width - 38, 0), glyphs)
+        lines.append(Text.assemble((f"  {reason:<26}", "dim"), f"{count:>7,}  ", (length, "red")))
+    return lines
+
+
+def _processes(now: Snapshot) -> Text:
+    worker, api = now.worker, now.api
+    text = Text.assemble((f"worker {worker.pid or ''}".rstrip(), "bold"), " ", _state(story.worker_state(now)))
+    if worker.deaths:
+        text.append(f", {worker.deaths} died", "yellow")
+    text.append_text(Text.assemble(("  api ", "bold"), _state(api.state)))
+    text.append(f"  {now.machine}" if now.machine else "")
+    text.append(f"  dead letters {now.dead_letters:,}", "dim")
+    return text
+
+
+def _state(state: str) -> Told:
+    return state, "green" if state == "ready" else "red"
+
+
+def _places(now: Snapshot, width: int) -> Lines:
+    """Return where to look, an address never cut off as long as there is a row that has room for it."""
+    docs, metrics = (
+        Text.assemble((f"{name} ", "dim"), url) for name, url in (("docs", now.docs), ("metrics", now.metrics))
+    )
+    both = Text.assemble(docs, "  ", metrics)
+    shell = Text.assemble(("shell ", "dim"), f". {now.shell}")
+    meanings = (f"  # sets {what}" for what in MEANINGS)
+    fitting = next((meaning for meaning in meanings if shell.cell_len + len(meaning) <= width), "")
+    return [*([both] if both.cell_len <= width else [docs, metrics]), Text.assemble(shell, (fitting, "dim"))]
+
+
+# --- a row ---
+
+
+def _row(label: str, value: str, beside: str, trend: Text) -> Text:
+    return Text.assemble((f"{label:<{LABEL}}", "dim"), (f"{value:>9}", "bold"), (f" {beside:<10}  ", "dim"), trend)
+
+
+def _percentiles(now: Snapshot) -> tuple[str, str]:
+    if now.latency is None:
+        return "-", "-"
+    return story.milliseconds(now.latency.p50_ms), story.milliseconds(now.latency.p99_ms)
+
+
+def _scale(top: float, said: Callable[[float], str], glyphs: charts.Glyphs) -> str:
+    return f"{glyphs.top} {said(top)}" if top else ""
+
+
+def _whole(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _still_lag(now: Snapshot) -> float:
+    return now.still.lag if now.lag_records else 0
+
+
+def _still(seconds: float) -> Text | None:
+    if seconds < story.STILL_SECONDS:
+        return None
+    return Text(f"unchanged for {story.duration(seconds)}", "bold yellow")
+
+
+def _or_still(trend: Text, seconds: float, width: int) -> Text:
+    """Put the note that a figure stands still over the end of its trend."""
+    note = _still(seconds)
+    if note is None:
+        return trend
+    return Text.assemble(trend[: max(width - note.cell_len - 1, 0)], " ", note)
+
+
+def _top(values: charts.Values) -> float:
+    return max((value for value in values if value is not None), default=0)
+
+
+def _at(lines: Lines, row: int) -> Text:
+    return lines[row] if row < len(lines) else Text()
+
+
+def _fitted(line: Text, width: int, glyphs: charts.Glyphs, *, pad: bool = True) -> Text:
+    fitted = line.copy()
+    if glyphs is charts.ASCII:
+        fitted.plain = line.plain.encode("ascii", "replace").decode()
+    fitted.truncate(width, overflow="crop" if glyphs is charts.ASCII else "ellipsis", pad=pad)
+    fitted.no_wrap = True
+    return fitted

@@ -1,0 +1,345 @@
+"""The demo's live view: every size holds a whole picture, and what it says is what there is."""
+
+import io
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from msgspec import structs
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
+
+from goalworker.demo import board, charts, listener, machine_load, membership, picture, stage, story
+from goalworker.demo.snapshot import Exit, History, Percentiles, Process, Snapshot, Still
+
+EXIT = Exit("acme", "c-17", "bought", "welcome", 0.041)
+NOW = Snapshot(
+    phase=story.TRAFFIC,
+    seconds=92,
+    worker=Process("worker", 9808, "ready"),
+    api=Process("api", 9809, "ready"),
+    sent=14_321,
+    rate=200,
+    latency=Percentiles(9.2, 31),
+    lag_records=12,
+    dead_letters=412,
+    reasons=(("invalid_json", 300), ("too_large", 112)),
+    achieved=(
+        ("form_submitted", 612),
+        ("purchase_made", 300),
+        ("tag_added", 201),
+        ("appointment_booked", 88),
+        ("pipeline_stage_reached", 77),
+    ),
+    exits=1_021,
+    recent=(EXIT,) * 60,
+    history=History((200.0,) * 90, (9.0, None, 8.0) * 30, (31.0, None, 20.0) * 30, (3.0, 0.0, 12.0) * 30),
+    machine="2 cores at 76 %",
+    docs="http://127.0.0.1:8080/docs",
+    metrics="http://127.0.0.1:23456/metrics",
+    shell="/tmp/goalworker-abcdefgh/env",
+)
+DEAD = structs.replace(
+    NOW,
+    worker=Process("worker", 9911, "ready", 1),
+    dead_pid=9808,
+    group_waits_seconds=38.0,
+    lag_records=2_800,
+    still=Still(exits=14, achieved=14),
+)
+EMPTY = Snapshot(story.STARTING, 0, Process("worker", 0, "starting"), Process("api", 0, "starting"))
+STRANGE = structs.replace(
+    NOW, recent=(structs.replace(EXIT, contact_id="名前" * 60, workflow_id="[red]x[/]"),) * 60, shell="/long" * 80
+)
+
+
+def _lines(now: Snapshot, width: int, height: int, glyphs: charts.Glyphs = charts.BLOCKS) -> list[str]:
+    output = io.StringIO()
+    Console(file=output, width=width, height=height).print(picture.draw(now, width, height, glyphs))
+    return output.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("now", [NOW, DEAD, EMPTY, STRANGE], ids=["usual", "dead", "empty", "strange"])
+@pytest.mark.parametrize(
+    ("width", "height"), [(80, 24), (80, 23), (120, 40), (200, 60), (110, 20), (80, 60), (300, 24), (40, 10), (12, 4)]
+)
+def test_a_picture_fills_its_terminal_exactly(now: Snapshot, width: int, height: int) -> None:
+    lines = _lines(now, width, height)
+    assert len(lines) == height
+    assert {cell_len(line) for line in lines} == {width}
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (80, 23), (80, 40), (120, 24), (120, 40), (200, 60)])
+def test_all_that_a_stranger_needs_fits_from_80_columns_and_23_rows_on(width: int, height: int) -> None:
+    text = "\n".join(_lines(NOW, width, height))
+    needed = ("Ctrl-C to stop and check", "kill -9 9808", NOW.docs, NOW.metrics, f". {NOW.shell}", "$KEY", NOW.machine)
+    figures = ("14,321", "p50", "9 ms", "p99", "31 ms", "lag", "1,278", *picture.NAMES.values(), "1,021")
+    assert [each for each in (*needed, *figures) if each not in text] == []
+    assert text.count("acme c-17 bought, left welcome after 41 ms") >= 2
+
+
+def test_a_larger_terminal_shows_more() -> None:
+    sizes = [(80, 24), (80, 40), (120, 40), (200, 60)]
+    exits = ["\n".join(_lines(NOW, *size)).count("c-17") for size in sizes]
+    assert exits[0] < exits[1]
+    assert exits[2] < exits[3]
+    assert "too_large" in "\n".join(_lines(NOW, 120, 40))
+
+
+def test_on_a_small_terminal_the_state_and_the_addresses_are_what_is_left() -> None:
+    text = "\n".join(_lines(DEAD, 60, 14))
+    assert "no worker" in text
+    assert NOW.docs in text
+    assert NOW.shell in text
+    assert "Ctrl-C to stop and check" in text
+
+
+def test_a_terminal_without_block_characters_gets_a_picture_of_ascii() -> None:
+    assert "\n".join(_lines(NOW, 120, 40, charts.ASCII)).isascii()
+
+
+def test_a_figure_that_stands_still_is_said_to() -> None:
+    assert "unchanged" not in "\n".join(_lines(NOW, 80, 24))
+    for width, height in ((80, 24), (120, 40)):
+        text = "\n".join(_lines(DEAD, width, height))
+        assert text.count("unchanged for 14 s") >= 3
+
+
+# --- sentences ---
+
+
+def test_while_the_group_waits_for_a_dead_worker_it_says_for_how_long_and_not_ready() -> None:
+    sentence, _ = story.situation(DEAD)
+    assert sentence == "no worker: the group gives 9808's partitions away in at most 38 s"
+    assert story.worker_state(DEAD) == "waits"
+    assert story.worker_state(NOW) == "ready"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "events go in, exits come out"),
+        ({"group_waits_seconds": 0.4, "dead_pid": 7}, "any moment now"),
+        ({"group_waits_seconds": 30.0}, "an earlier one's partitions"),
+        ({"paused_topics": ("form-submitted",)}, "goalworker topics resume form-submitted"),
+        ({"worker": Process("worker", 5, "starting", 1), "dead_pid": 4}, "worker 5 is starting in place of 4"),
+        ({"took_over_seconds": 3.0, "dead_pid": 4}, "worker 9808 took over"),
+        ({"still": Still(exits=9, lag=12)}, "nothing has moved for 9 s: 12 records wait"),
+        ({"interrupts": 1}, "12 records to go; Ctrl-C again ends it without the check"),
+        ({"interrupts": 1, "group_waits_seconds": 20.0}, "no worker for 20 s"),
+        ({"phase": story.STARTING}, "counting begins when both are ready"),
+        ({"phase": "checking"}, "checking, 12 records to go"),
+        ({"phase": story.CHECKED}, "the check is done"),
+    ],
+)
+def test_the_most_urgent_thing_is_told(changes: dict[str, object], words: str) -> None:
+    sentence, _ = story.situation(structs.replace(NOW, **changes))
+    assert words in sentence
+    assert len(sentence) <= 80 - 4 or "topics resume" in sentence
+
+
+def test_an_exit_is_a_sentence() -> None:
+    assert story.exit_(EXIT) == "c-17 bought, left welcome after 41 ms"
+    assert story.exit_(structs.replace(EXIT, latency_seconds=None)) == "c-17 bought, left welcome"
+    assert story.exit_(structs.replace(EXIT, latency_seconds=47.31)).endswith("after 47.3 s")
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(12.9, "12 s"), (185, "3 min 5 s"), (7440, "2 h 4 min")])
+def test_a_duration_is_said_as_a_person_would(seconds: float, text: str) -> None:
+    assert story.duration(seconds) == text
+
+
+# --- charts ---
+
+
+def test_a_trend_ends_at_the_right_and_leaves_out_moments_without_a_value() -> None:
+    trend = charts.spark([0.0, 4.0, None, 8.0], 6, 8.0, "", charts.BLOCKS)
+    assert trend.plain == "  ▁▅ █"
+    assert charts.spark([1.0] * 9, 4, 1.0, "", charts.BLOCKS).plain == "████"
+
+
+def test_a_chart_stacks_the_higher_value_on_the_lower_one() -> None:
+    rows = charts.chart([4.0, None, 0.0], [8.0, None, 2.0], 4, 2, 8.0, ("a", "b"), charts.BLOCKS)
+    assert [row.plain for row in rows] == [" █  ", " █ ▄"]
+    assert [_style_at(row, 1) for row in rows] == ["b", "a"]
+
+
+def _style_at(row: Text, place: int) -> str:
+    return next(str(span.style) for span in row.spans if span.start <= place < span.end)
+
+
+def test_a_bar_is_seen_unless_it_is_of_nothing() -> None:
+    assert [len(charts.bar(value, 1000, 10, charts.BLOCKS)) for value in (0, 1, 500, 1000)] == [0, 1, 5, 10]
+    assert charts.bar(0, 0, 10, charts.BLOCKS) == ""
+
+
+# --- who holds the partitions ---
+
+
+@pytest.fixture
+def clock() -> list[float]:
+    return [100.0]
+
+
+def test_the_group_waits_for_a_dead_member_for_the_rest_of_its_session(clock: list[float]) -> None:
+    group = membership.Membership(lambda: clock[0])
+    group.saw("Empty", {})
+    group.saw("Stable", {"first": 28})
+    assert group.waits_seconds() is None
+    group.worker_died(9808)
+    clock[0] += 7
+    group.saw("PreparingRebalance", {"first": 0, "second": 0})
+    assert group.waits_seconds() == membership.SESSION_SECONDS - 7
+    assert group.took_over_seconds() is None
+    clock[0] += 50
+    assert group.waits_seconds() == 0
+    group.saw("Stable", {"second": 28})
+    assert group.waits_seconds() is None
+    clock[0] += 2
+    assert group.took_over_seconds() == 2
+
+
+def test_a_member_of_an_earlier_run_is_waited_for_too(clock: list[float]) -> None:
+    group = membership.Membership(lambda: clock[0])
+    group.saw("Stable", {"left behind": 28})
+    assert group.waits_seconds() == membership.SESSION_SECONDS
+    group.saw("Stable", {"ours": 28})
+    assert group.waits_seconds() is None
+    assert group.took_over_seconds() is None
+
+
+def test_a_second_death_while_the_group_waits_is_counted_from_then(clock: list[float]) -> None:
+    group = membership.Membership(lambda: clock[0])
+    group.saw("Empty", {})
+    group.saw("Stable", {"first": 28})
+    group.worker_died(1)
+    clock[0] += 30
+    group.saw("PreparingRebalance", {"first": 0, "second": 0})
+    group.worker_died(2)
+    assert group.waits_seconds() == membership.SESSION_SECONDS
+    assert group.dead_pid == 2
+
+
+# --- the machine ---
+
+STAT = "cpu  100 0 50 800 50 0 0 0 0 0\ncpu0 1 2 3 4\n"
+
+
+def test_a_machines_load_is_the_busy_share_of_its_ticks(tmp_path: Path) -> None:
+    stat = tmp_path / "stat"
+    stat.write_text(STAT)
+    load = machine_load.Load(stat)
+    stat.write_text("cpu  170 0 56 820 54 0 0 0 0 0\n")
+    assert load.said().endswith(" at 76 %")
+
+
+@pytest.mark.parametrize("text", ["", "cpu", "cpu a b c d e", "intr 5 5 5 5 5 5"])
+def test_what_is_no_line_of_ticks_is_none(text: str) -> None:
+    assert machine_load.ticks_of(text) is None
+    assert machine_load.ticks_of(STAT) == (150, 1000)
+
+
+def test_without_proc_the_load_average_is_said_and_without_that_the_cores(tmp_path: Path) -> None:
+    def none() -> tuple[float, float, float]:
+        raise OSError
+
+    assert "load 1.5" in machine_load.Load(tmp_path / "none", lambda: (1.5, 1.0, 1.0)).said()
+    assert "core" in machine_load.Load(tmp_path / "none", none).said()
+
+
+# --- the board ---
+
+
+class _Traffic:
+    sent = 0
+    lag_records = 0
+
+    def __init__(self) -> None:
+        self.latencies: list[float] = []
+
+    def take_latencies(self) -> list[float]:
+        taken, self.latencies = self.latencies, []
+        return taken
+
+
+class _Process:
+    def __init__(self, name: str) -> None:
+        self.name, self.pid, self.state, self.deaths = name, 1, "ready", 0
+
+
+@pytest.fixture
+def shown(clock: list[float]) -> board.Board:
+    on = stage.Stage(("acme",), {("acme", "bought"): UUID(int=1)}, None)  # type: ignore[arg-type]  # not asked for
+    listening = listener.Listener(None, ("acme",), _Traffic())  # type: ignore[arg-type]  # neither is asked
+    return board.Board(
+        on,
+        _Traffic(),  # type: ignore[arg-type]
+        listening,
+        _Process("worker"),  # type: ignore[arg-type]
+        _Process("api"),  # type: ignore[arg-type]
+        membership.Membership(lambda: clock[0]),
+        board.Places(),
+        [],
+        clock=lambda: clock[0],
+    )
+
+
+def _pass(shown: board.Board, clock: list[float], *, sent: int = 0, latencies: tuple[float, ...] = ()) -> Snapshot:
+    clock[0] += 1
+    shown.traffic.sent += sent
+    shown.traffic.latencies += latencies  # type: ignore[attr-defined]  # of the stand-in
+    shown.sample()
+    return shown.snapshot()
+
+
+def test_counting_begins_with_the_traffic(shown: board.Board, clock: list[float]) -> None:
+    before = _pass(shown, clock, sent=500, latencies=(9.0,))
+    assert before.history == History()
+    assert before.still == Still()
+    shown.traffic.take_latencies()
+    shown.count_from_now()
+    now = _pass(shown, clock, sent=200, latencies=(0.01, 0.03))
+    assert now.seconds == 1
+    assert now.history.rates == (200.0,)
+    assert now.latency is not None
+    assert now.latency.p50_ms == pytest.approx(20)
+
+
+def test_a_second_without_an_exit_has_no_latency_and_old_ones_are_forgotten(
+    shown: board.Board, clock: list[float]
+) -> None:
+    shown.count_from_now()
+    _pass(shown, clock, latencies=(0.01,))
+    now = _pass(shown, clock)
+    assert now.history.p50s_ms == (10.0, None)
+    assert now.latency == Percentiles(10.0, 10.0)
+    for _ in range(board.LATENCY_SECONDS):
+        now = _pass(shown, clock)
+    assert now.latency is None
+
+
+def test_a_figure_is_still_from_its_last_change_on(shown: board.Board, clock: list[float]) -> None:
+    shown.count_from_now()
+    _pass(shown, clock, sent=1)
+    _pass(shown, clock, sent=1)
+    for _ in range(5):
+        now = _pass(shown, clock)
+    assert now.still.sent == 5
+    assert now.still.exits == 7
+
+
+def test_an_exit_of_somebody_elses_goal_is_told_by_its_type(shown: board.Board) -> None:
+    seen = [
+        listener.Seen("acme", "c-1", "checkout", UUID(int=1), "purchase_made", 0.02),
+        listener.Seen("acme", "c-2", "mine", UUID(int=2), "appointment_booked"),
+    ]
+    shown.listener.found.recent.extend(seen)
+    assert [story.exit_(each) for each in shown.snapshot().recent] == [
+        "c-2 booked, left mine",
+        "c-1 bought, left checkout after 20 ms",
+    ]
+
+
+def test_before_anything_is_achieved_every_type_of_goal_has_its_row(shown: board.Board) -> None:
+    assert dict(shown.snapshot().achieved) == dict.fromkeys(picture.NAMES, 0)
