@@ -2,11 +2,15 @@
 
 import json
 import re
+import tomllib
+from datetime import UTC, datetime
 from pathlib import Path
 
+import jsonschema_rs
 import prometheus_client
 
-from goalworker import key_store, metrics, settings
+from goalworker import app as worker_app
+from goalworker import decode, events, ids, key_store, metrics, schemas, settings
 from tests.bench import curves, table
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
@@ -43,6 +47,31 @@ def test_the_make_targets_named_exist() -> None:
     named = set(re.findall(r"(?:^|`)make ([a-z-]+)", README, flags=re.MULTILINE))
     assert named
     assert named <= targets
+
+
+def test_the_events_shown_are_taken_and_the_payment_is_the_same_in_both_modes() -> None:
+    now = datetime(2026, 5, 2, tzinfo=UTC)
+    decoder = decode.Decoder(worker_app.kinds(settings.Settings()), decode.Limits())
+    shown = [block.encode() for block in re.findall(r"^```json\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)]
+    payment, started, exit_ = shown
+    ((headers, body),) = re.findall(r"^```text\n(ce_.*?)\n\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    pairs = [line.split(": ", 1) for line in headers.splitlines()]
+    binary = decoder.decode(
+        "payment-completed", body.encode(), tuple((name, value.encode()) for name, value in pairs), 0, now
+    )
+    assert isinstance(binary, events.Event)
+    assert decoder.decode("payment-completed", payment, (), 0, now) == binary
+    assert isinstance(decoder.decode("workflow-lifecycle", started, (), 0, now), events.Event)
+    jsonschema_rs.validate(schemas.of_messages()["workflow.exit.goal"], json.loads(exit_))
+
+
+def test_the_enrollment_id_without_tracking_is_the_one_that_is_made() -> None:
+    assert f"`{ids.contact_enrollment_id('welcome', 'c-17')}`" in README
+
+
+def test_the_extras_named_exist_and_all_are_named() -> None:
+    pyproject = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert set(re.findall(r"pip install 'goalworker\[(\w+)\]'", README)) == set(pyproject["optional-dependencies"])
 
 
 def test_each_row_of_what_happens_when_names_its_test() -> None:

@@ -1,0 +1,21 @@
+"""README's client in Node does what README says of it."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance import readme_clients, running
+from tests.deploy import programs, tools
+
+pytestmark = pytest.mark.deploy
+
+
+async def test_the_client_in_node_obeys_each_exit_once_also_after_a_restart(
+    bootstrap_servers: str, postgres_url: str, template_database: str, tmp_path: Path
+) -> None:
+    node = tools.system_tool("node", "nodejs")
+    (tmp_path / "client").mkdir()
+    (tmp_path / "client" / "node_modules").symlink_to(await programs.node_packages())
+    with running.installation(bootstrap_servers, postgres_url, template_database, tmp_path) as there:
+        text = readme_clients.program("js", there)
+        await readme_clients.check(there, text, tmp_path / "client" / "client.mjs", node)
