@@ -29,6 +29,7 @@ from goalworker import (
     sending,
     serving,
     tables,
+    topic_limits,
     upkeep,
     watch,
     worker,
@@ -312,17 +313,21 @@ async def _check_topics(settings: settings_.Settings, admin: Any) -> None:
     missing = kafka.missing_topics(settings, await admin.list_topics())
     if missing is not None:
         raise DependencyError(f"Kafka at {settings.bootstrap_servers()}: {missing}.")
-    served = [*topics.inputs, topics.redrive]
-    sizes = await kafka.max_message_bytes(admin, [*served, topics.dead_letters])
-    if untold := {*served, topics.dead_letters} - set(sizes):
+    served = {*topics.inputs, topics.redrive}
+    checked = {*served, topics.dead_letters, *topics.outputs}
+    sizes = await kafka.max_message_bytes(admin, checked)
+    if untold := checked - set(sizes):
         log.warning("topic_configuration_untold", topics=sorted(untold), remedy="allow DESCRIBE_CONFIGS on them")
+    # Not an error: what a topic out refuses waits by itself, and a worker that does not start stops everything else.
+    for small in topic_limits.too_small(settings, sizes):
+        log.warning("topic_too_small", topic=small.topic, limit_bytes=small.limit, problem=str(small))
     room = sizes.get(topics.dead_letters)
-    larger = [topic for topic, size in sizes.items() if room is not None and size > room]
+    larger = [topic for topic, size in sizes.items() if topic in served and room is not None and size > room]
     if larger:
         raise DependencyError(
             f"the topic {topics.dead_letters} takes messages of {room} bytes at most, less than "
             f"{', '.join(larger)}: a dead letter might not fit. Set its max.message.bytes to at least "
-            f"{max(sizes.values())}."
+            f"{max(sizes[topic] for topic in larger)}."
         )
 
 

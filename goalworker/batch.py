@@ -8,7 +8,7 @@ from typing import Final
 
 from aiokafka import ConsumerRecord, TopicPartition
 
-from goalworker import dead_letters, decode, events, index, match, parsed
+from goalworker import dead_letters, decode, events, index, match, parsed, sending
 
 Item = tuple[TopicPartition, parsed.Fetched, events.Event]
 Fetched = Mapping[TopicPartition, Sequence[parsed.Fetched]]
@@ -39,6 +39,7 @@ class Batch:
     has_lifecycle: bool = False
     letters: list[dead_letters.DeadLetter] = field(default_factory=list)
     letters_sent: int = 0
+    delivery: sending.Delivery | None = None
     tombstones: Counter[str] = field(default_factory=Counter)
     timestamps: dict[str, Counter[int]] = field(default_factory=dict)
     without_time: list[WithoutTime] = field(default_factory=list)

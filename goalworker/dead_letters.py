@@ -1,5 +1,6 @@
 """Records that can't work go to the DLQ, byte for byte, with headers that say why (contract section 4)."""
 
+import dataclasses
 import re
 from collections.abc import Iterable
 from typing import Final
@@ -17,6 +18,9 @@ ORIGINAL_GROUP: Final = "x-original-group"
 ERROR_REASON: Final = "x-error-reason"
 ERROR_MESSAGE: Final = "x-error-message"
 REDRIVE_COUNT: Final = "x-redrive-count"
+
+# Of a letter that is too large for its topic.
+PART_BYTES_MAX: Final = 4 * 1024
 
 _ORIGIN: Final = (
     ORIGINAL_TOPIC,
@@ -53,6 +57,20 @@ def letter(partition: TopicPartition, record: parsed.Fetched, reason: str, messa
         tuple(record.headers),
     )
     return DeadLetter(whole, reason, message)
+
+
+def shortened(letter: DeadLetter) -> DeadLetter:
+    """Return a letter that the topic has room for: its value stays where the record was read, and so do its headers.
+
+    It is never redriven, for it says nothing any more.
+    """
+    record = letter.record
+    size = record.serialized_value_size
+    key = record.key if len(record.key or b"") <= PART_BYTES_MAX else None
+    origin = tuple((name, value) for name, value in record.headers if name in _ORIGIN and len(value) <= PART_BYTES_MAX)
+    without = dataclasses.replace(record, key=key, value=None, headers=origin)
+    message = f"{letter.message} (its value of {size} bytes is left out: the DLQ takes less than that)"
+    return DeadLetter(without, letter.reason, message)
 
 
 def original_topic(headers: Iterable[tuple[str, bytes | None]]) -> str | None:

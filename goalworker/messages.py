@@ -17,16 +17,21 @@ GOAL_ACHIEVED: Final = "goal_achieved"
 WORKFLOW_EXIT: Final = "workflow_exit"
 GOAL_CONFIGURED: Final = "goal_configured"
 WORKFLOW_LIFECYCLE: Final = "workflow_lifecycle"
+TOPICS: Final = (GOAL_ACHIEVED, WORKFLOW_EXIT, GOAL_CONFIGURED, WORKFLOW_LIFECYCLE)
 
 
 class Message(Struct, frozen=True, gc=False):
-    """One message to be sent; topic is the logical name, which the settings map to the real one."""
+    """One message to be sent; topic is the logical name, which the settings map to the real one.
+
+    An exit has the timestamp of the record that brought the satisfying event, in milliseconds, where it is known.
+    """
 
     topic: str
     key: bytes
     value: bytes
     traceparent: str | None = None
     tracestate: str | None = None
+    event_timestamp_ms: int | None = None
 
 
 def achieved(enrollment: events.Enrollment, goal_type: str, achievement: events.Achievement) -> Message:

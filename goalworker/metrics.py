@@ -138,6 +138,12 @@ outbox_pending_records = Gauge("goalworker_outbox_pending_records", "Messages no
 outbox_oldest_timestamp_seconds = Gauge(
     "goalworker_outbox_oldest_timestamp_seconds", "When the oldest of them was written; 0 with none.", registry=REGISTRY
 )
+outbox_refused_records = Gauge(
+    "goalworker_outbox_refused_records",
+    "Messages that their topic refuses; they are tried again.",
+    ["topic"],
+    registry=REGISTRY,
+)
 outbox_published_total = Counter(
     "goalworker_outbox_published_total", "Messages the broker acknowledged.", ["topic"], registry=REGISTRY
 )
@@ -192,6 +198,7 @@ def initialise(
     for by_goal_type in (achievements_total, achievements_revised_total, achievements_revoked_total):
         _begin(by_goal_type, events.GOAL_TYPES)
     _begin(outbox_published_total, outputs)
+    _begin(outbox_refused_records, outputs)
     _begin(exits_total, goals.LOGICS)
     _begin(batch_duration_seconds, STAGES)
     _begin(db_transaction_duration_seconds, OPERATIONS)

@@ -1,25 +1,29 @@
 """Phase 3, PUBLISH: what a judgement committed goes to Kafka and is deleted when acknowledged (design, Publishing)."""
 
+import math
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from goalworker import database, kafka, messages, metrics, sending, tables
+from goalworker import database, kafka, messages, metrics, refused, sending, tables
 
 # Longer than an owner takes between commit and acknowledgement, while the broker is well; repeats are harmless.
 LEFT_BEHIND_SECONDS: Final = 20
 SWEEP_RECORDS: Final = 1_000
+# A sweep that takes longer commits what it has sent: were it ended in between, all of that would be sent again.
+SWEEP_SECONDS: Final = 10.0
 
 _DELETE_BATCHES: Final = "DELETE FROM outbox WHERE batch_id IN ({})"
 _DELETE_ROWS: Final = "DELETE FROM outbox WHERE id = ANY($1::bigint[])"
 
 # What the API wrote has no batch and goes at once; what a worker wrote is its own to send, for a while.
 _LEFT_BEHIND: Final = """
-SELECT id, topic, key, value, traceparent, tracestate FROM outbox
+SELECT id, topic, key, value, traceparent, tracestate, event_timestamp_ms FROM outbox
 WHERE batch_id IS NULL OR created_at < clock_timestamp() - make_interval(secs => $1)
 ORDER BY id LIMIT $2
 """
@@ -40,32 +44,93 @@ class Pending(Struct, frozen=True):
     oldest_timestamp_seconds: float
 
 
+class _Progress(Struct):
+    """What became of messages, by their number."""
+
+    acknowledged: list[int]
+    refused: dict[int, sending.Refusal]
+
+
 async def publish(
     pool: AsyncEngine,
     sender: sending.Sender,
     topics: Mapping[str, str],
     outgoing: Mapping[UUID, Sequence[messages.Message]],
+    acknowledged: set[bytes] | None = None,
 ) -> None:
-    """Send what judgements just committed, each a batch with an id, then delete it.
+    """Send what judgements just committed, each a batch with an id, then delete it; keep aside what is refused.
 
     The topics are real ones by their logical names. Raises what is_later knows; the rows stay then, and the sweeper or
-    a replay sends them again, byte for byte.
+    a replay sends them again, byte for byte. `acknowledged` are values that the broker has: they are left out, and
+    those that it has got when this fails are added.
     """
-    await _send(sender, topics, [message for batch in outgoing.values() for message in batch])
+    known: set[bytes] = set() if acknowledged is None else acknowledged
+    sending_now = [message for batch in outgoing.values() for message in batch if message.value not in known]
+    progress = _Progress([], {})
+    try:
+        await _send(sender, topics, sending_now, progress)
+    except BaseException:
+        known.update(sending_now[number].value for number in progress.acknowledged)
+        raise
     batch_ids = ", ".join([f"'{batch_id}'" for batch_id in outgoing])
-    await database.at_once(pool, tables.WORKER_ROLE, "publish", _DELETE_BATCHES.format(batch_ids))
+    delete = _DELETE_BATCHES.format(batch_ids)
+    if progress.refused:
+        refusals = [(sending_now[number].value, refusal) for number, refusal in progress.refused.items()]
+        async with database.transaction(pool, tables.WORKER_ROLE, "publish") as connection:
+            await refused.hold_of_batches(connection, list(outgoing), refusals)
+            await connection.execute(delete)
+    else:
+        await database.at_once(pool, tables.WORKER_ROLE, "publish", delete)
+    known.difference_update([message.value for batch in outgoing.values() for message in batch] if known else ())
 
 
 async def sweep(pool: AsyncEngine, sender: sending.Sender, topics: Mapping[str, str]) -> int:
     """Send what has no owner or was left behind, in id order, and return how many; 0 where another sweeper is at it."""
+    await sender.ready()
     async with database.transaction(pool, tables.WORKER_ROLE, "sweep", first=_OUTLAST_SENDING) as connection:
         if not await connection.fetchval(_TRY_LOCK):
             return 0
         rows = await connection.fetch(_LEFT_BEHIND, LEFT_BEHIND_SECONDS, SWEEP_RECORDS)
-        if rows:
-            await _send(sender, topics, [messages.Message(*row[1:]) for row in rows])
-            await connection.execute(_DELETE_ROWS, [row[0] for row in rows])
-    return len(rows)
+        progress, failure = await _try_to_send(sender, topics, [messages.Message(*row[1:]) for row in rows])
+        if progress.refused:
+            await refused.hold_rows(connection, [(rows[number][0], why) for number, why in progress.refused.items()])
+        if progress.acknowledged:
+            await connection.execute(_DELETE_ROWS, [rows[number][0] for number in progress.acknowledged])
+    if failure is not None:
+        raise failure
+    return len(progress.acknowledged) + len(progress.refused)
+
+
+async def retry_refused(pool: AsyncEngine, sender: sending.Sender, topics: Mapping[str, str]) -> int:
+    """Send what its topic takes by now of what it refused, and return how many; 0 where another sweeper is at it."""
+    await sender.ready()
+    deadline = time.monotonic() + SWEEP_SECONDS
+    async with database.transaction(pool, tables.WORKER_ROLE, "sweep", first=_OUTLAST_SENDING) as connection:
+        if not await connection.fetchval(_TRY_LOCK):
+            return 0
+        held = await refused.smallest(connection, topics)
+        sent, failure = await _retry(connection, sender, topics, held)
+        count, after = len(sent), 0
+        taking = {each.message.topic for each in sent}
+        while taking and failure is None and time.monotonic() < deadline:
+            held = await refused.following(connection, taking, after, SWEEP_RECORDS)
+            if not held:
+                break
+            sent, failure = await _retry(connection, sender, topics, held)
+            count, after = count + len(sent), held[-1].id
+    if failure is not None:
+        raise failure
+    return count
+
+
+async def _retry(
+    connection: database.Connection, sender: sending.Sender, topics: Mapping[str, str], held: Sequence[refused.Held]
+) -> tuple[list[refused.Held], kafka.NotAcknowledgedError | None]:
+    progress, failure = await _try_to_send(sender, topics, [each.message for each in held])
+    sent = [held[number] for number in progress.acknowledged]
+    still = [(held[number].id, refusal) for number, refusal in progress.refused.items()]
+    await refused.settle(connection, [each.id for each in sent], still)
+    return sent, failure
 
 
 async def status(connection: database.Connection) -> list[Pending]:
@@ -83,14 +148,62 @@ def record_of(message: messages.Message, topic: str) -> kafka.Record:
     return kafka.Record(topic, message.key, message.value, headers)
 
 
-async def _send(sender: sending.Sender, topics: Mapping[str, str], outgoing: Sequence[messages.Message]) -> None:
-    # Of one judgement, achieved is acknowledged before exit is sent (contract section 4).
-    for is_exit in (False, True):
-        records = [
-            record_of(message, topics[message.topic])
-            for message in outgoing
-            if (message.topic == messages.WORKFLOW_EXIT) is is_exit
-        ]
-        await sender.send(records)
-        for topic, count in Counter([record.topic for record in records]).items():
-            metrics.outbox_published_total.labels(topic=topic).inc(count)
+async def _try_to_send(
+    sender: sending.Sender, topics: Mapping[str, str], outgoing: Sequence[messages.Message]
+) -> tuple[_Progress, kafka.NotAcknowledgedError | None]:
+    """Send for a while, and return how far it came, with what ended it."""
+    progress = _Progress([], {})
+    try:
+        await _send(sender, topics, outgoing, progress, time.monotonic() + SWEEP_SECONDS)
+    except kafka.NotAcknowledgedError as error:
+        return progress, error
+    return progress, None
+
+
+async def _send(
+    sender: sending.Sender,
+    topics: Mapping[str, str],
+    outgoing: Sequence[messages.Message],
+    progress: _Progress,
+    deadline: float = math.inf,
+) -> None:
+    """Send in order, a part as large as a window at a time, so that no exit waits for more than it must."""
+    start = 0
+    while start < len(outgoing) and time.monotonic() < deadline:
+        numbers = _part(outgoing, start, sender.window_bytes)
+        # Of one judgement, achieved is acknowledged before exit is sent (contract section 4). If its topic refuses it,
+        # the exit goes nevertheless: to stop the mails matters most, and what is refused is kept and sent later.
+        for is_exit in (False, True):
+            these = [number for number in numbers if (outgoing[number].topic == messages.WORKFLOW_EXIT) is is_exit]
+            await _deliver(sender, topics, outgoing, these, progress)
+        start = numbers.stop
+
+
+def _part(outgoing: Sequence[messages.Message], start: int, size_bytes: int) -> range:
+    end, total = start, 0
+    while end < len(outgoing) and (end == start or total < size_bytes):
+        total += len(outgoing[end].value)
+        end += 1
+    return range(start, end)
+
+
+async def _deliver(
+    sender: sending.Sender,
+    topics: Mapping[str, str],
+    outgoing: Sequence[messages.Message],
+    numbers: Sequence[int],
+    progress: _Progress,
+) -> None:
+    delivery = sending.Delivery(record_of(outgoing[number], topics[outgoing[number].topic]) for number in numbers)
+    try:
+        await sender.deliver(delivery)
+    finally:
+        acknowledged = [numbers[each] for each in delivery.acknowledged]
+        progress.acknowledged += acknowledged
+        progress.refused |= {numbers[each]: refusal for each, refusal in delivery.refused.items()}
+        _count([outgoing[number] for number in acknowledged], topics)
+
+
+def _count(acknowledged: Iterable[messages.Message], topics: Mapping[str, str]) -> None:
+    for topic, count in Counter([message.topic for message in acknowledged]).items():
+        metrics.outbox_published_total.labels(topic=topics[topic]).inc(count)

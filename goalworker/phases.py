@@ -16,6 +16,7 @@ from goalworker import (
     facts,
     goal_store,
     index,
+    kafka,
     logs,
     match,
     metrics,
@@ -50,6 +51,7 @@ class Phases:
         self._tracking = settings.enrollments.tracking
         self._group_id = settings.kafka.group_id
         self._topics: Mapping[str, str] = settings.topics.model_dump()
+        self._acknowledged: set[bytes] = set()  # of what is not published as a whole yet
 
     async def record(self, batch: batch_.Batch) -> None:
         """Record the facts and dead-letter the rest; raises what is for later, and then is to be called again."""
@@ -74,7 +76,7 @@ class Phases:
         with _stage("publish"):
             told = {each.batch_id: each.messages for each in written if each.messages}
             if told:
-                await outbox.publish(self._pool, self._sender, self._topics, told)
+                await outbox.publish(self._pool, self._sender, self._topics, told, self._acknowledged)
             written.clear()
 
     async def refresh(self, connection: database.Connection) -> None:
@@ -135,30 +137,38 @@ class Phases:
             _refuse(batch, items, recorded.conflicts, CONFLICTING_ENROLLMENT, sentence)
 
     async def _send_letters(self, batch: batch_.Batch) -> None:
-        letters = batch.letters[batch.letters_sent :]
-        if not letters:
-            return
-        await self._sender.send(
-            dead_letters.record_of(
-                letter,
-                self._topics["dead_letters"],
-                self._group_id,
-                redriven=letter.record.topic == self._topics["redrive"],
-            )
-            for letter in letters
+        while batch.letters_sent < len(batch.letters):
+            if batch.delivery is None:
+                records = [self._letter_of(letter) for letter in batch.letters[batch.letters_sent :]]
+                batch.delivery = sending.Delivery(records)
+            delivery = batch.delivery
+            await self._sender.deliver(delivery)
+            letters = batch.letters[batch.letters_sent : batch.letters_sent + delivery.total]
+            for number, refusal in list(delivery.refused.items()):
+                delivery.replace(number, self._shortened(letters[number], refusal))
+            await self._sender.deliver(delivery)
+            for refusal in delivery.refused.values():
+                raise refusal.error
+            batch.letters_sent, batch.delivery = batch.letters_sent + delivery.total, None
+            _count_letters(letters)
+
+    def _letter_of(self, letter: dead_letters.DeadLetter) -> kafka.Record:
+        redriven = letter.record.topic == self._topics["redrive"]
+        return dead_letters.record_of(letter, self._topics["dead_letters"], self._group_id, redriven=redriven)
+
+    def _shortened(self, letter: dead_letters.DeadLetter, refusal: sending.Refusal) -> kafka.Record:
+        """Return a letter without what makes it too large: the record itself stays where it was read."""
+        if refusal.reason != sending.TOO_LARGE:
+            raise refusal.error
+        log.error(
+            "dead_letter_without_value",
+            topic=letter.record.topic,
+            partition=letter.record.partition,
+            offset=letter.record.offset,
+            size_bytes=refusal.size,
+            limit_bytes=refusal.limit,
         )
-        batch.letters_sent = len(batch.letters)
-        for letter in letters:
-            metrics.dead_letters_total.labels(topic=letter.record.topic, reason=letter.reason).inc()
-        sample = letters[0]
-        log.warning(
-            "dead_letters",
-            records=len(letters),
-            reason=sample.reason,
-            topic=sample.record.topic,
-            partition=sample.record.partition,
-            offset=sample.record.offset,
-        )
+        return self._letter_of(dead_letters.shortened(letter))
 
     # --- 2 JUDGE ---
 
@@ -190,6 +200,20 @@ class Phases:
             told.append(written)
             await self.publish(told)  # at once: of a large workflow there may be many slices
             after = contacts[-1][2]
+
+
+def _count_letters(letters: Sequence[dead_letters.DeadLetter]) -> None:
+    for letter in letters:
+        metrics.dead_letters_total.labels(topic=letter.record.topic, reason=letter.reason).inc()
+    sample = letters[0]
+    log.warning(
+        "dead_letters",
+        records=len(letters),
+        reason=sample.reason,
+        topic=sample.record.topic,
+        partition=sample.record.partition,
+        offset=sample.record.offset,
+    )
 
 
 _COUNTERS: Final = {

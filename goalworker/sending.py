@@ -27,6 +27,7 @@ RECORD_BYTES_MAX: Final = 90 * 1024 * 1024
 # How long it is believed what a topic takes: shorter than the interval at which held messages are tried again.
 LIMIT_SECONDS: Final = 10.0
 _RECORD_OVERHEAD_BYTES: Final = 100
+TOO_LARGE: Final = "larger than max.message.bytes"
 
 _TOO_LARGE: Final = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
 # One record is at fault, but the broker refuses the batch that it is in.
@@ -51,7 +52,7 @@ class Refusal(Struct, frozen=True):
         """What is wrong, in a few words."""
         match self.error:
             case kafka_errors.MessageSizeTooLargeError() | kafka_errors.RecordListTooLargeError():
-                return "larger than max.message.bytes"
+                return TOO_LARGE
             case kafka_errors.TopicAuthorizationFailedError():
                 return "no right to WRITE"
             case _:
@@ -68,6 +69,16 @@ class Delivery:
         self.waiting: dict[int, kafka.Record] = dict(enumerate(records))
         self.acknowledged: list[int] = []
         self.refused: dict[int, Refusal] = {}
+
+    @property
+    def total(self) -> int:
+        """How many records it has, whatever became of them."""
+        return len(self.waiting) + len(self.acknowledged) + len(self.refused)
+
+    def replace(self, number: int, record: kafka.Record) -> None:
+        """Let another record wait in the place of one that was refused."""
+        del self.refused[number]
+        self.waiting[number] = record
 
     def acknowledge(self, numbers: Iterable[int]) -> None:
         """Note that the broker has these records."""

@@ -192,7 +192,29 @@ outbox = sa.Table(
     _text("tracestate", nullable=True),
     _uuid("batch_id", nullable=True),
     sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.clock_timestamp()),
+    sa.Column("event_timestamp_ms", sa.BigInteger, nullable=True),
+    _time("claimed_until", nullable=True),
     sa.Index("outbox_by_batch", "batch_id"),
+)
+
+# What its topic refuses leaves the outbox for here, so that nothing else waits for it.
+refused_messages = sa.Table(
+    "refused_messages",
+    metadata,
+    sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
+    _text("topic"),
+    sa.Column("key", pg.BYTEA, nullable=False),
+    sa.Column("value", pg.BYTEA, nullable=False),
+    _text("traceparent", nullable=True),
+    _text("tracestate", nullable=True),
+    sa.Column("event_timestamp_ms", sa.BigInteger, nullable=True),
+    _time("created_at"),
+    sa.Column("refused_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.clock_timestamp()),
+    sa.Column("tried_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.clock_timestamp()),
+    _text("reason"),
+    sa.Column("size_bytes", sa.Integer, nullable=False),
+    sa.Column("limit_bytes", sa.Integer, nullable=True),
+    sa.Index("refused_messages_by_size", "topic", "size_bytes", "id"),
 )
 
 audit_log = sa.Table(

@@ -1,13 +1,15 @@
 """What a worker does beside the flow: sending what was left in the outbox, and letting go of what is old enough."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import math
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from goalworker import database, kafka, logs, metrics, outbox, sending, tables
+from goalworker import database, kafka, logs, messages, metrics, outbox, refused, sending, tables
 from goalworker import settings as settings_
 
 log = logs.get("upkeep")
@@ -15,6 +17,7 @@ log = logs.get("upkeep")
 OUTBOX_SECONDS: Final = 0.25
 OUTBOX_STATUS_SECONDS: Final = 2.0
 PAUSES_SECONDS: Final = 1.0
+REFUSED_LOG_SECONDS: Final = 60.0
 # How long a loop rests at most while what it needs is away: each try is a line in the log.
 WAIT_SECONDS_MAX: Final = 5.0
 _SLICE: Final = 2_000
@@ -101,19 +104,25 @@ class Upkeep:
         self._sender = sender
         self._topics = settings.topics.model_dump()
         self._read_pauses = read_pauses
+        self._refused: dict[str, tuple[int, float]] = {}
 
     async def run(self) -> None:
         """Run all loops until cancelled; an error that no waiting mends ends them all."""
         retention = self._settings.retention
         async with asyncio.TaskGroup() as loops:
             loops.create_task(_every(OUTBOX_SECONDS, self._sweep_outbox))
+            loops.create_task(_every(refused.RETRY_SECONDS, self._retry_refused))
             loops.create_task(_every(OUTBOX_STATUS_SECONDS, self._show))
             loops.create_task(_every(PAUSES_SECONDS, self._read_pauses))
             loops.create_task(_every(retention.sweep_seconds, self._sweep_old))
 
     async def _sweep_outbox(self) -> None:
-        while await outbox.sweep(self._pool, self._sender, self._topics) >= outbox.SWEEP_RECORDS:
+        while await outbox.sweep(self._pool, self._sender, self._topics):
             pass
+
+    async def _retry_refused(self) -> None:
+        if sent := await outbox.retry_refused(self._pool, self._sender, self._topics):
+            log.info("refused_messages_sent", messages=sent)
 
     async def _sweep_old(self) -> None:
         hits = await sweep_hits(self._pool, self._settings.events.lateness)
@@ -124,12 +133,34 @@ class Upkeep:
     async def _show(self) -> None:
         async with database.transaction(self._pool, tables.WORKER_ROLE, "sweep") as connection:
             pending = await outbox.status(connection)
+            held = {each.topic: each for each in await refused.status(connection)}
+        self._show_refused(held)
         metrics.outbox_pending_records.set(sum(topic.records for topic in pending))
         oldest = min((topic.oldest_timestamp_seconds for topic in pending), default=0.0)
         metrics.outbox_oldest_timestamp_seconds.set(oldest)
         idle, in_use = database.connections(self._pool)
         metrics.db_pool_connections.labels(state="idle").set(idle)
         metrics.db_pool_connections.labels(state="in_use").set(in_use)
+
+    def _show_refused(self, held: Mapping[str, refused.OfTopic]) -> None:
+        for logical in messages.TOPICS:
+            topic, of_topic = self._topics[logical], held.get(logical)
+            count = 0 if of_topic is None else of_topic.records
+            metrics.outbox_refused_records.labels(topic=topic).set(count)
+            known, said_at = self._refused.get(topic, (0, -math.inf))
+            if count == known or (known and time.monotonic() - said_at < REFUSED_LOG_SECONDS):
+                continue
+            self._refused[topic] = (count, time.monotonic())
+            if of_topic is not None and count > known:
+                log.error(
+                    "messages_refused",
+                    topic=topic,
+                    messages=count,
+                    size_bytes=of_topic.largest_bytes,
+                    limit_bytes=of_topic.limit_bytes,
+                    reason=of_topic.reason,
+                    remedy="goalworker outbox status",
+                )
 
 
 async def _every(seconds: float, step: Callable[[], Awaitable[None]]) -> None:

@@ -8,7 +8,7 @@ import aiokafka
 from aiokafka import admin as kafka_admin
 from aiokafka import errors as kafka_errors
 
-from goalworker import broker_errors, broker_requests
+from goalworker import broker_errors, broker_requests, topic_limits
 from goalworker import settings as all_settings
 from goalworker.commands import cluster, findings, kafka_connection, topics
 
@@ -49,7 +49,12 @@ def _configuration(
     if untold:
         yield findings.warn("topics", f"the broker does not tell us the configuration of {', '.join(untold)}")
     known = {name: configuration for name, configuration in found.items() if configuration is not None}
-    rules: tuple[Callable[..., Iterable[findings.Finding]], ...] = (_too_small, _too_short, _not_compacted)
+    rules: tuple[Callable[..., Iterable[findings.Finding]], ...] = (
+        _too_small,
+        _too_small_out,
+        _too_short,
+        _not_compacted,
+    )
     amiss = [finding for rule in rules for finding in rule(settings, known)]
     yield from amiss
     if not amiss and not untold:
@@ -69,6 +74,12 @@ def _too_small(settings: all_settings.Settings, known: Configurations) -> Iterab
             f"{letters} takes {room} bytes, and {largest}, whose dead letters it takes, has up to {needed}: raise "
             f"max.message.bytes of {letters} to {max(needed, topics.DEAD_LETTER_BYTES)}",
         )
+
+
+def _too_small_out(settings: all_settings.Settings, known: Configurations) -> Iterable[findings.Finding]:
+    limits = {name: int(configuration["max.message.bytes"]) for name, configuration in known.items()}
+    for small in topic_limits.too_small(settings, limits):
+        yield findings.problem("topics", str(small))
 
 
 def _too_short(settings: all_settings.Settings, known: Configurations) -> Iterable[findings.Finding]:

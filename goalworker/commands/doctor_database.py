@@ -7,9 +7,10 @@ from typing import Any, Final
 import asyncpg
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import database, migrate, outbox, tables
+from goalworker import database, migrate, outbox, refused, tables
 from goalworker import settings as all_settings
 from goalworker.commands import common, database_connection, findings, topics
+from goalworker.commands import outbox as outbox_command
 
 SKEW_MAX_SECONDS: Final = 1.0
 OUTBOX_AGE_MAX_SECONDS: Final = 60.0
@@ -78,8 +79,15 @@ async def _content(settings: all_settings.Settings, pool: sa_async.AsyncEngine) 
         tracking = await sql.fetchval("SELECT enrollment_tracking FROM installation")
         now = await sql.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8")
         waiting = await outbox.status(sql)
+        held = await refused.status(sql)
         paused = await sql.fetch(topics.PAUSED)
-    return [_mode(settings, tracking), _outbox(waiting, now), *map(_paused, paused)]
+    names = settings.topics.model_dump()
+    return [
+        _mode(settings, tracking),
+        _outbox(waiting, now),
+        *(findings.problem("outbox", outbox_command.sentence(each, names[each.topic])) for each in held),
+        *map(_paused, paused),
+    ]
 
 
 def _mode(settings: all_settings.Settings, tracking: bool | None) -> findings.Finding:

@@ -10,10 +10,10 @@ import itertools
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
-from goalworker import __main__, database, kafka, outbox, reader, sending
+from goalworker import __main__, database, outbox, reader, sending
 from goalworker import settings as settings_
 
 METADATA_MS: Final = 1_000
@@ -126,16 +126,16 @@ def after_sending(logical: str) -> Callable[[Pass], None]:
     """Records of a topic are acknowledged; logical is the topic's setting."""
 
     def rig(passed: Pass) -> None:
-        send = sending.Sender.send
+        deliver = sending.Sender.deliver
         topic = os.environ[f"GOALWORKER_TOPICS__{logical.upper()}"]
 
-        async def rigged(self: sending.Sender, records: Iterable[kafka.Record]) -> None:
-            records = list(records)
-            await send(self, records)
+        async def rigged(self: sending.Sender, delivery: sending.Delivery) -> None:
+            records = list(delivery.waiting.values())
+            await deliver(self, delivery)
             if any(record.topic == topic for record in records):
                 passed()
 
-        sending.Sender.send = rigged  # type: ignore[method-assign]
+        sending.Sender.deliver = rigged  # type: ignore[method-assign]
 
     return rig
 

@@ -211,6 +211,23 @@ async def test_outbox_status_counts_by_topic_and_tells_the_age(
     assert table[2].split()[:2] == ["workflow-exit", "2"]
 
 
+async def test_outbox_status_names_what_a_topic_refuses_with_size_limit_and_remedy(
+    with_database: Shell, administrator: database.Connection
+) -> None:
+    await administrator.execute(
+        "INSERT INTO refused_messages (id, topic, key, value, created_at, reason, size_bytes, limit_bytes)"
+        " SELECT n, 'goal_achieved', '', '', clock_timestamp(), 'larger than max.message.bytes', 3000 * n, 2000"
+        " FROM generate_series(1, 2) n"
+    )
+    (refused,) = with_database("outbox", "status", "--json").rows["refused"]
+    assert (refused["topic"], refused["records"], refused["limit_bytes"]) == ("goal-achieved", 2, 2_000)
+    told = with_database("outbox", "status").out.splitlines()[-1]
+    assert (
+        "goal-achieved refuses 2 messages of 3000 to 6000 bytes: larger than max.message.bytes, which is 2000" in told
+    )
+    assert "set max.message.bytes of goal-achieved to at least 6000" in told
+
+
 # --- check-event ---
 
 GOOD = json.dumps(

@@ -8,10 +8,11 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from aiokafka import errors as kafka_errors
 from msgspec import structs
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import database, kafka, messages, outbox, tables
+from goalworker import database, kafka, messages, outbox, refused, sending, tables
 from tests.integration import crashes, statements, world
 from tests.integration.goal_steps import create
 from tests.integration.scenes import ONE, TWO, logic, started, tagged
@@ -101,6 +102,132 @@ async def test_what_is_not_acknowledged_stays(pool: sa_async.AsyncEngine, admini
     with pytest.raises(kafka.NotAcknowledgedError):
         await outbox.sweep(pool, Deaf(), TOPICS)
     assert await waiting(administrator) == [achieved(1).value, achieved(2).value]
+
+
+# --- refusals ---
+
+
+class Narrow(world.Broker):
+    """Has a topic that takes little, until it is widened."""
+
+    limit: int | None = 30
+
+    async def deliver(self, delivery: sending.Delivery) -> None:
+        for number, record in list(delivery.waiting.items()):
+            if record.topic == "my-goal_achieved" and self.limit is not None and len(record.value or b"") > self.limit:
+                delivery.refuse(number, kafka_errors.MessageSizeTooLargeError(), self.limit)
+        await super().deliver(delivery)
+
+
+def large(number: int, size: int = 40) -> messages.Message:
+    return structs.replace(achieved(number), value=b'{"id":%d}' % number + b" " * size)
+
+
+async def held(pool: sa_async.AsyncEngine) -> list[refused.OfTopic]:
+    async with database.transaction(pool, tables.WORKER_ROLE, "test") as connection:
+        return await refused.status(connection)
+
+
+async def test_what_a_topic_refuses_is_kept_and_all_else_goes_on_the_exit_of_the_same_judgement_too(
+    pool: sa_async.AsyncEngine, administrator: database.Connection
+) -> None:
+    broker, batch_id = Narrow(), uuid4()
+    judged = [large(1), achieved(2), left(3)]
+    await write(administrator, *judged, batch_id=batch_id)
+    await outbox.publish(pool, broker, TOPICS, {batch_id: judged})
+    assert values(broker) == [achieved(2).value, left(3).value]
+    assert await waiting(administrator) == []
+    (of_topic,) = await held(pool)
+    assert (of_topic.topic, of_topic.records, of_topic.limit_bytes) == ("goal_achieved", 1, 30)
+    assert of_topic.smallest_bytes == of_topic.largest_bytes > 40
+    assert of_topic.reason == "larger than max.message.bytes"
+
+
+async def test_what_the_sweeper_finds_refused_is_kept_too(
+    pool: sa_async.AsyncEngine, administrator: database.Connection
+) -> None:
+    broker = Narrow()
+    await write(administrator, large(1), achieved(2), left(3))
+    assert await outbox.sweep(pool, broker, TOPICS) == 3
+    assert values(broker) == [achieved(2).value, left(3).value]
+    assert await waiting(administrator) == []
+    assert [of_topic.records for of_topic in await held(pool)] == [1]
+
+
+async def test_what_was_refused_is_sent_byte_for_byte_when_its_topic_takes_it(
+    pool: sa_async.AsyncEngine, administrator: database.Connection
+) -> None:
+    broker = Narrow()
+    written = [large(number, 40 * number) for number in (3, 1, 2)]
+    await write(administrator, *written)
+    await outbox.sweep(pool, broker, TOPICS)
+    assert await outbox.retry_refused(pool, broker, TOPICS) == 0
+    broker.limit = 100
+    assert await outbox.retry_refused(pool, broker, TOPICS) == 2
+    assert [(each.records, each.limit_bytes) for each in await held(pool)] == [(1, 100)]
+    broker.limit = None
+    assert await outbox.retry_refused(pool, broker, TOPICS) == 1
+    assert await held(pool) == []
+    # The smallest goes first, to find out whether the topic takes more now.
+    assert values(broker) == [written[1].value, written[2].value, written[0].value]
+    assert dict(broker.sent[0].headers)["tracestate"] == b"vendor=1"
+
+
+async def test_a_topic_that_refuses_the_smallest_is_not_asked_for_the_others(
+    pool: sa_async.AsyncEngine, administrator: database.Connection
+) -> None:
+    broker = Narrow()
+    await write(administrator, *[large(number, 40 + number) for number in range(50)])
+    await outbox.sweep(pool, broker, TOPICS)
+    asked = 0
+
+    class Counting(Narrow):
+        async def deliver(self, delivery: sending.Delivery) -> None:
+            nonlocal asked
+            asked += len(delivery.waiting)
+            await super().deliver(delivery)
+
+    assert await outbox.retry_refused(pool, Counting(), TOPICS) == 0
+    assert asked == 1
+
+
+# --- what was acknowledged already ---
+
+
+class Forgetful(world.Broker):
+    """Acknowledges what is no exit, and says nothing to exits for a while."""
+
+    silent = True
+
+    async def deliver(self, delivery: sending.Delivery) -> None:
+        if self.silent and any(record.topic == "my-workflow_exit" for record in delivery.waiting.values()):
+            raise kafka.NotAcknowledgedError
+        await super().deliver(delivery)
+
+
+async def test_a_publishing_that_is_repeated_sends_only_what_was_not_acknowledged(
+    pool: sa_async.AsyncEngine, administrator: database.Connection
+) -> None:
+    broker, batch_id, acknowledged = Forgetful(), uuid4(), set[bytes]()
+    judged = [achieved(1), left(2), achieved(3)]
+    await write(administrator, *judged, batch_id=batch_id)
+    for _ in range(3):
+        with pytest.raises(kafka.NotAcknowledgedError):
+            await outbox.publish(pool, broker, TOPICS, {batch_id: judged}, acknowledged)
+    broker.silent = False
+    await outbox.publish(pool, broker, TOPICS, {batch_id: judged}, acknowledged)
+    assert values(broker) == [achieved(1).value, achieved(3).value, left(2).value]
+    assert (await waiting(administrator), acknowledged) == ([], set())
+
+
+async def test_a_sweep_that_fails_halfway_deletes_what_was_acknowledged(
+    pool: sa_async.AsyncEngine, administrator: database.Connection
+) -> None:
+    broker = Forgetful()
+    await write(administrator, achieved(1), left(2))
+    with pytest.raises(kafka.NotAcknowledgedError):
+        await outbox.sweep(pool, broker, TOPICS)
+    assert await waiting(administrator) == [left(2).value]
 
 
 # --- sweeping ---
@@ -207,10 +334,10 @@ async def test_a_frozen_sweeper_does_not_keep_the_others_from_it(
     another = world.Broker()
     broker = Slow(1.0, lambda: outbox.sweep(pool, another, TOPICS))
     monkeypatch.setattr(outbox, "_OUTLAST_SENDING", "SET LOCAL idle_in_transaction_session_timeout = '300ms'")
-    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)) as refused:
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)) as ended:
         await outbox.sweep(pool, broker, TOPICS)
-    assert database.is_later(refused.value)
-    assert broker.swept_meanwhile == [1, 0]
+    assert database.is_later(ended.value)
+    assert broker.swept_meanwhile == [1]
     assert broker.sent == another.sent
 
 

@@ -147,6 +147,12 @@ class Broker(sending.Sender):
 
         await statements.through_hook(statements.Statement("SEND", acknowledge))
 
+    async def deliver(self, delivery: sending.Delivery) -> None:
+        """Acknowledge all that is sent."""
+        if delivery.waiting:
+            await self.send(list(delivery.waiting.values()))
+            delivery.acknowledge(list(delivery.waiting))
+
     def letters(self) -> list[tuple[str, bytes | None]]:
         """Return reason and value of each dead letter."""
         letters = [record for record in self.sent if record.topic == TOPICS.dead_letters]

@@ -30,6 +30,7 @@ CONTRACT = {
     "dead_letters_total": ("counter", {"topic", "reason"}),
     "outbox_pending_records": ("gauge", set()),
     "outbox_oldest_timestamp_seconds": ("gauge", set()),
+    "outbox_refused_records": ("gauge", {"topic"}),
     "outbox_published_total": ("counter", {"topic"}),
     "goals_loaded": ("gauge", set()),
     "goals_loaded_timestamp_seconds": ("gauge", set()),
@@ -115,7 +116,8 @@ def test_every_closed_list_of_labels_begins_at_zero() -> None:
         assert values_of(name, "topic") == {"tags", "payments", "lifecycle", "again"}
     for name in ("achievements_total", "achievements_revised_total", "achievements_revoked_total"):
         assert values_of(name, "goal_type") == GOAL_TYPES
-    assert values_of("outbox_published_total", "topic") == {"achieved", "exit"}
+    for name in ("outbox_published_total", "outbox_refused_records"):
+        assert values_of(name, "topic") == {"achieved", "exit"}
     assert values_of("exits_total", "logic") == {"any", "all", "never"}
     assert values_of("batch_duration_seconds_count", "stage") == {"decode", "facts", "judge", "publish", "commit"}
     assert values_of("db_transaction_duration_seconds_count", "operation") == set(metrics.OPERATIONS)
