@@ -13,7 +13,7 @@ import typer
 from typer import core
 
 import goalworker
-from goalworker import errors
+from goalworker import errors, streams
 
 COMMANDS: Final = {
     "run": "Run the worker.",
@@ -86,10 +86,15 @@ def _listed() -> None:
 def main() -> NoReturn:
     """Run the command line and exit as the contract says (section 6, exit codes)."""
     sys.excepthook = _unforeseen
+    streams.guard()
     try:
-        _command_line()(prog_name="goalworker")
+        try:
+            _command_line()(prog_name="goalworker")
+        finally:
+            sys.stdout.flush()
     except errors.GoalworkerError as error:
-        sys.stderr.write(f"goalworker: {error}\n")
+        if sentence := str(error):
+            sys.stderr.write(f"goalworker: {sentence}\n")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -208,6 +208,8 @@ async def _signalled() -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup has it ignored
+        loop.add_signal_handler(signal.SIGHUP, stop.set)
     await stop.wait()
 
 

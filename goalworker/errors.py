@@ -29,3 +29,11 @@ class StalledError(GoalworkerError):
     """There is lag, nothing that it could wait for is known to be away, and nothing moves."""
 
     exit_code = 6
+
+
+class OutputLostError(GoalworkerError):
+    """Standard output cannot be written any more; without a sentence where nobody would read it."""
+
+    def __init__(self, sentence: str, exit_code: int) -> None:
+        super().__init__(sentence)
+        self.exit_code = exit_code

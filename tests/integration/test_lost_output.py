@@ -1,0 +1,159 @@
+"""Commands whose output nobody reads any more, or whose disk is full: they end at once, in a sentence or in none."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+import httpx
+import pytest
+
+from goalworker.embedded import machine
+from tests import support
+from tests.integration import shells
+from tests.integration.shells import Shell
+
+# One of each kind: a table, JSON, a report, help by the library, a long text, files with their names.
+COMMANDS = (
+    ("keys", "list"),
+    ("goals", "list", "--tenant", "acme", "--json"),
+    ("doctor",),
+    ("lag",),
+    ("topics", "list", "--json"),
+    ("--help",),
+    ("--version",),
+    ("config", "docs"),
+    ("config", "show", "--json"),
+    ("schema", "export", "schemas"),
+)
+Stream = int | IO[bytes]
+
+
+@contextlib.contextmanager
+def closed_pipe() -> Iterator[int]:
+    """A pipe whose reader has left."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    yield writer
+    os.close(writer)
+
+
+@contextlib.contextmanager
+def full_disk() -> Iterator[int]:
+    with Path("/dev/full").open("wb") as full:
+        yield full.fileno()
+
+
+@contextlib.contextmanager
+def lost_terminal() -> Iterator[int]:
+    """A terminal whose other end has gone."""
+    ours, its = os.openpty()
+    os.close(ours)
+    yield its
+    os.close(its)
+
+
+def run(shell: Shell, *words: str, stdout: Stream, stderr: Stream = subprocess.PIPE) -> tuple[int, str]:
+    """Return the exit code, and what the command says on stderr."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "goalworker", *words],
+        cwd=shell.folder,
+        env={**shells.INHERITED, **shell.settings},
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        timeout=60,
+        check=False,
+    )
+    return ended.returncode, (ended.stderr or b"").decode()
+
+
+def in_a_shell(shell: Shell, line: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of bash, in which $GOALWORKER is the command."""
+    environment = {**shells.INHERITED, **shell.settings, "GOALWORKER": f"{sys.executable} -m goalworker"}
+    return subprocess.run(
+        ["bash", "-c", line], cwd=shell.folder, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_a_command_whose_reader_has_left_ends_quietly_with_141(with_both: Shell, words: tuple[str, ...]) -> None:
+    with closed_pipe() as nobody:
+        assert run(with_both, *words, stdout=nobody) == (141, "")
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_a_command_that_writes_to_a_full_disk_ends_with_1_and_a_sentence(
+    with_both: Shell, words: tuple[str, ...]
+) -> None:
+    with full_disk() as full:
+        code, said = run(with_both, *words, stdout=full)
+    assert (code, said) == (1, "goalworker: the output cannot be written: No space left on device\n")
+
+
+@pytest.mark.parametrize("words", [("keys", "list"), ("--help",)], ids=" ".join)
+def test_a_command_whose_terminal_has_gone_ends_quietly_with_129(with_both: Shell, words: tuple[str, ...]) -> None:
+    with lost_terminal() as nobody:
+        assert run(with_both, *words, stdout=nobody) == (129, "")
+
+
+def test_the_first_line_of_a_long_table_is_all_that_head_wants(shell: Shell) -> None:
+    ended = in_a_shell(shell, "$GOALWORKER config docs | head -1; exit ${PIPESTATUS[0]}")
+    assert ended.stdout == "| setting | default | meaning |\n"
+    assert (ended.returncode, ended.stderr) in ((141, ""), (0, ""))  # 0: all of it fits into the pipe
+
+
+@pytest.mark.parametrize("stream", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_stream_that_is_closed_from_the_start_is_not_missed(with_database: Shell, stream: str) -> None:
+    ended = in_a_shell(with_database, f"$GOALWORKER keys list {stream}")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == ("" if ">&-" in stream.replace("2>&-", "") else "no keys\n")
+
+
+@pytest.mark.parametrize("broken", [closed_pipe, full_disk])
+def test_an_error_that_cannot_be_said_keeps_its_exit_code(
+    shell: Shell, broken: Callable[[], contextlib.AbstractContextManager[int]]
+) -> None:
+    with broken() as nobody:
+        assert run(shell, "lag", stdout=nobody, stderr=nobody) == (3, "")
+        assert run(shell, "docotr", stdout=nobody, stderr=nobody) == (2, "")
+
+
+def test_schemas_for_which_the_disk_is_full_are_named(shell: Shell) -> None:
+    (shell.folder / "messages").mkdir()
+    (shell.folder / "messages" / "contact.tag.added.json").symlink_to("/dev/full")
+    code, said = run(shell, "schema", "export", ".", stdout=subprocess.DEVNULL)
+    assert (code, said) == (
+        1,
+        "goalworker: messages/contact.tag.added.json cannot be written: No space left on device\n",
+    )
+
+
+def test_a_service_works_on_without_its_log_and_a_hang_up_drains_it(with_database: Shell) -> None:
+    port = machine.free_port()
+    with closed_pipe() as nobody:
+        service = subprocess.Popen(
+            [sys.executable, "-m", "goalworker", "api", "--port", "0"],
+            cwd=with_database.folder,
+            env={**shells.INHERITED, **with_database.settings, "GOALWORKER_OPS__PORT": str(port)},
+            stdin=subprocess.DEVNULL,
+            stdout=nobody,
+            stderr=nobody,
+        )
+    try:
+        support.run(support.until(lambda: service.poll() is not None or _is_ready(port)))
+        service.send_signal(signal.SIGHUP)
+        assert service.wait(30) == 0
+    finally:
+        service.kill()
+        service.wait()
+
+
+def _is_ready(port: int) -> bool:
+    with contextlib.suppress(httpx.TransportError):
+        return httpx.get(f"http://127.0.0.1:{port}/healthz/ready", timeout=5, trust_env=False).is_success
+    return False
