@@ -10,7 +10,7 @@ from rich.console import Console
 
 import goalworker
 from goalworker import embedded, logs
-from goalworker.demo import show, view
+from goalworker.demo import show, signals, view
 from goalworker.embedded import machine
 
 RATE: Final = 200.0
@@ -20,6 +20,7 @@ SMOKE_RATE: Final = 500.0
 SMOKE_EVENTS: Final = 3_000
 SECONDS_WITHOUT_TERMINAL: Final = 60.0
 INTERRUPTED: Final = 130
+HUNG_UP: Final = 129
 
 
 def main(
@@ -31,7 +32,7 @@ def main(
     keep: Path | None = None,
     smoke: bool = False,
 ) -> int:
-    """Run the demo and return its exit code: 1 where anything is not as it must be, 130 after Ctrl-C.
+    """Run the demo and return its exit code: 1 where the check finds a difference, 130 where it was not finished.
 
     rate is in records a second, by default 200, in a smoke run 500. Without `events` it goes on until Ctrl-C, or for
     a minute where there is no terminal.
@@ -42,13 +43,13 @@ def main(
         tenants=tenants,
         seed=seed,
         events=events or (SMOKE_EVENTS if smoke else None),
-        seconds=None if events or smoke or console.is_terminal else SECONDS_WITHOUT_TERMINAL,
+        seconds=None if events or smoke or console.file.isatty() else SECONDS_WITHOUT_TERMINAL,
     )
     try:
-        ending = _play(options, keep, console)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    return _exit_code(ending)
+        with signals.ended_once():
+            return _exit_code(_play(options, keep, console))
+    except asyncio.CancelledError:
+        return HUNG_UP
 
 
 def _play(options: show.Options, keep: Path | None, console: Console) -> show.Ending:
@@ -56,24 +57,30 @@ def _play(options: show.Options, keep: Path | None, console: Console) -> show.En
         _log_to(home / "demo.log")
         with _waiting("starting PostgreSQL and Kafka", console):
             pair = stack.enter_context(embedded.pair(keep and home, say=console.print))
-        ending = asyncio.run(show.play(options, pair, home, console))
-        view.summary(ending.verdict, ending.complaints, ending.closing, console)
+        try:
+            ending = asyncio.run(show.play(options, pair, home, console, is_kept=keep is not None))
+        finally:
+            signals.ignore()
+        if ending.verdict is None:
+            view.unfinished(ending.closing, console)
+        else:
+            view.summary(ending.verdict, ending.complaints, ending.closing, console)
         if keep:
             console.print(f"data and logs are in {home}", soft_wrap=True)
         return ending
 
 
 def _waiting(what: str, console: Console) -> contextlib.AbstractContextManager[object]:
-    if console.is_terminal:
+    if view.is_live(console):
         return console.status(what)
     console.print(what)
     return contextlib.nullcontext()
 
 
 def _exit_code(ending: show.Ending) -> int:
-    if not all(row.matches for row in ending.verdict.rows):
-        return 1
-    return INTERRUPTED if ending.was_interrupted else 0
+    if ending.verdict is None:
+        return INTERRUPTED
+    return 0 if all(row.matches for row in ending.verdict.rows) else 1
 
 
 def _log_to(path: Path) -> None:

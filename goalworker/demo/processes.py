@@ -25,7 +25,10 @@ COMPLAINTS: Final = 5
 
 
 class Process:
-    """One command of ours, called `name` here: its pid and state to show, its log in the demo's folder."""
+    """One command of ours, called `name` here: its pid and state to show, its log in the demo's folder.
+
+    A folder that is not kept is removed by the process's guardian if the demo is killed.
+    """
 
     def __init__(
         self,
@@ -35,6 +38,8 @@ class Process:
         home: Path,
         say: Callable[[str], None],
         died: Callable[[int], None] = lambda _: None,
+        *,
+        is_kept: bool = True,
     ) -> None:
         self.name = name
         self.pid = 0
@@ -44,6 +49,7 @@ class Process:
         self.log = home / f"{name}.log"
         self._command = command
         self._home = home
+        self._is_kept = is_kept
         self._say = say
         self._died = died
         self._stillborn = 0
@@ -87,7 +93,7 @@ class Process:
             grace_seconds=GRACE_SECONDS,
             uid=None,
             gid=None,
-            throwaway=None,
+            throwaway=None if self._is_kept else str(self._home),
         )
         self.state = "starting"
         with self.log.open("ab") as log:
@@ -105,7 +111,7 @@ class Process:
             yield leash
         finally:
             self.state = "stopping"
-            await leash.communicate(b"stop\n")
+            await _to_its_end(asyncio.create_task(_let_go(leash)))
 
     async def _watch(self, leash: asyncio.subprocess.Process) -> None:
         """Return when it is dead; meanwhile know whether it is ready."""
@@ -137,3 +143,27 @@ class Process:
         if self._stillborn > STILLBORN_MAX:
             words = machine.last_words(self.log.read_text(errors="replace"))
             raise errors.DependencyError(f"`goalworker {self._command}` dies as soon as it is started. {words}")
+
+
+async def _let_go(leash: asyncio.subprocess.Process) -> None:
+    """Have the guardian end its process; its input stays open, so that it notices if we die meanwhile."""
+    if leash.stdin is not None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            leash.stdin.write(b"stop\n")
+            await leash.stdin.drain()
+        await leash.wait()
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            leash.stdin.close()
+            await leash.stdin.wait_closed()
+
+
+async def _to_its_end(work: asyncio.Task[None]) -> None:
+    """Wait for work that must be done, however often that is cancelled meanwhile."""
+    cancelled = None
+    while not work.done():
+        try:
+            await asyncio.shield(work)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled

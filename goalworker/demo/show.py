@@ -54,16 +54,15 @@ class Options(Struct, frozen=True):
 
 
 class Ending(Struct, frozen=True):
-    """What came of it; complaints: what the worker logged as errors."""
+    """The result of a run; verdict is None if nothing was checked, complaints are errors that the worker logged."""
 
-    verdict: check.Verdict
-    was_interrupted: bool
+    verdict: check.Verdict | None
     complaints: list[str]
     closing: str
 
 
-async def play(options: Options, pair: embedded.Pair, home: Path, console: Console) -> Ending:
-    """Play it all on a running pair."""
+async def play(options: Options, pair: embedded.Pair, home: Path, console: Console, *, is_kept: bool) -> Ending:
+    """Play it all on a running pair, with the logs in a folder that is kept or not."""
     interrupts = _Interrupts()
     environment = {
         "GOALWORKER_DATABASE__URL": pair.database_url,
@@ -80,17 +79,16 @@ async def play(options: Options, pair: embedded.Pair, home: Path, console: Conso
         listening = listener.Listener(consumer, names, sending)
         notes: list[str] = []
         group = membership.Membership()
-        worker = processes.Process("worker", "run", environment, home, notes.append, group.worker_died)
+        worker = processes.Process("worker", "run", environment, home, notes.append, group.worker_died, is_kept=is_kept)
         url, key = api_check.url(), await api_check.make_key(pair.database_url, names[0])
-        api = processes.Process(
-            "api", "api", environment | {"GOALWORKER_API__PORT": url.rpartition(":")[2]}, home, notes.append
-        )
+        of_api = environment | {"GOALWORKER_API__PORT": url.rpartition(":")[2]}
+        api = processes.Process("api", "api", of_api, home, notes.append, is_kept=is_kept)
         notes.append(f"API of the tenant {names[0]}: export GW={url} KEY={key}")
         shell = _addresses(home, environment | {"GW": url, "KEY": key})
         notes.append(f"all addresses, for a shell: . {shell}")
         places = board.Places(f"{url}/docs", f"http://{machine.LOOPBACK}:{worker.port}/metrics", str(shell))
         shown = board.Board(on, sending, listening, worker, api, group, places, notes)
-        show = view.live if console.is_terminal else view.lines
+        show = view.live if view.is_live(console) else view.lines
         async with _background(
             worker.keep_running(),
             api.keep_running(),
@@ -103,9 +101,11 @@ async def play(options: Options, pair: embedded.Pair, home: Path, console: Conso
             await _traffic(options, shown, interrupts)
             await _patiently(_arrival(shown, pair.database_url), shown, interrupts)
             await _patiently(api.until_ready(), shown, interrupts)
-            verdict = await _verdict(pair, shown, url, key)
-            shown.phase = story.CHECKED
-    return Ending(verdict, interrupts.count > 0, worker.complaints(), shown.closing())
+            verdict = None
+            if not interrupts.is_impatient:
+                verdict = await _verdict(pair, shown, url, key)
+                shown.phase = story.CHECKED
+    return Ending(verdict, worker.complaints(), shown.closing())
 
 
 async def _verdict(pair: embedded.Pair, shown: board.Board, url: str, key: str) -> check.Verdict:
@@ -144,15 +144,29 @@ def _addresses(home: Path, variables: Mapping[str, str]) -> Path:
 
 
 class _Interrupts:
-    """Ctrl-C: once to stop the traffic, twice to stop waiting for the worker, too."""
+    """Ctrl-C: once to stop the traffic and check, twice to leave the check unfinished. A hang-up ends all of it."""
 
     def __init__(self) -> None:
         self.count = 0
+        self._play = asyncio.current_task()
+        self._is_hung_up = False
+        loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, self._note)
+            loop.add_signal_handler(number, self._note)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+            loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+
+    @property
+    def is_impatient(self) -> bool:
+        return self.count > 1
 
     def _note(self) -> None:
         self.count += 1
+
+    def _hang_up(self) -> None:
+        # The kernel and the shell both send it; a second one must not interrupt the clean-up.
+        if not self._is_hung_up and self._play is not None:
+            self._is_hung_up = self._play.cancel()
 
 
 @contextlib.asynccontextmanager
@@ -188,11 +202,9 @@ async def _background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(each) for each in work]
-            try:
-                yield
-            finally:
-                for task in tasks:
-                    task.cancel()
+            yield
+            for task in tasks:  # after an error the group does it
+                task.cancel()
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from None
 
@@ -233,7 +245,7 @@ async def _patiently(work: Coroutine[Any, Any, None], shown: board.Board, interr
     """Wait for work, unless nothing moves for long, or Ctrl-C comes twice; say whether it was done."""
     task, moved_at, known = asyncio.create_task(work), time.monotonic(), shown.progress()
     try:
-        while not task.done() and interrupts.count < 2 and time.monotonic() - moved_at < PATIENCE_SECONDS:
+        while not task.done() and not interrupts.is_impatient and time.monotonic() - moved_at < PATIENCE_SECONDS:
             await asyncio.wait([task], timeout=POLL_SECONDS)
             shown.interrupts = interrupts.count
             if (progress := shown.progress()) != known:

@@ -83,11 +83,21 @@ def _line(now: Snapshot) -> str:
     return " | ".join(part for part in parts if part)
 
 
+def is_live(console: Console) -> bool:
+    """Say whether a picture can be drawn: on a terminal that moves its cursor, whatever the environment forces."""
+    return console.file.isatty() and not console.is_dumb_terminal
+
+
 def _plain(text: str, console: Console) -> None:
     console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
 # --- at the end ---
+
+
+def unfinished(closing: str, console: Console) -> None:
+    """Print that nothing was compared, since somebody did not wait for it."""
+    console.print(f"Stopped before the check was finished, so nothing was compared: {closing}", soft_wrap=True)
 
 
 def summary(verdict: check.Verdict, complaints: Sequence[str], closing: str, console: Console) -> None:

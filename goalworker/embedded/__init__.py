@@ -49,5 +49,6 @@ def pair(folder: Path | None = None, say: Callable[[str], None] = machine.to_std
                 kafka(folder and folder / "kafka", say=say),
             )
             starting = [pool.submit(stack.enter_context, server) for server in servers]
-        database, broker = (start.result() for start in starting)
+            # Within the pool, which waits for both: the stack must know of a server before it is closed.
+            database, broker = (start.result() for start in starting)
         yield Pair(database, broker)

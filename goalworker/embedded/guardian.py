@@ -42,7 +42,7 @@ def main() -> None:
         orphaned = watch(server, woken)
     finally:
         end(server, order)
-        if orphaned and order["throwaway"]:
+        if (orphaned or is_alone()) and order["throwaway"]:
             shutil.rmtree(order["throwaway"], ignore_errors=True)
 
 
@@ -65,6 +65,12 @@ def watch(server: subprocess.Popen[bytes], woken: int) -> bool:
             return not sys.stdin.readline()
         os.read(woken, 64)  # and look again: SIGCHLD also comes when the server is paused or continued
     return False
+
+
+def is_alone() -> bool:
+    """Say whether whoever asked us to stop has died since."""
+    readable, _, _ = select.select([sys.stdin], [], [], 0)
+    return bool(readable) and not sys.stdin.readline()
 
 
 def end(server: subprocess.Popen[bytes], order: Order) -> None:

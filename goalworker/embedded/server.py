@@ -57,7 +57,7 @@ class Server:
     def stop(self) -> None:
         """End it in good order, by force after a few seconds; nothing happens if it is not running."""
         if self._guardian is not None:
-            self._guardian.communicate(b"stop\n")
+            _let_go(self._guardian)
             self._guardian = None
 
     def kill(self) -> None:
@@ -100,6 +100,15 @@ class Server:
             env=machine.ENVIRONMENT,
             start_new_session=True,  # Ctrl-C is for us; the server is stopped when we are through with it.
         )
+
+
+def _let_go(guardian: subprocess.Popen[bytes]) -> None:
+    """Have it end its server; its input stays open, so that it notices if we die meanwhile."""
+    with guardian:
+        if guardian.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                os.write(guardian.stdin.fileno(), b"stop\n")
+        guardian.wait()
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """The demo's check would show it: what is missing, what is too much, what came twice and was not the same."""
 
 import io
+import os
 import random
 import re
 from datetime import UTC, datetime, timedelta
@@ -243,3 +244,21 @@ def test_each_enrollment_that_a_plan_sends_is_among_its_own() -> None:
         plans.Enrollment("acme", "welcome-7", "welcome", "contact-7"),
         plans.Enrollment("acme", "welcome-7", "welcome", "impostor-7"),
     }
+
+
+@pytest.mark.parametrize(("term", "is_live"), [("xterm", True), ("dumb", False), ("unknown", False)])
+def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(
+    term: str, is_live: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", term)
+    ours, its = os.openpty()
+    try:
+        with os.fdopen(its, "w") as terminal:
+            assert view.is_live(Console(file=terminal)) == is_live
+    finally:
+        os.close(ours)
+
+
+def test_colours_that_are_forced_make_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert not view.is_live(Console(file=io.StringIO()))

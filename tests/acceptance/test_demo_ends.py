@@ -1,0 +1,191 @@
+"""A demo that is ended from outside: by whoever reads its output, by its terminal, by an impatient person, by force."""
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+END_SECONDS = 60
+"""A server may take five, the worker 25, and the machine has other things to do."""
+
+TAKING_THE_TERMINAL = (
+    sys.executable,
+    "-c",
+    "import os, sys; os.login_tty(0); os.execv(sys.argv[1], sys.argv[1:])",
+)
+
+
+class Demo:
+    """A demo whose processes and files are known by its own folder for temporary files."""
+
+    def __init__(self, process: subprocess.Popen[bytes], folder: Path, output: int) -> None:
+        self.process = process
+        self._folder = folder
+        self._output = output
+        self._said = bytearray()
+        self._is_left = threading.Event()
+        self._reading = threading.Thread(target=self._read, daemon=True)
+        self._reading.start()
+
+    @property
+    def said(self) -> str:
+        return self._said.decode(errors="replace")
+
+    def until_said(self, text: str) -> None:
+        until(lambda: text in self.said or self.process.poll() is not None)
+        assert text in self.said, self.said
+
+    def ended(self) -> int:
+        code = self.process.wait(END_SECONDS)
+        self._reading.join(END_SECONDS)
+        return code
+
+    def leave(self) -> None:
+        """Close the other end of its output."""
+        self._is_left.set()
+        self._reading.join()
+
+    def leftovers(self) -> list[str]:
+        return leftovers(self._folder)
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):  # a terminal that nobody holds any more
+            while not self._is_left.is_set():
+                if select.select([self._output], [], [], 0.1)[0]:
+                    data = os.read(self._output, 65_536)
+                    self._said += data
+                    if not data:
+                        break
+        os.close(self._output)
+
+
+def leftovers(folder: Path) -> list[str]:
+    """Return processes that were told of the folder, as every guardian and server is, and what is in it."""
+    listed = subprocess.run(["ps", "-A", "-ww", "-o", "args="], capture_output=True, text=True, check=True)
+    return [line for line in listed.stdout.splitlines() if str(folder) in line] + [
+        path.name for path in folder.iterdir()
+    ]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + END_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="of-a-demo-") as made:
+        Path(made).chmod(0o711)  # as root, PostgreSQL runs as another user
+        yield Path(made)
+
+
+def command(*options: str) -> list[str]:
+    return [sys.executable, "-m", "goalworker", "demo", *options]
+
+
+def environment(folder: Path) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GOALWORKER_")}
+    return inherited | {"TERM": "xterm-256color", "TMPDIR": str(folder)}
+
+
+@contextlib.contextmanager
+def demo(folder: Path, *options: str, terminal: bool = False) -> Iterator[Demo]:
+    """Run it with its output in a pipe, or in a terminal of its own."""
+    ours, its = os.openpty() if terminal else os.pipe()
+    process = subprocess.Popen(
+        [*(TAKING_THE_TERMINAL if terminal else ()), *command(*options)],
+        stdin=its if terminal else subprocess.DEVNULL,
+        stdout=its,
+        stderr=its,
+        env=environment(folder),
+    )
+    os.close(its)
+    running = Demo(process, folder, ours)
+    try:
+        yield running
+    finally:
+        process.kill()
+        process.wait()
+        running.leave()
+
+
+@pytest.mark.parametrize(("options", "lines"), [("--smoke", 2), ("--rate 50", 5)])
+def test_a_demo_whose_reader_leaves_ends_and_takes_its_servers_along(options: str, lines: int, folder: Path) -> None:
+    piped = subprocess.run(
+        ["bash", "-c", f'"$@" | head -n {lines}; exit ${{PIPESTATUS[0]}}', "bash", *command(*options.split())],
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        timeout=2 * END_SECONDS,
+        check=False,
+    )
+    assert (piped.returncode, piped.stderr) == (141, "")
+    assert len(piped.stdout.splitlines()) == lines
+    assert leftovers(folder) == []
+
+
+def test_a_demo_whose_output_has_a_full_disk_under_it_ends_in_a_sentence(folder: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(
+            command("--smoke"),
+            env=environment(folder),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=END_SECONDS,
+            check=False,
+        )
+    assert ended.stderr == b"goalworker: the output cannot be written: No space left on device\n"
+    assert ended.returncode == 1
+    assert leftovers(folder) == []
+
+
+@pytest.mark.parametrize("text", ["starting", "Ctrl-C"], ids=["while it starts", "in mid-traffic"])
+def test_a_demo_whose_terminal_goes_away_ends_and_takes_its_servers_along(text: str, folder: Path) -> None:
+    with demo(folder, terminal=True) as running:
+        running.until_said(text)
+        running.leave()
+        assert running.process.wait(END_SECONDS) == 129
+        assert running.leftovers() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_signals_while_the_servers_start_end_it_once_they_can_be_stopped(number: signal.Signals, folder: Path) -> None:
+    with demo(folder) as running:
+        running.until_said("starting PostgreSQL and Kafka")
+        for _ in range(3):  # as when the kernel and the shell both hang up
+            running.process.send_signal(number)
+            time.sleep(0.2)
+        assert running.ended() == 128 + number
+        assert "Traceback" not in running.said
+        assert running.leftovers() == []
+
+
+def test_ctrl_c_twice_says_that_nothing_was_checked_and_ends_with_130(folder: Path) -> None:
+    with demo(folder, "--rate", "2000") as running:
+        running.until_said("| traffic |")
+        running.process.send_signal(signal.SIGINT)
+        running.process.send_signal(signal.SIGINT)
+        time.sleep(0.2)  # two signals of a kind that nobody has taken yet are one
+        running.process.send_signal(signal.SIGINT)
+        assert running.ended() == 130
+        assert "Stopped before the check was finished, so nothing was compared: " in running.said
+        assert "as it must be" not in running.said
+        assert running.leftovers() == []
+
+
+def test_a_demo_that_is_killed_leaves_no_process_and_no_folder(folder: Path) -> None:
+    with demo(folder, "--rate", "50") as running:
+        running.until_said("is ready")
+        running.process.kill()
+        until(lambda: not running.leftovers())
