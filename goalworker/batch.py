@@ -117,6 +117,17 @@ class Batch:
         self._find_hits(known)
         return resume_at
 
+    def timestamps_of_hits(self, redrive_topic: str) -> dict[Identity, int]:
+        """Return when the events that hit a goal were recorded, in milliseconds; what was redriven is left out.
+
+        A redriven record has the timestamp that it had the first time, which says nothing about us.
+        """
+        return {
+            identity_of(event): record.timestamp
+            for partition, record, event in reversed(self.matched)  # of repeats the first one counts
+            if partition.topic != redrive_topic
+        }
+
     def forget_records(self) -> None:
         """Let go of what was fetched: it is judged, and nothing is matched again."""
         self.fetched = {}

@@ -18,13 +18,14 @@ class Change(Struct, frozen=True, gc=False):
 
 
 class Verdict(Struct, frozen=True, gc=False):
-    """What is new about one enrollment; exit is (goal type, exit) where one is to be sent."""
+    """What is new about one enrollment; exit is (goal type, exit) where one is to be sent, satisfied_by its event."""
 
     enrollment: events.Enrollment
     changes: tuple[Change, ...]
     satisfied_at: datetime | None
     converted_at: datetime | None
     exit: tuple[str, events.Exit] | None
+    satisfied_by: events.Trigger | None
     messages: tuple[messages.Message, ...]
 
 
@@ -46,7 +47,8 @@ def verdict(
     goal_types = {goal.goal_id: goal.goal_type for goal in workflow.goals}
     changes = _changes(run, judgement, stored, goal_types)
     command = _exit(run, judgement, goal_types)
-    satisfied_at = None if judgement.satisfaction is None else judgement.satisfaction.hit.trigger.time
+    satisfied_by = None if judgement.satisfaction is None else judgement.satisfaction.hit.trigger
+    satisfied_at = None if satisfied_by is None else satisfied_by.time
     if not changes and (satisfied_at, judgement.converted_at) == (run.satisfied_at, run.converted_at):
         return None
     return Verdict(
@@ -55,6 +57,7 @@ def verdict(
         satisfied_at,
         judgement.converted_at,
         command,
+        satisfied_by,
         _messages(run, changes, command, states, now),
     )
 

@@ -147,6 +147,22 @@ def exit_goal(enrollment: events.Enrollment, goal_type: str, command: events.Exi
     )
 
 
+class _Logic(Struct):
+    logic: str
+
+
+class _ExitLogic(Struct):
+    data: _Logic
+
+
+_EXIT_LOGIC: Final = json.Decoder(_ExitLogic)
+
+
+def logic_of(exit_: Message) -> str:
+    """Return the logic by which an exit was decided, from its message."""
+    return _EXIT_LOGIC.decode(exit_.value).data.logic
+
+
 def exit_data(enrollment: events.Enrollment, goal_type: str, command: events.Exit) -> ExitGoal:
     """Return the `data` of `workflow.exit.goal`, which is also how the API shows an exit."""
     tenant_id, enrollment_id = enrollment.tenant_id, enrollment.enrollment_id

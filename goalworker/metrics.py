@@ -132,6 +132,13 @@ achievements_revoked_total = Counter(
     registry=REGISTRY,
 )
 exits_total = Counter("goalworker_exits_total", "Exits decided.", ["logic"], registry=REGISTRY)
+exit_age_seconds = Histogram(
+    "goalworker_exit_age_seconds",
+    "From the satisfying event's record until its exit was acknowledged; unknown where another message completed it.",
+    ["logic"],
+    buckets=AGE_SECONDS,
+    registry=REGISTRY,
+)
 
 # Messages out.
 outbox_pending_records = Gauge("goalworker_outbox_pending_records", "Messages not yet acknowledged.", registry=REGISTRY)
@@ -200,6 +207,7 @@ def initialise(
     _begin(outbox_published_total, outputs)
     _begin(outbox_refused_records, outputs)
     _begin(exits_total, goals.LOGICS)
+    _begin(exit_age_seconds, goals.LOGICS)
     _begin(batch_duration_seconds, STAGES)
     _begin(db_transaction_duration_seconds, OPERATIONS)
     _begin(db_pool_connections, POOL_STATES)

@@ -3,7 +3,7 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -204,6 +204,11 @@ async def _deliver(
         _count([outgoing[number] for number in acknowledged], topics)
 
 
-def _count(acknowledged: Iterable[messages.Message], topics: Mapping[str, str]) -> None:
+def _count(acknowledged: Sequence[messages.Message], topics: Mapping[str, str]) -> None:
     for topic, count in Counter([message.topic for message in acknowledged]).items():
         metrics.outbox_published_total.labels(topic=topics[topic]).inc(count)
+    exits = [message for message in acknowledged if message.event_timestamp_ms is not None]
+    now = time.time()
+    for message in exits:
+        age_seconds = max(now - (message.event_timestamp_ms or 0) / 1000, 0.0)
+        metrics.exit_age_seconds.labels(logic=messages.logic_of(message)).observe(age_seconds)

@@ -67,7 +67,7 @@ class Phases:
         """
         contacts = _contacts(batch, tracking=self._tracking)
         for start in range(0, len(contacts), JUDGE_CONTACTS_MAX):
-            written.append(await self._judge(contacts[start : start + JUDGE_CONTACTS_MAX], batch.hits))
+            written.append(await self._judge(contacts[start : start + JUDGE_CONTACTS_MAX], batch))
         for (tenant_id, workflow_id), since in _changed_states(batch).items():
             await self._judge_workflow(tenant_id, workflow_id, since, written)
 
@@ -172,11 +172,17 @@ class Phases:
 
     # --- 2 JUDGE ---
 
-    async def _judge(self, contacts: Sequence[verdicts.Contact], hits: Sequence[events.Hit]) -> verdicts.Written:
+    async def _judge(self, contacts: Sequence[verdicts.Contact], batch: batch_.Batch) -> verdicts.Written:
         with _stage("judge"):
             async with database.transaction(self._pool, tables.WORKER_ROLE, "judge") as connection:
                 written = await verdicts.judge_contacts(
-                    connection, contacts, hits, self._index, self.refresh, tracking=self._tracking
+                    connection,
+                    contacts,
+                    batch.hits,
+                    self._index,
+                    self.refresh,
+                    tracking=self._tracking,
+                    timestamps=lambda: batch.timestamps_of_hits(self._topics["redrive"]),
                 )
         _count(written)
         return written

@@ -1,6 +1,7 @@
 """Phase 2, JUDGE: lock the enrollments, read every committed fact, judge, write the difference (design, The flow)."""
 
 import asyncio
+import itertools
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -16,6 +17,8 @@ Contact = tuple[str, str, str]
 """(tenant_id, workflow_id, contact_id): whose enrollments are judged."""
 EnrollmentKey = tuple[str, str]
 Refresh = Callable[[database.Connection], Awaitable[None]]
+Timestamps = Callable[[], Mapping[tuple[str, str, str], int]]
+"""When a batch's events were recorded in Kafka, in milliseconds, by (tenant_id, source, id)."""
 
 # A statement of its own that returns the rows as they are after the wait; whatever is read before or in it may be old.
 _LOCK_ENROLLMENTS: Final = f"""
@@ -92,7 +95,7 @@ WHERE e.tenant_id = judged.tenant_id AND e.enrollment_id = judged.enrollment_id
 # So many are judged before other batches take their next step: the database would have nothing to do meanwhile.
 _STEP_ENROLLMENTS: Final = 100
 
-_OUTBOX_COLUMNS: Final = ("topic", "key", "value", "traceparent", "tracestate", "batch_id")
+_OUTBOX_COLUMNS: Final = ("topic", "key", "value", "traceparent", "tracestate", "event_timestamp_ms", "batch_id")
 
 _CONTACTS_FROM: Final = """
 SELECT contact_id FROM goal_hits
@@ -112,6 +115,10 @@ class Written(msgspec.Struct, frozen=True):
     counts: Mapping[tuple[str, str], int]
 
 
+def _no_timestamps() -> Mapping[tuple[str, str, str], int]:
+    return {}
+
+
 async def contacts_from(
     connection: database.Connection, tenant_id: str, workflow_id: str, since: datetime, after: str, limit: int
 ) -> list[Contact]:
@@ -128,8 +135,12 @@ async def judge_contacts(
     refresh: Refresh,
     *,
     tracking: bool,
+    timestamps: Timestamps = _no_timestamps,
 ) -> Written:
-    """Judge every enrollment of the contacts in the caller's transaction and write what differs from what is stored."""
+    """Judge every enrollment of the contacts in the caller's transaction and write what differs from what is stored.
+
+    The timestamps are asked for only where there is an exit.
+    """
     enrollments = await _lock(connection, sorted(set(contacts)))
     batch_id = uuid4()
     if not enrollments:
@@ -138,7 +149,7 @@ async def judge_contacts(
     now = datetime.now(UTC)
     verdicts = await _verdicts(enrollments, facts, known, now, tracking=tracking)
     await _write(connection, verdicts, now)
-    outgoing = tuple([message for verdict in verdicts for message in verdict.messages])
+    outgoing = _outgoing(verdicts, timestamps)
     await _write_outbox(connection, outgoing, batch_id)
     return Written(batch_id, outgoing, _counts(verdicts))
 
@@ -291,8 +302,24 @@ def _whose(runs: Sequence[events.Enrollment]) -> tuple[str, str, str, str]:
 
 async def _write_outbox(connection: database.Connection, outgoing: Sequence[messages.Message], batch_id: UUID) -> None:
     if outgoing:
-        rows = [(m.topic, m.key, m.value, m.traceparent, m.tracestate, batch_id) for m in outgoing]
+        rows = [
+            (m.topic, m.key, m.value, m.traceparent, m.tracestate, m.event_timestamp_ms, batch_id) for m in outgoing
+        ]
         await connection.copy_records_to_table("outbox", records=rows, columns=_OUTBOX_COLUMNS)
+
+
+def _outgoing(verdicts: Sequence[difference.Verdict], timestamps: Timestamps) -> tuple[messages.Message, ...]:
+    outgoing = [message for verdict in verdicts for message in verdict.messages]
+    if not any(verdict.exit for verdict in verdicts):
+        return tuple(outgoing)
+    recorded_at = timestamps()
+    ends = itertools.accumulate([len(verdict.messages) for verdict in verdicts])
+    for verdict, end in zip(verdicts, ends, strict=True):
+        if verdict.exit is not None and verdict.satisfied_by is not None:  # its exit is the last of its messages
+            event = (verdict.enrollment.tenant_id, verdict.satisfied_by.source, verdict.satisfied_by.id)
+            timestamp_ms = recorded_at.get(event)
+            outgoing[end - 1] = msgspec.structs.replace(outgoing[end - 1], event_timestamp_ms=timestamp_ms)
+    return tuple(outgoing)
 
 
 def _counts(verdicts: Iterable[difference.Verdict]) -> dict[tuple[str, str], int]:

@@ -17,6 +17,8 @@ LABELS = {
     "achievements_revised_total": {"goal_type"},
     "achievements_revoked_total": {"goal_type"},
     "exits_total": {"logic"},
+    "exit_age_seconds": {"logic"},
+    "outbox_refused_records": {"topic"},
     "consumer_lag_records": {"topic", "partition"},
     "consumer_hidden_records": {"topic", "partition"},
     "consumer_hidden_seconds": {"topic", "partition"},
@@ -35,7 +37,13 @@ LABELS = {
     "db_transaction_duration_seconds": {"operation"},
     "db_pool_connections": {"state"},
 }
-HISTOGRAMS = {"event_age_seconds", "batch_duration_seconds", "batch_records", "db_transaction_duration_seconds"}
+HISTOGRAMS = {
+    "event_age_seconds",
+    "exit_age_seconds",
+    "batch_duration_seconds",
+    "batch_records",
+    "db_transaction_duration_seconds",
+}
 
 
 async def test_every_metric_is_exposed_with_its_labels(talk: wire.Talk, worker: running.Worker) -> None:
@@ -84,6 +92,8 @@ async def test_metrics_count_what_became_of_each_record(talk: wire.Talk, worker:
     assert worker.metric("outbox_published_total", topic=talk.there.topics["goal_achieved"]) == 3
     assert worker.metric("outbox_published_total", topic=talk.there.topics["workflow_exit"]) == 1
     assert worker.metric("goals_loaded") == 1
+    assert worker.metric("exit_age_seconds_count", logic="any") == worker.metric("exit_age_seconds_count") == 1
+    assert 0 < worker.metric("exit_age_seconds_sum") < 60
     assert worker.metric("event_age_seconds_count", topic=forms) == 6
     assert 0 < worker.metric("event_age_seconds_sum", topic=forms) < 60
     for stage in metrics.STAGES:

@@ -12,7 +12,7 @@ from aiokafka import errors as kafka_errors
 from msgspec import structs
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import database, kafka, messages, outbox, refused, sending, tables
+from goalworker import database, kafka, messages, metrics, outbox, refused, sending, tables
 from tests.integration import crashes, statements, world
 from tests.integration.goal_steps import create
 from tests.integration.scenes import ONE, TWO, logic, started, tagged
@@ -228,6 +228,56 @@ async def test_a_sweep_that_fails_halfway_deletes_what_was_acknowledged(
     with pytest.raises(kafka.NotAcknowledgedError):
         await outbox.sweep(pool, broker, TOPICS)
     assert await waiting(administrator) == [left(2).value]
+
+
+# --- the age of an exit ---
+
+
+def exits_measured() -> float:
+    return metrics.REGISTRY.get_sample_value("goalworker_exit_age_seconds_count", {"logic": "any"}) or 0.0
+
+
+async def _timestamp_in_outbox(administrator: database.Connection) -> int | None:
+    query = "SELECT event_timestamp_ms FROM outbox WHERE topic = 'workflow_exit'"
+    timestamp: int | None = await administrator.fetchval(query)
+    return timestamp
+
+
+@pytest.mark.parametrize("is_swept", [False, True])
+async def test_the_age_of_an_exit_is_measured_whoever_sends_it(
+    pool: sa_async.AsyncEngine, administrator: database.Connection, is_swept: bool
+) -> None:
+    await world.install(administrator, [ONE])
+    before, broker = exits_measured(), world.Broker()
+    taking = world.Worker(pool, broker).take(started(0), tagged("h", 5))
+    if is_swept:
+        await crashes.crashes(_before_it_sends(), taking)
+        assert await _timestamp_in_outbox(administrator) == 0  # when the records of this world are from
+        await age(administrator, outbox.LEFT_BEHIND_SECONDS)
+        await outbox.sweep(pool, broker, world.TOPICS.model_dump())
+    else:
+        await taking
+    assert exits_measured() - before == 1
+
+
+async def test_an_exit_that_a_late_enrollment_completed_has_no_age(
+    pool: sa_async.AsyncEngine, administrator: database.Connection
+) -> None:
+    await world.install(administrator, [ONE])
+    worker, before = world.Worker(pool, broker := world.Broker()), exits_measured()
+    await worker.take(tagged("h", 5))
+    await worker.take(started(0))
+    assert [record.topic for record in broker.sent] == ["goal-achieved", "workflow-exit"]
+    assert exits_measured() == before
+
+
+def _before_it_sends() -> statements.Hook:
+    async def hook(statement: statements.Statement) -> Any:
+        if statement.sql == "SEND":
+            raise crashes.Crash
+        return await statement.run()
+
+    return hook
 
 
 # --- sweeping ---

@@ -28,6 +28,7 @@ CONTRACT = {
     "topic_paused": ("gauge", {"topic"}),
     "ready": ("gauge", {"check"}),
     "dead_letters_total": ("counter", {"topic", "reason"}),
+    "exit_age_seconds": ("histogram", {"logic"}),
     "outbox_pending_records": ("gauge", set()),
     "outbox_oldest_timestamp_seconds": ("gauge", set()),
     "outbox_refused_records": ("gauge", {"topic"}),
@@ -118,7 +119,8 @@ def test_every_closed_list_of_labels_begins_at_zero() -> None:
         assert values_of(name, "goal_type") == GOAL_TYPES
     for name in ("outbox_published_total", "outbox_refused_records"):
         assert values_of(name, "topic") == {"achieved", "exit"}
-    assert values_of("exits_total", "logic") == {"any", "all", "never"}
+    for name in ("exits_total", "exit_age_seconds_count"):
+        assert values_of(name, "logic") == {"any", "all", "never"}
     assert values_of("batch_duration_seconds_count", "stage") == {"decode", "facts", "judge", "publish", "commit"}
     assert values_of("db_transaction_duration_seconds_count", "operation") == set(metrics.OPERATIONS)
     assert values_of("db_pool_connections", "state") == {"idle", "in_use"}
