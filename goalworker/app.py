@@ -76,7 +76,7 @@ async def _run_worker(settings: settings_.Settings, reset_offsets: offsets.Targe
         memory.settle()
         health.set("goals", None)
         sender = sending.Sender(settings)
-        flow = worker.Worker(settings, pool, sender, known, _decoder(settings))
+        flow = worker.Worker(settings, pool, sender, known, decoder(settings))
         with _explained(settings):
             await flow.pauses.read()
         try:
@@ -343,15 +343,18 @@ async def _load_goals(settings: settings_.Settings, pool: AsyncEngine) -> index.
     return known
 
 
-def _decoder(settings: settings_.Settings) -> decode.Decoder:
-    return decode.Decoder(
-        kinds(settings),
-        decode.Limits(
-            max_bytes=settings.events.max_bytes,
-            max_future=timedelta(seconds=settings.events.max_future_seconds),
-            default_tenant=settings.events.default_tenant,
-        ),
+def decoder(settings: settings_.Settings) -> decode.Decoder:
+    """Return the decoder of the topics in, by the settings."""
+    wanted = settings.events
+    limits = decode.Limits(
+        max_bytes=wanted.max_bytes,
+        max_future=timedelta(seconds=wanted.max_future_seconds),
+        default_tenant=wanted.default_tenant,
+        tenant_from=wanted.tenant_from,
+        plain_json=wanted.plain_json,
+        plain_id=wanted.plain_id,
     )
+    return decode.Decoder(kinds(settings), limits)
 
 
 def kinds(settings: settings_.Settings) -> dict[str, frozenset[str]]:

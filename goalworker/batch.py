@@ -275,7 +275,7 @@ def _take_all(
         if record.value is None:
             batch.tombstones[topic] += 1
         else:
-            _take(batch, partition, record, topic, now)
+            _take(batch, partition, record, topic, now, (partition.partition, record.offset))
     if left:  # where two messages contradict each other, the first one stands
         batch.items[before:] = sorted(batch.items[before:], key=lambda item: item[1].offset)
 
@@ -288,11 +288,20 @@ def _take_redriven(batch: Batch, partition: TopicPartition, record: parsed.Fetch
         sentence = f"has no header {dead_letters.ORIGINAL_TOPIC} that names a topic of ours"
         batch.letters.append(dead_letters.letter(partition, record, "invalid_envelope", sentence))
     else:
-        _take(batch, partition, record, topic, now)
+        _take(batch, partition, record, topic, now, dead_letters.original_place(record.headers))
 
 
-def _take(batch: Batch, partition: TopicPartition, record: parsed.Fetched, topic: str, now: datetime) -> None:
-    outcome = batch.decoder.decode(topic, record.value, record.headers, record.timestamp, now, record.offset)
+def _take(
+    batch: Batch,
+    partition: TopicPartition,
+    record: parsed.Fetched,
+    topic: str,
+    now: datetime,
+    place: decode.Place | None,
+) -> None:
+    outcome = batch.decoder.decode(
+        topic, record.value, record.headers, record.timestamp, now, record.offset, key=record.key, place=place
+    )
     if isinstance(outcome, events.Event):
         batch.items.append((partition, record, outcome))
         batch.has_lifecycle |= outcome.type in events.LIFECYCLE_TYPES

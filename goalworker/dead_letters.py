@@ -78,6 +78,14 @@ def original_topic(headers: Iterable[tuple[str, bytes | None]]) -> str | None:
     return _text(headers, ORIGINAL_TOPIC)
 
 
+def original_place(headers: Iterable[tuple[str, bytes | None]]) -> tuple[int, int] | None:
+    """Return the partition and the offset that a redriven record was first read from."""
+    found = [_text(headers, name) or "" for name in (ORIGINAL_PARTITION, ORIGINAL_OFFSET)]
+    if not all(re.fullmatch(r"[0-9]{1,19}", text, re.ASCII) for text in found):
+        return None
+    return int(found[0]), int(found[1])
+
+
 def record_of(letter: DeadLetter, topic: str, group_id: str, *, redriven: bool) -> kafka.Record:
     """Return the dead letter as a record: original key, value and headers, and ours (contract section 4).
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Final
 from uuid import UUID
@@ -242,9 +242,12 @@ def amount_of_number(number: str) -> Decimal | None:
 def time_of_text(text: str) -> datetime | None:
     """Return the moment that an RFC 3339 time with an offset stands for, in UTC, rounded half up to the microsecond.
 
-    None where it is none.
+    Second 60 is the first of the next minute. None where it is none.
     """
     try:
+        if text[16:19] == ":60":
+            before = time_of_text(f"{text[:17]}59{text[19:]}")
+            return before and before + timedelta(seconds=1)
         # msgspec takes two more forms: a blank for the T, and an offset without its colon.
         if text[10] in "Tt" and (text[-1] in "Zz" or text[-3] == ":"):
             time = convert(text, datetime)

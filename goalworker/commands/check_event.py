@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final, cast
 
 import msgspec
@@ -31,11 +31,16 @@ def check_event(
         list[Any] | None,
         typer.Option(parser=_header, metavar="NAME=VALUE", help="A header of the message; any number of them."),
     ] = None,
+    key: Annotated[str | None, typer.Option(help="The message's key.")] = None,
     as_json: common.Json = False,
 ) -> None:
     """Decode one message as the worker would: what is wrong with it, by pointer, or which goals it hits."""
     settings = common.load()
-    value, headers, decoded = message.read(), header or [], _decoder(settings, topic)
+    value, headers, decoded = (
+        message.read(),
+        header or [],
+        _decoder(settings, topic, None if key is None else key.encode()),
+    )
     found = decoded(value, headers)
     if isinstance(found, decode.Malformed):
         types = sorted(worker_app.kinds(settings)[topic])
@@ -46,22 +51,23 @@ def check_event(
 
 
 def _decoder(
-    settings: all_settings.Settings, topic: str
+    settings: all_settings.Settings, topic: str, key: bytes | None
 ) -> Callable[[bytes, decode.Pairs], events.Event | decode.Malformed]:
     kinds = worker_app.kinds(settings)
     if topic not in kinds:
         raise typer.BadParameter(f"{topic!r} is no topic that goalworker reads; those are {', '.join(kinds)}")
-    limits = decode.Limits(
-        settings.events.max_bytes, timedelta(seconds=settings.events.max_future_seconds), settings.events.default_tenant
-    )
     timestamp_ms, now = time.time_ns() // 1_000_000, datetime.now(UTC)
-    decoder = decode.Decoder(kinds, limits)
+    decoder = worker_app.decoder(settings)
 
     def decoded(value: bytes, headers: decode.Pairs) -> events.Event | decode.Malformed:
-        found = decoder.decode(topic, value, headers, timestamp_ms, now)
+        found = decoder.decode(topic, value, headers, timestamp_ms, now, key=key, place=_PLACE)
         return cast("events.Event | decode.Malformed", found)  # not None: bytes are no tombstone
 
     return decoded
+
+
+# A file has no partition and no offset: an id that is made of them is shown as that of a topic's first record.
+_PLACE: Final = (0, 0)
 
 
 async def _hits(settings: all_settings.Settings, event: events.Event) -> list[dict[str, object]]:

@@ -21,6 +21,8 @@ _TEXT_DEF: Final = {
     "description": f"1 to {events.TEXT_BYTES_MAX} bytes of UTF-8 without control characters",
 }
 _TIME: Final = json.schema(outgoing.Time)
+_NOTHING: Final[Schema] = {"enum": [None, ""]}
+_BASE64: Final[Schema] = {"type": "string", "contentEncoding": "base64", "pattern": "^[A-Za-z0-9+/]+={0,2}$"}
 _AMOUNT_NUMBER: Final[Schema] = {"type": "number", "minimum": 0, "maximum": int(events.AMOUNT_MAX)}
 _AMOUNT_TEXT: Final[Schema] = {
     "type": "string",
@@ -44,11 +46,15 @@ def _incoming(kind: str) -> Schema:
         "id": _TEXT_REF,
         "source": _TEXT_REF,
         "type": {"const": kind},
-        "time": {"anyOf": [_TIME, {"type": "null"}], "description": "When it happened; absent: the record's timestamp"},
+        "time": {"anyOf": [_TIME, _NOTHING], "description": "When it happened; absent: the record's timestamp"},
         "tenantid": _TEXT_REF,
-        "data": {"$ref": "#/$defs/data"},
+        "data": {"anyOf": [{"$ref": "#/$defs/data"}, {"type": "null"}]},
+        "data_base64": {"description": "The data as JSON in base64, where there is no `data`"},
     }
-    return _message(kind, properties, [name for name in properties if name != "time"], _data(kind))
+    required = ["specversion", "id", "source", "type", "tenantid"]
+    schema = _message(kind, properties, required, _data(kind))
+    coded = {"properties": {"data": {"type": "null"}, "data_base64": _BASE64}, "required": ["data_base64"]}
+    return schema | {"anyOf": [{"required": ["data"], "properties": {"data": {"type": "object"}}}, coded]}
 
 
 def _outgoing(kind: str) -> Schema:
@@ -95,9 +101,10 @@ def _data(kind: str) -> Schema:
         data["properties"]["amount"] = {"anyOf": [_AMOUNT_TEXT, _AMOUNT_NUMBER]}
         data["properties"]["currency"] = _CURRENCY
     if struct is events.TagAdded:
-        data["anyOf"] = [
-            {"required": [name], "properties": {name: {"type": "string"}}} for name in ("tag_id", "tag_name")
-        ]
+        data["anyOf"] = [{"required": [name], "properties": {name: _TEXT_REF}} for name in ("tag_id", "tag_name")]
+    for field in data["properties"].values():
+        if field.get("anyOf") == [_TEXT_REF, {"type": "null"}]:
+            field["anyOf"][1] = _NOTHING
     return data
 
 

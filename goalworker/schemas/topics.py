@@ -48,8 +48,11 @@ that you have seen, and ignore a revision lower than one that you know.
 
 What comes in may also be in binary mode: the attributes in the headers `ce_specversion`, `ce_id`, `ce_source`, \
 `ce_type`, `ce_time` and `ce_tenantid`, and `data` alone (`#/$defs/data` of the message's schema) as the value. A \
-`content-type` of `application/cloudevents...` means structured mode whatever the other headers are. `tenantid` may be \
-left out where `GOALWORKER_EVENTS__DEFAULT_TENANT` names a tenant. Unknown attributes and fields are ignored."""
+`content-type` of `application/cloudevents...` means structured mode whatever the other headers are. Headers are known \
+in any case, and with `ce-` for `ce_`. `tenantid` may be left out where `GOALWORKER_EVENTS__DEFAULT_TENANT` names a \
+tenant, or `GOALWORKER_EVENTS__TENANT_FROM` says where else it is. Unknown attributes and fields are ignored, and an \
+optional text that is empty counts as absent. A byte order mark before the value is skipped, an array of one event is \
+that event, and with `GOALWORKER_EVENTS__PLAIN_JSON` a value that is no CloudEvent is taken as `data`."""
 
 
 def _carried(topics: settings_.Topics, kinds: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
@@ -127,6 +130,7 @@ _HEADERS_IN: Final[Schema] = {
         "content-type": {"type": "string"},
         **{f"ce_{name}": {"type": "string"} for name in ("specversion", "id", "source", "type", "time", "tenantid")},
         **_TRACE,
+        **{f"ce_{name}": schema for name, schema in _TRACE.items()},
     },
     "description": "None is needed; `ce_...` is binary mode, and the trace is carried over to what comes of the event",
 }

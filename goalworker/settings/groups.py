@@ -169,6 +169,14 @@ class Events(_Group):
     default_tenant: values.Tenant | None = Field(
         None, description="The tenant of events without `tenantid`; unset, they are dead letters", examples=["acme"]
     )
+    tenant_from: values.TenantFrom = Field(
+        "tenantid",
+        description="Where the tenant of events without `tenantid` is: tenantid, subject, header:NAME or key-prefix",
+    )
+    plain_json: bool = Field(
+        False, description="true: JSON that is no CloudEvent is taken as the `data` of its topic's type"
+    )
+    plain_id: values.HeaderName = Field("id", description="Header with the id of events that PLAIN_JSON takes")
 
 
 class DeadLetters(_Group):

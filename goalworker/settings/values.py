@@ -34,6 +34,18 @@ def _tenant(value: str) -> str:
     return value
 
 
+def _tenant_from(value: str) -> str:
+    if value not in {"tenantid", "subject", "key-prefix"} and not re.fullmatch(r"header:[!-~]{1,255}", value):
+        raise ValueError("it should be tenantid, subject, header:NAME or key-prefix")
+    return value
+
+
+def _header_name(value: str) -> str:
+    if not re.fullmatch(r"[!-~]{1,255}", value):
+        raise ValueError("a header's name should be 1 to 255 ASCII characters without blanks")
+    return value
+
+
 def _servers(value: str) -> str:
     servers = [server.strip() for server in value.split(",")]
     if not all(re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\s:/@]+):\d{1,5}", server) for server in servers):
@@ -89,6 +101,8 @@ Port = Annotated[int, Field(ge=0, le=65_535)]
 Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_bounded)]
 Topic = Annotated[str, AfterValidator(_topic)]
 Tenant = Annotated[str, AfterValidator(_tenant)]
+TenantFrom = Annotated[str, AfterValidator(_tenant_from)]
+HeaderName = Annotated[str, AfterValidator(_header_name)]
 Servers = Annotated[str, AfterValidator(_servers)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]

@@ -284,6 +284,37 @@ def test_headers_make_a_message_binary(shell: Shell) -> None:
     assert (found["event"]["id"], found["hits"]) == ("e2", None)
 
 
+PLAIN = b'{"contact_id": "ann", "form_id": "f1"}'
+
+
+def test_a_message_without_an_envelope_is_refused_with_the_setting_that_takes_it(shell: Shell) -> None:
+    words = ("check-event", "--topic", "form-submitted", "-")
+    refused = shell(*words, stdin=PLAIN)
+    assert refused.code == 1
+    assert refused.out.startswith("invalid_envelope at /specversion: ")
+    assert "GOALWORKER_EVENTS__PLAIN_JSON=true" in refused.out.splitlines()[0]
+    taken = shell(
+        *words,
+        "--json",
+        "--key",
+        "acme:ann",
+        "--header",
+        "Id=e-7",
+        stdin=PLAIN,
+        GOALWORKER_EVENTS__PLAIN_JSON="true",
+        GOALWORKER_EVENTS__TENANT_FROM="key-prefix",
+    ).rows["event"]
+    assert [taken[name] for name in ("tenant_id", "source", "id")] == ["acme", "kafka:form-submitted", "e-7"]
+
+
+def test_the_wrapper_of_connect_is_named_in_the_refusal_with_the_remedy(shell: Shell) -> None:
+    value = b'{"schema": {"type": "struct"}, "payload": ' + PLAIN + b"}"
+    refused = shell("check-event", "--topic", "form-submitted", "-", stdin=value)
+    assert refused.code == 1
+    assert "Kafka Connect" in refused.out
+    assert "value.converter.schemas.enable=false" in refused.out
+
+
 def test_a_topic_that_is_not_read_is_refused_with_those_that_are(shell: Shell) -> None:
     outcome = shell("check-event", "--topic", "forms", "-", stdin=GOOD)
     assert outcome.code == 2

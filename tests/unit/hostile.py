@@ -1,11 +1,11 @@
 """Nasty records, each with what must come of it: `event`, or a reason of contract section 4."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from goalworker import events
+from goalworker import decode, events
 
 NOW: Final = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 TIMESTAMP_MS: Final = int(NOW.timestamp() * 1000)
@@ -64,6 +64,8 @@ class Record:
     kind: str = "form.submitted"
     headers: Headers = ()
     timestamp_ms: int = TIMESTAMP_MS
+    key: bytes | None = None
+    limits: decode.Limits = field(default=decode.Limits())
 
     @property
     def topic(self) -> str:
@@ -127,6 +129,8 @@ def headers(name: str, outcome: str, given: Headers, value: bytes | None = None)
 
 
 FORM: Final = json.dumps(DATA["form.submitted"]).encode()
+GOOD: Final = json.dumps(envelope("form.submitted", DATA["form.submitted"])).encode()
+MARK: Final = b"\xef\xbb\xbf"
 
 
 def unknown(name: str, outcome: str, token: bytes) -> Record:
@@ -146,7 +150,7 @@ WIRE: Final = (
     headers("an empty object", "invalid_envelope", (), b"{}"),
     headers("a schema registry's prefix", "unsupported_wire_format", (), b"\x00\x00\x00\x00\x01" + FORM),
     headers("one zero byte", "unsupported_wire_format", (), b"\x00"),
-    headers("a byte order mark", "invalid_json", (), b"\xef\xbb\xbf" + FORM),
+    headers("a byte order mark and no envelope", "invalid_envelope", (), MARK + FORM),
     headers("UTF-16", "invalid_json", (), '{"a": 1}'.encode("utf-16-be")[1:]),
     headers("two values", "invalid_json", (), b"{} {}"),
     headers("100,000 brackets", "invalid_json", (), b"[" * 100_000),
@@ -239,7 +243,14 @@ TIMES: Final = (
     time("20260501T110000Z", "invalid_envelope"),
     time("2026-02-29T00:00:00Z", "invalid_envelope"),
     time("2026-05-01T24:00:00Z", "invalid_envelope"),
-    time("2026-05-01T23:59:60Z", "invalid_envelope"),
+    time("2026-05-01T11:59:60Z", "event"),
+    time("2026-04-30T23:59:60.9999999+00:00", "event"),
+    time("2026-05-01T12:04:60Z", "event"),
+    time("2026-05-01T12:04:60.000001Z", "future_time"),
+    time("2026-05-01T11:00:61Z", "invalid_envelope"),
+    time("2026-05-01T11:60:60Z", "invalid_envelope"),
+    time("2026-05-01T11:00:60", "invalid_envelope"),
+    time("9999-12-31T23:59:60Z", "invalid_envelope"),
     time("2026-05-01T11:00:00+24:00", "invalid_envelope"),
     time("0000-01-01T00:00:00Z", "invalid_envelope"),
     time("0001-01-01T00:00:00+00:01", "invalid_envelope"),
@@ -248,7 +259,7 @@ TIMES: Final = (
     time("٢٠٢٦-05-01T11:00:00Z", "invalid_envelope"),
     time(" 2026-05-01T11:00:00Z", "invalid_envelope"),
     time("now", "invalid_envelope"),
-    time("", "invalid_envelope"),
+    time("", "event"),
     structured("time as a number", "invalid_envelope", time=1_777_632_000),
 )
 
@@ -267,7 +278,11 @@ AMOUNTS: Final = (
 DATA_FIELDS: Final = (
     data("a null that is required", "invalid_data", contact_id=None),
     data("a null that is not", "event", submission_id=None),
-    data("an empty text that is not required", "invalid_data", submission_id=""),
+    data("an empty text that is not required", "event", submission_id=""),
+    data("an empty text that is required", "invalid_data", form_id=""),
+    data("an empty tag and a name", "event", "contact.tag.added", tag_id=""),
+    data("two empty texts of which one is required", "invalid_data", "contact.tag.added", tag_id="", tag_name=""),
+    data("an empty text for products", "invalid_data", "payment.completed", product_ids=""),
     data("a number for a text", "invalid_data", form_id=17),
     data("a list for a text", "invalid_data", form_id=["f-1"]),
     data("NUL in data", "invalid_data", form_id="a\x00b"),
@@ -334,3 +349,4 @@ HEADERS: Final = (
 )
 
 CORPUS: Final = WIRE + IGNORED + ENVELOPES + TIMES + AMOUNTS + DATA_FIELDS + HEADERS
+"""Records for the settings as they are by default, each a document that its schema can judge."""

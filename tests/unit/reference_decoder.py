@@ -3,10 +3,12 @@
 Where several things are wrong, the reason is the first of: size, first byte, batch, JSON, envelope, type, data, future.
 """
 
+import base64
 import json
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -47,55 +49,152 @@ def reference(
     headers: Sequence[tuple[str, bytes | None]],
     timestamp_ms: int,
     now: datetime,
+    *,
+    key: bytes | None = None,
+    place: tuple[int, int] | None = None,
 ) -> events.Event | str | None:
     """Return the event, the reason why there is none, or None for a tombstone."""
     if value is None:
         return None
     try:
-        return event_of(kinds[topic], limits, value, dict(headers), timestamp_ms, now)
+        record = Record(topic, value, named(headers), timestamp_ms, key, place)
+        return event_of(kinds[topic], limits, record, now)
     except Refused as refused:
         return str(refused)
 
 
-def event_of(
-    kinds: frozenset[str],
-    limits: decode.Limits,
-    value: bytes,
-    headers: Mapping[str, bytes | None],
-    timestamp_ms: int,
-    now: datetime,
-) -> events.Event:
-    require(len(value) <= limits.max_bytes, "too_large")
-    require(value[:1] != b"\x00", "unsupported_wire_format")
-    content_type = (headers.get("content-type") or b"").lower()
-    require(not content_type.startswith(b"application/cloudevents-batch"), "invalid_envelope")
-    parsed = parse(value)
-    if content_type.startswith(b"application/cloudevents") or "ce_specversion" not in headers:
-        require(isinstance(parsed, dict), "invalid_envelope")
-        envelope = parsed
-    else:
-        envelope = {name: header_text(headers.get(f"ce_{name}")) for name in ATTRIBUTES} | {"data": parsed}
+@dataclass
+class Record:
+    topic: str
+    value: bytes
+    headers: dict[str, bytes | None]
+    timestamp_ms: int
+    key: bytes | None
+    place: tuple[int, int] | None
+
+
+def named(pairs: Sequence[tuple[str, bytes | None]]) -> dict[str, bytes | None]:
+    """Headers in any case and with either `ce_` or `ce-`, the last one of each name."""
+    headers = {}
+    for name, value in pairs:
+        lower = name.lower()
+        headers["ce_" + lower[3:] if lower[:3] in ("ce-", "ce_") else lower] = value
+    return headers
+
+
+def event_of(kinds: frozenset[str], limits: decode.Limits, record: Record, now: datetime) -> events.Event:
+    headers = record.headers
+    require(len(record.value) <= limits.max_bytes, "too_large")
+    require(record.value[:1] != b"\x00", "unsupported_wire_format")
+    envelope = envelope_of(kinds, limits, record)
     for name in ("specversion", "id", "source", "type"):
         require(is_text(envelope.get(name)), "invalid_envelope")
     require(envelope["specversion"] == "1.0", "invalid_envelope")
-    tenant_id = envelope.get("tenantid")
+    tenant_id = optional(envelope, "tenantid")
+    if tenant_id is None:
+        tenant_id = tenant_of(limits, record, envelope)
     if tenant_id is None:
         tenant_id = limits.default_tenant
     require(is_text(tenant_id), "invalid_envelope")
-    time = time_of(envelope.get("time"), timestamp_ms)
+    time = time_of(optional(envelope, "time"), record.timestamp_ms)
     require(envelope["type"] in kinds, "unexpected_type")
-    data = data_of(envelope["type"], envelope.get("data"))
+    data = data_of(envelope["type"], raw_data(envelope))
     require(time <= now + limits.max_future, "future_time")
-    return events.Event(
-        tenant_id=tenant_id,
-        source=envelope["source"],
-        id=envelope["id"],
-        type=envelope["type"],
-        time=time,
-        data=data,
-        traceparent=trace(headers.get("traceparent")),
-        tracestate=trace(headers.get("tracestate")),
-    )
+    traces = [
+        next(filter(None, map(trace, (headers.get(name), headers.get(f"ce_{name}"), utf8(envelope.get(name))))), None)
+        for name in ("traceparent", "tracestate")
+    ]
+    return events.Event(str(tenant_id), envelope["source"], envelope["id"], envelope["type"], time, data, *traces)
+
+
+def envelope_of(kinds: frozenset[str], limits: decode.Limits, record: Record) -> dict[str, Any]:
+    """The attributes and the data of a record in any form."""
+    content_type = (record.headers.get("content-type") or b"").lower()
+    says_so = content_type.startswith(b"application/cloudevents")
+    parsed = parse(record.value[3:] if record.value[:3] == b"\xef\xbb\xbf" else record.value)
+    if "ce_specversion" in record.headers and not says_so:
+        attributes = (*ATTRIBUTES, *(["subject"] if limits.tenant_from == "subject" else []))
+        return {name: header_text(record.headers.get(f"ce_{name}")) for name in attributes} | {"data": parsed}
+    if isinstance(parsed, list):
+        require(len(parsed) == 1, "invalid_envelope")
+        (parsed,) = parsed
+    else:
+        require(not content_type.startswith(b"application/cloudevents-batch"), "invalid_envelope")
+    goal_kind = next((kind for kind in FIELDS if kind in kinds and not kind.startswith("workflow.")), None)
+    is_bare = not says_so and not any(name.startswith("ce_") for name in record.headers)
+    if limits.plain_json and is_bare and goal_kind is not None:
+        return plain_envelope(unwrapped(parsed), goal_kind, limits, record)
+    if not isinstance(parsed, dict):
+        raise Refused("invalid_envelope")
+    return parsed
+
+
+def unwrapped(parsed: Any) -> Any:
+    """What is in Connect's wrapper, and in a text."""
+    if isinstance(parsed, dict) and parsed.keys() == {"schema", "payload"}:
+        parsed = parsed["payload"]
+    if isinstance(parsed, str) and not isinstance(parsed, Number):
+        try:
+            parsed = parse(parsed.encode())
+        except Refused:
+            raise Refused("invalid_data") from None
+    return parsed
+
+
+def plain_envelope(parsed: Any, kind: str, limits: decode.Limits, record: Record) -> dict[str, Any]:
+    if not isinstance(parsed, dict):
+        raise Refused("invalid_data")
+    if parsed.get("specversion") is not None:
+        return parsed
+    found: Any = header_text(record.headers.get(limits.plain_id.lower()) or None)
+    if found is None:
+        found = optional(parsed, "id")
+    if isinstance(found, Number):
+        require(re.fullmatch("-?[0-9]+", found) is not None, "invalid_envelope")
+        found = "".join(found)
+    if found is None and record.place is not None:
+        found = f"{record.topic}/{record.place[0]}/{record.place[1]}"
+    ours = {"specversion": "1.0", "id": found, "source": f"kafka:{record.topic}", "type": kind}
+    return parsed | ours | {"data": parsed}
+
+
+def optional(values: Mapping[str, Any], name: str) -> Any:
+    """An optional value, None where it is absent, null or an empty text."""
+    value = values.get(name)
+    return None if value == "" else value
+
+
+def tenant_of(limits: decode.Limits, record: Record, envelope: Mapping[str, Any]) -> str | None:
+    """The tenant by the place that the settings name; what is no text there is refused."""
+    found: Any = None
+    if limits.tenant_from == "subject":
+        found = optional(envelope, "subject")
+    elif limits.tenant_from == "key-prefix":
+        if record.key is not None and b":" in record.key:
+            prefix = record.key[: record.key.index(b":")]
+            found = header_text(re.sub(rb"%([0-9A-Fa-f]{2})", lambda pair: bytes([int(pair[1], 16)]), prefix))
+    elif limits.tenant_from.startswith("header:"):
+        found = header_text(record.headers.get(limits.tenant_from[7:].lower()))
+    found = found or None
+    require(found is None or is_text(found), "invalid_envelope")
+    return None if found is None else str(found)
+
+
+def raw_data(envelope: Mapping[str, Any]) -> Any:
+    """The data, or what `data_base64` holds."""
+    coded = optional(envelope, "data_base64")
+    if envelope.get("data") is not None or coded is None:
+        return envelope.get("data")
+    require(isinstance(coded, str) and not isinstance(coded, Number), "invalid_data")
+    try:
+        decoded = base64.b64decode(coded, validate=True)
+        return parse(decoded[3:] if decoded[:3] == b"\xef\xbb\xbf" else decoded)
+    except (ValueError, Refused):
+        raise Refused("invalid_data") from None
+
+
+def utf8(value: object) -> bytes | None:
+    return value.encode() if isinstance(value, str) and not isinstance(value, Number) else None
 
 
 def require(holds: bool, reason: str) -> None:
@@ -151,9 +250,13 @@ def time_of(text: object, timestamp_ms: int) -> datetime:
 
 def exact_time(*parts: str | None) -> datetime:
     year, month, day, hour, minute, second = (int(part or "") for part in parts[:6])
+    leap = second == 60
+    second -= leap
     digits = (parts[6] or ".")[1:].ljust(7, "0")
     microseconds = int(digits[:6]) + (digits[6] >= "5")
-    time = datetime(year, month, day, hour, minute, second, tzinfo=UTC) + timedelta(microseconds=microseconds)
+    time = datetime(year, month, day, hour, minute, second, tzinfo=UTC) + timedelta(
+        seconds=leap, microseconds=microseconds
+    )
     offset = parts[7] or "Z"
     if offset in "Zz":
         return time
@@ -164,8 +267,11 @@ def exact_time(*parts: str | None) -> datetime:
 def data_of(kind: str, data: object) -> events.GoalData | events.LifecycleData:
     if not isinstance(data, dict):
         raise Refused("invalid_data")
-    required, optional = FIELDS[kind]
-    present = {name: data[name] for name in required + optional if data.get(name) is not None}
+    required, may = FIELDS[kind]
+    present = {name: data[name] for name in required + may if data.get(name) is not None}
+    present = {
+        name: value for name, value in present.items() if value != "" or name in required or name == "product_ids"
+    }
     require(present.keys() >= set(required), "invalid_data")
     if kind == "contact.tag.added":
         require(len(present) > 1, "invalid_data")

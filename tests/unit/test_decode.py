@@ -1,7 +1,9 @@
 """Records from outside: what is taken, what is refused for which reason, and that nothing else can happen."""
 
+import base64
 import json
 import timeit
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -10,9 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from goalworker import decode, events
-from tests.unit import hostile, near_misses, reference_decoder
+from tests.unit import hostile, hostile_forms, hostile_settings, near_misses, reference_decoder
 
 LIMITS: Final = decode.Limits()
+PLACE: Final = (3, 17)
 REASONS: Final = {
     "invalid_json",
     "invalid_envelope",
@@ -32,8 +35,10 @@ def decoded(
     headers: Headers = (),
     timestamp_ms: int = hostile.TIMESTAMP_MS,
     limits: decode.Limits = LIMITS,
+    key: bytes | None = None,
 ) -> Outcome:
-    return decode.Decoder(hostile.KINDS, limits).decode(topic, value, headers, timestamp_ms, hostile.NOW)
+    decoder = decode.Decoder(hostile.KINDS, limits)
+    return decoder.decode(topic, value, headers, timestamp_ms, hostile.NOW, 17, key=key, place=PLACE)
 
 
 def good(kind: str, **attributes: object) -> bytes:
@@ -54,14 +59,21 @@ def malformed(outcome: Outcome) -> decode.Malformed:
 
 
 def agree(
-    topic: str, value: bytes, headers: Headers, timestamp_ms: int, limits: decode.Limits = LIMITS
+    topic: str,
+    value: bytes,
+    headers: Headers,
+    timestamp_ms: int,
+    limits: decode.Limits = LIMITS,
+    key: bytes | None = None,
 ) -> events.Event | str:
     """Hold decode to the reference, digit by digit, and return what came of the record."""
-    expected = reference_decoder.reference(hostile.KINDS, limits, topic, value, headers, timestamp_ms, now=hostile.NOW)
-    outcome = decoded(topic, value, headers, timestamp_ms, limits)
+    expected = reference_decoder.reference(
+        hostile.KINDS, limits, topic, value, headers, timestamp_ms, now=hostile.NOW, key=key, place=PLACE
+    )
+    outcome = decoded(topic, value, headers, timestamp_ms, limits, key)
     careful = decode.Decoder(hostile.KINDS, limits)
     careful._quick = dict.fromkeys(hostile.KINDS, lambda records, *_: ([], records))  # nothing goes the quick way
-    assert careful.decode(topic, value, headers, timestamp_ms, hostile.NOW) == outcome
+    assert careful.decode(topic, value, headers, timestamp_ms, hostile.NOW, 17, key=key, place=PLACE) == outcome
     if isinstance(expected, events.Event):
         assert outcome == expected
         assert events.trigger_of(event(outcome)).data == events.trigger_of(expected).data
@@ -70,9 +82,12 @@ def agree(
     return str(expected)
 
 
-@pytest.mark.parametrize("record", [pytest.param(record, id=record.name) for record in hostile.CORPUS])
+ALL: Final = hostile.CORPUS + hostile_forms.DOCUMENTS + hostile_forms.OTHERS + hostile_settings.CORPUS
+
+
+@pytest.mark.parametrize("record", [pytest.param(record, id=record.name) for record in ALL])
 def test_hostile_records_come_to_what_the_contract_says(record: hostile.Record) -> None:
-    outcome = agree(record.topic, record.value, record.headers, record.timestamp_ms)
+    outcome = agree(record.topic, record.value, record.headers, record.timestamp_ms, record.limits, record.key)
     assert ("event" if isinstance(outcome, events.Event) else outcome) == record.outcome
 
 
@@ -87,6 +102,51 @@ def test_decode_agrees_with_the_reference_on_records_that_are_nearly_right(
 ) -> None:
     topic, value, headers, timestamp_ms = record
     agree(topic, value, headers, timestamp_ms, decode.Limits(default_tenant=default_tenant))
+
+
+OTHER_LIMITS: Final = st.builds(
+    decode.Limits,
+    default_tenant=st.sampled_from([None, "south"]),
+    tenant_from=st.sampled_from(["tenantid", "subject", "header:X-Tenant", "key-prefix"]),
+    plain_json=st.booleans(),
+    plain_id=st.sampled_from(["id", "CE-ID", "X-Id"]),
+)
+KEYS: Final = st.none() | st.sampled_from([b"south:c", b"s%C3%BCd:c", b"%ff:c", b"south"]) | st.binary(max_size=4)
+OTHER_HEADERS: Final = st.lists(
+    st.tuples(
+        st.sampled_from(["X-Tenant", "x-tenant", "CE-Id", "ce_subject", "Ce_Tenantid", "ce-traceparent", "id", "X-ID"]),
+        st.none() | st.binary(max_size=3) | st.sampled_from([b"1", b"south"]),
+    ),
+    max_size=2,
+).map(tuple)
+CHANGES: Final = st.sampled_from(
+    [
+        lambda value: value,
+        lambda value: hostile.MARK + value,
+        lambda value: b"[" + value + b"]",
+        lambda value: b"[" + value + b"," + value + b"]",
+        lambda value: value.replace(b'"tenantid"', b'"subject"').replace(b'"time"', b'"traceparent"'),
+        lambda value: value.replace(b'"specversion"', b'"version"').replace(b'"contact_id"', b'"id":7,"contact_id"'),
+        lambda value: b'{"schema": null, "payload": ' + value + b"}",
+        lambda value: json.dumps(value.decode(errors="replace")).encode(),
+        lambda value: b'{"data_base64": "' + base64.b64encode(value) + b'"}',
+    ]
+)
+
+
+@settings(max_examples=1000)
+@given(near_misses.records(), OTHER_LIMITS, KEYS, OTHER_HEADERS, CHANGES, st.sampled_from([str, str.upper, str.title]))
+def test_decode_agrees_with_the_reference_whatever_the_settings_and_the_form(
+    record: tuple[str, bytes, Headers, int],
+    limits: decode.Limits,
+    key: bytes | None,
+    headers: Headers,
+    change: Callable[[bytes], bytes],
+    spelling: Callable[[str], str],
+) -> None:
+    topic, value, own, timestamp_ms = record
+    own = tuple((spelling(name), text) for name, text in own)
+    agree(topic, change(value), (*own, *headers), timestamp_ms, limits, key)
 
 
 @settings(max_examples=500)
@@ -209,6 +269,60 @@ def test_of_a_header_that_comes_twice_the_last_counts() -> None:
     assert event(decoded("form-submitted", hostile.FORM, headers)).id == "last"
 
 
+@pytest.mark.parametrize("kind", sorted(events.GOAL_TYPE_OF_EVENT))
+def test_a_value_without_an_envelope_is_of_its_topics_type_and_source(kind: str) -> None:
+    topic = hostile.TOPIC_OF_KIND[kind]
+    found = event(decoded(topic, near_misses.token(hostile.DATA[kind]), limits=hostile_settings.PLAIN_LIMITS))
+    assert (found.type, found.source, found.tenant_id) == (kind, f"kafka:{topic}", "south")
+    assert found.time == hostile.NOW
+    assert json.loads(events.trigger_of(found).data) == hostile.DATA[kind]
+
+
+@pytest.mark.parametrize(
+    ("header", "own", "id_"),
+    [
+        (b"h-1", "p-1", "h-1"),
+        (b"", "p-1", "p-1"),
+        (None, 17, "17"),
+        (None, "", "form-submitted/3/17"),
+        (None, None, "form-submitted/3/17"),
+    ],
+)
+def test_the_id_without_an_envelope_is_the_headers_or_its_own_or_the_place(
+    header: bytes | None, own: object, id_: str
+) -> None:
+    headers = () if header is None else (("Event-Id", header),)
+    value = hostile_settings.says(id=own)
+    assert event(decoded("form-submitted", value, headers, limits=hostile_settings.PLAIN_LIMITS)).id == id_
+
+
+def test_a_value_without_an_envelope_and_time_is_counted_as_such() -> None:
+    decoder = decode.Decoder(hostile.KINDS, hostile_settings.PLAIN_LIMITS)
+    for value in (hostile.FORM, hostile_settings.says(time=hostile.GOOD_TIME)):
+        event(decoder.decode("form-submitted", value, (), hostile.TIMESTAMP_MS, hostile.NOW, 17, place=PLACE))
+    assert decoder.without_time == {"form-submitted": [17]}
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ((("traceparent", b"header"), ("ce_traceparent", b"ce")), "header"),
+        ((("Traceparent", b"\xff"), ("CE-Traceparent", b"ce")), "ce"),
+        ((("traceparent", b""),), "attribute"),
+        ((), "attribute"),
+    ],
+)
+def test_a_trace_is_the_headers_or_the_ce_headers_or_the_attributes(headers: Headers, expected: str) -> None:
+    value = good("form.submitted", traceparent="attribute", tracestate="a=1")
+    found = event(decoded("form-submitted", value, headers))
+    assert (found.traceparent, found.tracestate) == (expected, "a=1")
+
+
+def test_second_60_is_the_first_of_the_next_minute() -> None:
+    found = event(decoded("form-submitted", good("form.submitted", time="2016-12-31T23:59:60.25Z")))
+    assert found.time == datetime(2017, 1, 1, 0, 0, 0, 250_000, tzinfo=UTC)
+
+
 def test_an_unknown_topic_is_the_callers_error() -> None:
     decoder = decode.Decoder(hostile.KINDS, LIMITS)
     assert decoder.knows("form-submitted")
@@ -261,7 +375,8 @@ def test_an_unknown_topic_is_the_callers_error() -> None:
             "`type` must be one of form.submitted in this topic",
         ),
         (hostile.headers("", "", (), b"{} x"), "", "the value is not JSON: trailing characters (byte 4)"),
-        (hostile.headers("", "", (), b"[]"), "", "the value must be a JSON object"),
+        (hostile.headers("", "", (), b"[]"), "", "the value is an array; send each event alone"),
+        (hostile.headers("", "", (), b"7"), "", "the value must be a JSON object"),
         (hostile.headers("", "", (), b'{"\xff"'), "", "the value is not UTF-8: byte 2 is wrong"),
         (hostile.headers("", "", (), b"[" * 100_000), "", "the value is nested too deep"),
         (hostile.headers("", "", hostile.ce_headers(id=b"\xff"), hostile.FORM), "header ce_id", "`id` must be UTF-8"),
@@ -276,21 +391,89 @@ def test_an_unknown_topic_is_the_callers_error() -> None:
             "`form_id` is missing; it must be text of 1 to 255 bytes without control characters",
         ),
         (hostile.headers("", "", hostile.ce_headers(), b"[]"), "", "`data` must be a JSON object"),
+        (
+            hostile.headers("", "", (), b"[" + hostile.GOOD.replace(b'"f-1"', b"7") + b"]"),
+            "/0/data/form_id",
+            "`form_id` must be text of 1 to 255 bytes without control characters",
+        ),
+        (hostile_forms.coded("", "", b'"e30"'), "/data_base64", "`data_base64` must be JSON in base64"),
+        (
+            hostile_forms.coded("", "", hostile_forms.base64_of(b"{}")),
+            "/data_base64",
+            "`contact_id` is missing; it must be text of 1 to 255 bytes without control characters",
+        ),
+        (
+            hostile.headers("", "", (), b'{"schema": {}, "payload": {}}'),
+            "",
+            "the value is wrapped in `schema` and `payload` by Kafka Connect; set value.converter.schemas.enable=false "
+            "there, or GOALWORKER_EVENTS__PLAIN_JSON=true here",
+        ),
+        (
+            hostile.headers("", "", hostile.ce_headers(), b'{"schema": {}, "payload": {}}'),
+            "",
+            "`data` is wrapped in `schema` and `payload` by Kafka Connect; set value.converter.schemas.enable=false "
+            "there",
+        ),
+        (
+            hostile.headers("", "", (), hostile.FORM),
+            "/specversion",
+            '`specversion` is missing; it must be "1.0". For JSON without an envelope set '
+            "GOALWORKER_EVENTS__PLAIN_JSON=true here",
+        ),
+        (
+            hostile_settings.plain("", "", hostile_settings.says(form_id=7)),
+            "/form_id",
+            "`form_id` must be text of 1 to 255 bytes without control characters",
+        ),
+        (
+            hostile_settings.plain("", "", hostile_settings.wrapped(hostile_settings.says(form_id=7))),
+            "/payload/form_id",
+            "`form_id` must be text of 1 to 255 bytes without control characters",
+        ),
+        (
+            hostile_settings.plain("", "", hostile_settings.wrapped(hostile_settings.as_text(b"{}"))),
+            "/payload",
+            "`contact_id` is missing; it must be text of 1 to 255 bytes without control characters",
+        ),
+        (
+            hostile_settings.plain("", "", hostile.FORM, ("event-id", b"\xff")),
+            "header event-id",
+            "`header event-id` must be UTF-8",
+        ),
+        (
+            hostile_settings.plain("", "", b"{}", kind="workflow.activated"),
+            "/specversion",
+            '`specversion` is missing; it must be "1.0"',
+        ),
+        (
+            hostile_settings.tenant("", "", "header:X-T", hostile.without("", "", "tenantid")),
+            "/tenantid",
+            "`tenantid` is missing, so is the header that EVENTS__TENANT_FROM names, and there is no default tenant",
+        ),
+        (
+            hostile_settings.tenant("", "", "key-prefix", hostile.without("", "", "tenantid"), b"%00:c"),
+            "key",
+            "`key` must be text of 1 to 255 bytes without control characters",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(record: hostile.Record, pointer: str, detail: str) -> None:
-    found = malformed(decoded(record.topic, record.value, record.headers, record.timestamp_ms))
+    found = malformed(
+        decoded(record.topic, record.value, record.headers, record.timestamp_ms, record.limits, record.key)
+    )
     assert (found.pointer, found.detail) == (pointer, detail)
 
 
-@pytest.mark.parametrize("record", [record for record in hostile.CORPUS if record.outcome != "event"])
+@pytest.mark.parametrize("record", [record for record in ALL if record.outcome != "event"])
 def test_a_sentence_never_quotes_the_payload_and_fits_a_header(record: hostile.Record) -> None:
-    found = malformed(decoded(record.topic, record.value, record.headers, record.timestamp_ms))
+    found = malformed(
+        decoded(record.topic, record.value, record.headers, record.timestamp_ms, record.limits, record.key)
+    )
     assert found.reason in REASONS
     assert found.detail.isascii()
     assert found.detail.isprintable()
     assert len(found.detail) < 200
-    for secret in ("c-1", "p-1", "form-", "sku-1", "north", "/crm", "129.90", "客户"):
+    for secret in ("c-1", "p-1", "south", "form-", "sku-1", "north", "/crm", "129.90", "客户"):
         assert secret not in found.detail
 
 

@@ -72,6 +72,18 @@ def test_an_env_file_that_is_no_text_is_named(tmp_path: Path) -> None:
             "a topic's name should be 1 to 249 characters of a-z, A-Z, 0-9, '.', '_' and '-'",
             "tag-added",
         ),
+        (
+            "EVENTS__TENANT_FROM",
+            "header",
+            "it should be tenantid, subject, header:NAME or key-prefix",
+            "tenantid",
+        ),
+        (
+            "EVENTS__PLAIN_ID",
+            "event id",
+            "a header's name should be 1 to 255 ASCII characters without blanks",
+            "id",
+        ),
         ("KAFKA__GROUP_ID", "g" * 256, "it should have at most 255 characters", "goalworker"),
         (
             "EVENTS__DEFAULT_TENANT",
