@@ -13,6 +13,7 @@ from goalworker.api import bodies, callers, openapi, problems, requests, taken
 
 router = APIRouter(tags=[openapi.ENROLLMENTS])
 
+_FUTURE_RULE: Final = "by more than the setting GOALWORKER_EVENTS__MAX_FUTURE_SECONDS allows"
 _FIELDS: Final = ("enrollment_id", "contact_id", "enrolled_at", "ended_at")
 
 
@@ -121,5 +122,5 @@ def _moment(given: Any, pointer: str, latest: datetime, faults: list[goals.Fault
     if moment is None:
         faults.append(goals.Fault(pointer, f"`{name}` {requests.TIME_RULE}"))
     elif moment > latest:
-        faults.append(goals.Fault(pointer, f"`{name}` is in the future"))
+        faults.append(goals.Fault(pointer, f"`{name}` is in the future, {_FUTURE_RULE}"))
     return moment

@@ -1,5 +1,6 @@
 """Settings: what is there, which place wins, and what a person is told."""
 
+import re
 import ssl
 from collections.abc import Mapping
 from datetime import timedelta
@@ -253,3 +254,14 @@ def test_a_certificate_that_cannot_be_used_is_named(tmp_path: Path, field: str, 
     loaded = load({**env, "KAFKA__SSL_KEYFILE": str(path)} if field == "SSL_CERTFILE" else env)
     with pytest.raises(errors.SettingsError, match=f"^GOALWORKER_KAFKA__{field}={path}.* cannot be used as PEM: "):
         settings.kafka_client_options(loaded)
+
+
+def test_every_setting_that_a_sentence_in_the_code_names_exists() -> None:
+    package = Path(settings.__file__).parents[1]
+    named = {
+        name
+        for path in package.rglob("*.py")
+        for name in re.findall(r"GOALWORKER_[A-Z]+__[A-Z_]+[A-Z]", path.read_text())
+    }
+    assert {"GOALWORKER_GOALS__MAX_PER_WORKFLOW", "GOALWORKER_EVENTS__MAX_FUTURE_SECONDS"} <= named
+    assert named - {row.name for row in settings.table()} == set()

@@ -201,6 +201,7 @@ async def test_every_fault_of_every_run_is_named(client: httpx.AsyncClient) -> N
         "/enrollments/5/ended_at",
         "/enrollments/6/enrolled_at",
     ]
+    assert "GOALWORKER_EVENTS__MAX_FUTURE_SECONDS" in found["errors"][7]["detail"]
     for body, where in (({}, ["/enrollments"]), ({"enrollments": {}, "x": 1}, ["/x", "/enrollments"])):
         assert pointers(problem(await client.post(ENROLLMENTS, json=body), 400, "invalid-request")) == where
 
