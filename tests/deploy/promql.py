@@ -73,6 +73,12 @@ def groupings(expression: str) -> list[set[str]]:
     return [set(re.findall(r"\w+", labels)) for labels in found if labels is not None]
 
 
+def divides_rates(expression: str) -> bool:
+    """Say whether one increase is divided by another."""
+    parts = re.split(r"\s/\s", expression)
+    return len(parts) > 1 and all(re.search(r"\b(?:rate|increase)\(", part) for part in parts[:2])
+
+
 def exposed() -> dict[str, set[str]]:
     """Return every series that goalworker exposes."""
     kinds = prometheus_client.Counter, prometheus_client.Gauge, prometheus_client.Histogram

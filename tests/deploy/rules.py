@@ -13,6 +13,9 @@ RULES = DEPLOY / "prometheus" / "rules.yaml"
 CONFIGURATION = DEPLOY / "prometheus" / "prometheus.yaml"
 UNIT_TESTS = sorted((DEPLOY / "prometheus" / "tests").glob("*.yaml"))
 
+# What each link to the runbook begins with, unless somebody sets another address.
+REPOSITORY = "https://github.com/goalworker/goalworker/blob/main/"
+
 ALERT_LABELS = {"alertname", "alertstate", "severity", "check", "topic"}
 
 

@@ -92,6 +92,22 @@ def test_each_metric_is_on_it_somewhere() -> None:
     assert metrics - shown == set(NOT_SHOWN)
 
 
+def test_a_share_of_two_rates_is_kept_between_0_and_1() -> None:
+    shares = [(title, query) for title, query in dashboard.queries() if promql.divides_rates(query)]
+    assert len(shares) >= 5
+    for title, query in shares:
+        assert query.startswith("clamp_max(") != query.startswith("clamp_min(1 - "), title
+
+
+def test_counts_are_whole_numbers() -> None:
+    for panel in dashboard.PANELS:
+        defaults = panel["fieldConfig"]["defaults"]
+        if defaults.get("unit") == "short" and panel["type"] in ("stat", "timeseries") and panel["title"] != "CPU":
+            assert defaults.get("decimals") == 0, panel["title"]
+        for query in (target["expr"] for target in panel["targets"]):
+            assert "increase(" not in query or query.startswith(("round(", "clamp_")), panel["title"]
+
+
 def test_what_the_runbook_sends_people_to_is_there() -> None:
     named = set(re.findall(r'"([A-Z][^"\n]+)"', (rules.DEPLOY / "RUNBOOK.md").read_text()))
     titles = {panel["title"] for panel in dashboard.BOARD["panels"]}

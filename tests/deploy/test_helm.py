@@ -12,7 +12,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from goalworker import settings
-from tests.deploy import golden, helm
+from tests.deploy import golden, helm, rules
 
 pytestmark = pytest.mark.deploy
 
@@ -95,9 +95,9 @@ def test_rules_and_dashboard_arrive_unchanged_but_for_the_links() -> None:
     [rule] = helm.of_kind("PrometheusRule", "everything")
     [dashboard] = helm.of_kind("ConfigMap", "everything")
     files = helm.CHART / "files"
-    rules = (files / "rules.yaml").read_text()
+    original = (files / "rules.yaml").read_text()
     prefix = "https://git.example.com/goalworker/blob/main/"
-    assert rule["spec"] == yaml.safe_load(rules.replace("deploy/RUNBOOK.md#", f"{prefix}deploy/RUNBOOK.md#"))
+    assert rule["spec"] == yaml.safe_load(original.replace(rules.REPOSITORY, prefix))
     links = [
         each["annotations"]["runbook_url"]
         for group in rule["spec"]["groups"]

@@ -79,6 +79,13 @@ def test_installations_are_told_apart_wherever_series_are_put_together() -> None
             assert labels >= {"namespace", "job"} or labels == {"check"}, rule
 
 
+def test_a_share_of_two_rates_is_kept_between_0_and_1() -> None:
+    shares = [rule["expr"] for rule in rules.all_rules() if promql.divides_rates(rule["expr"])]
+    assert len(shares) >= 7
+    for expression in shares:
+        assert ("clamp_min(" if re.search(r"\b1 - ", expression) else "clamp_max(") in expression, expression
+
+
 def test_the_unit_tests_are_about_series_that_exist() -> None:
     elsewhere = {"up"}
     known = promql.exposed()
@@ -118,7 +125,7 @@ def sections() -> dict[str, str]:
 def test_each_alert_leads_to_its_section_of_the_runbook_and_each_section_has_its_alert() -> None:
     assert list(sections()) == list(ALERTS)
     for name, alert in ALERTS.items():
-        assert alert["annotations"]["runbook_url"] == f"deploy/RUNBOOK.md#{name.lower()}"
+        assert alert["annotations"]["runbook_url"] == f"{rules.REPOSITORY}deploy/RUNBOOK.md#{name.lower()}"
 
 
 def test_each_section_says_what_it_means_how_to_look_and_what_to_do() -> None:
@@ -135,6 +142,10 @@ def test_commands_and_settings_that_the_runbook_names_exist() -> None:
         assert set(subcommand) <= set(getattr(cli.load(command), "commands", ())), (command, subcommand)
     names = {row.name.removeprefix("GOALWORKER_") for row in settings.table()}
     assert set(re.findall(r"`([A-Z]+__[A-Z_]+)`", RUNBOOK)) <= names
+
+
+def test_the_runbook_needs_no_tool_of_kafka_which_the_image_lacks() -> None:
+    assert not re.findall(r"\b(?:kafka-[a-z-]+|kcat|psql)\b", RUNBOOK)
 
 
 def code(text: str) -> str:
