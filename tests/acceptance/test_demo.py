@@ -90,6 +90,7 @@ def _file(output: Path) -> Iterator[int]:
 def _terminal(output: Path) -> Iterator[int]:
     """Yield a terminal of 40 lines and 120 columns; what is drawn on it goes to the output until nobody holds it."""
     ours, theirs = pty.openpty()
+    output.touch()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
     threading.Thread(target=_copy, args=(ours, output), daemon=True).start()
     yield theirs
