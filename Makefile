@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults soak bench bench-table bench-api real-world-table check check-deploy lint types imports coverage audit requirements clean
+.PHONY: help install demo test faults soak picture bench bench-table bench-api real-world-table check check-deploy lint types imports coverage audit requirements clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ SEED ?= $(shell date +%s)
 
 soak: install ## three workers under random faults, and a check of all that happened: MINUTES=10 SEED=1
 	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --seed $(SEED)
+
+picture: install ## the live view of `make demo` as README shows it, from a minute of a real run
+	@$(BIN)/python -m tests.acceptance.live_view
 
 BENCH := $(VENV)/bench
 

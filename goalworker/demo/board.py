@@ -108,7 +108,7 @@ class Board:
         self._latencies.append(latencies)
         found = percentiles(latencies)
         low, high = (found.p50_ms, found.p99_ms) if found else (None, None)
-        self._history.append((rate, low, high, self.traffic.lag_records))
+        self._history.append((rate, low, high, self.traffic.seen_lag_records))
 
     def snapshot(self) -> snapshots.Snapshot:
         """Return the present state; everything in it is a copy."""
@@ -122,7 +122,7 @@ class Board:
             sent=self.traffic.sent,
             rate=rates[-1] if rates else 0.0,
             latency=percentiles([*itertools.chain.from_iterable(self._latencies)]),
-            lag_records=self.traffic.lag_records,
+            lag_records=self.traffic.seen_lag_records,
             dead_letters=len(found.dead_letters),
             reasons=tuple(found.reasons.most_common()),
             achieved=_by_type(found.standing),
@@ -151,7 +151,7 @@ class Board:
             "sent": self.traffic.sent,
             "exits": len(found.exits),
             "achieved": sum(found.kinds.values()),
-            "lag": self.traffic.lag_records,
+            "lag": self.traffic.seen_lag_records,
         }
         for name, value in figures.items():
             known, changed_at = self._changed.get(name, (value, self._began))

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from typing import Final
 
 import asyncpg
@@ -9,11 +10,12 @@ from aiokafka import admin as kafka_admin
 from aiokafka import errors as kafka_errors
 from aiokafka.coordinator import protocol
 
-from goalworker.demo import board, traffic
+from goalworker.demo import board, membership, traffic
 
 COMMITS_SECONDS: Final = 0.2
 GROUP_SECONDS: Final = 0.5
 PAUSES_SECONDS: Final = 5.0
+COORDINATOR_SECONDS: Final = 10.0
 GROUP_ID: Final = "goalworker"
 
 _PAUSED: Final = "SELECT topic FROM paused_topics WHERE is_paused ORDER BY topic"
@@ -28,15 +30,32 @@ async def commits(admin: kafka_admin.AIOKafkaAdminClient, sending: traffic.Traff
         await asyncio.sleep(COMMITS_SECONDS)
 
 
-async def group(admin: kafka_admin.AIOKafkaAdminClient, shown: board.Board) -> None:
-    """Tell the board who holds the partitions, until cancelled."""
+async def earlier_members(admin: kafka_admin.AIOKafkaAdminClient, group: membership.Membership) -> None:
+    """Tell who is in the group before our worker is; a broker that was just started needs a moment to know that."""
+    deadline = time.monotonic() + COORDINATOR_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(kafka_errors.KafkaError):
+            _, members = await _described(admin)
+            group.found_before(members)
+            return
+        await asyncio.sleep(GROUP_SECONDS)
+
+
+async def members(admin: kafka_admin.AIOKafkaAdminClient, group: membership.Membership) -> None:
+    """Tell who holds the partitions, until cancelled."""
     while True:
         with contextlib.suppress(kafka_errors.KafkaError):
-            (answer,) = await admin.describe_consumer_groups([GROUP_ID])
-            ((_, _, state, _, _, members, *_),) = answer.groups
-            held = {member_id: _partitions(assignment) for member_id, _, _, _, assignment in members}
-            shown.membership.saw(state, held)
+            group.saw(*await _described(admin))
         await asyncio.sleep(GROUP_SECONDS)
+
+
+async def _described(admin: kafka_admin.AIOKafkaAdminClient) -> tuple[str, dict[str, int]]:
+    """Return the state of the group, and how many partitions each member has."""
+    (answer,) = await admin.describe_consumer_groups([GROUP_ID])
+    ((error_code, _, state, _, _, found, *_),) = answer.groups
+    if error_code:
+        raise kafka_errors.for_code(error_code)
+    return state, {member_id: _partitions(assignment) for member_id, _, _, _, assignment in found}
 
 
 async def pauses(database_url: str, shown: board.Board) -> None:

@@ -19,19 +19,21 @@ class Membership:
         self.dead_pid = 0
         self._clock = clock
         self._took_over_at: float | None = None
-        self._members: Mapping[str, int] | None = None
+        self._members: Mapping[str, int] = {}
         self._dead: set[str] = set()
         self._died_at = 0.0
 
     def worker_died(self, pid: int) -> None:
         """Take in that a worker's process is gone: whoever is a member now was that one."""
         self.dead_pid, self._died_at, self._took_over_at = pid, self._clock(), None
-        self._dead |= {*(self._members or ())}
+        self._dead |= {*self._members}
+
+    def found_before(self, members: Mapping[str, int]) -> None:
+        """Take in the members before there is a worker of ours: a run before this one left them behind."""
+        self._members, self._dead, self._died_at = members, {*members}, self._clock()
 
     def saw(self, state: str, members: Mapping[str, int]) -> None:
         """Take in the group's state, and how many partitions each member has."""
-        if self._members is None:  # before our own worker can have joined: left behind by a run before this one
-            self._dead, self._died_at = {*members}, self._clock()
         self._members = members
         self._dead &= {*members}
         has_reader = state == STABLE and any(members.values())

@@ -20,6 +20,9 @@ SCALE: Final = 9
 GAP: Final = 3
 EXITS_MIN: Final = 3
 CHARTS_FROM: Final = 14
+TENANTS_FROM: Final = 74
+"""Columns that an exit in a sentence needs with its tenant."""
+
 _FRAME_COLUMNS: Final = 4
 _FRAME_ROWS: Final = 2
 P50: Final = "green"
@@ -81,19 +84,19 @@ def _below(now: Snapshot, width: int, rows: int, glyphs: charts.Glyphs) -> Lines
     figures = _figures(now, width, glyphs)
     spare = rows - len(head) - len(figures) - len(goals) - len(foot) - 1
     if spare < 0:  # what is cut off must be neither the state nor the addresses
-        return [*head, *figures, *foot, *goals, *_exits(now, 0)]
+        return [*head, *figures, *foot, *goals, *_exits(now, 0, width)]
     gaps = min(max(spare - EXITS_MIN, 0), 4)
     spare -= gaps
     if spare > CHARTS_FROM:
         chart_rows = (spare - EXITS_MIN - 3) // 3
         figures = _charts(now, width, chart_rows, chart_rows // 2, glyphs)
         spare -= len(figures) - 4
-    return _spaced([head, figures, goals, _exits(now, spare), foot], gaps)
+    return _spaced([head, figures, goals, _exits(now, spare, width), foot], gaps)
 
 
 def _beside(now: Snapshot, width: int, rows: int, glyphs: charts.Glyphs) -> Lines:
     """Arrange the figures at the left, and at the right who achieved what."""
-    right = min(width * 48 // 100, 72)
+    right = min(width // 2, TENANTS_FROM)
     left = width - right - GAP
     foot = [_processes(now), *_places(now, width)]
     body = rows - len(foot) - 3
@@ -104,7 +107,7 @@ def _beside(now: Snapshot, width: int, rows: int, glyphs: charts.Glyphs) -> Line
     if reasons:
         figures += [Text(), *reasons]
     goals = _goals(now, right, glyphs)
-    people = [*goals, Text(), *_exits(now, max(body - len(goals) - 2, 0))]
+    people = [*goals, Text(), *_exits(now, max(body - len(goals) - 2, 0), right)]
     lines = [_situation(now), Text()]
     for row in range(body):
         at_left, at_right = (
@@ -162,7 +165,7 @@ def _charts(now: Snapshot, width: int, latency_rows: int, lag_rows: int, glyphs:
     rates = charts.spark(history.rates, max(width - LABEL - 22, 0), _top(history.rates), RATE, glyphs)
     p50, p99 = _percentiles(now)
     latency_head = Text.assemble(
-        ("event to exit  ", "bold"), ("p50 ", "dim"), (p50, P50), ("  p99 ", "dim"), (p99, P99), "  ",
+        ("exit after ", "bold"), ("p50 ", "dim"), (p50, P50), (", p99 ", "dim"), (p99, P99), "  ",
         _still(now.still.exits) or Text("one column a second", "dim"),
     )  # fmt: skip
     lag_head = Text.assemble(
@@ -191,7 +194,7 @@ def _scaled(rows: Lines, top: str, glyphs: charts.Glyphs) -> Lines:
 def _goals(now: Snapshot, width: int, glyphs: charts.Glyphs) -> Lines:
     """Return a bar for each type of goal, by how many achievements stand."""
     total, top = sum(count for _, count in now.achieved), max((count for _, count in now.achieved), default=0)
-    late = f"late messages revised {now.revised:,} and revoked {now.revoked:,}"
+    late = f"{now.revised:,} revised and {now.revoked:,} revoked late"
     head = Text.assemble(
         (f"{'achieved':<{LABEL}}", "bold"), (f"{total:>9,}  ", "bold"), _still(now.still.achieved) or (late, "dim")
     )
@@ -203,7 +206,7 @@ def _goals(now: Snapshot, width: int, glyphs: charts.Glyphs) -> Lines:
     return lines
 
 
-def _exits(now: Snapshot, count: int) -> Lines:
+def _exits(now: Snapshot, count: int, width: int) -> Lines:
     """Return the number of exits and the last of them, the newest first."""
     head = Text.assemble(
         (f"{'exits':<{LABEL}}", "bold"),
@@ -212,9 +215,9 @@ def _exits(now: Snapshot, count: int) -> Lines:
     )
     lines = [head]
     for left in now.recent[:count]:
-        line = Text(f"  {left.tenant_id} ", "dim")
-        line.append(story.exit_(left), "default" if left.latency_seconds is not None else "dim")
-        lines.append(line)
+        tenant = f"  {left.tenant_id} " if width >= TENANTS_FROM else "  "
+        style = "" if left.latency_seconds is not None else "dim"
+        lines.append(Text.assemble((tenant, "dim"), (story.exit_(left), style)))
     return lines
 
 

@@ -79,6 +79,7 @@ async def play(options: Options, pair: embedded.Pair, home: Path, console: Conso
         listening = listener.Listener(consumer, names, sending)
         notes: list[str] = []
         group = membership.Membership()
+        await follow.earlier_members(admin, group)
         worker = processes.Process("worker", "run", environment, home, notes.append, group.worker_died, is_kept=is_kept)
         url, key = api_check.url(), await api_check.make_key(pair.database_url, names[0])
         of_api = environment | {"GOALWORKER_API__PORT": url.rpartition(":")[2]}
@@ -94,7 +95,7 @@ async def play(options: Options, pair: embedded.Pair, home: Path, console: Conso
             api.keep_running(),
             listening.listen(),
             follow.commits(admin, sending),
-            follow.group(admin, shown),
+            follow.members(admin, group),
             follow.pauses(pair.database_url, shown),
             show(shown, console),
         ):

@@ -41,6 +41,7 @@ class Traffic:
     def __init__(self, producer: AIOKafkaProducer, source: generator.Generator, seed: int, own: ledger.Ledger) -> None:
         self.sent = 0
         self.acknowledged = 0
+        self.seen_lag_records = 0
         self._latencies_seconds: deque[float] = deque(maxlen=LATENCIES_KEPT)
         self.offsets: dict[TopicPartition, int] = {}
         self.own = own
@@ -103,6 +104,8 @@ class Traffic:
     def saw_commits(self, committed: Mapping[TopicPartition, int]) -> None:
         """Take in how far the worker is."""
         self._committed = committed
+        # As of now: what is sent until the commits are looked at again is no lag of the worker's.
+        self.seen_lag_records = self.lag_records
         self._news.set()
         waiting, self._until_committed = self._until_committed, []
         for playing in waiting:
