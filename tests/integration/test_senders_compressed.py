@@ -1,0 +1,52 @@
+"""What the SDKs and tools of others send is read from a real broker as it was sent, however it is compressed."""
+
+from datetime import UTC, datetime
+
+import aiokafka
+import pytest
+
+from goalworker import decode, events, kafka, parsed
+from goalworker import settings as settings_
+from tests import vectors
+from tests.integration import shells
+
+PLAIN = decode.Limits(tenant_from="key-prefix", plain_json=True, default_tenant="acme")
+DATA = events.FormSubmitted("c-17", "newsletter")
+
+
+@pytest.mark.real_world("gzip, snappy, lz4 and zstd", "the records of all these senders, compressed with each codec")
+@pytest.mark.parametrize("compression", ["gzip", "snappy", "lz4", "zstd"])
+async def test_records_of_others_are_decoded_whatever_they_are_compressed_with(
+    bootstrap_servers: str, topics: dict[str, str], compression: str
+) -> None:
+    topic, sent = topics["form_submitted"], vectors.read()
+    async with aiokafka.AIOKafkaProducer(bootstrap_servers=bootstrap_servers, compression_type=compression) as producer:
+        for vector in sent:
+            await producer.send(topic, vector.value, key=vector.key, partition=0, headers=list(vector.headers))
+        await producer.flush()
+    settings = settings_.load(shells.variables_of(bootstrap_servers, topics), env_file=None, secrets_dir=None)
+    decoder = decode.Decoder({topic: frozenset({"form.submitted"})}, PLAIN)
+    partition = aiokafka.TopicPartition(topic, 0)
+    found: list[parsed.Fetched] = []
+    async with kafka.consumer(settings) as consumer:
+        consumer.assign([partition])
+        consumer.seek(partition, 0)
+        while len(found) < len(sent):
+            fetched = await consumer.getmany(timeout_ms=30_000)
+            assert fetched, "nothing more came"
+            found += fetched[partition]
+    assert [(record.key, record.value, tuple(record.headers)) for record in found] == [
+        (vector.key, vector.value, vector.headers) for vector in sent
+    ]
+    for record in found:
+        event = decoder.decode(
+            topic,
+            record.value,
+            record.headers,
+            record.timestamp,
+            datetime.now(UTC),
+            key=record.key,
+            place=(0, record.offset),
+        )
+        assert isinstance(event, events.Event), record
+        assert (event.tenant_id, event.data) == ("acme", DATA)
