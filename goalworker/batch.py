@@ -8,7 +8,7 @@ from typing import Final
 
 from aiokafka import ConsumerRecord, TopicPartition
 
-from goalworker import dead_letters, decode, events, index, match, parsed, sending
+from goalworker import dead_letters, decode, events, index, match, parsed, sending, unpacking
 
 Item = tuple[TopicPartition, parsed.Fetched, events.Event]
 Fetched = Mapping[TopicPartition, Sequence[parsed.Fetched]]
@@ -32,6 +32,7 @@ class Batch:
     revision: int
     decoder: decode.Decoder
     fetched: Fetched = field(default_factory=dict)
+    size_bytes: int = 0
     offsets: dict[TopicPartition, int] = field(default_factory=dict)
     items: list[Item] = field(default_factory=list)
     matched: list[Item] = field(default_factory=list)
@@ -62,6 +63,7 @@ class Batch:
         for partition, records in other.fetched.items():
             fetched[partition] = [*fetched.get(partition, ()), *records]
         self.fetched = fetched
+        self.size_bytes += other.size_bytes
         self.offsets |= other.offsets
         self.items += other.items
         self.matched += other.matched
@@ -299,6 +301,9 @@ def _take(
     now: datetime,
     place: decode.Place | None,
 ) -> None:
+    if isinstance(record, unpacking.Oversized):
+        batch.letters.append(dead_letters.letter_without_value(partition, record))
+        return
     outcome = batch.decoder.decode(
         topic, record.value, record.headers, record.timestamp, now, record.offset, key=record.key, place=place
     )

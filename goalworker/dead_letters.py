@@ -8,7 +8,7 @@ from typing import Final
 from aiokafka import ConsumerRecord, TopicPartition
 from msgspec import Struct
 
-from goalworker import kafka, parsed
+from goalworker import kafka, parsed, unpacking
 
 ORIGINAL_TOPIC: Final = "x-original-topic"
 ORIGINAL_PARTITION: Final = "x-original-partition"
@@ -71,6 +71,16 @@ def shortened(letter: DeadLetter) -> DeadLetter:
     without = dataclasses.replace(record, key=key, value=None, headers=origin)
     message = f"{letter.message} (its value of {size} bytes is left out: the DLQ takes less than that)"
     return DeadLetter(without, letter.reason, message)
+
+
+def letter_without_value(partition: TopicPartition, record: unpacking.Oversized) -> DeadLetter:
+    """Return a dead letter for a record that no topic of dead letters takes: it says where its value is."""
+    sentence = (
+        f"has {record.size} bytes, and no record of more than {unpacking.RECORD_BYTES_MAX} is kept: "
+        "its value is in the original topic only"
+    )
+    letter_of = letter(partition, record, "too_large", sentence)
+    return DeadLetter(dataclasses.replace(letter_of.record, value=None), letter_of.reason, letter_of.message)
 
 
 def original_topic(headers: Iterable[tuple[str, bytes | None]]) -> str | None:

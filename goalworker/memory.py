@@ -10,6 +10,15 @@ COLLECT_OBJECTS: Final = 300_000
 _MMAP_THRESHOLD: Final = (-3, 32 * 1024 * 1024)
 _TRIM_THRESHOLD: Final = (-1, 64 * 1024 * 1024)
 
+_C_LIBRARY: Final = ctypes.CDLL(None)
+
+
+def release() -> None:
+    """Give what is free back to the system, also where it lies between what is in use; another C library is left."""
+    trim = getattr(_C_LIBRARY, "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
 
 def settle() -> None:
     """Let the collector pass over what is there for good, and what a fetch took be there for the next one.
@@ -21,7 +30,7 @@ def settle() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(COLLECT_OBJECTS, 20, 20)
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = getattr(_C_LIBRARY, "mallopt", None)
     for option in (_MMAP_THRESHOLD, _TRIM_THRESHOLD):
         if mallopt is not None:
             mallopt(*option)

@@ -6,14 +6,20 @@ replaced by these, which do the same except for a consumer that asks for records
 and tests/integration/test_fetched.py hold them to the client's own.
 """
 
+import asyncio
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, Protocol
 
 import google_crc32c
 from aiokafka import errors as kafka_errors
 from aiokafka.consumer import fetcher
+
+from goalworker import unpacking
+
+# What one fetch hands over, decompressed; the rest of what was read waits compressed, partition by partition.
+FETCH_BYTES: Final = 16 * 1024 * 1024
 
 
 class Fetched(Protocol):
@@ -38,6 +44,32 @@ def as_parsed(value: bytes | None) -> bytes | None:
     return value
 
 
+class Allowance:
+    """Counts the bytes that one call of getmany hands over, from begin() or the event loop's last turn on."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self._is_counting = False
+
+    @property
+    def left(self) -> int:
+        return FETCH_BYTES - self.taken
+
+    def take(self, count: int) -> None:
+        """Count bytes: getmany goes through its partitions without letting the event loop turn."""
+        if not self._is_counting:
+            self._is_counting = True
+            asyncio.get_running_loop().call_soon(self.begin)
+        self.taken += count
+
+    def begin(self) -> None:
+        """Begin anew: what follows is another call."""
+        self.taken, self._is_counting = 0, False
+
+
+ALLOWANCE: Final = Allowance()
+
+
 class _MemoryRecords(fetcher.MemoryRecords):  # type: ignore[misc]  # aiokafka has no types
     """The batches of a partition; the checksum is the processor's own instruction, where the client's is a loop in C.
 
@@ -48,26 +80,35 @@ class _MemoryRecords(fetcher.MemoryRecords):  # type: ignore[misc]  # aiokafka h
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
         self._data = data
-        self._start = self._end = 0
+        self._start = self._end = self.size = self.is_compressed = self._magic = self._checksum = 0
 
     def next_batch(self) -> Any:
         batch = super().next_batch()
-        self._start, self._end = self._end, self._end + _LENGTH.size + _LENGTH.unpack_from(self._data, self._end)[1]
+        self._start = start = self._end
+        _, length, _, self._magic, self._checksum, attributes = _HEAD.unpack_from(self._data, start)
+        self.size = _LENGTH_END + length
+        self._end = start + self.size
+        # A format that brokers have stopped writing is left to the client.
+        self.is_compressed = attributes & _CODEC if self._magic >= _MAGIC else 0
         return batch
+
+    def last(self) -> memoryview:
+        """Return the batch that next_batch returned last, as it came."""
+        return memoryview(self._data)[self._start : self._end]
 
     def is_damaged(self, batch: Any) -> bool:
         """Say whether the checksum of the batch that next_batch returned last is wrong."""
-        magic, checksum = _CHECKSUM.unpack_from(self._data, self._start + _CHECKSUM_AT)
-        if magic < _MAGIC:  # of a format that brokers have stopped writing
+        if self._magic < _MAGIC:  # of a format that brokers have stopped writing
             return not batch.validate_crc()
-        rest = self._data[self._start + _CHECKSUM_AT + _CHECKSUM.size : self._end]
-        return bool(google_crc32c.value(rest) != checksum)
+        rest = self._data[self._start + _CHECKSUM_END : self._end]
+        return bool(google_crc32c.value(rest) != self._checksum)
 
 
-_LENGTH: Final = struct.Struct(">qi")
-_CHECKSUM: Final = struct.Struct(">bI")
-_CHECKSUM_AT: Final = 16
+# Base offset, length of the rest, leader epoch, magic, checksum, attributes.
+_HEAD: Final = struct.Struct(">qiibIh")
+_LENGTH_END, _CHECKSUM_END = 12, 21
 _MAGIC: Final = 2
+_CODEC: Final = 0x07
 
 
 class _PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka has no types
@@ -77,14 +118,21 @@ class _PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiok
         if self.is_as_parsed:
             self._records_iterator = None  # it refers to us: all that was fetched would wait for the collector
         self._parsed: list[Fetched] = []
+        self._pieces: Iterator[tuple[list[Fetched], int]] | None = None
         self._taken = 0
         self._after = offset
+        self._end_of_pieces = offset
         self._is_damaged = False
+        self.bytes_left = 0
 
-    def take(self, limit: int) -> tuple[list[Fetched], bool]:
-        """Return the next records, at most so many, and whether there may be more."""
+    def take(self, limit: int, bytes_limit: int = sys.maxsize) -> tuple[list[Fetched], bool]:
+        """Return the next records, at most so many and about so many bytes, and whether there may be more.
+
+        bytes_left says afterwards what is left of the bytes.
+        """
         found: list[Fetched] = []
-        while len(found) < limit:
+        self.bytes_left = bytes_limit
+        while len(found) < limit and (self.bytes_left > 0 or self._taken < len(self._parsed)):
             if self._taken == len(self._parsed) and not self._parse():
                 return found, False
             part = self._parsed[self._taken : self._taken + limit - len(found)]
@@ -97,13 +145,12 @@ class _PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiok
 
     def _parse(self) -> bool:
         """Parse the next batch that has anything to be seen; False where there is none."""
-        while not self._is_damaged and self._records.has_next():
+        while not self._is_damaged and (self._pieces is not None or self._records.has_next()):
             self._is_damaged = True  # where an error ends this, nothing behind it is taken: all is fetched again
-            batch = self._records.next_batch()
-            if self._check_crcs and self._records.is_damaged(batch):
-                raise kafka_errors.CorruptRecordException(f"Invalid CRC - {self._tp}")
-            self._parsed, self._taken = [] if self._is_hidden(batch) else list(batch), 0
-            self._after = batch.next_offset
+            if self._pieces is not None:
+                self._parse_piece(self._pieces)
+            else:
+                self._parse_batch()
             self._is_damaged = False
             if self._parsed and self._parsed[0].offset < self.next_fetch_offset:  # read from its middle on
                 self._parsed = [record for record in self._parsed if record.offset >= self.next_fetch_offset]
@@ -111,6 +158,37 @@ class _PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiok
                 return True
             self.next_fetch_offset = self._after
         return False
+
+    def _parse_batch(self) -> None:
+        records = self._records
+        batch = records.next_batch()
+        if self._check_crcs and records.is_damaged(batch):
+            raise kafka_errors.CorruptRecordException(f"Invalid CRC - {self._tp}")
+        self._parsed, self._taken, self._after = [], 0, batch.next_offset
+        if self._is_hidden(batch):
+            return
+        if not records.is_compressed:
+            self._parsed = list(batch)
+            self.bytes_left -= records.size
+            return
+        unpacked = unpacking.at_once(records.last())
+        if unpacked is not None:
+            self._parsed, size = unpacked
+            self.bytes_left -= size
+        else:
+            self._end_of_pieces = batch.next_offset
+            self._parse_piece(unpacking.pieces(records.last()))
+
+    def _parse_piece(self, pieces: Iterator[tuple[list[Fetched], int]]) -> None:
+        piece = next(pieces, None)
+        self._pieces = None if piece is None else pieces
+        if piece is None:
+            self._parsed, self._after = [], self._end_of_pieces
+        else:
+            self._parsed, size = piece
+            self._after = self._parsed[-1].offset + 1 if self._parsed else self.next_fetch_offset
+            self.bytes_left -= size
+        self._taken = 0
 
     def _is_hidden(self, batch: Any) -> bool:
         """Say whether a batch is a marker, or of a transaction that was aborted."""
@@ -132,7 +210,11 @@ class _FetchResult(fetcher.FetchResult):  # type: ignore[misc]  # aiokafka has n
         if not self.check_assignment(self._topic_partition):
             return []
         found: list[Any]
-        found, has_more = records.take(sys.maxsize if max_records is None else max_records)
+        left = ALLOWANCE.left
+        if left <= 0:
+            return []
+        found, has_more = records.take(sys.maxsize if max_records is None else max_records, left)
+        ALLOWANCE.take(left - records.bytes_left)
         self._update_position()
         if not has_more:
             self._partition_records = None

@@ -9,13 +9,16 @@ import aiokafka
 from aiokafka import TopicPartition
 from aiokafka import errors as kafka_errors
 
-from goalworker import kafka, logs, metrics, parsed
+from goalworker import kafka, logs, memory, metrics, parsed
 from goalworker import settings as settings_
 from goalworker.errors import GoalworkerError
 
 log = logs.get("reader")
 
 STOP_SECONDS: Final = 5
+# A fetch of this size is large; after so many bytes of large fetches, freed memory is given back to the system.
+LARGE_BYTES: Final = 8 * 1024 * 1024
+RELEASE_BYTES: Final = 64 * 1024 * 1024
 
 Offsets = Mapping[TopicPartition, int]
 
@@ -34,6 +37,8 @@ class Reader(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         # what was dropped.
         self._has_joined = False
         self.epoch = 0
+        self.fetched_bytes = 0  # of the last fetch, decompressed
+        self._large_bytes = 0
         self.committed: dict[TopicPartition, int] = {}
         self.joined = asyncio.Event()
 
@@ -51,8 +56,10 @@ class Reader(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         if self._is_held_back:
             self._is_held_back = False
             self._hold_back(self.partitions)
+        self._release_memory()
+        parsed.ALLOWANCE.begin()
         try:
-            return dict(await consumer.getmany(timeout_ms=timeout_ms, max_records=max_records))
+            fetched = dict(await consumer.getmany(timeout_ms=timeout_ms, max_records=max_records))
         except kafka_errors.NoOffsetForPartitionError:
             await self._commit_beginnings(consumer)
             await self.close()
@@ -62,6 +69,17 @@ class Reader(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         except Exception:
             await self.close()
             raise
+        self.fetched_bytes = parsed.ALLOWANCE.taken
+        return fetched
+
+    def _release_memory(self) -> None:
+        """Give memory back that large batches took: by itself it would stay with this process for good."""
+        self._large_bytes += self.fetched_bytes if self.fetched_bytes >= LARGE_BYTES else 0
+        is_over = self._large_bytes > 0 and self.fetched_bytes < LARGE_BYTES
+        self.fetched_bytes = 0
+        if self._large_bytes >= RELEASE_BYTES or is_over:
+            self._large_bytes = 0
+            memory.release()
 
     async def commit(self, epoch: int, offsets: Offsets) -> None:
         """Commit offsets of an epoch; those of an earlier one are left to whoever has the partitions now."""

@@ -33,11 +33,14 @@ log = logs.get("worker")
 # Offsets of batches that recorded nothing are committed this often: each commit is a round trip (design, Batching).
 QUIET_COMMIT_SECONDS: Final = 0.2
 QUIET_RECORDS_MAX: Final = 20_000
+QUIET_BYTES_MAX: Final = 16 * 1024 * 1024
 IDLE_COMMIT_SECONDS: Final = 1.0
 # Well within the group's patience, so that waiting for a database loses no partition (hazard 3).
 POLL_SECONDS: Final = 2.0
 # One computes while others wait for the database: more would not help, and would take the pool's last connection.
 UNDER_WAY_MAX: Final = 3
+# No other batch begins, and none waits to be published with others, while those under way hold so many bytes.
+UNDER_WAY_BYTES: Final = 16 * 1024 * 1024
 # What is told at once, at most: so many batches, and no more once there are so many messages.
 TELL_BATCHES_MAX: Final = 8
 TELL_MESSAGES: Final = 1_000
@@ -68,9 +71,14 @@ class _UnderWay(NamedTuple):
     returns what is left to the next batch to tell.
     """
 
+    size_bytes: int
     recording: asyncio.Task[None]
     judging: asyncio.Task[list[verdicts.Written]]
     telling: asyncio.Task[list[_Judged]]
+
+    @property
+    def tasks(self) -> tuple[asyncio.Task[Any], ...]:
+        return (self.recording, self.judging, self.telling)
 
 
 class Worker:
@@ -124,7 +132,7 @@ class Worker:
                 await self._under_way[0].telling
                 self._under_way.popleft()
         finally:
-            tasks = [task for each in self._under_way for task in each]
+            tasks = [task for each in self._under_way for task in each.tasks]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -136,7 +144,9 @@ class Worker:
         self.reader.wait_for(self.pauses.topics)
         limits = self._settings.batch
         fetched = await _until_it_works(lambda: self.reader.fetch(limits.max_records, limits.max_wait_ms))
-        return await self._decode(fetched, self.reader.epoch)
+        batch = await self._decode(fetched, self.reader.epoch)
+        batch.size_bytes = self.reader.fetched_bytes
+        return batch
 
     async def _decode(self, fetched: batch_.Fetched, epoch: int) -> batch_.Batch:
         """Decode step by step: in between, what is under way takes its next step."""
@@ -169,7 +179,8 @@ class Worker:
             if not self._under_way:  # their positions are not theirs to keep yet
                 await self._idle(now)
             return None
-        waited = now - self._held_since >= QUIET_COMMIT_SECONDS or self._held.records >= QUIET_RECORDS_MAX
+        is_full = self._held.records >= QUIET_RECORDS_MAX or self._held.size_bytes >= QUIET_BYTES_MAX
+        waited = is_full or now - self._held_since >= QUIET_COMMIT_SECONDS
         if quiet and not waited:
             return None
         due, self._held = self._held, None
@@ -257,7 +268,7 @@ class Worker:
         recording = asyncio.create_task(self._record(batch))
         judging = asyncio.create_task(self._judge(batch, recording))
         telling = asyncio.create_task(self._tell(batch, judging, before and before.telling))
-        self._under_way.append(_UnderWay(recording, judging, telling))
+        self._under_way.append(_UnderWay(batch.size_bytes, recording, judging, telling))
 
     async def _record(self, batch: batch_.Batch) -> None:
         await _until_it_works(lambda: self._phases.record(batch))
@@ -290,6 +301,7 @@ class Worker:
         untold = [*(await before if before is not None else ()), _Judged(batch, written)]
         # With a backlog, several are told at once: each telling takes the broker three requests, whatever is in it.
         may_wait = len(untold) < TELL_BATCHES_MAX and _messages(untold) < TELL_MESSAGES and not self._is_finishing
+        may_wait = may_wait and _size(each.batch for each in untold) < UNDER_WAY_BYTES
         if may_wait and await self._next_is_judged(judging):
             return untold
         await self._tell_all(untold)
@@ -320,15 +332,16 @@ class Worker:
     async def _wait(self, is_far_enough: Callable[[_UnderWay], bool]) -> None:
         """Wait until the last batch is far enough, and show the group meanwhile that we live."""
         while True:
-            for task in [task for each in self._under_way for task in each if task.done()]:
+            for task in [task for each in self._under_way for task in each.tasks if task.done()]:
                 await task  # raises what went wrong, whatever the batches before it are waiting for
             while self._under_way and self._under_way[0].telling.done():
                 self._under_way.popleft()
             if not self._under_way:
                 return
-            if is_far_enough(self._under_way[-1]) and len(self._under_way) < self._under_way_max:
+            has_room = len(self._under_way) < self._under_way_max and _size(self._under_way) < UNDER_WAY_BYTES
+            if is_far_enough(self._under_way[-1]) and has_room:
                 return
-            going_on = [task for each in self._under_way for task in each if not task.done()]
+            going_on = [task for each in self._under_way for task in each.tasks if not task.done()]
             done, _ = await asyncio.wait(going_on, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             if not done:
                 await self.reader.keep_polling()
@@ -340,6 +353,10 @@ class Worker:
                 await asyncio.wait({each.telling for each in self._under_way}, timeout=FINISH_SECONDS)
         finally:
             self._is_finishing = False
+
+
+def _size(batches: Iterable[_UnderWay | batch_.Batch]) -> int:
+    return sum(each.size_bytes for each in batches)
 
 
 def _is_recorded(batch: _UnderWay) -> bool:

@@ -1,0 +1,98 @@
+"""What compresses well costs a worker time, and no more memory than anything else."""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import aiokafka
+import pytest
+
+from tests.acceptance import running, saying, wire
+
+MIB = 1024 * 1024
+RSS_BYTES_MAX = 400 * MIB
+# So many records of nearly a mebibyte are one batch of less than a topic takes; snappy makes the least of them.
+RECORDS = {"zstd": 200, "gzip": 200, "lz4": 150, "snappy": 18}
+TOTAL_RECORDS = 400
+
+
+def _memory(worker: running.Worker, name: str) -> int:
+    """Return what the kernel says of a process: VmHWM, the most it ever had, or VmRSS, what it has now."""
+    status = Path(f"/proc/{worker.process.pid}/status").read_text()
+    (kibibytes,) = re.findall(rf"^{name}:\s+(\d+) kB$", status, flags=re.MULTILINE)
+    return int(kibibytes) * 1024
+
+
+async def _send(talk: wire.Talk, compression: str, records: Sequence[saying.Record], partitions: Sequence[int]) -> None:
+    """Send the same records to each partition as one batch."""
+    async with aiokafka.AIOKafkaProducer(
+        bootstrap_servers=talk.there.bootstrap_servers,
+        compression_type=compression,
+        max_batch_size=1024 * MIB,
+        max_request_size=1024 * MIB,
+    ) as producer:
+        for partition in partitions:
+            batch = producer.create_batch()
+            for record in records:
+                assert batch.append(key=None, value=record.value, timestamp=None, headers=list(record.headers))
+            await (await producer.send_batch(batch, talk.there.topics[records[0].topic], partition=partition))
+
+
+def _padded(size: int) -> saying.Record:
+    """A form that nobody waits for, of so many bytes."""
+    data = {"contact_id": "c", "form_id": "other", "padding": ""}
+    short = saying.event("form.submitted", data, datetime.now(UTC))
+    padding = "x" * (size - len(short.value or b""))
+    return saying.event("form.submitted", data | {"padding": padding}, datetime.now(UTC))
+
+
+@pytest.mark.real_world("kafkajs#1795", "64 KB of zstd become hundreds of megabytes in the reader's memory")
+@pytest.mark.parametrize("compression", RECORDS)
+async def test_a_worker_stays_small_whatever_compresses_well(there: running.Installation, compression: str) -> None:
+    number = RECORDS[compression]
+    sends = -(-TOTAL_RECORDS // (2 * number))
+    async with wire.talk(there) as talk, there.worker() as worker:
+        goal = await talk.goal("large", "form_submitted", form_id="f")
+        run, at = saying.a_run("large"), saying.later(goal.created_at, 1)
+        await talk.say(run.started(at))
+        before = _memory(worker, "VmRSS")
+        # Of two kinds: what is judged, and what is a dead letter for its size.
+        fine, large = _padded(MIB - 1_000), _padded(MIB + 1_000)
+        for _ in range(sends):
+            await _send(talk, compression, [fine] * (number - 2) + [large] * 2, [0, 1])
+        form = run.submits("f", at)
+        await talk.send(saying.in_partition(0, form), saying.in_partition(1, form))
+        await talk.settled(timeout_seconds=120)
+        assert wire.kinds(await talk.heard(run)) == [("goal.achieved", 1), ("exit.goal", None)]
+        topic = there.topics["form_submitted"]
+        letters = sends * 2 * 2
+        assert worker.metric("dead_letters_total", topic=topic, reason="too_large") == letters
+        assert worker.metric("events_total", topic=topic) == sends * 2 * number + 2
+        assert {len(letter.value) for letter in await talk.dead_letters()} == {len(large.value or b"")}
+        most, now = _memory(worker, "VmHWM"), _memory(worker, "VmRSS")
+        print(f"{compression}: {before // MIB} MiB before, {most // MIB} MiB at most, {now // MIB} MiB afterwards")
+        assert most < RSS_BYTES_MAX
+        assert now < before + 100 * MIB
+
+
+async def test_a_record_that_no_dead_letter_can_hold_is_named_by_one_without_its_value(
+    there: running.Installation,
+) -> None:
+    async with wire.talk(there) as talk, there.worker() as worker:
+        goal = await talk.goal("large", "form_submitted", form_id="f")
+        run, at = saying.a_run("large"), saying.later(goal.created_at, 1)
+        await talk.say(run.started(at))
+        await _send(talk, "zstd", [_padded(200 * MIB), run.submits("f", at)], [0])
+        await talk.settled(timeout_seconds=120)
+        assert wire.kinds(await talk.heard(run)) == [("goal.achieved", 1), ("exit.goal", None)]
+        (letter,) = await talk.dead_letters()
+        headers = dict(letter.headers)
+        assert letter.value is None
+        assert (headers["x-error-reason"], headers["x-original-offset"]) == (b"too_large", b"0")
+        assert b"its value is in the original topic only" in headers["x-error-message"]
+        assert _memory(worker, "VmHWM") < RSS_BYTES_MAX
+        assert there.call("dlq", "stats", "--json").returncode == 0
+        assert there.call("dlq", "list", "--json").returncode == 0
+        redriven = there.call("dlq", "redrive", "--dry-run", "--json")
+        assert redriven.returncode == 0, redriven.stderr
