@@ -87,7 +87,8 @@ def _time_without_offset(_scene: Scene, happening: plans.Happening) -> Shaped:
 
 def _batch(_scene: Scene, happening: plans.Happening) -> Shaped:
     content_type = ("content-type", b"application/cloudevents-batch+json")
-    return "invalid_envelope", b"[" + _value(happening) + b"]", (content_type,)
+    another = _value(happening, id=f"{happening.id}/another")
+    return "invalid_envelope", b"[" + _value(happening) + b"," + another + b"]", (content_type,)
 
 
 # --- invalid_data ---

@@ -234,6 +234,17 @@ def test_the_traffic_has_every_shape_and_every_reason_that_a_record_alone_can_ha
     assert max(good.values()) > 1, "nothing is sent twice"
 
 
+def test_every_malformed_record_has_the_reason_that_is_expected_of_it() -> None:
+    source = _generator()
+    steps = [step for _ in range(3_000) for step in _steps(source.next())]
+    expected = {(each.topic, each.key): each.reason for step in steps for each in step.outcome.dead_letters}
+    decoded = {(send.topic, send.key): _decoded(send) for step in steps for send in step.sends}
+    found = {at: decoded[at] for at, reason in expected.items() if reason != "conflicting_enrollment"}
+    assert len(found) > 100
+    differing = [each for at, each in found.items() if getattr(each, "reason", None) != expected[at]]
+    assert differing == []
+
+
 def test_no_topic_comes_near_the_share_of_dead_letters_that_would_pause_it() -> None:
     by_topic: dict[str, list[bool]] = {}
     for send in _sends(_generator(), 5_000):
