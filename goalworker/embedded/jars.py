@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from concurrent import futures
 from pathlib import Path
@@ -16,6 +17,7 @@ BROKER = f"org.apache.kafka:kafka_2.13:{VERSION}"
 LOGGING = "org.apache.logging.log4j:log4j-slf4j-impl:2.25.5"
 TIMEOUT_SECONDS = 20
 AT_ONCE = 8
+SAY_SECONDS = 1.0
 
 
 def classpath(say: Callable[[str], None]) -> str:
@@ -67,13 +69,16 @@ def _resolve(repository: Path, say: Callable[[str], None]) -> list[Path]:
     machine.package_folder("jgo")
     from jgo import maven
 
+    say(f"asking Maven Central what Apache Kafka {VERSION} needs")
     context = maven.MavenContext(maven.PythonResolver(), repo_cache=repository, timeout=TIMEOUT_SECONDS)
     wanted, needed = context.resolver.resolve([context.create_dependency(BROKER)])
     artifacts = [each.artifact for each in (*wanted, *needed, context.create_dependency(LOGGING))]
     jars: list[Path] = []
+    said_at = time.monotonic()
     with futures.ThreadPoolExecutor(AT_ONCE) as pool:
         for jar in pool.map(lambda artifact: artifact.resolve(), artifacts):
             jars.append(jar)
-            if len(jars) % 15 == 0 or len(jars) == len(artifacts):
+            if time.monotonic() - said_at >= SAY_SECONDS or len(jars) == len(artifacts):
+                said_at = time.monotonic()
                 say(f"fetched {len(jars)} of {len(artifacts)} files")
     return jars
