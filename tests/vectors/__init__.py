@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 FILE: Final = Path(__file__).parent / "senders.jsonl"
+PRODUCERS: Final = Path(__file__).parent / "producers.jsonl"
+"""Record batches as a broker keeps them."""
 
 
 class Vector(NamedTuple):
