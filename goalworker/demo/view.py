@@ -108,12 +108,14 @@ def summary(verdict: check.Verdict, complaints: Sequence[str], closing: str, con
     table.add_column("found", justify="right")
     table.add_column("")
     for row in verdict.rows:
-        said = "[green]as it must be[/]" if row.matches else f"[bold red]DIFFERS: {row.verdict}[/]"
+        said = "[green]as it must be[/]" if row.matches else "[bold red]DIFFERS[/]"
         table.add_row(row.what, f"{row.expected:,}", f"{row.found:,}", said)
     console.print(table)
     for row in verdict.rows:
+        if not row.matches:
+            _plain(f"{row.what}: {row.verdict}", console)
         for difference in row.differences:
-            _plain(f"{row.what}: {difference}", console)
+            _plain(f"  {difference}", console)
     for sentence in verdict.not_ours:
         _plain(f"not ours, so not checked: {sentence}", console)
     if all(row.matches for row in verdict.rows):

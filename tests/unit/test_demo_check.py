@@ -141,18 +141,24 @@ def test_what_differs_is_shown_as_ids_and_not_as_python() -> None:
     assert not re.search(r"UUID\(|datetime|Exited", difference)
 
 
-def _summary(verdict: check.Verdict) -> str:
+def _summary(verdict: check.Verdict, width: int = 120) -> str:
     output = io.StringIO()
-    view.summary(verdict, ["it hurts"], "3 records", Console(file=output, width=120))
+    view.summary(verdict, ["it hurts"], "3 records", Console(file=output, width=width))
     return output.getvalue()
 
 
 def test_the_summary_shows_a_difference_and_the_workers_complaints() -> None:
     text = _summary(check.Verdict([check.row("exits", ["a"], []), check.row("others", ["a"], ["a"])], []))
-    assert "DIFFERS: 1 expected and not found" in text
-    assert "exits: expected and not found: a" in text
+    assert "DIFFERS" in text
+    assert "exits: 1 expected and not found\n  expected and not found: a\n" in text
     assert "it hurts" in text
     assert "Not everything is as it must be: 3 records" in text
+
+
+def test_each_line_of_the_table_stays_one_on_80_columns() -> None:
+    rows = [check.Row("achievements by goal-achieved messages", 1_000_000, 999_999, "1 expected and not found")]
+    text = _summary(check.Verdict(rows, []), width=80)
+    assert re.search(r"achievements by goal-achieved messages +1,000,000 +999,999 +DIFFERS", text)
 
 
 def test_what_is_not_ours_is_a_line_of_the_summary_and_no_difference() -> None:
