@@ -1,9 +1,11 @@
 """The jars of Apache Kafka: fetched from Maven Central once, kept in the user's cache folder, then used offline."""
 
+import contextlib
 import os
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from pathlib import Path
 
@@ -18,6 +20,7 @@ LOGGING = "org.apache.logging.log4j:log4j-slf4j-impl:2.25.5"
 TIMEOUT_SECONDS = 20
 AT_ONCE = 8
 SAY_SECONDS = 1.0
+COUNT_SECONDS = 3.0
 
 
 def classpath(say: Callable[[str], None]) -> str:
@@ -69,9 +72,9 @@ def _resolve(repository: Path, say: Callable[[str], None]) -> list[Path]:
     machine.package_folder("jgo")
     from jgo import maven
 
-    say(f"asking Maven Central what Apache Kafka {VERSION} needs")
     context = maven.MavenContext(maven.PythonResolver(), repo_cache=repository, timeout=TIMEOUT_SECONDS)
-    wanted, needed = context.resolver.resolve([context.create_dependency(BROKER)])
+    with _counted(repository, say):
+        wanted, needed = context.resolver.resolve([context.create_dependency(BROKER)])
     artifacts = [each.artifact for each in (*wanted, *needed, context.create_dependency(LOGGING))]
     jars: list[Path] = []
     said_at = time.monotonic()
@@ -82,3 +85,22 @@ def _resolve(repository: Path, say: Callable[[str], None]) -> list[Path]:
                 said_at = time.monotonic()
                 say(f"fetched {len(jars)} of {len(artifacts)} files")
     return jars
+
+
+@contextlib.contextmanager
+def _counted(repository: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Report every few seconds how many package descriptions have been read; nobody knows how many there will be."""
+    is_over = threading.Event()
+
+    def count() -> None:
+        while not is_over.wait(COUNT_SECONDS):
+            descriptions = sum(1 for _ in repository.rglob("*.pom"))
+            say(f"reading what Apache Kafka {VERSION} needs: {descriptions} descriptions so far")
+
+    counting = threading.Thread(target=count, daemon=True)
+    counting.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        counting.join()

@@ -3,17 +3,19 @@
 import contextlib
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[2]
 END_SECONDS = 60
 """A server may take five, the worker 25, and the machine has other things to do."""
 
@@ -48,6 +50,9 @@ class Demo:
         code = self.process.wait(END_SECONDS)
         self._reading.join(END_SECONDS)
         return code
+
+    def press(self, keys: bytes) -> None:
+        os.write(self._output, keys)
 
     def leave(self) -> None:
         """Close the other end of its output."""
@@ -100,11 +105,11 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def demo(folder: Path, *options: str, terminal: bool = False) -> Iterator[Demo]:
-    """Run it with its output in a pipe, or in a terminal of its own."""
+def demo(folder: Path, *options: str, terminal: bool = False, words: Sequence[str] = ()) -> Iterator[Demo]:
+    """Run it with its output in a pipe, or in a terminal of its own; words: another command that does."""
     ours, its = os.openpty() if terminal else os.pipe()
     process = subprocess.Popen(
-        [*(TAKING_THE_TERMINAL if terminal else ()), *command(*options)],
+        [*(TAKING_THE_TERMINAL if terminal else ()), *(words or command(*options))],
         stdin=its if terminal else subprocess.DEVNULL,
         stdout=its,
         stderr=its,
@@ -189,3 +194,19 @@ def test_a_demo_that_is_killed_leaves_no_process_and_no_folder(folder: Path) -> 
         running.until_said("is ready")
         running.process.kill()
         until(lambda: not running.leftovers())
+
+
+def test_ctrl_c_in_make_demo_ends_with_a_good_check_and_without_an_error(folder: Path) -> None:
+    programs = folder / "venv" / "bin"
+    programs.mkdir(parents=True)
+    (programs / "goalworker").write_text(f'#!/bin/sh\nexec {sys.executable} -m goalworker "$@"\n')
+    (programs / "goalworker").chmod(0o755)
+    (folder / "venv" / ".installed-demo").touch()
+    make = shutil.which("make") or "make"
+    words = [make, "-C", str(ROOT), "demo", f"VENV={folder / 'venv'}", "ARGS=--rate 50"]
+    with demo(folder, terminal=True, words=words) as running:
+        running.until_said("traffic")
+        running.press(b"\x03")
+        running.ended()
+        assert "Everything is as it must be" in running.said
+        assert "Error" not in running.said

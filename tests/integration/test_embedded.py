@@ -151,6 +151,17 @@ def test_without_a_network_the_first_start_says_what_to_check(no_jars: Path, mon
     assert list((no_jars / "goalworker").iterdir()) == []
 
 
+def test_while_kafka_is_looked_up_it_is_said_every_few_seconds_how_far_that_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jars, "COUNT_SECONDS", 0.01)
+    said: list[str] = []
+    (tmp_path / "kafka.pom").touch()
+    with jars._counted(tmp_path, said.append):
+        support.run(support.until(lambda: len(said) >= 2))
+    assert set(said) == {f"reading what Apache Kafka {jars.VERSION} needs: 1 descriptions so far"}
+
+
 def test_a_cache_folder_that_cannot_be_made_is_named(no_jars: Path) -> None:
     (no_jars / "goalworker").write_text("a file")
     with pytest.raises(errors.DependencyError, match="set XDG_CACHE_HOME"):
