@@ -111,7 +111,7 @@ async def _run_until_stopped(
         asyncio.create_task(part, name=name)
         for name, part in {
             "ready": _announce(health, flow),
-            "upkeep": upkeep.Upkeep(settings, pool, sender, flow.pauses.read).run(),
+            "upkeep": upkeep.Upkeep(settings, pool, sender, flow.pauses.read, flow.claim_unpublished).run(),
             "watch": watch.Watch(settings, pool, health.set, flow.reader, lambda: flow.pauses.topics).run(),
         }.items()
     ]

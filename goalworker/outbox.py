@@ -14,6 +14,8 @@ from goalworker import database, kafka, messages, metrics, refused, sending, tab
 
 # Longer than an owner takes between commit and acknowledgement, while the broker is well; repeats are harmless.
 LEFT_BEHIND_SECONDS: Final = 20
+# An owner that takes longer claims its judgements, this often: well before a sweeper takes them for orphans.
+CLAIM_SECONDS: Final = 8.0
 SWEEP_RECORDS: Final = 1_000
 # A sweep that takes longer commits what it has sent: were it ended in between, all of that would be sent again.
 SWEEP_SECONDS: Final = 10.0
@@ -21,11 +23,16 @@ SWEEP_SECONDS: Final = 10.0
 _DELETE_BATCHES: Final = "DELETE FROM outbox WHERE batch_id IN ({})"
 _DELETE_ROWS: Final = "DELETE FROM outbox WHERE id = ANY($1::bigint[])"
 
-# What the API wrote has no batch and goes at once; what a worker wrote is its own to send, for a while.
+# What the API wrote has no batch and goes at once; what a worker wrote is its own to send, for a while, and for longer
+# as long as it says that it is still at it.
 _LEFT_BEHIND: Final = """
 SELECT id, topic, key, value, traceparent, tracestate, event_timestamp_ms FROM outbox
-WHERE batch_id IS NULL OR created_at < clock_timestamp() - make_interval(secs => $1)
+WHERE batch_id IS NULL OR (created_at < clock_timestamp() - make_interval(secs => $1)
+    AND (claimed_until IS NULL OR claimed_until < clock_timestamp()))
 ORDER BY id LIMIT $2
+"""
+_CLAIM: Final = """
+UPDATE outbox SET claimed_until = clock_timestamp() + make_interval(secs => $2) WHERE batch_id = ANY ($1::uuid[])
 """
 # The lock is held until all is acknowledged, which takes two sends at most; a frozen holder loses it after that.
 _OUTLAST_SENDING: Final = f"SET LOCAL idle_in_transaction_session_timeout = '{2 * kafka.SEND_TIMEOUT_SECONDS + 5}s'"
@@ -82,6 +89,12 @@ async def publish(
     else:
         await database.at_once(pool, tables.WORKER_ROLE, "publish", delete)
     known.difference_update([message.value for batch in outgoing.values() for message in batch] if known else ())
+
+
+async def claim(pool: AsyncEngine, batch_ids: Sequence[UUID]) -> None:
+    """Keep judgements that their owner is still publishing from the sweepers, for as long as they wait for an owner."""
+    async with database.transaction(pool, tables.WORKER_ROLE, "publish") as connection:
+        await connection.execute(_CLAIM, batch_ids, LEFT_BEHIND_SECONDS)
 
 
 async def sweep(pool: AsyncEngine, sender: sending.Sender, topics: Mapping[str, str]) -> int:

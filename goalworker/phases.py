@@ -1,10 +1,12 @@
 """A batch through the phases: facts, judge, publish. Every attempt begins at facts (design, Why it replays safely)."""
 
 import asyncio
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Final
+from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -52,6 +54,7 @@ class Phases:
         self._group_id = settings.kafka.group_id
         self._topics: Mapping[str, str] = settings.topics.model_dump()
         self._acknowledged: set[bytes] = set()  # of what is not published as a whole yet
+        self._unpublished: dict[UUID, float] = {}  # the outbox batches of judgements, and since when
 
     async def record(self, batch: batch_.Batch) -> None:
         """Record the facts and dead-letter the rest; raises what is for later, and then is to be called again."""
@@ -77,7 +80,15 @@ class Phases:
             told = {each.batch_id: each.messages for each in written if each.messages}
             if told:
                 await outbox.publish(self._pool, self._sender, self._topics, told, self._acknowledged)
+            for batch_id in told:
+                self._unpublished.pop(batch_id, None)
             written.clear()
+
+    async def claim(self) -> None:
+        """Keep what takes long to publish from the sweepers: they would send it once more."""
+        before = time.monotonic() - outbox.CLAIM_SECONDS
+        if slow := [batch_id for batch_id, since in self._unpublished.items() if since < before]:
+            await outbox.claim(self._pool, slow)
 
     async def refresh(self, connection: database.Connection) -> None:
         """Load what changed of the goals since they were last loaded.
@@ -184,8 +195,13 @@ class Phases:
                     tracking=self._tracking,
                     timestamps=lambda: batch.timestamps_of_hits(self._topics["redrive"]),
                 )
-        _count(written)
+        self._note(written)
         return written
+
+    def _note(self, written: verdicts.Written) -> None:
+        _count(written)
+        if written.messages:
+            self._unpublished[written.batch_id] = time.monotonic()
 
     async def _judge_workflow(
         self, tenant_id: str, workflow_id: str, since: datetime, told: list[verdicts.Written]
@@ -202,7 +218,7 @@ class Phases:
                 written = await verdicts.judge_contacts(
                     connection, contacts, (), self._index, self.refresh, tracking=self._tracking
                 )
-            _count(written)
+            self._note(written)
             told.append(written)
             await self.publish(told)  # at once: of a large workflow there may be many slices
             after = contacts[-1][2]

@@ -98,12 +98,14 @@ class Upkeep:
         pool: AsyncEngine,
         sender: sending.Sender,
         read_pauses: Callable[[], Awaitable[None]],
+        claim_unpublished: Callable[[], Awaitable[None]],
     ) -> None:
         self._settings = settings
         self._pool = pool
         self._sender = sender
         self._topics = settings.topics.model_dump()
         self._read_pauses = read_pauses
+        self._claim_unpublished = claim_unpublished
         self._refused: dict[str, tuple[int, float]] = {}
 
     async def run(self) -> None:
@@ -111,6 +113,7 @@ class Upkeep:
         retention = self._settings.retention
         async with asyncio.TaskGroup() as loops:
             loops.create_task(_every(OUTBOX_SECONDS, self._sweep_outbox))
+            loops.create_task(_every(outbox.CLAIM_SECONDS, self._claim_unpublished))
             loops.create_task(_every(refused.RETRY_SECONDS, self._retry_refused))
             loops.create_task(_every(OUTBOX_STATUS_SECONDS, self._show))
             loops.create_task(_every(PAUSES_SECONDS, self._read_pauses))

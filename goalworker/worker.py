@@ -96,6 +96,7 @@ class Worker:
         self._index = known
         self._decoder = decoder
         self._phases = phases.Phases(settings, pool, sender, known)
+        self.claim_unpublished = self._phases.claim
         self._under_way: deque[_UnderWay] = deque()
         self._under_way_max = min(UNDER_WAY_MAX, max(settings.database.pool_size - 1, 1))
         self._held: batch_.Batch | None = None

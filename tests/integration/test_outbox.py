@@ -298,6 +298,34 @@ async def test_what_has_no_owner_goes_at_once_and_what_has_one_only_when_it_was_
     assert await waiting(administrator) == []
 
 
+async def test_what_its_owner_says_it_is_still_sending_is_not_swept(
+    pool: sa_async.AsyncEngine, administrator: database.Connection
+) -> None:
+    broker, slow = world.Broker(), uuid4()
+    await write(administrator, achieved(1), batch_id=slow)
+    await write(administrator, achieved(2), batch_id=uuid4())
+    await age(administrator, 100 * outbox.LEFT_BEHIND_SECONDS)
+    await outbox.claim(pool, [slow])
+    assert await outbox.sweep(pool, broker, TOPICS) == 1
+    assert await waiting(administrator) == [achieved(1).value]
+    await administrator.execute("UPDATE outbox SET claimed_until = claimed_until - interval '20 s'")
+    assert await outbox.sweep(pool, broker, TOPICS) == 1  # whoever claimed it has died since
+
+
+async def test_a_worker_claims_what_takes_it_long_to_publish_and_only_that(
+    pool: sa_async.AsyncEngine, administrator: database.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.install(administrator, [ONE])
+    worker, query = world.Worker(pool, Deaf()), "SELECT count(claimed_until) FROM outbox"
+    with pytest.raises(kafka.NotAcknowledgedError):
+        await worker.take(started(0), tagged("h", 5))
+    await worker.phases.claim()
+    assert await administrator.fetchval(query) == 0
+    monkeypatch.setattr(outbox, "CLAIM_SECONDS", 0.0)
+    await worker.phases.claim()
+    assert await administrator.fetchval(query) == 2
+
+
 async def test_a_change_of_a_goal_is_announced_by_the_next_sweep(pool: sa_async.AsyncEngine) -> None:
     broker = world.Broker()
     goal = await create(pool)
