@@ -138,6 +138,7 @@ class Sender:
         Raises NotAcknowledgedError; the delivery can be given again then.
         """
         while delivery.waiting:
+            await self.ready()  # so that a window is not measured by the throttling that the one before it brought
             window, size = self._window(delivery)
             is_full = len(window) < len(delivery.waiting)
             began = time.monotonic()
