@@ -3,7 +3,7 @@
 import binascii
 import re
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final, Literal, TypeVar
 
 from msgspec import DecodeError, Raw, Struct, ValidationError, defstruct, json, structs
@@ -274,7 +274,7 @@ def _read(wire: type[_S], value: bytes, reason: str, path: str) -> _S:
     except ValidationError:
         raise payload.WrongError(reason, path, "must be a JSON object") from None
     values = {}
-    for field in structs.fields(wire):
+    for field in _fields(wire):
         where = f"{path}/{field.name}" if path else field.name
         raw = getattr(fields, field.name)
         if not (raw == envelope.ABSENT or (raw == _EMPTY_TEXT and field.type == (events.Text | None))):
@@ -284,11 +284,16 @@ def _read(wire: type[_S], value: bytes, reason: str, path: str) -> _S:
     return wire(**values)
 
 
+# msgspec looks through a type anew each time that it is asked, which takes longer than to decode a field.
+_fields: Final = cache(structs.fields)
+_decoder: Final = cache(json.Decoder)
+
+
 def _field(raw: Raw, kind: Any, reason: str, where: str) -> Any:
     if kind is Raw:
         return raw
     try:
-        found = json.decode(raw, type=kind)
+        found = _decoder(kind).decode(raw)
     except ValidationError:
         raise payload.WrongError(reason, where, _rule(where)) from None
     if not has_good_texts(found):
