@@ -69,6 +69,12 @@ async def topic_ids(client: Any, topics: Collection[str]) -> dict[str, uuid.UUID
     return {name: topic_id for code, name, topic_id, *_ in response.topics if not code and topic_id != uuid.UUID(int=0)}
 
 
+async def committed(consumer: Any, partitions: Collection[TopicPartition]) -> dict[TopicPartition, tuple[int, str]]:
+    """Return the offset that the consumer's group has committed in each partition, and the text beside it."""
+    found = await consumer._coordinator.fetch_committed_offsets(list(partitions))
+    return {partition: (at.offset, at.metadata or "") for partition, at in found.items() if at.offset >= 0}
+
+
 async def open_transactions(consumer: Any, partition: TopicPartition) -> list[OpenTransaction]:
     """Return the transactions that are open in a partition; none where the broker is too old (before 2.8) to say."""
     leaders = await _leaders(consumer, [partition])

@@ -1,7 +1,7 @@
 """Where the group reads on, set by an explicit act: `goalworker run --reset-offsets` (hazard 9)."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Literal
 
@@ -10,7 +10,7 @@ from aiokafka import TopicPartition
 from aiokafka import errors as kafka_errors
 from msgspec import Struct
 
-from goalworker import kafka, logs
+from goalworker import broker_requests, kafka, logs, topic_identity
 from goalworker import settings as settings_
 from goalworker.errors import GoalworkerError
 
@@ -38,9 +38,11 @@ async def reset(settings: settings_.Settings, target: Target) -> None:
         await consumer.start()
         found = await _committed(settings)
         consumer.assign(list(found))
+        ids = await broker_requests.topic_ids(consumer, {partition.topic for partition in found})
+        foreign = topic_identity.foreign(await broker_requests.committed(consumer, list(found)), ids)
         begins, ends = await consumer.beginning_offsets(list(found)), await consumer.end_offsets(list(found))
         at = await _at(consumer, target, settings.topics.redrive, begins, ends) if isinstance(target, datetime) else {}
-        decided = moves(target, found, begins, ends, at)
+        decided = moves(target, found, begins, ends, at, foreign)
         chosen = {move.partition: move.to_offset for move in decided}
         await commit(consumer, settings, chosen, "then start one with --reset-offsets")
     finally:
@@ -57,17 +59,27 @@ async def reset(settings: settings_.Settings, target: Target) -> None:
     log.info("offsets_reset", target=str(target), partitions=len(decided))
 
 
-def moves(target: Target, committed: Offsets, begins: Offsets, ends: Offsets, at: Offsets) -> list[Move]:
-    """Decide which offsets move; `at` says where each partition is at the target, if that is a time."""
+def moves(
+    target: Target,
+    committed: Offsets,
+    begins: Offsets,
+    ends: Offsets,
+    at: Offsets,
+    foreign: Collection[TopicPartition] = (),
+) -> list[Move]:
+    """Decide which offsets move; `at` says where each partition is at the target, if that is a time.
+
+    foreign are the partitions whose offset is of another topic of the same name: such an offset is in no range.
+    """
     decided = []
     for partition, offset in committed.items():
         begin, end = begins[partition], ends[partition]
-        is_in_range = begin <= offset <= end
+        is_in_range = begin <= offset <= end and partition not in foreign
         to = begin if target == "earliest" else end if target == "latest" else at[partition]
         if is_in_range:
             # Never forward: that would skip what nobody has lost.
             to = min(to, offset) if isinstance(target, datetime) else offset
-        if to != offset:
+        if to != offset or partition in foreign:  # committed anew, it is of the topic that is there
             decided.append(Move(partition, offset, to, 0 if is_in_range else to - begin))
     return decided
 
@@ -102,6 +114,8 @@ async def commit(
     consumer: aiokafka.AIOKafkaConsumer, settings: settings_.Settings, chosen: Offsets, remedy: str
 ) -> None:
     """Commit offsets that a person chose; GoalworkerError while the group has members, remedy says how to go on."""
+    if not chosen:
+        return
     try:
         async with asyncio.timeout(kafka.COMMIT_TIMEOUT_SECONDS):
             await consumer.commit(dict(chosen))

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -9,7 +10,7 @@ import aiokafka
 from aiokafka import TopicPartition
 from aiokafka import errors as kafka_errors
 
-from goalworker import kafka, logs, memory, metrics, parsed
+from goalworker import kafka, logs, memory, metrics, parsed, topic_identity
 from goalworker import settings as settings_
 from goalworker.errors import GoalworkerError
 
@@ -36,6 +37,9 @@ class Reader(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         # While the group is rebalanced, aiokafka still has the partitions and positions of before, which may be past
         # what was dropped.
         self._has_joined = False
+        self._identity = topic_identity.TopicIdentity()
+        self._has_new_partitions = False
+        self._polled_at = time.monotonic()
         self.epoch = 0
         self.fetched_bytes = 0  # of the last fetch, decompressed
         self._large_bytes = 0
@@ -60,6 +64,8 @@ class Reader(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         parsed.ALLOWANCE.begin()
         try:
             fetched = dict(await consumer.getmany(timeout_ms=timeout_ms, max_records=max_records))
+            fetched_bytes = parsed.ALLOWANCE.taken
+            await self._check_topics(consumer)
         except kafka_errors.NoOffsetForPartitionError:
             await self._commit_beginnings(consumer)
             await self.close()
@@ -69,8 +75,20 @@ class Reader(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         except Exception:
             await self.close()
             raise
-        self.fetched_bytes = parsed.ALLOWANCE.taken
+        self.fetched_bytes = fetched_bytes
         return fetched
+
+    async def _check_topics(self, consumer: aiokafka.AIOKafkaConsumer) -> None:
+        """Compare the topics with those that the positions are of, before records are handed on.
+
+        They may have been made anew while others had the partitions, or while this process was frozen.
+        """
+        since, self._polled_at = self._polled_at, time.monotonic()
+        was_frozen = self._polled_at - since > self._settings.kafka.session_timeout_seconds
+        if self._has_joined and (self._has_new_partitions or was_frozen):
+            self._has_new_partitions = False
+            async with asyncio.timeout(kafka.COMMIT_TIMEOUT_SECONDS):
+                await self._identity.check(consumer, self.partitions)
 
     def _release_memory(self) -> None:
         """Give memory back that large batches took: by itself it would stay with this process for good."""
@@ -87,7 +105,7 @@ class Reader(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
             return
         try:
             async with asyncio.timeout(kafka.COMMIT_TIMEOUT_SECONDS):
-                await self._consumer.commit(dict(offsets))
+                await self._consumer.commit(self._identity.with_metadata(offsets))
         except (kafka_errors.CommitFailedError, kafka_errors.IllegalStateError) as error:
             log.info("commit_refused", reason=type(error).__name__)
             return
@@ -128,6 +146,9 @@ class Reader(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         # Until the next fetch: what would be read in between is thrown away by each poll, and read again.
         self._is_held_back = True
         self._consumer.pause(*self.partitions)
+        if time.monotonic() - self._polled_at > self._settings.kafka.session_timeout_seconds:
+            self._has_new_partitions = True  # frozen: the next fetch is to look at the topics
+        self._polled_at = time.monotonic()
         try:
             polled = await self._consumer.getmany(timeout_ms=0)
             self.rewind({partition: records[0].offset for partition, records in polled.items()})
@@ -167,7 +188,7 @@ class Reader(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Begin anew with what is ours now."""
         assigned = list(assigned)
-        self._has_joined = True
+        self._has_joined = self._has_new_partitions = True
         self._forget()
         self._hold_back(assigned)
         metrics.consumer_rebalances_total.inc()

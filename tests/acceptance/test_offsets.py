@@ -1,11 +1,16 @@
 """Where reading begins, and that nothing is skipped silently (design, hazard 9)."""
 
+import asyncio
+import signal
+import uuid
 from datetime import UTC, datetime, timedelta
 
+import aiokafka
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.admin import RecordsToDelete
+from aiokafka.admin import NewTopic, RecordsToDelete
 
+from tests import support
 from tests.acceptance import running, saying, wire
 
 
@@ -83,6 +88,69 @@ async def test_a_time_takes_back_what_is_beyond_it_and_the_topic_of_redrives_to_
             moved = {line["topic"]: (line["from_offset"], line["to_offset"]) for line in worker.lines("offset_reset")}
             assert moved == {there.topics["tag_added"]: (5, 3), there.topics["redrive"]: (5, 0)}
             assert len(await talk.dead_letters()) == 5 + 5 + 2 + 5
+
+
+@pytest.mark.real_world("confluent-kafka-python#1787", "a topic is deleted and made anew while its consumer is frozen")
+async def test_a_topic_made_anew_while_a_worker_is_frozen_stops_it(there: running.Installation) -> None:
+    topic = there.topics["tag_added"]
+    async with wire.talk(there) as talk:
+        worker = there.start(KAFKA__SESSION_TIMEOUT_SECONDS=6)
+        try:
+            await worker.ready()
+            await talk.say(*(saying.Record("tag_added", b"{", partition=2) for _ in range(5)))
+            worker.process.send_signal(signal.SIGSTOP)
+            await wire.until(lambda: _has_no_members(talk))
+            await talk.admin.delete_topics([topic])
+            await wire.until(lambda: _is_made(talk, topic))
+            await talk.send(*(saying.Record("tag_added", b"[", partition=2) for _ in range(9)))
+            worker.process.send_signal(signal.SIGCONT)
+            assert await asyncio.to_thread(worker.wait) == 1
+        finally:
+            worker.kill()
+        assert f"{topic} was deleted and made anew" in worker.log.read_text()
+        assert "goalworker run --reset-offsets earliest" in worker.log.read_text()
+        assert "Traceback" not in worker.log.read_text()
+        async with there.worker("--reset-offsets", "earliest"):
+            await talk.settled()
+        values = [letter.value for letter in await talk.dead_letters()]
+        assert sorted(values) == [b"["] * 9 + [b"{"] * 5
+
+
+async def _has_no_members(talk: wire.Talk) -> bool:
+    return await talk.members() == {}
+
+
+async def _is_made(talk: wire.Talk, topic: str) -> bool:
+    response = await talk.admin.create_topics([NewTopic(topic, support.PARTITIONS, 1)])
+    ((_, code, *_),) = response.topic_errors
+    return bool(code == 0)
+
+
+async def test_an_offset_of_another_topic_stops_a_worker_until_it_is_set_anew(there: running.Installation) -> None:
+    async with wire.talk(there) as talk:
+        await talk.send(*GARBAGE)
+        async with there.worker():
+            await talk.settled()
+        other, same = (TopicPartition(there.topics["tag_added"], number) for number in (2, 3))
+        found = await talk.admin.list_consumer_group_offsets(there.group_id)
+        assert found[other].metadata == found[same].metadata == str(uuid.UUID(found[same].metadata))
+        group = aiokafka.AIOKafkaConsumer(
+            bootstrap_servers=there.bootstrap_servers, group_id=there.group_id, enable_auto_commit=False
+        )
+        async with group:
+            group.assign([other])
+            await group.commit({other: (4, str(uuid.uuid4()))})
+        worker = there.start()
+        try:
+            assert await asyncio.to_thread(worker.wait) == 1
+        finally:
+            worker.kill()
+        assert f"{other.topic} was deleted and made anew" in worker.log.read_text()
+        async with there.worker("--reset-offsets", "earliest") as mended:
+            await talk.settled()
+            (line,) = mended.lines("offset_reset")
+            assert (line["partition"], line["from_offset"], line["to_offset"]) == (2, 4, 0)
+        assert len(await talk.dead_letters()) == 10 + 5
 
 
 async def test_offsets_are_not_set_while_another_worker_runs(there: running.Installation) -> None:

@@ -34,3 +34,14 @@ def test_a_time_takes_back_and_never_forward() -> None:
     assert _moved(TIME, END) == (AT, 0)
     assert _moved(TIME, AT) is None
     assert _moved(TIME, BEGIN) is None
+
+
+@pytest.mark.parametrize(("target", "to_offset"), [("earliest", BEGIN), ("latest", END), (TIME, AT)])
+def test_an_offset_of_another_topic_is_in_no_range_and_is_committed_anew(
+    target: offsets.Target, to_offset: int
+) -> None:
+    for offset in (BEGIN, AT, END):
+        (move,) = offsets.moves(
+            target, {PARTITION: offset}, {PARTITION: BEGIN}, {PARTITION: END}, {PARTITION: AT}, {PARTITION}
+        )
+        assert (move.to_offset, move.skipped_records) == (to_offset, to_offset - BEGIN)
