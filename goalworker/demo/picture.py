@@ -91,7 +91,9 @@ def _below(now: Snapshot, width: int, rows: int, glyphs: charts.Glyphs) -> Lines
         chart_rows = (spare - EXITS_MIN - 3) // 3
         figures = _charts(now, width, chart_rows, chart_rows // 2, glyphs)
         spare -= len(figures) - 4
-    return _spaced([head, figures, goals, _exits(now, spare, width), foot], gaps)
+    exits = _exits(now, spare, width)
+    exits += [Text()] * (1 + spare - len(exits))  # the addresses stay where they are
+    return _spaced([head, figures, goals, exits, foot], gaps)
 
 
 def _beside(now: Snapshot, width: int, rows: int, glyphs: charts.Glyphs) -> Lines:

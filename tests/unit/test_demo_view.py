@@ -81,6 +81,12 @@ def test_all_that_a_stranger_needs_fits_from_80_columns_and_23_rows_on(width: in
     assert text.count(" c-17 bought, left welcome after 41 ms") >= 2
 
 
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (80, 50), (120, 40)])
+def test_the_addresses_are_at_the_bottom_from_the_beginning_on(width: int, height: int) -> None:
+    assert "shell" in _lines(EMPTY, width, height)[-2]
+    assert "shell" in _lines(NOW, width, height)[-2]
+
+
 def test_a_larger_terminal_shows_more() -> None:
     sizes = [(80, 24), (80, 40), (120, 40), (200, 60)]
     exits = ["\n".join(_lines(NOW, *size)).count("c-17") for size in sizes]
