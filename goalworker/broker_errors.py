@@ -8,11 +8,17 @@ from aiokafka import errors as kafka_errors
 
 from goalworker import broker_connections
 from goalworker import settings as settings_
-from goalworker.errors import DependencyError, GoalworkerError, SettingsError
+from goalworker.errors import DependencyError, GoalworkerError, RefusedError, SettingsError
 
 _TRY_DOCTOR: Final = "`goalworker doctor` looks at each part."
 # Raised for whatever kept a client from connecting: the attempt itself knows more.
 _VAGUE: Final = (kafka_errors.KafkaConnectionError, kafka_errors.NodeNotReadyError, TimeoutError)
+# The broker answers and lacks a rule that allows it: somebody must add one.
+_NOT_ALLOWED: Final = (
+    kafka_errors.TopicAuthorizationFailedError,
+    kafka_errors.GroupAuthorizationFailedError,
+    kafka_errors.ClusterAuthorizationFailedError,
+)
 _LOGIN_REFUSED: Final = (
     kafka_errors.SaslAuthenticationFailed,
     kafka_errors.UnsupportedSaslMechanismError,
@@ -30,10 +36,10 @@ def explained(settings: settings_.Settings, error: BaseException) -> GoalworkerE
         return SettingsError(f"{where} refuses {_session_timeout(settings)}")
     advertised = _unreachable_advertised(settings, error)
     if advertised is not None:
-        return DependencyError(f"{where} {_advertised(advertised)} {_TRY_DOCTOR}")
+        return DependencyError(f"{where} {_advertised(advertised)}", hint=_TRY_DOCTOR)
     cause = cause_of(error)
-    remedy = _remedy(settings, cause)
-    return DependencyError(f"{where} cannot be used: {_reason(settings, cause)}. {remedy} {_TRY_DOCTOR}")
+    kind = RefusedError if isinstance(cause, _NOT_ALLOWED) else DependencyError
+    return kind(f"{where} cannot be used: {_reason(settings, cause)}. {_remedy(settings, cause)}", hint=_TRY_DOCTOR)
 
 
 def in_short(settings: settings_.Settings, error: BaseException) -> str:
@@ -69,6 +75,8 @@ def _reason(settings: settings_.Settings, cause: BaseException) -> str:
             return f"{names_of(cause)} may not be used by this user"
         case kafka_errors.GroupAuthorizationFailedError():
             return f"the group {names_of(cause)} may not be used by this user"
+        case kafka_errors.ClusterAuthorizationFailedError():
+            return "this user may neither write to a topic nor create one"
         case kafka_errors.InconsistentGroupProtocolError():
             return (
                 f"the consumer group {settings.kafka.group_id} has members that are no workers of ours: they divide "
@@ -93,26 +101,37 @@ def _plain_reason(cause: BaseException) -> str:
 
 
 def _remedy(settings: settings_.Settings, cause: BaseException) -> str:
-    match cause:
-        case ssl.SSLCertVerificationError():
-            return (
-                "Is GOALWORKER_KAFKA__SSL_CAFILE the authority of the brokers' certificates, and is each host in "
-                "GOALWORKER_KAFKA__BOOTSTRAP_SERVERS and in the brokers' advertised.listeners in them?"
-            )
-        case kafka_errors.SaslAuthenticationFailed() | kafka_errors.UnsupportedSaslMechanismError():
-            return (
-                "Are GOALWORKER_KAFKA__SASL_USERNAME, GOALWORKER_KAFKA__SASL_PASSWORD and "
-                "GOALWORKER_KAFKA__SASL_MECHANISM right?"
-            )
-        case kafka_errors.TopicAuthorizationFailedError():
-            return "Allow READ on topics in and the redrive topic, WRITE on topics out and dead letters."
-        case kafka_errors.GroupAuthorizationFailedError():
-            return "Allow READ on the group."
-        case kafka_errors.InconsistentGroupProtocolError() | kafka_errors.InvalidGroupIdError():
-            return "Set GOALWORKER_KAFKA__GROUP_ID to a group that only workers of this installation use."
-        case _:
-            protocol = settings.kafka.security_protocol
-            return f"Is it running, and does it speak {protocol} there (GOALWORKER_KAFKA__SECURITY_PROTOCOL)?"
+    protocol = settings.kafka.security_protocol
+    otherwise = f"Is it running, and does it speak {protocol} there (GOALWORKER_KAFKA__SECURITY_PROTOCOL)?"
+    return next((remedy for kinds, remedy in _REMEDIES if isinstance(cause, kinds)), otherwise)
+
+
+# The first kind that fits says what to do.
+_REMEDIES: Final[tuple[tuple[tuple[type[BaseException], ...], str], ...]] = (
+    (
+        (ssl.SSLCertVerificationError,),
+        "Is GOALWORKER_KAFKA__SSL_CAFILE the authority of the brokers' certificates, and is each host in "
+        "GOALWORKER_KAFKA__BOOTSTRAP_SERVERS and in the brokers' advertised.listeners in them?",
+    ),
+    (
+        (kafka_errors.SaslAuthenticationFailed, kafka_errors.UnsupportedSaslMechanismError),
+        "Are GOALWORKER_KAFKA__SASL_USERNAME, GOALWORKER_KAFKA__SASL_PASSWORD and "
+        "GOALWORKER_KAFKA__SASL_MECHANISM right?",
+    ),
+    (
+        (kafka_errors.TopicAuthorizationFailedError,),
+        "Allow READ on topics in and the redrive topic, WRITE on topics out and dead letters.",
+    ),
+    ((kafka_errors.GroupAuthorizationFailedError,), "Allow READ on the group."),
+    (
+        (kafka_errors.ClusterAuthorizationFailedError,),
+        "Allow WRITE on topics out and dead letters; `goalworker topics create` needs CREATE on the cluster.",
+    ),
+    (
+        (kafka_errors.InconsistentGroupProtocolError, kafka_errors.InvalidGroupIdError),
+        "Set GOALWORKER_KAFKA__GROUP_ID to a group that only workers of this installation use.",
+    ),
+)
 
 
 def _session_timeout(settings: settings_.Settings) -> str:

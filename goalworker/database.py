@@ -1,7 +1,6 @@
 """Connections to PostgreSQL: the pool, transactions under a role, and which errors mean "later"."""
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,8 +11,8 @@ import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import metrics, tables
-from goalworker.errors import DependencyError, GoalworkerError, SettingsError
+from goalworker import database_errors, metrics, tables
+from goalworker.errors import GoalworkerError, RefusedError, SettingsError
 from goalworker.settings import values
 
 CONNECT_TIMEOUT_SECONDS: Final = 5
@@ -76,17 +75,9 @@ def is_later(error: BaseException) -> bool:
     return isinstance(error, _LATER)
 
 
-# Asking again doesn't help: unknown login or database, wrong password, a right is missing.
-_REFUSED: Final = (
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-    asyncpg.InsufficientPrivilegeError,
-)
-
-
 def is_refused(error: BaseException) -> bool:
-    """Say whether the server will not have this login or database, however often it is asked."""
-    return isinstance(origin(error), _REFUSED)
+    """Say whether the server refuses a login, a database or a right, however often it is asked."""
+    return isinstance(origin(error), (RefusedError, *database_errors.REFUSED))
 
 
 def origin(error: BaseException) -> BaseException:
@@ -172,7 +163,14 @@ async def _driver(pool: sa_async.AsyncEngine, operation: str) -> AsyncIterator[C
                 yield driver
             except BaseException as error:
                 await _abandon(connection, driver, error)
+                _raise_missing_role(error)
                 raise
+
+
+def _raise_missing_role(error: BaseException) -> None:
+    # PostgreSQL files it under the errors of a record's content, for which records are dead-lettered.
+    if refused := database_errors.no_role(origin(error)):
+        raise refused from error
 
 
 @asynccontextmanager
@@ -190,6 +188,7 @@ async def session(
                 await connection.commit()
             except BaseException as error:
                 await _abandon(connection, driver, error)
+                _raise_missing_role(error)
                 raise
 
 
@@ -224,24 +223,7 @@ def connections(pool: sa_async.AsyncEngine) -> tuple[int, int]:
 
 def explained(url: str, error: BaseException) -> GoalworkerError:
     """Return an error that says which database cannot be used, why, and what to do, without its password."""
-    cause = origin(error)
-    reason = str(cause).partition("\n")[0].rstrip(".") or type(cause).__name__  # the lines after the first name rows
-    problem = f"the database at {masked(url)} cannot be used: {reason}."
-    if isinstance(cause, asyncpg.exceptions.ClientConfigurationError):
-        return SettingsError(f"{problem} Put GOALWORKER_DATABASE__URL right.")
-    return DependencyError(f"{problem} {_remedy(cause)} `goalworker doctor` looks at each part.")
-
-
-def _remedy(cause: BaseException) -> str:
-    match cause:
-        case ssl.SSLCertVerificationError():
-            return "Is sslrootcert in GOALWORKER_DATABASE__URL the server's authority, and its host in the certificate?"
-        case asyncpg.InsufficientPrivilegeError():
-            return "Let an administrator run what `goalworker db roles` prints."
-        case asyncpg.LockNotAvailableError():
-            return "Something else holds the lock, such as a VACUUM or a goal that is being written: do it again."
-        case _:
-            return "Is it running, and is GOALWORKER_DATABASE__URL right?"
+    return database_errors.explain(masked(url), origin(error))
 
 
 def masked(url: str) -> str:

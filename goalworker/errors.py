@@ -2,9 +2,16 @@
 
 
 class GoalworkerError(Exception):
-    """A sentence for a person: what is wrong, where, and what to do."""
+    """A sentence for a person: what is wrong, where, and what to do.
+
+    hint: where to look further. It ends the message, and `sentence` is the message without it.
+    """
 
     exit_code = 1
+
+    def __init__(self, sentence: str = "", *, hint: str = "") -> None:
+        super().__init__(f"{sentence} {hint}" if hint else sentence)
+        self.sentence = sentence
 
 
 class SettingsError(GoalworkerError):
@@ -17,6 +24,10 @@ class DependencyError(GoalworkerError):
     """Broker, database, topic or package source that cannot be reached or is not there."""
 
     exit_code = 4
+
+
+class RefusedError(GoalworkerError):
+    """Broker or database answers, but does not allow what is needed: somebody must change a right there."""
 
 
 class MigrationsBehindError(GoalworkerError):

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from alembic import command, config, migration, script
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import database, tables
-from goalworker.errors import DependencyError
+from goalworker import database, database_errors, tables
+from goalworker.errors import RefusedError
 
 PROBE_TIMEOUT_SECONDS: Final = 5.0
 _MIGRATION_LOCK: Final = 0x6D696772
@@ -43,9 +43,24 @@ def knows(revision: str) -> bool:
 
 
 async def current(pool: sa_async.AsyncEngine) -> str | None:
-    """Return the revision of a database's schema, None where it was never migrated."""
+    """Return the revision of a database's schema, None where it was never migrated.
+
+    RefusedError where the login sees no schema: then nobody can tell.
+    """
     async with pool.connect() as connection:
-        return await connection.run_sync(_current)
+        found = await connection.run_sync(_current)
+        if found is None:
+            await _require_schema(connection)
+        return found
+
+
+async def _require_schema(connection: sa_async.AsyncConnection) -> None:
+    asked = await connection.execute(
+        sa.text("SELECT current_schema(), current_setting('search_path'), current_user, current_database()")
+    )
+    schema, search_path, user, name = asked.one()
+    if schema is None:
+        raise database_errors.no_schema(f"{name} (as {user})", search_path)
 
 
 async def problem(pool: sa_async.AsyncEngine) -> str | None:
@@ -121,7 +136,7 @@ def _ensure_roles(connection: sa.Connection) -> None:
         try:
             _ensure_role(connection, role)
         except sa.exc.ProgrammingError as error:
-            raise DependencyError(
+            raise RefusedError(
                 f"the user {user} may not create the role {role}. Ask an administrator to run what "
                 "`goalworker db roles` prints, then run `goalworker db upgrade` again."
             ) from error

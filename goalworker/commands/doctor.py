@@ -60,5 +60,5 @@ async def _collected(check: str, examined: findings.Findings) -> list[findings.F
         async for finding in examined:
             found.append(finding)
     except errors.GoalworkerError as error:
-        found.append(findings.problem(check, str(error)))
+        found.append(findings.problem(check, error.sentence))
     return found

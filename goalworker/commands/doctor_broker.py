@@ -57,8 +57,9 @@ def _configuration(
     )
     amiss = [finding for rule in rules for finding in rule(settings, known)]
     yield from amiss
-    if not amiss and not untold:
-        yield findings.ok("topics", "their configuration fits")
+    if known and not amiss and not untold:
+        are_all = len(known) == len(cluster.names(settings))
+        yield findings.ok("topics", f"the configuration of {'all' if are_all else 'those that are there'} fits")
 
 
 def _too_small(settings: all_settings.Settings, known: Configurations) -> Iterable[findings.Finding]:

@@ -7,7 +7,7 @@ from typing import Any, Final
 import asyncpg
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import database, migrate, outbox, refused, tables
+from goalworker import database, errors, migrate, outbox, refused, tables
 from goalworker import settings as all_settings
 from goalworker.commands import common, database_connection, findings, topics
 from goalworker.commands import outbox as outbox_command
@@ -60,8 +60,10 @@ async def _refusal(pool: sa_async.AsyncEngine, role: str) -> str | None:
     try:
         async with database.transaction(pool, role, "cli"):
             return None
-    except (asyncpg.InsufficientPrivilegeError, asyncpg.InvalidParameterValueError) as error:
+    except asyncpg.InsufficientPrivilegeError as error:
         return common.first_line(error)
+    except errors.RefusedError as error:
+        return error.sentence
 
 
 def _rights(refusals: Mapping[str, str | None]) -> Iterable[findings.Finding]:

@@ -4,7 +4,9 @@ from datetime import datetime
 
 import msgspec
 from aiokafka import admin as kafka_admin
+from aiokafka import errors as kafka_errors
 
+from goalworker import errors
 from goalworker import settings as all_settings
 from goalworker.commands import kafka_connection, letters
 
@@ -26,8 +28,13 @@ async def plan(settings: all_settings.Settings, moment: datetime | None) -> Doom
 
 
 async def delete(settings: all_settings.Settings, doomed: Doomed) -> None:
-    """Delete it."""
+    """Delete it; RefusedError where that is not allowed."""
     async with kafka_connection.admin(settings) as client:
-        await client.delete_records(
-            {each: kafka_admin.RecordsToDelete(offset) for each, offset in doomed.before.items()}
-        )
+        try:
+            await client.delete_records(
+                {each: kafka_admin.RecordsToDelete(offset) for each, offset in doomed.before.items()}
+            )
+        except kafka_errors.TopicAuthorizationFailedError as error:
+            raise errors.RefusedError(
+                f"records of {settings.topics.dead_letters} may not be deleted by this user: allow DELETE on it"
+            ) from error

@@ -65,6 +65,10 @@ class _Pass:
         self.expiring += again.timestamp_ms is not None and again.timestamp_ms < self.expired_ms
 
 
+# An idempotent producer without any right to write is refused by the cluster.
+_DENIED: Final = (kafka_errors.TopicAuthorizationFailedError, kafka_errors.ClusterAuthorizationFailedError)
+
+
 async def run(
     settings: all_settings.Settings, wanted: letters.Wanted, rate_per_second: int, *, dry_run: bool
 ) -> Counts:
@@ -117,8 +121,10 @@ async def _send(ongoing: _Pass, sender: sending.Sender, consumer: aiokafka.AIOKa
         try:
             await sender.send(ongoing.due.values())
         except (kafka.NotAcknowledgedError, kafka_errors.KafkaError) as error:
-            raise errors.DependencyError(
-                f"the dead letters from {next(iter(ongoing.due))} on were not redriven: {common.first_line(error)}. "
+            is_denied = isinstance(error, _DENIED)
+            raise (errors.RefusedError if is_denied else errors.DependencyError)(
+                f"the dead letters from {next(iter(ongoing.due))} on were not redriven: "
+                f"{'allow WRITE on the topic to this user' if is_denied else common.first_line(error)}. "
                 f"They are still in the DLQ: when {ongoing.topic} takes them, run it again"
             ) from error
         ongoing.due.clear()

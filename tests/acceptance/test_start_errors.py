@@ -63,7 +63,7 @@ def test_a_login_without_the_workers_role_is_told_what_it_may_not(shared: runnin
     support.run(support.execute(shared.database_url, f"CREATE ROLE {login} LOGIN PASSWORD 'guest'"))
     address = shared.database_url.rpartition("@")[2]
     try:
-        sentence = refused(shared, 4, DATABASE__URL=f"postgresql://{login}:guest@{address}")
+        sentence = refused(shared, 1, DATABASE__URL=f"postgresql://{login}:guest@{address}")
     finally:
         support.run(support.execute(shared.database_url, f"DROP ROLE {login}"))
     assert "permission denied" in sentence

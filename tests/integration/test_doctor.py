@@ -99,3 +99,12 @@ async def test_doctor_names_the_producer_whose_open_transaction_hides_records(
     assert f"(transactional id crm-{topic})" in found["detail"]
     command = f"abort --topic {topic} --partition 2 --start-offset 0"
     assert f"kafka-transactions.sh --bootstrap-server {bootstrap_servers} {command}" in found["detail"]
+
+
+async def test_doctor_judges_the_configuration_of_topics_that_are_there_only(
+    with_database: Shell, bootstrap_servers: str, absent_topics: dict[str, str]
+) -> None:
+    shell = with_database.set(shells.variables_of(bootstrap_servers, absent_topics))
+    assert "configuration" not in shell("doctor").out
+    await shells.create_topic(bootstrap_servers, absent_topics["stage_changed"])
+    assert "the configuration of those that are there fits" in shell("doctor").out

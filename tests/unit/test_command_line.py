@@ -13,6 +13,7 @@ import typer
 
 from goalworker import __main__ as command_line
 from goalworker.commands import common
+from tests import every_command
 
 
 @pytest.mark.parametrize("name", command_line.COMMANDS)
@@ -100,3 +101,7 @@ def test_a_moment_is_a_time_with_an_offset_or_so_long_ago() -> None:
 def test_what_is_no_moment_is_refused(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="is no time such as"):
         common.moment(text)
+
+
+def test_every_command_has_a_use_with_which_refusals_are_tested() -> None:
+    assert sorted(every_command.names()) == sorted(every_command.USES)

@@ -1,0 +1,130 @@
+"""Sentences about a database that cannot be used: the reason, and what to do about it."""
+
+import re
+import ssl
+from typing import Final
+
+import asyncpg
+
+from goalworker.errors import DependencyError, GoalworkerError, RefusedError, SettingsError
+
+DOCTOR: Final = "`goalworker doctor` looks at each part."
+
+# The database answers, and somebody has to grant something first: waiting and asking again change nothing.
+_NOT_ALLOWED: Final = (
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.InvalidSchemaNameError,
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedFunctionError,
+)
+REFUSED: Final = (
+    *_NOT_ALLOWED,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+)
+
+_READ_ONLY: Final = (asyncpg.ReadOnlySQLTransactionError, asyncpg.exceptions.TargetServerAttributeNotMatched)
+_DENIED: Final = re.compile(r"permission denied (?:for|to) (database|schema|table|sequence|function|set role)\b")
+
+
+def explain(where: str, cause: BaseException) -> GoalworkerError:
+    """Return an error for a person about the database at `where`, which carries no password."""
+    if isinstance(cause, GoalworkerError):
+        return cause
+    problem = f"the database at {where} cannot be used: {_reason(cause)}."
+    if isinstance(cause, asyncpg.exceptions.ClientConfigurationError):
+        return SettingsError(f"{problem} Put GOALWORKER_DATABASE__URL right.")
+    kind = RefusedError if isinstance(cause, _NOT_ALLOWED) else DependencyError
+    return kind(f"{problem} {_remedy(cause)}", hint=DOCTOR)
+
+
+def no_role(error: BaseException) -> RefusedError | None:
+    """Return the error for a server without the roles of worker and API, None where it is another error."""
+    text = str(error)
+    if not (isinstance(error, asyncpg.InvalidParameterValueError) and text.startswith("role ")):
+        return None
+    return RefusedError(
+        f"the database cannot be used: {text}. Run `goalworker db upgrade`, or let an administrator run what "
+        "`goalworker db roles` prints, as after restoring a database on another server.",
+        hint=DOCTOR,
+    )
+
+
+def no_schema(where: str, search_path: str) -> RefusedError:
+    """Return the error for a login that sees no schema at all."""
+    return RefusedError(
+        f"the database {where} cannot be used: no schema that this user may use is in its search_path "
+        f"({search_path or 'which is empty'}). {_SEARCH_PATH}",
+        hint=DOCTOR,
+    )
+
+
+_SEARCH_PATH: Final = (
+    "Let an administrator run ALTER ROLE ... SET search_path = public, and GRANT USAGE ON SCHEMA public TO this user, "
+    "goalworker_worker and goalworker_api; for `goalworker db upgrade`, also CREATE to this user."
+)
+
+
+def _reason(cause: BaseException) -> str:
+    if isinstance(cause, _READ_ONLY):
+        return "it is read-only"
+    if isinstance(cause, TimeoutError) and not str(cause):
+        return "no answer in time"
+    return str(cause).partition("\n")[0].rstrip(".") or type(cause).__name__  # the lines after the first name rows
+
+
+def _remedy(cause: BaseException) -> str:
+    if isinstance(cause, asyncpg.InsufficientPrivilegeError):
+        return _grant(str(cause))
+    return next((remedy for kind, remedy in _REMEDIES if isinstance(cause, kind)), _OTHERWISE)
+
+
+def _grant(denied: str) -> str:
+    found = _DENIED.search(denied)
+    return _GRANTS.get(found[1] if found else "", _BY_OWNER)
+
+
+_BY_OWNER: Final = (
+    "Where this user lacks the roles, let an administrator run what `goalworker db roles` prints; where the roles lost "
+    "this right, let the tables' owner GRANT it again."
+)
+_GRANTS: Final = {
+    "database": "Let an administrator GRANT CONNECT on it to this user.",
+    "schema": _SEARCH_PATH,
+    "set role": "Let an administrator run what `goalworker db roles` prints.",
+}
+_OTHERWISE: Final = "Is it running, and is GOALWORKER_DATABASE__URL right?"
+
+# The first kind that fits says what to do.
+_REMEDIES: Final[tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...]] = (
+    (
+        ssl.SSLCertVerificationError,
+        "Is sslrootcert in GOALWORKER_DATABASE__URL the server's authority, and its host in the certificate?",
+    ),
+    (asyncpg.InvalidPasswordError, "Are user and password in GOALWORKER_DATABASE__URL right?"),
+    (
+        asyncpg.InvalidAuthorizationSpecificationError,
+        "Is the user in GOALWORKER_DATABASE__URL right, and does the server's pg_hba.conf let it in from here?",
+    ),
+    (asyncpg.InvalidCatalogNameError, "Create it, or put its name in GOALWORKER_DATABASE__URL right."),
+    ((asyncpg.InvalidSchemaNameError, asyncpg.UndefinedTableError, asyncpg.UndefinedFunctionError), _SEARCH_PATH),
+    (
+        _READ_ONLY,
+        "Name the primary in GOALWORKER_DATABASE__URL, not a standby; if it is the primary, look at "
+        "default_transaction_read_only.",
+    ),
+    (
+        asyncpg.TooManyConnectionsError,
+        "Raise max_connections or the user's limit, or lower GOALWORKER_DATABASE__POOL_SIZE.",
+    ),
+    (asyncpg.CannotConnectNowError, "It is starting or shutting down: try again in a moment."),
+    (asyncpg.DiskFullError, "Make room on its disk."),
+    (
+        asyncpg.LockNotAvailableError,
+        "Something else holds the lock, such as a VACUUM or a goal that is being written: do it again.",
+    ),
+    (
+        asyncpg.QueryCanceledError,
+        "Something slows it down or holds a lock: try again, or raise GOALWORKER_DATABASE__STATEMENT_TIMEOUT_SECONDS.",
+    ),
+)

@@ -1,0 +1,92 @@
+"""Every command, with words that make it do its work, and what it needs for that."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from goalworker import __main__ as command_line
+
+GOAL = "11111111-1111-4111-8111-111111111111"
+TENANT = ("--tenant", "acme")
+MESSAGE = (
+    b'{"specversion": "1.0", "id": "e1", "source": "/crm", "type": "form.submitted", "tenantid": "acme",'
+    b' "data": {"contact_id": "ann", "form_id": "f1"}}'
+)
+GOALS = b'{"workflows": [{"workflow_id": "w", "goals": []}]}'
+TOPIC = "{form_submitted}"
+DATABASE, BROKER = "database", "broker"
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """The words behind a command's name, what stdin gives it, and which servers it needs."""
+
+    words: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    stdin: bytes = b""
+
+
+# A command that is not here fails a test: add it, so that it is known to end in sentences.
+USES: Mapping[str, Use] = {
+    "run": Use(needs=(DATABASE, BROKER)),
+    "api": Use(("--port", "0"), needs=(DATABASE,)),
+    "demo": Use(),  # makes what it needs
+    "doctor": Use(needs=(DATABASE, BROKER)),
+    "db upgrade": Use(needs=(DATABASE,)),
+    "db current": Use(needs=(DATABASE,)),
+    "db check": Use(needs=(DATABASE,)),
+    "db roles": Use(),
+    "topics create": Use(needs=(BROKER,)),
+    "topics list": Use(needs=(DATABASE, BROKER)),
+    "topics resume": Use((TOPIC,), needs=(DATABASE,)),
+    "topics skip": Use((TOPIC, "0", "--offset", "0"), needs=(BROKER,)),
+    "topics audit": Use(needs=(DATABASE,)),
+    "goals list": Use(TENANT, needs=(DATABASE,)),
+    "goals get": Use((GOAL, *TENANT), needs=(DATABASE,)),
+    "goals create": Use(("w", "--type", "form_submitted", "--criteria", "form_id=f1", *TENANT), needs=(DATABASE,)),
+    "goals update": Use((GOAL, "--name", "n", *TENANT), needs=(DATABASE,)),
+    "goals pause": Use((GOAL, *TENANT), needs=(DATABASE,)),
+    "goals resume": Use((GOAL, *TENANT), needs=(DATABASE,)),
+    "goals delete": Use((GOAL, *TENANT), needs=(DATABASE,)),
+    "goals set-logic": Use(("w", "all", *TENANT), needs=(DATABASE,)),
+    "goals apply": Use(("-", *TENANT), needs=(DATABASE,), stdin=GOALS),
+    "keys create": Use(("--scope", "goals:read", "--name", "n", *TENANT), needs=(DATABASE,)),
+    "keys list": Use(TENANT, needs=(DATABASE,)),
+    "keys revoke": Use((GOAL, *TENANT), needs=(DATABASE,)),
+    "check-event": Use(("--topic", TOPIC, "-"), needs=(DATABASE,), stdin=MESSAGE),
+    "dlq list": Use(needs=(BROKER,)),
+    "dlq show": Use(("0:0",), needs=(BROKER,)),
+    "dlq stats": Use(needs=(BROKER,)),
+    "dlq redrive": Use(needs=(BROKER,)),
+    "dlq purge": Use(("--all", "--yes"), needs=(BROKER,)),
+    "lag": Use(needs=(BROKER,)),
+    "outbox status": Use(needs=(DATABASE,)),
+    "config show": Use(),
+    "config docs": Use(),
+    "schema export": Use(("exported",)),
+}
+
+
+def names() -> Iterator[str]:
+    """Every command that the command line has, by the words that call it."""
+    for name in command_line.COMMANDS:
+        yield from _leaves(command_line.load(name), name)
+
+
+def needing(server: str) -> list[str]:
+    """The commands that use a server."""
+    return [name for name, use in USES.items() if server in use.needs]
+
+
+def words(name: str, topics: Mapping[str, str]) -> list[str]:
+    """All words that call a command."""
+    return [*name.split(), *(word.format_map(topics) if word.startswith("{") else word for word in USES[name].words)]
+
+
+def _leaves(command: Any, name: str) -> Iterator[str]:
+    parts = getattr(command, "commands", None)
+    if parts is None:
+        yield name
+    else:
+        for part, subcommand in parts.items():
+            yield from _leaves(subcommand, f"{name} {part}")

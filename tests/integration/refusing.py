@@ -1,0 +1,20 @@
+"""What a person sees where a command is refused something."""
+
+from goalworker import __main__ as command_line
+from tests.integration import shells
+
+
+def assert_refused(name: str, outcome: shells.Outcome, code: int, says: str) -> None:
+    """It ended with one sentence that a person can use; doctor lists it and goes on."""
+    assert "Traceback" not in outcome.err, outcome.err
+    assert "pw-" not in outcome.out + outcome.err  # of every password in these tests
+    if name == "doctor":
+        assert (outcome.code, outcome.err) == (1, "")
+        assert any(line.startswith("problem") and says in line for line in outcome.out.splitlines()), outcome.out
+        assert "goalworker doctor" not in outcome.out
+    elif name in command_line.SERVICES:
+        # They log beside it, and where they log JSON the sentence is a line of that.
+        assert (outcome.code, outcome.out) == (code, ""), (name, outcome)
+        assert says in outcome.err.splitlines()[-1]
+    else:
+        shells.assert_one_sentence(outcome, code, says)

@@ -1,0 +1,172 @@
+"""Every command where the database refuses one thing: a sentence and an exit code, no traceback."""
+
+import contextlib
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import pytest
+
+from goalworker import database, tables
+from goalworker.errors import RefusedError
+from tests import every_command, support
+from tests.integration import forks, shells
+from tests.integration.refusing import assert_refused
+
+LOGIN, PASSWORD = f"refused_{secrets.token_hex(4)}", "pw-7f3a"
+WORKER, API = tables.WORKER_ROLE, tables.API_ROLE
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """SQL by an administrator, with {login}, {database}; what undoes it; the exit code, and part of the sentence."""
+
+    refuse: str
+    allow: str
+    code: int
+    says: str
+
+
+EVERYONE = f"PUBLIC, {WORKER}, {API}, {{login}}"
+REFUSALS: Mapping[str, Refusal] = {
+    "no CONNECT": Refusal(
+        "REVOKE CONNECT ON DATABASE {database} FROM PUBLIC", "GRANT CONNECT ON DATABASE {database} TO PUBLIC",
+        1, "GRANT CONNECT",
+    ),
+    "no LOGIN": Refusal("ALTER ROLE {login} NOLOGIN", "ALTER ROLE {login} LOGIN", 4, "not permitted to log in"),
+    "no connection left": Refusal(
+        "ALTER ROLE {login} CONNECTION LIMIT 0", "ALTER ROLE {login} CONNECTION LIMIT -1", 4, "or the user's limit"
+    ),
+    "no USAGE of the schema": Refusal(
+        f"REVOKE USAGE ON SCHEMA public FROM {EVERYONE}", f"GRANT USAGE ON SCHEMA public TO {EVERYONE}",
+        1, "GRANT USAGE ON SCHEMA",
+    ),
+    "empty search_path": Refusal(
+        "ALTER ROLE {login} SET search_path = ''", "ALTER ROLE {login} RESET search_path", 1, "search_path"
+    ),
+    "read-only": Refusal(
+        "ALTER ROLE {login} SET default_transaction_read_only = on",
+        "ALTER ROLE {login} RESET default_transaction_read_only", 4, "it is read-only",
+    ),
+    "no roles": Refusal(
+        f"REVOKE {WORKER}, {API} FROM {{login}}", f"GRANT {WORKER}, {API} TO {{login}}", 1, "permission denied"
+    ),
+}  # fmt: skip
+# Refused before it matters what for: these stand for all commands.
+AT_THE_DOOR = ("no LOGIN", "no connection left")
+FEW = ("db current", "doctor", "run")
+# What needs no role of ours.
+WITHOUT_ROLE = {"db current", "db check", "db upgrade"}
+
+# By a table that the roles may not read: commands that read it.
+READING = {
+    "alembic_version": [name for name in every_command.needing(every_command.DATABASE) if name != "doctor"],
+    "goals": [name for name in every_command.USES if name.startswith("goals ")],
+    "goal_revision": ["goals create", "check-event", "run"],
+    "api_keys": ["keys create", "keys list", "keys revoke"],
+    "outbox": ["outbox status", "run"],
+    "paused_topics": ["topics list", "topics resume", "run"],
+    "installation": ["run", "api"],
+}
+EXEMPT = {("goals", "goals set-logic")}  # needs no goal
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """A database, topics, and the settings of a login that may do everything unless something is refused."""
+
+    administrator: str
+    topics: Mapping[str, str]
+    settings: Mapping[str, str]
+    forks: forks.Forks
+
+    def __call__(self, name: str, **settings: str) -> shells.Outcome:
+        given = {**self.settings, **settings}
+        return self.forks(every_command.words(name, self.topics), given, every_command.USES[name].stdin)
+
+    @contextlib.contextmanager
+    def refusing(self, refuse: str, allow: str) -> Iterator[None]:
+        place = {"login": LOGIN, "database": self.administrator.rpartition("/")[2]}
+        support.run(support.execute(self.administrator, refuse.format_map(place)))
+        try:
+            yield
+        finally:
+            support.run(support.execute(self.administrator, allow.format_map(place)))
+
+
+@pytest.fixture(scope="module")
+def installation(
+    postgres_url: str, template_database: str, bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Installation]:
+    folder = tmp_path_factory.mktemp("refused")
+    topics = support.fresh_topics()
+    support.run(support.create_topics(bootstrap_servers, topics))
+    with support.fresh_database(postgres_url, f"TEMPLATE {template_database}") as name, forks.forking(folder) as forked:
+        administrator = support.with_database(postgres_url, name)
+        login = f"CREATE ROLE {LOGIN} LOGIN PASSWORD '{PASSWORD}' IN ROLE {WORKER}, {API}"
+        support.run(support.execute(administrator, login, f"GRANT CREATE ON SCHEMA public TO {LOGIN}"))
+        url = f"postgresql://{LOGIN}:{PASSWORD}@{administrator.rpartition('@')[2]}"
+        settings = {**shells.variables_of(bootstrap_servers, topics), "GOALWORKER_DATABASE__URL": url}
+        ports = {"GOALWORKER_OPS__PORT": "0", "GOALWORKER_LOG__LEVEL": "error"}
+        yield Installation(administrator, topics, settings | ports, forked)
+        support.run(support.execute(administrator, f"DROP OWNED BY {LOGIN}", f"DROP ROLE {LOGIN}"))
+    support.run(support.delete_topics(bootstrap_servers, topics))
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_every_command_says_what_the_database_refuses(installation: Installation, refusal: str) -> None:
+    there = REFUSALS[refusal]
+    with installation.refusing(there.refuse, there.allow):
+        for name in FEW if refusal in AT_THE_DOOR else every_command.needing(every_command.DATABASE):
+            if refusal != "no roles" or name not in WITHOUT_ROLE:
+                assert_refused(name, installation(name), there.code, there.says)
+
+
+@pytest.mark.parametrize("table", READING)
+def test_every_command_says_which_table_it_may_not_read(installation: Installation, table: str) -> None:
+    everyone = f"PUBLIC, {WORKER}, {API}, {LOGIN}"
+    revoke, grant = f"REVOKE SELECT ON {table} FROM {everyone}", f"GRANT SELECT ON {table} TO {everyone}"
+    with installation.refusing(revoke, grant):
+        for name in READING[table]:
+            if (table, name) not in EXEMPT:
+                assert_refused(name, installation(name), 1, f"permission denied for table {table}")
+
+
+@pytest.mark.parametrize(
+    ("place", "code", "says"),
+    [
+        ("{login}:wrong@{host}/{name}", 4, "Are user and password"),
+        ("{login}@{host}/{name}", 4, "Are user and password"),
+        ("nobody:wrong@{host}/{name}", 4, "Are user and password"),
+        ("{login}:{password}@{host}/nothing_here", 4, "Create it, or put its name"),
+        ("{login}:{password}@127.0.0.1:1/{name}", 4, "Is it running"),
+    ],
+    ids=["wrong password", "no password", "unknown login", "unknown database", "absent server"],
+)
+def test_who_is_not_let_in_is_told_why(installation: Installation, place: str, code: int, says: str) -> None:
+    host, _, name = installation.administrator.rpartition("@")[2].partition("/")
+    url = "postgresql://" + place.format(login=LOGIN, password=PASSWORD, host=host, name=name)
+    for command in FEW:
+        outcome = installation(command, GOALWORKER_DATABASE__URL=url)
+        assert_refused(command, outcome, code, says)
+        assert says == "Is it running" or "Is it running" not in outcome.err + outcome.out
+
+
+def test_an_upgrade_with_an_empty_search_path_says_what_to_set(installation: Installation, postgres_url: str) -> None:
+    with support.fresh_database(postgres_url) as name:
+        url = support.with_database(postgres_url, name)
+        support.run(support.execute(url, f"ALTER ROLE postgres IN DATABASE {name} SET search_path = ''"))
+        outcome = installation("db upgrade", GOALWORKER_DATABASE__URL=url)
+    shells.assert_one_sentence(outcome, 1, "search_path", "SET search_path = public")
+
+
+async def test_a_role_that_is_not_there_is_no_records_fault(database_url: str) -> None:
+    pool = database.engine(database_url, pool_size=1, statement_timeout_seconds=5, application="test")
+    try:
+        with pytest.raises(
+            RefusedError, match=r'role "goalworker_nobody" does not exist\. Run `goalworker db upgrade`'
+        ):
+            async with database.transaction(pool, "goalworker_nobody", "facts"):
+                raise AssertionError
+    finally:
+        await pool.dispose()
