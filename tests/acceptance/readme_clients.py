@@ -6,7 +6,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,19 +38,24 @@ def program(language: str, there: running.Installation) -> str:
     return str(found)
 
 
-async def check(there: running.Installation, text: str, file: Path, *command: str | Path) -> None:
-    """Run a client: it obeys the exit that its payment brings, and each other one once, after a restart too."""
+async def check(
+    there: running.Installation, text: str, file: Path, *command: str | Path, remembered: Callable[[], Collection[str]]
+) -> None:
+    """Run a client: it obeys the exit that its payment brings, and each other one once, after a restart too.
+
+    It is killed once it has remembered an exit, which is after it has obeyed it.
+    """
     told = there.call(
         *("goals", "create", "welcome", "--tenant", "acme", "--type", "purchase_made"),
         *("--criteria", "any_purchase=true"),
     )
     assert told.returncode == 0, told.stderr
     async with there.worker(), _producer(there) as producer:
-        first = await _obeyed(there, producer, text, file, command, ["run-1", "run-2"])
+        first = await _obeyed(there, producer, text, file, command, remembered, ["run-1", "run-2"])
         # In a group of another name it reads every exit again, as after the loss of its offsets.
         again = text.replace(_GROUP, '"another-engine"')
         assert again != text
-        await _obeyed(there, producer, again, file, command, ["run-3"], known=first)
+        await _obeyed(there, producer, again, file, command, remembered, ["run-3"], known=first)
 
 
 async def _obeyed(
@@ -59,6 +64,7 @@ async def _obeyed(
     text: str,
     file: Path,
     command: tuple[str | Path, ...],
+    remembered: Callable[[], Collection[str]],
     expected: list[str],
     known: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -72,7 +78,7 @@ async def _obeyed(
         another = {**exit_, "id": f"exit-of-{expected[-1]}", "data": {**exit_["data"], "enrollment_id": expected[-1]}}
         for sent in (exit_, exit_, another):
             await producer.send_and_wait(topic, json.dumps(sent).encode(), partition=0)
-        await support.until(lambda: expected[-1] in said())
+        await support.until(lambda: another["id"] in remembered())
         assert said() == expected
     return exit_
 

@@ -1,6 +1,9 @@
 """README's client in Python does what README says of it."""
 
+import contextlib
+import sqlite3
 import sys
+from pathlib import Path
 
 from tests.acceptance import readme_clients, running
 
@@ -9,4 +12,12 @@ async def test_the_client_in_python_obeys_each_exit_once_also_after_a_restart(th
     folder = there.folder / "client"
     folder.mkdir()
     text = readme_clients.program("python", there)
-    await readme_clients.check(there, text, folder / "client.py", sys.executable, "-W", "error")
+    command = (sys.executable, "-W", "error")
+    await readme_clients.check(
+        there, text, folder / "client.py", *command, remembered=lambda: _remembered(folder / "engine.db")
+    )
+
+
+def _remembered(file: Path) -> set[str]:
+    with contextlib.closing(sqlite3.connect(file)) as database:
+        return {id_ for (id_,) in database.execute("SELECT id FROM exits")}

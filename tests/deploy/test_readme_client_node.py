@@ -18,4 +18,7 @@ async def test_the_client_in_node_obeys_each_exit_once_also_after_a_restart(
     (tmp_path / "client" / "node_modules").symlink_to(await programs.node_packages())
     with running.installation(bootstrap_servers, postgres_url, template_database, tmp_path) as there:
         text = readme_clients.program("js", there)
-        await readme_clients.check(there, text, tmp_path / "client" / "client.mjs", node)
+        log = tmp_path / "client" / "exits.log"
+        await readme_clients.check(
+            there, text, log.with_name("client.mjs"), node, remembered=lambda: log.read_text().splitlines()
+        )
