@@ -7,9 +7,9 @@ tests/integration/test_broker_requests.py fails first when the library changes.
 import asyncio
 import uuid
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from io import BytesIO
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from aiokafka import TopicPartition
 from aiokafka import errors as kafka_errors
@@ -19,9 +19,13 @@ from msgspec import Struct
 READ_UNCOMMITTED: Final = 0
 LATEST: Final = -1
 NO_TRANSACTION: Final = -1
+ATTEMPTS: Final = 10
+PAUSE_SECONDS: Final = 0.1
 _NO_LEADER: Final = (None, -1)
 # The library has no version of the request in common with the broker, or the broker does not know the request.
 _TOO_OLD: Final = (NotImplementedError, kafka_errors.IncompatibleBrokerVersion)
+
+_T = TypeVar("_T")
 
 
 class OpenTransaction(Struct, frozen=True):
@@ -35,6 +39,23 @@ class OpenTransaction(Struct, frozen=True):
 
 async def high_watermarks(consumer: Any, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
     """Return the end of each partition, records of open transactions included; raises KafkaError."""
+    return await _with_leaders(consumer, lambda: _high_watermarks(consumer, partitions))
+
+
+async def _with_leaders(consumer: Any, ask: Callable[[], Awaitable[_T]]) -> _T:
+    """Ask again where a partition has just got another leader, as the client's own calls do."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return await ask()
+        except kafka_errors.KafkaError as error:
+            if not error.retriable:
+                raise
+        await consumer._client.force_metadata_update()
+        await asyncio.sleep(PAUSE_SECONDS)
+    return await ask()
+
+
+async def _high_watermarks(consumer: Any, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
     by_node: dict[int, dict[str, list[tuple[int, int]]]] = defaultdict(lambda: defaultdict(list))
     for partition, leader in (await _leaders(consumer, partitions)).items():
         by_node[leader][partition.topic].append((partition.partition, LATEST))
@@ -77,6 +98,10 @@ async def committed(consumer: Any, partitions: Collection[TopicPartition]) -> di
 
 async def open_transactions(consumer: Any, partition: TopicPartition) -> list[OpenTransaction]:
     """Return the transactions that are open in a partition; none where the broker is too old (before 2.8) to say."""
+    return await _with_leaders(consumer, lambda: _open_transactions(consumer, partition))
+
+
+async def _open_transactions(consumer: Any, partition: TopicPartition) -> list[OpenTransaction]:
     leaders = await _leaders(consumer, [partition])
     try:
         response = await consumer._client.send(leaders[partition], _Producers(partition))

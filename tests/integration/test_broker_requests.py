@@ -9,6 +9,7 @@ from typing import Any
 import aiokafka
 import pytest
 from aiokafka import TopicPartition
+from aiokafka import errors as kafka_errors
 
 from goalworker import broker_requests
 from tests import support
@@ -76,3 +77,19 @@ async def test_of_a_broker_that_is_too_old_to_know_nothing_is_asked(
         del connection._versions[61], connection._versions[66]
     assert await broker_requests.topic_ids(observer, [partition.topic]) == {}
     assert await broker_requests.open_transactions(observer, partition) == []
+
+
+async def test_a_partition_that_has_just_got_another_leader_is_asked_about_again(
+    bootstrap_servers: str, topics: dict[str, str], observer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes = [6, 6]
+
+    def once_not_leader(code: int) -> None:
+        if code or codes:
+            raise kafka_errors.for_code(code or codes.pop())()
+
+    monkeypatch.setattr(broker_requests, "_raise_for", once_not_leader)
+    partition = TopicPartition(topics["tag_added"], 0)
+    observer.assign([partition])
+    assert await broker_requests.high_watermarks(observer, [partition]) == {partition: 0}
+    assert codes == []
