@@ -4,6 +4,7 @@ A command's module is imported when it is run and not before, so that `--help` i
 """
 
 import importlib
+import os
 import signal
 import sys
 from types import FrameType, TracebackType
@@ -86,19 +87,54 @@ def _listed() -> None:
 def main() -> NoReturn:
     """Run the command line and exit as the contract says (section 6, exit codes)."""
     sys.excepthook = _unforeseen
+    is_json = _logs_are_json(sys.argv[1:])
+    exit_code = 0
     streams.guard()
     try:
         try:
-            _command_line()(prog_name="goalworker")
+            # Otherwise the library prints what is wrong with the words by itself, in a frame.
+            exit_code = _command_line()(prog_name="goalworker", standalone_mode=not is_json) or 0
         finally:
             sys.stdout.flush()
     except errors.GoalworkerError as error:
+        exit_code = error.exit_code
         if sentence := str(error):
-            sys.stderr.write(f"goalworker: {sentence}\n")
-        sys.exit(error.exit_code)
+            _end(sentence, exit_code)
+    except _UsageError as error:
+        exit_code = error.exit_code
+        _end(error.format_message(), exit_code)
     except KeyboardInterrupt:
-        sys.exit(130)
-    sys.exit(0)
+        exit_code = 130
+    sys.exit(exit_code)
+
+
+# typer keeps it in a module of its own that is private; the parent of what it does export has an exit code.
+_UsageError: Final[Any] = typer.BadParameter.__mro__[2]
+
+
+def _logs_are_json(words: list[str]) -> bool:
+    """Say whether what this process logs is JSON, as far as that can be told before the settings are read."""
+    chosen = os.environ.get("GOALWORKER_LOG__FORMAT", "").lower()
+    is_service = next(iter(words), None) in SERVICES
+    return chosen == "json" or (is_service and chosen != "console" and not sys.stderr.isatty())
+
+
+def _end(sentence: str, exit_code: int) -> None:
+    """Say why this process ends: as a line of the log where those are JSON, otherwise for whoever reads."""
+    from goalworker import logs
+
+    if not _is_json_by_now():
+        sys.stderr.write(f"goalworker: {sentence}\n")
+        return
+    logs.get("main").error("ended", error=sentence, exit_code=exit_code)
+
+
+def _is_json_by_now() -> bool:
+    from goalworker import logs
+
+    if not logs.is_configured() and _logs_are_json(sys.argv[1:]):
+        logs.configure("info", "json", goalworker.__version__)
+    return logs.is_json()
 
 
 def _stopped_early(_number: int, _frame: FrameType | None) -> NoReturn:
@@ -110,7 +146,10 @@ def _unforeseen(_kind: type[BaseException], error: BaseException, _traceback: Tr
     """Print a bug's traceback, without the rows and values that messages of the database quote; Python exits with 1."""
     from goalworker import logs
 
-    sys.stderr.write(f"goalworker: this is a bug, please report it:\n{logs.described(error)}\n")
+    if _is_json_by_now():
+        logs.get("main").critical("ended", error="this is a bug, please report it", exit_code=1, exc_info=error)
+    else:
+        sys.stderr.write(f"goalworker: this is a bug, please report it:\n{logs.described(error)}\n")
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ class Pauses:
         """Count records that were admitted and turned out dead; say whether their topic is to be paused."""
         return topic not in self.topics and self._breakers.setdefault(topic, Breaker(*self._limits)).condemn(records)
 
-    @stamina.retry(on=database.is_later, attempts=None, timeout=None, wait_max=15.0)
+    @stamina.retry(on=database.is_away, attempts=None, timeout=None, wait_max=15.0)
     async def pause(self, topic: str, sample: Sample) -> None:
         """Let a topic wait, for every worker."""
         async with database.transaction(self._pool, tables.WORKER_ROLE, "sweep") as connection:
@@ -119,7 +119,7 @@ class Pauses:
         self._accepting = self._accepting - {topic}
         metrics.topic_paused.labels(topic=topic).set(1)
 
-    @stamina.retry(on=database.is_later, attempts=None, timeout=None, wait_max=15.0)
+    @stamina.retry(on=database.is_away, attempts=None, timeout=None, wait_max=15.0)
     async def accept(self, topic: str, records: int) -> int:
         """Return how many of the next records of a topic pass whatever they are; the others are to be admitted."""
         async with database.transaction(self._pool, tables.WORKER_ROLE, "sweep") as connection:

@@ -1,10 +1,12 @@
-"""The outcome of each connection to a broker: aiokafka logs why it could not connect, and raises something vaguer.
+"""What aiokafka keeps to itself: why it could not connect to a broker, and why it could not join the group.
 
-Its `client` module calls `create_conn` for every connection, so that function is wrapped here, and nowhere else.
-tests/unit/test_broker_connections.py fails first when the library connects in another way.
+It only logs that, and raises something vaguer, or tries again for ever. Its `client` module calls `create_conn` for
+every connection, so that function is wrapped here, and nowhere else; what goes wrong with a group is read off its log.
+tests/unit/test_broker_connections.py fails first when the library does either in another way.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Collection
 from typing import Any, Final, NamedTuple
@@ -75,3 +77,27 @@ async def _create_and_note(host: str, port: int, **options: Any) -> Any:
 
 
 client.create_conn = _create_and_note
+
+
+class GroupErrors(logging.Handler):
+    """Keeps the last error of the coordinator of a group."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(logging.WARNING)
+        self._clock = clock
+        self._last: tuple[float, BaseException] | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the error that a line is about, if there is one."""
+        parts = record.args if isinstance(record.args, tuple) else ()
+        error = next((part for part in parts if isinstance(part, BaseException)), None)
+        if error is not None:
+            self._last = (self._clock(), error)
+
+    def last_since(self, moment: float) -> BaseException | None:
+        """Return the last error, None if there was none since a moment of the clock."""
+        return self._last[1] if self._last is not None and self._last[0] >= moment else None
+
+
+GROUP_ERRORS: Final = GroupErrors()
+logging.getLogger("aiokafka.consumer.group_coordinator").addHandler(GROUP_ERRORS)

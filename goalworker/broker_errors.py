@@ -51,6 +51,16 @@ def in_short(settings: settings_.Settings, error: BaseException) -> str:
     return f"{where} cannot be reached: {_reason(settings, cause_of(error))}"
 
 
+def unjoined(settings: settings_.Settings, since: float, now: float) -> str:
+    """Return one sentence about a group that could not be joined since a moment of the monotonic clock."""
+    error = broker_connections.GROUP_ERRORS.last_since(since)
+    reason = "its members do not finish dividing the partitions" if error is None else _reason(settings, error)
+    return (
+        f"Kafka at {settings.bootstrap_servers()} answers, but the consumer group {settings.kafka.group_id} has not "
+        f"been joined for {now - since:.0f} s: {reason}"
+    )
+
+
 def cause_of(error: BaseException) -> BaseException:
     """Return why the last connection failed, where the error says only that there is none."""
     failure = broker_connections.CONNECTIONS.last_failure

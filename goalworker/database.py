@@ -1,6 +1,7 @@
 """Connections to PostgreSQL: the pool, transactions under a role, and which errors mean "later"."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -75,9 +76,22 @@ def is_later(error: BaseException) -> bool:
     return isinstance(error, _LATER)
 
 
+_LOGIN_REFUSED: Final = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
+
+
 def is_refused(error: BaseException) -> bool:
     """Say whether the server refuses a login, a database or a right, however often it is asked."""
     return isinstance(origin(error), (RefusedError, *database_errors.REFUSED))
+
+
+def is_login_refused(error: BaseException) -> bool:
+    """Say whether the server refuses our credentials, or we its certificate: a new process with new secrets may do."""
+    return isinstance(origin(error), (*_LOGIN_REFUSED, ssl.SSLError))
+
+
+def is_away(error: BaseException) -> bool:
+    """Say whether a service that runs tries the same work again: how long it may be refused is decided beside it."""
+    return is_later(error) or is_login_refused(error)
 
 
 def origin(error: BaseException) -> BaseException:
@@ -224,6 +238,14 @@ def connections(pool: sa_async.AsyncEngine) -> tuple[int, int]:
 def explained(url: str, error: BaseException) -> GoalworkerError:
     """Return an error that says which database cannot be used, why, and what to do, without its password."""
     return database_errors.explain(masked(url), origin(error))
+
+
+def in_short(url: str, error: BaseException) -> str:
+    """Return one sentence without the remedy: which database cannot be reached, and why."""
+    cause = origin(error)
+    refused = isinstance(cause, ConnectionRefusedError)
+    reason = "the connection was refused" if refused else database_errors.reason(cause)
+    return f"the database at {masked(url)} cannot be reached: {reason}"
 
 
 def masked(url: str) -> str:

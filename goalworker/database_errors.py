@@ -31,7 +31,7 @@ def explain(where: str, cause: BaseException) -> GoalworkerError:
     """Return an error for a person about the database at `where`, which carries no password."""
     if isinstance(cause, GoalworkerError):
         return cause
-    problem = f"the database at {where} cannot be used: {_reason(cause)}."
+    problem = f"the database at {where} cannot be used: {reason(cause)}."
     if isinstance(cause, asyncpg.exceptions.ClientConfigurationError):
         return SettingsError(f"{problem} Put GOALWORKER_DATABASE__URL right.")
     kind = RefusedError if isinstance(cause, _NOT_ALLOWED) else DependencyError
@@ -65,7 +65,8 @@ _SEARCH_PATH: Final = (
 )
 
 
-def _reason(cause: BaseException) -> str:
+def reason(cause: BaseException) -> str:
+    """Return why a database cannot be used, in a clause that names no row."""
     if isinstance(cause, _READ_ONLY):
         return "it is read-only"
     if isinstance(cause, TimeoutError) and not str(cause):

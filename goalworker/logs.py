@@ -2,17 +2,25 @@
 
 import logging
 import os
+import re
 import sys
 import textwrap
+import threading
 import traceback
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import structlog
 from structlog.typing import EventDict, ExcInfo, FilteringBoundLogger, Processor
 
+from goalworker import repeats
+
 FIRST_KEYS: Final = ("timestamp", "level", "event", "logger", "version")
 # These say at info, or for every request, what our own lines already say.
 QUIET_LOGGERS: Final = ("aiokafka", "alembic", "asyncio", "httpx", "httpcore", "sqlalchemy", "uvicorn")
+# By the first part of a logger's name: the dependency whose loss a library reports over and over.
+_FAMILIES: Final = {"aiokafka": "broker", "asyncpg": "database", "sqlalchemy": "database"}
+
+REPEATS: Final = repeats.Repeats()
 
 
 def configure(level: str, format: Literal["json", "console"] | None, version: str) -> None:
@@ -22,6 +30,8 @@ def configure(level: str, format: Literal["json", "console"] | None, version: st
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_formatter(version, console, colours=terminal and not os.environ.get("NO_COLOR")))
     threshold = logging.getLevelNamesMapping()[level.upper()]
+    if threshold > logging.DEBUG:
+        handler.addFilter(_is_written)
     logging.basicConfig(handlers=[handler], level=threshold, force=True)
     for name in QUIET_LOGGERS:
         quiet = logging.getLogger(name)
@@ -34,6 +44,40 @@ def configure(level: str, format: Literal["json", "console"] | None, version: st
     )
 
 
+def is_configured() -> bool:
+    """Say whether configure() was called."""
+    return any(isinstance(each.formatter, structlog.stdlib.ProcessorFormatter) for each in logging.getLogger().handlers)
+
+
+def is_json() -> bool:
+    """Say whether our lines go to stderr as JSON."""
+    return any(
+        isinstance(each, logging.StreamHandler)
+        and each.stream is sys.stderr
+        and isinstance(each.formatter, _JsonFormatter)
+        for each in logging.getLogger().handlers
+    )
+
+
+def take_over_interpreter() -> None:
+    """Log what Python itself would print: warnings, and errors of threads and finalizers."""
+    logging.captureWarnings(True)
+    threading.excepthook = lambda args: _unhandled("thread_failed", args.exc_value)
+    sys.unraisablehook = lambda args: _unhandled("error_ignored", args.exc_value)
+
+
+def _unhandled(event: str, error: BaseException | None) -> None:
+    get("python").error(event, exc_info=error or True)
+
+
+def repeated(family: str, shape: str, *, shapes_max: int = repeats.SHAPES_MAX) -> dict[str, int] | None:
+    """Return the field that says how many lines like this one were held back, None to hold this one back too."""
+    if logging.getLogger().isEnabledFor(logging.DEBUG):
+        return {}
+    held = REPEATS.admit(family, shape, shapes_max=shapes_max)
+    return None if held is None else {"held_back": held} if held else {}
+
+
 def get(name: str) -> FilteringBoundLogger:
     """Return the logger of a module; what is bound by `structlog.contextvars` is on its lines too."""
     logger: FilteringBoundLogger = structlog.get_logger(name)
@@ -44,8 +88,9 @@ def _formatter(version: str, console: bool, colours: bool) -> logging.Formatter:
     renderer: Processor = (
         structlog.dev.ConsoleRenderer(colors=colours) if console else structlog.processors.JSONRenderer()
     )
-    return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=_known_to_all(version),
+    kind = structlog.stdlib.ProcessorFormatter if console else _JsonFormatter
+    return kind(
+        foreign_pre_chain=[*_known_to_all(version), _of_library],
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.ExceptionRenderer(_described),
@@ -53,6 +98,45 @@ def _formatter(version: str, console: bool, colours: bool) -> logging.Formatter:
             renderer,
         ],
     )
+
+
+class _JsonFormatter(structlog.stdlib.ProcessorFormatter):
+    """Tells by its type that lines are JSON."""
+
+
+def _is_written(record: logging.LogRecord) -> bool:
+    """Hold back what a library has said within the last minute, and count it (contract section 6)."""
+    family = _family(record)
+    if family is None:
+        return True
+    held = REPEATS.admit(family, f"{record.name} {_shape(str(record.msg))}")
+    vars(record)[_HELD_BACK] = held
+    return held is not None
+
+
+def _family(record: logging.LogRecord) -> str | None:
+    """Return the dependency that a library's line is about; what asyncio says is about whoever raised it."""
+    origin = record.name.partition(".")[0]
+    if origin == "asyncio" and record.exc_info and record.exc_info[2]:
+        *_, (frame, _) = traceback.walk_tb(record.exc_info[2])
+        origin = frame.f_globals.get("__name__", "").partition(".")[0]
+    return _FAMILIES.get(origin)
+
+
+_HELD_BACK: Final = "goalworker_held_back"
+
+
+def _shape(message: str) -> str:
+    return re.sub(r"0x[0-9a-f]+|\d+", "#", message)
+
+
+def _of_library(_logger: object, _method: str, event: EventDict) -> EventDict:
+    record: Any = event["_record"]
+    if held := vars(record).get(_HELD_BACK):
+        event["held_back"] = held
+    if event["level"] == "error" and _family(record) is not None:
+        event["level"] = "warning"  # they try again; where it is an error, we say so
+    return event
 
 
 def _known_to_all(version: str) -> list[Processor]:

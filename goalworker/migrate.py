@@ -71,8 +71,10 @@ async def problem(pool: sa_async.AsyncEngine) -> str | None:
     return f"the database's schema is at {found or 'nothing'}, this build needs {head()}: run `goalworker db upgrade`"
 
 
-async def probe(pool: sa_async.AsyncEngine, report: Callable[[str, str | None], None]) -> bool:
-    """Report how the checks `database` and `migrations` go (None: fine), and say whether the database answers."""
+async def probe(
+    pool: sa_async.AsyncEngine, url: str, report: Callable[[str, str | None], None]
+) -> BaseException | None:
+    """Report how the checks `database` and `migrations` go (None: fine), and return why the database is away."""
     try:
         async with asyncio.timeout(PROBE_TIMEOUT_SECONDS):
             await database.reachable(pool)
@@ -80,12 +82,11 @@ async def probe(pool: sa_async.AsyncEngine, report: Callable[[str, str | None], 
     except Exception as error:
         if not (database.is_later(error) or database.is_refused(error)):
             raise
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        report("database", f"cannot be reached: {reason}")
-        return False
+        report("database", database.in_short(url, error))
+        return error
     report("database", None)
     report("migrations", behind)
-    return True
+    return None
 
 
 def roles_sql(*, migrate: str, worker: str, api: str) -> str:

@@ -10,7 +10,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from goalworker import metrics, serving
+from goalworker import logs, metrics, outages, serving
+
+log = logs.get("ops")
 
 NOT_CHECKED: Final = "not checked yet"
 
@@ -18,17 +20,26 @@ NOT_CHECKED: Final = "not checked yet"
 class Health:
     """What this process knows of itself: the worker and the probes write it, the port reads it."""
 
-    def __init__(self, checks: Collection[str], consumer_alive: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self,
+        checks: Collection[str],
+        consumer_alive: Callable[[], bool] = lambda: True,
+        *,
+        journal: outages.Journal | None = None,
+    ) -> None:
         self.started = False
+        self._journal = journal or outages.Journal()
         self.consumer_alive = consumer_alive
         self.checks: dict[str, str | None] = {}
         for check in checks:
             self.set(check, NOT_CHECKED)
 
     def set(self, check: str, problem: str | None) -> None:
-        """Note how a check went: None is fine, otherwise a sentence says why not."""
+        """Note how a check went: None is fine, otherwise a sentence says why not. A change is logged."""
         self.checks[check] = problem
         metrics.ready.labels(check).set(problem is None)
+        if problem is not NOT_CHECKED:
+            self._journal.report(check, problem)
 
     @property
     def problems(self) -> dict[str, str]:
@@ -44,6 +55,7 @@ async def serve(host: str, port: int, health: Health) -> AsyncIterator[int]:
     """
     address = serving.Address(host, port, "The operations port", "OPS")
     async with serving.serve(_application(health), address, drain_seconds=1) as taken:
+        log.info("ops_listening", host=host, port=taken)
         yield taken
 
 

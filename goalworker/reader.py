@@ -40,6 +40,7 @@ class Reader(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         self._identity = topic_identity.TopicIdentity()
         self._has_new_partitions = False
         self._polled_at = time.monotonic()
+        self.unjoined_since: float | None = time.monotonic()
         self.epoch = 0
         self.fetched_bytes = 0  # of the last fetch, decompressed
         self._large_bytes = 0
@@ -171,8 +172,7 @@ class Reader(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
     async def close(self) -> None:
         """Leave the group; what is not committed is read again by whoever comes next."""
         consumer, self._consumer = self._consumer, None
-        self._has_joined = False
-        self._forget()
+        self._lose_membership()
         if consumer is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(STOP_SECONDS):
@@ -182,13 +182,13 @@ class Reader(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Finish what is under way, then forget what was ours."""
         await self._finish()
-        self._has_joined = False
-        self._forget()
+        self._lose_membership()
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Begin anew with what is ours now."""
         assigned = list(assigned)
         self._has_joined = self._has_new_partitions = True
+        self.unjoined_since = None
         self._forget()
         self._hold_back(assigned)
         metrics.consumer_rebalances_total.inc()
@@ -213,6 +213,11 @@ class Reader(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         new = [partition for partition in consumer.assignment() if await consumer.committed(partition) is None]
         await self.commit(self.epoch, await consumer.beginning_offsets(new))
         log.info("partitions_begun", partitions=len(new))
+
+    def _lose_membership(self) -> None:
+        self._has_joined = False
+        self.unjoined_since = self.unjoined_since or time.monotonic()
+        self._forget()
 
     def _forget(self) -> None:
         self.epoch += 1

@@ -18,7 +18,7 @@ OUTBOX_SECONDS: Final = 0.25
 OUTBOX_STATUS_SECONDS: Final = 2.0
 PAUSES_SECONDS: Final = 1.0
 REFUSED_LOG_SECONDS: Final = 60.0
-# How long a loop rests at most while what it needs is away: each try is a line in the log.
+# The longest pause between two attempts while a dependency is away.
 WAIT_SECONDS_MAX: Final = 5.0
 _SLICE: Final = 2_000
 _RETENTION_LOCK: Final = f"SELECT pg_try_advisory_xact_lock({database.RETENTION_LOCK})"
@@ -112,12 +112,12 @@ class Upkeep:
         """Run all loops until cancelled; an error that no waiting mends ends them all."""
         retention = self._settings.retention
         async with asyncio.TaskGroup() as loops:
-            loops.create_task(_every(OUTBOX_SECONDS, self._sweep_outbox))
-            loops.create_task(_every(outbox.CLAIM_SECONDS, self._claim_unpublished))
-            loops.create_task(_every(refused.RETRY_SECONDS, self._retry_refused))
-            loops.create_task(_every(OUTBOX_STATUS_SECONDS, self._show))
-            loops.create_task(_every(PAUSES_SECONDS, self._read_pauses))
-            loops.create_task(_every(retention.sweep_seconds, self._sweep_old))
+            loops.create_task(_every(OUTBOX_SECONDS, "outbox", self._sweep_outbox))
+            loops.create_task(_every(outbox.CLAIM_SECONDS, "outbox claims", self._claim_unpublished))
+            loops.create_task(_every(refused.RETRY_SECONDS, "refused messages", self._retry_refused))
+            loops.create_task(_every(OUTBOX_STATUS_SECONDS, "outbox status", self._show))
+            loops.create_task(_every(PAUSES_SECONDS, "paused topics", self._read_pauses))
+            loops.create_task(_every(retention.sweep_seconds, "retention", self._sweep_old))
 
     async def _sweep_outbox(self) -> None:
         while await outbox.sweep(self._pool, self._sender, self._topics):
@@ -166,15 +166,17 @@ class Upkeep:
                 )
 
 
-async def _every(seconds: float, step: Callable[[], Awaitable[None]]) -> None:
+async def _every(seconds: float, name: str, step: Callable[[], Awaitable[None]]) -> None:
     wait_seconds = seconds
     while True:
         try:
             await step()
             wait_seconds = seconds
         except Exception as error:
-            if not (database.is_later(error) or kafka.is_later(error)):
+            if not (database.is_away(error) or kafka.is_later(error)):
                 raise
-            log.warning("upkeep_waits", step=getattr(step, "__name__", "step"), error=logs.brief(error))
+            repeated = logs.repeated("housekeeping", name, shapes_max=1)
+            if repeated is not None:
+                log.warning("housekeeping_retry", step=name, error=logs.brief(error), **repeated)
             wait_seconds = max(seconds, min(2 * wait_seconds, WAIT_SECONDS_MAX))
         await asyncio.sleep(wait_seconds)

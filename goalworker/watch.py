@@ -10,15 +10,43 @@ import aiokafka
 from aiokafka import TopicPartition
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from goalworker import broker_requests, hidden, kafka, logs, metrics, migrate, reader
+from goalworker import (
+    broker_errors,
+    broker_requests,
+    database,
+    hidden,
+    kafka,
+    metrics,
+    migrate,
+    outages,
+    reader,
+)
 from goalworker import settings as settings_
 from goalworker.errors import StalledError
 
-log = logs.get("watch")
-
 PROBE_SECONDS: Final = 2.0
+# Joining takes as long as the other members take to finish what they have in hand, and no longer.
+JOIN_SECONDS: Final = 60.0
 
 Report = Callable[[str, str | None], None]
+
+
+class DatabaseProbe:
+    """Asks the database for a sign of life, and gives up when it has refused our credentials for long."""
+
+    def __init__(self, pool: AsyncEngine, url: str, report: Report) -> None:
+        self._pool = pool
+        self._url = url
+        self._report = report
+        self._refusals = outages.Refusals()
+
+    async def look(self) -> bool:
+        """Report how it is, and return whether it answers; raises GoalworkerError after long refusals."""
+        error = await migrate.probe(self._pool, self._url, self._report)
+        is_refused = error is not None and (database.is_login_refused(error) or None)
+        if self._refusals.look(is_refused, time.monotonic()) and error is not None:
+            raise database.explained(self._url, error) from error
+        return error is None
 
 
 class Watch:
@@ -33,19 +61,23 @@ class Watch:
         waiting_topics: Callable[[], Collection[str]],
     ) -> None:
         self._settings = settings
-        self._pool = pool
         self._report = report
         self._reader = read
         self._waiting_topics = waiting_topics
         self._observer: aiokafka.AIOKafkaConsumer | None = None
+        self._database = DatabaseProbe(pool, settings.database_url(), report)
+        self._refusals = outages.Refusals()
         self._stall = Stall(settings.ops.stall_seconds)
         self._hidden = hidden.Hidden()
 
     async def run(self) -> None:
-        """Probe until cancelled; raises StalledError."""
+        """Probe until cancelled; raises StalledError, and DependencyError after long refusals of our credentials."""
         try:
             while True:
-                progress = await self._probe_broker() if await migrate.probe(self._pool, self._report) else {}
+                is_database_there = await self._database.look()
+                progress = await self._probe_broker()
+                if not is_database_there:
+                    progress = {}
                 stalled = self._stall.look(progress, time.monotonic())
                 if stalled is not None:
                     raise _stalled(stalled, self._settings.ops.stall_seconds)
@@ -66,15 +98,25 @@ class Watch:
         except Exception as error:
             if not kafka.is_later(error) and not isinstance(error, TimeoutError):
                 raise
-            self._report("broker", f"cannot be reached: {logs.brief(error)}")
+            self._report("broker", broker_errors.in_short(self._settings, error))
+            is_refused = broker_errors.is_login_refused(error)
+            if self._refusals.look(is_refused or None, time.monotonic()):
+                raise broker_errors.explained(self._settings, error) from error
             await self._drop_observer()
             return {}
-        self._report("broker", None)
+        self._refusals.look(False, time.monotonic())
+        self._report("broker", self._unjoined(time.monotonic()))
         self._hidden.measure(highs, {tp: end for tp, end in ends.items() if tp in committed}, time.monotonic())
         missing = kafka.missing_topics(self._settings, present)
         self._report("topics", missing)
         progress = self._measure({tp: (committed[tp], end) for tp, end in ends.items() if tp in committed})
         return progress if missing is None else {}  # who waits for a topic does not stall
+
+    def _unjoined(self, now: float) -> str | None:
+        since = self._reader.unjoined_since
+        if since is None or now - since < JOIN_SECONDS:
+            return None
+        return broker_errors.unjoined(self._settings, since, now)
 
     def _measure(self, progress: "Progress") -> "Progress":
         for partition, (committed, end) in progress.items():

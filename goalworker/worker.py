@@ -51,7 +51,7 @@ FINISH_SECONDS: Final = 10.0
 
 def is_later(error: Exception) -> bool:
     """Say whether the same batch is to be tried again: database or broker are away, or a race was lost."""
-    return database.is_later(error) or kafka.is_later(error)
+    return database.is_away(error) or kafka.is_later(error)
 
 
 _T = TypeVar("_T")

@@ -12,7 +12,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp
 
 import goalworker
-from goalworker import database, errors, goal_store, goals, stats
+from goalworker import database, errors, goal_store, goals, outages, stats
 from goalworker import settings as settings_
 from goalworker.api import (
     callers,
@@ -44,13 +44,15 @@ def application(
     client: httpx.AsyncClient,
     *,
     insecure_tenant: str | None = None,
+    journal: outages.Journal | None = None,
 ) -> ASGIApp:
     """Return the API; insecure_tenant: everybody is that tenant and may do everything."""
+    journal = journal or outages.Journal()
     app = _routed()
     app.state.context = requests.Context(
-        settings, pool, references.References(settings.references, client), stats.Kept()
+        settings, pool, references.References(settings.references, client, journal), stats.Kept()
     )
-    app.state.gate = callers.gate(settings, pool, client, insecure_tenant)
+    app.state.gate = callers.gate(settings, pool, client, insecure_tenant, journal)
     app.add_middleware(front.Deadline)
     return front.Front(app)
 

@@ -9,7 +9,7 @@ from fastapi.security import APIKeyHeader, HTTPBearer, SecurityScopes
 from msgspec import Struct
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import key_store, logs
+from goalworker import key_store, logs, outages
 from goalworker import settings as settings_
 from goalworker.api import keyring, problems, tokens
 
@@ -66,7 +66,11 @@ class Gate:
 
 
 def gate(
-    settings: settings_.Settings, pool: sa_async.AsyncEngine, client: httpx.AsyncClient, insecure_tenant: str | None
+    settings: settings_.Settings,
+    pool: sa_async.AsyncEngine,
+    client: httpx.AsyncClient,
+    insecure_tenant: str | None,
+    journal: outages.Journal,
 ) -> Gate:
     """Return the gate that the settings ask for; keys are always taken."""
     api = settings.api
@@ -78,7 +82,7 @@ def gate(
             log.warning("jwt_secret_is_short", advice=f"take {tokens.SECRET_BYTES_MIN} random bytes or more")
         verify = tokens.by_secret(secret, **named)
     elif api.jwks_url is not None:
-        verify = tokens.by_keys(keyring.Keyring(api.jwks_url, client), **named)
+        verify = tokens.by_keys(keyring.Keyring(api.jwks_url, client, journal), **named)
     return Gate(pool, verify, insecure_tenant)
 
 

@@ -8,10 +8,9 @@ from typing import Final, Protocol
 import httpx
 import jwt
 
-from goalworker import logs
+from goalworker import outages
 from goalworker.api import outside
-
-log = logs.get("api")
+from goalworker.settings import values
 
 ALGORITHMS: Final = ("RS256", "ES256")
 # For a key id that nobody knows: whoever sends such tokens cannot make us ask more often.
@@ -35,9 +34,12 @@ class Clock(Protocol):
 class Keyring:
     """The keys of one issuer, by key id."""
 
-    def __init__(self, url: str, client: httpx.AsyncClient, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self, url: str, client: httpx.AsyncClient, journal: outages.Journal, clock: Clock = time.monotonic
+    ) -> None:
         self._url = url
         self._client = client
+        self._journal = journal
         self._clock = clock
         self._keys: dict[str | None, jwt.PyJWK] = {}
         self._tried_at = self._fetched_at = -KEEP_SECONDS
@@ -74,8 +76,11 @@ class Keyring:
                 status, body = await outside.get(self._client, self._url, _BYTES_MAX)
             self._keys = _keys(status, body)
         except (httpx.HTTPError, TimeoutError, ValueError, RecursionError) as error:
-            log.warning("jwks_away", error=str(error).partition("\n")[0] or type(error).__name__)
+            reason = str(error).partition("\n")[0] or "no answer in time"
+            where = values.masked_url(self._url)
+            self._journal.report("jwks", f"the keys of tokens cannot be fetched from {where}: {reason}")
             return
+        self._journal.report("jwks", None)
         self._is_known = True
         self._fetched_at = self._tried_at
 

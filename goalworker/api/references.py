@@ -8,9 +8,9 @@ from urllib import parse
 
 import httpx
 
-from goalworker import goals
+from goalworker import goals, outages
 from goalworker.api import outside, problems
-from goalworker.settings import groups
+from goalworker.settings import groups, values
 
 KINDS: Final[Mapping[str, str]] = {
     "tag_id": "tag",
@@ -35,11 +35,12 @@ Reference = tuple[str, str]
 class References:
     """Asks the system at a URL, for one tenant at a time; without a URL every id is taken as given."""
 
-    def __init__(self, settings: groups.References, client: httpx.AsyncClient) -> None:
+    def __init__(self, settings: groups.References, client: httpx.AsyncClient, journal: outages.Journal) -> None:
         self.are_checked = settings.url is not None
         self._url = settings.url or ""
         self._timeout_seconds = settings.timeout_seconds
         self._client = client
+        self._journal = journal
         self._kept: dict[tuple[str, str, str], float] = {}
         self._places = asyncio.Semaphore(_AT_ONCE)
 
@@ -64,6 +65,7 @@ class References:
             async with asyncio.timeout(self._timeout_seconds):
                 there = await asyncio.gather(*(self._exists(tenant_id, *reference) for reference in wanted))
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+            self._report_away(str(error).partition("\n")[0] or "no answer in time")
             raise problems.unavailable("The system that knows what goals refer to cannot be reached") from error
         return {reference for reference, exists in zip(wanted, there, strict=True) if not exists}
 
@@ -73,15 +75,21 @@ class References:
             return True
         async with self._places:
             status, _ = await outside.get(self._client, self._address(tenant_id, kind, id_), _BYTES_MAX)
-        if status == httpx.codes.NOT_FOUND:
-            return False
-        if status != httpx.codes.OK:
+        if status not in (httpx.codes.OK, httpx.codes.NOT_FOUND):
+            self._report_away(f"it answered {status} for a {kind}")
             what = f"The system that knows what goals refer to answered {status} for a {kind}"
             raise problems.unavailable(what)
+        self._journal.report("references", None)
+        if status == httpx.codes.NOT_FOUND:
+            return False
         if len(self._kept) >= _KEPT_MAX:
             self._kept.clear()
         self._kept[key] = time.monotonic() + KEEP_SECONDS
         return True
+
+    def _report_away(self, reason: str) -> None:
+        where = values.masked_url(self._url)
+        self._journal.report("references", f"what goals refer to cannot be looked up at {where}: {reason}")
 
     def _address(self, tenant_id: str, kind: str, id_: str) -> str:
         address = self._url

@@ -25,7 +25,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text f
 def load() -> all_settings.Settings:
     """Read the settings and send logs to stderr; what the Kafka client says there is left out."""
     settings = all_settings.load()
-    logs.configure(settings.log.level, settings.log.format, goalworker.__version__)
+    # Whoever types a command reads its sentences, wherever they go: JSON only if somebody asked for it.
+    logs.configure(settings.log.level, settings.log.format or "console", goalworker.__version__)
     logging.getLogger("aiokafka").propagate = False
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())  # without any, Python prints warnings itself
     logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -10,13 +10,14 @@ app = typer.Typer(help="Show the settings.", no_args_is_help=True, add_completio
 
 @app.command()
 def show(as_json: common.Json = False) -> None:
-    """Print the effective settings, secrets masked."""
-    effective = all_settings.masked(common.load())
+    """Print the effective settings and where each comes from, secrets masked."""
+    settings = common.load()
+    effective, sources = all_settings.masked(settings), all_settings.sources(settings)
     if as_json:
-        common.show_json(effective)
+        common.show_json({name: {"value": value, "from": sources[name]} for name, value in effective.items()})
     else:
         for name, value in effective.items():
-            common.say(f"{name}={value}")
+            common.say(f"{name}={value}  # {sources[name]}")
 
 
 @app.command()

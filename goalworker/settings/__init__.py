@@ -1,5 +1,6 @@
 """All settings: read, checked, shown, and turned into what the clients want (contract section 6)."""
 
+import collections
 import difflib
 import os
 import ssl
@@ -16,7 +17,17 @@ from goalworker import errors
 from goalworker.settings import groups, values
 from goalworker.settings.groups import Settings, Topics
 
-__all__ = ["Row", "Settings", "Topics", "kafka_client_options", "load", "masked", "table"]
+__all__ = [
+    "Row",
+    "Settings",
+    "Topics",
+    "kafka_client_options",
+    "load",
+    "masked",
+    "sources",
+    "sources_in_short",
+    "table",
+]
 
 PREFIX: Final = "GOALWORKER_"
 DELIMITER: Final = "__"
@@ -43,6 +54,7 @@ class _Setting(NamedTuple):
 class _Found(NamedTuple):
     value: str
     place: str
+    source: str
 
 
 def _settings() -> dict[str, _Setting]:
@@ -80,19 +92,20 @@ def load(
     if problems:
         raise _refused(problems)
     settings._ignored_names = tuple(unknown)
+    settings._sources = {name: found[name].source for name in _KNOWN if name in found}
     return settings
 
 
 def _found(env: Mapping[str, str], env_file: str | Path | None, secrets_dir: str | Path | None) -> dict[str, _Found]:
     """Return what is set, by name in upper case, with where it is set; what comes later wins."""
-    places: tuple[tuple[str, Mapping[str, str | None]], ...] = (
-        (str(secrets_dir), _secrets(secrets_dir)),
-        (str(env_file), _env_file(env_file)),
-        ("the environment", env),
+    places: tuple[tuple[str, str, Mapping[str, str | None]], ...] = (
+        (str(secrets_dir), f"secrets file {secrets_dir}/{{}}", _secrets(secrets_dir)),
+        (str(env_file), str(env_file), _env_file(env_file)),
+        ("the environment", "environment", env),
     )
     return {
-        name.upper(): _Found(value, place)
-        for place, variables in places
+        name.upper(): _Found(value, place, source.replace("{}", name))
+        for place, source, variables in places
         for name, value in variables.items()
         if value and name.upper().startswith(PREFIX)
     }
@@ -170,6 +183,19 @@ def masked(settings: Settings) -> dict[str, str]:
         name: _shown(getattr(getattr(settings, setting.group), setting.field), setting.info)
         for name, setting in _KNOWN.items()
     }
+
+
+def sources(settings: Settings) -> dict[str, str]:
+    """Return where each setting's value comes from, by name: `default`, `environment`, `.env` or a secrets file."""
+    return {name: settings.sources.get(name, "default") for name in _KNOWN}
+
+
+def sources_in_short(settings: Settings) -> str:
+    """Return how many settings come from where."""
+    kinds = collections.Counter(source.partition(" /")[0] for source in sources(settings).values())
+    return ", ".join(
+        f"{count} from {kind}" for kind, count in sorted(kinds.items(), key=lambda item: item[0] == "default")
+    )
 
 
 def _shown(value: object, info: FieldInfo) -> str:

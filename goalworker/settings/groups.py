@@ -352,11 +352,17 @@ class Settings(BaseSettings):
     references: References = References()
     log: Log = Log()
     _ignored_names: tuple[str, ...] = PrivateAttr(())
+    _sources: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @property
     def ignored_names(self) -> tuple[str, ...]:
         """Names that begin with GOALWORKER_ and are no setting: worth a warning, Kubernetes injects such."""
         return self._ignored_names
+
+    @property
+    def sources(self) -> Mapping[str, str]:
+        """The source of each setting that is not at its default, by name: `environment`, a file's path."""
+        return self._sources
 
     def database_url(self) -> str:
         """Return the database's URL, password included, or raise SettingsError where there is none."""

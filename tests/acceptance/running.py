@@ -166,8 +166,10 @@ class Worker:
             self.process.wait()
 
     def last_words(self) -> str:
-        """What it wrote last that is no line of the log."""
-        return [line for line in self.log.read_text().splitlines() if not line.startswith("{")][-1]
+        """The sentence that it ended with, the last line of its log; its exit code is that of the process."""
+        line: dict[str, Any] = json.loads(self.log.read_text().splitlines()[-1])
+        assert (line["event"], line["exit_code"]) == ("ended", self.process.poll())
+        return str(line["error"])
 
 
 def _client_id(port: int) -> str:

@@ -1,6 +1,7 @@
 """A worker that cannot start says why in one sentence, and exits with a code of its own (contract section 6)."""
 
 import asyncio
+import json
 import secrets
 import socket
 
@@ -24,10 +25,10 @@ def refused(there: running.Installation, exit_code: int, **settings: object) -> 
     assert ended.returncode == exit_code, ended.stderr
     assert "Traceback" not in ended.stderr
     assert "worker_ready" not in ended.stderr
-    (sentence,) = [line for line in ended.stderr.splitlines() if not line.startswith("{")]
-    assert sentence.startswith("goalworker: ")
     assert ended.stdout == ""
-    return sentence
+    last = [json.loads(line) for line in ended.stderr.splitlines()][-1]
+    assert (last["event"], last["exit_code"]) == ("ended", exit_code)
+    return str(last["error"])
 
 
 def test_a_missing_topic_is_named_with_the_command_that_makes_it(shared: running.Installation) -> None:

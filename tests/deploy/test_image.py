@@ -94,7 +94,8 @@ def test_whoever_starts_it_without_a_command_gets_its_help(made: image.Image) ->
 
 def test_in_the_image_both_ports_listen_on_every_address(made: image.Image) -> None:
     shown = json.loads(made.done("goalworker", "config", "show", "--json", env=made.variables))
-    assert (shown["GOALWORKER_API__HOST"], shown["GOALWORKER_OPS__HOST"]) == ("0.0.0.0", "0.0.0.0")
+    hosts = [shown[f"GOALWORKER_{group}__HOST"]["value"] for group in ("API", "OPS")]
+    assert hosts == ["0.0.0.0", "0.0.0.0"]
 
 
 def test_what_was_installed_has_no_pip_and_no_writable_file(made: image.Image) -> None:

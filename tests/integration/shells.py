@@ -88,13 +88,23 @@ def variables_of(bootstrap_servers: str, topics: Mapping[str, str]) -> dict[str,
     }
 
 
+def last_words(outcome: Outcome) -> str:
+    """The sentence that it ended with: a line of the log where those are JSON, otherwise what a person reads."""
+    last = outcome.err.splitlines()[-1]
+    if last.startswith("{"):
+        line = json.loads(last)
+        assert (line["event"], line["level"], line["exit_code"]) == ("ended", "error", outcome.code)
+        return str(line["error"])
+    assert last.startswith("goalworker: "), outcome
+    return last.removeprefix("goalworker: ")
+
+
 def assert_one_sentence(outcome: Outcome, code: int, *parts: str) -> None:
     """It ended with this code and a single line on stderr that says all of this, and nothing on stdout."""
     assert (outcome.code, outcome.out) == (code, ""), outcome
-    assert outcome.err.startswith("goalworker: ")
     assert outcome.err.count("\n") == 1
     for part in parts:
-        assert part in outcome.err
+        assert part in last_words(outcome)
 
 
 async def create_topic(bootstrap_servers: str, name: str, **configuration: str) -> None:

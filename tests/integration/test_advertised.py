@@ -50,7 +50,7 @@ def test_an_advertised_address_that_cannot_be_reached_is_named(
     shell = with_database.set({**shells.variables_of(bootstrap, TOPICS), "GOALWORKER_OPS__PORT": "0"})
     outcome = shell(*words)
     assert (outcome.code, outcome.out) == (4, ""), outcome
-    sentence = outcome.err.splitlines()[-1]
+    sentence = shells.last_words(outcome)
     assert f"Kafka at {bootstrap} answers, and names {advertised} as the broker to talk to" in sentence
     assert "advertised.listeners" in sentence
 

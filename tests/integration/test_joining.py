@@ -36,7 +36,7 @@ def at_strict(strict: str, with_database: Shell) -> Shell:
 def test_a_session_timeout_that_the_broker_refuses_ends_the_worker(at_strict: Shell, strict: str) -> None:
     outcome = at_strict("run")
     assert (outcome.code, outcome.out) == (3, ""), outcome
-    sentence = outcome.err.splitlines()[-1]
+    sentence = shells.last_words(outcome)
     assert f"Kafka at {strict} refuses a session timeout of 45 s" in sentence
     assert "GOALWORKER_KAFKA__SESSION_TIMEOUT_SECONDS" in sentence
 
@@ -78,6 +78,6 @@ async def test_a_group_whose_members_use_another_assignor_ends_the_worker(at_str
     async with strangers(strict, TOPICS["tag_added"], group):
         outcome = shell("run")
     assert (outcome.code, outcome.out) == (4, ""), outcome
-    sentence = outcome.err.splitlines()[-1]
+    sentence = shells.last_words(outcome)
     assert f"the consumer group {group} has members that are no workers of ours" in sentence
     assert "GOALWORKER_KAFKA__GROUP_ID" in sentence

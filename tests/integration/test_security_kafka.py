@@ -146,9 +146,9 @@ def test_what_does_not_fit_is_a_sentence_and_exit_4(
 ) -> None:
     otherwise, says = faults(broker, folder)[fault]
     outcome = secured.set(broker.settings("worker", otherwise=otherwise))("run")
-    sentence = outcome.err.splitlines()[-1]
     assert (outcome.code, outcome.out) == (4, ""), outcome.err
-    assert sentence.startswith("goalworker: Kafka at ")
+    sentence = shells.last_words(outcome)
+    assert sentence.startswith("Kafka at ")
     assert says in sentence
     assert "pw-" not in outcome.err
 
@@ -175,10 +175,9 @@ def test_a_right_that_is_missing_is_a_sentence_and_not_a_broker_out_of_reach(
     if user == "mute":
         support.run(send_garbage(broker, TOPICS["form_submitted"]))
     outcome = secured.set(broker.settings(user))("run")
-    sentence = outcome.err.splitlines()[-1]
     # A topic that may not be described cannot be told from one that is missing.
     assert (outcome.code, outcome.out) == (4 if user == "blind" else 1, ""), outcome.err
-    assert sentence.startswith("goalworker: ")
+    sentence = shells.last_words(outcome)
     for part in LACKING[user][1]:
         assert part in sentence
 

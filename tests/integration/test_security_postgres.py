@@ -176,7 +176,7 @@ def test_what_does_not_fit_is_a_sentence_and_exit_4(
     assert says.lower() in outcome.err.lower()
     assert "pw-" not in outcome.err
     of_worker = shell("run", GOALWORKER_LOG__FORMAT="json")
-    assert (of_worker.code, of_worker.err.splitlines()[-1]) == (4, outcome.err.strip())
+    assert (of_worker.code, shells.last_words(of_worker)) == (4, shells.last_words(outcome))
 
 
 def test_a_server_without_tls_is_refused_where_it_is_required(shell: Shell, port: int) -> None:

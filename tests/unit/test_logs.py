@@ -4,15 +4,19 @@ import contextlib
 import io
 import json
 import logging
+import sys
+import threading
+import warnings
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import asyncpg
 import pytest
 import structlog
 
-from goalworker import logs
+from goalworker import logs, repeats
 
 
 class Terminal(io.StringIO):
@@ -185,3 +189,77 @@ def test_a_value_that_the_database_refuses_is_not_quoted() -> None:
 
 def test_an_error_in_brief_is_one_line_without_rows() -> None:
     assert logs.brief(ValueError("duplicate key\nDETAIL:  Key (contact_id)=(c-1)")) == "ValueError: duplicate key"
+
+
+# --- repeats of the libraries ---
+
+
+@pytest.fixture
+def _fresh_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "REPEATS", repeats.Repeats())
+
+
+@pytest.mark.usefixtures("_fresh_repeats")
+def test_what_a_client_says_again_and_again_is_one_line_whatever_numbers_are_in_it() -> None:
+    stderr = configured()
+    for node in range(5):
+        logging.getLogger("aiokafka").error("Unable connect to node with id %s: %s", node, OSError(node))
+        logging.getLogger("aiokafka").error(f"Heartbeat of 0x{node}f failed")
+    lines = [json.loads(line) for line in stderr.getvalue().splitlines()]
+    assert [line["event"] for line in lines] == ["Unable connect to node with id 0: 0", "Heartbeat of 0x0f failed"]
+    assert logs.REPEATS.held("broker") == 8
+
+
+@pytest.mark.usefixtures("_fresh_repeats")
+def test_what_a_client_tries_again_is_a_warning_and_not_an_error() -> None:
+    stderr = configured()
+    logging.getLogger("aiokafka").error("Unable to update metadata")
+    assert only_line(stderr)["level"] == "warning"
+
+
+@pytest.mark.usefixtures("_fresh_repeats")
+def test_at_debug_a_client_says_it_all() -> None:
+    stderr = configured("debug")
+    for _ in range(3):
+        logging.getLogger("aiokafka").error("Unable to update metadata")
+        assert logs.repeated("retry", "OSError") == {}
+    assert len(stderr.getvalue().splitlines()) == 3
+
+
+@pytest.mark.usefixtures("_fresh_repeats")
+def test_a_line_of_ours_that_comes_again_says_how_many_were_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    configured()
+    now = 0.0
+    monkeypatch.setattr(logs, "REPEATS", repeats.Repeats(lambda: now))
+    assert [logs.repeated("retry", "OSError") for _ in range(3)] == [{}, None, None]
+    now = repeats.WINDOW_SECONDS
+    assert logs.repeated("retry", "OSError") == {"held_back": 2}
+
+
+# --- what Python itself would print ---
+
+
+@pytest.fixture
+def _interpreter() -> Iterator[None]:
+    hooks = threading.excepthook, sys.unraisablehook
+    yield
+    threading.excepthook, sys.unraisablehook = hooks
+    logging.captureWarnings(False)
+
+
+@pytest.mark.usefixtures("_interpreter")
+def test_warnings_and_errors_of_threads_and_finalizers_are_lines_like_the_others() -> None:
+    stderr = configured()
+    logs.take_over_interpreter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+    sys.unraisablehook(SimpleNamespace(exc_value=OSError("finalizer")))
+    lines = [json.loads(line) for line in stderr.getvalue().splitlines()]
+    assert [line["logger"] for line in lines] == ["py.warnings", "python", "python"]
+    assert [line["event"] for line in lines[1:]] == ["thread_failed", "error_ignored"]
+    assert lines[1]["exception"].endswith("ValueError: duplicate key")
+    assert lines[2]["exception"] == "OSError: finalizer"

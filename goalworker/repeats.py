@@ -1,0 +1,57 @@
+"""Which of many alike log lines are written: pure, with the clock passed in.
+
+A client that cannot reach its server says so for every attempt, hundreds of times a minute. Of each shape of message
+one a minute is written, of each family of messages a few shapes, and the rest are counted.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+WINDOW_SECONDS: Final = 60.0
+SHAPES_MAX: Final = 3
+# Counts kept of shapes that may never come again; beyond this they are forgotten.
+_COUNTS_MAX: Final = 1_000
+
+
+class Repeats:
+    """Admits or holds back each message; a silenced family writes nothing, an outage that is known says it all."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._written_at: dict[str, dict[str, float]] = {}
+        self._held_by_shape: dict[tuple[str, str], int] = {}
+        self._held: dict[str, int] = {}
+        self._silenced: set[str] = set()
+
+    def admit(self, family: str, shape: str, *, shapes_max: int = SHAPES_MAX) -> int | None:
+        """Return how many of this shape were held back since the last one written, None to hold this one back too."""
+        now = self._clock()
+        written = self._written_at.setdefault(family, {})
+        for old in [each for each, at in written.items() if now - at >= WINDOW_SECONDS]:
+            del written[old]
+        if family in self._silenced or shape in written or len(written) >= shapes_max:
+            self._held[family] = self._held.get(family, 0) + 1
+            if shape in written:
+                if len(self._held_by_shape) >= _COUNTS_MAX:
+                    self._held_by_shape.clear()
+                self._held_by_shape[family, shape] = self._held_by_shape.get((family, shape), 0) + 1
+            return None
+        written[shape] = now
+        return self._held_by_shape.pop((family, shape), 0)
+
+    def silence(self, family: str) -> None:
+        """Hold back everything of a family from now on, and count from zero."""
+        self._silenced.add(family)
+
+    def resume(self, family: str) -> None:
+        """Write messages of a family again."""
+        self._silenced.discard(family)
+
+    def held(self, family: str) -> int:
+        """Return how many messages of a family were held back since the last call of take_held()."""
+        return self._held.get(family, 0)
+
+    def take_held(self, family: str) -> int:
+        """Return how many messages of a family were held back, and count from zero again."""
+        return self._held.pop(family, 0)

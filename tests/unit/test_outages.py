@@ -1,0 +1,136 @@
+"""When a dependency is said to be away, still away and back, and when refused credentials are given up."""
+
+from collections.abc import Iterator, MutableMapping
+from typing import Any
+
+import pytest
+import structlog
+
+from goalworker import logs, outages, repeats
+
+
+def test_a_dependency_that_is_there_is_not_worth_a_word() -> None:
+    outage = outages.Outage()
+    assert [outage.look(False, now) for now in (0.0, 100.0)] == [None, None]
+
+
+def test_an_outage_is_said_once_then_once_a_minute_and_when_it_ends() -> None:
+    outage = outages.Outage()
+    said = {now: notice for now in range(0, 126, 2) if (notice := outage.look(True, float(now)))}
+    assert said == {0: ("away", 0.0), 60: ("still_away", 60.0), 120: ("still_away", 120.0)}
+    assert outage.look(False, 130.0) == ("back", 130.0)
+    assert outage.look(False, 132.0) is None
+
+
+def test_a_second_outage_begins_anew() -> None:
+    outage = outages.Outage()
+    outage.look(True, 0.0)
+    outage.look(False, 59.0)
+    assert outage.look(True, 60.0) == ("away", 0.0)
+    assert outage.look(True, 119.0) is None
+    assert outage.look(False, 121.0) == ("back", 61.0)
+
+
+# --- the journal ---
+
+
+class Clock:
+    now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def journal(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> outages.Journal:
+    monkeypatch.setattr(logs, "REPEATS", repeats.Repeats(clock))
+    return outages.Journal(clock)
+
+
+@pytest.fixture
+def written() -> Iterator[list[MutableMapping[str, Any]]]:
+    with structlog.testing.capture_logs() as lines:
+        yield lines
+
+
+def test_the_lines_of_an_outage_say_what_since_when_and_for_how_long(
+    journal: outages.Journal, clock: Clock, written: list[MutableMapping[str, Any]]
+) -> None:
+    for seconds in (0, 30, 60):
+        clock.now = 1_000.0 + seconds
+        journal.report("broker", "Kafka cannot be reached")
+    clock.now += 5
+    journal.report("broker", None)
+    assert [(line["log_level"], line["event"]) for line in written] == [
+        ("error", "broker_away"),
+        ("error", "broker_still_away"),
+        ("info", "broker_back"),
+    ]
+    assert {line["problem"] for line in written[:2]} == {"Kafka cannot be reached"}
+    assert written[0]["since"].endswith("+00:00")
+    assert [line.get("away_seconds") for line in written] == [None, 60.0, 65.0]
+
+
+def test_dependencies_have_outages_of_their_own(
+    journal: outages.Journal, written: list[MutableMapping[str, Any]]
+) -> None:
+    journal.report("broker", "away")
+    journal.report("database", "away")
+    journal.report("broker", None)
+    assert [line["event"] for line in written] == ["broker_away", "database_away", "broker_back"]
+
+
+def test_what_clients_said_meanwhile_is_counted_on_the_reminder_and_on_the_last_line(
+    journal: outages.Journal, clock: Clock, written: list[MutableMapping[str, Any]]
+) -> None:
+    journal.report("broker", "away")
+    assert [logs.REPEATS.admit("broker", "cannot connect") for _ in range(3)] == [None] * 3
+    clock.now += outages.REMIND_SECONDS
+    journal.report("broker", "away")
+    journal.report("broker", None)
+    assert [line.get("held_back") for line in written] == [None, 3, 3]
+    assert logs.REPEATS.admit("broker", "cannot connect") == 0
+
+
+def test_a_dependency_that_nobody_uses_meanwhile_is_reminded_of(
+    journal: outages.Journal, clock: Clock, written: list[MutableMapping[str, Any]]
+) -> None:
+    journal.report("jwks", "no answer")
+    clock.now += outages.REMIND_SECONDS
+    journal.remind()
+    journal.report("jwks", None)
+    clock.now += outages.REMIND_SECONDS
+    journal.remind()
+    assert [line["event"] for line in written] == ["jwks_away", "jwks_still_away", "jwks_back"]
+
+
+# --- refusals ---
+
+
+def test_refusals_that_last_are_given_up_after_two_minutes() -> None:
+    refusals = outages.Refusals()
+    assert [now for now in range(0, 121, 10) if refusals.look(True, float(now))] == [120]
+
+
+def test_a_success_in_between_begins_the_time_anew() -> None:
+    refusals = outages.Refusals()
+    looks = [(now, now != 60) for now in range(0, 200, 10)]
+    assert [now for now, is_refused in looks if refusals.look(is_refused, float(now))] == [190]
+
+
+def test_a_server_that_does_not_answer_neither_refuses_nor_accepts() -> None:
+    refusals = outages.Refusals()
+    looks = [(float(now), True if now % 20 else None) for now in range(0, 140, 5)]
+    assert [now for now, refused in looks if refusals.look(refused, now)] == [125.0, 130.0, 135.0]
+
+
+def test_refusals_long_apart_are_not_one_run_of_them() -> None:
+    refusals = outages.Refusals()
+    assert not refusals.look(True, 0.0)
+    refusals.look(None, 60.0)
+    assert not refusals.look(True, 130.0)
