@@ -11,8 +11,9 @@ from urllib import parse
 import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.ext import asyncio as sa_async
+from sqlalchemy.util import await_only
 
-from goalworker import database_errors, metrics, tables
+from goalworker import database_errors, metrics, pooler, tables
 from goalworker.errors import GoalworkerError, RefusedError, SettingsError
 from goalworker.settings import values
 
@@ -107,34 +108,48 @@ def engine(url: str, *, pool_size: int, statement_timeout_seconds: float, applic
     SettingsError where the URL names a file that cannot be read.
     """
     _check_files(url)
-    settings = {
-        "application_name": application,
-        "statement_timeout": f"{int(statement_timeout_seconds * 1000)}",
-        "lock_timeout": f"{LOCK_TIMEOUT_SECONDS * 1000}",
-        "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_SECONDS * 1000}",
-        "timezone": "UTC",
-        "default_transaction_isolation": "read committed",  # the locks rely on it: each statement sees what is new
-    }
-
-    async def connect() -> asyncpg.Connection:
+    limits = session_limits(statement_timeout_seconds)
+    opener = pooler.Opener(
         # By the driver itself, which takes the parameters of a URL as psql does: sslmode, sslrootcert, ...
-        return await asyncpg.connect(
-            url,
-            timeout=CONNECT_TIMEOUT_SECONDS,
-            command_timeout=statement_timeout_seconds + 5,
-            server_settings=settings,
-            target_session_attrs="read-write",
-        )
+        url,
+        limits,
+        timeout=CONNECT_TIMEOUT_SECONDS,
+        command_timeout=statement_timeout_seconds + 5,
+        server_settings={"application_name": application},
+        target_session_attrs="read-write",
+    )
 
-    return sa_async.create_async_engine(
+    def connect() -> Any:
+        driver = await_only(opener.open())
+
+        async def opened() -> asyncpg.Connection:
+            return driver
+
+        # Without a name, a statement is replaced by the next one: none may be kept for later.
+        kept = {"prepared_statement_cache_size": 0} if isinstance(driver, pooler.Pooled) else {}
+        return made.sync_engine.dialect.loaded_dbapi.connect(async_creator_fn=opened, **kept)
+
+    made = sa_async.create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=connect,
+        creator=connect,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=CONNECT_TIMEOUT_SECONDS,
         pool_recycle=1800,
         hide_parameters=True,
     )
+    return made
+
+
+def session_limits(statement_timeout_seconds: float) -> dict[str, str]:
+    """Return what every transaction relies on, as `pg_settings` writes it."""
+    return {
+        "statement_timeout": f"{int(statement_timeout_seconds * 1000)}",
+        "lock_timeout": f"{LOCK_TIMEOUT_SECONDS * 1000}",
+        "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_SECONDS * 1000}",
+        "timezone": "UTC",
+        "default_transaction_isolation": "read committed",  # the locks rely on it: each statement sees what is new
+    }
 
 
 @asynccontextmanager

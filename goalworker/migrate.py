@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import command, config, migration, script
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import database, database_errors, tables
+from goalworker import database, database_errors, pooler, tables
 from goalworker.errors import RefusedError
 
 PROBE_TIMEOUT_SECONDS: Final = 5.0
@@ -110,25 +110,36 @@ _ROLES: Final = (tables.WORKER_ROLE, tables.API_ROLE)
 
 
 def _migrate(connection: sa.Connection, revision: str, step: object) -> str | None:
+    if isinstance(connection.connection.driver_connection, pooler.Pooled):
+        # The next transaction may run elsewhere and leave a session's lock behind: everything is done in one.
+        connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+        return _migrate_locked(connection, revision, step)
     connection.execute(sa.text(f"SELECT pg_advisory_lock({_MIGRATION_LOCK})"))
     connection.commit()
     try:
-        if step is command.upgrade:
-            _ensure_roles(connection)
-            connection.commit()
-            found = _current(connection)
-            if found is not None and not knows(found):
-                return found
-        settings = config.Config()
-        settings.set_main_option("script_location", str(_folder()).replace("%", "%%"))
-        settings.attributes["connection"] = connection
-        step(settings, revision)  # type: ignore[operator]
-        connection.commit()
-        return _current(connection)
+        return _migrate_locked(connection, revision, step, after_roles=connection.commit)
     finally:
         connection.rollback()
         connection.execute(sa.text(f"SELECT pg_advisory_unlock({_MIGRATION_LOCK})"))
         connection.commit()
+
+
+def _migrate_locked(
+    connection: sa.Connection, revision: str, step: object, after_roles: Callable[[], object] = lambda: None
+) -> str | None:
+    if step is command.upgrade:
+        _ensure_roles(connection)
+        after_roles()
+        found = _current(connection)
+        if found is not None and not knows(found):
+            return found
+    settings = config.Config()
+    settings.set_main_option("script_location", str(_folder()).replace("%", "%%"))
+    settings.attributes["connection"] = connection
+    step(settings, revision)  # type: ignore[operator]
+    found = _current(connection)
+    connection.commit()
+    return found
 
 
 def _ensure_roles(connection: sa.Connection) -> None:

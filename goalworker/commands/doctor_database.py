@@ -7,7 +7,7 @@ from typing import Any, Final
 import asyncpg
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import database, errors, migrate, outbox, refused, tables
+from goalworker import database, errors, migrate, outbox, pooler, refused, tables
 from goalworker import settings as all_settings
 from goalworker.commands import common, database_connection, findings, topics
 from goalworker.commands import outbox as outbox_command
@@ -22,6 +22,7 @@ async def examine(settings: all_settings.Settings) -> findings.Findings:
     async with database_connection.pool(settings, migrated=False) as pool:
         yield await _version(settings, pool)
         yield await _skew(pool)
+        yield await _limits(settings, pool)
         refusals = {role: await _refusal(pool, role) for role in (tables.WORKER_ROLE, tables.API_ROLE)}
         for finding in _rights(refusals):
             yield finding
@@ -42,6 +43,32 @@ async def _version(settings: all_settings.Settings, pool: sa_async.AsyncEngine) 
         needed = f"goalworker needs {POSTGRESQL_MIN} or later: upgrade it"
         return findings.problem("database", f"{where} is PostgreSQL {version}; {needed}")
     return findings.ok("database", f"{where} answers; PostgreSQL {version}")
+
+
+async def _limits(settings: all_settings.Settings, pool: sa_async.AsyncEngine) -> findings.Finding:
+    """Read back what every transaction relies on, which a pooler may have dropped."""
+    async with pool.connect() as connection:
+        rows = await connection.exec_driver_sql(
+            "SELECT lower(name) AS name, lower(setting) AS setting FROM pg_settings"
+        )
+        found = {row["name"]: row["setting"] for row in rows.mappings()}
+        is_pooled = isinstance((await connection.get_raw_connection()).driver_connection, pooler.Pooled)
+    unmet = unmet_limits(database.session_limits(settings.database.statement_timeout_seconds), found)
+    if unmet:
+        remedy = "connect without a pooler, or let it pass `SET LOCAL` through"
+        return findings.problem("limits", f"the database does not hold {', '.join(unmet)}: {remedy}")
+    how = "a pooler stands before the database: set in each transaction" if is_pooled else "set for each connection"
+    return findings.ok("limits", f"timeouts, time zone and isolation hold; {how}")
+
+
+def unmet_limits(wanted: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
+    """Return which settings are not as wanted, each with what it is and what it should be."""
+    names = {name: name.removeprefix("default_") for name in wanted}
+    return [
+        f"{names[name]} ({found.get(names[name], 'unknown')} instead of {value})"
+        for name, value in wanted.items()
+        if found.get(names[name]) != value.lower()
+    ]
 
 
 async def _skew(pool: sa_async.AsyncEngine) -> findings.Finding:

@@ -13,7 +13,7 @@ def test_doctor_finds_nothing_amiss_where_nothing_is(with_both: Shell) -> None:
     findings = with_both("doctor", "--json").rows
     assert {finding["check"] for finding in findings} == {
         *("settings", "broker", "topics", "rights", "hidden"),
-        *("database", "clocks", "migrations", "tracking", "outbox"),
+        *("database", "clocks", "limits", "migrations", "tracking", "outbox"),
     }
     amiss = [finding["detail"] for finding in findings if finding["state"] != "ok"]
     assert [detail for detail in amiss if "is not compacted" not in detail] == []
