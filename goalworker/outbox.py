@@ -15,7 +15,7 @@ from goalworker import database, kafka, messages, metrics, refused, sending, tab
 # Longer than an owner takes between commit and acknowledgement, while the broker is well; repeats are harmless.
 LEFT_BEHIND_SECONDS: Final = 20
 # An owner that takes longer claims its judgements, this often: well before a sweeper takes them for orphans.
-CLAIM_SECONDS: Final = 8.0
+CLAIM_SECONDS: Final = 5.0
 SWEEP_RECORDS: Final = 1_000
 # A sweep that takes longer commits what it has sent: were it ended in between, all of that would be sent again.
 SWEEP_SECONDS: Final = 10.0

@@ -1,0 +1,74 @@
+"""Under a quota of the broker a worker slows down: nothing is repeated, and exits go out all the time."""
+
+import time
+
+import pytest
+
+from goalworker import producer
+from goalworker.kafka import Record
+from tests import quota
+from tests.acceptance import running, saying, wire
+
+EXITS = 3_000
+PLENTY = 50_000_000
+PATIENCE_SECONDS = 300.0
+
+
+async def _backlog(talk: wire.Talk) -> None:
+    goal = await talk.goal("quota", "form_submitted", form_id="f")
+    at = saying.later(goal.created_at, 1)
+    runs = [saying.Run("quota", f"run-{number}", f"c-{number}") for number in range(EXITS)]
+    await talk.send(*(run.started(at) for run in runs), *(run.submits("f", at) for run in runs))
+
+
+async def _sizes(talk: wire.Talk, topic: str) -> list[int]:
+    records = await talk.records(topic)
+    return [producer.batch_size(Record(each.topic, each.key, each.value, list(each.headers))) for each in records]
+
+
+async def _copies(talk: wire.Talk) -> float:
+    """Return how many records more there are than messages, as a share of these."""
+    topics = ("goal_achieved", "workflow_exit")
+    records = sum([len(await talk.records(topic)) for topic in topics])
+    return records / sum([len(await talk.messages(topic)) for topic in topics]) - 1
+
+
+@pytest.mark.fault
+@pytest.mark.real_world("kafka-python#2506", "3,000 exits under a quota of 50 KB/s were sent five times over")
+async def test_a_quota_of_50_kb_a_second_is_used_and_nothing_is_repeated(there: running.Installation) -> None:
+    rate = 50_000
+    async with wire.talk(there) as talk:
+        async with there.worker() as worker:
+            await quota.limit(there.bootstrap_servers, worker.client_id, rate)
+            began = time.monotonic()
+            await _backlog(talk)
+            await talk.settled(PATIENCE_SECONDS)
+            seconds = time.monotonic() - began
+        sent = sum(await _sizes(talk, "goal_achieved")) + sum(await _sizes(talk, "workflow_exit"))
+        assert len(await talk.messages("workflow_exit")) == EXITS
+        assert sent / seconds >= 0.8 * rate, (sent, seconds)
+        assert await _copies(talk) <= 0.05
+
+
+@pytest.mark.fault
+@pytest.mark.real_world("kafka-python#2506", "under a quota of 3 KB/s nothing got out")
+async def test_under_a_quota_of_3_kb_a_second_exits_go_out_after_their_achievements(
+    there: running.Installation,
+) -> None:
+    async with wire.talk(there) as talk:
+        async with there.worker() as worker:
+            await quota.limit(there.bootstrap_servers, worker.client_id, 3_000)
+            await _backlog(talk)
+            await wire.until(lambda: _have_gone(talk, 50), PATIENCE_SECONDS)
+            exits = {message.body["subject"] for message in await talk.messages("workflow_exit")}
+            achieved = {message.body["subject"] for message in await talk.messages("goal_achieved")}
+            assert exits <= achieved
+            assert len(exits) < EXITS
+            await quota.limit(there.bootstrap_servers, worker.client_id, PLENTY)
+            await talk.settled(PATIENCE_SECONDS)
+        assert len(await talk.messages("workflow_exit")) == EXITS
+        assert await _copies(talk) <= 0.05
+
+
+async def _have_gone(talk: wire.Talk, exits: int) -> bool:
+    return len(await talk.messages("workflow_exit")) >= exits
