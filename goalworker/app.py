@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 import goalworker
 from goalworker import (
+    clock,
     database,
     decode,
     events,
@@ -79,17 +80,25 @@ async def _run_worker(settings: settings_.Settings, reset_offsets: offsets.Targe
         memory.settle()
         health.set("goals", None)
         sender = sending.Sender(settings)
-        flow = worker.Worker(settings, pool, sender, known, decoder(settings))
+        reading = decoder(settings)
+        flow = worker.Worker(settings, pool, sender, known, reading)
+        skew = clock.Skew(pool, reading)
         with start_checks.explained(settings):
             await flow.pauses.read()
+            await skew.measure()
         try:
-            await _run_until_stopped(settings, pool, health, sender, flow)
+            await _run_until_stopped(settings, pool, health, sender, flow, skew)
         finally:
             await sender.stop()
 
 
 async def _run_until_stopped(
-    settings: settings_.Settings, pool: AsyncEngine, health: ops.Health, sender: sending.Sender, flow: worker.Worker
+    settings: settings_.Settings,
+    pool: AsyncEngine,
+    health: ops.Health,
+    sender: sending.Sender,
+    flow: worker.Worker,
+    skew: clock.Skew,
 ) -> None:
     consuming = asyncio.create_task(flow.run(), name="worker")
     health.consumer_alive = lambda: not consuming.done()
@@ -98,6 +107,7 @@ async def _run_until_stopped(
         for name, part in {
             "ready": _announce(health, flow),
             "upkeep": upkeep.Upkeep(settings, pool, sender, flow.pauses.read, flow.claim_unpublished).run(),
+            "clock": skew.run(),
             "watch": watch.Watch(settings, pool, health.set, flow.reader, lambda: flow.pauses.topics).run(),
         }.items()
     ]

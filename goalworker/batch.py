@@ -171,7 +171,7 @@ def _take_slice(
     known: index.Index,
     redrive_topic: str,
 ) -> None:
-    now = datetime.now(UTC)
+    now = datetime.now(UTC) + batch.decoder.ahead
     if partition.topic == redrive_topic:
         for record in records:
             _take_redriven(batch, partition, record, now)

@@ -48,11 +48,12 @@ class Decoder:
     """Decodes the records of the topics in kinds, each with the CloudEvents types that it may carry.
 
     without_time lists, by topic, the offsets of the records whose timestamp stands in for a missing time; the caller
-    drains it.
+    drains it. ahead is how far the clock that decides what is in the future is ahead of this machine's.
     """
 
     def __init__(self, kinds: Mapping[str, frozenset[str]], limits: Limits) -> None:
         self.without_time: defaultdict[str, list[int]] = defaultdict(list)
+        self.ahead = timedelta(0)
         self._limits = limits
         names = (*envelope.ATTRIBUTES, *(["subject"] if limits.tenant_from == "subject" else []))
         self._attributes = {name: f"ce_{name}" for name in names}

@@ -29,6 +29,7 @@ API_CHECKS: Final = ("database", "migrations")
 OPERATIONS: Final = ("facts", "judge", "publish", "goals", "sweep")
 API_OPERATIONS: Final = ("goals_read", "goals_write", "enrollments_read", "enrollments_write", "stats", "keys")
 POOL_STATES: Final = ("idle", "in_use")
+CLOCKS: Final = ("database",)
 REASONS: Final = (
     "invalid_json",
     "invalid_envelope",
@@ -169,6 +170,12 @@ db_transaction_duration_seconds = Histogram(
     buckets=WORK_SECONDS,
     registry=REGISTRY,
 )
+clock_skew_seconds = Gauge(
+    "goalworker_clock_skew_seconds",
+    "How far the clock of what is named is ahead of the worker's; negative: behind.",
+    ["of"],
+    registry=REGISTRY,
+)
 db_pool_connections = Gauge("goalworker_db_pool_connections", "Connections of the pool.", ["state"], registry=REGISTRY)
 
 # The API; a route is its template, never a path.
@@ -211,6 +218,7 @@ def initialise(
     _begin(batch_duration_seconds, STAGES)
     _begin(db_transaction_duration_seconds, OPERATIONS)
     _begin(db_pool_connections, POOL_STATES)
+    _begin(clock_skew_seconds, CLOCKS)
 
 
 def initialise_api(version: str) -> None:

@@ -1,13 +1,12 @@
 """What `goalworker doctor` looks at in PostgreSQL: reachable, clocks, migrations, rights, and what waits there."""
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import asyncpg
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import database, errors, migrate, outbox, pooler, refused, tables
+from goalworker import clock, database, errors, migrate, outbox, pooler, refused, tables
 from goalworker import settings as all_settings
 from goalworker.commands import common, database_connection, findings, topics
 from goalworker.commands import outbox as outbox_command
@@ -72,10 +71,7 @@ def unmet_limits(wanted: Mapping[str, str], found: Mapping[str, str]) -> list[st
 
 
 async def _skew(pool: sa_async.AsyncEngine) -> findings.Finding:
-    async with pool.connect() as connection:
-        asked = time.time()
-        answer = await connection.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp())::float8")
-        skew_seconds = answer.scalar_one() - (asked + time.time()) / 2
+    skew_seconds = await clock.skew_seconds(pool)
     detail = f"the database's clock is {abs(skew_seconds):.3f} s {'ahead of' if skew_seconds > 0 else 'behind'} ours"
     if abs(skew_seconds) > SKEW_MAX_SECONDS:
         return findings.warn("clocks", f"{detail}: let both follow the same time servers")

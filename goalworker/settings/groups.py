@@ -161,7 +161,7 @@ class Events(_Group):
         timedelta(days=7), description="How long hits are kept, so that late messages can correct an answer (ISO 8601)"
     )
     max_future_seconds: int = Field(
-        300, ge=0, le=31_536_000, description="An event dated further ahead of the clock is a dead letter"
+        300, ge=0, le=31_536_000, description="An event dated further ahead of the database's clock is a dead letter"
     )
     max_bytes: int = Field(
         1_048_576, ge=1, le=16_777_216, description="A record whose value is larger is a dead letter"

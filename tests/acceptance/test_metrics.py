@@ -35,6 +35,7 @@ LABELS = {
     "goals_loaded": set(),
     "goals_loaded_timestamp_seconds": set(),
     "db_transaction_duration_seconds": {"operation"},
+    "clock_skew_seconds": {"of"},
     "db_pool_connections": {"state"},
 }
 HISTOGRAMS = {

@@ -36,6 +36,7 @@ CONTRACT = {
     "goals_loaded": ("gauge", set()),
     "goals_loaded_timestamp_seconds": ("gauge", set()),
     "db_transaction_duration_seconds": ("histogram", {"operation"}),
+    "clock_skew_seconds": ("gauge", {"of"}),
     "db_pool_connections": ("gauge", {"state"}),
     "http_requests_total": ("counter", {"method", "route", "code"}),
     "http_request_duration_seconds": ("histogram", {"method", "route", "code"}),

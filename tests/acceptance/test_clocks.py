@@ -1,0 +1,77 @@
+"""Workers whose clock is ten minutes off: what is in the future is judged by the database's clock."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from goalworker.embedded import machine
+from tests import support
+from tests.acceptance import running, saying, wire
+
+LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+OFF_SECONDS = 600
+RUNS = 100
+
+
+@pytest.fixture(scope="module", params=[-OFF_SECONDS, OFF_SECONDS], ids=["slow", "fast"])
+def off_seconds(request: pytest.FixtureRequest) -> int:
+    """How far the worker's clock is ahead."""
+    return int(request.param)
+
+
+@pytest.fixture(scope="module")
+def worker(shared: running.Installation, off_seconds: int) -> Iterator[running.Worker]:
+    if not LIBRARIES:
+        pytest.skip("no libfaketime is here (Debian's package `faketime` brings it)")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LD_PRELOAD", str(LIBRARIES[0]))
+        patch.setenv("FAKETIME", f"{off_seconds:+d}")
+        patch.setenv("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+        started = shared.start(DEAD_LETTERS__MAX_RATIO=1)
+    try:
+        support.run(started.ready())
+        yield started
+        started.stop()
+    finally:
+        started.kill()
+
+
+@pytest.mark.real_world(
+    "a host without NTP", "the worker's clock is ten minutes slow or fast: no event is refused for it"
+)
+async def test_only_what_is_in_the_future_of_the_database_is_dead_lettered(
+    talk: wire.Talk, worker: running.Worker, off_seconds: int
+) -> None:
+    workflow_id = f"clock {machine.free_port()}"
+    goal = await talk.goal(workflow_id, "form_submitted", form_id="f")
+    runs = [saying.a_run(workflow_id) for _ in range(RUNS)]
+    await talk.send(*(run.started(goal.created_at) for run in runs))
+    await talk.send(*(run.submits("f", saying.later(goal.created_at, 1)) for run in runs))
+    late = await talk.send(saying.a_run(workflow_id).submits("f", datetime.now(UTC) + timedelta(seconds=450)))
+    await talk.settled()
+    await talk.published()
+    achieved = [each for each in await talk.messages("goal_achieved") if each.data["workflow_id"] == workflow_id]
+    assert {each.data["enrollment_id"] for each in achieved} == {run.enrollment_id for run in runs}
+    letters = [dict(letter.headers) for letter in await talk.dead_letters()]
+    ours = [each for each in letters if each["x-original-offset"] == str(late[0].offset).encode()]
+    assert [each["x-error-reason"] for each in letters if each in ours] == [b"future_time"]
+    assert {each["x-error-reason"] for each in letters} == {b"future_time"}
+
+
+async def test_a_skew_is_one_warning_and_a_metric(worker: running.Worker, off_seconds: int) -> None:
+    assert worker.metric("clock_skew_seconds", of="database") == pytest.approx(-off_seconds, abs=5)
+    (line,) = worker.lines("clock_skew")
+    assert line["level"] == "warning"
+    assert line["database_ahead_seconds"] == pytest.approx(-off_seconds, abs=5)
+
+
+def test_doctor_finds_it(shared: running.Installation, worker: running.Worker, off_seconds: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LD_PRELOAD", str(LIBRARIES[0]))
+        patch.setenv("FAKETIME", f"{off_seconds:+d}")
+        patch.setenv("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+        said = shared.call("doctor").stdout
+    (line,) = [line for line in said.splitlines() if "the database's clock is" in line]
+    assert line.startswith("warn ")
