@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
@@ -120,13 +120,15 @@ def engine(url: str, *, pool_size: int, statement_timeout_seconds: float, applic
     )
 
     def connect() -> Any:
-        driver = await_only(opener.open())
+        attempt = await_only(_attempted(opener.open()))
 
         async def opened() -> asyncpg.Connection:
-            return driver
+            if isinstance(attempt, Exception):
+                raise attempt  # from here, so that it is wrapped as every error of the driver is
+            return attempt
 
         # Without a name, a statement is replaced by the next one: none may be kept for later.
-        kept = {"prepared_statement_cache_size": 0} if isinstance(driver, pooler.Pooled) else {}
+        kept = {"prepared_statement_cache_size": 0} if isinstance(attempt, pooler.Pooled) else {}
         return made.sync_engine.dialect.loaded_dbapi.connect(async_creator_fn=opened, **kept)
 
     made = sa_async.create_async_engine(
@@ -139,6 +141,13 @@ def engine(url: str, *, pool_size: int, statement_timeout_seconds: float, applic
         hide_parameters=True,
     )
     return made
+
+
+async def _attempted(opening: Awaitable[asyncpg.Connection]) -> asyncpg.Connection | Exception:
+    try:
+        return await opening
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
+        return error
 
 
 def session_limits(statement_timeout_seconds: float) -> dict[str, str]:
