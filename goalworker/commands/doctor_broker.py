@@ -156,6 +156,8 @@ async def _hidden(
     settings: all_settings.Settings, partitions: Collection[aiokafka.TopicPartition]
 ) -> findings.Findings:
     """Name the open transactions that hide records: lag does not count what they hide."""
+    if not partitions:  # a consumer of nothing cannot be stopped
+        return
     async with kafka_connection.consumer(settings) as consumer:
         consumer.assign(partitions)
         # First, so that records written meanwhile do not look hidden.

@@ -34,9 +34,10 @@ class TooManyGoalsError(errors.GoalworkerError):
     """The workflow has as many goals as it may have."""
 
     def __init__(self, maximum: int) -> None:
-        self.sentence = f"Maximum of {maximum} goals per workflow exceeded"
+        sentence = f"Maximum of {maximum} goals per workflow exceeded"
         self.remedy = "Delete a goal of this workflow, or raise the setting GOALWORKER_GOALS__MAX_PER_WORKFLOW"
-        super().__init__(f"{self.sentence}. {self.remedy}")
+        super().__init__(f"{sentence}. {self.remedy}")
+        self.sentence = sentence  # the contract's words, without a stop
 
 
 class StaleGoalError(errors.GoalworkerError):

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from goalworker import __main__ as command_line
-from goalworker import goal_store, migrate
+from goalworker import goal_store, migrate, streams
 from goalworker.commands import goal_file
 from tests import support
 from tests.integration import shells
@@ -41,6 +41,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     monkeypatch.setenv("GOALWORKER_DATABASE__URL", NOWHERE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(streams, "guard", lambda: None)  # the streams of this process are read by the test
     monkeypatch.setattr("getpass.getuser", lambda: "ann")
 
     def run(command: str, *arguments: object, tenant: str = TENANT) -> Outcome:

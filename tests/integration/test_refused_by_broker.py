@@ -45,7 +45,7 @@ LACKING: Mapping[str, Mapping[str, tuple[int, str]]] = {
         "doctor": (1, "allow READ"),
         "dlq list": (1, f"{TOPICS['dead_letters']} may not be used"),
         "dlq show": (1, f"{TOPICS['dead_letters']} may not be used"),
-        "dlq stats": (1, f"{TOPICS['dead_letters']} may not be used"),
+        "dlq stats": (1, f"{TOPICS['redrive']} may not be used"),
         "dlq redrive": (1, f"{TOPICS['redrive']} may not be used"),
         "dlq purge": (1, "allow DELETE on"),
         "lag": (1, GROUP_ID),

@@ -22,12 +22,12 @@ IN = (
 TOPICS = support.fresh_topics()
 GROUP_ID = f"{TOPICS['tag_added']}-group"  # as shells.variables_of has it
 
-# All that a worker needs. It reads the configuration only to see whether dead letters fit.
+# All that a worker needs. It reads the configuration only to see whether dead letters and messages fit.
 NEEDED: frozenset[Right] = frozenset(
     {
         *((TOPIC, TOPICS[which], READ) for which in IN),
         *((TOPIC, TOPICS[which], WRITE) for which in OUT),
-        *((TOPIC, TOPICS[which], DESCRIBE_CONFIGS) for which in (*IN, "dead_letters")),
+        *((TOPIC, TOPICS[which], DESCRIBE_CONFIGS) for which in (*IN, *OUT)),
         (GROUP, GROUP_ID, READ),
     }
 )
@@ -192,7 +192,7 @@ def test_every_client_is_made_with_the_same_options() -> None:
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2].startswith("AIOKafka")
     ]
-    assert {file for file, _ in made} == {"kafka.py", "kafka_connection.py"}
+    assert {file for file, _ in made} == {"kafka.py", "kafka_connection.py", "producer.py"}
     for _, call in made:
         spread = [ast.unparse(keyword.value) for keyword in call.keywords if keyword.arg is None]
         assert [text.partition("(")[0].rpartition(".")[2] for text in spread] == ["kafka_client_options"]

@@ -148,7 +148,7 @@ async def test_a_record_is_skipped_for_good_as_an_audited_act(
     assert (lag(), with_both("topics", "audit", "--json").rows) == (3, [])
     shells.assert_one_sentence(with_both(*skip, 1), 1, "comes to the record at 0 next")
 
-    skipped = with_both(*skip, 0, "--json")
+    skipped = with_both(*skip, 0, "--json", GOALWORKER_LOG__FORMAT="json")
     facts = {"topic": topic, "partition": 1, "offset": 0}
     assert json.loads(skipped.out) == {**facts, "skipped": True}
     assert [line["event"] for line in map(json.loads, skipped.err.splitlines())] == ["record_skipped"]
