@@ -45,13 +45,23 @@ def knows(revision: str) -> bool:
 async def current(pool: sa_async.AsyncEngine) -> str | None:
     """Return the revision of a database's schema, None where it was never migrated.
 
-    RefusedError where the login sees no schema: then nobody can tell.
+    RefusedError where the login sees no schema, for then nobody can tell, and where the database is not UTF8.
     """
     async with pool.connect() as connection:
+        await connection.run_sync(_require_utf8)
         found = await connection.run_sync(_current)
         if found is None:
             await _require_schema(connection)
         return found
+
+
+def _require_utf8(connection: sa.Connection) -> None:
+    name, encoding = connection.execute(sa.text("SELECT current_database(), current_setting('server_encoding')")).one()
+    if encoding != "UTF8":
+        raise RefusedError(
+            f"the database {name} cannot hold every text that events may have: its encoding is {encoding}. Make "
+            "another one, with CREATE DATABASE ... TEMPLATE template0 ENCODING 'UTF8'."
+        )
 
 
 async def _require_schema(connection: sa_async.AsyncConnection) -> None:
@@ -128,6 +138,7 @@ def _migrate_locked(
     connection: sa.Connection, revision: str, step: object, after_roles: Callable[[], object] = lambda: None
 ) -> str | None:
     if step is command.upgrade:
+        _require_utf8(connection)
         _ensure_roles(connection)
         after_roles()
         found = _current(connection)

@@ -76,7 +76,7 @@ def fresh_topics() -> dict[str, str]:
 
 
 async def create_topics(bootstrap_servers: str, names: Mapping[str, str]) -> None:
-    limits = {"dead_letters": {"max.message.bytes": str(DEAD_LETTER_BYTES)}}
+    limits = {"dead_letters": {"max.message.bytes": str(DEAD_LETTER_BYTES)}, "redrive": {"retention.ms": "-1"}}
     wanted = [NewTopic(name, PARTITIONS, 1, topic_configs=limits.get(logical, {})) for logical, name in names.items()]
     async with admin_client(bootstrap_servers) as admin:
         response = await admin.create_topics(wanted)

@@ -53,6 +53,8 @@ def _configuration(
         _too_small,
         _too_small_out,
         _too_short,
+        _compacted,
+        _redrive,
         _not_compacted,
     )
     amiss = [finding for rule in rules for finding in rule(settings, known)]
@@ -85,7 +87,7 @@ def _too_small_out(settings: all_settings.Settings, known: Configurations) -> It
 
 def _too_short(settings: all_settings.Settings, known: Configurations) -> Iterable[findings.Finding]:
     lateness_ms = int(settings.events.lateness.total_seconds() * 1000)
-    for name in _read(settings):
+    for name in settings.topics.inputs:
         kept_ms = int(known.get(name, {}).get("retention.ms", -1))
         if 0 <= kept_ms < lateness_ms:
             yield findings.warn(
@@ -93,6 +95,36 @@ def _too_short(settings: all_settings.Settings, known: Configurations) -> Iterab
                 f"{name} is kept for {kept_ms} ms, less than the lateness of {lateness_ms} ms: after a longer outage "
                 "events are lost; raise its retention.ms, or lower GOALWORKER_EVENTS__LATENESS",
             )
+
+
+def _compacted(settings: all_settings.Settings, known: Configurations) -> Iterable[findings.Finding]:
+    """Name topics of events that keep only the last record of a key, which is all that a contact would be left with."""
+    for name in _read(settings):
+        if "compact" in known.get(name, {}).get("cleanup.policy", "delete"):
+            yield findings.problem(
+                "topics",
+                f"{name} is compacted, so that of each contact only the last event is left: set its cleanup.policy to "
+                "delete",
+            )
+
+
+def _redrive(settings: all_settings.Settings, known: Configurations) -> Iterable[findings.Finding]:
+    """Compare the redrive topic with what `topics create` makes: its records have the timestamps of the first ones."""
+    name = settings.topics.redrive
+    configuration = known.get(name, {})
+    if configuration.get("message.timestamp.type", "CreateTime") != "CreateTime":
+        yield findings.problem(
+            "topics",
+            f"{name} dates records anew, and events without a time would be judged by that: set its "
+            "message.timestamp.type to CreateTime",
+        )
+    kept_ms = int(configuration.get("retention.ms", -1))
+    if kept_ms >= 0:
+        yield findings.problem(
+            "topics",
+            f"{name} is kept for {kept_ms} ms, counted from the first record's timestamp, so that old letters vanish "
+            "before they are read: set its retention.ms to -1",
+        )
 
 
 def _not_compacted(settings: all_settings.Settings, known: Configurations) -> Iterable[findings.Finding]:

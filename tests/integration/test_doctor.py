@@ -1,10 +1,12 @@
 """`goalworker doctor`: what it finds, and the remedy that it names."""
 
+import json
 import os
 
 import pytest
 
 from goalworker import database
+from tests import support
 from tests.integration import shells
 from tests.integration.shells import Shell
 
@@ -50,6 +52,46 @@ async def test_doctor_says_what_to_do_where_something_is_amiss(
     for line, (state, check, remedy) in zip(amiss, expected, strict=True):
         assert line.split()[:2] == [state, check]
         assert remedy in line
+
+
+@pytest.mark.parametrize(
+    ("logical", "configuration", "says"),
+    [
+        ("tag_added", {"cleanup_policy": "compact"}, "of each contact only the last event is left"),
+        ("workflow_lifecycle", {"cleanup_policy": "compact,delete"}, "set its cleanup.policy to delete"),
+        ("redrive", {"message_timestamp_type": "LogAppendTime"}, "message.timestamp.type to CreateTime"),
+        ("redrive", {"retention_ms": "604800000"}, "set its retention.ms to -1"),
+    ],
+)
+async def test_doctor_sees_a_topic_whose_configuration_loses_events(
+    shell: Shell,
+    bootstrap_servers: str,
+    absent_topics: dict[str, str],
+    logical: str,
+    configuration: dict[str, str],
+    says: str,
+) -> None:
+    configuration = {"retention_ms": "-1", **configuration}
+    await shells.create_topic(bootstrap_servers, absent_topics[logical], **configuration)
+    findings = json.loads(shell.set(shells.variables_of(bootstrap_servers, absent_topics))("doctor", "--json").out)
+    problems = [finding["detail"] for finding in findings if finding["state"] == "problem"]
+    assert any(detail.startswith(absent_topics[logical]) and says in detail for detail in problems), problems
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("db", "upgrade"), ("run",), ("api", "--port", "0", "--insecure-tenant", "acme"), ("keys", "list"), ("doctor",)],
+)
+def test_a_database_that_cannot_hold_every_text_is_refused(
+    shell: Shell, postgres_url: str, bootstrap_servers: str, command: tuple[str, ...]
+) -> None:
+    how = "TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'"
+    with support.fresh_database(postgres_url, how) as name:
+        url = support.with_database(postgres_url, name)
+        settings = {"GOALWORKER_DATABASE__URL": url, "GOALWORKER_KAFKA__BOOTSTRAP_SERVERS": bootstrap_servers}
+        outcome = shell.set({**settings, "GOALWORKER_OPS__PORT": "0"})(*command)
+    assert outcome.code == 1
+    assert "its encoding is LATIN1" in (outcome.out if command == ("doctor",) else shells.last_words(outcome))
 
 
 def test_doctor_goes_on_where_nothing_answers(shell: Shell) -> None:
