@@ -20,6 +20,8 @@ EVENTS_A_SECOND = 2_000
 # reads before that is asked for, which is a mebibyte of each partition.
 AWAY_BYTES = 20 * 1024 * 1024
 BACK_BYTES = 80 * 1024 * 1024
+# Each retry is a line here: at `info` it is one a minute, and none while the database is known to be away.
+EVERY_LINE = {"LOG__LEVEL": "debug"}
 TRANSACTIONS = {"facts": b"pg_advisory_xact_lock_shared", "judge": b"COPY", "any": b""}
 
 
@@ -155,7 +157,8 @@ async def test_a_black_hole_before_postgresql_ends_in_timeouts_and_then_all_goes
         told = await story.begin(talk, "black-hole")
         told.plan(RUNS, malformed=10)
         await told.tell()
-        async with workers.worker(behind_wires, BATCH__MAX_RECORDS=50, DATABASE__STATEMENT_TIMEOUT_SECONDS=2) as worker:
+        limits = {"BATCH__MAX_RECORDS": "50", "DATABASE__STATEMENT_TIMEOUT_SECONDS": "2"}
+        async with workers.worker(behind_wires, "nothing", **limits, **EVERY_LINE) as worker:
             await workers.wait_for_share(told, 0.1)
             bad.database_wire.black_hole()
             # Two to notice that nothing answers, and what a statement may take.
@@ -187,7 +190,7 @@ async def test_statements_that_take_too_long_are_given_up_and_tried_again(there:
     async with wire.talk(there) as talk:
         told = await story.begin(talk, "locked")
         told.plan(RUNS, malformed=10)
-        async with workers.worker(there, DATABASE__STATEMENT_TIMEOUT_SECONDS=2) as worker:
+        async with workers.worker(there, DATABASE__STATEMENT_TIMEOUT_SECONDS=2, **EVERY_LINE) as worker:
             await workers.settled(talk)
             connection = await asyncpg.connect(there.database_url)
             async with connection.transaction():
@@ -209,7 +212,7 @@ async def test_a_database_that_is_read_only_for_a_while_is_waited_for(
         told = await story.begin(talk, "read-only")
         told.plan(RUNS, malformed=10)
         await told.tell(0.2)
-        async with workers.worker(there, BATCH__MAX_RECORDS=50) as worker:
+        async with workers.worker(there, BATCH__MAX_RECORDS=50, **EVERY_LINE) as worker:
             await workers.settled(talk)
             read_only = "ALTER SYSTEM SET default_transaction_read_only = on"
             await support.execute(bad.postgres.address, read_only, "SELECT pg_reload_conf()")
@@ -242,7 +245,7 @@ async def test_who_loses_a_deadlock_tries_again(there: running.Installation) -> 
         for run in (first, last):
             told.started(run, told.at(0))
         await told.tell()
-        async with workers.worker(there) as worker:
+        async with workers.worker(there, **EVERY_LINE) as worker:
             await workers.settled(talk)
             for run in (first, last):
                 told.achieves(run, one=told.submits(run, "one", told.at(1)))
