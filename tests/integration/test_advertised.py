@@ -6,23 +6,13 @@ import pytest
 
 from goalworker import embedded
 from goalworker.embedded import machine
-from tests import support
+from tests import every_command, support
 from tests.integration import shells
 from tests.integration.shells import Shell
 
 TOPICS = support.fresh_topics()
-# Every command that talks to Kafka.
-COMMANDS = (
-    ("run",),
-    ("topics", "create"),
-    ("topics", "list"),
-    ("lag",),
-    ("dlq", "list"),
-    ("dlq", "show", "0:0"),
-    ("dlq", "stats"),
-    ("dlq", "redrive"),
-    ("dlq", "purge", "--all", "--yes"),
-)
+# doctor goes on to look at the rest, and has a test of its own.
+COMMANDS = [name for name in every_command.needing(every_command.BROKER) if name != "doctor"]
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +32,13 @@ def misled() -> Iterator[tuple[str, str]]:
 @pytest.mark.real_world(
     "confluent-kafka-go#70", "advertised.listeners names a host that the client cannot reach; bootstrapping works"
 )
-@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_an_advertised_address_that_cannot_be_reached_is_named(
-    words: tuple[str, ...], misled: tuple[str, str], with_database: Shell
+    name: str, misled: tuple[str, str], with_database: Shell
 ) -> None:
     bootstrap, advertised = misled
     shell = with_database.set({**shells.variables_of(bootstrap, TOPICS), "GOALWORKER_OPS__PORT": "0"})
-    outcome = shell(*words)
+    outcome = shell(*every_command.words(name, TOPICS))
     assert (outcome.code, outcome.out) == (4, ""), outcome
     sentence = shells.last_words(outcome)
     assert f"Kafka at {bootstrap} answers, and names {advertised} as the broker to talk to" in sentence
