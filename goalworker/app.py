@@ -82,7 +82,7 @@ async def _run_worker(settings: settings_.Settings, reset_offsets: offsets.Targe
         sender = sending.Sender(settings)
         reading = decoder(settings)
         flow = worker.Worker(settings, pool, sender, known, reading)
-        skew = clock.Skew(pool, reading)
+        skew = clock.Skew(pool, reading, flow.reader.take_records_ahead)
         with start_checks.explained(settings):
             await flow.pauses.read()
             await skew.measure()

@@ -207,7 +207,7 @@ class Decoder:
         data = read(careful.data_of(found))
         if time - now > self._limits.max_future:
             seconds = self._limits.max_future.total_seconds()
-            raise payload.WrongError("future_time", "time", f"is more than {seconds:g} s ahead of the clock")
+            raise payload.WrongError("future_time", "time", f"is more than {seconds:g} s ahead of the database's clock")
         trace = envelope.trace_of(headers, found.traceparent, found.tracestate)
         return events.Event(tenant_id, found.source, found.id, found.type, time, data, *trace)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -44,6 +45,7 @@ class Reader(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         self.epoch = 0
         self.fetched_bytes = 0  # of the last fetch, decompressed
         self._large_bytes = 0
+        self._records_ahead_seconds = -math.inf
         self.committed: dict[TopicPartition, int] = {}
         self.joined = asyncio.Event()
 
@@ -77,7 +79,15 @@ class Reader(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
             await self.close()
             raise
         self.fetched_bytes = fetched_bytes
+        if fetched:
+            newest_ms = max(records[-1].timestamp for records in fetched.values())
+            self._records_ahead_seconds = max(self._records_ahead_seconds, newest_ms / 1000 - time.time())
         return fetched
+
+    def take_records_ahead(self) -> float:
+        """Return how far the newest record since the last call was ahead of our clock, in seconds; -inf: none came."""
+        ahead_seconds, self._records_ahead_seconds = self._records_ahead_seconds, -math.inf
+        return ahead_seconds
 
     async def _check_topics(self, consumer: aiokafka.AIOKafkaConsumer) -> None:
         """Compare the topics with those that the positions are of, before records are handed on.

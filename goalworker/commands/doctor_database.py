@@ -11,7 +11,6 @@ from goalworker import settings as all_settings
 from goalworker.commands import common, database_connection, findings, topics
 from goalworker.commands import outbox as outbox_command
 
-SKEW_MAX_SECONDS: Final = 1.0
 OUTBOX_AGE_MAX_SECONDS: Final = 60.0
 POSTGRESQL_MIN: Final = 15
 
@@ -73,7 +72,7 @@ def unmet_limits(wanted: Mapping[str, str], found: Mapping[str, str]) -> list[st
 async def _skew(pool: sa_async.AsyncEngine) -> findings.Finding:
     skew_seconds = await clock.skew_seconds(pool)
     detail = f"the database's clock is {abs(skew_seconds):.3f} s {'ahead of' if skew_seconds > 0 else 'behind'} ours"
-    if abs(skew_seconds) > SKEW_MAX_SECONDS:
+    if clock.is_large(skew_seconds):
         return findings.warn("clocks", f"{detail}: let both follow the same time servers")
     return findings.ok("clocks", detail)
 

@@ -1,13 +1,15 @@
 """What is committed without a record, and never past what a rebalance made us drop."""
 
 import asyncio
+import math
+import time
 from collections.abc import Collection, Mapping
 from unittest import mock
 
 import pytest
 from aiokafka import TopicPartition
 
-from goalworker import reader, settings
+from goalworker import parsed, reader, settings, unpacking
 
 PARTITION = TopicPartition("tag-added", 0)
 COMMITTED, POSITION = 10, 15
@@ -19,6 +21,7 @@ class Consumer:
     def __init__(self) -> None:
         self.commits: list[Mapping[TopicPartition, int]] = []
         self.pause = self.resume = mock.Mock()
+        self.fetched: dict[TopicPartition, list[parsed.Fetched]] = {}
 
     def assignment(self) -> Collection[TopicPartition]:
         return {PARTITION}
@@ -28,6 +31,9 @@ class Consumer:
 
     async def position(self, _partition: TopicPartition) -> int:
         return POSITION
+
+    async def getmany(self, **_limits: int) -> Mapping[TopicPartition, list[parsed.Fetched]]:
+        return self.fetched
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         self.commits.append(offsets)
@@ -47,3 +53,25 @@ def test_nothing_is_committed_idly_while_the_group_is_rebalanced(is_rebalanced: 
         return consumer.commits
 
     assert asyncio.run(commits()) == ([] if is_rebalanced else [{PARTITION: POSITION}])
+
+
+def test_the_newest_record_since_the_last_time_is_compared_with_our_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1_000.0)
+
+    def record(seconds: float) -> unpacking.Oversized:
+        return unpacking.Oversized(0, int(seconds * 1000), 0, None, 0)
+
+    async def ahead() -> list[float]:
+        reading, consumer = reader.Reader(settings.load({}), mock.AsyncMock()), Consumer()
+        reading._consumer = consumer
+        found = [reading.take_records_ahead()]
+        for newest in (990.0, 1_600.0, 980.0):
+            consumer.fetched = {PARTITION: [record(900.0), record(newest)], TopicPartition("b", 0): [record(5.0)]}
+            await reading.fetch(10, 0)
+        consumer.fetched = {}
+        await reading.fetch(10, 0)
+        found.append(reading.take_records_ahead())
+        found.append(reading.take_records_ahead())
+        return found
+
+    assert asyncio.run(ahead()) == [-math.inf, 600.0, -math.inf]
