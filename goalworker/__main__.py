@@ -14,7 +14,8 @@ import typer
 from typer import core
 
 import goalworker
-from goalworker import errors, streams
+from goalworker import errors
+from goalworker.cli import streams
 
 COMMANDS: Final = {
     "run": "Run the worker.",
@@ -50,7 +51,7 @@ class _LateGroup(core.TyperGroup):
 
 def load(name: str) -> Any:
     """Import a command's module and return what it defines."""
-    module = importlib.import_module(f"goalworker.commands.{name.replace('-', '_')}")
+    module = importlib.import_module(f"goalworker.cli.{name.replace('-', '_')}")
     return typer.main.get_command(module.app)
 
 

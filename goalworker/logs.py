@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 import structlog
 from structlog.typing import EventDict, ExcInfo, FilteringBoundLogger, Processor
 
-from goalworker import repeats
+from goalworker import log_repeats
 
 FIRST_KEYS: Final = ("timestamp", "level", "event", "logger", "version")
 # These say at info, or for every request, what our own lines already say.
@@ -20,7 +20,7 @@ QUIET_LOGGERS: Final = ("aiokafka", "alembic", "asyncio", "httpx", "httpcore", "
 # By the first part of a logger's name: the dependency whose loss a library reports over and over.
 _FAMILIES: Final = {"aiokafka": "broker", "asyncpg": "database", "sqlalchemy": "database"}
 
-REPEATS: Final = repeats.Repeats()
+REPEATS: Final = log_repeats.Repeats()
 
 
 def configure(level: str, format: Literal["json", "console"] | None, version: str) -> None:
@@ -70,7 +70,7 @@ def _unhandled(event: str, error: BaseException | None) -> None:
     get("python").error(event, exc_info=error or True)
 
 
-def repeated(family: str, shape: str, *, shapes_max: int = repeats.SHAPES_MAX) -> dict[str, int] | None:
+def repeated(family: str, shape: str, *, shapes_max: int = log_repeats.SHAPES_MAX) -> dict[str, int] | None:
     """Return the field that says how many lines like this one were held back, None to hold this one back too."""
     if logging.getLogger().isEnabledFor(logging.DEBUG):
         return {}

@@ -12,7 +12,7 @@ from typing import Final
 import prometheus_client
 from prometheus_client import Counter, Gauge, Histogram
 
-from goalworker import events, goals
+from goalworker.domain import events, goals
 
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 CONTENT_TYPE: Final = prometheus_client.CONTENT_TYPE_LATEST

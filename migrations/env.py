@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from goalworker import tables
+from goalworker.postgres import tables
 
 connection = context.config.attributes["connection"]
 context.configure(connection=connection, target_metadata=tables.metadata, transaction_per_migration=True)

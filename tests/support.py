@@ -12,7 +12,7 @@ from urllib import parse
 import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from goalworker import migrate
+from goalworker.postgres import migrations
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ def fresh_database(server_url: str, how: str = "") -> Iterator[str]:
 def migrated_database(server_url: str) -> Iterator[str]:
     """The name of a database at the newest revision, to be cloned."""
     with fresh_database(server_url) as name:
-        migrate.upgrade(with_database(server_url, name))
+        migrations.upgrade(with_database(server_url, name))
         yield name
 
 

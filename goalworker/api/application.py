@@ -12,21 +12,23 @@ from starlette.routing import Match
 from starlette.types import ASGIApp
 
 import goalworker
-from goalworker import database, errors, goal_store, goals, outages, stats
-from goalworker import settings as settings_
+from goalworker import config, errors, outages
 from goalworker.api import (
-    callers,
+    auth,
     check_routes,
     docs_routes,
     enrollment_routes,
-    front,
     goal_routes,
+    middleware,
     openapi,
+    parameters,
     problems,
     references,
     report_routes,
-    requests,
 )
+from goalworker.domain.faults import Fault
+from goalworker.postgres import database_errors
+from goalworker.stores import achievements, answer_cache, goal_store, stats
 
 # In this order: the address of the numbers could be a goal's as well.
 _ROUTERS: Final = (
@@ -39,7 +41,7 @@ _ROUTERS: Final = (
 
 
 def application(
-    settings: settings_.Settings,
+    settings: config.Settings,
     pool: sa_async.AsyncEngine,
     client: httpx.AsyncClient,
     *,
@@ -49,12 +51,12 @@ def application(
     """Return the API; insecure_tenant: everybody is that tenant and may do everything."""
     journal = journal or outages.Journal()
     app = _routed()
-    app.state.context = requests.Context(
-        settings, pool, references.References(settings.references, client, journal), stats.Kept()
+    app.state.context = parameters.Context(
+        settings, pool, references.References(settings.references, client, journal), answer_cache.Kept()
     )
-    app.state.gate = callers.gate(settings, pool, client, insecure_tenant, journal)
-    app.add_middleware(front.Deadline)
-    return front.Front(app)
+    app.state.gate = auth.gate(settings, pool, client, insecure_tenant, journal)
+    app.add_middleware(middleware.Deadline)
+    return middleware.Front(app)
 
 
 def document() -> dict[str, Any]:
@@ -104,7 +106,7 @@ def _methods(request: Request) -> set[str]:
 async def _unreadable(_request: Request, error: Any) -> Response:
     """Answer what FastAPI found wrong with the path (then nothing is there), the query or a header."""
     found = error.errors()
-    faults = [requests.fault(each) for each in found]
+    faults = [parameters.fault(each) for each in found]
     if any(each["loc"][0] == "path" for each in found):
         return problems.answer(problems.ProblemError(problems.NOT_FOUND, faults[0].detail))
     return problems.answer(problems.invalid(faults))
@@ -118,12 +120,12 @@ def _refusal(error: errors.GoalworkerError) -> problems.ProblemError:
     match error:
         case goal_store.InvalidGoalError():
             return problems.invalid(error.faults)
-        case stats.CursorError():
-            return problems.invalid([goals.Fault("?cursor", str(error))])
+        case achievements.CursorError():
+            return problems.invalid([Fault("?cursor", str(error))])
         case goal_store.LockBusyError():
             return problems.unavailable("The goals are being changed or counted by somebody else")
         case goal_store.TooManyGoalsError():
-            return problems.ProblemError(problems.TOO_MANY_GOALS, error.sentence, [goals.Fault("", error.remedy)])
+            return problems.ProblemError(problems.TOO_MANY_GOALS, error.sentence, [Fault("", error.remedy)])
         case _:
             return problems.ProblemError(_KINDS[type(error)], str(error))
 
@@ -138,7 +140,7 @@ _KINDS: Final[dict[type[errors.GoalworkerError], problems.Kind]] = {
 
 async def _unforeseen(_request: Request, error: Exception) -> Response:
     """Answer what passes by itself with 503, and a bug without a word about it; the front logs it."""
-    if database.is_later(error) or database.is_refused(error):
+    if database_errors.is_later(error) or database_errors.is_refused(error):
         return problems.answer(problems.unavailable("The database cannot be reached"))
     return problems.answer(problems.ProblemError(problems.BUG, "This is a bug; the log says more by the request's id"))
 
@@ -150,7 +152,7 @@ _HANDLERS: Final[dict[type[Exception], Any]] = {
     goal_store.InvalidGoalError: _refused,
     goal_store.LockBusyError: _refused,
     goal_store.TooManyGoalsError: _refused,
-    stats.CursorError: _refused,
+    achievements.CursorError: _refused,
     **dict.fromkeys(_KINDS, _refused),
     Exception: _unforeseen,
 }

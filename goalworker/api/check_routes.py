@@ -6,8 +6,10 @@ from typing import Any, Final
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from goalworker import goal_store, goals
-from goalworker.api import bodies, callers, openapi, problems, requests, taken
+from goalworker.api import auth, openapi, parameters, problems, request_bodies, request_models
+from goalworker.domain.criteria import criteria_as_json
+from goalworker.domain.faults import Fault
+from goalworker.stores import goal_store
 
 router = APIRouter(tags=[openapi.GOALS])
 
@@ -16,25 +18,25 @@ _PAGE: Final = 1_000
 
 
 @router.post(
-    f"{requests.GOALS}/validate",
+    f"{parameters.GOALS}/validate",
     summary="Check goals without storing them",
     **openapi.answers(200, "What is wrong, if anything is", "Verdict", takes="GoalsToValidate", optional=True),
 )
 async def validate_goals(
-    caller: callers.Reader, here: requests.Here, workflow_id: requests.WorkflowId, given: bodies.GivenOrNothing
+    caller: auth.Reader, here: parameters.Here, workflow_id: parameters.WorkflowId, given: request_bodies.GivenOrNothing
 ) -> Response:
     """Look at goals without storing them; without a body, at those that are stored. References are asked for."""
     listed = given.get("goals")
-    faults = bodies.refuse_unknown(given, ("goals",))
-    if listed is not None and not (isinstance(listed, list) and len(listed) <= taken.GOALS_MAX):
-        faults.append(goals.Fault("/goals", f"`goals` must be a list of at most {taken.GOALS_MAX} goals"))
+    faults = request_bodies.refuse_unknown(given, ("goals",))
+    if listed is not None and not (isinstance(listed, list) and len(listed) <= request_models.GOALS_MAX):
+        faults.append(Fault("/goals", f"`goals` must be a list of at most {request_models.GOALS_MAX} goals"))
     if faults:
         raise problems.invalid(faults)
     errors = await (_stored(here, caller, workflow_id) if listed is None else _given(here, caller, listed))
-    return requests.json_answer({"valid": not errors, "errors": errors})
+    return parameters.json_answer({"valid": not errors, "errors": errors})
 
 
-async def _stored(here: requests.Context, caller: callers.Caller, workflow_id: str) -> Found:
+async def _stored(here: parameters.Context, caller: auth.Caller, workflow_id: str) -> Found:
     page = await goal_store.page(here.pool, caller.tenant_id, workflow_id, limit=_PAGE)
     missing = await here.references.faults(caller.tenant_id, [goal.criteria for goal in page.goals])
     return [
@@ -44,9 +46,9 @@ async def _stored(here: requests.Context, caller: callers.Caller, workflow_id: s
     ]
 
 
-async def _given(here: requests.Context, caller: callers.Caller, listed: Sequence[Any]) -> Found:
+async def _given(here: parameters.Context, caller: auth.Caller, listed: Sequence[Any]) -> Found:
     """Return what is wrong with goals that shall be all that a workflow has."""
-    faults: list[list[goals.Fault]] = [[] for _ in listed]
+    faults: list[list[Fault]] = [[] for _ in listed]
     drafts: dict[int, goal_store.Draft] = {}
     for index, given in enumerate(listed):
         draft = _draft(given, faults[index])
@@ -54,8 +56,8 @@ async def _given(here: requests.Context, caller: callers.Caller, listed: Sequenc
             _note_duplicate(index, draft, drafts, faults[index])
     maximum = here.settings.goals.max_per_workflow
     if len(listed) > maximum:
-        faults[maximum].append(goals.Fault("", str(goal_store.TooManyGoalsError(maximum))))
-    criteria = [goals.criteria_as_json(draft.goal_type, draft.criteria) for draft in drafts.values()]
+        faults[maximum].append(Fault("", str(goal_store.TooManyGoalsError(maximum))))
+    criteria = [criteria_as_json(draft.goal_type, draft.criteria) for draft in drafts.values()]
     for index, missing in zip(drafts, await here.references.faults(caller.tenant_id, criteria), strict=True):
         faults[index] += missing
     return [
@@ -65,9 +67,9 @@ async def _given(here: requests.Context, caller: callers.Caller, listed: Sequenc
     ]
 
 
-def _draft(given: Any, faults: list[goals.Fault]) -> goal_store.Draft | None:
+def _draft(given: Any, faults: list[Fault]) -> goal_store.Draft | None:
     if not isinstance(given, Mapping):
-        faults.append(goals.Fault("", "A goal must be an object"))
+        faults.append(Fault("", "A goal must be an object"))
         return None
     try:
         return goal_store.draft(given)
@@ -77,10 +79,10 @@ def _draft(given: Any, faults: list[goals.Fault]) -> goal_store.Draft | None:
 
 
 def _note_duplicate(
-    index: int, draft: goal_store.Draft, drafts: dict[int, goal_store.Draft], faults: list[goals.Fault]
+    index: int, draft: goal_store.Draft, drafts: dict[int, goal_store.Draft], faults: list[Fault]
 ) -> None:
     for other, before in drafts.items():
         if (before.goal_type, before.criteria) == (draft.goal_type, draft.criteria):
-            faults.append(goals.Fault("", f"Goal {other} has the same goal_type and criteria already"))
+            faults.append(Fault("", f"Goal {other} has the same goal_type and criteria already"))
             break
     drafts[index] = draft

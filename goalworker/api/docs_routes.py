@@ -7,7 +7,7 @@ from typing import Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from goalworker.api import front, problems
+from goalworker.api import middleware, problems
 
 router = APIRouter(include_in_schema=False)
 
@@ -42,7 +42,7 @@ async def get_docs_file(request: Request, name: str) -> Response:
     """Return a file that the page consists of."""
     if name not in _MEDIA_TYPES:
         raise problems.ProblemError(problems.NOT_FOUND, "There is nothing at this address")
-    front.allow(request, _SEND_SECONDS)
+    middleware.allow(request, _SEND_SECONDS)
     return _file(name)
 
 

@@ -8,8 +8,11 @@ from fastapi import APIRouter
 from msgspec import structs
 from starlette.responses import Response
 
-from goalworker import enrollment_store, events, goals
-from goalworker.api import bodies, callers, openapi, problems, requests, taken
+from goalworker.api import auth, openapi, parameters, problems, request_bodies, request_models
+from goalworker.domain import facts
+from goalworker.domain.faults import Fault
+from goalworker.domain.text import is_text, time_of_text
+from goalworker.stores import enrollments
 
 router = APIRouter(tags=[openapi.ENROLLMENTS])
 
@@ -22,19 +25,21 @@ _FIELDS: Final = ("enrollment_id", "contact_id", "enrolled_at", "ended_at")
     summary="Get what is known of an enrollment",
     **openapi.answers(200, "What is known", "Enrollment"),
 )
-async def get_enrollment(caller: callers.Reader, here: requests.Here, enrollment_id: requests.EnrollmentId) -> Response:
+async def get_enrollment(
+    caller: auth.Reader, here: parameters.Here, enrollment_id: parameters.EnrollmentId
+) -> Response:
     """Say whether an enrollment's workflow has done its work; an engine asks this before it sends.
 
     404: nothing is known of it, go on. The answer is as fresh as the worker's lag.
     """
-    found = await enrollment_store.find(here.pool, caller.tenant_id, enrollment_id)
+    found = await enrollments.find(here.pool, caller.tenant_id, enrollment_id)
     if found is None:
         raise problems.ProblemError(problems.NOT_FOUND, "Nothing is known of this enrollment")
-    return requests.json_answer(found)
+    return parameters.json_answer(found)
 
 
 @router.post(
-    f"{requests.WORKFLOW}/enrollments",
+    f"{parameters.WORKFLOW}/enrollments",
     summary="Take in enrollments that began before",
     **openapi.answers(
         202,
@@ -45,7 +50,7 @@ async def get_enrollment(caller: callers.Reader, here: requests.Here, enrollment
     ),
 )
 async def take_in_enrollments(
-    caller: callers.Enroller, here: requests.Here, workflow_id: requests.WorkflowId, given: bodies.Given
+    caller: auth.Enroller, here: parameters.Here, workflow_id: parameters.WorkflowId, given: request_bodies.Given
 ) -> Response:
     """Take in existing runs: each becomes the lifecycle messages that an engine would have sent."""
     if not here.settings.enrollments.tracking:
@@ -54,31 +59,29 @@ async def take_in_enrollments(
     latest = datetime.now(UTC) + timedelta(seconds=here.settings.events.max_future_seconds)
     runs = _runs(given, caller.tenant_id, workflow_id, latest)
     try:
-        await enrollment_store.take_in(here.pool, caller.tenant_id, workflow_id, runs)
-    except enrollment_store.ConflictingEnrollmentError as error:
+        await enrollments.take_in(here.pool, caller.tenant_id, workflow_id, runs)
+    except enrollments.ConflictingEnrollmentError as error:
         raise _conflict(runs, error) from None
-    return requests.json_answer({"accepted": len(runs)}, 202)
+    return parameters.json_answer({"accepted": len(runs)}, 202)
 
 
-def _conflict(
-    runs: Sequence[events.Enrollment], error: enrollment_store.ConflictingEnrollmentError
-) -> problems.ProblemError:
+def _conflict(runs: Sequence[facts.Enrollment], error: enrollments.ConflictingEnrollmentError) -> problems.ProblemError:
     detail = "`enrollment_id` is known with another workflow or contact; nothing of this request was recorded"
     faults = [
-        goals.Fault(f"/enrollments/{number}/enrollment_id", detail)
+        Fault(f"/enrollments/{number}/enrollment_id", detail)
         for number, run in enumerate(runs)
         if run.enrollment_id in error.enrollment_ids
     ]
     return problems.invalid(faults, problems.CONFLICTING_ENROLLMENT)
 
 
-def _runs(given: Mapping[str, Any], tenant_id: str, workflow_id: str, latest: datetime) -> list[events.Enrollment]:
+def _runs(given: Mapping[str, Any], tenant_id: str, workflow_id: str, latest: datetime) -> list[facts.Enrollment]:
     """Return the runs of a body; a problem with every fault of every one."""
-    faults = bodies.refuse_unknown(given, ("enrollments",))
+    faults = request_bodies.refuse_unknown(given, ("enrollments",))
     listed = given.get("enrollments")
-    if not isinstance(listed, list) or len(listed) > taken.ENROLLMENTS_MAX:
-        rule = f"`enrollments` must be a list of at most {taken.ENROLLMENTS_MAX} enrollments"
-        raise problems.invalid([*faults, goals.Fault("/enrollments", rule)])
+    if not isinstance(listed, list) or len(listed) > request_models.ENROLLMENTS_MAX:
+        rule = f"`enrollments` must be a list of at most {request_models.ENROLLMENTS_MAX} enrollments"
+        raise problems.invalid([*faults, Fault("/enrollments", rule)])
     runs = []
     for number, each in enumerate(listed):
         wrong = _faults(each, f"/enrollments/{number}", latest)
@@ -90,37 +93,37 @@ def _runs(given: Mapping[str, Any], tenant_id: str, workflow_id: str, latest: da
     return runs
 
 
-def _run(given: Mapping[str, Any], tenant_id: str, workflow_id: str) -> events.Enrollment:
-    times = {name: given.get(name) and events.time_of_text(given[name]) for name in ("enrolled_at", "ended_at")}
-    run = events.Enrollment(tenant_id, given["enrollment_id"], workflow_id, given["contact_id"])
+def _run(given: Mapping[str, Any], tenant_id: str, workflow_id: str) -> facts.Enrollment:
+    times = {name: given.get(name) and time_of_text(given[name]) for name in ("enrolled_at", "ended_at")}
+    run = facts.Enrollment(tenant_id, given["enrollment_id"], workflow_id, given["contact_id"])
     return structs.replace(run, **times)
 
 
-def _faults(given: Any, at: str, latest: datetime) -> list[goals.Fault]:
+def _faults(given: Any, at: str, latest: datetime) -> list[Fault]:
     if not isinstance(given, Mapping):
-        return [goals.Fault(at, "An enrollment must be an object")]
-    faults = bodies.refuse_unknown(given, _FIELDS, at)
+        return [Fault(at, "An enrollment must be an object")]
+    faults = request_bodies.refuse_unknown(given, _FIELDS, at)
     for name in ("enrollment_id", "contact_id"):
         text = given.get(name)
-        if not isinstance(text, str) or not events.is_text(text):
-            faults.append(goals.Fault(f"{at}/{name}", f"`{name}` {requests.TEXT_RULE}"))
+        if not isinstance(text, str) or not is_text(text):
+            faults.append(Fault(f"{at}/{name}", f"`{name}` {parameters.TEXT_RULE}"))
     times = {name: _moment(given.get(name), f"{at}/{name}", latest, faults) for name in ("enrolled_at", "ended_at")}
     began, ended = times["enrolled_at"], times["ended_at"]
     if "enrolled_at" not in given or given["enrolled_at"] is None:
-        faults.append(goals.Fault(f"{at}/enrolled_at", "`enrolled_at` is missing: when did the run begin?"))
+        faults.append(Fault(f"{at}/enrolled_at", "`enrolled_at` is missing: when did the run begin?"))
     if began is not None and ended is not None and ended < began:
-        faults.append(goals.Fault(f"{at}/ended_at", "`ended_at` must not be before `enrolled_at`"))
+        faults.append(Fault(f"{at}/ended_at", "`ended_at` must not be before `enrolled_at`"))
     return faults
 
 
-def _moment(given: Any, pointer: str, latest: datetime, faults: list[goals.Fault]) -> datetime | None:
+def _moment(given: Any, pointer: str, latest: datetime, faults: list[Fault]) -> datetime | None:
     """Return a time of an enrollment, None where it is absent or at fault."""
     if given is None:
         return None
     name = pointer.rpartition("/")[2]
-    moment = events.time_of_text(given) if isinstance(given, str) else None
+    moment = time_of_text(given) if isinstance(given, str) else None
     if moment is None:
-        faults.append(goals.Fault(pointer, f"`{name}` {requests.TIME_RULE}"))
+        faults.append(Fault(pointer, f"`{name}` {parameters.TIME_RULE}"))
     elif moment > latest:
-        faults.append(goals.Fault(pointer, f"`{name}` is in the future, {_FUTURE_RULE}"))
+        faults.append(Fault(pointer, f"`{name}` is in the future, {_FUTURE_RULE}"))
     return moment

@@ -8,8 +8,11 @@ from urllib import parse
 from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
-from goalworker import goal_store, goals
-from goalworker.api import bodies, callers, openapi, problems, requests
+from goalworker.api import auth, openapi, parameters, problems, request_bodies
+from goalworker.domain import goals
+from goalworker.domain.criteria import Criteria, criteria_as_json
+from goalworker.domain.faults import Fault
+from goalworker.stores import goal_store
 
 router = APIRouter(tags=[openapi.GOALS])
 
@@ -31,7 +34,7 @@ IfMatch = Annotated[
 
 
 @router.post(
-    requests.GOALS,
+    parameters.GOALS,
     summary="Create a goal",
     **openapi.answers(
         201,
@@ -44,45 +47,45 @@ IfMatch = Annotated[
     ),
 )
 async def create_goal(
-    caller: callers.Writer, here: requests.Here, workflow_id: requests.WorkflowId, given: bodies.Given
+    caller: auth.Writer, here: parameters.Here, workflow_id: parameters.WorkflowId, given: request_bodies.Given
 ) -> Response:
     """Create a goal; it counts for events from now on."""
     draft = goal_store.draft(given)
-    await _refuse_missing(here, caller, goals.criteria_as_json(draft.goal_type, draft.criteria))
+    await _refuse_missing(here, caller, criteria_as_json(draft.goal_type, draft.criteria))
     maximum = here.settings.goals.max_per_workflow
     goal = await goal_store.create(here.pool, caller.tenant_id, workflow_id, draft, actor=caller.actor, maximum=maximum)
-    path = requests.GOALS.format(workflow_id=parse.quote(workflow_id, safe=""))
+    path = parameters.GOALS.format(workflow_id=parse.quote(workflow_id, safe=""))
     return _goal(goal, 201, {"Location": f"{path}/{goal.id}"})
 
 
 @router.get(
-    requests.GOALS,
+    parameters.GOALS,
     summary="List a workflow's goals",
     **openapi.answers(200, "Some of the goals", "Goals", others=[problems.INVALID]),
 )
 async def list_goals(
-    caller: callers.Reader,
-    here: requests.Here,
-    workflow_id: requests.WorkflowId,
-    query: Annotated[requests.GoalsQuery, Query()],
+    caller: auth.Reader,
+    here: parameters.Here,
+    workflow_id: parameters.WorkflowId,
+    query: Annotated[parameters.GoalsQuery, Query()],
 ) -> Response:
     """Show the goals of a workflow, in the order of their creation."""
     page = await goal_store.page(here.pool, caller.tenant_id, workflow_id, **query.model_dump())
-    return requests.json_answer(
+    return parameters.json_answer(
         {"goals": page.goals, "total": page.total, "offset": query.offset, "limit": query.limit}
     )
 
 
-@router.get(requests.GOAL, summary="Get a goal", **openapi.answers(200, "The goal", "Goal", headers=openapi.ETAG))
+@router.get(parameters.GOAL, summary="Get a goal", **openapi.answers(200, "The goal", "Goal", headers=openapi.ETAG))
 async def get_goal(
-    caller: callers.Reader, here: requests.Here, workflow_id: requests.WorkflowId, goal_id: requests.GoalId
+    caller: auth.Reader, here: parameters.Here, workflow_id: parameters.WorkflowId, goal_id: parameters.GoalId
 ) -> Response:
     """Show a goal; a deleted one is in the list only."""
     return _goal(await goal_store.get(here.pool, caller.tenant_id, goal_id, workflow_id=workflow_id))
 
 
 @router.patch(
-    requests.GOAL,
+    parameters.GOAL,
     summary="Change, pause or resume a goal",
     **openapi.answers(
         200,
@@ -94,11 +97,11 @@ async def get_goal(
     ),
 )
 async def change_goal(
-    caller: callers.Writer,
-    here: requests.Here,
-    workflow_id: requests.WorkflowId,
-    goal_id: requests.GoalId,
-    given: bodies.Given,
+    caller: auth.Writer,
+    here: parameters.Here,
+    workflow_id: parameters.WorkflowId,
+    goal_id: parameters.GoalId,
+    given: request_bodies.Given,
     if_match: IfMatch = ANY_VERSION,
 ) -> Response:
     """Change a goal's criteria or name, pause it or resume it, from now on; what changes nothing makes no version."""
@@ -106,8 +109,8 @@ async def change_goal(
     if here.references.are_checked and "criteria" in given:
         goal = await goal_store.get(here.pool, caller.tenant_id, goal_id, workflow_id=workflow_id)
         criteria = goal_store.changes(goal.goal_type, given).criteria
-        if isinstance(criteria, goals.Criteria):
-            await _refuse_missing(here, caller, goals.criteria_as_json(goal.goal_type, criteria))
+        if isinstance(criteria, Criteria):
+            await _refuse_missing(here, caller, criteria_as_json(goal.goal_type, criteria))
     goal = await goal_store.update(
         here.pool,
         caller.tenant_id,
@@ -121,15 +124,15 @@ async def change_goal(
 
 
 @router.delete(
-    requests.GOAL,
+    parameters.GOAL,
     summary="Delete a goal",
     **openapi.answers(204, "It is deleted", others=[problems.INVALID, problems.STALE]),
 )
 async def delete_goal(
-    caller: callers.Writer,
-    here: requests.Here,
-    workflow_id: requests.WorkflowId,
-    goal_id: requests.GoalId,
+    caller: auth.Writer,
+    here: parameters.Here,
+    workflow_id: parameters.WorkflowId,
+    goal_id: parameters.GoalId,
     if_match: IfMatch = ANY_VERSION,
 ) -> Response:
     """Delete a goal from now on; its achievements stay."""
@@ -145,25 +148,25 @@ async def delete_goal(
 
 
 @router.get(
-    requests.GOAL + "/audit",
+    parameters.GOAL + "/audit",
     summary="List every change of a goal",
     **openapi.answers(200, "Every change", "Audit"),
 )
 async def get_audit(
-    caller: callers.Reader, here: requests.Here, workflow_id: requests.WorkflowId, goal_id: requests.GoalId
+    caller: auth.Reader, here: parameters.Here, workflow_id: parameters.WorkflowId, goal_id: parameters.GoalId
 ) -> Response:
     """Show who changed what, when, from which to which; also of a deleted goal."""
     entries = await goal_store.audit(here.pool, caller.tenant_id, goal_id, workflow_id=workflow_id)
-    return requests.json_answer({"entries": entries})
+    return parameters.json_answer({"entries": entries})
 
 
-_SETTINGS: Final = f"{requests.WORKFLOW}/goal-settings"
+_SETTINGS: Final = f"{parameters.WORKFLOW}/goal-settings"
 
 
 @router.get(_SETTINGS, summary="Get a workflow's goal settings", **openapi.answers(200, "The settings", "GoalSettings"))
-async def get_goal_settings(caller: callers.Reader, here: requests.Here, workflow_id: requests.WorkflowId) -> Response:
+async def get_goal_settings(caller: auth.Reader, here: parameters.Here, workflow_id: parameters.WorkflowId) -> Response:
     """Show when the workflow has done its work; `any` before somebody sets it."""
-    return requests.json_answer({"logic": await goal_store.logic(here.pool, caller.tenant_id, workflow_id)})
+    return parameters.json_answer({"logic": await goal_store.logic(here.pool, caller.tenant_id, workflow_id)})
 
 
 @router.put(
@@ -172,23 +175,23 @@ async def get_goal_settings(caller: callers.Reader, here: requests.Here, workflo
     **openapi.answers(200, "The settings as they are now", "GoalSettings", takes="GoalSettings"),
 )
 async def set_goal_settings(
-    caller: callers.Writer, here: requests.Here, workflow_id: requests.WorkflowId, given: bodies.Given
+    caller: auth.Writer, here: parameters.Here, workflow_id: parameters.WorkflowId, given: request_bodies.Given
 ) -> Response:
     """Say when the workflow has done its work, for events from now on."""
-    logic, faults = given.get("logic"), bodies.refuse_unknown(given, ("logic",))
+    logic, faults = given.get("logic"), request_bodies.refuse_unknown(given, ("logic",))
     if not isinstance(logic, str) or logic not in goals.LOGICS:
-        faults.append(goals.Fault("/logic", f"`logic` must be one of {', '.join(goals.LOGICS)}"))
+        faults.append(Fault("/logic", f"`logic` must be one of {', '.join(goals.LOGICS)}"))
     if faults:
         raise problems.invalid(faults)
     await goal_store.set_logic(here.pool, caller.tenant_id, workflow_id, str(logic), actor=caller.actor)
-    return requests.json_answer({"logic": logic})
+    return parameters.json_answer({"logic": logic})
 
 
 def _goal(goal: goal_store.StoredGoal, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    return requests.json_answer(goal, status, {"ETag": f'"{goal.version}"', **(headers or {})})
+    return parameters.json_answer(goal, status, {"ETag": f'"{goal.version}"', **(headers or {})})
 
 
-async def _refuse_missing(here: requests.Context, caller: callers.Caller, criteria: Mapping[str, Any]) -> None:
+async def _refuse_missing(here: parameters.Context, caller: auth.Caller, criteria: Mapping[str, Any]) -> None:
     (faults,) = await here.references.faults(caller.tenant_id, [criteria])
     if faults:
         raise problems.invalid(faults, problems.REFERENCE_MISSING)
@@ -204,4 +207,4 @@ def _expected_version(if_match: str) -> int | None:
     if re.fullmatch(r'(W/)?"[^"]*"', given):
         raise problems.ProblemError(problems.STALE, "If-Match is no version that this goal ever had: get it again")
     sentence = 'If-Match must be one ETag as GET answers it, such as "3" with its quotes, or *'
-    raise problems.invalid([goals.Fault("header If-Match", sentence)])
+    raise problems.invalid([Fault("header If-Match", sentence)])

@@ -8,7 +8,7 @@ from fastapi.openapi import utils
 from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
-from goalworker.api import goal_models, problems, shown, taken
+from goalworker.api import goal_models, problems, request_models, response_models
 
 GOALS: Final = "Goals"
 REPORTS: Final = "Reports"
@@ -23,20 +23,20 @@ _FORMATS: Final = {"integer": "int64", "number": "double"}
 
 _REF: Final = "#/components/schemas/"
 _MODELS: Final[dict[str, Any]] = {
-    "GoalDraft": taken.GoalDraft,
-    "GoalChanges": taken.GoalChanges,
-    "GoalsToValidate": taken.GoalsToValidate,
-    "Runs": taken.Runs,
+    "GoalDraft": request_models.GoalDraft,
+    "GoalChanges": request_models.GoalChanges,
+    "GoalsToValidate": request_models.GoalsToValidate,
+    "Runs": request_models.Runs,
     "Goal": goal_models.Goal,
-    "Goals": shown.Goals,
-    "Verdict": shown.Verdict,
-    "GoalSettings": shown.GoalSettings,
-    "Audit": shown.Audit,
-    "Stats": shown.Stats,
-    "Achievements": shown.Achievements,
-    "Enrollment": shown.Enrollment,
-    "Accepted": shown.Accepted,
-    "Problem": shown.Problem,
+    "Goals": response_models.Goals,
+    "Verdict": response_models.Verdict,
+    "GoalSettings": response_models.GoalSettings,
+    "Audit": response_models.Audit,
+    "Stats": response_models.Stats,
+    "Achievements": response_models.Achievements,
+    "Enrollment": response_models.Enrollment,
+    "Accepted": response_models.Accepted,
+    "Problem": response_models.Problem,
 }
 # Whatever is asked, these may be the answer.
 _ALWAYS: Final = (problems.UNAUTHENTICATED, problems.FORBIDDEN, problems.NOT_FOUND, problems.BUG, problems.UNAVAILABLE)

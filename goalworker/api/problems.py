@@ -6,7 +6,7 @@ from typing import Final
 from msgspec import UNSET, Struct, UnsetType, json
 from starlette.responses import Response
 
-from goalworker import goals
+from goalworker.domain.faults import Fault
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = 2
@@ -47,7 +47,7 @@ class ProblemError(Exception):
         self,
         kind: Kind,
         detail: str,
-        faults: Sequence[goals.Fault] = (),
+        faults: Sequence[Fault] = (),
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
@@ -62,7 +62,7 @@ def type_of(kind: Kind) -> str:
     return f"urn:goalworker:problem:{kind.slug}"
 
 
-def invalid(faults: Sequence[goals.Fault], kind: Kind = INVALID) -> ProblemError:
+def invalid(faults: Sequence[Fault], kind: Kind = INVALID) -> ProblemError:
     """Return the problem that fields are at fault; with one fault its sentence is the detail."""
     more = len(faults) - 1
     return ProblemError(kind, faults[0].detail + (f" (and {more} more, see errors)" if more else ""), faults)
@@ -79,7 +79,7 @@ class _Problem(Struct):
     title: str
     status: int
     detail: str
-    errors: Sequence[goals.Fault] | UnsetType = UNSET
+    errors: Sequence[Fault] | UnsetType = UNSET
 
 
 def answer(problem: ProblemError) -> Response:

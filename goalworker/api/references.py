@@ -8,9 +8,10 @@ from urllib import parse
 
 import httpx
 
-from goalworker import goals, outages
-from goalworker.api import outside, problems
-from goalworker.settings import groups, values
+from goalworker import outages
+from goalworker.api import outbound_http, problems
+from goalworker.config import groups, values
+from goalworker.domain.faults import Fault
 
 KINDS: Final[Mapping[str, str]] = {
     "tag_id": "tag",
@@ -44,7 +45,7 @@ class References:
         self._kept: dict[tuple[str, str, str], float] = {}
         self._places = asyncio.Semaphore(_AT_ONCE)
 
-    async def faults(self, tenant_id: str, criteria: Iterable[Mapping[str, Any]]) -> list[list[goals.Fault]]:
+    async def faults(self, tenant_id: str, criteria: Iterable[Mapping[str, Any]]) -> list[list[Fault]]:
         """Return, for each criteria, a fault for every id in it that does not exist; ProblemError 503."""
         listed = list(criteria)
         if not self.are_checked:
@@ -53,7 +54,7 @@ class References:
         missing = await self._missing(tenant_id, sorted(wanted))
         return [
             [
-                goals.Fault(f"/criteria/{field}", f"Referenced {kind} does not exist")
+                Fault(f"/criteria/{field}", f"Referenced {kind} does not exist")
                 for field, kind in KINDS.items()
                 if field in each and (kind, str(each[field])) in missing
             ]
@@ -74,7 +75,7 @@ class References:
         if self._kept.get(key, 0.0) > time.monotonic():
             return True
         async with self._places:
-            status, _ = await outside.get(self._client, self._address(tenant_id, kind, id_), _BYTES_MAX)
+            status, _ = await outbound_http.get(self._client, self._address(tenant_id, kind, id_), _BYTES_MAX)
         if status not in (httpx.codes.OK, httpx.codes.NOT_FOUND):
             self._report_away(f"it answered {status} for a {kind}")
             what = f"The system that knows what goals refer to answered {status} for a {kind}"

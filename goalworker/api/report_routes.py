@@ -5,57 +5,60 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from goalworker import database, stats
-from goalworker.api import callers, front, openapi, problems, requests
+from goalworker.api import auth, middleware, openapi, parameters, problems
+from goalworker.postgres import connections
+from goalworker.stores import achievements, stats
 
 router = APIRouter(tags=[openapi.REPORTS])
 
 
 @router.get(
-    f"{requests.GOALS}/stats",
+    f"{parameters.GOALS}/stats",
     summary="Get a workflow's numbers",
     **openapi.answers(200, "The numbers", "Stats", others=[problems.INVALID]),
 )
 async def get_stats(
     request: Request,
-    caller: callers.Reader,
-    here: requests.Here,
-    workflow_id: requests.WorkflowId,
-    query: Annotated[requests.StatsQuery, Query()],
+    caller: auth.Reader,
+    here: parameters.Here,
+    workflow_id: parameters.WorkflowId,
+    query: Annotated[parameters.StatsQuery, Query()],
 ) -> Response:
     """Count conversions, times to goal and revenue of the enrollments that began in a span of time.
 
     What takes long to count is kept for thirty times as long as it took, and for as long again is still given while it
     is counted anew.
     """
-    front.allow(request, here.settings.database.statement_timeout_seconds)
+    middleware.allow(request, here.settings.database.statement_timeout_seconds)
 
     async def count() -> dict[str, Any]:
         tracking = here.settings.enrollments.tracking
-        async with database.session(here.pool, caller.tenant_id, "stats") as connection:
+        async with connections.session(here.pool, caller.tenant_id, "stats") as connection:
             await stats.check_known(connection, caller.tenant_id, workflow_id)
             return await stats.workflow_stats(
                 connection, caller.tenant_id, workflow_id, query.since, query.until, tracking=tracking
             )
 
     key = (caller.tenant_id, workflow_id, query.since, query.until)
-    return requests.json_answer(await here.kept.answer(key, count))
+    return parameters.json_answer(await here.kept.answer(key, count))
 
 
 @router.get(
-    f"{requests.WORKFLOW}/achievements",
+    f"{parameters.WORKFLOW}/achievements",
     summary="List a workflow's achievements",
     **openapi.answers(200, "Some of the achievements", "Achievements", others=[problems.INVALID]),
 )
 async def list_achievements(
-    caller: callers.Reader,
-    here: requests.Here,
-    workflow_id: requests.WorkflowId,
-    query: Annotated[requests.AchievementsQuery, Query()],
+    caller: auth.Reader,
+    here: parameters.Here,
+    workflow_id: parameters.WorkflowId,
+    query: Annotated[parameters.AchievementsQuery, Query()],
 ) -> Response:
     """Show a workflow's achievements in the order of their events; revoked ones are left out."""
-    async with database.session(here.pool, caller.tenant_id, "stats") as connection:
-        found, next_cursor = await stats.achievements(connection, caller.tenant_id, workflow_id, **query.model_dump())
+    async with connections.session(here.pool, caller.tenant_id, "stats") as connection:
+        found, next_cursor = await achievements.achievements(
+            connection, caller.tenant_id, workflow_id, **query.model_dump()
+        )
         if not found:
             await stats.check_known(connection, caller.tenant_id, workflow_id)
-    return requests.json_answer({"achievements": found, "next_cursor": next_cursor})
+    return parameters.json_answer({"achievements": found, "next_cursor": next_cursor})

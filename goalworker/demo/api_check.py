@@ -8,9 +8,10 @@ from typing import Any, Final
 
 import httpx
 
-from goalworker import database, key_store
 from goalworker.demo import check, plans, stage
 from goalworker.embedded import machine
+from goalworker.postgres import connections
+from goalworker.stores import api_keys
 
 USUAL_PORT: Final = 8080
 _TIMEOUT_SECONDS: Final = 30.0
@@ -27,9 +28,9 @@ def url() -> str:
 
 async def make_key(database_url: str, tenant_id: str) -> str:
     """Make a key that may do everything for one tenant."""
-    pool = database.engine(database_url, pool_size=1, statement_timeout_seconds=30, application="goalworker-demo")
+    pool = connections.engine(database_url, pool_size=1, statement_timeout_seconds=30, application="goalworker-demo")
     try:
-        key, _ = await key_store.create(pool, tenant_id, "demo", key_store.SCOPES)
+        key, _ = await api_keys.create(pool, tenant_id, "demo", api_keys.SCOPES)
     finally:
         await pool.dispose()
     return key

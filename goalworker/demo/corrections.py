@@ -1,8 +1,8 @@
 """What arrives late and changes the answer (contract rule 3.5): the second step waits for what the first led to."""
 
-from goalworker import events
 from goalworker.demo import plans, records
 from goalworker.demo.scene import Scene
+from goalworker.domain import events
 
 
 def ends_after_the_exit(scene: Scene) -> plans.Step:

@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
-from goalworker import events
 from goalworker.demo import corrections, malformed, plans, scenarios, stage
 from goalworker.demo.scene import SPAN, Scene
+from goalworker.domain import events
 
 Scenario = Callable[[Scene], plans.Step]
 

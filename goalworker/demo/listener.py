@@ -10,8 +10,8 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from msgspec import Raw, Struct, json, structs
 
-from goalworker import ids
 from goalworker.demo import plans, records, traffic
+from goalworker.domain import ids
 
 RECENT: Final = 60
 GoalKey = tuple[str, str, UUID]

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from goalworker.settings import groups
+from goalworker.config import groups
 
 SESSION_SECONDS: Final = groups.Kafka().session_timeout_seconds
 """For how long the broker keeps the partitions of a member that it does not hear of."""

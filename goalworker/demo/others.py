@@ -9,8 +9,9 @@ import asyncpg
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from msgspec import Struct
 
-from goalworker import decode, events, ids
+from goalworker.decoding.decoder import Decoder, Limits
 from goalworker.demo import ledger, malformed, plans, records, stage
+from goalworker.domain import events, ids
 
 POLL_MS: Final = 500
 
@@ -90,7 +91,7 @@ def touched_by(found: Iterable[events.Event]) -> Touched:
 
 def events_of(found: Iterable[ConsumerRecord]) -> list[events.Event]:
     """Return the events among records; what is none of the worker's events alters nothing."""
-    decoder = decode.Decoder(_KINDS, decode.Limits(max_bytes=malformed.MAX_BYTES))
+    decoder = Decoder(_KINDS, Limits(max_bytes=malformed.MAX_BYTES))
     now = datetime.now(UTC)
     decoded = [decoder.decode(each.topic, each.value, each.headers, each.timestamp, now) for each in found]
     return [each for each in decoded if isinstance(each, events.Event)]

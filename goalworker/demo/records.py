@@ -7,10 +7,11 @@ from typing import Any, Final
 
 from msgspec import json
 
-from goalworker import events, ids, settings
+from goalworker import config
 from goalworker.demo import plans
+from goalworker.domain import events, ids
 
-TOPICS: Final = settings.Topics()
+TOPICS: Final = config.Topics()
 
 TOPIC_OF_TYPE: Final[Mapping[str, str]] = {
     "contact.tag.added": TOPICS.tag_added,

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final, Literal
 
-from goalworker import events
 from goalworker.demo import plans, records, stage
+from goalworker.domain import events
 
 SPAN: Final = timedelta(milliseconds=50)
 """No scene is longer."""

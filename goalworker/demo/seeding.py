@@ -9,9 +9,11 @@ from typing import Final
 
 import asyncpg
 
-from goalworker import database, errors, goal_store, migrate
+from goalworker import errors
 from goalworker.demo import stage
 from goalworker.embedded import machine
+from goalworker.postgres import connections, migrations
+from goalworker.stores import goal_store
 
 PARTITIONS: Final = 4
 ACTOR: Final = "demo"
@@ -19,7 +21,7 @@ ACTOR: Final = "demo"
 
 async def prepare(database_url: str, environment: Mapping[str, str]) -> None:
     """Migrate and make the topics, both at once."""
-    await asyncio.gather(asyncio.to_thread(migrate.upgrade, database_url), _make_topics(environment))
+    await asyncio.gather(asyncio.to_thread(migrations.upgrade, database_url), _make_topics(environment))
 
 
 async def _make_topics(environment: Mapping[str, str]) -> None:
@@ -55,7 +57,7 @@ async def tenants(database_url: str, count: int) -> tuple[str, ...]:
 
 async def seed(database_url: str, names: tuple[str, ...]) -> stage.Stage:
     """Give each tenant its logics and then its goals, in their order."""
-    pool = database.engine(database_url, pool_size=1, statement_timeout_seconds=30, application="goalworker-demo")
+    pool = connections.engine(database_url, pool_size=1, statement_timeout_seconds=30, application="goalworker-demo")
     try:
         created = {}
         for tenant_id in names:

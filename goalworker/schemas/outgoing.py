@@ -7,7 +7,8 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
-from goalworker import events, messages
+from goalworker.domain import events, messages
+from goalworker.domain.text import Text
 
 GoalType = Literal[events.GOAL_TYPES]  # type: ignore[valid-type]
 Number = Annotated[int, Meta(ge=1)]
@@ -26,9 +27,9 @@ class Achieved(Struct):
 
     achievement_id: UUID
     revision: Number
-    workflow_id: events.Text
+    workflow_id: Text
     enrollment_id: EnrollmentId
-    contact_id: events.Text
+    contact_id: Text
     goal_id: UUID
     goal_version: Number
     goal_type: GoalType
@@ -42,9 +43,9 @@ class Revoked(Struct):
 
     achievement_id: UUID
     revision: Annotated[int, Meta(ge=2)]
-    workflow_id: events.Text
+    workflow_id: Text
     enrollment_id: EnrollmentId
-    contact_id: events.Text
+    contact_id: Text
     goal_id: UUID
     goal_type: GoalType
     reason: Literal["superseded", "after_end", "workflow_inactive"]
@@ -54,9 +55,9 @@ class Exit(Struct):
     """The engine is to stop an enrollment: a command, at most one per enrollment, which stands."""
 
     exit_id: UUID
-    workflow_id: events.Text
+    workflow_id: Text
     enrollment_id: EnrollmentId
-    contact_id: events.Text
+    contact_id: Text
     exit_reason: Literal["goal_achieved"]
     logic: Literal["any", "all"]
     goal_id: UUID
@@ -71,7 +72,7 @@ class Configured(Struct):
     action: Literal["created", "updated", "deleted"]
     goal_id: UUID
     version: Number
-    workflow_id: events.Text
+    workflow_id: Text
     goal_type: GoalType
     criteria: dict[str, Any]
     is_active: bool

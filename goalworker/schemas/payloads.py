@@ -8,22 +8,23 @@ from uuid import UUID
 
 from msgspec import Struct, json
 
-from goalworker import events, goals, messages
+from goalworker.domain import criteria, events, messages
+from goalworker.domain.text import AMOUNT_MAX, TEXT_BYTES_MAX, Text
 from goalworker.schemas import outgoing
 
 Schema = dict[str, Any]
 
-_TEXT: Final = json.schema(events.Text)
+_TEXT: Final = json.schema(Text)
 _TEXT_REF: Final[Schema] = {"$ref": "#/$defs/text"}
 _TEXT_DEF: Final = {
     **_TEXT,
     "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]*$",
-    "description": f"1 to {events.TEXT_BYTES_MAX} bytes of UTF-8 without control characters",
+    "description": f"1 to {TEXT_BYTES_MAX} bytes of UTF-8 without control characters",
 }
 _TIME: Final = json.schema(outgoing.Time)
 _NOTHING: Final[Schema] = {"enum": [None, ""]}
 _BASE64: Final[Schema] = {"type": "string", "contentEncoding": "base64", "pattern": "^[A-Za-z0-9+/]+={0,2}$"}
-_AMOUNT_NUMBER: Final[Schema] = {"type": "number", "minimum": 0, "maximum": int(events.AMOUNT_MAX)}
+_AMOUNT_NUMBER: Final[Schema] = {"type": "number", "minimum": 0, "maximum": int(AMOUNT_MAX)}
 _AMOUNT_TEXT: Final[Schema] = {
     "type": "string",
     "pattern": r"^(0{0,49}[0-9]{1,15}(\.[0-9]{1,18})?|0{0,48}10{15}(\.0{1,18})?)$",
@@ -134,13 +135,13 @@ def _evidence(kind: str) -> Schema:
 
 
 def _criteria(goal_type: str) -> Schema:
-    fields = {name: _CRITERION.get(name, _TEXT_REF) for name in goals.FIELDS[goal_type]}
+    fields = {name: _CRITERION.get(name, _TEXT_REF) for name in criteria.FIELDS[goal_type]}
     some = {"type": "object", "properties": fields, "additionalProperties": False, "minProperties": 1}
-    if goal_type in goals.ALL_REQUIRED:
+    if goal_type in criteria.ALL_REQUIRED:
         return {**some, "required": list(fields)}
-    if goal_type not in goals.ANY:
+    if goal_type not in criteria.ANY:
         return some
-    alone = goals.ANY[goal_type]
+    alone = criteria.ANY[goal_type]
     anything = {"properties": {alone: {"const": True}}, "required": [alone], "additionalProperties": False}
     return {"anyOf": [some, {"type": "object", **anything}]}
 

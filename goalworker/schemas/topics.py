@@ -4,8 +4,9 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 import goalworker
-from goalworker import dead_letters, events, messages, metrics
-from goalworker import settings as settings_
+from goalworker import config, metrics
+from goalworker.domain import events, messages
+from goalworker.pipeline import dead_letters
 from goalworker.schemas import outgoing
 
 Schema = dict[str, Any]
@@ -16,7 +17,7 @@ _PART: Final = "[A-Za-z0-9_.~%-]+"
 
 
 def asyncapi(
-    topics: settings_.Topics,
+    topics: config.Topics,
     kinds: Mapping[str, Collection[str]],
     configuration: Mapping[str, Mapping[str, str]],
 ) -> Schema:
@@ -55,7 +56,7 @@ optional text that is empty counts as absent. A byte order mark before the value
 that event, and with `GOALWORKER_EVENTS__PLAIN_JSON` a value that is no CloudEvent is taken as `data`."""
 
 
-def _carried(topics: settings_.Topics, kinds: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
+def _carried(topics: config.Topics, kinds: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
     """Return the messages of each topic, by its setting."""
     carried = {which: sorted(kinds[name]) for name, which in topics.inputs.items()}
     for kind, message in outgoing.BY_TYPE.items():
@@ -63,9 +64,7 @@ def _carried(topics: settings_.Topics, kinds: Mapping[str, Collection[str]]) -> 
     return {**carried, "dead_letters": [_DEAD_LETTER], "redrive": [_DEAD_LETTER]}
 
 
-def _channel(
-    topics: settings_.Topics, which: str, carried: Collection[str], configuration: Mapping[str, str]
-) -> Schema:
+def _channel(topics: config.Topics, which: str, carried: Collection[str], configuration: Mapping[str, str]) -> Schema:
     configured = {key: _configured(key, value) for key, value in configuration.items()}
     return {
         "address": getattr(topics, which),
@@ -81,7 +80,7 @@ def _configured(key: str, value: str) -> object:
     return int(value) if key.endswith((".ms", ".bytes")) else value
 
 
-def _operations(topics: settings_.Topics, carried: Mapping[str, Collection[str]]) -> Iterable[tuple[str, Schema]]:
+def _operations(topics: config.Topics, carried: Mapping[str, Collection[str]]) -> Iterable[tuple[str, Schema]]:
     intake = (events.ENROLLMENT_STARTED, events.ENROLLMENT_ENDED)
     for which in topics.inputs.values():
         yield _operation("receive", which, carried[which], "`goalworker run` judges it")

@@ -8,7 +8,7 @@ import aiokafka
 import pytest
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from goalworker import decode
+from goalworker.decoding.decoder import Decoder, Limits, Malformed
 from tests import support
 from tests.acceptance import running, saying, wire
 from tests.unit import hostile
@@ -75,11 +75,11 @@ async def test_every_hostile_record_is_dead_lettered_byte_for_byte_and_its_neigh
         where += (await talk.send(record, saying.in_partition(0, each.submits("f", at))))[:1]
     await talk.settled()
 
-    decoder = decode.Decoder(hostile.KINDS, decode.Limits())
+    decoder = Decoder(hostile.KINDS, Limits())
     expected = {}
     for given, record, sent in zip(hostile.CORPUS, nasty, where, strict=True):
         outcome = decoder.decode(given.topic, record.value, record.headers, sent.timestamp, datetime.now(UTC))
-        if isinstance(outcome, decode.Malformed):
+        if isinstance(outcome, Malformed):
             sentence = f"{outcome.pointer}: {outcome.detail}" if outcome.pointer else outcome.detail
             headers = [*record.headers, *_ours(talk, sent, outcome.reason, sentence)]
             expected[sent.topic, str(sent.partition), str(sent.offset)] = (record.key, record.value, headers)

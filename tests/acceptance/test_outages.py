@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from goalworker import embedded, migrate
+from goalworker import embedded
+from goalworker.postgres import migrations
 from tests import support
 from tests.acceptance import flood, running, saying, wire
 
@@ -23,7 +24,7 @@ def pair() -> Iterator[embedded.Pair]:
 def shared(pair: embedded.Pair, tmp_path_factory: pytest.TempPathFactory) -> Iterator[running.Installation]:
     folder = tmp_path_factory.mktemp("outages")
     with support.fresh_database(pair.database_url) as template:
-        migrate.upgrade(support.with_database(pair.database_url, template))
+        migrations.upgrade(support.with_database(pair.database_url, template))
         with running.installation(pair.bootstrap_servers, pair.database_url, template, folder) as installation:
             yield installation
 

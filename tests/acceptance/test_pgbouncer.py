@@ -9,7 +9,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from goalworker import database, embedded, migrate, pooler, tables
+from goalworker import embedded
+from goalworker.postgres import connections, migrations, pooler, tables
 from tests import pgbouncer, support
 from tests.acceptance import flood, running, wire
 
@@ -36,7 +37,7 @@ def shared(
 ) -> Iterator[running.Installation]:
     folder = tmp_path_factory.mktemp("pgbouncer")
     with support.fresh_database(postgres.address) as template:
-        migrate.upgrade(support.with_database(postgres.address, template))
+        migrations.upgrade(support.with_database(postgres.address, template))
         with running.installation(bootstrap_servers, postgres.address, template, folder) as installation:
             yield installation
 
@@ -67,11 +68,11 @@ async def pool(address: str) -> AsyncIterator[AsyncEngine]:
 
 
 def _engine(url: str) -> AsyncEngine:
-    return database.engine(url, pool_size=3, statement_timeout_seconds=TIMEOUT_SECONDS, application="test")
+    return connections.engine(url, pool_size=3, statement_timeout_seconds=TIMEOUT_SECONDS, application="test")
 
 
-async def _limits(connection: database.Connection) -> dict[str, str]:
-    names = [name.removeprefix("default_") for name in database.session_limits(TIMEOUT_SECONDS)]
+async def _limits(connection: connections.Connection) -> dict[str, str]:
+    names = [name.removeprefix("default_") for name in connections.session_limits(TIMEOUT_SECONDS)]
     return {name: await connection.fetchval(f"SHOW {name}") for name in names}
 
 
@@ -92,9 +93,9 @@ async def test_limits_hold_in_each_transaction(pool: AsyncEngine, shared: runnin
     )
     try:
         for _ in range(3):
-            async with database.transaction(pool, tables.WORKER_ROLE, "cli") as connection:
+            async with connections.transaction(pool, tables.WORKER_ROLE, "cli") as connection:
                 assert await _limits(connection) == HOLDING
-            async with database.session(pool, "acme", "keys") as session:
+            async with connections.session(pool, "acme", "keys") as session:
                 rows = await session.execute(sa.text("SELECT current_setting('statement_timeout')"))
                 assert rows.scalar_one() == "7s"
     finally:
@@ -105,12 +106,12 @@ async def test_a_pooler_is_noticed_although_its_server_has_all_limits(
     pool: AsyncEngine, shared: running.Installation
 ) -> None:
     name = shared.database_url.rpartition("/")[2]
-    limits = database.session_limits(TIMEOUT_SECONDS)
+    limits = connections.session_limits(TIMEOUT_SECONDS)
     await support.execute(
         shared.database_url, *(f"ALTER DATABASE \"{name}\" SET {each} = '{value}'" for each, value in limits.items())
     )
     try:
-        async with database.transaction(pool, tables.WORKER_ROLE, "cli") as connection:
+        async with connections.transaction(pool, tables.WORKER_ROLE, "cli") as connection:
             assert isinstance(connection, pooler.Pooled)
     finally:
         await support.execute(shared.database_url, f'ALTER DATABASE "{name}" RESET ALL')
@@ -118,7 +119,7 @@ async def test_a_pooler_is_noticed_although_its_server_has_all_limits(
 
 async def test_a_direct_connection_begins_with_nothing_more(shared: running.Installation) -> None:
     pool = _engine(shared.database_url)
-    async with database.transaction(pool, tables.WORKER_ROLE, "cli") as connection:
+    async with connections.transaction(pool, tables.WORKER_ROLE, "cli") as connection:
         assert type(connection) is asyncpg.Connection
         assert await _limits(connection) == HOLDING
     await pool.dispose()
@@ -126,9 +127,9 @@ async def test_a_direct_connection_begins_with_nothing_more(shared: running.Inst
 
 @pytest.mark.real_world("logto#8065", "a statement through PgBouncer is ended by its timeout")
 async def test_a_statement_is_ended_by_its_timeout(address: str) -> None:
-    pool = database.engine(address, pool_size=1, statement_timeout_seconds=0.2, application="test")
+    pool = connections.engine(address, pool_size=1, statement_timeout_seconds=0.2, application="test")
     with pytest.raises(asyncpg.QueryCanceledError):
-        await database.at_once(pool, tables.WORKER_ROLE, "cli", "SELECT pg_sleep(5)")
+        await connections.at_once(pool, tables.WORKER_ROLE, "cli", "SELECT pg_sleep(5)")
     await pool.dispose()
 
 
@@ -137,7 +138,7 @@ async def test_many_transactions_at_once_use_no_statement_of_another(address: st
     pools = [_engine(address) for _ in range(3)]
 
     async def ask(number: int) -> tuple[int, list[int]]:
-        async with database.transaction(pools[number % 3], tables.WORKER_ROLE, "cli") as connection:
+        async with connections.transaction(pools[number % 3], tables.WORKER_ROLE, "cli") as connection:
             cursor = await connection.cursor(f"SELECT generate_series({number}, {number} + 9)")
             first = [row[0] for row in await cursor.fetch(5)]
             return await connection.fetchval(f"SELECT $1::int + {number}", number), first
@@ -152,9 +153,9 @@ def test_migrations_run_through_it_and_leave_no_lock(
 ) -> None:
     with support.fresh_database(shared.database_url) as name:
         url = support.with_database(address, name)
-        assert migrate.upgrade(url) == migrate.head()
-        migrate.downgrade(url)
-        assert migrate.upgrade(url) == migrate.head()
+        assert migrations.upgrade(url) == migrations.head()
+        migrations.downgrade(url)
+        assert migrations.upgrade(url) == migrations.head()
         pool = _engine(support.with_database(shared.database_url, name))
         assert support.run(_locks(pool)) == 0
 

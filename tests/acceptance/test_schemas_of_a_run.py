@@ -10,7 +10,8 @@ import aiokafka
 import jsonschema_rs
 import pytest
 
-from goalworker import enrollment_store, events
+from goalworker.domain import facts
+from goalworker.stores import enrollments
 from tests import support
 from tests.acceptance import running, saying, wire
 
@@ -93,11 +94,11 @@ async def test_every_record_of_a_run_is_what_the_exported_documents_say(talk: wi
     )
     await talk.say(run.ended(at), saying.deactivated("other", at))
     (nonsense,) = await talk.send(saying.Record("tag_added", b"{", b"key"))
-    await enrollment_store.take_in(
+    await enrollments.take_in(
         talk.pool,
         saying.TENANT,
         taken_in.workflow_id,
-        [events.Enrollment(saying.TENANT, taken_in.enrollment_id, taken_in.workflow_id, taken_in.contact_id, at, at)],
+        [facts.Enrollment(saying.TENANT, taken_in.enrollment_id, taken_in.workflow_id, taken_in.contact_id, at, at)],
     )
     await talk.published()
     await talk.settled()

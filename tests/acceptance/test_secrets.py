@@ -13,8 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from goalworker import embedded, migrate, tables
+from goalworker import embedded
 from goalworker.embedded import machine
+from goalworker.postgres import migrations, tables
 from tests import support
 from tests.acceptance import running, saying, wire
 from tests.integration import secure_broker
@@ -50,7 +51,7 @@ def there(
 ) -> Iterator[running.Installation]:
     """On servers that are ours to kill; the test itself needs no login."""
     with support.fresh_database(database_server.address) as template:
-        migrate.upgrade(support.with_database(database_server.address, template))
+        migrations.upgrade(support.with_database(database_server.address, template))
         roles = f"GRANT {tables.WORKER_ROLE}, {tables.API_ROLE} TO {LOGIN}"
         support.run(support.execute(database_server.address, roles))
         with running.installation(broker.open, database_server.address, template, tmp_path) as made:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import aiokafka
 import pytest
 
-from goalworker import goal_store
+from goalworker.stores import goal_store
 from tests.acceptance import running, saying, wire
 
 

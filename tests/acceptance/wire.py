@@ -14,7 +14,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.group import LeaveGroupRequest
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import database, goal_store
+from goalworker.postgres import connections
+from goalworker.stores import goal_store
 from tests import support
 from tests.acceptance import running, saying
 
@@ -193,7 +194,7 @@ class Talk:
 async def talk(there: running.Installation) -> AsyncIterator[Talk]:
     """Connect to an installation."""
     servers: Mapping[str, Any] = {"bootstrap_servers": there.bootstrap_servers}
-    pool = database.engine(there.database_url, pool_size=2, statement_timeout_seconds=30, application="test")
+    pool = connections.engine(there.database_url, pool_size=2, statement_timeout_seconds=30, application="test")
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(pool.dispose)
         producer = await stack.enter_async_context(

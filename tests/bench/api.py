@@ -19,8 +19,9 @@ from pathlib import Path
 
 import httpx
 
-from goalworker import embedded, migrate
+from goalworker import embedded
 from goalworker.embedded import machine
+from goalworker.postgres import migrations
 from tests.bench import rows
 
 REQUESTS_PER_SECOND = 50
@@ -215,7 +216,7 @@ def main() -> int:
     """Run it all; QUICK=1 in the environment takes a part of the rows."""
     share, seconds = (QUICK_SHARE, QUICK_SECONDS) if os.environ.get("QUICK") == "1" else (1, LOAD_SECONDS)
     with embedded.postgres(extra_settings=POSTGRES) as server, tempfile.TemporaryDirectory() as folder:
-        migrate.upgrade(server.address)
+        migrations.upgrade(server.address)
         return asyncio.run(measure(server.address, Path(folder), share, seconds))
 
 

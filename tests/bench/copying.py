@@ -8,7 +8,7 @@ import aiokafka
 import asyncpg
 import sqlalchemy as sa
 
-from goalworker import tables
+from goalworker.postgres import tables
 from tests.bench import drains
 
 # Not the change of the enrollments, which COPY can't do.

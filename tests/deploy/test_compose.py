@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 import pytest
 
-from goalworker import settings
+from goalworker import config
+from goalworker.config import groups
 from goalworker.embedded import jars
-from goalworker.settings import groups
 from tests.deploy import command_line, tools
 
 pytestmark = pytest.mark.deploy
@@ -95,7 +95,7 @@ def test_every_service_of_ours_has_a_command_that_exists_and_settings_that_are_t
     service = services()[name]
     command_line.assert_taken(service["command"])
     secrets = {each["target"]: "postgresql://goalworker:secret@postgres/goalworker" for each in service["secrets"]}
-    loaded = settings.load({**service["environment"], **secrets}, env_file=None, secrets_dir=None)
+    loaded = config.load({**service["environment"], **secrets}, env_file=None, secrets_dir=None)
     assert loaded.database_url() == secrets["GOALWORKER_DATABASE__URL"]
     assert loaded.bootstrap_servers() == "kafka:9092"
     assert loaded.ignored_names == ()
@@ -140,7 +140,7 @@ def test_only_this_machine_reaches_what_is_published() -> None:
     published = [port for each in services().values() for port in each.get("ports", [])]
     assert {port["host_ip"] for port in published} == {"127.0.0.1"}
     assert len({port["published"] for port in published}) == len(published)
-    assert services()["api"]["ports"][0]["target"] == settings.Settings().api.port
+    assert services()["api"]["ports"][0]["target"] == config.Settings().api.port
 
 
 def test_watching_and_tools_are_extra() -> None:

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from aiokafka import codec
 
-from goalworker import settings
-from goalworker.commands import topics
+from goalworker import config
+from goalworker.admin import kafka_topics
 from goalworker.embedded import jars
 from tests.deploy import command_line, readme, tools
 
 pytestmark = pytest.mark.deploy
 
 COMPOSE = (tools.DEPLOY / "compose.yaml").read_text()
-SETTINGS = {row.name for row in settings.table()}
+SETTINGS = {row.name for row in config.table()}
 FILES = (
     r"(?:deploy|requirements|first-exit|helm|prometheus|grafana|systemd)/[\w./-]+|[\w.-]+\.md|Dockerfile|compose\.yaml"
 )
@@ -88,9 +88,9 @@ def test_every_unit_exists() -> None:
 def test_topics_are_all_in_the_table_as_topics_create_makes_them() -> None:
     table = readme.TEXT.partition("## Topics")[2].partition("\n- ")[0]
     rows = {name: row for row in table.splitlines() for name in re.findall(r"`([\w.-]+)`", row.partition(" | ")[0])}
-    names = dict(settings.Topics())
+    names = dict(config.Topics())
     assert set(rows) == set(names.values())
-    for which, configuration in topics.CONFIGURATION.items():
+    for which, configuration in kafka_topics.CONFIGURATION.items():
         for key, value in configuration.items():
             assert f"`{key}={value}`" in rows[names[which]], which
 

@@ -11,7 +11,7 @@ import jsonschema_rs
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from goalworker import settings
+from goalworker import config
 from tests.deploy import golden, helm, rules
 
 pytestmark = pytest.mark.deploy
@@ -119,5 +119,5 @@ def test_the_charts_version_is_the_projects() -> None:
 
 def test_the_schema_of_values_knows_exactly_the_settings_there_are() -> None:
     schema = json.loads((helm.CHART / "values.schema.json").read_text())
-    names = [row.name.removeprefix(settings.PREFIX) for row in settings.table()]
+    names = [row.name.removeprefix(config.PREFIX) for row in config.table()]
     assert schema["properties"]["settings"]["propertyNames"]["enum"] == names

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import pytest
 
-from goalworker import settings
-from goalworker.settings import groups
+from goalworker import config
+from goalworker.config import groups
 from tests.deploy import helm
 
 pytestmark = pytest.mark.deploy
@@ -82,10 +82,10 @@ def test_a_pod_says_what_it_needs_and_is_held_to_its_memory_only(values: str, co
 @each_pod
 def test_a_pods_environment_is_settings_that_load(values: str, component: str) -> None:
     env = helm.environment(helm.pods(values)[component])
-    known = {row.name for row in settings.table()}
+    known = {row.name for row in config.table()}
     assert set(env) <= known
     given = {name: variable.get("value") or (SECRETS | ELSEWHERE)[name] for name, variable in env.items()}
-    loaded = settings.load(given, env_file=None, secrets_dir=None)
+    loaded = config.load(given, env_file=None, secrets_dir=None)
     assert not loaded.ignored_names
     if component in OPS_PORTS:
         assert loaded.ops.host in {"0.0.0.0", "::"}

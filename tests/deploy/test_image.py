@@ -14,8 +14,8 @@ import aiokafka
 import httpx
 import pytest
 
-from goalworker import settings
-from goalworker.settings import groups
+from goalworker import config
+from goalworker.config import groups
 from tests import support
 from tests.acceptance import running
 from tests.deploy import dockerfile, image, readme, tools
@@ -126,7 +126,7 @@ def test_it_runs_as_a_number_that_is_not_root_and_takes_signals_itself() -> None
 
 
 def test_it_exposes_the_ports_that_are_the_settings_defaults() -> None:
-    ports = {str(settings.Settings().api.port), *map(str, groups.OPS_PORTS.values())}
+    ports = {str(config.Settings().api.port), *map(str, groups.OPS_PORTS.values())}
     assert set(dockerfile.only(FINAL, "EXPOSE").text.split()) == ports
 
 
@@ -165,7 +165,7 @@ def _is_ready(port: int) -> bool:
 
 
 def _enrollment(enrollment_id: str, key: str) -> dict[str, Any]:
-    url = f"http://127.0.0.1:{settings.Settings().api.port}/api/v1/enrollments/{enrollment_id}"
+    url = f"http://127.0.0.1:{config.Settings().api.port}/api/v1/enrollments/{enrollment_id}"
     known: dict[str, Any] = httpx.get(url, headers={"x-api-key": key}, trust_env=False).raise_for_status().json()
     return known
 
@@ -187,7 +187,7 @@ async def _send_what_the_readme_sends(bootstrap_servers: str) -> None:
 @contextlib.asynccontextmanager
 async def _listening(bootstrap_servers: str) -> AsyncIterator[aiokafka.AIOKafkaConsumer]:
     """A consumer of the exits that are sent from now on."""
-    topic = settings.Topics().workflow_exit
+    topic = config.Topics().workflow_exit
     async with aiokafka.AIOKafkaConsumer(topic, bootstrap_servers=bootstrap_servers) as consumer:
         for partition, end in (await consumer.end_offsets(consumer.assignment())).items():
             consumer.seek(partition, end)

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from goalworker import __main__ as cli
-from goalworker import settings
+from goalworker import __main__, config
 from tests.deploy import promql, rules
 
 pytestmark = pytest.mark.deploy
@@ -138,9 +137,9 @@ def test_commands_and_settings_that_the_runbook_names_exist() -> None:
     named = {tuple(words.split()) for words in re.findall(r"\bgoalworker ([a-z][a-z-]*(?: [a-z]+)?)", code(RUNBOOK))}
     assert len(named) > 8
     for command, *subcommand in named:
-        assert command in cli.COMMANDS
-        assert set(subcommand) <= set(getattr(cli.load(command), "commands", ())), (command, subcommand)
-    names = {row.name.removeprefix("GOALWORKER_") for row in settings.table()}
+        assert command in __main__.COMMANDS
+        assert set(subcommand) <= set(getattr(__main__.load(command), "commands", ())), (command, subcommand)
+    names = {row.name.removeprefix("GOALWORKER_") for row in config.table()}
     assert set(re.findall(r"`([A-Z]+__[A-Z_]+)`", RUNBOOK)) <= names
 
 

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from goalworker import ids
+from goalworker.domain import ids
 from tests.acceptance import saying
 
 MARK: Final = "x-telling"

@@ -13,8 +13,10 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
-from goalworker import __main__, database, outbox, reader, sending
-from goalworker import settings as settings_
+from goalworker import __main__, config
+from goalworker.kafka import consumer, sender
+from goalworker.pipeline import outbox
+from goalworker.postgres import connections
 
 METADATA_MS: Final = 1_000
 LEFT_BEHIND_SECONDS: Final = 5
@@ -25,21 +27,21 @@ Pass = Callable[[], None]
 def shorten() -> None:
     """A new partition is seen and an orphaned message is sent sooner."""
     outbox.LEFT_BEHIND_SECONDS = LEFT_BEHIND_SECONDS  # type: ignore[misc]
-    options = settings_.kafka_client_options
-    settings_.kafka_client_options = lambda settings: options(settings) | {"metadata_max_age_ms": METADATA_MS}
+    options = config.kafka_client_options
+    config.kafka_client_options = lambda settings: options(settings) | {"metadata_max_age_ms": METADATA_MS}
 
 
 def stuck() -> None:
     """After its first records the consumer says nothing more, while the group believes that it lives (hazard 2)."""
-    fetch = reader.Reader.fetch
+    fetch = consumer.Reader.fetch
 
-    async def fetch_once(self: reader.Reader, max_records: int, timeout_ms: int) -> Any:
+    async def fetch_once(self: consumer.Reader, max_records: int, timeout_ms: int) -> Any:
         fetched = await fetch(self, max_records, timeout_ms)
         if fetched:
             await asyncio.Event().wait()
         return fetched
 
-    reader.Reader.fetch = fetch_once  # type: ignore[method-assign]
+    consumer.Reader.fetch = fetch_once  # type: ignore[method-assign]
 
 
 # --- points to be killed at ---
@@ -47,34 +49,34 @@ def stuck() -> None:
 
 def at_fetch(passed: Pass) -> None:
     """Records are here, and nothing is done yet."""
-    fetch = reader.Reader.fetch
+    fetch = consumer.Reader.fetch
 
-    async def rigged(self: reader.Reader, max_records: int, timeout_ms: int) -> Any:
+    async def rigged(self: consumer.Reader, max_records: int, timeout_ms: int) -> Any:
         fetched = await fetch(self, max_records, timeout_ms)
         if fetched:
             passed()
         return fetched
 
-    reader.Reader.fetch = rigged  # type: ignore[method-assign]
+    consumer.Reader.fetch = rigged  # type: ignore[method-assign]
 
 
 def at_commit(passed: Pass) -> None:
     """The offsets are committed."""
-    commit = reader.Reader.commit
+    commit = consumer.Reader.commit
 
-    async def rigged(self: reader.Reader, epoch: int, offsets: reader.Offsets) -> None:
+    async def rigged(self: consumer.Reader, epoch: int, offsets: consumer.Offsets) -> None:
         await commit(self, epoch, offsets)
         if offsets:
             passed()
 
-    reader.Reader.commit = rigged  # type: ignore[method-assign]
+    consumer.Reader.commit = rigged  # type: ignore[method-assign]
 
 
 def after_transaction(operation: str) -> Callable[[Pass], None]:
     """A transaction is committed."""
 
     def rig(passed: Pass) -> None:
-        begun = database.begun
+        begun = connections.begun
 
         @contextlib.asynccontextmanager
         async def rigged(pool: Any, role: str, done: str, first: str) -> AsyncIterator[Any]:
@@ -83,7 +85,7 @@ def after_transaction(operation: str) -> Callable[[Pass], None]:
             if done == operation:
                 passed()
 
-        vars(database)["begun"] = rigged
+        vars(connections)["begun"] = rigged
 
     return rig
 
@@ -92,7 +94,7 @@ def in_transaction(operation: str) -> Callable[[Pass], None]:
     """A transaction has said everything but COMMIT."""
 
     def rig(passed: Pass) -> None:
-        begun = database.begun
+        begun = connections.begun
 
         @contextlib.asynccontextmanager
         async def rigged(pool: Any, role: str, doing: str, first: str) -> AsyncIterator[Any]:
@@ -101,7 +103,7 @@ def in_transaction(operation: str) -> Callable[[Pass], None]:
                 if doing == operation:
                     passed()
 
-        vars(database)["begun"] = rigged
+        vars(connections)["begun"] = rigged
 
     return rig
 
@@ -110,14 +112,14 @@ def after_round_trip(operation: str) -> Callable[[Pass], None]:
     """A transaction of one round trip is committed."""
 
     def rig(passed: Pass) -> None:
-        at_once = database.at_once
+        at_once = connections.at_once
 
         async def rigged(pool: Any, role: str, done: str, sql: str) -> None:
             await at_once(pool, role, done, sql)
             if done == operation:
                 passed()
 
-        vars(database)["at_once"] = rigged
+        vars(connections)["at_once"] = rigged
 
     return rig
 
@@ -126,16 +128,16 @@ def after_sending(logical: str) -> Callable[[Pass], None]:
     """Records of a topic are acknowledged; logical is the topic's setting."""
 
     def rig(passed: Pass) -> None:
-        deliver = sending.Sender.deliver
+        deliver = sender.Sender.deliver
         topic = os.environ[f"GOALWORKER_TOPICS__{logical.upper()}"]
 
-        async def rigged(self: sending.Sender, delivery: sending.Delivery) -> None:
+        async def rigged(self: sender.Sender, delivery: sender.Delivery) -> None:
             records = list(delivery.waiting.values())
             await deliver(self, delivery)
             if any(record.topic == topic for record in records):
                 passed()
 
-        sending.Sender.deliver = rigged  # type: ignore[method-assign]
+        sender.Sender.deliver = rigged  # type: ignore[method-assign]
 
     return rig
 

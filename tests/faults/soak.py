@@ -18,7 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from goalworker import database, goal_store
+from goalworker.postgres import database_errors
+from goalworker.stores import goal_store
 from tests import support
 from tests.acceptance import running, saying, wire
 from tests.faults import chaos as chaos_
@@ -123,7 +124,7 @@ async def _until_it_works(
         try:
             return await goal_store.update(talk.pool, saying.TENANT, goal.id, change, actor="soak")
         except Exception as error:
-            if not (isinstance(error, goal_store.LockBusyError) or database.is_later(error)):
+            if not (isinstance(error, goal_store.LockBusyError) or database_errors.is_later(error)):
                 raise
             await asyncio.sleep(ROUND_SECONDS)
 

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from aiokafka import errors as kafka_errors
 
-from goalworker import goal_store
+from goalworker.stores import goal_store
 from tests.acceptance import saying, wire
 from tests.faults import history
 

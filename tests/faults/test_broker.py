@@ -7,8 +7,9 @@ import pytest
 from aiokafka import errors as kafka_errors
 from aiokafka.admin import NewTopic
 
-from goalworker import kafka, sending
-from goalworker import settings as settings_
+from goalworker import config
+from goalworker.kafka import broker_errors, clients, records
+from goalworker.kafka.sender import Sender
 from tests import support
 from tests.acceptance import running, wire
 from tests.faults import evidence, machines, story, workers
@@ -165,13 +166,13 @@ async def test_a_topic_in_that_is_deleted_and_made_anew_is_read_from_its_beginni
 async def test_producers_that_failed_leave_nothing_behind(
     bad: machines.Machines, behind_wires: running.Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kafka, "SEND_TIMEOUT_SECONDS", 1)
-    sender = sending.Sender(settings_.load(behind_wires.environment(), env_file=None, secrets_dir=None))
-    record = kafka.Record(behind_wires.topics["goal_achieved"], b"key", b"value")
+    monkeypatch.setattr(clients, "SEND_TIMEOUT_SECONDS", 1)
+    sender = Sender(config.load(behind_wires.environment(), env_file=None, secrets_dir=None))
+    record = records.Record(behind_wires.topics["goal_achieved"], b"key", b"value")
     await sender.send([record])
     bad.broker_wire.black_hole()
     for _ in range(2):
-        with pytest.raises((kafka.NotAcknowledgedError, kafka_errors.KafkaError, TimeoutError)):
+        with pytest.raises((broker_errors.NotAcknowledgedError, kafka_errors.KafkaError, TimeoutError)):
             async with asyncio.timeout(10):
                 await sender.send([record])
     bad.broker_wire.heal()

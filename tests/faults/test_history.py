@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from msgspec import json
 
-from goalworker import ids
+from goalworker.domain import ids
 from tests.acceptance import saying
 from tests.faults import history
 

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from goalworker import producer
-from goalworker.kafka import Record
+from goalworker.kafka import producer
+from goalworker.kafka.records import Record
 from tests import quota
 from tests.acceptance import running, saying, wire
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from fractions import Fraction
 from typing import Any
 
-from goalworker import database
+from goalworker.postgres import connections
 
 Span = tuple[datetime | None, datetime | None]
 HOURS = ("avg_time_to_goal_hours", "median_time_to_goal_hours", "p90_time_to_goal_hours")
@@ -18,7 +18,7 @@ TIMES = (*HOURS, *SECONDS)
 
 
 async def numbers(
-    administrator: database.Connection, tenant_id: str, workflow_id: str, span: Span, *, tracking: bool
+    administrator: connections.Connection, tenant_id: str, workflow_id: str, span: Span, *, tracking: bool
 ) -> dict[str, Any]:
     """Return what `stats` must say; times are exact (Fraction), and so is revenue (Decimal)."""
     tables = {}

@@ -7,7 +7,9 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from goalworker import database, events, goals, ids, kafka
+from goalworker.domain import events, goals, ids
+from goalworker.kafka import records
+from goalworker.postgres import connections
 from tests.integration import world
 from tests.unit import naive_judge
 
@@ -21,7 +23,7 @@ class Row(NamedTuple):
     evidence: naive_judge.Walked | None
 
 
-async def achievements(administrator: database.Connection) -> dict[naive_judge.AchievementKey, Row]:
+async def achievements(administrator: connections.Connection) -> dict[naive_judge.AchievementKey, Row]:
     """Return every achievement, revoked ones too."""
     rows = await administrator.fetch("SELECT * FROM achievements")
     return {
@@ -39,13 +41,13 @@ def _walked(row: Mapping[str, Any]) -> naive_judge.Walked:
     return naive_judge.Walked(row["achieved_at"], row["event_source"], row["event_id"])
 
 
-async def achieved(administrator: database.Connection) -> dict[naive_judge.AchievementKey, naive_judge.Walked]:
+async def achieved(administrator: connections.Connection) -> dict[naive_judge.AchievementKey, naive_judge.Walked]:
     """Return what is achieved and not revoked."""
     stored = await achievements(administrator)
     return {key: row.evidence for key, row in stored.items() if row.evidence is not None}
 
 
-async def satisfied(administrator: database.Connection) -> dict[naive_judge.EnrollmentKey, datetime]:
+async def satisfied(administrator: connections.Connection) -> dict[naive_judge.EnrollmentKey, datetime]:
     """Return when each enrollment was satisfied."""
     rows = await administrator.fetch(
         "SELECT tenant_id, enrollment_id, satisfied_at FROM enrollments WHERE satisfied_at IS NOT NULL"
@@ -55,7 +57,7 @@ async def satisfied(administrator: database.Connection) -> dict[naive_judge.Enro
 
 def told(broker: world.Broker) -> dict[UUID, dict[str, Any]]:
     """Return each message once, by its id; what was sent again must be the same byte for byte."""
-    sent: dict[UUID, kafka.Record] = {}
+    sent: dict[UUID, records.Record] = {}
     for record in broker.sent:
         if record.topic != world.TOPICS.dead_letters:
             known = sent.setdefault(UUID(json.loads(record.value or b"")["id"]), record)
@@ -95,7 +97,7 @@ def _row_of(data: Mapping[str, Any]) -> Row:
     )
 
 
-async def assert_told_as_stored(administrator: database.Connection, broker: world.Broker) -> None:
+async def assert_told_as_stored(administrator: connections.Connection, broker: world.Broker) -> None:
     """Effect once: nothing waits, every revision was said, and one exit per enrollment, the one that is stored."""
     assert await administrator.fetchval("SELECT count(*) FROM outbox") == 0
     assert folded(broker) == await achievements(administrator)
@@ -113,7 +115,7 @@ async def assert_told_as_stored(administrator: database.Connection, broker: worl
 
 
 async def assert_lawful(
-    administrator: database.Connection,
+    administrator: connections.Connection,
     broker: world.Broker,
     known: Sequence[goals.Goal],
     logics: naive_judge.Logics,

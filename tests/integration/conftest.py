@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import database
+from goalworker.postgres import connections
 from tests import support
 from tests.integration import shells, statements
 from tests.integration.shells import Shell
@@ -15,15 +15,15 @@ from tests.integration.shells import Shell
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[sa_async.AsyncEngine]:
-    pool = database.engine(database_url, pool_size=12, statement_timeout_seconds=30, application="test")
+    pool = connections.engine(database_url, pool_size=12, statement_timeout_seconds=30, application="test")
     statements.watch(pool)
-    await database.reachable(pool)
+    await connections.reachable(pool)
     yield pool
     await pool.dispose()
 
 
 @pytest.fixture
-async def administrator(database_url: str) -> AsyncIterator[database.Connection]:
+async def administrator(database_url: str) -> AsyncIterator[connections.Connection]:
     """Who row-level security does not hold for."""
     connection = await asyncpg.connect(database_url)
     yield connection

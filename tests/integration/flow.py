@@ -6,8 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from aiokafka import ConsumerRecord, TopicPartition
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import app, decode, events, index, reader, worker
-from goalworker import settings as settings_
+from goalworker import config
+from goalworker.decoding.decoder import Decoder, Limits
+from goalworker.domain import events
+from goalworker.goal_index import index
+from goalworker.kafka import consumer
+from goalworker.pipeline import worker
+from goalworker.runtime import worker_service
 from tests.integration import statements, world
 
 RECORDS_MAX = 3
@@ -41,10 +46,10 @@ class Log:
         }
 
 
-class Reader(reader.Reader):
+class Reader(consumer.Reader):
     """Reads a log from what is committed on; ends the flow when it is idle."""
 
-    def __init__(self, settings: settings_.Settings, log: Log, stop: Callable[[], None]) -> None:
+    def __init__(self, settings: config.Settings, log: Log, stop: Callable[[], None]) -> None:
         async def nothing() -> None:
             return None
 
@@ -101,12 +106,10 @@ def worker_of(
     broker: world.Broker,
     log: Log,
     env: Mapping[str, str],
-    decoder: type[decode.Decoder] = decode.Decoder,
+    decoder: type[Decoder] = Decoder,
 ) -> worker.Worker:
     """Return a worker on a log that has not started yet."""
-    settings = settings_.load(
-        {"GOALWORKER_BATCH__MAX_RECORDS": str(RECORDS_MAX), **env}, env_file=None, secrets_dir=None
-    )
-    flow = worker.Worker(settings, pool, broker, index.Index(), decoder(app.kinds(settings), decode.Limits()))
+    settings = config.load({"GOALWORKER_BATCH__MAX_RECORDS": str(RECORDS_MAX), **env}, env_file=None, secrets_dir=None)
+    flow = worker.Worker(settings, pool, broker, index.Index(), decoder(worker_service.kinds(settings), Limits()))
     flow.reader = Reader(settings, log, flow.stop)
     return flow

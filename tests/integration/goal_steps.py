@@ -6,7 +6,10 @@ from uuid import UUID
 
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import database, goal_store, goals, index, tables
+from goalworker.domain import goals
+from goalworker.goal_index import index
+from goalworker.postgres import connections, tables
+from goalworker.stores import goal_store
 
 TENANT, WORKFLOW, ACTOR, MAXIMUM = "acme", "onboarding", "ann", 3
 
@@ -35,7 +38,7 @@ async def delete(pool: sa_async.AsyncEngine, goal: goal_store.StoredGoal) -> goa
 
 async def load(pool: sa_async.AsyncEngine, known: index.Index | None = None) -> index.Index:
     known = index.Index() if known is None else known
-    async with database.transaction(pool, tables.WORKER_ROLE, "test") as connection:
+    async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
         await goal_store.refresh(connection, known)
     return known
 
@@ -45,6 +48,6 @@ async def versions(pool: sa_async.AsyncEngine, goal_id: UUID) -> tuple[goals.Goa
     return goal.versions
 
 
-async def traces(administrator: database.Connection) -> list[int]:
+async def traces(administrator: connections.Connection) -> list[int]:
     names = ("goal_versions", "workflow_settings", "audit_log", "outbox")
     return [await administrator.fetchval(f"SELECT count(*) FROM {name}") for name in names]

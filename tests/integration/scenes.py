@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from goalworker import events, goals
+from goalworker.domain import criteria, events, goals
 from tests.unit.strategies import at
 
 TENANT = "north"
@@ -11,7 +11,7 @@ DEACTIVATED, ACTIVATED = events.WORKFLOW_DEACTIVATED, events.WORKFLOW_ACTIVATED
 
 
 def goal(number: int, tag_id: str, workflow_id: str = "w1") -> goals.Goal:
-    version = goals.GoalVersion(1, goals.Criteria(tag_id=tag_id), True, at(-1))
+    version = goals.GoalVersion(1, criteria.Criteria(tag_id=tag_id), True, at(-1))
     return goals.Goal(TENANT, UUID(int=number), workflow_id, "tag_added", at(-1), (version,))
 
 

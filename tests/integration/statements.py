@@ -12,7 +12,7 @@ import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import database
+from goalworker.postgres import connections
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Statement:
     sql: str
     run: Callable[[], Awaitable[Any]]
     args: tuple[object, ...] = ()
-    connection: database.Connection | None = None
+    connection: connections.Connection | None = None
 
 
 Hook = Callable[[Statement], Awaitable[Any]]
@@ -136,7 +136,7 @@ def decisive(sql: str) -> bool:
 
 
 async def take_turns(
-    administrator: database.Connection,
+    administrator: connections.Connection,
     parts: Mapping[str, Awaitable[Any]],
     order: Iterable[str],
     gates: Gates,
@@ -168,7 +168,7 @@ def _let(actor: _Actor) -> None:
     turn.set_result(None)
 
 
-async def _settle(administrator: database.Connection, actors: Iterable[_Actor], moved: asyncio.Event) -> None:
+async def _settle(administrator: connections.Connection, actors: Iterable[_Actor], moved: asyncio.Event) -> None:
     """Return when everyone is at a gate, over, or waiting for a lock of the database."""
     while moving := [actor for actor in actors if actor.is_moving]:
         moved.clear()
@@ -181,7 +181,7 @@ async def _settle(administrator: database.Connection, actors: Iterable[_Actor], 
                 return
 
 
-async def until_blocked(administrator: database.Connection) -> None:
+async def until_blocked(administrator: connections.Connection) -> None:
     """Return as soon as somebody waits for a lock of the database."""
     async with asyncio.timeout(_LOOK_SECONDS * 1000):
         while not await administrator.fetchval(_WAITING):  # noqa: ASYNC110 - only the database knows

@@ -11,12 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import breaker, database, decode, events, metrics, parsed, tables, worker
+from goalworker import metrics
+from goalworker.decoding import decoder
+from goalworker.decoding.record import FetchedRecord
+from goalworker.domain import events
+from goalworker.pipeline import breaker, paused_topics, worker
+from goalworker.postgres import connections, tables
 from tests.integration import checks, crashes, flow, statements, world
 from tests.integration.scenes import ONE, ended, started, tagged
 
 TOPIC, OTHER = world.TOPICS.tag_added, world.TOPICS.workflow_lifecycle
-SAMPLE = breaker.Sample("invalid_json", 3, 42)
+SAMPLE = paused_topics.Sample("invalid_json", 3, 42)
 DEAD, GOOD = True, False
 ENV = {"GOALWORKER_DEAD_LETTERS__WINDOW": "4", "GOALWORKER_DEAD_LETTERS__MAX_RATIO": "0.5"}
 
@@ -29,19 +34,19 @@ async def topics_go_on(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
         metrics.topic_paused.labels(topic=topic).set(0)
 
 
-def _pauses(pool: sa_async.AsyncEngine) -> breaker.Pauses:
-    return breaker.Pauses(pool, 0.5, 4)
+def _pauses(pool: sa_async.AsyncEngine) -> paused_topics.Pauses:
+    return paused_topics.Pauses(pool, 0.5, 4)
 
 
-async def _admit(pauses: breaker.Pauses, is_dead: Sequence[bool]) -> int | None:
+async def _admit(pauses: paused_topics.Pauses, is_dead: Sequence[bool]) -> int | None:
     accepted = await pauses.accept(TOPIC, len(is_dead)) if pauses.is_accepting(TOPIC) else 0
     position = pauses.admit(TOPIC, is_dead[accepted:])
     return None if position is None else accepted + position
 
 
 async def _resume(pool: sa_async.AsyncEngine, accept_records: int = 0) -> bool:
-    async with database.transaction(pool, tables.WORKER_ROLE, "test") as connection:
-        return await breaker.resume(connection, TOPIC, accept_records)
+    async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
+        return await paused_topics.resume_topic(connection, TOPIC, accept_records)
 
 
 def _is_shown_as_paused() -> bool:
@@ -111,8 +116,8 @@ async def test_a_pause_is_known_to_every_worker_and_after_a_restart(pool: sa_asy
     assert _is_shown_as_paused()
 
 
-async def test_a_pause_says_why_and_where(pool: sa_async.AsyncEngine, administrator: database.Connection) -> None:
-    await _pauses(pool).pause(TOPIC, breaker.Sample("invalid_data", 0, 1))
+async def test_a_pause_says_why_and_where(pool: sa_async.AsyncEngine, administrator: connections.Connection) -> None:
+    await _pauses(pool).pause(TOPIC, paused_topics.Sample("invalid_data", 0, 1))
     await _pauses(pool).pause(TOPIC, SAMPLE)
     rows = await administrator.fetch('SELECT topic, is_paused, reason, partition, "offset" FROM paused_topics')
     assert [tuple(row) for row in rows] == [(TOPIC, True, "invalid_json", 3, 42)]
@@ -182,7 +187,7 @@ async def test_a_new_pause_ends_what_was_accepted(pool: sa_async.AsyncEngine) ->
 
 
 async def test_what_comes_after_the_limit_is_not_committed_and_the_other_topics_go_on(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await world.install(administrator, [ONE])
     log, broker = flow.Log([b"{"] * 9), world.Broker()
@@ -207,11 +212,11 @@ def _without_time(event: events.Event) -> bytes:
 async def test_the_rest_of_a_fetch_whose_topic_pauses_is_not_decoded_again(pool: sa_async.AsyncEngine) -> None:
     decoded: list[int] = []
 
-    class Decoder(decode.Decoder):
-        def quick(self, topic: str) -> decode.Quick:
+    class Decoder(decoder.Decoder):
+        def quick(self, topic: str) -> decoder.Quick:
             take = super().quick(topic)
 
-            def counting(records: Sequence[parsed.Fetched], *rest: Any) -> decode.Taken:
+            def counting(records: Sequence[FetchedRecord], *rest: Any) -> decoder.Taken:
                 decoded.extend(record.offset for record in records)
                 return take(records, *rest)
 
@@ -267,7 +272,7 @@ async def test_what_is_reassigned_while_its_topic_pauses_is_left_to_its_new_owne
 
 @pytest.mark.parametrize("batches", [1, 3])
 async def test_a_good_record_that_fills_the_window_may_be_the_one_that_pauses_its_topic(
-    pool: sa_async.AsyncEngine, administrator: database.Connection, batches: int
+    pool: sa_async.AsyncEngine, administrator: connections.Connection, batches: int
 ) -> None:
     await world.install(administrator, [ONE])
     log, broker = flow.Log([b"{", b"{", b"{", *(tagged(f"h{number}", 5) for number in range(4))]), world.Broker()
@@ -281,7 +286,7 @@ async def test_a_good_record_that_fills_the_window_may_be_the_one_that_pauses_it
 
 
 async def test_a_worker_that_ends_anywhere_while_it_pauses_a_topic_loses_nothing(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     step, is_over = 0, False
     while not is_over:
@@ -306,7 +311,7 @@ def _conflicts(count: int, first: int = 0) -> list[events.Event]:
 
 
 async def test_a_topic_of_contradictions_is_paused_and_what_comes_after_is_not_committed(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await world.install(administrator, [ONE])
     log, broker = (
@@ -325,7 +330,7 @@ async def test_a_topic_of_contradictions_is_paused_and_what_comes_after_is_not_c
 
 
 async def test_a_topic_of_what_cannot_be_stored_is_paused(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await world.install(administrator, [ONE])
     await administrator.execute("ALTER TABLE goal_hits ADD CHECK (event_id NOT LIKE 'poison%')")
@@ -337,13 +342,13 @@ async def test_a_topic_of_what_cannot_be_stored_is_paused(
 
 
 async def test_contradictions_that_were_accepted_count_for_nothing(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await world.install(administrator, [ONE])
     log, broker = flow.Log([started(0), *_conflicts(9)]), world.Broker()
     await flow.run(pool, broker, log, **ENV)
-    async with database.transaction(pool, tables.WORKER_ROLE, "test") as connection:
-        assert await breaker.resume(connection, OTHER, 4)
+    async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
+        assert await paused_topics.resume_topic(connection, OTHER, 4)
     for number in range(9):
         log.produce(started(2, f"s{number}", ("w1", f"e2{number}", "c9")))
     await flow.run(pool, broker, log, **ENV)
@@ -352,7 +357,7 @@ async def test_contradictions_that_were_accepted_count_for_nothing(
 
 
 async def test_a_worker_that_ends_anywhere_while_it_finds_contradictions_loses_nothing(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     step, is_over = 0, False
     while not is_over:
@@ -361,8 +366,8 @@ async def test_a_worker_that_ends_anywhere_while_it_finds_contradictions_loses_n
         log, broker = flow.Log([started(0), *_conflicts(5), ended(9), tagged("h", 3)]), world.Broker()
         is_over = await crashes.survives(crashes.after(step), flow.run(pool, broker, log, **ENV))
         await flow.run(pool, broker, log, **ENV)
-        async with database.transaction(pool, tables.WORKER_ROLE, "test") as connection:
-            await breaker.resume(connection, OTHER, 100)
+        async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
+            await paused_topics.resume_topic(connection, OTHER, 100)
         await flow.run(pool, broker, log, **ENV)
         assert log.lag == {TOPIC: 0, OTHER: 0}
         assert {value for _, value in broker.letters()} == {world.record_of(each, 0).value for each in _conflicts(5)}

@@ -11,7 +11,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka import errors as kafka_errors
 
-from goalworker import broker_requests
+from goalworker.kafka import broker_requests
 from tests import support
 from tests.integration import shells
 

@@ -13,8 +13,9 @@ import pytest
 from sqlalchemy.ext import asyncio as sa_async
 
 import goalworker
-from goalworker import database, goal_store, migrate, tables
-from goalworker import settings as all_settings
+from goalworker import config
+from goalworker.postgres import connections, migrations, tables
+from goalworker.stores import goal_store
 from tests import support
 from tests.integration import shells
 from tests.integration.shells import Shell
@@ -140,7 +141,7 @@ def test_config_show_says_where_each_value_comes_from(shell: Shell) -> None:
 def test_config_docs_is_a_markdown_table_of_every_setting(shell: Shell) -> None:
     lines = shell("config", "docs").out.splitlines()
     assert lines[:2] == ["| setting | default | meaning |", "|---|---|---|"]
-    assert [line.split("`")[1] for line in lines[2:]] == [row.name for row in all_settings.table()]
+    assert [line.split("`")[1] for line in lines[2:]] == [row.name for row in config.table()]
 
 
 def test_a_name_that_is_no_setting_is_a_warning_in_the_log(shell: Shell) -> None:
@@ -165,13 +166,13 @@ def test_a_schema_that_is_behind_ends_with_5_until_it_is_upgraded(shell: Shell, 
     assert shell("db", "current").out == "nothing: it was never migrated\n"
     shells.assert_one_sentence(shell("db", "check"), 5, "`goalworker db upgrade`")
     shells.assert_one_sentence(shell("outbox", "status"), 5, "`goalworker db upgrade`")
-    assert shell("db", "upgrade") == (0, f"the database's schema is at {migrate.head()}\n", "")
-    assert shell("db", "current") == (0, f"{migrate.head()}\n", "")
+    assert shell("db", "upgrade") == (0, f"the database's schema is at {migrations.head()}\n", "")
+    assert shell("db", "current") == (0, f"{migrations.head()}\n", "")
     assert shell("db", "check").code == 0
 
 
 async def test_an_upgrade_that_cannot_have_a_table_is_to_be_done_again(shell: Shell, database_url: str) -> None:
-    await asyncio.to_thread(migrate.downgrade, database_url, "0001")
+    await asyncio.to_thread(migrations.downgrade, database_url, "0001")
     vacuum = await asyncpg.connect(database_url)
     try:
         async with vacuum.transaction():
@@ -205,7 +206,7 @@ def test_db_roles_prints_sql_for_one_login_or_several(shell: Shell) -> None:
 
 
 async def test_outbox_status_counts_by_topic_and_tells_the_age(
-    with_database: Shell, administrator: database.Connection
+    with_database: Shell, administrator: connections.Connection
 ) -> None:
     assert with_database("outbox", "status") == (0, "nothing is pending\n", "")
     await administrator.execute(
@@ -222,7 +223,7 @@ async def test_outbox_status_counts_by_topic_and_tells_the_age(
 
 
 async def test_outbox_status_names_what_a_topic_refuses_with_size_limit_and_remedy(
-    with_database: Shell, administrator: database.Connection
+    with_database: Shell, administrator: connections.Connection
 ) -> None:
     await administrator.execute(
         "INSERT INTO refused_messages (id, topic, key, value, created_at, reason, size_bytes, limit_bytes)"
@@ -332,7 +333,7 @@ def test_a_topic_that_is_not_read_is_refused_with_those_that_are(shell: Shell) -
 
 
 async def test_the_goals_that_a_message_hits_are_listed_with_the_enrollment(
-    with_database: Shell, pool: sa_async.AsyncEngine, administrator: database.Connection
+    with_database: Shell, pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     drafts = [goal_store.draft({"goal_type": "form_submitted", "criteria": {"form_id": form}}) for form in ("f1", "f2")]
     goals = [await goal_store.create(pool, "acme", "w1", draft, actor="test", maximum=3) for draft in drafts]

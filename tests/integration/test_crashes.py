@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import database, kafka, outbox, phases, worker
+from goalworker.kafka import broker_errors
+from goalworker.pipeline import outbox, phases, worker
+from goalworker.postgres import connections
 from tests.integration import checks, crashes, flow, statements, world
 from tests.integration.scenes import DEACTIVATED, ONE, TWO, ended, logic, started, state, tagged
 from tests.unit import strategies
@@ -43,7 +45,7 @@ def nothing_is_left_behind_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "QUIET_COMMIT_SECONDS", 0)
 
 
-async def _begin(pool: sa_async.AsyncEngine, administrator: database.Connection) -> world.Broker:
+async def _begin(pool: sa_async.AsyncEngine, administrator: connections.Connection) -> world.Broker:
     await world.clear(administrator)
     await world.install(administrator, GOALS, LOGICS)
     broker = world.Broker()
@@ -56,7 +58,7 @@ async def _begin(pool: sa_async.AsyncEngine, administrator: database.Connection)
 
 @pytest.mark.parametrize("end", [crashes.before, crashes.after], ids=["before", "after"])
 async def test_a_worker_that_ends_at_any_round_trip_is_made_good_by_a_replay(
-    pool: sa_async.AsyncEngine, administrator: database.Connection, end: How
+    pool: sa_async.AsyncEngine, administrator: connections.Connection, end: How
 ) -> None:
     step, is_over = 0, False
     while not is_over:
@@ -71,7 +73,7 @@ async def test_a_worker_that_ends_at_any_round_trip_is_made_good_by_a_replay(
 
 
 async def test_a_worker_that_ends_again_and_again_a_little_later_gets_there(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     broker = await _begin(pool, administrator)
     step = 0
@@ -82,7 +84,7 @@ async def test_a_worker_that_ends_again_and_again_a_little_later_gets_there(
 
 
 async def test_a_connection_that_is_killed_or_a_broker_that_does_not_answer_is_for_later_and_the_same_batch_goes_on(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     steps = len(await crashes.round_trips(world.Worker(pool, await _begin(pool, administrator)).take(*BATCH)))
     for step in range(0, steps, 2):
@@ -97,7 +99,7 @@ async def test_a_connection_that_is_killed_or_a_broker_that_does_not_answer_is_f
         await checks.assert_lawful(administrator, broker, GOALS, LOGICS, [*BEFORE, *BATCH])
 
 
-def _fail_at(step: int, administrator: database.Connection) -> statements.Hook:
+def _fail_at(step: int, administrator: connections.Connection) -> statements.Hook:
     made = 0
 
     async def hook(statement: statements.Statement) -> Any:
@@ -106,7 +108,7 @@ def _fail_at(step: int, administrator: database.Connection) -> statements.Hook:
         if made != step + 1:
             return await statement.run()
         if statement.connection is None:
-            raise kafka.NotAcknowledgedError
+            raise broker_errors.NotAcknowledgedError
         pid = statement.connection.get_server_pid()  # type: ignore[attr-defined]
         await administrator.fetchval("SELECT pg_terminate_backend($1, 5000)", pid)
         return await statement.run()
@@ -121,7 +123,7 @@ def _fail_at(step: int, administrator: database.Connection) -> statements.Hook:
 @given(data=st.data(), drawn=strategies.worlds(), tracked=st.booleans())
 async def test_any_world_is_lawful_however_often_its_workers_end(
     pool: sa_async.AsyncEngine,
-    administrator: database.Connection,
+    administrator: connections.Connection,
     data: st.DataObject,
     drawn: strategies.World,
     tracked: bool,
@@ -143,7 +145,7 @@ async def test_any_world_is_lawful_however_often_its_workers_end(
 
 @pytest.mark.parametrize("end", [crashes.before, crashes.after], ids=["before", "after"])
 async def test_a_flow_that_ends_anywhere_goes_on_from_its_committed_offsets(
-    pool: sa_async.AsyncEngine, administrator: database.Connection, end: How
+    pool: sa_async.AsyncEngine, administrator: connections.Connection, end: How
 ) -> None:
     messages = [started(0), tagged("none", 5, "tag-9"), tagged("h1", 5), tagged("h2", 6, "tag-2"), ended(9)]
     step, is_over = 0, False

@@ -9,7 +9,9 @@ from urllib import parse
 import asyncpg
 import pytest
 
-from goalworker import database, embedded, goal_store, key_store
+from goalworker import embedded
+from goalworker.postgres import connections
+from goalworker.stores import api_keys, goal_store
 from tests import support
 from tests.integration import shells
 from tests.integration.shells import Shell
@@ -174,15 +176,15 @@ async def test_the_worker_works_as_its_login(
 
 
 async def test_the_api_works_as_its_login(installation: Installation) -> None:
-    pool = database.engine(installation.url(API), pool_size=1, statement_timeout_seconds=5, application="test")
+    pool = connections.engine(installation.url(API), pool_size=1, statement_timeout_seconds=5, application="test")
     try:
         draft = goal_store.draft({"goal_type": "form_submitted", "criteria": {"form_id": "f"}})
         goal = await goal_store.create(pool, "acme", "w", draft, actor="ann", maximum=3)
         assert await goal_store.get(pool, "acme", goal.id) == goal
-        key, stored = await key_store.create(pool, "acme", "ci", ["goals:read"])
-        assert await key_store.find(pool, key) == key_store.Holder("acme", "ci", ("goals:read",))
-        await key_store.revoke(pool, "acme", stored.id)
-        assert await key_store.find(pool, key) is None
+        key, stored = await api_keys.create(pool, "acme", "ci", ["goals:read"])
+        assert await api_keys.find(pool, key) == api_keys.Holder("acme", "ci", ("goals:read",))
+        await api_keys.revoke(pool, "acme", stored.id)
+        assert await api_keys.find(pool, key) is None
     finally:
         await pool.dispose()
 

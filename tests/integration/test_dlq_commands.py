@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import aiokafka
 import pytest
 
-from goalworker import dead_letters
-from goalworker.commands import dlq, letters
+from goalworker.admin import dead_letter_reading
+from goalworker.cli import dlq
+from goalworker.pipeline import dead_letters
 from tests.integration import shells
 from tests.integration.shells import Shell
 
@@ -144,7 +145,7 @@ def test_a_letters_tenant_is_named_by_headers_then_value_then_key(
     key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]], tenant_id: str | None
 ) -> None:
     letter = aiokafka.ConsumerRecord("dlq", 0, 0, 0, 0, key, value, None, 0, 0, headers)
-    assert letters.tenant_of(letter) == tenant_id
+    assert dead_letter_reading.tenant_of(letter) == tenant_id
 
 
 def test_no_dead_letters_are_a_sentence(with_kafka: Shell) -> None:

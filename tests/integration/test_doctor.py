@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from goalworker import database
+from goalworker.postgres import connections
 from tests import support
 from tests.integration import shells
 from tests.integration.shells import Shell
@@ -25,7 +25,7 @@ async def test_doctor_says_what_to_do_where_something_is_amiss(
     with_database: Shell,
     bootstrap_servers: str,
     absent_topics: dict[str, str],
-    administrator: database.Connection,
+    administrator: connections.Connection,
 ) -> None:
     letters, tags = absent_topics["dead_letters"], absent_topics["tag_added"]
     await shells.create_topic(bootstrap_servers, letters)
@@ -111,7 +111,7 @@ def test_doctor_lists_every_setting_that_is_wrong(shell: Shell) -> None:
 
 
 async def test_doctor_sees_that_a_login_may_not_take_the_roles(
-    with_database: Shell, database_url: str, administrator: database.Connection
+    with_database: Shell, database_url: str, administrator: connections.Connection
 ) -> None:
     login = f"stranger_{os.getpid()}"
     await administrator.execute(f"CREATE ROLE {login} LOGIN PASSWORD 'x'")

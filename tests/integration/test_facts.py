@@ -2,8 +2,8 @@
 
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import batch as batch_
-from goalworker import database
+from goalworker.pipeline.batches import identity_of
+from goalworker.postgres import connections
 from tests.integration import world
 from tests.integration.scenes import ONE, TWO, tagged
 
@@ -11,7 +11,7 @@ FIRST, SECOND, THIRD = tagged("h1", 5), tagged("h2", 6, "tag-2"), tagged("h3", 7
 
 
 async def test_new_facts_are_told_from_those_that_were_there(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await world.clear(administrator)
     await world.install(administrator, (ONE, TWO))
@@ -19,4 +19,4 @@ async def test_new_facts_are_told_from_those_that_were_there(
     batches = [(FIRST, SECOND), (FIRST, THIRD, THIRD), (SECOND, FIRST), (tagged("h4", 8), tagged("h4", 8))]
     found = [(await worker.take(*messages)).new_facts for messages in batches]
     new = [{FIRST, SECOND}, {THIRD}, set(), {tagged("h4", 8)}]
-    assert found == [set(map(batch_.identity_of, messages)) for messages in new]
+    assert found == [set(map(identity_of, messages)) for messages in new]

@@ -5,8 +5,8 @@ from typing import Any
 import aiokafka
 import pytest
 
-from goalworker import kafka
-from goalworker import settings as settings_
+from goalworker import config
+from goalworker.kafka import clients
 from tests.integration import shells
 
 VALUES = (b"one", None, b"", b"x" * 900_000, b"last")
@@ -18,8 +18,8 @@ async def test_records_as_parsed_say_what_the_clients_own_records_say(
 ) -> None:
     topic = topics["tag_added"]
     await _send(bootstrap_servers, topic)
-    settings = settings_.load(shells.variables_of(bootstrap_servers, topics), env_file=None, secrets_dir=None)
-    parsed = await _read(topic, kafka.consumer(settings))
+    settings = config.load(shells.variables_of(bootstrap_servers, topics), env_file=None, secrets_dir=None)
+    parsed = await _read(topic, clients.consumer(settings))
     whole = await _read(topic, aiokafka.AIOKafkaConsumer(bootstrap_servers=bootstrap_servers))
     assert not any(isinstance(record, aiokafka.ConsumerRecord) for record in parsed)
     assert [_fields(record) for record in parsed] == [_fields(record) for record in whole]
@@ -30,8 +30,8 @@ async def test_records_as_parsed_say_what_the_clients_own_records_say(
 async def test_what_senders_compress_is_read(bootstrap_servers: str, topics: dict[str, str], compression: str) -> None:
     topic = topics["tag_added"]
     await _send(bootstrap_servers, topic, compression)
-    settings = settings_.load(shells.variables_of(bootstrap_servers, topics), env_file=None, secrets_dir=None)
-    assert [record.value for record in await _read(topic, kafka.consumer(settings))] == list(VALUES)
+    settings = config.load(shells.variables_of(bootstrap_servers, topics), env_file=None, secrets_dir=None)
+    assert [record.value for record in await _read(topic, clients.consumer(settings))] == list(VALUES)
 
 
 async def _send(bootstrap_servers: str, topic: str, compression: str | None = None) -> None:

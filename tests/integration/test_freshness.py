@@ -10,7 +10,9 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import database, events, goal_store, tables
+from goalworker.domain import events
+from goalworker.postgres import connections, tables
+from goalworker.stores import goal_store
 from tests import support
 from tests.integration import checks, crashes, statements, world
 from tests.integration.goal_steps import TENANT, WORKFLOW, create, delete, load, update
@@ -29,7 +31,7 @@ def started(time: datetime, enrollment_id: str = "e1", contact_id: str = "c1") -
     return events.Event(TENANT, "/engine", f"s-{enrollment_id}", events.ENROLLMENT_STARTED, time, data)
 
 
-async def hits(administrator: database.Connection) -> list[tuple[str, UUID, int]]:
+async def hits(administrator: connections.Connection) -> list[tuple[str, UUID, int]]:
     rows = await administrator.fetch("SELECT event_id, goal_id, goal_version FROM goal_hits ORDER BY event_id, goal_id")
     return [tuple(row) for row in rows]
 
@@ -38,7 +40,7 @@ async def hits(administrator: database.Connection) -> list[tuple[str, UUID, int]
 
 
 async def test_each_version_counts_from_its_moment_on_and_not_a_microsecond_before(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     worker = world.Worker(pool, world.Broker())
     goal = await create(pool, "t1")
@@ -63,7 +65,7 @@ async def test_each_version_counts_from_its_moment_on_and_not_a_microsecond_befo
 
 
 async def test_a_batch_decoded_before_a_goal_was_created_is_matched_again(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     worker = world.Worker(pool, world.Broker())
     other = await create(pool, "t2")
@@ -99,7 +101,7 @@ class Pause:
 
 
 async def test_an_event_that_comes_while_a_goal_is_being_written_waits_for_it(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     broker = world.Broker()
     worker = world.Worker(pool, broker)
@@ -116,7 +118,7 @@ async def test_an_event_that_comes_while_a_goal_is_being_written_waits_for_it(
 
 
 async def test_a_goal_that_is_created_while_facts_are_recorded_waits_for_them(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     worker = world.Worker(pool, world.Broker())
     await worker.take(started(await _now(pool)))
@@ -133,7 +135,7 @@ async def test_a_goal_that_is_created_while_facts_are_recorded_waits_for_them(
 
 
 async def test_a_judgement_knows_the_goals_of_hits_that_are_newer_than_its_facts(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     broker = world.Broker()
     late, other = world.Worker(pool, broker), world.Worker(pool, broker)
@@ -152,7 +154,7 @@ async def test_a_judgement_knows_the_goals_of_hits_that_are_newer_than_its_facts
 
 
 async def test_a_judgement_loads_the_goals_that_came_after_its_lock(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     broker = world.Broker()
     last, other = world.Worker(pool, broker), world.Worker(pool, broker)
@@ -172,7 +174,7 @@ async def test_a_judgement_loads_the_goals_that_came_after_its_lock(
 
 async def _assert_lawful(
     pool: sa_async.AsyncEngine,
-    administrator: database.Connection,
+    administrator: connections.Connection,
     broker: world.Broker,
     messages: list[events.Event],
 ) -> None:
@@ -188,7 +190,7 @@ async def _assert_lawful(
 
 
 async def test_events_and_changes_of_goals_all_at_once_count_by_their_moments_alone(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     broker = world.Broker()
     chance = random.Random(7)
@@ -254,7 +256,7 @@ async def _change(pool: sa_async.AsyncEngine, chance: random.Random, messages: l
 
 
 async def test_two_batches_of_a_worker_load_goals_one_after_the_other(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await create(pool, "t1")
     worker = world.Worker(pool, world.Broker())
@@ -272,8 +274,8 @@ async def test_two_batches_of_a_worker_load_goals_one_after_the_other(
         return answer
 
     async with (
-        database.transaction(pool, tables.WORKER_ROLE, "facts") as one,
-        database.transaction(pool, tables.WORKER_ROLE, "judge") as other,
+        connections.transaction(pool, tables.WORKER_ROLE, "facts") as one,
+        connections.transaction(pool, tables.WORKER_ROLE, "judge") as other,
     ):
         with statements.hooked(hook):
             await asyncio.gather(worker.phases.refresh(one), worker.phases.refresh(other))

@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from goalworker import __main__ as command_line
-from goalworker import goal_store, migrate, streams
-from goalworker.commands import goal_file
+from goalworker import __main__
+from goalworker.admin import goal_file
+from goalworker.cli import streams
+from goalworker.postgres import migrations
+from goalworker.stores import goal_store
 from tests import support
 from tests.integration import shells
 
@@ -49,7 +51,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         words = ["goalworker", "goals", command, "--tenant", tenant, *map(str, arguments)]
         monkeypatch.setattr(sys, "argv", words)
         with pytest.raises(SystemExit) as ended:
-            command_line.main()
+            __main__.main()
         assert isinstance(ended.value.code, int)
         return Outcome(ended.value.code, *capsys.readouterr())
 
@@ -186,7 +188,7 @@ def test_a_database_that_is_missing_away_or_behind_exits_with_3_4_and_5(
     support.run(support.execute(database_url, "DROP TABLE alembic_version"))
     behind = goals("list")
     assert behind.code == 5
-    assert f"needs {migrate.head()}: run `goalworker db upgrade`" in behind.err
+    assert f"needs {migrations.head()}: run `goalworker db upgrade`" in behind.err
     monkeypatch.setenv("GOALWORKER_DATABASE__URL", NOWHERE)
     assert goals("list").code == 4
     monkeypatch.delenv("GOALWORKER_DATABASE__URL")

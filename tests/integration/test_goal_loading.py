@@ -11,23 +11,28 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import database, errors, goal_store, index, tables
-from goalworker.goal_store import loading
+from goalworker import errors
+from goalworker.goal_index import index
+from goalworker.postgres import connections, database_errors, tables
+from goalworker.stores import goal_store
+from goalworker.stores.goal_store import loading
 from tests.integration.goal_steps import ACTOR, TENANT, WORKFLOW, create, delete, load, traces, update
 
 # --- the lock ---
 
 
 @contextlib.asynccontextmanager
-async def locked(pool: sa_async.AsyncEngine, how: str = "pg_advisory_xact_lock") -> AsyncIterator[database.Connection]:
-    async with database.transaction(pool, tables.WORKER_ROLE, "test") as connection:
-        await connection.execute(f"SELECT {how}({database.GOAL_LOCK})")
+async def locked(
+    pool: sa_async.AsyncEngine, how: str = "pg_advisory_xact_lock"
+) -> AsyncIterator[connections.Connection]:
+    async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
+        await connection.execute(f"SELECT {how}({connections.GOAL_LOCK})")
         yield connection
 
 
 @pytest.mark.parametrize("how", ["pg_advisory_xact_lock", "pg_advisory_xact_lock_shared"])
 async def test_a_lock_that_somebody_keeps_is_given_up_soon_and_nothing_is_written(
-    pool: sa_async.AsyncEngine, administrator: database.Connection, how: str
+    pool: sa_async.AsyncEngine, administrator: connections.Connection, how: str
 ) -> None:
     async with locked(pool, how):
         began = time.monotonic()
@@ -48,22 +53,22 @@ async def test_who_idles_with_the_lock_is_ended(pool: sa_async.AsyncEngine) -> N
     is_locked, is_over = asyncio.Event(), asyncio.Event()
     holder = asyncio.create_task(idle(is_over))
     await is_locked.wait()
-    async with asyncio.timeout(database.IDLE_IN_TRANSACTION_SECONDS + 3):
+    async with asyncio.timeout(connections.IDLE_IN_TRANSACTION_SECONDS + 3):
         while (await goal_store.page(pool, TENANT, WORKFLOW)).total == 0:
             with contextlib.suppress(goal_store.LockBusyError):
                 await create(pool)
     is_over.set()
     with pytest.raises(asyncpg.InterfaceError) as ended:
         await holder
-    assert database.is_later(ended.value)
+    assert database_errors.is_later(ended.value)
 
 
 async def test_a_cancelled_change_leaves_no_lock_behind(pool: sa_async.AsyncEngine) -> None:
     is_locked = asyncio.Event()
 
     async def freeze() -> None:
-        async with database.session(pool, TENANT, "test") as connection:
-            await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(database.GOAL_LOCK)))
+        async with connections.session(pool, TENANT, "test") as connection:
+            await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(connections.GOAL_LOCK)))
             is_locked.set()
             await asyncio.Event().wait()
 
@@ -164,7 +169,7 @@ async def test_a_load_that_breaks_off_is_made_up_for_by_the_next(
 async def test_a_change_is_found_by_its_revision(pool: sa_async.AsyncEngine) -> None:
     known = await load(pool)
     await create(pool)
-    async with database.transaction(pool, tables.WORKER_ROLE, "test") as connection:
+    async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
         assert await goal_store.revision(connection) == known.revision + 1
         assert await goal_store.refresh(connection, known) == known.revision == 1
 
@@ -174,7 +179,7 @@ async def test_a_change_is_found_by_its_revision(pool: sa_async.AsyncEngine) -> 
 
 async def test_the_mode_of_tracking_is_that_of_the_first_start(pool: sa_async.AsyncEngine) -> None:
     async def start(tracking: bool) -> None:
-        async with database.transaction(pool, tables.WORKER_ROLE, "test") as connection:
+        async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
             await goal_store.ensure_tracking(connection, tracking)
 
     await start(False)

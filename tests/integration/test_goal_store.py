@@ -10,7 +10,9 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import database, events, goal_store, ids, tables
+from goalworker.domain import events, ids
+from goalworker.postgres import connections, tables
+from goalworker.stores import goal_store
 from tests.integration.goal_steps import (
     ACTOR,
     MAXIMUM,
@@ -58,7 +60,7 @@ async def test_versions_neither_overlap_nor_leave_gaps(pool: sa_async.AsyncEngin
 
 
 async def test_moments_increase_even_if_the_clock_does_not(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await administrator.execute("UPDATE goal_revision SET moment = $1", FAR)
     goal = await create(pool)
@@ -202,7 +204,7 @@ async def test_a_workflow_id_that_cannot_be_is_refused_and_has_no_goals(
 
 
 async def test_a_change_of_nothing_leaves_no_trace(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     goal = await create(pool, given={"goal_type": "purchase_made", "criteria": {"min_amount": 100}, "name": "Sale"})
     before = await traces(administrator)
@@ -213,7 +215,7 @@ async def test_a_change_of_nothing_leaves_no_trace(
 
 
 async def test_setting_the_same_logic_again_leaves_no_trace(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     assert await goal_store.logic(pool, TENANT, WORKFLOW) == "any"
     assert not await goal_store.set_logic(pool, TENANT, WORKFLOW, "any", actor=ACTOR)
@@ -234,7 +236,7 @@ async def test_a_logic_that_is_none_is_refused(pool: sa_async.AsyncEngine) -> No
 
 
 async def test_every_change_is_announced_under_an_id_of_its_own(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     goal = await create(pool)
     changed = await update(pool, goal, is_active=False)
@@ -318,14 +320,14 @@ async def test_a_tenant_sees_and_changes_its_own_rows_only_whatever_the_query(po
         await create(pool, tenant_id=tenant_id)
         await goal_store.set_logic(pool, tenant_id, WORKFLOW, "all", actor=ACTOR)
     for table in ("goals", "goal_versions", "workflow_settings", "audit_log"):
-        async with database.session(pool, TENANT, "test") as connection:
+        async with connections.session(pool, TENANT, "test") as connection:
             seen = await connection.execute(sa.text(f"SELECT DISTINCT tenant_id FROM {table}"))
             assert seen.all() == [(TENANT,)]
-    async with database.session(pool, TENANT, "test") as connection:
+    async with connections.session(pool, TENANT, "test") as connection:
         changed = await connection.execute(sa.text("UPDATE goals SET name = 'mine'"))
         assert changed.rowcount == 1
     with pytest.raises(sa.exc.ProgrammingError, match="row-level security"):
-        async with database.session(pool, TENANT, "test") as connection:
+        async with connections.session(pool, TENANT, "test") as connection:
             await connection.execute(sa.text("UPDATE goals SET tenant_id = 'other'"))
 
 

@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import database, events, goals, ids, phases
+from goalworker.domain import criteria, events, goals, ids
+from goalworker.pipeline import phases
+from goalworker.postgres import connections
 from tests.integration import checks, scenes, world
 from tests.integration.scenes import ACTIVATED, DEACTIVATED, ONE, TENANT, TWO, ended, started, state, tagged
 from tests.unit import naive_judge, strategies
@@ -27,7 +29,7 @@ def slices_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
 @given(data=st.data(), drawn=strategies.worlds(), tracked=st.booleans())
 async def test_any_order_repetition_and_batching_gives_what_one_look_at_the_end_gives(
     pool: sa_async.AsyncEngine,
-    administrator: database.Connection,
+    administrator: connections.Connection,
     data: st.DataObject,
     drawn: strategies.World,
     tracked: bool,
@@ -44,7 +46,7 @@ async def test_any_order_repetition_and_batching_gives_what_one_look_at_the_end_
 @given(data=st.data(), drawn=strategies.worlds())
 @pytest.mark.usefixtures("slices_of_one")
 async def test_slices_of_one_contact_each_give_the_same(
-    pool: sa_async.AsyncEngine, administrator: database.Connection, data: st.DataObject, drawn: strategies.World
+    pool: sa_async.AsyncEngine, administrator: connections.Connection, data: st.DataObject, drawn: strategies.World
 ) -> None:
     await world.clear(administrator)
     await world.install(administrator, drawn.goals, drawn.logics)
@@ -56,7 +58,7 @@ async def test_slices_of_one_contact_each_give_the_same(
 @world.examples(40)
 @given(drawn=strategies.worlds())
 async def test_who_sees_everything_at_once_sends_an_exit_to_the_satisfied_without_an_end_and_to_nobody_else(
-    pool: sa_async.AsyncEngine, administrator: database.Connection, drawn: strategies.World
+    pool: sa_async.AsyncEngine, administrator: connections.Connection, drawn: strategies.World
 ) -> None:
     await world.clear(administrator)
     await world.install(administrator, drawn.goals, drawn.logics)
@@ -95,7 +97,7 @@ RICH = (
 @world.examples(25)
 @given(arriving=st.permutations(RICH), tracked=st.booleans())
 async def test_the_earliest_start_and_end_and_the_states_decide_in_whatever_order_they_come(
-    pool: sa_async.AsyncEngine, administrator: database.Connection, arriving: list[events.Event], tracked: bool
+    pool: sa_async.AsyncEngine, administrator: connections.Connection, arriving: list[events.Event], tracked: bool
 ) -> None:
     await world.clear(administrator)
     await world.install(administrator, [ONE, TWO, THREE], scenes.logic("never"))
@@ -107,7 +109,7 @@ async def test_the_earliest_start_and_end_and_the_states_decide_in_whatever_orde
 
 
 async def test_what_was_recorded_is_not_changed_by_what_comes_later_under_the_same_identity(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await world.install(administrator, [ONE, TWO])
     broker = world.Broker()
@@ -127,7 +129,7 @@ CONTACTS = tuple(f"c{number}" for number in range(7))
 
 @pytest.mark.parametrize("is_swept", [False, True])
 async def test_a_state_that_comes_late_changes_the_answer_of_every_contact_in_slices(
-    pool: sa_async.AsyncEngine, administrator: database.Connection, monkeypatch: pytest.MonkeyPatch, is_swept: bool
+    pool: sa_async.AsyncEngine, administrator: connections.Connection, monkeypatch: pytest.MonkeyPatch, is_swept: bool
 ) -> None:
     monkeypatch.setattr(phases, "STATE_SLICE_CONTACTS", 2)
     await world.install(administrator, [ONE])
@@ -152,9 +154,9 @@ async def test_a_state_that_comes_late_changes_the_answer_of_every_contact_in_sl
 
 
 async def test_without_tracking_each_contact_is_enrolled_once_under_an_encoded_id(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
-    version = goals.GoalVersion(1, goals.Criteria(tag_id="tag-1"), True, at(-1))
+    version = goals.GoalVersion(1, criteria.Criteria(tag_id="tag-1"), True, at(-1))
     goal = goals.Goal(TENANT, UUID(int=1), "w/1:ä", "tag_added", at(-1), (version,))
     await world.install(administrator, [goal])
     broker = world.Broker()
@@ -170,7 +172,7 @@ async def test_without_tracking_each_contact_is_enrolled_once_under_an_encoded_i
 
 
 async def test_without_tracking_a_workflow_state_counts_nevertheless(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await world.install(administrator, [ONE, TWO], scenes.logic("never"))
     broker = world.Broker()

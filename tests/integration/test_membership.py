@@ -7,8 +7,12 @@ import aiokafka
 import pytest
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import app, decode, index, kafka, worker
-from goalworker import settings as settings_
+from goalworker import config
+from goalworker.decoding import decoder
+from goalworker.goal_index import index
+from goalworker.kafka import clients
+from goalworker.pipeline import worker
+from goalworker.runtime import worker_service
 from tests import support
 from tests.integration import shells, statements, world
 
@@ -19,7 +23,7 @@ AWAY_SECONDS = 8.0
 async def test_a_breaker_that_waits_for_the_database_keeps_its_group_membership(
     bootstrap_servers: str, topics: dict[str, str], pool: sa_async.AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def impatient(settings: settings_.Settings) -> aiokafka.AIOKafkaConsumer:
+    def impatient(settings: config.Settings) -> aiokafka.AIOKafkaConsumer:
         consumer = connected(settings)
         consumer._max_poll_interval_ms = int(MAX_POLL_SECONDS * 1000)
         consumer._heartbeat_interval_ms = 500
@@ -33,16 +37,16 @@ async def test_a_breaker_that_waits_for_the_database_keeps_its_group_membership(
                 raise ConnectionError("away")
         return await made.run()
 
-    connected, epochs, since = kafka.consumer, list[int](), dict[str, float]()
-    monkeypatch.setattr(kafka, "consumer", impatient)
+    connected, epochs, since = clients.consumer, list[int](), dict[str, float]()
+    monkeypatch.setattr(clients, "consumer", impatient)
     monkeypatch.setattr(worker, "POLL_SECONDS", 0.5)
     async with aiokafka.AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as producer:
         for _ in range(9):
             await producer.send_and_wait(topics["tag_added"], b"{", partition=0)
     variables = shells.variables_of(bootstrap_servers, topics) | {"GOALWORKER_DEAD_LETTERS__WINDOW": "4"}
-    settings = settings_.load(variables, env_file=None, secrets_dir=None)
+    settings = config.load(variables, env_file=None, secrets_dir=None)
     working = worker.Worker(
-        settings, pool, world.Broker(), index.Index(), decode.Decoder(app.kinds(settings), decode.Limits())
+        settings, pool, world.Broker(), index.Index(), decoder.Decoder(worker_service.kinds(settings), decoder.Limits())
     )
     with statements.hooked(away):
         running = asyncio.create_task(working.run())

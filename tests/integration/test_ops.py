@@ -9,24 +9,25 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from goalworker import errors, metrics, ops
+from goalworker import errors, metrics
+from goalworker.runtime import ops_port
 
 
 @pytest.fixture
-def health() -> ops.Health:
-    return ops.Health(["database", "broker"])
+def health() -> ops_port.Health:
+    return ops_port.Health(["database", "broker"])
 
 
 @pytest.fixture
-async def client(health: ops.Health) -> AsyncIterator[httpx.AsyncClient]:
+async def client(health: ops_port.Health) -> AsyncIterator[httpx.AsyncClient]:
     async with (
-        ops.serve("127.0.0.1", 0, health) as port,
+        ops_port.serve("127.0.0.1", 0, health) as port,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
     ):
         yield client
 
 
-async def test_started_is_who_says_so(health: ops.Health, client: httpx.AsyncClient) -> None:
+async def test_started_is_who_says_so(health: ops_port.Health, client: httpx.AsyncClient) -> None:
     answer = await client.get("/healthz/startup")
     assert answer.status_code == 503
     assert answer.json() == {
@@ -39,7 +40,7 @@ async def test_started_is_who_says_so(health: ops.Health, client: httpx.AsyncCli
 
 
 async def test_ready_is_who_has_no_problem_and_who_has_one_says_which(
-    health: ops.Health, client: httpx.AsyncClient
+    health: ops_port.Health, client: httpx.AsyncClient
 ) -> None:
     health.set("database", None)
     health.set("broker", "no broker answers at 127.0.0.1:9092")
@@ -53,7 +54,7 @@ async def test_ready_is_who_has_no_problem_and_who_has_one_says_which(
 
 
 async def test_alive_is_whose_consumer_lives_whatever_else_is_away(
-    health: ops.Health, client: httpx.AsyncClient
+    health: ops_port.Health, client: httpx.AsyncClient
 ) -> None:
     health.set("database", "the database is away")
     assert (await client.get("/healthz/live")).json() == {"status": "live"}
@@ -64,7 +65,7 @@ async def test_alive_is_whose_consumer_lives_whatever_else_is_away(
 
 
 async def test_metrics_are_in_the_text_format_and_know_the_checks(
-    health: ops.Health, client: httpx.AsyncClient
+    health: ops_port.Health, client: httpx.AsyncClient
 ) -> None:
     health.set("database", None)
     answer = await client.get("/metrics")
@@ -80,24 +81,24 @@ async def test_elsewhere_there_is_nothing_and_the_answer_says_where(client: http
         assert answer.json() == {"status": "nothing here", "paths": paths}
 
 
-async def test_a_port_that_is_taken_is_named_with_its_setting(health: ops.Health) -> None:
+async def test_a_port_that_is_taken_is_named_with_its_setting(health: ops_port.Health) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(errors.DependencyError, match=rf"127\.0\.0\.1:{port}: .*GOALWORKER_OPS__PORT") as raised:
-            async with ops.serve("127.0.0.1", port, health):
+            async with ops_port.serve("127.0.0.1", port, health):
                 pass
     assert raised.value.exit_code == 4
 
 
-async def test_a_host_that_is_not_ours_is_named_with_its_setting(health: ops.Health) -> None:
+async def test_a_host_that_is_not_ours_is_named_with_its_setting(health: ops_port.Health) -> None:
     with pytest.raises(errors.DependencyError, match=r"192\.0\.2\.1:0: .*GOALWORKER_OPS__HOST"):
-        async with ops.serve("192.0.2.1", 0, health):
+        async with ops_port.serve("192.0.2.1", 0, health):
             pass
 
 
-async def test_it_ends_at_once_though_clients_keep_their_connections(health: ops.Health) -> None:
+async def test_it_ends_at_once_though_clients_keep_their_connections(health: ops_port.Health) -> None:
     async with httpx.AsyncClient() as client:
-        async with ops.serve("127.0.0.1", 0, health) as port:
+        async with ops_port.serve("127.0.0.1", 0, health) as port:
             await client.get(f"http://127.0.0.1:{port}/healthz/live")
             _, half_asked = await asyncio.open_connection("127.0.0.1", port)
             half_asked.write(b"GET /healthz/live HTTP/1.1\r\n")
@@ -109,15 +110,15 @@ async def test_it_ends_at_once_though_clients_keep_their_connections(health: ops
             await client.get(f"http://127.0.0.1:{port}/healthz/live")
 
 
-async def test_what_the_block_raises_comes_out_as_it_is(health: ops.Health) -> None:
+async def test_what_the_block_raises_comes_out_as_it_is(health: ops_port.Health) -> None:
     with pytest.raises(errors.StalledError, match="nothing moves"):
-        async with ops.serve("127.0.0.1", 0, health):
+        async with ops_port.serve("127.0.0.1", 0, health):
             raise errors.StalledError("nothing moves")
 
 
-async def test_signals_stay_with_who_had_them(health: ops.Health) -> None:
+async def test_signals_stay_with_who_had_them(health: ops_port.Health) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    async with ops.serve("127.0.0.1", 0, health) as port, httpx.AsyncClient() as client:
+    async with ops_port.serve("127.0.0.1", 0, health) as port, httpx.AsyncClient() as client:
         await client.get(f"http://127.0.0.1:{port}/healthz/live")
         assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
 

@@ -12,7 +12,12 @@ from aiokafka import errors as kafka_errors
 from msgspec import structs
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import database, kafka, messages, metrics, outbox, refused, sending, tables
+from goalworker import metrics
+from goalworker.domain import messages
+from goalworker.kafka import broker_errors, sender
+from goalworker.kafka.records import Record
+from goalworker.pipeline import outbox, refused_messages
+from goalworker.postgres import connections, database_errors, tables
 from tests.integration import crashes, statements, world
 from tests.integration.goal_steps import create
 from tests.integration.scenes import ONE, TWO, logic, started, tagged
@@ -28,7 +33,7 @@ def left(number: int) -> messages.Message:
     return messages.Message(messages.WORKFLOW_EXIT, b"acme:c1", b'{"id":%d}' % number)
 
 
-async def write(administrator: database.Connection, *written: messages.Message, batch_id: object = None) -> None:
+async def write(administrator: connections.Connection, *written: messages.Message, batch_id: object = None) -> None:
     for message in written:
         await administrator.execute(
             "INSERT INTO outbox (topic, key, value, traceparent, tracestate, batch_id) VALUES ($1, $2, $3, $4, $5, $6)",
@@ -36,11 +41,11 @@ async def write(administrator: database.Connection, *written: messages.Message, 
         )
 
 
-async def age(administrator: database.Connection, seconds: float) -> None:
+async def age(administrator: connections.Connection, seconds: float) -> None:
     await administrator.execute("UPDATE outbox SET created_at = clock_timestamp() - make_interval(secs => $1)", seconds)
 
 
-async def waiting(administrator: database.Connection) -> list[bytes]:
+async def waiting(administrator: connections.Connection) -> list[bytes]:
     return [row[0] for row in await administrator.fetch("SELECT value FROM outbox ORDER BY id")]
 
 
@@ -52,14 +57,14 @@ class Deaf(world.Broker):
     """Does not acknowledge."""
 
     async def send(self, records: Any) -> None:
-        raise kafka.NotAcknowledgedError
+        raise broker_errors.NotAcknowledgedError
 
 
 # --- publishing ---
 
 
 async def test_what_is_published_goes_to_the_topics_set_with_its_trace_and_is_deleted(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     mine, others, broker = uuid4(), uuid4(), world.Broker()
     await write(administrator, achieved(1), left(2), batch_id=mine)
@@ -68,14 +73,14 @@ async def test_what_is_published_goes_to_the_topics_set_with_its_trace_and_is_de
     content_type = ("content-type", b"application/cloudevents+json")
     trace = [("traceparent", b"00-ab-cd-01"), ("tracestate", b"vendor=1")]
     assert broker.sent == [
-        kafka.Record("my-goal_achieved", b"acme:c1", b'{"id":1}', [content_type, *trace]),
-        kafka.Record("my-workflow_exit", b"acme:c1", b'{"id":2}', [content_type]),
+        Record("my-goal_achieved", b"acme:c1", b'{"id":1}', [content_type, *trace]),
+        Record("my-workflow_exit", b"acme:c1", b'{"id":2}', [content_type]),
     ]
     assert await waiting(administrator) == [achieved(3).value]
 
 
 async def test_of_one_judgement_achieved_is_acknowledged_before_exit_is_sent(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await world.install(administrator, [ONE, TWO], logic("all"))
     broker = world.Broker()
@@ -93,13 +98,15 @@ async def test_of_one_judgement_achieved_is_acknowledged_before_exit_is_sent(
     assert acknowledged == [["goal-achieved", "goal-achieved"], ["workflow-exit"]]
 
 
-async def test_what_is_not_acknowledged_stays(pool: sa_async.AsyncEngine, administrator: database.Connection) -> None:
+async def test_what_is_not_acknowledged_stays(
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
+) -> None:
     batch_id = uuid4()
     await write(administrator, achieved(1), batch_id=batch_id)
-    with pytest.raises(kafka.NotAcknowledgedError):
+    with pytest.raises(broker_errors.NotAcknowledgedError):
         await outbox.publish(pool, Deaf(), TOPICS, {batch_id: [achieved(1)]})
     await write(administrator, achieved(2))
-    with pytest.raises(kafka.NotAcknowledgedError):
+    with pytest.raises(broker_errors.NotAcknowledgedError):
         await outbox.sweep(pool, Deaf(), TOPICS)
     assert await waiting(administrator) == [achieved(1).value, achieved(2).value]
 
@@ -112,7 +119,7 @@ class Narrow(world.Broker):
 
     limit: int | None = 30
 
-    async def deliver(self, delivery: sending.Delivery) -> None:
+    async def deliver(self, delivery: sender.Delivery) -> None:
         for number, record in list(delivery.waiting.items()):
             if record.topic == "my-goal_achieved" and self.limit is not None and len(record.value or b"") > self.limit:
                 delivery.refuse(number, kafka_errors.MessageSizeTooLargeError(), self.limit)
@@ -123,13 +130,13 @@ def large(number: int, size: int = 40) -> messages.Message:
     return structs.replace(achieved(number), value=b'{"id":%d}' % number + b" " * size)
 
 
-async def held(pool: sa_async.AsyncEngine) -> list[refused.OfTopic]:
-    async with database.transaction(pool, tables.WORKER_ROLE, "test") as connection:
-        return await refused.status(connection)
+async def held(pool: sa_async.AsyncEngine) -> list[refused_messages.OfTopic]:
+    async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
+        return await refused_messages.status(connection)
 
 
 async def test_what_a_topic_refuses_is_kept_and_all_else_goes_on_the_exit_of_the_same_judgement_too(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     broker, batch_id = Narrow(), uuid4()
     judged = [large(1), achieved(2), left(3)]
@@ -144,7 +151,7 @@ async def test_what_a_topic_refuses_is_kept_and_all_else_goes_on_the_exit_of_the
 
 
 async def test_what_the_sweeper_finds_refused_is_kept_too(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     broker = Narrow()
     await write(administrator, large(1), achieved(2), left(3))
@@ -155,7 +162,7 @@ async def test_what_the_sweeper_finds_refused_is_kept_too(
 
 
 async def test_what_was_refused_is_sent_byte_for_byte_when_its_topic_takes_it(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     broker = Narrow()
     written = [large(number, 40 * number) for number in (3, 1, 2)]
@@ -174,7 +181,7 @@ async def test_what_was_refused_is_sent_byte_for_byte_when_its_topic_takes_it(
 
 
 async def test_a_topic_that_refuses_the_smallest_is_not_asked_for_the_others(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     broker = Narrow()
     await write(administrator, *[large(number, 40 + number) for number in range(50)])
@@ -182,7 +189,7 @@ async def test_a_topic_that_refuses_the_smallest_is_not_asked_for_the_others(
     asked = 0
 
     class Counting(Narrow):
-        async def deliver(self, delivery: sending.Delivery) -> None:
+        async def deliver(self, delivery: sender.Delivery) -> None:
             nonlocal asked
             asked += len(delivery.waiting)
             await super().deliver(delivery)
@@ -199,20 +206,20 @@ class Forgetful(world.Broker):
 
     silent = True
 
-    async def deliver(self, delivery: sending.Delivery) -> None:
+    async def deliver(self, delivery: sender.Delivery) -> None:
         if self.silent and any(record.topic == "my-workflow_exit" for record in delivery.waiting.values()):
-            raise kafka.NotAcknowledgedError
+            raise broker_errors.NotAcknowledgedError
         await super().deliver(delivery)
 
 
 async def test_a_publishing_that_is_repeated_sends_only_what_was_not_acknowledged(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     broker, batch_id, acknowledged = Forgetful(), uuid4(), set[bytes]()
     judged = [achieved(1), left(2), achieved(3)]
     await write(administrator, *judged, batch_id=batch_id)
     for _ in range(3):
-        with pytest.raises(kafka.NotAcknowledgedError):
+        with pytest.raises(broker_errors.NotAcknowledgedError):
             await outbox.publish(pool, broker, TOPICS, {batch_id: judged}, acknowledged)
     broker.silent = False
     await outbox.publish(pool, broker, TOPICS, {batch_id: judged}, acknowledged)
@@ -221,11 +228,11 @@ async def test_a_publishing_that_is_repeated_sends_only_what_was_not_acknowledge
 
 
 async def test_a_sweep_that_fails_halfway_deletes_what_was_acknowledged(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     broker = Forgetful()
     await write(administrator, achieved(1), left(2))
-    with pytest.raises(kafka.NotAcknowledgedError):
+    with pytest.raises(broker_errors.NotAcknowledgedError):
         await outbox.sweep(pool, broker, TOPICS)
     assert await waiting(administrator) == [left(2).value]
 
@@ -237,7 +244,7 @@ def exits_measured() -> float:
     return metrics.REGISTRY.get_sample_value("goalworker_exit_age_seconds_count", {"logic": "any"}) or 0.0
 
 
-async def _timestamp_in_outbox(administrator: database.Connection) -> int | None:
+async def _timestamp_in_outbox(administrator: connections.Connection) -> int | None:
     query = "SELECT event_timestamp_ms FROM outbox WHERE topic = 'workflow_exit'"
     timestamp: int | None = await administrator.fetchval(query)
     return timestamp
@@ -245,7 +252,7 @@ async def _timestamp_in_outbox(administrator: database.Connection) -> int | None
 
 @pytest.mark.parametrize("is_swept", [False, True])
 async def test_the_age_of_an_exit_is_measured_whoever_sends_it(
-    pool: sa_async.AsyncEngine, administrator: database.Connection, is_swept: bool
+    pool: sa_async.AsyncEngine, administrator: connections.Connection, is_swept: bool
 ) -> None:
     await world.install(administrator, [ONE])
     before, broker = exits_measured(), world.Broker()
@@ -261,7 +268,7 @@ async def test_the_age_of_an_exit_is_measured_whoever_sends_it(
 
 
 async def test_an_exit_that_a_late_enrollment_completed_has_no_age(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await world.install(administrator, [ONE])
     worker, before = world.Worker(pool, broker := world.Broker()), exits_measured()
@@ -284,7 +291,7 @@ def _before_it_sends() -> statements.Hook:
 
 
 async def test_what_has_no_owner_goes_at_once_and_what_has_one_only_when_it_was_left_behind(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     broker = world.Broker()
     await write(administrator, achieved(1), batch_id=uuid4())
@@ -299,7 +306,7 @@ async def test_what_has_no_owner_goes_at_once_and_what_has_one_only_when_it_was_
 
 
 async def test_what_its_owner_says_it_is_still_sending_is_not_swept(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     broker, slow = world.Broker(), uuid4()
     await write(administrator, achieved(1), batch_id=slow)
@@ -313,11 +320,11 @@ async def test_what_its_owner_says_it_is_still_sending_is_not_swept(
 
 
 async def test_a_worker_claims_what_takes_it_long_to_publish_and_only_that(
-    pool: sa_async.AsyncEngine, administrator: database.Connection, monkeypatch: pytest.MonkeyPatch
+    pool: sa_async.AsyncEngine, administrator: connections.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await world.install(administrator, [ONE])
     worker, query = world.Worker(pool, Deaf()), "SELECT count(claimed_until) FROM outbox"
-    with pytest.raises(kafka.NotAcknowledgedError):
+    with pytest.raises(broker_errors.NotAcknowledgedError):
         await worker.take(started(0), tagged("h", 5))
     await worker.phases.claim()
     assert await administrator.fetchval(query) == 0
@@ -336,7 +343,7 @@ async def test_a_change_of_a_goal_is_announced_by_the_next_sweep(pool: sa_async.
 
 
 async def test_sweeping_goes_by_id_in_slices_with_achieved_before_its_exit(
-    pool: sa_async.AsyncEngine, administrator: database.Connection, monkeypatch: pytest.MonkeyPatch
+    pool: sa_async.AsyncEngine, administrator: connections.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "SWEEP_RECORDS", 3)
     broker = world.Broker()
@@ -346,7 +353,7 @@ async def test_sweeping_goes_by_id_in_slices_with_achieved_before_its_exit(
 
 
 async def test_what_the_sweeper_sends_is_byte_for_byte_what_its_owner_sends(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await world.install(administrator, [ONE])
     owner, sweeper = world.Broker(), world.Broker()
@@ -368,11 +375,11 @@ def _before_it_deletes() -> statements.Hook:
     return hook
 
 
-async def test_only_one_sweeps_at_a_time(pool: sa_async.AsyncEngine, administrator: database.Connection) -> None:
+async def test_only_one_sweeps_at_a_time(pool: sa_async.AsyncEngine, administrator: connections.Connection) -> None:
     broker = world.Broker()
     await write(administrator, achieved(1))
-    async with database.transaction(pool, tables.WORKER_ROLE, "test") as connection:
-        await connection.execute(f"SELECT pg_advisory_xact_lock({database.SWEEP_LOCK})")
+    async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
+        await connection.execute(f"SELECT pg_advisory_xact_lock({connections.SWEEP_LOCK})")
         assert await outbox.sweep(pool, broker, TOPICS) == 0
     assert await outbox.sweep(pool, broker, TOPICS) == 1
 
@@ -392,11 +399,11 @@ class Slow(world.Broker):
 
 
 async def test_nobody_sweeps_while_another_sends(
-    database_url: str, administrator: database.Connection, monkeypatch: pytest.MonkeyPatch
+    database_url: str, administrator: connections.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "IDLE_IN_TRANSACTION_SECONDS", 1)
+    monkeypatch.setattr(connections, "IDLE_IN_TRANSACTION_SECONDS", 1)
     await write(administrator, achieved(1), left(2))
-    pool = database.engine(database_url, pool_size=2, statement_timeout_seconds=30, application="test")
+    pool = connections.engine(database_url, pool_size=2, statement_timeout_seconds=30, application="test")
     broker = Slow(1.2, lambda: outbox.sweep(pool, world.Broker(), TOPICS))
     assert await outbox.sweep(pool, broker, TOPICS) == 2
     assert broker.swept_meanwhile == [0, 0]
@@ -406,7 +413,7 @@ async def test_nobody_sweeps_while_another_sends(
 
 
 async def test_a_frozen_sweeper_does_not_keep_the_others_from_it(
-    pool: sa_async.AsyncEngine, administrator: database.Connection, monkeypatch: pytest.MonkeyPatch
+    pool: sa_async.AsyncEngine, administrator: connections.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await write(administrator, achieved(1))
     another = world.Broker()
@@ -414,13 +421,13 @@ async def test_a_frozen_sweeper_does_not_keep_the_others_from_it(
     monkeypatch.setattr(outbox, "_OUTLAST_SENDING", "SET LOCAL idle_in_transaction_session_timeout = '300ms'")
     with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)) as ended:
         await outbox.sweep(pool, broker, TOPICS)
-    assert database.is_later(ended.value)
+    assert database_errors.is_later(ended.value)
     assert broker.swept_meanwhile == [1]
     assert broker.sent == another.sent
 
 
 async def test_many_sweepers_and_a_late_owner_send_the_same_and_leave_nothing(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     broker, batch_id = world.Broker(), uuid4()
     own = [achieved(number) for number in range(20)]
@@ -437,10 +444,10 @@ async def test_many_sweepers_and_a_late_owner_send_the_same_and_leave_nothing(
 
 
 async def test_status_counts_what_waits_by_topic_and_says_since_when(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await write(administrator, achieved(1), achieved(2), left(3))
     await administrator.execute("UPDATE outbox SET created_at = to_timestamp(1000 + id - (SELECT min(id) FROM outbox))")
-    async with database.transaction(pool, tables.WORKER_ROLE, "test") as connection:
+    async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
         found = await outbox.status(connection)
     assert found == [outbox.Pending("goal_achieved", 2, 1000.0), outbox.Pending("workflow_exit", 1, 1002.0)]

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import database, outbox, phases, upkeep
-from goalworker.goal_store import loading
+from goalworker.pipeline import outbox, phases
+from goalworker.postgres import connections
+from goalworker.stores import retention
+from goalworker.stores.goal_store import loading
 from tests.integration import statements, world
 from tests.integration.scenes import DEACTIVATED, ended, started, state, tagged
 
@@ -63,7 +65,7 @@ Plan = dict[str, Any]
 
 
 @pytest.fixture
-async def filled(administrator: database.Connection) -> database.Connection:
+async def filled(administrator: connections.Connection) -> connections.Connection:
     await administrator.execute(_FILL)
     await administrator.execute("VACUUM ANALYZE")
     return administrator
@@ -123,7 +125,7 @@ def _assert_by_index(plans: dict[str, list[Plan]]) -> set[str]:
 
 
 async def test_facts_judgement_and_publishing_go_by_indexes(
-    pool: sa_async.AsyncEngine, filled: database.Connection
+    pool: sa_async.AsyncEngine, filled: connections.Connection
 ) -> None:
     worker = world.Worker(pool, world.Broker())
     known = ("w7", "e7", "c7")
@@ -147,7 +149,7 @@ async def test_facts_judgement_and_publishing_go_by_indexes(
 
 
 async def test_judgement_goes_by_indexes_however_many_there_are_to_judge(
-    pool: sa_async.AsyncEngine, filled: database.Connection
+    pool: sa_async.AsyncEngine, filled: connections.Connection
 ) -> None:
     worker = world.Worker(pool, world.Broker())
     ends = [ended(BEFORE_ITS_HIT, f"x{n}", (f"w{n % 100}", f"e{n}", f"c{n}")) for n in range(2000)]
@@ -158,13 +160,15 @@ async def test_judgement_goes_by_indexes_however_many_there_are_to_judge(
     assert _assert_by_index(judging) >= {"enrollments_pkey", "enrollments_by_contact", "goal_hits_pkey"}
 
 
-async def test_without_tracking_they_go_by_indexes_too(pool: sa_async.AsyncEngine, filled: database.Connection) -> None:
+async def test_without_tracking_they_go_by_indexes_too(
+    pool: sa_async.AsyncEngine, filled: connections.Connection
+) -> None:
     worker = world.Worker(pool, world.Broker(), tracked=False)
     assert _assert_by_index(await _plans(worker.take(tagged("h-new", 5, "tag-7", "c7"))))
 
 
 async def test_a_workflow_state_finds_whom_it_concerns_by_indexes(
-    pool: sa_async.AsyncEngine, filled: database.Connection, monkeypatch: pytest.MonkeyPatch
+    pool: sa_async.AsyncEngine, filled: connections.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(phases, "STATE_SLICE_CONTACTS", 50)
     worker = world.Worker(pool, world.Broker())
@@ -172,7 +176,7 @@ async def test_a_workflow_state_finds_whom_it_concerns_by_indexes(
     assert _assert_by_index(plans) >= {"goal_hits_pkey", "achievements_by_workflow"}
 
 
-async def test_sweeping_goes_by_indexes(pool: sa_async.AsyncEngine, filled: database.Connection) -> None:
+async def test_sweeping_goes_by_indexes(pool: sa_async.AsyncEngine, filled: connections.Connection) -> None:
     await filled.execute("UPDATE goal_hits SET recorded_at = '2000-01-01' WHERE event_id LIKE 'h%777'")
     await filled.execute("UPDATE enrollments SET ended_at = '2000-01-01' WHERE enrollment_id LIKE 'e%775'")
     await filled.execute("UPDATE exits SET created_at = '2000-01-01' WHERE enrollment_id LIKE 'e%773'")
@@ -180,8 +184,8 @@ async def test_sweeping_goes_by_indexes(pool: sa_async.AsyncEngine, filled: data
     await filled.execute("VACUUM ANALYZE")
 
     async def sweep() -> None:
-        assert await upkeep.sweep_hits(pool, WEEK) == 20
-        assert await upkeep.sweep_enrollments(pool, YEARS) == 40
+        assert await retention.sweep_hits(pool, WEEK) == 20
+        assert await retention.sweep_enrollments(pool, YEARS) == 40
         assert await outbox.sweep(pool, world.Broker(), world.TOPICS.model_dump()) == 20
 
     assert _assert_by_index(await _plans(sweep())) >= {
@@ -192,7 +196,7 @@ async def test_sweeping_goes_by_indexes(pool: sa_async.AsyncEngine, filled: data
     }
 
 
-async def test_goals_that_changed_are_found_by_their_revision(filled: database.Connection) -> None:
+async def test_goals_that_changed_are_found_by_their_revision(filled: connections.Connection) -> None:
     await filled.execute("UPDATE goals SET revision = 20001 WHERE tenant_id = 'north' AND workflow_id = 'w1'")
     await filled.execute("VACUUM ANALYZE")
     explained = await filled.fetchval(f"EXPLAIN (FORMAT JSON) {loading._GOALS_CHANGED}", 20000)

@@ -6,8 +6,10 @@ from uuid import uuid4
 import aiokafka
 import pytest
 
-from goalworker import kafka, producer, sending
-from goalworker import settings as settings_
+from goalworker import config
+from goalworker.kafka import clients, producer
+from goalworker.kafka.records import Record
+from goalworker.kafka.sender import Sender
 from tests import quota, support
 from tests.integration import shells
 
@@ -19,18 +21,18 @@ RECORDS = 300
 async def test_under_a_quota_each_record_is_sent_once_and_as_fast_as_it_may(
     bootstrap_servers: str, topics: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kafka, "SEND_TIMEOUT_SECONDS", 2)  # as if it were of 15 s, and the quota a seventh
+    monkeypatch.setattr(clients, "SEND_TIMEOUT_SECONDS", 2)  # as if it were of 15 s, and the quota a seventh
     client_id, topic = f"throttled-{uuid4()}", topics["workflow_exit"]
     await quota.limit(bootstrap_servers, client_id, BYTES_PER_SECOND)
     variables = shells.variables_of(bootstrap_servers, topics) | {"GOALWORKER_KAFKA__CLIENT_ID": client_id}
-    sender = sending.Sender(settings_.load(variables, env_file=None, secrets_dir=None))
+    sender = Sender(config.load(variables, env_file=None, secrets_dir=None))
     # The broker averages over ten seconds: what it lets through at once is used up first.
     used_up = 0
     while sender._producer is None or not sender._producer.throttle.until:
-        await sender.send([kafka.Record(topic, b"key", b" " * 100_000)])
+        await sender.send([Record(topic, b"key", b" " * 100_000)])
         used_up += 1
     await sender.ready()
-    records = [kafka.Record(topic, b"%d" % number, b"%d" % number + b" " * 900) for number in range(RECORDS)]
+    records = [Record(topic, b"%d" % number, b"%d" % number + b" " * 900) for number in range(RECORDS)]
     began = time.monotonic()
     await sender.send(records)
     seconds = time.monotonic() - began

@@ -9,7 +9,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from goalworker import dead_letters
+from goalworker.pipeline import dead_letters
 from tests import support
 from tests.integration import shells
 from tests.integration.shells import Shell

@@ -3,7 +3,8 @@
 import pytest
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import database, events
+from goalworker.domain import events
+from goalworker.postgres import connections
 from tests.integration import checks, statements, world
 from tests.integration.scenes import ACTIVATED, ONE, TENANT, TWO, ended, logic, started, state, tagged
 
@@ -15,7 +16,7 @@ ANOTHER_CONTACT, ANOTHER_WORKFLOW = ("w1", "e1", "c2"), ("w2", "e1", "c1")
 
 @pytest.mark.parametrize("place", range(5))
 async def test_one_poisonous_row_is_dead_lettered_and_its_neighbours_are_judged(
-    pool: sa_async.AsyncEngine, administrator: database.Connection, place: int
+    pool: sa_async.AsyncEngine, administrator: connections.Connection, place: int
 ) -> None:
     await administrator.execute("ALTER TABLE goal_hits ADD CHECK (event_id <> 'poison')")
     await world.install(administrator, [ONE, TWO], logic("all"))
@@ -36,7 +37,7 @@ async def test_one_poisonous_row_is_dead_lettered_and_its_neighbours_are_judged(
     ],
 )
 async def test_a_poisonous_lifecycle_message_is_dead_lettered_alone(
-    pool: sa_async.AsyncEngine, administrator: database.Connection, table: str, poison: events.Event
+    pool: sa_async.AsyncEngine, administrator: connections.Connection, table: str, poison: events.Event
 ) -> None:
     await administrator.execute(f"ALTER TABLE {table} ADD CHECK ('poison' NOT IN ({_ID_OF[table]}))")
     await world.install(administrator, [ONE])
@@ -51,7 +52,7 @@ _ID_OF = {"enrollments": "enrollment_id", "workflow_states": "workflow_id"}
 
 
 async def test_every_copy_of_a_poisonous_record_is_dead_lettered(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await administrator.execute("ALTER TABLE goal_hits ADD CHECK (event_id <> 'poison')")
     await world.install(administrator, [ONE])
@@ -63,7 +64,7 @@ async def test_every_copy_of_a_poisonous_record_is_dead_lettered(
 
 
 async def test_what_the_database_refuses_for_its_content_names_no_content(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await world.install(administrator, [ONE])
     broker = world.Broker()
@@ -78,7 +79,7 @@ async def test_what_the_database_refuses_for_its_content_names_no_content(
 
 @pytest.mark.parametrize("other", [ANOTHER_CONTACT, ANOTHER_WORKFLOW])
 async def test_the_first_of_two_in_one_batch_stands(
-    pool: sa_async.AsyncEngine, administrator: database.Connection, other: tuple[str, str, str]
+    pool: sa_async.AsyncEngine, administrator: connections.Connection, other: tuple[str, str, str]
 ) -> None:
     await world.install(administrator, [ONE])
     broker = world.Broker()
@@ -91,7 +92,7 @@ async def test_the_first_of_two_in_one_batch_stands(
 
 @pytest.mark.parametrize("other", [ANOTHER_CONTACT, ANOTHER_WORKFLOW])
 async def test_what_contradicts_an_earlier_batch_is_dead_lettered_whenever_it_comes(
-    pool: sa_async.AsyncEngine, administrator: database.Connection, other: tuple[str, str, str]
+    pool: sa_async.AsyncEngine, administrator: connections.Connection, other: tuple[str, str, str]
 ) -> None:
     await world.install(administrator, [ONE])
     broker = world.Broker()
@@ -104,7 +105,7 @@ async def test_what_contradicts_an_earlier_batch_is_dead_lettered_whenever_it_co
 
 
 async def test_of_two_in_one_batch_the_one_that_the_database_knows_stands(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await world.install(administrator, [ONE])
     broker = world.Broker()
@@ -116,7 +117,7 @@ async def test_of_two_in_one_batch_the_one_that_the_database_knows_stands(
 
 
 async def test_the_same_id_is_anothers_own_in_another_tenant(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     broker = world.Broker()
     there = started(0, "s1", ANOTHER_CONTACT)
@@ -127,7 +128,7 @@ async def test_the_same_id_is_anothers_own_in_another_tenant(
 
 
 async def test_of_two_at_the_same_moment_one_stands_and_the_other_is_dead_lettered(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     for steps_of_a in range(8):
         await world.clear(administrator)

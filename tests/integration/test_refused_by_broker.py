@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from goalworker import dead_letters
+from goalworker.pipeline import dead_letters
 from tests import every_command, support
 from tests.integration import forks, secure_broker, shells
 from tests.integration.refusing import assert_refused

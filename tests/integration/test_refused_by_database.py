@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from goalworker import database, tables
 from goalworker.errors import RefusedError
+from goalworker.postgres import connections, tables
 from tests import every_command, support
 from tests.integration import forks, shells
 from tests.integration.refusing import assert_refused
@@ -161,12 +161,12 @@ def test_an_upgrade_with_an_empty_search_path_says_what_to_set(installation: Ins
 
 
 async def test_a_role_that_is_not_there_is_no_records_fault(database_url: str) -> None:
-    pool = database.engine(database_url, pool_size=1, statement_timeout_seconds=5, application="test")
+    pool = connections.engine(database_url, pool_size=1, statement_timeout_seconds=5, application="test")
     try:
         with pytest.raises(
             RefusedError, match=r'role "goalworker_nobody" does not exist\. Run `goalworker db upgrade`'
         ):
-            async with database.transaction(pool, "goalworker_nobody", "facts"):
+            async with connections.transaction(pool, "goalworker_nobody", "facts"):
                 raise AssertionError
     finally:
         await pool.dispose()

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import database, events, upkeep
+from goalworker.domain import events
+from goalworker.postgres import connections
+from goalworker.stores import retention
 from tests.integration import checks, crashes, statements, world
 from tests.integration.scenes import DEACTIVATED, ONE, TWO, ended, logic, started, state, tagged
 from tests.unit import strategies
@@ -17,11 +19,11 @@ WEEK = timedelta(days=7)
 YEARS = timedelta(days=730)
 
 
-async def _count(administrator: database.Connection, table: str) -> int:
+async def _count(administrator: connections.Connection, table: str) -> int:
     return int(await administrator.fetchval(f"SELECT count(*) FROM {table}"))
 
 
-async def _age(administrator: database.Connection, table: str, column: str, age: timedelta, where: str = "") -> None:
+async def _age(administrator: connections.Connection, table: str, column: str, age: timedelta, where: str = "") -> None:
     await administrator.execute(f"UPDATE {table} SET {column} = clock_timestamp() - $1::interval {where}", age)
 
 
@@ -29,34 +31,34 @@ async def _age(administrator: database.Connection, table: str, column: str, age:
 
 
 async def test_hits_go_by_when_they_were_recorded_and_not_by_when_they_happened(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await world.install(administrator, [ONE])
     # The moments of these worlds are long ago, as those of events that come late.
     await world.Worker(pool, world.Broker()).take(tagged("h1", 5), tagged("h2", 6))
-    assert await upkeep.sweep_hits(pool, WEEK) == 0
+    assert await retention.sweep_hits(pool, WEEK) == 0
     await _age(administrator, "goal_hits", "recorded_at", WEEK - timedelta(minutes=1), "WHERE event_id = 'h1'")
-    assert await upkeep.sweep_hits(pool, WEEK) == 0
+    assert await retention.sweep_hits(pool, WEEK) == 0
     await _age(administrator, "goal_hits", "recorded_at", WEEK, "WHERE event_id = 'h1'")
-    assert await upkeep.sweep_hits(pool, WEEK) == 1
+    assert await retention.sweep_hits(pool, WEEK) == 1
     assert await administrator.fetchval("SELECT event_id FROM goal_hits") == "h2"
 
 
 async def test_all_old_hits_go_however_many_slices_they_are(
-    pool: sa_async.AsyncEngine, administrator: database.Connection, monkeypatch: pytest.MonkeyPatch
+    pool: sa_async.AsyncEngine, administrator: connections.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upkeep, "_SLICE", 2)
+    monkeypatch.setattr(retention, "_SLICE", 2)
     await world.install(administrator, [ONE])
     await world.Worker(pool, world.Broker()).take(*(tagged(f"h{number}", 5) for number in range(5)))
     await _age(administrator, "goal_hits", "recorded_at", WEEK)
-    assert await upkeep.sweep_hits(pool, WEEK) == 5
+    assert await retention.sweep_hits(pool, WEEK) == 5
 
 
 @world.examples(30)
 @given(data=st.data(), drawn=strategies.worlds(), tracked=st.booleans())
 async def test_neither_a_sweep_nor_a_replay_after_it_changes_anything(
     pool: sa_async.AsyncEngine,
-    administrator: database.Connection,
+    administrator: connections.Connection,
     data: st.DataObject,
     drawn: strategies.World,
     tracked: bool,
@@ -68,7 +70,7 @@ async def test_neither_a_sweep_nor_a_replay_after_it_changes_anything(
     await worker.take(*drawn.messages)
     said = list(broker.sent)
     await _age(administrator, "goal_hits", "recorded_at", WEEK)
-    await upkeep.sweep_hits(pool, WEEK)
+    await retention.sweep_hits(pool, WEEK)
     for batch in data.draw(strategies.deliveries(drawn.messages)):
         await worker.take(*batch)
         assert broker.sent == said
@@ -78,7 +80,7 @@ async def test_neither_a_sweep_nor_a_replay_after_it_changes_anything(
 @world.examples(20)
 @given(data=st.data(), drawn=strategies.worlds())
 async def test_sweeps_in_between_lose_nothing_that_comes_again(
-    pool: sa_async.AsyncEngine, administrator: database.Connection, data: st.DataObject, drawn: strategies.World
+    pool: sa_async.AsyncEngine, administrator: connections.Connection, data: st.DataObject, drawn: strategies.World
 ) -> None:
     await world.clear(administrator)
     await world.install(administrator, drawn.goals, drawn.logics)
@@ -87,13 +89,13 @@ async def test_sweeps_in_between_lose_nothing_that_comes_again(
     for batch in data.draw(strategies.deliveries(drawn.messages)):
         await worker.take(*batch)
         await _age(administrator, "goal_hits", "recorded_at", WEEK)
-        await upkeep.sweep_hits(pool, WEEK)
+        await retention.sweep_hits(pool, WEEK)
     await worker.take(*drawn.messages)
     await checks.assert_lawful(administrator, broker, drawn.goals, drawn.logics, drawn.messages)
 
 
 async def test_a_hit_that_is_swept_between_its_two_phases_is_judged_nevertheless(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await world.install(administrator, [ONE])
     broker = world.Broker()
@@ -110,14 +112,14 @@ async def test_a_hit_that_is_swept_between_its_two_phases_is_judged_nevertheless
 def _sweep_before_the_lock(pool: sa_async.AsyncEngine) -> statements.Hook:
     async def hook(statement: statements.Statement) -> object:
         if "FOR UPDATE" in statement.sql:
-            assert await upkeep.sweep_hits(pool, WEEK) == 1
+            assert await retention.sweep_hits(pool, WEEK) == 1
         return await statement.run()
 
     return hook
 
 
 async def test_a_correction_after_the_sweep_goes_by_the_trigger_that_an_achievement_keeps(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await world.install(administrator, [ONE, TWO], logic("never"))
     broker = world.Broker()
@@ -125,7 +127,7 @@ async def test_a_correction_after_the_sweep_goes_by_the_trigger_that_an_achievem
     messages = [started(4), tagged("h1", 5), tagged("h2", 7, "tag-2")]
     await worker.take(*messages)
     await _age(administrator, "goal_hits", "recorded_at", WEEK)
-    await upkeep.sweep_hits(pool, WEEK)
+    await retention.sweep_hits(pool, WEEK)
     for late in (started(3, "s2"), ended(7), state(DEACTIVATED, 6)):
         messages.append(late)
         await worker.take(late)
@@ -139,7 +141,7 @@ def _run(name: str) -> tuple[str, str, str]:
     return ("w1", name, f"c-{name}")
 
 
-async def _rows_of(administrator: database.Connection) -> dict[str, set[str]]:
+async def _rows_of(administrator: connections.Connection) -> dict[str, set[str]]:
     """Return the enrollments that each table knows."""
     return {
         table: {row[0] for row in await administrator.fetch(f"SELECT enrollment_id FROM {table}")}
@@ -148,7 +150,7 @@ async def _rows_of(administrator: database.Connection) -> dict[str, set[str]]:
 
 
 async def test_an_enrollment_goes_as_a_whole_after_its_end_or_its_exit_and_an_open_one_never(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await world.install(administrator, [ONE])
     worker = world.Worker(pool, world.Broker())
@@ -162,23 +164,23 @@ async def test_an_enrollment_goes_as_a_whole_after_its_end_or_its_exit_and_an_op
     await _age(administrator, "exits", "created_at", later, "WHERE enrollment_id = 'exited_later'")
     await _age(administrator, "enrollments", "ended_at", YEARS, "WHERE enrollment_id = 'ended'")
     await _age(administrator, "enrollments", "ended_at", later, "WHERE enrollment_id LIKE 'ended\\_l%'")
-    assert await upkeep.sweep_enrollments(pool, YEARS) == 2
+    assert await retention.sweep_enrollments(pool, YEARS) == 2
     kept = exited - {"ended", "exited"}
     assert await _rows_of(administrator) == {"enrollments": {"open", *kept}, "achievements": kept, "exits": kept}
 
 
 async def test_all_old_enrollments_go_however_many_slices_they_are(
-    pool: sa_async.AsyncEngine, administrator: database.Connection, monkeypatch: pytest.MonkeyPatch
+    pool: sa_async.AsyncEngine, administrator: connections.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upkeep, "_SLICE", 2)
+    monkeypatch.setattr(retention, "_SLICE", 2)
     names = [f"e{number}" for number in range(5)]
     await world.Worker(pool, world.Broker()).take(*(ended(9, f"x-{name}", _run(name)) for name in names))
     await _age(administrator, "enrollments", "ended_at", YEARS)
-    assert await upkeep.sweep_enrollments(pool, YEARS) == 5
+    assert await retention.sweep_enrollments(pool, YEARS) == 5
 
 
 async def test_an_enrollment_that_is_being_judged_waits_for_the_next_sweep(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await world.install(administrator, [ONE])
     worker = world.Worker(pool, world.Broker())
@@ -190,28 +192,28 @@ async def test_an_enrollment_that_is_being_judged_waits_for_the_next_sweep(
     async def sweep_in_the_midst(statement: statements.Statement) -> object:
         answer = await statement.run()
         if "FOR UPDATE" in statement.sql and "SKIP LOCKED" not in statement.sql:
-            swept.append(await asyncio.create_task(upkeep.sweep_enrollments(pool, YEARS)))
+            swept.append(await asyncio.create_task(retention.sweep_enrollments(pool, YEARS)))
         return answer
 
     with statements.hooked(sweep_in_the_midst):
         await worker.take(tagged("h", 5))
     assert swept[0] == 1
     assert (await _rows_of(administrator))["enrollments"] == {"e1"}
-    assert await upkeep.sweep_enrollments(pool, YEARS) == 1
+    assert await retention.sweep_enrollments(pool, YEARS) == 1
 
 
 async def test_two_sweepers_at_once_do_the_work_once(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     names = [f"e{number}" for number in range(50)]
     await world.Worker(pool, world.Broker()).take(*(ended(9, f"x-{name}", _run(name)) for name in names))
     await _age(administrator, "enrollments", "ended_at", YEARS)
-    assert sum(await asyncio.gather(*(upkeep.sweep_enrollments(pool, YEARS) for _ in range(4)))) == 50
+    assert sum(await asyncio.gather(*(retention.sweep_enrollments(pool, YEARS) for _ in range(4)))) == 50
     assert await _count(administrator, "enrollments") == 0
 
 
 async def test_what_was_let_go_of_can_be_judged_again(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     """Outside the promise (rule 3.7), but it must not stop the worker."""
     await world.install(administrator, [ONE])
@@ -220,6 +222,6 @@ async def test_what_was_let_go_of_can_be_judged_again(
     messages: list[events.Event] = [started(0), tagged("h", 5), ended(9)]
     await worker.take(*messages)
     await _age(administrator, "enrollments", "ended_at", YEARS)
-    await upkeep.sweep_enrollments(pool, YEARS)
+    await retention.sweep_enrollments(pool, YEARS)
     await worker.take(*messages)
     await checks.assert_lawful(administrator, broker, [ONE], {}, messages)

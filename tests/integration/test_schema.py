@@ -10,7 +10,7 @@ from alembic import autogenerate, migration
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import database, migrate, tables
+from goalworker.postgres import connections, migrations, tables
 
 # Of one schema: every column, constraint and index of its tables, in the database's own words.
 _TABLES = """
@@ -49,12 +49,12 @@ _POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]
 Schema = dict[tuple[str, str], str]
 
 
-async def _tables(administrator: database.Connection, schema: str) -> Schema:
+async def _tables(administrator: connections.Connection, schema: str) -> Schema:
     rows = await administrator.fetch(_TABLES, schema)
     return {(row[0], row[1]): row[2] for row in rows if row[0] != "alembic_version"}
 
 
-async def _everything(administrator: database.Connection) -> Schema:
+async def _everything(administrator: connections.Connection) -> Schema:
     return await _tables(administrator, "public") | {
         (row[0], row[1]): row[2] for row in await administrator.fetch(_RULES)
     }
@@ -64,7 +64,7 @@ async def _everything(administrator: database.Connection) -> Schema:
 
 
 async def test_the_migrations_make_what_tables_py_says(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     def create(connection: sa.Connection) -> None:
         connection.execute(sa.text("CREATE SCHEMA described"))
@@ -86,7 +86,7 @@ async def test_alembic_finds_nothing_to_migrate(pool: sa_async.AsyncEngine) -> N
         assert await connection.run_sync(differences) == []
 
 
-async def test_every_id_sorts_by_code_point(administrator: database.Connection) -> None:
+async def test_every_id_sorts_by_code_point(administrator: connections.Connection) -> None:
     columns = await administrator.fetch(
         "SELECT table_name, column_name, collation_name FROM information_schema.columns"
         " WHERE table_schema = 'public' AND data_type = 'text'"
@@ -97,7 +97,7 @@ async def test_every_id_sorts_by_code_point(administrator: database.Connection) 
 
 
 async def test_a_third_of_neighbours_that_are_judged_at_once_is_changed_in_place(
-    administrator: database.Connection,
+    administrator: connections.Connection,
 ) -> None:
     await administrator.execute(
         "INSERT INTO enrollments (tenant_id, enrollment_id, workflow_id, contact_id, enrolled_at)"
@@ -113,19 +113,19 @@ async def test_a_third_of_neighbours_that_are_judged_at_once_is_changed_in_place
     assert in_place > 1000 / 3
 
 
-async def test_down_and_up_again_gives_the_same(administrator: database.Connection, database_url: str) -> None:
+async def test_down_and_up_again_gives_the_same(administrator: connections.Connection, database_url: str) -> None:
     before = await _everything(administrator)
-    await asyncio.to_thread(migrate.downgrade, database_url)
+    await asyncio.to_thread(migrations.downgrade, database_url)
     assert {name[0] for name in await _everything(administrator)} <= {"alembic_version", "alembic_version_pkc"}
-    await asyncio.to_thread(migrate.upgrade, database_url)
+    await asyncio.to_thread(migrations.upgrade, database_url)
     assert await _everything(administrator) == before
 
 
 async def test_upgrading_what_is_up_to_date_changes_nothing(
-    administrator: database.Connection, database_url: str
+    administrator: connections.Connection, database_url: str
 ) -> None:
     before = await _everything(administrator)
-    await asyncio.gather(*(asyncio.to_thread(migrate.upgrade, database_url) for _ in range(3)))
+    await asyncio.gather(*(asyncio.to_thread(migrations.upgrade, database_url) for _ in range(3)))
     assert await _everything(administrator) == before
 
 
@@ -133,7 +133,7 @@ async def test_upgrading_what_is_up_to_date_changes_nothing(
 
 
 @pytest.fixture
-async def two_tenants(administrator: database.Connection) -> set[str]:
+async def two_tenants(administrator: connections.Connection) -> set[str]:
     """Put a row of each of two tenants into every table that has tenants, and return the tables' names."""
     await administrator.execute("SET session_replication_role = replica")
     names = {table.name for table in tables.metadata.sorted_tables if "tenant_id" in table.c}
@@ -174,7 +174,7 @@ _SOMETHING = {
 
 
 async def test_every_table_with_tenants_has_row_level_security_enabled_and_forced(
-    administrator: database.Connection,
+    administrator: connections.Connection,
 ) -> None:
     rows = await administrator.fetch(
         "SELECT c.relname, c.relrowsecurity AND c.relforcerowsecurity FROM pg_class c JOIN pg_attribute a"
@@ -185,7 +185,7 @@ async def test_every_table_with_tenants_has_row_level_security_enabled_and_force
     assert all(row[1] for row in rows)
 
 
-async def _seen_as_api(administrator: database.Connection, names: set[str], tenant_id: str | None) -> dict[str, Any]:
+async def _seen_as_api(administrator: connections.Connection, names: set[str], tenant_id: str | None) -> dict[str, Any]:
     seen = {}
     async with administrator.transaction():  # type: ignore[attr-defined]
         if tenant_id is not None:
@@ -198,7 +198,7 @@ async def _seen_as_api(administrator: database.Connection, names: set[str], tena
 
 
 async def test_the_api_sees_nothing_where_no_tenant_is_set(
-    administrator: database.Connection, two_tenants: set[str]
+    administrator: connections.Connection, two_tenants: set[str]
 ) -> None:
     seen = await _seen_as_api(administrator, two_tenants, None)
     assert list(seen.values()) == [[]] * len(seen)
@@ -206,14 +206,16 @@ async def test_the_api_sees_nothing_where_no_tenant_is_set(
     assert await _seen_as_api(administrator, two_tenants, "") == seen
 
 
-async def test_the_api_sees_one_tenant_and_no_other(administrator: database.Connection, two_tenants: set[str]) -> None:
+async def test_the_api_sees_one_tenant_and_no_other(
+    administrator: connections.Connection, two_tenants: set[str]
+) -> None:
     seen = await _seen_as_api(administrator, two_tenants, "south")
     assert list(seen.values()) == [["south"]] * len(seen)
 
 
 async def test_the_tenant_is_forgotten_with_the_transaction(pool: sa_async.AsyncEngine, two_tenants: set[str]) -> None:
     for _ in range(2):
-        async with database.session(pool, "north", "test") as connection:
+        async with connections.session(pool, "north", "test") as connection:
             assert (await connection.execute(sa.select(tables.goals.c.tenant_id))).scalars().all() == ["north"]
         async with pool.connect() as connection:
             assert await connection.scalar(sa.text(f"SELECT current_setting('{tables.TENANT_SETTING}', true)")) in (
@@ -223,7 +225,7 @@ async def test_the_tenant_is_forgotten_with_the_transaction(pool: sa_async.Async
 
 
 async def test_the_api_writes_for_its_own_tenant_alone(
-    administrator: database.Connection, two_tenants: set[str]
+    administrator: connections.Connection, two_tenants: set[str]
 ) -> None:
     for table in (table for table in tables.TENANT_TABLES):
         if not await administrator.fetchval(
@@ -237,7 +239,7 @@ async def test_the_api_writes_for_its_own_tenant_alone(
         assert await _as_api(administrator, "north", f"UPDATE {name} SET {column} = now()") == "UPDATE 1"
 
 
-async def _as_api(administrator: database.Connection, tenant_id: str, sql: str) -> str:
+async def _as_api(administrator: connections.Connection, tenant_id: str, sql: str) -> str:
     async with administrator.transaction():  # type: ignore[attr-defined]
         await administrator.execute(f"SET LOCAL {tables.TENANT_SETTING} = '{tenant_id}'")
         await administrator.execute(f"SET LOCAL ROLE {tables.API_ROLE}")
@@ -247,7 +249,7 @@ async def _as_api(administrator: database.Connection, tenant_id: str, sql: str) 
 async def test_the_worker_sees_every_tenants_facts_and_verdicts(
     pool: sa_async.AsyncEngine, two_tenants: set[str]
 ) -> None:
-    async with database.transaction(pool, tables.WORKER_ROLE, "test") as connection:
+    async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
         for name in ("goals", "enrollments", "goal_hits", "achievements", "exits", "workflow_states"):
             rows = await connection.fetch(f"SELECT tenant_id FROM {name} ORDER BY tenant_id")
             assert [row[0] for row in rows] == ["north", "south"], name
@@ -259,7 +261,7 @@ OF_PEOPLE = {"goals", "goal_versions", "workflow_settings", "audit_log", "api_ke
 OF_THE_FLOW = {"enrollments", "goal_hits", "workflow_states", "achievements", "exits"}
 
 
-async def _granted(administrator: database.Connection, role: str, right: str) -> set[str]:
+async def _granted(administrator: connections.Connection, role: str, right: str) -> set[str]:
     names = [table.name for table in tables.metadata.sorted_tables]
     rows = await administrator.fetch(
         "SELECT name FROM unnest($2::text[]) AS name WHERE has_table_privilege($1, name, $3)", role, names, right
@@ -267,7 +269,7 @@ async def _granted(administrator: database.Connection, role: str, right: str) ->
     return {row[0] for row in rows}
 
 
-async def test_each_role_writes_what_is_its_own(administrator: database.Connection) -> None:
+async def test_each_role_writes_what_is_its_own(administrator: connections.Connection) -> None:
     for right in ("INSERT", "UPDATE", "DELETE"):
         assert OF_THE_FLOW | {"outbox", "paused_topics"} <= await _granted(administrator, tables.WORKER_ROLE, right)
         assert not await _granted(administrator, tables.WORKER_ROLE, right) & OF_PEOPLE
@@ -277,14 +279,14 @@ async def test_each_role_writes_what_is_its_own(administrator: database.Connecti
         assert await _granted(administrator, role, "TRUNCATE, TRIGGER, REFERENCES") == set()
 
 
-async def test_the_audit_and_the_outbox_are_for_the_api_to_add_to(administrator: database.Connection) -> None:
+async def test_the_audit_and_the_outbox_are_for_the_api_to_add_to(administrator: connections.Connection) -> None:
     may = {right: await _granted(administrator, tables.API_ROLE, right) for right in ("SELECT", "INSERT", "UPDATE")}
     assert {right for right, names in may.items() if "audit_log" in names} == {"SELECT", "INSERT"}
     assert {right for right, names in may.items() if "outbox" in names} == {"INSERT"}
     assert "goal_hits" not in may["SELECT"]
 
 
-async def test_neither_role_can_log_in_or_pass_row_level_security_by(administrator: database.Connection) -> None:
+async def test_neither_role_can_log_in_or_pass_row_level_security_by(administrator: connections.Connection) -> None:
     rows = await administrator.fetch(
         "SELECT rolcanlogin OR rolbypassrls OR rolsuper OR rolcreaterole OR rolcreatedb FROM pg_roles"
         " WHERE rolname = ANY($1::text[])",

@@ -13,8 +13,8 @@ import asyncpg
 import pytest
 import sqlalchemy as sa
 
-from goalworker import database
 from goalworker.embedded import machine, server
+from goalworker.postgres import connections
 from tests import certificates, support
 from tests.integration import shells
 from tests.integration.shells import Shell
@@ -124,7 +124,7 @@ def url(port: int, *parameters: str, host: str = HOST, user: str = f"postgres:{P
 
 
 async def is_encrypted(url: str) -> bool:
-    pool = database.engine(url, pool_size=1, statement_timeout_seconds=5, application="test")
+    pool = connections.engine(url, pool_size=1, statement_timeout_seconds=5, application="test")
     try:
         async with pool.connect() as connection:
             asked = await connection.exec_driver_sql("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")

@@ -5,8 +5,9 @@ import pytest
 from aiokafka import errors as kafka_errors
 from aiokafka.admin import NewTopic
 
-from goalworker import kafka, producer, sending
-from goalworker import settings as settings_
+from goalworker import config
+from goalworker.kafka import producer, records
+from goalworker.kafka.sender import Delivery, Sender
 from tests import support
 from tests.integration import shells
 
@@ -19,18 +20,18 @@ async def _made_small(bootstrap_servers: str, topic: str) -> None:
 
 
 @pytest.fixture
-def sender(bootstrap_servers: str, topics: dict[str, str]) -> sending.Sender:
-    settings = settings_.load(shells.variables_of(bootstrap_servers, topics), env_file=None, secrets_dir=None)
-    return sending.Sender(settings)
+def sender(bootstrap_servers: str, topics: dict[str, str]) -> Sender:
+    settings = config.load(shells.variables_of(bootstrap_servers, topics), env_file=None, secrets_dir=None)
+    return Sender(settings)
 
 
 async def test_a_topic_that_takes_less_than_a_batch_gets_each_record_alone(
-    bootstrap_servers: str, absent_topics: dict[str, str], sender: sending.Sender
+    bootstrap_servers: str, absent_topics: dict[str, str], sender: Sender
 ) -> None:
     topic = absent_topics["goal_achieved"]
     await _made_small(bootstrap_servers, topic)
     values = [f"{number:06d}".encode() * 200 for number in range(450)]
-    await sender.send([kafka.Record(topic, b"key", value) for value in values])
+    await sender.send([records.Record(topic, b"key", value) for value in values])
     await sender.stop()
     assert await _values(bootstrap_servers, topic, len(values)) == values
 
@@ -43,27 +44,27 @@ async def _values(bootstrap_servers: str, topic: str, count: int) -> list[bytes 
 
 
 async def test_a_record_that_is_too_large_alone_is_refused_after_all_others_are_sent(
-    bootstrap_servers: str, absent_topics: dict[str, str], sender: sending.Sender
+    bootstrap_servers: str, absent_topics: dict[str, str], sender: Sender
 ) -> None:
     topic = absent_topics["goal_achieved"]
     await _made_small(bootstrap_servers, topic)
-    large = kafka.Record(topic, b"key", b"x" * SMALL_BYTES)
+    large = records.Record(topic, b"key", b"x" * SMALL_BYTES)
     with pytest.raises(kafka_errors.MessageSizeTooLargeError):
-        await sender.send([kafka.Record(topic, b"key", b"1"), large, kafka.Record(topic, b"key", b"2")])
+        await sender.send([records.Record(topic, b"key", b"1"), large, records.Record(topic, b"key", b"2")])
     assert await _values(bootstrap_servers, topic, 2) == [b"1", b"2"]
     await sender.stop()
 
 
 async def test_a_refusal_names_size_and_limit_to_the_byte(
-    bootstrap_servers: str, absent_topics: dict[str, str], sender: sending.Sender
+    bootstrap_servers: str, absent_topics: dict[str, str], sender: Sender
 ) -> None:
     topic = absent_topics["goal_achieved"]
     await _made_small(bootstrap_servers, topic)
-    overhead = producer.batch_size(kafka.Record(topic, b"key", b"x" * SMALL_BYTES)) - SMALL_BYTES
-    fits = kafka.Record(topic, b"key", b"x" * (SMALL_BYTES - overhead))
-    too_large = kafka.Record(topic, b"key", b"x" * (SMALL_BYTES - overhead + 1))
+    overhead = producer.batch_size(records.Record(topic, b"key", b"x" * SMALL_BYTES)) - SMALL_BYTES
+    fits = records.Record(topic, b"key", b"x" * (SMALL_BYTES - overhead))
+    too_large = records.Record(topic, b"key", b"x" * (SMALL_BYTES - overhead + 1))
     for _ in range(2):  # the second time it is known what the topic takes
-        delivery = sending.Delivery([fits, too_large])
+        delivery = Delivery([fits, too_large])
         await sender.deliver(delivery)
         assert delivery.acknowledged == [0]
         refusal = delivery.refused[1]
@@ -73,12 +74,12 @@ async def test_a_refusal_names_size_and_limit_to_the_byte(
 
 
 async def test_a_record_without_a_key_is_refused_by_a_compacted_topic_and_its_neighbours_are_sent(
-    bootstrap_servers: str, absent_topics: dict[str, str], sender: sending.Sender
+    bootstrap_servers: str, absent_topics: dict[str, str], sender: Sender
 ) -> None:
     topic = absent_topics["goal_configured"]
     async with support.admin_client(bootstrap_servers) as admin:
         await admin.create_topics([NewTopic(topic, 1, 1, topic_configs={"cleanup.policy": "compact"})])
-    delivery = sending.Delivery(kafka.Record(topic, None if n == 3 else b"key", b"%d" % n) for n in range(6))
+    delivery = Delivery(records.Record(topic, None if n == 3 else b"key", b"%d" % n) for n in range(6))
     await sender.deliver(delivery)
     assert sorted(delivery.acknowledged) == [0, 1, 2, 4, 5]
     assert isinstance(delivery.refused[3].error, producer.InvalidRecordError)

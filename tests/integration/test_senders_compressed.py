@@ -5,12 +5,15 @@ from datetime import UTC, datetime
 import aiokafka
 import pytest
 
-from goalworker import decode, events, kafka, parsed
-from goalworker import settings as settings_
+from goalworker import config
+from goalworker.decoding.decoder import Decoder, Limits
+from goalworker.decoding.record import FetchedRecord
+from goalworker.domain import events
+from goalworker.kafka import clients
 from tests import vectors
 from tests.integration import shells
 
-PLAIN = decode.Limits(tenant_from="key-prefix", plain_json=True, default_tenant="acme")
+PLAIN = Limits(tenant_from="key-prefix", plain_json=True, default_tenant="acme")
 DATA = events.FormSubmitted("c-17", "newsletter")
 
 
@@ -24,11 +27,11 @@ async def test_records_of_others_are_decoded_whatever_they_are_compressed_with(
         for vector in sent:
             await producer.send(topic, vector.value, key=vector.key, partition=0, headers=list(vector.headers))
         await producer.flush()
-    settings = settings_.load(shells.variables_of(bootstrap_servers, topics), env_file=None, secrets_dir=None)
-    decoder = decode.Decoder({topic: frozenset({"form.submitted"})}, PLAIN)
+    settings = config.load(shells.variables_of(bootstrap_servers, topics), env_file=None, secrets_dir=None)
+    decoder = Decoder({topic: frozenset({"form.submitted"})}, PLAIN)
     partition = aiokafka.TopicPartition(topic, 0)
-    found: list[parsed.Fetched] = []
-    async with kafka.consumer(settings) as consumer:
+    found: list[FetchedRecord] = []
+    async with clients.consumer(settings) as consumer:
         consumer.assign([partition])
         consumer.seek(partition, 0)
         while len(found) < len(sent):

@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import database, ids, messages, stats
+from goalworker.domain import ids, messages
+from goalworker.postgres import connections
+from goalworker.stores import achievements, stats
 from tests.integration import analyst, world
 from tests.unit import strategies
 
@@ -42,14 +44,16 @@ async def stats_of(
     caller: str | None = None,
 ) -> dict[str, Any]:
     """Ask as a caller of the API does, who is the tenant unless it is said who else."""
-    async with database.session(pool, caller or tenant_id, "stats") as connection:
+    async with connections.session(pool, caller or tenant_id, "stats") as connection:
         return await stats.workflow_stats(connection, tenant_id, workflow_id, *span, tracking=tracking)
 
 
 # --- rows, as a judgement leaves them ---
 
 
-async def add_goals(administrator: database.Connection, deleted: Sequence[int] = (), tenant_id: str = TENANT) -> None:
+async def add_goals(
+    administrator: connections.Connection, deleted: Sequence[int] = (), tenant_id: str = TENANT
+) -> None:
     for number, goal_type in enumerate(GOAL_TYPES, start=1):
         created = START + timedelta(hours=number // 2)  # some at the same moment
         await administrator.execute(
@@ -60,7 +64,7 @@ async def add_goals(administrator: database.Connection, deleted: Sequence[int] =
 
 
 async def add_run(
-    administrator: database.Connection,
+    administrator: connections.Connection,
     enrollment_id: str,
     enrolled_at: datetime | None,
     *,
@@ -81,7 +85,7 @@ async def add_run(
 
 
 async def add_achievement(
-    administrator: database.Connection,
+    administrator: connections.Connection,
     enrollment_id: str,
     number: int,
     achieved_at: datetime,
@@ -128,7 +132,7 @@ RUNS = st.lists(st.tuples(MINUTES, st.booleans(), st.booleans(), OUTCOMES, st.se
 @given(runs=RUNS, cuts=st.lists(MINUTES, max_size=2), deleted=st.sets(st.integers(1, 5)), tracking=st.booleans())
 async def test_an_analyst_who_reads_every_row_agrees_with_every_number(
     pool: sa_async.AsyncEngine,
-    administrator: database.Connection,
+    administrator: connections.Connection,
     runs: list[Any],
     cuts: list[timedelta],
     deleted: set[int],
@@ -170,7 +174,7 @@ async def test_an_analyst_who_reads_every_row_agrees_with_every_number(
 @given(data=st.data(), drawn=strategies.worlds(), tracked=st.booleans())
 async def test_an_analyst_agrees_after_messages_in_any_order_with_all_their_corrections(
     pool: sa_async.AsyncEngine,
-    administrator: database.Connection,
+    administrator: connections.Connection,
     data: st.DataObject,
     drawn: strategies.World,
     tracked: bool,
@@ -188,7 +192,7 @@ async def test_an_analyst_agrees_after_messages_in_any_order_with_all_their_corr
         analyst.assert_agrees(asked, expected)
 
 
-async def test_an_example_by_hand(pool: sa_async.AsyncEngine, administrator: database.Connection) -> None:
+async def test_an_example_by_hand(pool: sa_async.AsyncEngine, administrator: connections.Connection) -> None:
     await add_goals(administrator, deleted=[3, 5])
     for number, hours in enumerate((1, 2, 4)):
         done = START + timedelta(hours=hours)
@@ -238,7 +242,9 @@ async def test_a_workflow_of_which_nothing_came_has_zeros_and_no_times(pool: sa_
     assert {answer[name] for name in analyst.TIMES} == {None}
 
 
-async def test_another_tenant_is_told_nothing(pool: sa_async.AsyncEngine, administrator: database.Connection) -> None:
+async def test_another_tenant_is_told_nothing(
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
+) -> None:
     await add_goals(administrator)
     await add_run(administrator, "e1", START, converted_at=START)
     await add_achievement(administrator, "e1", 1, START)
@@ -254,8 +260,10 @@ async def page(
     pool: sa_async.AsyncEngine, cursor: str | None = None, limit: int = 50, *, caller: str = TENANT, **wanted: Any
 ) -> tuple[list[messages.Achieved], str | None]:
     everything: dict[str, Any] = dict.fromkeys(("contact_id", "goal_id", "since", "until"))
-    async with database.session(pool, caller, "stats") as connection:
-        return await stats.achievements(connection, TENANT, WORKFLOW, cursor=cursor, limit=limit, **everything | wanted)
+    async with connections.session(pool, caller, "stats") as connection:
+        return await achievements.achievements(
+            connection, TENANT, WORKFLOW, cursor=cursor, limit=limit, **everything | wanted
+        )
 
 
 async def pages(pool: sa_async.AsyncEngine, limit: int, **wanted: Any) -> list[list[tuple[str, UUID]]]:
@@ -273,7 +281,7 @@ def _keys(found: list[messages.Achieved]) -> list[tuple[str, UUID]]:
 
 
 @pytest.fixture
-async def listed(administrator: database.Connection) -> list[tuple[str, UUID]]:
+async def listed(administrator: connections.Connection) -> list[tuple[str, UUID]]:
     """Ten achievements in their order, most at the same moment as others, and one that is revoked."""
     await add_goals(administrator)
     for number, enrollment_id in enumerate(("Z", "a", "é", "\U0001f600", TILDE)):
@@ -339,7 +347,7 @@ async def test_filters_leave_out_the_others_on_every_page(
 
 
 async def test_what_comes_and_goes_meanwhile_moves_no_page(
-    pool: sa_async.AsyncEngine, administrator: database.Connection, listed: list[tuple[str, UUID]]
+    pool: sa_async.AsyncEngine, administrator: connections.Connection, listed: list[tuple[str, UUID]]
 ) -> None:
     first, cursor = await page(pool, limit=3)
     await add_run(administrator, "0", START)
@@ -380,5 +388,5 @@ CURSORS_OF_OTHERS = (
 
 async def test_a_cursor_that_is_none_of_ours_is_refused(pool: sa_async.AsyncEngine) -> None:
     for cursor in CURSORS_OF_OTHERS:
-        with pytest.raises(stats.CursorError):
+        with pytest.raises(achievements.CursorError):
             await page(pool, cursor)

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import database, worker
+from goalworker.pipeline import worker
+from goalworker.postgres import connections
 from tests.integration import checks, flow, statements, world
 from tests.integration.scenes import ONE, TWO, logic, started, tagged
 
@@ -20,7 +21,7 @@ GOALS, LOGICS = (ONE, TWO), logic("any")
 
 @pytest.fixture
 async def broker(
-    pool: sa_async.AsyncEngine, administrator: database.Connection, monkeypatch: pytest.MonkeyPatch
+    pool: sa_async.AsyncEngine, administrator: connections.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> world.Broker:
     monkeypatch.setattr(worker, "QUIET_COMMIT_SECONDS", 0)
     await world.clear(administrator)
@@ -32,7 +33,7 @@ async def broker(
 
 async def test_a_backlog_is_told_and_committed_several_batches_at_once(
     pool: sa_async.AsyncEngine,
-    administrator: database.Connection,
+    administrator: connections.Connection,
     broker: world.Broker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -54,7 +55,7 @@ async def test_a_backlog_is_told_and_committed_several_batches_at_once(
 
 
 async def test_a_batch_is_told_though_the_judgement_of_the_next_one_takes_long(
-    pool: sa_async.AsyncEngine, administrator: database.Connection, broker: world.Broker
+    pool: sa_async.AsyncEngine, administrator: connections.Connection, broker: world.Broker
 ) -> None:
     told, judgements = asyncio.Event(), 0
 

@@ -8,8 +8,8 @@ import time
 import aiokafka
 import pytest
 
-from goalworker import database
-from goalworker.commands import skipping
+from goalworker.admin import record_skipping
+from goalworker.postgres import connections
 from tests import support
 from tests.integration import shells
 from tests.integration.shells import Shell
@@ -58,7 +58,7 @@ def test_more_copies_than_brokers_are_refused_with_the_brokers_words(
 
 
 async def test_a_paused_topic_is_listed_with_its_reason_and_resumed_once(
-    with_both: Shell, topics: dict[str, str], administrator: database.Connection
+    with_both: Shell, topics: dict[str, str], administrator: connections.Connection
 ) -> None:
     topic = topics["tag_added"]
     await administrator.execute(
@@ -179,19 +179,19 @@ async def test_no_record_is_skipped_nor_audited_while_a_worker_runs(
 @pytest.mark.parametrize(
     ("position", "offset", "reason"),
     [
-        (skipping.Position(5, 0, 9, 5), 5, None),
-        (skipping.Position(5, 0, 9, 7), 7, None),  # only markers of transactions lie between
-        (skipping.Position(5, 0, 9, None), 5, None),  # it cannot be read: that may be why
-        (skipping.Position(5, 0, 9, 5), 4, "stands at 5 already"),
-        (skipping.Position(5, 0, 9, 5), 6, "comes to the record at 5 next"),
-        (skipping.Position(5, 0, 9, None), 6, "comes to the record at 5 next"),
-        (skipping.Position(5, 0, 9, 5), 9, "ends before 9"),
+        (record_skipping.Position(5, 0, 9, 5), 5, None),
+        (record_skipping.Position(5, 0, 9, 7), 7, None),  # only markers of transactions lie between
+        (record_skipping.Position(5, 0, 9, None), 5, None),  # it cannot be read: that may be why
+        (record_skipping.Position(5, 0, 9, 5), 4, "stands at 5 already"),
+        (record_skipping.Position(5, 0, 9, 5), 6, "comes to the record at 5 next"),
+        (record_skipping.Position(5, 0, 9, None), 6, "comes to the record at 5 next"),
+        (record_skipping.Position(5, 0, 9, 5), 9, "ends before 9"),
     ],
 )
 def test_only_the_record_that_comes_next_can_be_skipped(
-    position: skipping.Position, offset: int, reason: str | None
+    position: record_skipping.Position, offset: int, reason: str | None
 ) -> None:
-    found = skipping.refusal(position, offset)
+    found = record_skipping.refusal(position, offset)
     assert (found is None) if reason is None else (found is not None and reason in found)
 
 

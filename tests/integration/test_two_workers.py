@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import database, events, tables
+from goalworker.domain import events
+from goalworker.postgres import connections, tables
 from tests.integration import checks, crashes, scenes, statements, world
 from tests.integration.scenes import DEACTIVATED, ONE, TWO, ended, logic, started, state, tagged
 from tests.unit import naive_judge, strategies
@@ -43,7 +44,7 @@ SCENES = {
 class Stage:
     """A database on which one scene after the other is played, each from an empty one on."""
 
-    def __init__(self, pool: sa_async.AsyncEngine, administrator: database.Connection) -> None:
+    def __init__(self, pool: sa_async.AsyncEngine, administrator: connections.Connection) -> None:
         self._pool, self._administrator = pool, administrator
 
     async def play(
@@ -66,7 +67,7 @@ class Stage:
 
 
 @pytest.fixture
-def stage(pool: sa_async.AsyncEngine, administrator: database.Connection) -> Stage:
+def stage(pool: sa_async.AsyncEngine, administrator: connections.Connection) -> Stage:
     return Stage(pool, administrator)
 
 
@@ -119,7 +120,7 @@ async def test_a_judgement_sees_what_was_recorded_while_it_waited_for_its_lock(s
 @given(data=st.data(), drawn=strategies.worlds(), tracked=st.booleans())
 async def test_two_workers_of_any_world_in_any_order_of_their_statements_are_lawful(
     pool: sa_async.AsyncEngine,
-    administrator: database.Connection,
+    administrator: connections.Connection,
     data: st.DataObject,
     drawn: strategies.World,
     tracked: bool,
@@ -140,7 +141,7 @@ async def test_two_workers_of_any_world_in_any_order_of_their_statements_are_law
 
 
 async def test_many_workers_on_the_same_keys_in_other_orders_never_deadlock(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     chance = random.Random(1)
     runs = [(f"w{chance.randrange(5)}", f"e{number}", f"c{number}") for number in range(200)]
@@ -161,7 +162,7 @@ async def test_many_workers_on_the_same_keys_in_other_orders_never_deadlock(
 
 
 async def test_rows_go_to_the_database_in_the_order_of_their_keys(
-    pool: sa_async.AsyncEngine, administrator: database.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     """Two statements that lock the same rows in two orders need luck to deadlock; a test can't wait for it."""
     goals = [scenes.goal(number, "tag-1", f"w{number}") for number in range(4)]

@@ -12,7 +12,7 @@ from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBat
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from goalworker import unpacking
+from goalworker.kafka.fast_fetch import decompression
 
 CODECS: dict[str, tuple[int, Callable[[bytes], bytes]]] = {
     "gzip": (1, codec.gzip_encode),
@@ -44,17 +44,17 @@ def fields(record: Any) -> tuple[object, ...]:
 
 def cut(data: bytes) -> list[list[Any]]:
     """Return a batch's records at once where that is possible, else piece by piece."""
-    whole = unpacking.at_once(memoryview(data))
-    return [whole[0]] if whole is not None else [records for records, _ in unpacking.pieces(memoryview(data))]
+    whole = decompression.at_once(memoryview(data))
+    return [whole[0]] if whole is not None else [records for records, _ in decompression.pieces(memoryview(data))]
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounds of a few hundred bytes."""
-    monkeypatch.setattr(unpacking, "AT_ONCE_BYTES", 300)
-    monkeypatch.setattr(unpacking, "PIECE_BYTES", 200)
-    monkeypatch.setattr(unpacking, "RECORD_BYTES_MAX", 400)
-    monkeypatch.setattr(unpacking, "_READ_BYTES", 64)
+    monkeypatch.setattr(decompression, "AT_ONCE_BYTES", 300)
+    monkeypatch.setattr(decompression, "PIECE_BYTES", 200)
+    monkeypatch.setattr(decompression, "RECORD_BYTES_MAX", 400)
+    monkeypatch.setattr(decompression, "_READ_BYTES", 64)
 
 
 @KIND
@@ -76,9 +76,9 @@ def test_a_record_that_is_too_long_is_left_out_and_those_around_it_are_not(kind:
     data = batch_of([b"a", b"b" * 100_000, b"c" * 399, b"d"], kind)
     expected = [fields(record) for record in DefaultRecordBatch(data)]
     found = [record for records in cut(data) for record in records]
-    kept = [record for record in found if not isinstance(record, unpacking.Oversized)]
+    kept = [record for record in found if not isinstance(record, decompression.Oversized)]
     assert [fields(record) for record in kept] == [expected[0], expected[3]]
-    first, second = (record for record in found if isinstance(record, unpacking.Oversized))
+    first, second = (record for record in found if isinstance(record, decompression.Oversized))
     assert [record.offset for record in found] == [500, 501, 502, 503]
     assert (first.timestamp, first.key, first.timestamp_type) == (expected[1][1], b"key1", 0)
     assert first.size > 100_000 > second.size > 400

@@ -4,7 +4,7 @@ import pytest
 from msgspec import structs
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import columns, database
+from goalworker.postgres import arrays, connections
 from tests.integration import scenes, world
 
 ODD = ("null", 'a"b', "c\\d", "{e,f}", "'g'", "NULL", " ", "\x7fü,\U0001f600")
@@ -12,7 +12,7 @@ ODD = ("null", 'a"b', "c\\d", "{e,f}", "'g'", "NULL", " ", "\x7fü,\U0001f600")
 
 @pytest.mark.parametrize("text", ODD)
 async def test_odd_texts_are_written_as_they_are(
-    pool: sa_async.AsyncEngine, administrator: database.Connection, text: str
+    pool: sa_async.AsyncEngine, administrator: connections.Connection, text: str
 ) -> None:
     await world.install(administrator, [scenes.goal(1, text, text)])
     run = (text, f"e{text}", f"c{text}")
@@ -27,8 +27,8 @@ async def test_odd_texts_are_written_as_they_are(
 
 
 def test_texts_that_would_become_others_are_refused() -> None:
-    assert columns.texts([]) == ""
-    assert columns.texts(["a", "", "b"]) == "a\x1f\x1fb"
+    assert arrays.texts([]) == ""
+    assert arrays.texts(["a", "", "b"]) == "a\x1f\x1fb"
     for column in (["a", "b\x1fc"], [""]):
         with pytest.raises(ValueError, match="control character"):
-            columns.texts(column)
+            arrays.texts(column)

@@ -12,27 +12,20 @@ import msgspec
 from aiokafka import ConsumerRecord, TopicPartition
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import (
-    app,
-    database,
-    dead_letters,
-    decode,
-    events,
-    goals,
-    index,
-    kafka,
-    outbox,
-    phases,
-    sending,
-    tables,
-    verdicts,
-)
-from goalworker import batch as batch_
-from goalworker import settings as settings_
+from goalworker import config
+from goalworker.decoding import decoder
+from goalworker.domain import criteria, events, goals
+from goalworker.goal_index import index
+from goalworker.kafka import sender
+from goalworker.kafka.records import Record
+from goalworker.pipeline import dead_letters, judgements, outbox, phases
+from goalworker.pipeline.batches import Batch
+from goalworker.postgres import connections, tables
+from goalworker.runtime import worker_service
 from tests.integration import statements
 from tests.unit import naive_judge
 
-TOPICS = settings_.load({}, env_file=None, secrets_dir=None).topics
+TOPICS = config.load({}, env_file=None, secrets_dir=None).topics
 _TOPIC_OF_TYPE = dict(zip(events.GOAL_TYPE_OF_EVENT, TOPICS.goal_inputs, strict=True))
 
 
@@ -49,7 +42,7 @@ def examples(number: int) -> hypothesis.settings:
 # --- what comes in ---
 
 
-async def clear(administrator: database.Connection) -> None:
+async def clear(administrator: connections.Connection) -> None:
     """Make the database as empty as it was after its migration."""
     emptied = [table for table in reversed(tables.metadata.sorted_tables) if table is not tables.goal_revision]
     await administrator.execute(
@@ -60,7 +53,7 @@ async def clear(administrator: database.Connection) -> None:
 
 
 async def install(
-    administrator: database.Connection, known: Iterable[goals.Goal], logics: naive_judge.Logics | None = None
+    administrator: connections.Connection, known: Iterable[goals.Goal], logics: naive_judge.Logics | None = None
 ) -> None:
     """Write goals and logics as they were set over time, under the next revision."""
     revision = await administrator.fetchval("UPDATE goal_revision SET revision = revision + 1 RETURNING revision")
@@ -75,7 +68,7 @@ async def install(
             await administrator.execute(
                 "INSERT INTO goal_versions VALUES ($1, $2, $3, $4, $5, $6, $7)",
                 *(goal.tenant_id, goal.goal_id, version.number),
-                json.dumps(goals.criteria_as_json(goal.goal_type, version.criteria)),
+                json.dumps(criteria.criteria_as_json(goal.goal_type, version.criteria)),
                 *(version.is_active, version.active_from, version.active_to),
             )
     for (tenant_id, workflow_id), versions in (logics or {}).items():
@@ -86,10 +79,10 @@ async def install(
             )
 
 
-def batch_of(messages: Iterable[events.Event], known: index.Index) -> batch_.Batch:
+def batch_of(messages: Iterable[events.Event], known: index.Index) -> Batch:
     """Return events as one fetch, decoded and matched; what no goal can match is left out, as decoding does."""
     records = [(_record(event), event) for event in messages]
-    batch = batch_.Batch(1, known.revision, _DECODER)
+    batch = Batch(1, known.revision, _DECODER)
     fetched: dict[TopicPartition, list[ConsumerRecord]] = {}
     for record, event in records:
         partition = TopicPartition(record.topic, 0)
@@ -109,7 +102,7 @@ def _is_decoded(record: ConsumerRecord) -> bool:
     return isinstance(_DECODER.decode(record.topic, record.value, record.headers, 0, now), events.Event)
 
 
-_DECODER = decode.Decoder(app.kinds(settings_.load({}, env_file=None, secrets_dir=None)), decode.Limits())
+_DECODER = decoder.Decoder(worker_service.kinds(config.load({}, env_file=None, secrets_dir=None)), decoder.Limits())
 _offsets = itertools.count()
 
 
@@ -132,13 +125,13 @@ _TRACE = ("traceparent", "tracestate")
 # --- who works ---
 
 
-class Broker(sending.Sender):
+class Broker(sender.Sender):
     """Acknowledges and keeps what is sent; several workers may share it."""
 
     def __init__(self) -> None:
-        self.sent: list[kafka.Record] = []
+        self.sent: list[Record] = []
 
-    async def send(self, records: Iterable[kafka.Record]) -> None:
+    async def send(self, records: Iterable[Record]) -> None:
         """Keep the records, as one step of its own."""
         sending = list(records)
 
@@ -147,7 +140,7 @@ class Broker(sending.Sender):
 
         await statements.through_hook(statements.Statement("SEND", acknowledge))
 
-    async def deliver(self, delivery: sending.Delivery) -> None:
+    async def deliver(self, delivery: sender.Delivery) -> None:
         """Acknowledge all that is sent."""
         if delivery.waiting:
             await self.send(list(delivery.waiting.values()))
@@ -159,9 +152,9 @@ class Broker(sending.Sender):
         return [(dict(letter.headers)[dead_letters.ERROR_REASON].decode(), letter.value) for letter in letters]
 
 
-async def through(of_worker: phases.Phases, batch: batch_.Batch) -> None:
+async def through(of_worker: phases.Phases, batch: Batch) -> None:
     """Take a batch through the phases, one after the other."""
-    written: list[verdicts.Written] = []
+    written: list[judgements.Written] = []
     await of_worker.record(batch)
     await of_worker.judge(batch, written)
     await of_worker.publish(written)
@@ -172,12 +165,12 @@ class Worker:
 
     def __init__(self, pool: sa_async.AsyncEngine, broker: Broker, *, tracked: bool = True) -> None:
         env = {"GOALWORKER_ENROLLMENTS__TRACKING": str(tracked).lower()}
-        settings = settings_.load(env, env_file=None, secrets_dir=None)
+        settings = config.load(env, env_file=None, secrets_dir=None)
         self.known = index.Index()
         self.phases = phases.Phases(settings, pool, broker, self.known)
         self._pool, self._broker = pool, broker
 
-    async def take(self, *messages: events.Event) -> batch_.Batch:
+    async def take(self, *messages: events.Event) -> Batch:
         """Take one batch through all phases."""
         batch = batch_of(messages, self.known)
         await through(self.phases, batch)

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from goalworker import decode, events
+from goalworker.decoding import decoder
+from goalworker.domain import events
 
 NOW: Final = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 TIMESTAMP_MS: Final = int(NOW.timestamp() * 1000)
@@ -65,7 +66,7 @@ class Record:
     headers: Headers = ()
     timestamp_ms: int = TIMESTAMP_MS
     key: bytes | None = None
-    limits: decode.Limits = field(default=decode.Limits())
+    limits: decoder.Limits = field(default=decoder.Limits())
 
     @property
     def topic(self) -> str:

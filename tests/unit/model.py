@@ -7,14 +7,15 @@ from uuid import UUID
 
 import msgspec
 
-from goalworker import events, goals, ids, index, judge, match
+from goalworker.domain import events, facts, goals, ids, judging
+from goalworker.goal_index import index, matching
 from tests.unit import naive_judge
 
 
 class Stored(NamedTuple):
     """A recorded achievement; a revoked one stays, as evidence."""
 
-    hit: events.Hit
+    hit: facts.Hit
     revoked: bool
 
 
@@ -25,9 +26,9 @@ class Model:
         self._index = index.Index()
         self._index.replace(known, logics, revision=1)
         self._tracked = tracked
-        self._enrollments: dict[naive_judge.EnrollmentKey, events.Enrollment] = {}
+        self._enrollments: dict[naive_judge.EnrollmentKey, facts.Enrollment] = {}
         self._states: dict[tuple[str, str], dict[datetime, bool]] = {}
-        self._hits: dict[tuple[str, UUID, str, str], events.Hit] = {}
+        self._hits: dict[tuple[str, UUID, str, str], facts.Hit] = {}
         self._stored: dict[naive_judge.AchievementKey, Stored] = {}
         self._satisfied: dict[naive_judge.EnrollmentKey, naive_judge.Satisfied] = {}
 
@@ -72,26 +73,26 @@ class Model:
         states[event.time] = states.get(event.time, True) and event.type == events.WORKFLOW_ACTIVATED
 
     def _record_hits(self, event: events.Event) -> None:
-        for hit in match.hits(event, self._index):
+        for hit in matching.hits(event, self._index):
             self._hits.setdefault((hit.tenant_id, hit.goal_id, event.source, event.id), hit)
             if not self._tracked:
                 enrollment_id = ids.contact_enrollment_id(hit.workflow_id, hit.contact_id)
                 self._enroll(hit.tenant_id, enrollment_id, hit.workflow_id, hit.contact_id)
 
-    def _enroll(self, tenant_id: str, enrollment_id: str, workflow_id: str, contact_id: str) -> events.Enrollment:
-        new = events.Enrollment(tenant_id, enrollment_id, workflow_id, contact_id)
+    def _enroll(self, tenant_id: str, enrollment_id: str, workflow_id: str, contact_id: str) -> facts.Enrollment:
+        new = facts.Enrollment(tenant_id, enrollment_id, workflow_id, contact_id)
         return self._enrollments.setdefault((tenant_id, enrollment_id), new)
 
-    def _judge(self, key: naive_judge.EnrollmentKey, enrollment: events.Enrollment) -> None:
+    def _judge(self, key: naive_judge.EnrollmentKey, enrollment: facts.Enrollment) -> None:
         workflow_key = (enrollment.tenant_id, enrollment.workflow_id)
         known_states = sorted(self._states.get(workflow_key, {}).items())
-        states = [events.WorkflowState(since, active) for since, active in known_states]
+        states = [facts.WorkflowState(since, active) for since, active in known_states]
         workflow = self._index.workflow(*workflow_key)
         evidence = self._evidence(key, enrollment)
-        judgement = judge.judge(enrollment, evidence, states, workflow, tracked=self._tracked)
+        judgement = judging.judge(enrollment, evidence, states, workflow, tracked=self._tracked)
         self._store(key, judgement)
 
-    def _evidence(self, key: naive_judge.EnrollmentKey, enrollment: events.Enrollment) -> Iterator[events.Hit]:
+    def _evidence(self, key: naive_judge.EnrollmentKey, enrollment: facts.Enrollment) -> Iterator[facts.Hit]:
         """Yield the contact's hits and the enrollment's own triggers; most hits come twice."""
         for hit in self._hits.values():
             whose = (hit.tenant_id, hit.workflow_id, hit.contact_id)
@@ -99,7 +100,7 @@ class Model:
                 yield hit
         yield from (stored.hit for (*enrolled, _), stored in self._stored.items() if tuple(enrolled) == key)
 
-    def _store(self, key: naive_judge.EnrollmentKey, judgement: judge.Judgement) -> None:
+    def _store(self, key: naive_judge.EnrollmentKey, judgement: judging.Judgement) -> None:
         for (*enrolled, goal_id), stored in self._stored.items():
             if tuple(enrolled) == key:
                 self._stored[*key, goal_id] = Stored(stored.hit, revoked=True)
@@ -111,5 +112,5 @@ class Model:
             self._satisfied[key] = naive_judge.Satisfied(_evidence(hit), hit.goal_id, judgement.satisfaction.logic)
 
 
-def _evidence(hit: events.Hit) -> naive_judge.Walked:
+def _evidence(hit: facts.Hit) -> naive_judge.Walked:
     return naive_judge.Walked(hit.trigger.time, hit.trigger.source, hit.trigger.id)

@@ -10,7 +10,9 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from goalworker import events, goals, ids
+from goalworker.domain import events, goals, ids
+from goalworker.domain.criteria import Criteria
+from goalworker.domain.facts import BEGINNING
 
 
 class Walked(NamedTuple):
@@ -70,7 +72,7 @@ def fold(name: str) -> str:
     return unicodedata.normalize("NFKC", name)
 
 
-def meets(criteria: goals.Criteria, data: events.GoalData) -> bool:
+def meets(criteria: Criteria, data: events.GoalData) -> bool:
     """All given fields must match."""
     if isinstance(data, events.TagAdded):
         if criteria.tag_id and data.tag_id:
@@ -188,7 +190,7 @@ def answers(
         ]
         own = tuple(goal for goal in known if (goal.tenant_id, goal.workflow_id) == (tenant_id, workflow_id))
         workflow = goals.Workflow(own, logics.get((tenant_id, workflow_id), ()))
-        since = _earliest(events.ENROLLMENT_STARTED, enrolled, messages) if tracked else events.BEGINNING
+        since = _earliest(events.ENROLLMENT_STARTED, enrolled, messages) if tracked else BEGINNING
         until = _earliest(events.ENROLLMENT_ENDED, enrolled, messages) if tracked else None
         result = answer(Facts(since, until, happened, states, workflow))
         achieved |= {(tenant_id, enrollment_id, goal_id): at for goal_id, at in result.achieved.items()}

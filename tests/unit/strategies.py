@@ -13,7 +13,8 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 
-from goalworker import events, goals
+from goalworker.domain import events, facts, goals
+from goalworker.domain.criteria import Criteria
 from tests.unit import naive_judge
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
@@ -55,7 +56,7 @@ def goal_types() -> st.SearchStrategy[tuple[str, ...]]:
     return st.lists(st.sampled_from(events.GOAL_TYPES), min_size=1, max_size=2, unique=True).map(tuple)
 
 
-def criteria(goal_type: str) -> st.SearchStrategy[goals.Criteria]:
+def criteria(goal_type: str) -> st.SearchStrategy[Criteria]:
     """Draw normalised criteria of a goal type."""
     return _CRITERIA[goal_type]
 
@@ -83,20 +84,18 @@ _TAGS: Final = st.one_of(
     st.tuples(mostly(TAG_IDS), st.sampled_from(TAG_NAMES)),
 )
 
-_CRITERIA: Final[Mapping[str, st.SearchStrategy[goals.Criteria]]] = {
-    "tag_added": _TAGS.map(lambda tag: goals.Criteria(tag_id=tag[0], tag_name=tag[1])),
+_CRITERIA: Final[Mapping[str, st.SearchStrategy[Criteria]]] = {
+    "tag_added": _TAGS.map(lambda tag: Criteria(tag_id=tag[0], tag_name=tag[1])),
     "purchase_made": st.builds(
-        goals.Criteria,
+        Criteria,
         product_id=_some(PRODUCTS),
         min_amount=_some(tuple(amount for amount in AMOUNTS if str(amount) != "100.00")),  # it is not normalised
         currency=_some(("EUR", "USD")),
     ),
-    "appointment_booked": st.builds(
-        goals.Criteria, calendar_id=_some(("cal-1", "cal-2")), service_id=_some(("s1", "s2"))
-    ),
-    "form_submitted": st.builds(goals.Criteria, form_id=mostly(("f1", "f2"))),
+    "appointment_booked": st.builds(Criteria, calendar_id=_some(("cal-1", "cal-2")), service_id=_some(("s1", "s2"))),
+    "form_submitted": st.builds(Criteria, form_id=mostly(("f1", "f2"))),
     "pipeline_stage_reached": st.builds(
-        goals.Criteria, pipeline_id=mostly(("pl-1", "pl-2")), stage_id=mostly(("st-1", "st-2"))
+        Criteria, pipeline_id=mostly(("pl-1", "pl-2")), stage_id=mostly(("st-1", "st-2"))
     ),
 }
 
@@ -185,10 +184,10 @@ def logic_maps(
 
 
 @cache
-def workflow_states() -> st.SearchStrategy[tuple[events.WorkflowState, ...]]:
+def workflow_states() -> st.SearchStrategy[tuple[facts.WorkflowState, ...]]:
     """Draw the states of a workflow as they are kept: one a moment, by time."""
     return st.dictionaries(moments, st.booleans(), max_size=3).map(
-        lambda drawn: tuple(events.WorkflowState(since, active) for since, active in sorted(drawn.items()))
+        lambda drawn: tuple(facts.WorkflowState(since, active) for since, active in sorted(drawn.items()))
     )
 
 

@@ -8,7 +8,9 @@ from aiokafka import ConsumerRecord, TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goalworker import batch, decode, index
+from goalworker.decoding import decoder
+from goalworker.goal_index import index
+from goalworker.pipeline import batches
 from tests.unit import hostile
 
 FORMS, LIFECYCLE = "form-submitted", "workflow-lifecycle"
@@ -37,9 +39,9 @@ def fetched(values: Sequence[bytes | None], partition: TopicPartition) -> list[C
     ]
 
 
-def decoded(records: batch.Fetched) -> batch.Batch:
-    made = batch.Batch(1, 0, decode.Decoder(hostile.KINDS, decode.Limits()), records)
-    for _ in batch.decoding(made, index.Index(), "redrive"):
+def decoded(records: batches.Fetched) -> batches.Batch:
+    made = batches.Batch(1, 0, decoder.Decoder(hostile.KINDS, decoder.Limits()), records)
+    for _ in batches.decoding(made, index.Index(), "redrive"):
         pass
     return made
 
@@ -56,12 +58,12 @@ def test_withholding_leaves_what_decoding_the_rest_gives(
         rest[at] = sent if at.topic != topic else sent[:passing]
         passing = max(passing - len(sent), 0) if at.topic == topic else passing
     expected = decoded({at: kept for at, kept in rest.items() if kept})
-    for field in fields(batch.Batch):
+    for field in fields(batches.Batch):
         if field.name not in ("decoder", "without_time"):
             assert getattr(whole, field.name) == getattr(expected, field.name), field.name
     assert timeless(whole) == timeless(expected)
     assert resume_at == {at: sent[len(rest[at])].offset for at, sent in records.items() if rest[at] != sent}
 
 
-def timeless(of: batch.Batch) -> set[tuple[TopicPartition, int]]:
+def timeless(of: batches.Batch) -> set[tuple[TopicPartition, int]]:
     return {(partition, offset) for _, partition, offsets in of.without_time for offset in offsets}

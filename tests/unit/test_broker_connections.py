@@ -7,11 +7,12 @@ import pytest
 from aiokafka import client
 from aiokafka import errors as kafka_errors
 
-from goalworker import broker_connections, broker_errors, settings
+from goalworker import config
 from goalworker.embedded import machine
+from goalworker.kafka import broker_connections, broker_errors
 
 BOOTSTRAP, ADVERTISED = ("kafka", 9092), ("broker-1", 9092)
-SETTINGS = settings.load({"GOALWORKER_KAFKA__BOOTSTRAP_SERVERS": "kafka:9092"}, env_file=None, secrets_dir=None)
+SETTINGS = config.load({"GOALWORKER_KAFKA__BOOTSTRAP_SERVERS": "kafka:9092"}, env_file=None, secrets_dir=None)
 
 
 @pytest.fixture

@@ -12,7 +12,10 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goalworker import app, clock, decode, metrics, settings
+from goalworker import config, metrics
+from goalworker.decoding.decoder import Decoder
+from goalworker.pipeline import clock_skew
+from goalworker.runtime import worker_service
 from tests import support
 
 OFFSETS = st.floats(-100_000, 100_000)
@@ -24,39 +27,39 @@ DELAYS = st.floats(0, 100)
 
 @given(OFFSETS, st.lists(st.tuples(DELAYS, DELAYS), min_size=1, max_size=4))
 def test_a_clock_is_known_to_half_of_the_shortest_round_trip(ahead: float, delays: list[tuple[float, float]]) -> None:
-    readings = [clock.Reading(1_000.0, 1_000.0 + there + ahead, there + back) for there, back in delays]
-    closest = clock.closest(readings)
+    readings = [clock_skew.Reading(1_000.0, 1_000.0 + there + ahead, there + back) for there, back in delays]
+    closest = clock_skew.closest(readings)
     assert closest.round_trip_seconds == min(map(sum, delays))
     assert abs(closest.ahead_seconds - ahead) <= closest.round_trip_seconds / 2 + 1e-6
 
 
 @given(OFFSETS, DELAYS)
 def test_a_round_trip_that_takes_as_long_both_ways_costs_no_accuracy(ahead: float, delay: float) -> None:
-    reading = clock.Reading(1_000.0, 1_000.0 + delay + ahead, 2 * delay)
+    reading = clock_skew.Reading(1_000.0, 1_000.0 + delay + ahead, 2 * delay)
     assert reading.ahead_seconds == pytest.approx(ahead, abs=1e-6)
 
 
 @pytest.mark.parametrize(("ahead", "is_large"), [(5.0, False), (-5.0, False), (5.1, True), (-5.1, True)])
 def test_more_than_five_seconds_are_large_in_both_directions(ahead: float, is_large: bool) -> None:
-    assert clock.is_large(ahead) is is_large
+    assert clock_skew.is_large(ahead) is is_large
 
 
 @given(worker=OFFSETS, database=OFFSETS, age=st.floats(0, 100_000))
 def test_only_a_slow_clock_is_called_slow(worker: float, database: float, age: float) -> None:
     # Each clock is so far ahead of the right time; the newest record was written so long ago.
-    slow = clock.slow_clock(database - worker, -age - worker)
-    assert slow is None or {"worker": worker, "database": database}[slow] < -clock.SKEW_MAX_SECONDS + 1e-6
+    slow = clock_skew.slow_clock(database - worker, -age - worker)
+    assert slow is None or {"worker": worker, "database": database}[slow] < -clock_skew.SKEW_MAX_SECONDS + 1e-6
 
 
 @given(st.floats(-100_000, -5.1), st.sampled_from(["worker", "database"]))
 def test_a_fresh_record_shows_which_clock_is_slow(behind: float, slow: str) -> None:
     worker, database = (behind, 0.0) if slow == "worker" else (0.0, behind)
-    assert clock.slow_clock(database - worker, 0.0 - worker) == slow
+    assert clock_skew.slow_clock(database - worker, 0.0 - worker) == slow
 
 
 @given(OFFSETS)
 def test_without_a_record_nobody_knows(ahead: float) -> None:
-    assert clock.slow_clock(ahead, -math.inf) is None
+    assert clock_skew.slow_clock(ahead, -math.inf) is None
 
 
 # --- measuring ---
@@ -99,13 +102,13 @@ class Database:
 @pytest.fixture
 def database(monkeypatch: pytest.MonkeyPatch) -> Database:
     made = Database(0.0)
-    monkeypatch.setattr(clock, "time", made)
+    monkeypatch.setattr(clock_skew, "time", made)
     return made
 
 
 @pytest.fixture
-def decoder() -> decode.Decoder:
-    return app.decoder(settings.load({}))
+def decoder() -> Decoder:
+    return worker_service.decoder(config.load({}))
 
 
 @pytest.fixture
@@ -118,10 +121,10 @@ Measure = Callable[..., None]
 
 
 @pytest.fixture
-def measure(database: Database, decoder: decode.Decoder) -> Measure:
+def measure(database: Database, decoder: Decoder) -> Measure:
     """Measure a database whose clock is so far ahead, with newest records that are so far ahead of the worker's."""
     newest = [-math.inf]
-    skew = clock.Skew(database, decoder, lambda: newest[0])  # type: ignore[arg-type]
+    skew = clock_skew.Skew(database, decoder, lambda: newest[0])  # type: ignore[arg-type]
 
     def measured(ahead: float, records_ahead: float = -math.inf) -> None:
         database.ahead, newest[0] = ahead, records_ahead
@@ -132,13 +135,11 @@ def measure(database: Database, decoder: decode.Decoder) -> Measure:
 
 def test_the_shortest_of_a_few_round_trips_counts(database: Database) -> None:
     database.ahead, database.delays = 7.0, [(0.0, 9.0), (0.2, 0.2), (8.0, 0.0)]
-    assert asyncio.run(clock.skew_seconds(database)) == pytest.approx(7.0)  # type: ignore[arg-type]
+    assert asyncio.run(clock_skew.skew_seconds(database)) == pytest.approx(7.0)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("ahead", [600.0, -600.0])
-def test_the_decoder_judges_by_the_clock_that_was_measured(
-    measure: Measure, decoder: decode.Decoder, ahead: float
-) -> None:
+def test_the_decoder_judges_by_the_clock_that_was_measured(measure: Measure, decoder: Decoder, ahead: float) -> None:
     measure(ahead)
     assert decoder.ahead == timedelta(seconds=ahead)
     assert metrics.clock_skew_seconds.labels(of="database")._value.get() == pytest.approx(ahead)
@@ -184,12 +185,12 @@ def test_records_that_are_ahead_say_nothing_of_clocks_that_agree(
 
 
 def test_it_is_measured_again_and_again_and_the_last_difference_stands_while_the_database_is_away(
-    database: Database, decoder: decode.Decoder, monkeypatch: pytest.MonkeyPatch
+    database: Database, decoder: Decoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clock, "MEASURE_SECONDS", 0.001)
+    monkeypatch.setattr(clock_skew, "MEASURE_SECONDS", 0.001)
 
     async def measure() -> None:
-        task = asyncio.create_task(clock.Skew(database, decoder, lambda: -math.inf).run())  # type: ignore[arg-type]
+        task = asyncio.create_task(clock_skew.Skew(database, decoder, lambda: -math.inf).run())  # type: ignore[arg-type]
         database.ahead = 60.0
         await support.until(lambda: decoder.ahead == timedelta(seconds=60))
         database.error, asked = ConnectionRefusedError(), database.asked

@@ -11,22 +11,23 @@ import click
 import pytest
 import typer
 
-from goalworker import __main__ as command_line
-from goalworker.commands import common
+from goalworker import __main__
+from goalworker.admin import findings
+from goalworker.cli import common
 from tests import every_command
 
 
-@pytest.mark.parametrize("name", command_line.COMMANDS)
+@pytest.mark.parametrize("name", __main__.COMMANDS)
 def test_every_command_that_is_listed_is_there_and_says_what_it_does(name: str) -> None:
-    command = command_line.load(name)
+    command = __main__.load(name)
     assert command.help
     for part in getattr(command, "commands", {}).values():
         assert part.help, part.name
 
 
 def _leaves() -> Iterator[tuple[str, click.Command]]:
-    for name in command_line.COMMANDS:
-        command = command_line.load(name)
+    for name in __main__.COMMANDS:
+        command = __main__.load(name)
         parts = getattr(command, "commands", None)
         yield from ((f"{name} {part}", leaf) for part, leaf in parts.items()) if parts else [(name, command)]
 
@@ -87,8 +88,8 @@ def test_json_keeps_what_a_table_spells_out(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_of_an_error_only_the_first_line_is_shown() -> None:
-    assert common.first_line(ValueError("no such role.\nDETAIL: a row's content")) == "no such role"
-    assert common.first_line(TimeoutError()) == "TimeoutError"
+    assert findings.first_line(ValueError("no such role.\nDETAIL: a row's content")) == "no such role"
+    assert findings.first_line(TimeoutError()) == "TimeoutError"
 
 
 def test_a_moment_is_a_time_with_an_offset_or_so_long_ago() -> None:

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from goalworker import decode, events
+from goalworker.decoding.decoder import Decoder, Limits, Malformed
+from goalworker.domain import events, facts
 from tests.unit import hostile, hostile_forms, hostile_settings, near_misses, reference_decoder
 
-LIMITS: Final = decode.Limits()
+LIMITS: Final = Limits()
 PLACE: Final = (3, 17)
 REASONS: Final = {
     "invalid_json",
@@ -25,7 +26,7 @@ REASONS: Final = {
     "too_large",
     "future_time",
 }
-Outcome = events.Event | decode.Malformed | None
+Outcome = events.Event | Malformed | None
 Headers = hostile.Headers
 
 
@@ -34,10 +35,10 @@ def decoded(
     value: bytes | None,
     headers: Headers = (),
     timestamp_ms: int = hostile.TIMESTAMP_MS,
-    limits: decode.Limits = LIMITS,
+    limits: Limits = LIMITS,
     key: bytes | None = None,
 ) -> Outcome:
-    decoder = decode.Decoder(hostile.KINDS, limits)
+    decoder = Decoder(hostile.KINDS, limits)
     return decoder.decode(topic, value, headers, timestamp_ms, hostile.NOW, 17, key=key, place=PLACE)
 
 
@@ -50,8 +51,8 @@ def event(outcome: Outcome) -> events.Event:
     return outcome
 
 
-def malformed(outcome: Outcome) -> decode.Malformed:
-    assert isinstance(outcome, decode.Malformed), outcome
+def malformed(outcome: Outcome) -> Malformed:
+    assert isinstance(outcome, Malformed), outcome
     return outcome
 
 
@@ -63,7 +64,7 @@ def agree(
     value: bytes,
     headers: Headers,
     timestamp_ms: int,
-    limits: decode.Limits = LIMITS,
+    limits: Limits = LIMITS,
     key: bytes | None = None,
 ) -> events.Event | str:
     """Hold decode to the reference, digit by digit, and return what came of the record."""
@@ -71,12 +72,12 @@ def agree(
         hostile.KINDS, limits, topic, value, headers, timestamp_ms, now=hostile.NOW, key=key, place=PLACE
     )
     outcome = decoded(topic, value, headers, timestamp_ms, limits, key)
-    careful = decode.Decoder(hostile.KINDS, limits)
+    careful = Decoder(hostile.KINDS, limits)
     careful._quick = dict.fromkeys(hostile.KINDS, lambda records, *_: ([], records))  # nothing goes the quick way
     assert careful.decode(topic, value, headers, timestamp_ms, hostile.NOW, 17, key=key, place=PLACE) == outcome
     if isinstance(expected, events.Event):
         assert outcome == expected
-        assert events.trigger_of(event(outcome)).data == events.trigger_of(expected).data
+        assert facts.trigger_of(event(outcome)).data == facts.trigger_of(expected).data
         return expected
     assert malformed(outcome).reason == expected, outcome
     return str(expected)
@@ -101,11 +102,11 @@ def test_decode_agrees_with_the_reference_on_records_that_are_nearly_right(
     record: tuple[str, bytes, Headers, int], default_tenant: str | None
 ) -> None:
     topic, value, headers, timestamp_ms = record
-    agree(topic, value, headers, timestamp_ms, decode.Limits(default_tenant=default_tenant))
+    agree(topic, value, headers, timestamp_ms, Limits(default_tenant=default_tenant))
 
 
 OTHER_LIMITS: Final = st.builds(
-    decode.Limits,
+    Limits,
     default_tenant=st.sampled_from([None, "south"]),
     tenant_from=st.sampled_from(["tenantid", "subject", "header:X-Tenant", "key-prefix"]),
     plain_json=st.booleans(),
@@ -138,7 +139,7 @@ CHANGES: Final = st.sampled_from(
 @given(near_misses.records(), OTHER_LIMITS, KEYS, OTHER_HEADERS, CHANGES, st.sampled_from([str, str.upper, str.title]))
 def test_decode_agrees_with_the_reference_whatever_the_settings_and_the_form(
     record: tuple[str, bytes, Headers, int],
-    limits: decode.Limits,
+    limits: Limits,
     key: bytes | None,
     headers: Headers,
     change: Callable[[bytes], bytes],
@@ -189,12 +190,12 @@ def test_both_forms_of_every_type_give_the_same_event(kind: str) -> None:
     structured = event(decoded(topic, good(kind)))
     assert structured == event(decoded(topic, near_misses.token(hostile.DATA[kind]), hostile.ce_headers(kind)))
     assert type(structured.data) is events.DATA_OF_TYPE[kind]
-    assert json.loads(events.trigger_of(structured).data) == hostile.DATA[kind]
+    assert json.loads(facts.trigger_of(structured).data) == hostile.DATA[kind]
 
 
 @pytest.mark.parametrize("kind", sorted(hostile.DATA))
 def test_good_records_go_the_quick_way(kind: str) -> None:
-    decoder = decode.Decoder(hostile.KINDS, LIMITS)
+    decoder = Decoder(hostile.KINDS, LIMITS)
     decoder._careful = {}  # so that the careful way would raise
     for value, headers in [(good(kind), ()), (near_misses.token(hostile.DATA[kind]), hostile.ce_headers(kind))]:
         event(decoder.decode(hostile.TOPIC_OF_KIND[kind], value, headers, -1, hostile.NOW))
@@ -205,13 +206,13 @@ def test_a_tombstone_is_nothing() -> None:
 
 
 def test_an_absent_tenant_is_the_default_one_where_there_is_one() -> None:
-    limits = decode.Limits(default_tenant="south")
+    limits = Limits(default_tenant="south")
     assert event(decoded("form-submitted", good("form.submitted", tenantid=None), limits=limits)).tenant_id == "south"
     assert event(decoded("form-submitted", good("form.submitted"), limits=limits)).tenant_id == "north"
 
 
 def test_an_absent_time_is_that_of_the_record_and_counted() -> None:
-    decoder = decode.Decoder(hostile.KINDS, LIMITS)
+    decoder = Decoder(hostile.KINDS, LIMITS)
     for offset, time in enumerate((None, None, hostile.GOOD_TIME)):
         outcome = decoder.decode(
             "form-submitted", good("form.submitted", time=time), (), hostile.TIMESTAMP_MS - 1, hostile.NOW, offset
@@ -242,18 +243,16 @@ def test_times_are_rounded_half_up_to_the_microsecond(written: str, microsecond:
 
 
 def test_the_future_begins_after_the_limit() -> None:
-    limits = decode.Limits(max_future=timedelta(seconds=1))
+    limits = Limits(max_future=timedelta(seconds=1))
     assert event(decoded("form-submitted", good("form.submitted", time="2026-05-01T12:00:01Z"), limits=limits))
     late = decoded("form-submitted", good("form.submitted", time="2026-05-01T12:00:01.000001Z"), limits=limits)
-    assert malformed(late) == decode.Malformed(
-        "future_time", "/time", "`time` is more than 1 s ahead of the database's clock"
-    )
+    assert malformed(late) == Malformed("future_time", "/time", "`time` is more than 1 s ahead of the database's clock")
 
 
 def test_max_bytes_is_the_largest_value_that_is_taken() -> None:
     value = good("form.submitted")
-    assert event(decoded("form-submitted", value, limits=decode.Limits(max_bytes=len(value))))
-    refused = malformed(decoded("form-submitted", value, limits=decode.Limits(max_bytes=len(value) - 1)))
+    assert event(decoded("form-submitted", value, limits=Limits(max_bytes=len(value))))
+    refused = malformed(decoded("form-submitted", value, limits=Limits(max_bytes=len(value) - 1)))
     assert refused.reason == "too_large"
 
 
@@ -277,7 +276,7 @@ def test_a_value_without_an_envelope_is_of_its_topics_type_and_source(kind: str)
     found = event(decoded(topic, near_misses.token(hostile.DATA[kind]), limits=hostile_settings.PLAIN_LIMITS))
     assert (found.type, found.source, found.tenant_id) == (kind, f"kafka:{topic}", "south")
     assert found.time == hostile.NOW
-    assert json.loads(events.trigger_of(found).data) == hostile.DATA[kind]
+    assert json.loads(facts.trigger_of(found).data) == hostile.DATA[kind]
 
 
 @pytest.mark.parametrize(
@@ -299,7 +298,7 @@ def test_the_id_without_an_envelope_is_the_headers_or_its_own_or_the_place(
 
 
 def test_a_value_without_an_envelope_and_time_is_counted_as_such() -> None:
-    decoder = decode.Decoder(hostile.KINDS, hostile_settings.PLAIN_LIMITS)
+    decoder = Decoder(hostile.KINDS, hostile_settings.PLAIN_LIMITS)
     for value in (hostile.FORM, hostile_settings.says(time=hostile.GOOD_TIME)):
         event(decoder.decode("form-submitted", value, (), hostile.TIMESTAMP_MS, hostile.NOW, 17, place=PLACE))
     assert decoder.without_time == {"form-submitted": [17]}
@@ -326,7 +325,7 @@ def test_second_60_is_the_first_of_the_next_minute() -> None:
 
 
 def test_an_unknown_topic_is_the_callers_error() -> None:
-    decoder = decode.Decoder(hostile.KINDS, LIMITS)
+    decoder = Decoder(hostile.KINDS, LIMITS)
     assert decoder.knows("form-submitted")
     assert not decoder.knows("elsewhere")
     with pytest.raises(KeyError):
@@ -499,7 +498,7 @@ def test_a_sentence_never_quotes_the_payload_and_fits_a_header(record: hostile.R
 def test_64_kib_of_anything_are_decoded_within_a_millisecond(value: bytes) -> None:
     # On any machine: within the time that the standard library takes for 64 KiB of numbers, which is some 1 ms.
     numbers = b"[" + b"1," * 32_000 + b"1]"
-    decoder = decode.Decoder(hostile.KINDS, LIMITS)  # which a worker makes once
+    decoder = Decoder(hostile.KINDS, LIMITS)  # which a worker makes once
     times = [
         (
             timeit.timeit(lambda: decoder.decode("payment-completed", value, (), 0, hostile.NOW), number=1),

@@ -13,13 +13,13 @@ from aiokafka import ConsumerRecord, TopicPartition
 from msgspec import json
 from rich.console import Console
 
-from goalworker import events, ids, messages
 from goalworker.demo import check, corrections, ledger, listener, others, plans, stage, view
 from goalworker.demo.scene import Scene
+from goalworker.domain import events, facts, ids, messages
 
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 GOAL = UUID(int=7)
-ENROLLMENT = events.Enrollment("acme", "welcome-1", "welcome", "contact-1", AT)
+ENROLLMENT = facts.Enrollment("acme", "welcome-1", "welcome", "contact-1", AT)
 
 
 class _Traffic:
@@ -43,13 +43,13 @@ def _record(topic: str, value: bytes | None, key: bytes = b"", headers: Any = ()
 
 
 def _achieved(revision: int, event_id: str) -> ConsumerRecord:
-    trigger = events.Trigger("/web", event_id, AT, b"{}")
-    achievement = events.Achievement(GOAL, 1, AT, trigger, revision)
+    trigger = facts.Trigger("/web", event_id, AT, b"{}")
+    achievement = facts.Achievement(GOAL, 1, AT, trigger, revision)
     return _record("goal-achieved", messages.achieved(ENROLLMENT, "form_submitted", achievement).value)
 
 
 def _revoked(revision: int) -> ConsumerRecord:
-    achievement = events.Achievement(GOAL, 1, AT, events.Trigger("/web", "e", AT, b"{}"), revision, revoked=True)
+    achievement = facts.Achievement(GOAL, 1, AT, facts.Trigger("/web", "e", AT, b"{}"), revision, revoked=True)
     return _record("goal-achieved", messages.revoked(ENROLLMENT, "form_submitted", achievement, "after_end", AT).value)
 
 
@@ -94,7 +94,7 @@ def test_a_message_that_cannot_be_read_is_odd(listening: listener.Listener) -> N
 
 
 def test_an_exit_is_passed_on_and_compared_in_every_field(listening: listener.Listener) -> None:
-    command = events.Exit(GOAL, "any", AT, (GOAL,))
+    command = facts.Exit(GOAL, "any", AT, (GOAL,))
     listening.take(_record("workflow-exit", messages.exit_goal(ENROLLMENT, "form_submitted", command).value))
     expected = plans.Exited("acme", "welcome-1", "welcome", "contact-1", "any", GOAL, (GOAL,), AT)
     assert list(listening.found.exits.values()) == [listener.FoundExit.of(expected)]

@@ -9,9 +9,10 @@ from uuid import UUID
 
 import pytest
 
-from goalworker import decode, events, goals, ids
+from goalworker.decoding import decoder
 from goalworker.demo import corrections, generator, malformed, plans, records, stage
 from goalworker.demo.scene import Scene
+from goalworker.domain import criteria, events, goals, ids
 from tests.unit import naive_judge
 
 SINCE = datetime(2026, 3, 1, 12, 0, 0, 123_456, tzinfo=UTC)
@@ -28,10 +29,10 @@ KINDS = {
     topic: frozenset(kind for kind, of_kind in records.TOPIC_OF_TYPE.items() if of_kind == topic)
     for topic in records.TOPIC_OF_TYPE.values()
 }
-DECODER = decode.Decoder(KINDS, decode.Limits(max_bytes=malformed.MAX_BYTES))
+DECODER = decoder.Decoder(KINDS, decoder.Limits(max_bytes=malformed.MAX_BYTES))
 
 
-def _decoded(send: plans.Send) -> events.Event | decode.Malformed | None:
+def _decoded(send: plans.Send) -> events.Event | decoder.Malformed | None:
     timestamp_ms = send.timestamp_ms or int(NOW.timestamp() * 1000)
     return DECODER.decode(send.topic, send.value, send.headers, timestamp_ms, NOW)
 
@@ -47,7 +48,7 @@ def _goals() -> list[goals.Goal]:
             (
                 goals.GoalVersion(
                     1,
-                    goals.criteria_of(plan.goal_type, plan.criteria),
+                    criteria.criteria_of(plan.goal_type, plan.criteria),
                     is_active=True,
                     active_from=SINCE - timedelta(microseconds=len(stage.GOALS) - place),
                 ),
@@ -96,7 +97,7 @@ class _Worker:
 
     def take(self, send: plans.Send) -> None:
         event = _decoded(send)
-        if isinstance(event, decode.Malformed):
+        if isinstance(event, decoder.Malformed):
             self.dead.append(plans.DeadLetter(send.topic, send.key, event.reason))
         elif event is not None and self._conflicts(event):
             self.dead.append(plans.DeadLetter(send.topic, send.key, "conflicting_enrollment"))
@@ -224,7 +225,7 @@ REASONS = {
 def test_the_traffic_has_every_shape_and_every_reason_that_a_record_alone_can_have() -> None:
     sends = _sends(_generator(), 3_000)
     decoded = [_decoded(send) for send in sends]
-    reasons = {each.reason for each in decoded if isinstance(each, decode.Malformed)}
+    reasons = {each.reason for each in decoded if isinstance(each, decoder.Malformed)}
     assert reasons == REASONS
     shapes = Counter("ce_specversion" in dict(send.headers) for send in sends)
     assert min(shapes.values()) > len(sends) // 4
@@ -248,7 +249,7 @@ def test_every_malformed_record_has_the_reason_that_is_expected_of_it() -> None:
 def test_no_topic_comes_near_the_share_of_dead_letters_that_would_pause_it() -> None:
     by_topic: dict[str, list[bool]] = {}
     for send in _sends(_generator(), 5_000):
-        by_topic.setdefault(send.topic, []).append(isinstance(_decoded(send), decode.Malformed))
+        by_topic.setdefault(send.topic, []).append(isinstance(_decoded(send), decoder.Malformed))
     for dead in by_topic.values():
         assert all(sum(dead[start : start + 1000]) < 300 for start in range(0, len(dead), 100))
 

@@ -8,12 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goalworker import decode, events
-from goalworker.commands import check_event, diagnosis
+from goalworker.admin import message_faults
+from goalworker.cli import check_event
+from goalworker.decoding import decoder
+from goalworker.domain import events
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 TYPES = {kind: frozenset({kind}) for kind in events.DATA_OF_TYPE}
-DECODER = decode.Decoder(TYPES, decode.Limits())
+DECODER = decoder.Decoder(TYPES, decoder.Limits())
 PAYMENT: dict[str, Any] = {
     "specversion": "1.0",
     "id": "e1",
@@ -27,11 +29,11 @@ ENVELOPE = ("specversion", "id", "source", "time", "tenantid")
 DATA = ("contact_id", "payment_id", "amount", "currency", "product_ids")
 
 
-def faults(topic: str, value: bytes, headers: decode.Pairs = ()) -> list[str]:
-    def decoded(value: bytes, headers: decode.Pairs) -> object:
+def faults(topic: str, value: bytes, headers: decoder.Pairs = ()) -> list[str]:
+    def decoded(value: bytes, headers: decoder.Pairs) -> object:
         return DECODER.decode(topic, value, headers, 1_700_000_000_000, NOW)
 
-    return [fault.pointer for fault in diagnosis.faults(decoded, value, headers, [topic])]
+    return [fault.pointer for fault in message_faults.faults(decoded, value, headers, [topic])]
 
 
 @given(st.sets(st.sampled_from(ENVELOPE)), st.sets(st.sampled_from(DATA)), st.sampled_from([[], 7.5, True, "\x00"]))

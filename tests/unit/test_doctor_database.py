@@ -6,10 +6,11 @@ from typing import cast
 import pytest
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import clock, database
-from goalworker.commands import doctor_database
+from goalworker.admin import doctor_postgres
+from goalworker.pipeline import clock_skew
+from goalworker.postgres import connections
 
-WANTED = database.session_limits(30)
+WANTED = connections.session_limits(30)
 HOLDING = {
     "statement_timeout": "30000",
     "lock_timeout": "2000",
@@ -20,12 +21,12 @@ HOLDING = {
 
 
 def test_nothing_is_unmet_where_all_holds() -> None:
-    assert doctor_database.unmet_limits(WANTED, HOLDING) == []
+    assert doctor_postgres.unmet_limits(WANTED, HOLDING) == []
 
 
 def test_each_limit_that_does_not_hold_is_named_with_what_it_is() -> None:
     for name, value in HOLDING.items():
-        (found,) = doctor_database.unmet_limits(WANTED, HOLDING | {name: "0"})
+        (found,) = doctor_postgres.unmet_limits(WANTED, HOLDING | {name: "0"})
         assert found.lower() == f"{name} (0 instead of {value})"
 
 
@@ -39,7 +40,7 @@ def test_clocks_are_too_far_apart_where_the_worker_warns_of_it(
     async def skew_seconds(_pool: sa_async.AsyncEngine) -> float:
         return ahead
 
-    monkeypatch.setattr(clock, "skew_seconds", skew_seconds)
-    finding = asyncio.run(doctor_database._skew(cast("sa_async.AsyncEngine", None)))
+    monkeypatch.setattr(clock_skew, "skew_seconds", skew_seconds)
+    finding = asyncio.run(doctor_postgres._skew(cast("sa_async.AsyncEngine", None)))
     assert (finding.check, finding.state) == ("clocks", state)
     assert detail in finding.detail

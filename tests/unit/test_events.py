@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goalworker import events
+from goalworker.domain import events, facts
+from goalworker.domain.text import amount_of_number, amount_of_text, is_text, money, plain
 from tests.unit.strategies import at
 
 
@@ -15,17 +16,17 @@ from tests.unit.strategies import at
 def test_text_is_1_to_255_bytes_of_utf8_without_control_characters(value: str) -> None:
     size_bytes = len(value.encode(errors="surrogatepass"))
     clean = not any(unicodedata.category(character) in ("Cc", "Cs") for character in value)
-    assert events.is_text(value) == (0 < size_bytes <= 255 and clean)
+    assert is_text(value) == (0 < size_bytes <= 255 and clean)
 
 
 @pytest.mark.parametrize("value", ["a" * 255, "é" * 127, " ", "a b", "\u200b", "\u2028", "\U0001f600"])
 def test_these_are_text(value: str) -> None:
-    assert events.is_text(value)
+    assert is_text(value)
 
 
 @pytest.mark.parametrize("value", ["", "a" * 256, "é" * 128, "a\x00", "a\n", "\x7f", "\x9f", "\ud800", "a\udfff"])
 def test_these_are_no_text(value: str) -> None:
-    assert not events.is_text(value)
+    assert not is_text(value)
 
 
 exact = st.decimals(0, 10**15, places=18) | st.integers(0, 10**15).map(Decimal)
@@ -33,11 +34,11 @@ exact = st.decimals(0, 10**15, places=18) | st.integers(0, 10**15).map(Decimal)
 
 @given(exact)
 def test_an_amount_keeps_every_digit(amount: Decimal) -> None:
-    written = events.plain(amount)
+    written = plain(amount)
     assert "E" not in written
-    for read in (events.amount_of_text(written), events.amount_of_number(written)):
+    for read in (amount_of_text(written), amount_of_number(written)):
         assert read is not None
-        assert events.plain(read) == written
+        assert plain(read) == written
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_an_amount_keeps_every_digit(amount: Decimal) -> None:
     ],
 )
 def test_a_plain_decimal_string_is_an_amount(text: str, amount: str) -> None:
-    assert str(events.amount_of_text(text)) == amount
+    assert str(amount_of_text(text)) == amount
 
 
 @pytest.mark.parametrize(
@@ -78,21 +79,21 @@ def test_a_plain_decimal_string_is_an_amount(text: str, amount: str) -> None:
     ],
 )
 def test_no_other_string_is(text: str) -> None:
-    assert events.amount_of_text(text) is None
+    assert amount_of_text(text) is None
 
 
 @pytest.mark.parametrize(
     ("number", "amount"), [("1e2", "100"), ("1E+15", "1" + "0" * 15), ("-0", "0"), ("0e9999", "0"), ("12.50", "12.50")]
 )
 def test_a_json_number_is_an_amount_however_it_is_written(number: str, amount: str) -> None:
-    assert str(events.amount_of_number(number)) == amount
+    assert str(amount_of_number(number)) == amount
 
 
 @pytest.mark.parametrize(
     "number", ["-1", "1e16", "1e999", "1e999999999", "1e-19", "NaN", "Infinity", "01", "9" * 5_000, "1" + "0" * 200]
 )
 def test_a_number_out_of_range_is_none(number: str) -> None:
-    assert events.amount_of_number(number) is None
+    assert amount_of_number(number) is None
 
 
 DATA: list[tuple[str, events.GoalData, bytes]] = [
@@ -128,8 +129,8 @@ DATA: list[tuple[str, events.GoalData, bytes]] = [
 @pytest.mark.parametrize(("type_", "data", "expected"), DATA)
 def test_evidence_is_the_contract_fields_that_the_event_had(type_: str, data: events.GoalData, expected: bytes) -> None:
     event = events.Event("north", "/crm", "1", type_, at(5), data, "00-trace-01", "state=1")
-    trigger = events.trigger_of(event)
-    assert trigger == events.Trigger("/crm", "1", at(5), expected, "00-trace-01", "state=1")
+    trigger = facts.trigger_of(event)
+    assert trigger == facts.Trigger("/crm", "1", at(5), expected, "00-trace-01", "state=1")
     assert trigger.order == (at(5), "/crm", "1")
 
 
@@ -158,5 +159,5 @@ def test_each_goal_type_has_its_event_type_and_each_event_type_its_data() -> Non
     ],
 )
 def test_money_has_no_trailing_zeros_beyond_two_decimals_and_loses_nothing(amount: str, shown: str) -> None:
-    assert events.money(Decimal(amount)) == shown
+    assert money(Decimal(amount)) == shown
     assert Decimal(shown) == Decimal(amount)

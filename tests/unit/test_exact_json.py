@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goalworker import exact_json
+from goalworker.domain import exact_json
 
 
 def test_numbers_keep_every_digit() -> None:

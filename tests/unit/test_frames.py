@@ -13,26 +13,27 @@ from aiokafka import conn
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goalworker import frames, kafka
+from goalworker.kafka import clients
+from goalworker.kafka.fast_fetch import buffered_protocol
 
 # Around what is given a place of its own, and far below.
 SIZES = st.one_of(st.integers(1, 300), st.integers(60_000, 70_000), st.integers(120_000, 400_000))
 
 
-async def connected() -> tuple[frames.Protocol, asyncio.StreamReader]:
+async def connected() -> tuple[buffered_protocol.Protocol, asyncio.StreamReader]:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(loop=loop)
-    return frames.Protocol(loop.create_future(), reader, loop=loop), reader
+    return buffered_protocol.Protocol(loop.create_future(), reader, loop=loop), reader
 
 
-async def come(protocol: frames.Protocol, pieces: Iterable[bytes]) -> None:
+async def come(protocol: buffered_protocol.Protocol, pieces: Iterable[bytes]) -> None:
     """Take in pieces as a transport does, each in as many goes as there is room for."""
     for piece in pieces:
         take(protocol, piece)
         await asyncio.sleep(0)
 
 
-def take(protocol: frames.Protocol, piece: bytes) -> None:
+def take(protocol: buffered_protocol.Protocol, piece: bytes) -> None:
     left = memoryview(piece)
     while left:
         room = protocol.get_buffer(-1)
@@ -48,8 +49,8 @@ def cut(data: bytes, sizes: Iterable[int]) -> list[bytes]:
 
 
 def test_the_client_reads_by_this() -> None:
-    assert kafka.__name__  # whoever uses the client imports it
-    assert conn.AIOKafkaConnection.connect.__globals__["AIOKafkaProtocol"] is frames.Protocol
+    assert clients.__name__  # whoever uses the client imports it
+    assert conn.AIOKafkaConnection.connect.__globals__["AIOKafkaProtocol"] is buffered_protocol.Protocol
 
 
 @given(st.lists(SIZES, min_size=1, max_size=6), st.lists(SIZES, max_size=12))
@@ -166,7 +167,7 @@ def test_a_connection_that_broke_is_collected_though_its_error_holds_it(monkeypa
         await collected.wait()
         return [kept()]
 
-    monkeypatch.setattr(frames, "_COLLECT_SECONDS", 0)
+    monkeypatch.setattr(buffered_protocol, "_COLLECT_SECONDS", 0)
     with no_collector():
         assert asyncio.run(lose()) == [None]
 

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goalworker import events, goals
+from goalworker.domain import events, goals
+from goalworker.domain.criteria import Criteria, CriteriaError, criteria_as_json, criteria_of, folded, matches
+from goalworker.domain.faults import Fault
 from tests.unit import naive_judge, strategies
 from tests.unit.strategies import at
 
@@ -37,16 +39,16 @@ from tests.unit.strategies import at
     ],
 )
 def test_criteria_are_normalised(goal_type: str, given_: dict[str, Any], normalised: dict[str, Any]) -> None:
-    criteria = goals.criteria_of(goal_type, given_)
-    assert list(goals.criteria_as_json(goal_type, criteria).items()) == list(normalised.items())
+    criteria = criteria_of(goal_type, given_)
+    assert list(criteria_as_json(goal_type, criteria).items()) == list(normalised.items())
 
 
 @given(data=st.data(), goal_type=st.sampled_from(events.GOAL_TYPES))
 def test_criteria_survive_being_written_down_and_read_again(data: st.DataObject, goal_type: str) -> None:
     criteria = data.draw(strategies.criteria(goal_type))
-    written = json.loads(json.dumps(goals.criteria_as_json(goal_type, criteria)))
-    assert goals.criteria_of(goal_type, written) == criteria
-    assert goals.criteria_as_json(goal_type, goals.criteria_of(goal_type, written)) == written
+    written = json.loads(json.dumps(criteria_as_json(goal_type, criteria)))
+    assert criteria_of(goal_type, written) == criteria
+    assert criteria_as_json(goal_type, criteria_of(goal_type, written)) == written
 
 
 @pytest.mark.parametrize(
@@ -64,9 +66,9 @@ def test_criteria_survive_being_written_down_and_read_again(data: st.DataObject,
     ],
 )
 def test_amounts_are_the_same_however_they_are_written(amount: object, normalised: str) -> None:
-    criteria = goals.criteria_of("purchase_made", {"min_amount": amount})
+    criteria = criteria_of("purchase_made", {"min_amount": amount})
     assert str(criteria.min_amount) == normalised
-    assert goals.criteria_as_json("purchase_made", criteria) == {"min_amount": normalised}
+    assert criteria_as_json("purchase_made", criteria) == {"min_amount": normalised}
 
 
 TEXT_RULE = "must be text of 1 to 255 bytes without control characters"
@@ -160,15 +162,15 @@ AMOUNT_RULE = "must be a number of at least 0, at most 10^15, with at most 18 de
 def test_a_fault_says_what_is_wrong_where_and_what_would_be_right(
     goal_type: str, given_: dict[str, Any], pointer: str, detail: str
 ) -> None:
-    with pytest.raises(goals.CriteriaError) as raised:
-        goals.criteria_of(goal_type, given_)
-    assert raised.value.faults == [goals.Fault(pointer, detail)]
+    with pytest.raises(CriteriaError) as raised:
+        criteria_of(goal_type, given_)
+    assert raised.value.faults == [Fault(pointer, detail)]
     assert str(raised.value) == detail
 
 
 def test_every_fault_is_told_at_once() -> None:
-    with pytest.raises(goals.CriteriaError) as raised:
-        goals.criteria_of("purchase_made", {"product_id": "", "min_amount": -1, "currency": "", "colour": "red"})
+    with pytest.raises(CriteriaError) as raised:
+        criteria_of("purchase_made", {"product_id": "", "min_amount": -1, "currency": "", "colour": "red"})
     assert [fault.pointer for fault in raised.value.faults] == ["/colour", "/product_id", "/min_amount", "/currency"]
 
 
@@ -178,7 +180,7 @@ anything = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(names, inner, max_size=2),
     max_leaves=4,
 )
-FIELDS = st.sampled_from([*goals.Criteria.__struct_fields__, "any_purchase", "any_appointment"]) | names
+FIELDS = st.sampled_from([*Criteria.__struct_fields__, "any_purchase", "any_appointment"]) | names
 
 
 @given(goal_type=st.sampled_from(events.GOAL_TYPES), written=st.dictionaries(FIELDS, anything, max_size=4))
@@ -186,11 +188,11 @@ def test_whatever_is_written_is_normalised_or_refused_in_words_that_can_be_sent(
     goal_type: str, written: dict[str, Any]
 ) -> None:
     try:
-        criteria = goals.criteria_of(goal_type, written)
-    except goals.CriteriaError as error:
+        criteria = criteria_of(goal_type, written)
+    except CriteriaError as error:
         faults = error.faults
     else:
-        assert goals.criteria_of(goal_type, goals.criteria_as_json(goal_type, criteria)) == criteria
+        assert criteria_of(goal_type, criteria_as_json(goal_type, criteria)) == criteria
         return
     assert faults
     assert all((fault.pointer + fault.detail).encode() for fault in faults)
@@ -212,7 +214,7 @@ def _booked(calendar_id: str | None = None, service_id: str | None = None) -> ev
 
 
 @pytest.mark.parametrize(
-    ("goal_type", "criteria", "data", "matches"),
+    ("goal_type", "criteria", "data", "expected"),
     [
         ("tag_added", {"tag_id": "t1"}, _tag("t1"), True),
         ("tag_added", {"tag_id": "t1"}, _tag("T1"), False),
@@ -252,16 +254,16 @@ def _booked(calendar_id: str | None = None, service_id: str | None = None) -> ev
     ],
 )
 def test_all_given_fields_must_match(
-    goal_type: str, criteria: dict[str, Any], data: events.GoalData, matches: bool
+    goal_type: str, criteria: dict[str, Any], data: events.GoalData, expected: bool
 ) -> None:
-    assert goals.matches(goals.criteria_of(goal_type, criteria), data) is matches
+    assert matches(criteria_of(goal_type, criteria), data) is expected
 
 
 @given(data=st.data(), goal_type=st.sampled_from(events.GOAL_TYPES))
 def test_matching_is_what_the_contract_says_when_read_naively(data: st.DataObject, goal_type: str) -> None:
     criteria = data.draw(strategies.criteria(goal_type))
     event_data = data.draw(strategies.goal_data(goal_type, "c1"))
-    assert goals.matches(criteria, event_data) == naive_judge.meets(criteria, event_data)
+    assert matches(criteria, event_data) == naive_judge.meets(criteria, event_data)
 
 
 @pytest.mark.parametrize(
@@ -277,17 +279,17 @@ def test_matching_is_what_the_contract_says_when_read_naively(data: st.DataObjec
     ],
 )
 def test_these_are_the_same_tag(one: str, other: str) -> None:
-    assert goals.folded(one) == goals.folded(other)
+    assert folded(one) == folded(other)
 
 
 @pytest.mark.parametrize(("one", "other"), [("VIP", "V I P"), ("ete", "été"), ("tag", "tags"), ("\u0131", "i")])
 def test_these_are_different_tags(one: str, other: str) -> None:
-    assert goals.folded(one) != goals.folded(other)
+    assert folded(one) != folded(other)
 
 
 @given(st.text())
 def test_a_folded_name_is_compared_as_the_contract_says(name: str) -> None:
-    assert goals.folded(name) == naive_judge.fold(name)
+    assert folded(name) == naive_judge.fold(name)
 
 
 # --- versions ---
@@ -297,7 +299,7 @@ def _goal(*versions: goals.GoalVersion) -> goals.Goal:
     return goals.Goal("north", UUID(int=1), "w1", "form_submitted", versions[0].active_from, versions)
 
 
-F1, F2 = goals.Criteria(form_id="f1"), goals.Criteria(form_id="f2")
+F1, F2 = Criteria(form_id="f1"), Criteria(form_id="f2")
 CHANGING = _goal(
     goals.GoalVersion(1, F1, True, at(2), at(4)),
     goals.GoalVersion(2, F1, False, at(4), at(6)),

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from goalworker import events, goals, index, keys, match
+from goalworker.domain import events, facts, goals
+from goalworker.domain.criteria import Criteria
+from goalworker.goal_index import index, keys, matching
 from tests.unit import naive_judge, strategies
 from tests.unit.strategies import at
 
@@ -37,7 +39,7 @@ def test_it_finds_what_a_look_at_every_goal_finds(
     known, happened = drawn
     made = _index(known)
     for event in happened:
-        found = [(hit.goal_id, hit.workflow_id, hit.goal_version) for hit in match.hits(event, made)]
+        found = [(hit.goal_id, hit.workflow_id, hit.goal_version) for hit in matching.hits(event, made)]
         assert found == sorted(
             (goal.goal_id, goal.workflow_id, version.number)
             for goal in known
@@ -107,7 +109,7 @@ def _some_version(goal: goals.Goal, event: events.Event) -> bool:
 def test_goals_whose_hashes_collide_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (index, keys):
         monkeypatch.setattr(module, "hash", lambda _: 0, raising=False)
-    tagged = goals.GoalVersion(1, goals.Criteria(tag_id="f1"), True, at(0))
+    tagged = goals.GoalVersion(1, Criteria(tag_id="f1"), True, at(0))
     goal_of_another_type = goals.Goal("north", UUID(int=3), "w2", "tag_added", at(0), (tagged,))
     goal_of_another_tenant = structs.replace(_form_goal(4, FIRST), tenant_id="south")
     known = [_form_goal(1, FIRST), _form_goal(2, SECOND), goal_of_another_type, goal_of_another_tenant]
@@ -143,7 +145,7 @@ def test_a_workflow_with_very_many_goals_is_held_as_any_other() -> None:
 def test_more_workflows_than_are_kept_unpacked_are_all_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index, "_UNPACKED_WORKFLOWS", 2)
     monkeypatch.setattr(keys, "_HOT_GOALS", 2)
-    forms = {f"form-{number}": goals.Criteria(form_id=f"form-{number}") for number in range(5)}
+    forms = {f"form-{number}": Criteria(form_id=f"form-{number}") for number in range(5)}
     known = [
         _form_goal(number, goals.GoalVersion(1, criteria, True, at(0)), workflow_id=form_id)
         for number, (form_id, criteria) in enumerate(forms.items())
@@ -156,9 +158,7 @@ def test_more_workflows_than_are_kept_unpacked_are_all_found(monkeypatch: pytest
 def test_versions_that_ask_for_the_same_take_the_room_of_one() -> None:
     many, one = (keys.Keys("form_submitted", mock.Mock()) for _ in range(2))
     for number in range(1_000):
-        versions = [
-            structs.replace(FIRST, number=each, criteria=goals.Criteria(form_id=str(number))) for each in (1, 2)
-        ]
+        versions = [structs.replace(FIRST, number=each, criteria=Criteria(form_id=str(number))) for each in (1, 2)]
         many.add(_form_goal(number, *versions * 10), number)
         one.add(_form_goal(number, versions[0]), number)
     for made in (many, one):
@@ -171,7 +171,7 @@ def test_another_tenants_goals_change_nothing(data: st.DataObject, types: tuple[
     known = data.draw(strategies.goal_sets(types))
     own = [goal for goal in known if goal.tenant_id == "north"]
     for event in data.draw(strategies.contact_events(types, ("north",), min_size=2)):
-        assert match.hits(event, _index(known)) == match.hits(event, _index(own))
+        assert matching.hits(event, _index(known)) == matching.hits(event, _index(own))
 
 
 def _form_goal(number: int, *versions: goals.GoalVersion, workflow_id: str = "w1") -> goals.Goal:
@@ -183,8 +183,8 @@ def _submitted(form_id: str, tick: int) -> events.Event:
     return events.Event("north", "/crm", "1", "form.submitted", at(tick), events.FormSubmitted("c1", form_id))
 
 
-FIRST = goals.GoalVersion(1, goals.Criteria(form_id="f1"), True, at(0), at(5))
-SECOND = goals.GoalVersion(2, goals.Criteria(form_id="f2"), True, at(5))
+FIRST = goals.GoalVersion(1, Criteria(form_id="f1"), True, at(0), at(5))
+SECOND = goals.GoalVersion(2, Criteria(form_id="f2"), True, at(5))
 
 
 def test_an_old_version_still_decides_old_events() -> None:
@@ -193,7 +193,7 @@ def test_an_old_version_still_decides_old_events() -> None:
         (form_id, tick)
         for form_id in ("f1", "f2")
         for tick in (-1, 0, 4, 5)
-        if match.hits(_submitted(form_id, tick), made)
+        if matching.hits(_submitted(form_id, tick), made)
     ]
     assert hits == [("f1", 0), ("f1", 4), ("f2", 5)]
 
@@ -206,24 +206,24 @@ def test_a_changed_goal_is_held_once() -> None:
 
 
 def test_an_event_that_two_fields_lead_to_a_goal_hits_it_once() -> None:
-    criteria = goals.Criteria(tag_id="t1", tag_name="VIP")
+    criteria = Criteria(tag_id="t1", tag_name="VIP")
     version = goals.GoalVersion(1, criteria, True, at(0))
     known = goals.Goal("north", UUID(int=1), "w1", "tag_added", at(0), (version,))
     event = events.Event("north", "/crm", "1", "contact.tag.added", at(1), events.TagAdded("c1", "t1", "vip"))
-    assert len(match.hits(event, _index([known]))) == 1
+    assert len(matching.hits(event, _index([known]))) == 1
 
 
 def test_a_hit_carries_the_events_tenant_contact_and_evidence() -> None:
     event = _submitted("f1", 3)
-    (hit,) = match.hits(event, _index([_form_goal(1, FIRST)]))
-    assert hit == events.Hit("north", "w1", "c1", UUID(int=1), 1, events.trigger_of(event))
+    (hit,) = matching.hits(event, _index([_form_goal(1, FIRST)]))
+    assert hit == facts.Hit("north", "w1", "c1", UUID(int=1), 1, facts.trigger_of(event))
 
 
 def test_lifecycle_messages_hit_nothing() -> None:
     changed = events.WorkflowChanged("w1")
     event = events.Event("north", "/engine", "1", events.WORKFLOW_ACTIVATED, at(1), changed)
     known = _index([_form_goal(1, FIRST)])
-    assert match.hits(event, known) == []
+    assert matching.hits(event, known) == []
     assert known.finder(event.type)(event.tenant_id, event.data) == ()
 
 
@@ -234,7 +234,7 @@ def test_an_unknown_workflow_has_no_goals_and_no_logic() -> None:
 def test_a_product_that_comes_again_and_again_is_looked_up_once() -> None:
     goal = goals.Goal(
         "north", UUID(int=1), "w1", "purchase_made", at(0),
-        (goals.GoalVersion(1, goals.Criteria(product_id="p1"), True, at(0)),),
+        (goals.GoalVersion(1, Criteria(product_id="p1"), True, at(0)),),
     )  # fmt: skip
     paid = events.PaymentCompleted("c1", "pay-1", Decimal(1), "EUR", ("p1", "p2") * 500)
     assert _index([goal]).finder("payment.completed")("north", paid) == (goal,)
@@ -262,7 +262,7 @@ def test_what_was_found_a_while_ago_is_found_anew_too(monkeypatch: pytest.Monkey
 
 
 def test_a_goal_of_another_type_beside_one_that_takes_anything_is_not_found_with_it() -> None:
-    kinds = {"tag_added": goals.Criteria(tag_id="t1"), "purchase_made": goals.Criteria()}
+    kinds = {"tag_added": Criteria(tag_id="t1"), "purchase_made": Criteria()}
     known = {
         goal_type: structs.replace(_form_goal(number, goals.GoalVersion(1, criteria, True, at(0))), goal_type=goal_type)
         for number, (goal_type, criteria) in enumerate(kinds.items())

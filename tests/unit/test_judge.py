@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from goalworker import events, goals, index, judge, match
+from goalworker.domain import criteria, events, facts, goals, judging
+from goalworker.goal_index import index, matching
 from tests.unit import naive_judge, strategies
 from tests.unit.strategies import at
 
@@ -24,16 +25,16 @@ NEVER = (goals.LogicVersion("never", at(-1)),)
 class Case(NamedTuple):
     """One enrollment and everything that bears on it."""
 
-    enrollment: events.Enrollment
+    enrollment: facts.Enrollment
     happened: tuple[events.Event, ...]
-    states: tuple[events.WorkflowState, ...]
+    states: tuple[facts.WorkflowState, ...]
     workflow: goals.Workflow
 
-    def hits(self) -> list[events.Hit]:
+    def hits(self) -> list[facts.Hit]:
         """Return what its contact's events hit."""
         known = index.Index()
         known.replace(self.workflow.goals, {}, revision=1)
-        return match.all_hits(self.happened, known)
+        return matching.all_hits(self.happened, known)
 
 
 BOUNDS = st.integers(-1, strategies.TICKS + 1).map(at)
@@ -44,7 +45,7 @@ ENDS = st.none() | BOUNDS
 @st.composite
 def cases(draw: strategies.Draw) -> Case:
     types = draw(strategies.goal_types())
-    enrollment = events.Enrollment("north", "e1", "w1", "c1", draw(STARTS), draw(ENDS))
+    enrollment = facts.Enrollment("north", "e1", "w1", "c1", draw(STARTS), draw(ENDS))
     known = draw(strategies.goal_sets(types, ("north",), ("w1",)))
     happened = draw(strategies.contact_events(types, ("north",), ("c1",), min_size=1))
     workflow = goals.Workflow(known, draw(strategies.logic_versions()))
@@ -52,16 +53,16 @@ def cases(draw: strategies.Draw) -> Case:
 
 
 def _naive(case: Case, *, tracked: bool) -> naive_judge.Answer:
-    began = case.enrollment.enrolled_at if tracked else events.BEGINNING
+    began = case.enrollment.enrolled_at if tracked else facts.BEGINNING
     states = [(state.since, state.active) for state in case.states]
     return naive_judge.answer(naive_judge.Facts(began, case.enrollment.ended_at, case.happened, states, case.workflow))
 
 
-def _judged(case: Case, hits: Iterable[events.Hit], *, tracked: bool) -> judge.Judgement:
-    return judge.judge(case.enrollment, hits, case.states, case.workflow, tracked=tracked)
+def _judged(case: Case, hits: Iterable[facts.Hit], *, tracked: bool) -> judging.Judgement:
+    return judging.judge(case.enrollment, hits, case.states, case.workflow, tracked=tracked)
 
 
-def _as_answer(judgement: judge.Judgement) -> naive_judge.Answer:
+def _as_answer(judgement: judging.Judgement) -> naive_judge.Answer:
     achieved = {hit.goal_id: naive_judge.Walked(*hit.trigger.order) for hit in judgement.achieved}
     if judgement.satisfaction is None:
         return naive_judge.Answer(achieved, None)
@@ -101,36 +102,36 @@ def goal(goal_id: UUID, *lives: tuple[int, int | None, bool], created: int = -1,
     """Return a form goal whose versions were in force from, to, and active or not; ticks."""
     versions = tuple(
         goals.GoalVersion(
-            number, goals.Criteria(form_id=f"f{goal_id.int}"), active, at(begin), None if end is None else at(end)
+            number, criteria.Criteria(form_id=f"f{goal_id.int}"), active, at(begin), None if end is None else at(end)
         )
         for number, (begin, end, active) in enumerate(lives or ((created, None, True),), start=1)
     )
     return goals.Goal("north", goal_id, workflow_id, "form_submitted", at(created), versions)
 
 
-def hit(goal_id: UUID, tick: int, event_id: str = "1", source: str = "/crm") -> events.Hit:
+def hit(goal_id: UUID, tick: int, event_id: str = "1", source: str = "/crm") -> facts.Hit:
     """Return a hit of contact c1."""
-    trigger = events.Trigger(source, event_id, at(tick), b"{}")
-    return events.Hit("north", "w1", "c1", goal_id, 1, trigger)
+    trigger = facts.Trigger(source, event_id, at(tick), b"{}")
+    return facts.Hit("north", "w1", "c1", goal_id, 1, trigger)
 
 
-def enrollment(enrolled: int | None = 0, ended: int | None = None) -> events.Enrollment:
+def enrollment(enrolled: int | None = 0, ended: int | None = None) -> facts.Enrollment:
     """Return an enrollment of contact c1 in ticks."""
     enrolled_at, ended_at = (None if tick is None else at(tick) for tick in (enrolled, ended))
-    return events.Enrollment("north", "e1", "w1", "c1", enrolled_at, ended_at)
+    return facts.Enrollment("north", "e1", "w1", "c1", enrolled_at, ended_at)
 
 
 def said(
-    hits: Sequence[events.Hit],
+    hits: Sequence[facts.Hit],
     *known: goals.Goal,
     logics: tuple[goals.LogicVersion, ...] = (),
-    whose: events.Enrollment | None = None,
+    whose: facts.Enrollment | None = None,
     states: Sequence[tuple[int, bool]] = (),
 ) -> tuple[list[tuple[int, datetime]], tuple[int, datetime] | None]:
     """Judge, and return (goal, achieved_at) of the achievements and of the satisfying one."""
-    merged = [events.WorkflowState(at(since), active) for since, active in states]
+    merged = [facts.WorkflowState(at(since), active) for since, active in states]
     workflow = goals.Workflow(known or (goal(ONE), goal(TWO)), logics)
-    judgement = judge.judge(whose or enrollment(), hits, merged, workflow)
+    judgement = judging.judge(whose or enrollment(), hits, merged, workflow)
     end = judgement.satisfaction
     return (
         [(found.goal_id.int, found.trigger.time) for found in judgement.achieved],
@@ -155,15 +156,15 @@ NOTHING: tuple[list[tuple[int, datetime]], None] = ([], None)
         (enrollment(None, 9), False),
     ],
 )
-def test_a_hit_counts_from_enrolled_at_inclusive_to_ended_at_exclusive(window: events.Enrollment, counts: bool) -> None:
+def test_a_hit_counts_from_enrolled_at_inclusive_to_ended_at_exclusive(window: facts.Enrollment, counts: bool) -> None:
     assert said([hit(ONE, 5)], whose=window) == (([(1, at(5))], (1, at(5))) if counts else NOTHING)
 
 
 def test_without_tracking_a_contact_is_enrolled_since_the_beginning_of_time() -> None:
-    ancient = events.Hit("north", "w1", "c1", ONE, 1, events.Trigger("/crm", "1", events.BEGINNING, b"{}"))
-    always = goals.GoalVersion(1, goals.Criteria(form_id="f1"), True, events.BEGINNING)
-    known = goals.Goal("north", ONE, "w1", "form_submitted", events.BEGINNING, (always,))
-    judgement = judge.judge(enrollment(None), [ancient], (), goals.Workflow((known,)), tracked=False)
+    ancient = facts.Hit("north", "w1", "c1", ONE, 1, facts.Trigger("/crm", "1", facts.BEGINNING, b"{}"))
+    always = goals.GoalVersion(1, criteria.Criteria(form_id="f1"), True, facts.BEGINNING)
+    known = goals.Goal("north", ONE, "w1", "form_submitted", facts.BEGINNING, (always,))
+    judgement = judging.judge(enrollment(None), [ancient], (), goals.Workflow((known,)), tracked=False)
     assert judgement.achieved == (ancient,)
 
 
@@ -196,7 +197,7 @@ def test_hitting_an_achieved_goal_again_is_no_achievement_and_satisfies_nothing(
 
 
 def test_ties_in_time_are_walked_by_source_and_then_id_in_code_point_order() -> None:
-    def first(*hits: events.Hit) -> list[tuple[int, datetime]]:
+    def first(*hits: facts.Hit) -> list[tuple[int, datetime]]:
         return said(hits)[0]
 
     assert first(hit(ONE, 5, "9"), hit(TWO, 5, "10")) == [(2, at(5))]
@@ -279,10 +280,10 @@ def test_a_workflow_state_holds_from_its_time_on_and_before_the_first_it_is_acti
     [(1, "superseded"), (3, "workflow_inactive"), (5, "superseded"), (8, "after_end"), (9, "after_end")],
 )
 def test_a_revocation_says_why(tick: int, reason: str) -> None:
-    states = [events.WorkflowState(at(2), False), events.WorkflowState(at(4), True)]
-    assert judge.reason_revoked(hit(ONE, tick).trigger, enrollment(0, 8), states) == reason
+    states = [facts.WorkflowState(at(2), False), facts.WorkflowState(at(4), True)]
+    assert judging.reason_revoked(hit(ONE, tick).trigger, enrollment(0, 8), states) == reason
 
 
 def test_a_revocation_after_the_end_says_so_even_where_the_workflow_was_inactive() -> None:
-    states = [events.WorkflowState(at(2), False)]
-    assert judge.reason_revoked(hit(ONE, 8).trigger, enrollment(0, 8), states) == "after_end"
+    states = [facts.WorkflowState(at(2), False)]
+    assert judging.reason_revoked(hit(ONE, 8).trigger, enrollment(0, 8), states) == "after_end"

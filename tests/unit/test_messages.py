@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goalworker import events, ids, messages
+from goalworker.domain import events, facts, ids, messages
 
 GOAL, OTHER = UUID("0198c0de-0000-7000-8000-000000000001"), UUID("0198c0de-0000-7000-8000-000000000002")
 ENROLLED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 ACHIEVED_AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 NOW = datetime(2026, 1, 2, 3, 4, 6, 70, tzinfo=UTC)
 
-ENROLLMENT = events.Enrollment("acme:eu", "enr/1", "wf|1", "kontakt ü", ENROLLED_AT)
-TRIGGER = events.Trigger(
+ENROLLMENT = facts.Enrollment("acme:eu", "enr/1", "wf|1", "kontakt ü", ENROLLED_AT)
+TRIGGER = facts.Trigger(
     "/crm",
     "evt-1",
     ACHIEVED_AT,
@@ -28,9 +28,9 @@ TRIGGER = events.Trigger(
     "00-trace-01",
     "state=1",
 )
-ACHIEVEMENT = events.Achievement(GOAL, 3, ENROLLED_AT, TRIGGER, 1)
-REVOKED = events.Achievement(GOAL, 3, ENROLLED_AT, TRIGGER, 2, revoked=True)
-EXIT = events.Exit(GOAL, "all", ACHIEVED_AT, (OTHER, GOAL), "00-trace-01", "state=1")
+ACHIEVEMENT = facts.Achievement(GOAL, 3, ENROLLED_AT, TRIGGER, 1)
+REVOKED = facts.Achievement(GOAL, 3, ENROLLED_AT, TRIGGER, 2, revoked=True)
+EXIT = facts.Exit(GOAL, "all", ACHIEVED_AT, (OTHER, GOAL), "00-trace-01", "state=1")
 DESCRIPTION = {
     "workflow_id": "wf|1",
     "goal_type": "purchase_made",
@@ -115,7 +115,7 @@ def test_the_triggers_trace_is_carried_over_to_achieved_and_exit() -> None:
 
 
 def test_enrolled_at_is_null_where_enrollments_are_not_tracked() -> None:
-    untracked = events.Achievement(GOAL, 3, None, TRIGGER, 1)
+    untracked = facts.Achievement(GOAL, 3, None, TRIGGER, 1)
     assert _read(messages.achieved(ENROLLMENT, "purchase_made", untracked))["data"]["enrolled_at"] is None
 
 
@@ -143,7 +143,7 @@ texts = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_
 
 @given(tenant=texts, contact=texts, enrollment=texts, workflow=texts)
 def test_ids_from_outside_come_through_unharmed(tenant: str, contact: str, enrollment: str, workflow: str) -> None:
-    message = messages.exit_goal(events.Enrollment(tenant, enrollment, workflow, contact), "form_submitted", EXIT)
+    message = messages.exit_goal(facts.Enrollment(tenant, enrollment, workflow, contact), "form_submitted", EXIT)
     read = _read(message)
     assert (read["tenantid"], read["subject"]) == (tenant, enrollment)
     assert (read["data"]["workflow_id"], read["data"]["contact_id"]) == (workflow, contact)

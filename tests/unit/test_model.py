@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from goalworker import events
+from goalworker.domain import events
 from tests.unit import model, naive_judge, strategies
 
 Delivery = list[list[events.Event]]

@@ -5,15 +5,15 @@ from datetime import UTC, datetime
 import pytest
 from aiokafka import TopicPartition
 
-from goalworker import offsets
+from goalworker.kafka import offset_reset
 
 PARTITION = TopicPartition("tag-added", 0)
 BEGIN, END, AT = 10, 20, 15
 TIME = datetime(2026, 5, 1, tzinfo=UTC)
 
 
-def _moved(target: offsets.Target, offset: int) -> tuple[int, int] | None:
-    moves = offsets.moves(target, {PARTITION: offset}, {PARTITION: BEGIN}, {PARTITION: END}, {PARTITION: AT})
+def _moved(target: offset_reset.Target, offset: int) -> tuple[int, int] | None:
+    moves = offset_reset.moves(target, {PARTITION: offset}, {PARTITION: BEGIN}, {PARTITION: END}, {PARTITION: AT})
     return next(((move.to_offset, move.skipped_records) for move in moves), None)
 
 
@@ -38,10 +38,10 @@ def test_a_time_takes_back_and_never_forward() -> None:
 
 @pytest.mark.parametrize(("target", "to_offset"), [("earliest", BEGIN), ("latest", END), (TIME, AT)])
 def test_an_offset_of_another_topic_is_in_no_range_and_is_committed_anew(
-    target: offsets.Target, to_offset: int
+    target: offset_reset.Target, to_offset: int
 ) -> None:
     for offset in (BEGIN, AT, END):
-        (move,) = offsets.moves(
+        (move,) = offset_reset.moves(
             target, {PARTITION: offset}, {PARTITION: BEGIN}, {PARTITION: END}, {PARTITION: AT}, {PARTITION}
         )
         assert (move.to_offset, move.skipped_records) == (to_offset, to_offset - BEGIN)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import structlog
 
-from goalworker import logs, outages, repeats
+from goalworker import log_repeats, logs, outages
 
 
 def test_a_dependency_that_is_there_is_not_worth_a_word() -> None:
@@ -48,7 +48,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def journal(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> outages.Journal:
-    monkeypatch.setattr(logs, "REPEATS", repeats.Repeats(clock))
+    monkeypatch.setattr(logs, "REPEATS", log_repeats.Repeats(clock))
     return outages.Journal(clock)
 
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from goalworker import events, goals, packed
+from goalworker.domain import events, goals
+from goalworker.goal_index import codec
 from tests.unit import strategies
 from tests.unit.strategies import at
 
@@ -21,19 +22,19 @@ def test_a_workflow_and_each_of_its_goals_come_out_as_they_went_in(
 ) -> None:
     changes = {"tenant_id": "north", "workflow_id": "w1"} | ({} if created is None else {"created_at": created})
     workflow = goals.Workflow(tuple(structs.replace(goal, **changes) for goal in known), logics)
-    shelf = packed.pack(("north", "w1"), workflow.goals, workflow.logics)
-    unpacked = packed.unpack(shelf)
+    shelf = codec.pack(("north", "w1"), workflow.goals, workflow.logics)
+    unpacked = codec.unpack(shelf)
     assert unpacked == workflow
     assert str(unpacked) == str(workflow)  # 100 and 100.00 are equal
     for place, goal in enumerate(workflow.goals):
-        assert str(packed.unpack_one(shelf, place)) == str(goal)
+        assert str(codec.unpack_one(shelf, place)) == str(goal)
 
 
 @given(goal_type=st.sampled_from(events.GOAL_TYPES), data=st.data())
 def test_a_goal_takes_less_than_128_bytes(goal_type: str, data: st.DataObject) -> None:
     version = goals.GoalVersion(1, data.draw(strategies.criteria(goal_type)), True, at(0))
     goal = goals.Goal("north", UUID(int=2**128 - 1), "w1", goal_type, at(0), (version,))
-    assert len(packed.pack(("north", "w1"), [goal], ())) < 128
+    assert len(codec.pack(("north", "w1"), [goal], ())) < 128
 
 
 # Of lengths at which msgpack changes how it says them.
@@ -44,4 +45,4 @@ names = st.sampled_from(("", "w", "w1", "w\xe4", "w" * 31, "w" * 32, "w" * 255))
 def test_a_workflow_is_told_by_how_its_bytes_begin(
     one: tuple[str, str], other: tuple[str, str], logics: tuple[goals.LogicVersion, ...]
 ) -> None:
-    assert packed.pack(one, (), logics).startswith(packed.beginning(other)) == (one == other)
+    assert codec.pack(one, (), logics).startswith(codec.beginning(other)) == (one == other)

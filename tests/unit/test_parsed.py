@@ -15,7 +15,7 @@ from aiokafka.record.util import calc_crc32c
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goalworker import parsed
+from goalworker.kafka.fast_fetch import parsed_records
 
 PARTITION = TopicPartition("t", 0)
 READ_COMMITTED = 1
@@ -61,8 +61,8 @@ def fetched(batches: list[Batch], aborted: list[tuple[int, int]], start: int, of
         offset += batch.gap
         data += encoded(batch, offset)
         offset += batch.records
-    return parsed._PartitionRecords(
-        PARTITION, parsed._MemoryRecords(data), aborted, start, None, of, True, READ_COMMITTED
+    return parsed_records._PartitionRecords(
+        PARTITION, parsed_records._MemoryRecords(data), aborted, start, None, of, True, READ_COMMITTED
     )
 
 
@@ -82,7 +82,7 @@ def test_lists_give_what_the_clients_iterator_gives(
     start = min(start, batches[0].gap + batches[0].records - 1)  # a broker begins with the batch that was asked for
     own = fetched(batches, aborted, start, None)
     expected = [fields(record) for record in own]
-    ours = fetched(batches, aborted, start, parsed.as_parsed)
+    ours = fetched(batches, aborted, start, parsed_records.as_parsed)
     found, position, has_more = [], start, True
     while has_more:
         part, has_more = ours.take(limit)
@@ -95,13 +95,13 @@ def test_lists_give_what_the_clients_iterator_gives(
 
 
 def test_the_position_is_behind_what_was_taken_and_not_behind_what_is_left() -> None:
-    records = fetched([Batch(5), Batch(3)], [], 0, parsed.as_parsed)
+    records = fetched([Batch(5), Batch(3)], [], 0, parsed_records.as_parsed)
     assert [[record.offset for record in records.take(4)[0]], records.next_fetch_offset] == [[0, 1, 2, 3], 4]
     assert [[record.offset for record in records.take(2)[0]], records.next_fetch_offset] == [[4, 5], 6]
 
 
 def test_what_was_fetched_goes_with_its_last_reference() -> None:
-    records = fetched([Batch(3)], [], 0, parsed.as_parsed)
+    records = fetched([Batch(3)], [], 0, parsed_records.as_parsed)
     kept = weakref.ref(records)
     gc.disable()
     try:
@@ -116,8 +116,8 @@ def test_a_batch_that_was_damaged_is_refused_and_nothing_behind_it_is_taken() ->
     damaged = bytearray(encoded(Batch(2), 2))
     damaged[-1] ^= 1
     data = encoded(Batch(2), 0) + bytes(damaged) + encoded(Batch(2), 4)
-    records = parsed._PartitionRecords(
-        PARTITION, parsed._MemoryRecords(data), [], 0, None, parsed.as_parsed, True, READ_COMMITTED
+    records = parsed_records._PartitionRecords(
+        PARTITION, parsed_records._MemoryRecords(data), [], 0, None, parsed_records.as_parsed, True, READ_COMMITTED
     )
     assert [record.offset for record in records.take(2)[0]] == [0, 1]
     with pytest.raises(kafka_errors.CorruptRecordException):
@@ -132,5 +132,5 @@ def test_a_batch_in_the_format_of_old_has_its_own_checksum() -> None:
     data = bytearray(builder.build())
     for at, is_damaged in ((-1, False), (-1, True)):
         data[at] ^= is_damaged
-        records = parsed._MemoryRecords(bytes(data))
+        records = parsed_records._MemoryRecords(bytes(data))
         assert records.is_damaged(records.next_batch()) is is_damaged

@@ -2,14 +2,16 @@
 
 from aiokafka import ConsumerRecord, TopicPartition
 
-from goalworker import batch, dead_letters, decode, index
+from goalworker.decoding.decoder import Decoder, Limits
+from goalworker.goal_index import index
+from goalworker.pipeline import batches, dead_letters
 from tests.unit import hostile
 
 REDRIVE = "goalworker.redrive"
 
 
 def test_a_value_without_an_envelope_has_the_same_identity_when_it_is_redriven() -> None:
-    decoder = decode.Decoder(hostile.KINDS, decode.Limits(plain_json=True, tenant_from="key-prefix"))
+    decoder = Decoder(hostile.KINDS, Limits(plain_json=True, tenant_from="key-prefix"))
     first = record("form-submitted", 3, 17, ())
     letter = dead_letters.DeadLetter(first, "invalid_data", "")
     sent = dead_letters.record_of(letter, "goalworker.dlq", "group", redriven=False)
@@ -24,10 +26,10 @@ def record(topic: str, partition: int, offset: int, headers: tuple[tuple[str, by
     )
 
 
-def identities(decoder: decode.Decoder, fetched: ConsumerRecord) -> list[batch.Identity]:
-    found = batch.Batch(
+def identities(decoder: Decoder, fetched: ConsumerRecord) -> list[batches.Identity]:
+    found = batches.Batch(
         epoch=1, revision=-1, decoder=decoder, fetched={TopicPartition(fetched.topic, fetched.partition): [fetched]}
     )
-    for _ in batch.decoding(found, index.Index(), REDRIVE):
+    for _ in batches.decoding(found, index.Index(), REDRIVE):
         pass
-    return [batch.identity_of(item[2]) for item in found.items]
+    return [batches.identity_of(item[2]) for item in found.items]

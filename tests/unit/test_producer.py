@@ -14,9 +14,10 @@ from aiokafka.protocol import produce
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goalworker import kafka, producer, settings
+from goalworker import config
+from goalworker.kafka import producer, records
 
-SETTINGS = settings.load({"GOALWORKER_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1"}, env_file=None, secrets_dir=None)
+SETTINGS = config.load({"GOALWORKER_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1"}, env_file=None, secrets_dir=None)
 
 
 @given(st.binary(max_size=64))
@@ -31,7 +32,7 @@ BYTES = st.none() | st.integers(0, 70_000).map(bytes)
 def test_the_size_of_a_batch_of_one_record_is_what_the_broker_measures(
     key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]
 ) -> None:
-    record = kafka.Record("topic", key, value, headers, 1)
+    record = records.Record("topic", key, value, headers, 1)
     batch = message_accumulator.BatchBuilder(1, 0)
     assert producer._append(batch, record)
     assert producer.batch_size(record) == batch.size() == len(batch._build())
@@ -82,7 +83,7 @@ def test_what_a_closed_producer_holds_can_be_found() -> None:
     async def queued() -> int:
         made = producer.Producer(SETTINGS, idempotent=False, timeout_seconds=1)
         batch = made._kafka.create_batch()
-        producer._append(batch, kafka.Record("topic", b"key", b"value"))
+        producer._append(batch, records.Record("topic", b"key", b"value"))
         await made._kafka._message_accumulator.add_batch(batch, aiokafka.TopicPartition("topic", 0), 1)
         found = len(made._queued())
         await made.close()

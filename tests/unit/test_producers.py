@@ -8,7 +8,9 @@ from typing import Any, Final
 import pytest
 from aiokafka import TopicPartition
 
-from goalworker import decode, events, parsed
+from goalworker.decoding import decoder
+from goalworker.domain import events
+from goalworker.kafka.fast_fetch import parsed_records
 from tests import vectors
 from tests.unit import hostile
 
@@ -16,7 +18,7 @@ NOW: Final = datetime(2026, 5, 1, 12, tzinfo=UTC)
 PARTITION: Final = TopicPartition("form-submitted", 0)
 READ_COMMITTED: Final = 1
 CODECS: Final = {"none", "gzip", "snappy", "lz4", "zstd"}
-PLAIN: Final = decode.Limits(plain_json=True, tenant_from="key-prefix")
+PLAIN: Final = decoder.Limits(plain_json=True, tenant_from="key-prefix")
 
 
 def batches(producer: str) -> dict[str, bytes]:
@@ -39,8 +41,8 @@ def check(producer: str, codecs: set[str]) -> None:
 
 
 def _records(data: bytes) -> list[Any]:
-    records = parsed._PartitionRecords(
-        PARTITION, parsed._MemoryRecords(data), [], 0, None, parsed.as_parsed, True, READ_COMMITTED
+    records = parsed_records._PartitionRecords(
+        PARTITION, parsed_records._MemoryRecords(data), [], 0, None, parsed_records.as_parsed, True, READ_COMMITTED
     )
     found: list[Any] = []
     while len(found) < 3:
@@ -51,7 +53,7 @@ def _records(data: bytes) -> list[Any]:
 
 
 def _event(record: Any) -> events.Event:
-    event = decode.Decoder(hostile.KINDS, PLAIN).decode(
+    event = decoder.Decoder(hostile.KINDS, PLAIN).decode(
         PARTITION.topic, record.value, record.headers, record.timestamp, NOW, key=record.key
     )
     assert isinstance(event, events.Event), event

@@ -9,7 +9,10 @@ from unittest import mock
 import pytest
 from aiokafka import TopicPartition
 
-from goalworker import parsed, reader, settings, unpacking
+from goalworker import config
+from goalworker.decoding.record import FetchedRecord
+from goalworker.kafka.consumer import Reader
+from goalworker.kafka.fast_fetch import decompression
 
 PARTITION = TopicPartition("tag-added", 0)
 COMMITTED, POSITION = 10, 15
@@ -21,7 +24,7 @@ class Consumer:
     def __init__(self) -> None:
         self.commits: list[Mapping[TopicPartition, int]] = []
         self.pause = self.resume = mock.Mock()
-        self.fetched: dict[TopicPartition, list[parsed.Fetched]] = {}
+        self.fetched: dict[TopicPartition, list[FetchedRecord]] = {}
 
     def assignment(self) -> Collection[TopicPartition]:
         return {PARTITION}
@@ -32,7 +35,7 @@ class Consumer:
     async def position(self, _partition: TopicPartition) -> int:
         return POSITION
 
-    async def getmany(self, **_limits: int) -> Mapping[TopicPartition, list[parsed.Fetched]]:
+    async def getmany(self, **_limits: int) -> Mapping[TopicPartition, list[FetchedRecord]]:
         return self.fetched
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
@@ -42,7 +45,7 @@ class Consumer:
 @pytest.mark.parametrize("is_rebalanced", [False, True])
 def test_nothing_is_committed_idly_while_the_group_is_rebalanced(is_rebalanced: bool) -> None:
     async def commits() -> list[Mapping[TopicPartition, int]]:
-        reading, consumer = reader.Reader(settings.load({}), mock.AsyncMock()), Consumer()
+        reading, consumer = Reader(config.load({}), mock.AsyncMock()), Consumer()
         reading._consumer = consumer
         await reading.on_partitions_assigned([PARTITION])
         if is_rebalanced:
@@ -58,11 +61,11 @@ def test_nothing_is_committed_idly_while_the_group_is_rebalanced(is_rebalanced: 
 def test_the_newest_record_since_the_last_time_is_compared_with_our_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: 1_000.0)
 
-    def record(seconds: float) -> unpacking.Oversized:
-        return unpacking.Oversized(0, int(seconds * 1000), 0, None, 0)
+    def record(seconds: float) -> decompression.Oversized:
+        return decompression.Oversized(0, int(seconds * 1000), 0, None, 0)
 
     async def ahead() -> list[float]:
-        reading, consumer = reader.Reader(settings.load({}), mock.AsyncMock()), Consumer()
+        reading, consumer = Reader(config.load({}), mock.AsyncMock()), Consumer()
         reading._consumer = consumer
         found = [reading.take_records_ahead()]
         for newest in (990.0, 1_600.0, 980.0):

@@ -9,8 +9,11 @@ from pathlib import Path
 import jsonschema_rs
 import prometheus_client
 
-from goalworker import app as worker_app
-from goalworker import decode, events, ids, key_store, metrics, schemas, settings
+from goalworker import config, metrics, schemas
+from goalworker.decoding.decoder import Decoder, Limits
+from goalworker.domain import events, ids
+from goalworker.runtime import worker_service
+from goalworker.stores import api_keys
 from tests.bench import curves, table
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
@@ -23,7 +26,7 @@ def rows(heading: str) -> list[tuple[str, ...]]:
 
 
 def test_the_table_of_settings_is_the_settings() -> None:
-    assert rows("Settings") == [(f"`{row.name}`", row.default, row.description) for row in settings.table()]
+    assert rows("Settings") == [(f"`{row.name}`", row.default, row.description) for row in config.table()]
 
 
 def test_the_table_of_metrics_is_the_metrics() -> None:
@@ -37,8 +40,8 @@ def test_the_table_of_metrics_is_the_metrics() -> None:
 
 
 def test_every_scope_is_named() -> None:
-    assert key_store.SCOPES
-    assert [scope for scope in key_store.SCOPES if f"`{scope}`" not in README] == []
+    assert api_keys.SCOPES
+    assert [scope for scope in api_keys.SCOPES if f"`{scope}`" not in README] == []
 
 
 def test_the_make_targets_named_exist() -> None:
@@ -51,7 +54,7 @@ def test_the_make_targets_named_exist() -> None:
 
 def test_the_events_shown_are_taken_and_the_payment_is_the_same_in_both_modes() -> None:
     now = datetime(2026, 5, 2, tzinfo=UTC)
-    decoder = decode.Decoder(worker_app.kinds(settings.Settings()), decode.Limits())
+    decoder = Decoder(worker_service.kinds(config.Settings()), Limits())
     shown = [block.encode() for block in re.findall(r"^```json\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)]
     payment, started, exit_ = shown
     ((headers, body),) = re.findall(r"^```text\n(ce_.*?)\n\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)

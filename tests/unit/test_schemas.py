@@ -15,13 +15,19 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from goalworker import dead_letters, decode, envelope, events, goals, ids, judge, key_store, messages, metrics, schemas
-from goalworker.commands import schema as schema_command
-from goalworker.settings import Settings
+from goalworker import metrics, schemas
+from goalworker.cli.schema import documents
+from goalworker.config import Settings
+from goalworker.decoding import decoder, envelope
+from goalworker.domain import events, facts, ids, judging, messages
+from goalworker.domain.criteria import ANY, FIELDS, Criteria, criteria_as_json
+from goalworker.domain.text import TEXT_BYTES_MAX, amount_of_text, is_text
+from goalworker.pipeline import dead_letters
+from goalworker.stores import api_keys
 from tests.unit import hostile, hostile_forms, near_misses, strategies
 
 COPIES: Final = Path(__file__).parents[2] / "deploy" / "schemas"
-DOCUMENTS: Final = schema_command.documents(Settings())
+DOCUMENTS: Final = documents(Settings())
 ASYNCAPI: Final = json.loads(DOCUMENTS["asyncapi.json"])
 OPENAPI: Final = json.loads(DOCUMENTS["openapi.json"])
 SCHEMAS: Final = schemas.of_messages()
@@ -32,7 +38,7 @@ DATA_VALIDATORS: Final = {
     kind: jsonschema_rs.Draft202012Validator({"$ref": "#/$defs/data", "$defs": schema["$defs"]})
     for kind, schema in SCHEMAS.items()
 }
-DECODER: Final = decode.Decoder(hostile.KINDS, decode.Limits())
+DECODER: Final = decoder.Decoder(hostile.KINDS, decoder.Limits())
 
 
 def exact(value: bytes | str) -> Any:
@@ -128,13 +134,13 @@ def test_whatever_is_taken_is_as_its_schema_says(record: tuple[str, bytes, hosti
 @given(st.from_regex(r"[0-9]{0,66}(\.[0-9]{0,19})?") | st.sampled_from(["0" * 48 + "1" + "0" * 15, "1" + "0" * 15]))
 def test_an_amount_is_a_text_to_the_schema_where_it_is_one_to_the_decoder(text: str) -> None:
     data = hostile.DATA["payment.completed"] | {"amount": text}
-    assert DATA_VALIDATORS["payment.completed"].is_valid(data) == (events.amount_of_text(text) is not None)
+    assert DATA_VALIDATORS["payment.completed"].is_valid(data) == (amount_of_text(text) is not None)
 
 
 @given(near_misses.TEXTS.filter(lambda text: len(text.encode(errors="replace")) == len(text)))
 def test_a_text_is_one_to_the_schema_where_it_is_one_to_the_decoder(text: str) -> None:
     is_valid = DATA_VALIDATORS["workflow.activated"].is_valid({"workflow_id": text})
-    assert is_valid == events.is_text(text)
+    assert is_valid == is_text(text)
 
 
 # --- messages out ---
@@ -143,7 +149,7 @@ GOAL_IDS: Final = st.integers(1, 9).map(lambda number: UUID(int=number))
 TEXTS: Final = near_misses.GOOD_TEXTS
 MOMENTS: Final = st.datetimes(timezones=st.just(UTC))
 UNTRACKED: Final = st.builds(ids.contact_enrollment_id, TEXTS, TEXTS.map(lambda text: text * 12))
-RUNS: Final = st.builds(events.Enrollment, TEXTS, TEXTS | UNTRACKED, TEXTS, TEXTS, MOMENTS, st.none() | MOMENTS)
+RUNS: Final = st.builds(facts.Enrollment, TEXTS, TEXTS | UNTRACKED, TEXTS, TEXTS, MOMENTS, st.none() | MOMENTS)
 TYPES: Final = st.sampled_from(events.GOAL_TYPES)
 HAPPENED: Final = TYPES.flatmap(
     lambda goal_type: st.tuples(
@@ -159,7 +165,7 @@ HAPPENED: Final = TYPES.flatmap(
         ),
     )
 )
-STATES: Final = st.lists(st.builds(events.WorkflowState, MOMENTS, st.booleans()), max_size=2)
+STATES: Final = st.lists(st.builds(facts.WorkflowState, MOMENTS, st.booleans()), max_size=2)
 
 
 def check(message: messages.Message) -> None:
@@ -179,36 +185,36 @@ def check(message: messages.Message) -> None:
 
 @given(RUNS, HAPPENED, GOAL_IDS, st.integers(1, 9), st.none() | MOMENTS)
 def test_every_achieved_is_as_its_schema_says(
-    run: events.Enrollment,
+    run: facts.Enrollment,
     happened: tuple[str, events.Event],
     goal_id: UUID,
     number: int,
     enrolled_at: datetime | None,
 ) -> None:
     goal_type, event = happened
-    achievement = events.Achievement(goal_id, number, enrolled_at, events.trigger_of(event), number)
+    achievement = facts.Achievement(goal_id, number, enrolled_at, facts.trigger_of(event), number)
     check(messages.achieved(run, goal_type, achievement))
 
 
 @given(RUNS, HAPPENED, GOAL_IDS, STATES, MOMENTS)
 def test_every_revoked_is_as_its_schema_says(
-    run: events.Enrollment,
+    run: facts.Enrollment,
     happened: tuple[str, events.Event],
     goal_id: UUID,
-    states: list[events.WorkflowState],
+    states: list[facts.WorkflowState],
     now: datetime,
 ) -> None:
     goal_type, event = happened
-    trigger = events.trigger_of(event)
-    reason = judge.reason_revoked(trigger, run, sorted(states, key=lambda state: state.since))
-    check(messages.revoked(run, goal_type, events.Achievement(goal_id, 1, None, trigger, 2), reason, now))
+    trigger = facts.trigger_of(event)
+    reason = judging.reason_revoked(trigger, run, sorted(states, key=lambda state: state.since))
+    check(messages.revoked(run, goal_type, facts.Achievement(goal_id, 1, None, trigger, 2), reason, now))
 
 
 @given(RUNS, TYPES, st.lists(GOAL_IDS, min_size=1), st.sampled_from(["any", "all"]), MOMENTS)
 def test_every_exit_is_as_its_schema_says(
-    run: events.Enrollment, goal_type: str, goal_ids: list[UUID], logic: str, at: datetime
+    run: facts.Enrollment, goal_type: str, goal_ids: list[UUID], logic: str, at: datetime
 ) -> None:
-    check(messages.exit_goal(run, goal_type, events.Exit(goal_ids[0], logic, at, tuple(goal_ids), "00-1", "a=1")))
+    check(messages.exit_goal(run, goal_type, facts.Exit(goal_ids[0], logic, at, tuple(goal_ids), "00-1", "a=1")))
 
 
 CHANGES: Final = TYPES.flatmap(lambda goal_type: st.tuples(st.just(goal_type), strategies.criteria(goal_type)))
@@ -220,20 +226,20 @@ def test_every_configured_is_as_its_schema_says(
     goal_id: UUID,
     action: str,
     now: datetime,
-    change: tuple[str, goals.Criteria],
+    change: tuple[str, Criteria],
     is_active: bool,
 ) -> None:
     goal_type, criteria = change
-    shown = goals.criteria_as_json(goal_type, criteria)
+    shown = criteria_as_json(goal_type, criteria)
     description = {"workflow_id": "w", "goal_type": goal_type, "criteria": shown, "is_active": is_active}
     check(messages.configured(tenant_id, goal_id, 1, action, now, description))
 
 
 @given(RUNS, MOMENTS, st.sampled_from([events.ENROLLMENT_STARTED, events.ENROLLMENT_ENDED]))
 def test_what_the_intake_sends_is_as_the_schema_of_what_comes_in_says(
-    run: events.Enrollment, at: datetime, kind: str
+    run: facts.Enrollment, at: datetime, kind: str
 ) -> None:
-    if len(run.enrollment_id) <= events.TEXT_BYTES_MAX:
+    if len(run.enrollment_id) <= TEXT_BYTES_MAX:
         VALIDATORS[kind].validate(json.loads(messages.lifecycle(kind, run, at).value))
 
 
@@ -263,10 +269,10 @@ def test_what_never_goes_out_is_not_as_the_schema_says(kind: str, path: tuple[st
 
 
 PAID: Final = events.PaymentCompleted("c", "p", Decimal(100), "EUR")
-TRIGGER: Final = events.trigger_of(events.Event("t", "/s", "1", "payment.completed", hostile.NOW, PAID))
+TRIGGER: Final = facts.trigger_of(events.Event("t", "/s", "1", "payment.completed", hostile.NOW, PAID))
 GOOD: Final = {
     "workflow.goal.achieved": messages.achieved(
-        events.Enrollment("t", "e", "w", "c"), "purchase_made", events.Achievement(UUID(int=1), 1, None, TRIGGER, 1)
+        facts.Enrollment("t", "e", "w", "c"), "purchase_made", facts.Achievement(UUID(int=1), 1, None, TRIGGER, 1)
     ),
     "workflow.goal.configured": messages.configured(
         "t",
@@ -344,7 +350,7 @@ def test_every_topic_is_a_channel_that_is_used_and_every_message_is_in_one() -> 
 
 def test_a_channel_has_the_name_of_its_topic_here() -> None:
     elsewhere = Settings.model_validate({"topics": {"tag_added": "crm.tags"}})
-    channels = json.loads(schema_command.documents(elsewhere)["asyncapi.json"])["channels"]
+    channels = json.loads(documents(elsewhere)["asyncapi.json"])["channels"]
     assert channels["tag_added"]["address"] == "crm.tags"
     assert list(channels["tag_added"]["messages"]) == ["contact.tag.added"]
 
@@ -381,8 +387,8 @@ def test_criteria_are_told_apart_by_goal_type_and_have_its_fields(name: str) -> 
         goal = resolved("openapi.json", reference)
         assert goal["properties"]["goal_type"]["const"] == goal_type
         criteria = resolved("openapi.json", goal["properties"]["criteria"]["$ref"])
-        alone = [goals.ANY[goal_type]] if goal_type in goals.ANY else []
-        assert list(criteria["properties"]) == [*goals.FIELDS[goal_type], *alone]
+        alone = [ANY[goal_type]] if goal_type in ANY else []
+        assert list(criteria["properties"]) == [*FIELDS[goal_type], *alone]
 
 
 def test_no_object_in_openapi_has_alternatives_beside_its_properties() -> None:
@@ -419,6 +425,6 @@ def test_openapi_names_every_scope_where_it_is_needed_and_where_credentials_are_
         (scope,) = operation["security"][0]["token"]
         assert f"`{scope}`" in operation["description"]
         needed.add(scope)
-    assert needed == set(key_store.SCOPES)
+    assert needed == set(api_keys.SCOPES)
     for scheme in OPENAPI["components"]["securitySchemes"].values():
-        assert all(f"`{scope}`" in scheme["description"] for scope in key_store.SCOPES)
+        assert all(f"`{scope}`" in scheme["description"] for scope in api_keys.SCOPES)

@@ -6,33 +6,34 @@ from typing import Final
 
 import pytest
 
-from goalworker import decode, events
+from goalworker.decoding.decoder import Decoder, Limits, Malformed
+from goalworker.domain import events
 from tests import vectors
 from tests.unit import hostile
 
 NOON: Final = datetime(2026, 5, 1, 12, tzinfo=UTC)
 DATA: Final = events.FormSubmitted("c-17", "newsletter")
-KEY_PREFIX: Final = decode.Limits(tenant_from="key-prefix")
-PLAIN: Final = decode.Limits(tenant_from="key-prefix", plain_json=True)
-HAS_DEFAULT: Final = decode.Limits(plain_json=True, default_tenant="acme")
+KEY_PREFIX: Final = Limits(tenant_from="key-prefix")
+PLAIN: Final = Limits(tenant_from="key-prefix", plain_json=True)
+HAS_DEFAULT: Final = Limits(plain_json=True, default_tenant="acme")
 
 
-def decoded(vector: vectors.Vector, limits: decode.Limits) -> object:
+def decoded(vector: vectors.Vector, limits: Limits) -> object:
     timestamp_ms = int(NOON.timestamp() * 1000)
-    decoder = decode.Decoder(hostile.KINDS, limits)
+    decoder = Decoder(hostile.KINDS, limits)
     return decoder.decode(vector.topic, vector.value, vector.headers, timestamp_ms, NOON, key=vector.key, place=(3, 17))
 
 
-def taken(vector: vectors.Vector, limits: decode.Limits) -> events.Event:
+def taken(vector: vectors.Vector, limits: Limits) -> events.Event:
     found = decoded(vector, limits)
     assert isinstance(found, events.Event), (vector.form, found)
     assert (found.tenant_id, found.type, found.time, found.data) == ("acme", "form.submitted", NOON, DATA)
     return found
 
 
-def refusal(vector: vectors.Vector, limits: decode.Limits) -> str:
+def refusal(vector: vectors.Vector, limits: Limits) -> str:
     found = decoded(vector, limits)
-    assert isinstance(found, decode.Malformed), (vector.form, found)
+    assert isinstance(found, Malformed), (vector.form, found)
     return found.detail
 
 
@@ -41,7 +42,7 @@ def forms(source: str) -> dict[str, vectors.Vector]:
 
 
 def of_sdk(language: str) -> list[events.Event]:
-    found = [taken(vector, decode.Limits()) for vector in vectors.of(f"CloudEvents SDK for {language} ")]
+    found = [taken(vector, Limits()) for vector in vectors.of(f"CloudEvents SDK for {language} ")]
     assert {(event.source, event.id) for event in found} == {("/crm", "1")}
     return found
 
@@ -83,7 +84,7 @@ def test_the_wrapper_of_connect_is_unwrapped_or_named_with_its_remedy() -> None:
     by_form = forms("Kafka Connect")
     for vector in by_form.values():
         assert taken(vector, HAS_DEFAULT).source == "kafka:form-submitted"
-    said = refusal(by_form["schemas.enable=true"], decode.Limits(default_tenant="acme"))
+    said = refusal(by_form["schemas.enable=true"], Limits(default_tenant="acme"))
     assert "value.converter.schemas.enable=false" in said
     assert "GOALWORKER_EVENTS__PLAIN_JSON=true" in said
 
@@ -91,7 +92,7 @@ def test_the_wrapper_of_connect_is_unwrapped_or_named_with_its_remedy() -> None:
 @pytest.mark.real_world("Debezium EventRouter 2.7.4", "envelope in ce_ headers by additional.placement")
 def test_debezium_with_ce_headers_sends_binary_events() -> None:
     vector = forms("Debezium")["ce headers"]
-    event = taken(vector, decode.Limits())
+    event = taken(vector, Limits())
     assert (event.source, event.id) == ("/crm", "6f1c8a2e-0000-4000-8000-000000000001")
 
 
@@ -112,7 +113,7 @@ def test_springs_default_is_taken_without_an_envelope() -> None:
 @pytest.mark.real_world("Spring Kafka JsonMessageConverter 3.3.6", "a message whose id is in a header of its own")
 def test_a_message_of_spring_has_the_id_of_its_header() -> None:
     (vector,) = vectors.of("Spring Kafka JsonMessageConverter")
-    limits = decode.Limits(tenant_from="key-prefix", plain_json=True, plain_id="Event-Id")
+    limits = Limits(tenant_from="key-prefix", plain_json=True, plain_id="Event-Id")
     assert taken(vector, limits).id == "e-1"
 
 
@@ -120,11 +121,11 @@ def test_a_message_of_spring_has_the_id_of_its_header() -> None:
 @pytest.mark.parametrize("tenant_from", ["key-prefix", "header:tenant"])
 def test_dapr_says_its_tenant_by_key_or_header(tenant_from: str) -> None:
     vector = forms("Dapr")["wrapped"]
-    event = taken(vector, decode.Limits(tenant_from=tenant_from))
+    event = taken(vector, Limits(tenant_from=tenant_from))
     assert event.traceparent == "00-113ad9c4e42b27583ae98ba698d54255-e3743e35ff56f219-01"
     assert event.tracestate is None
-    assert "no default tenant" in refusal(vector, decode.Limits())
-    assert taken(forms("Dapr")["rawPayload"], decode.Limits(tenant_from=tenant_from, plain_json=True))
+    assert "no default tenant" in refusal(vector, Limits())
+    assert taken(forms("Dapr")["rawPayload"], Limits(tenant_from=tenant_from, plain_json=True))
 
 
 def test_every_vector_belongs_to_a_test() -> None:

@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 from aiokafka import errors as kafka_errors
 
-from goalworker import kafka, producer, sending, settings
+from goalworker import config
+from goalworker.kafka import broker_errors, clients, producer
+from goalworker.kafka.records import Record
+from goalworker.kafka.sender import WINDOW_BYTES_MAX, WINDOW_BYTES_MIN, Delivery, Sender
 from tests import support
 
 TOPIC = "workflow-exit"
@@ -24,10 +27,10 @@ class Fake(producer.Producer):
 
     async def start(self) -> None: ...
 
-    async def by_partition(self, topic: str, records: Mapping[int, kafka.Record]) -> dict[producer.Place, list[int]]:
+    async def by_partition(self, topic: str, records: Mapping[int, Record]) -> dict[producer.Place, list[int]]:
         return {(topic, 0): list(records)}
 
-    async def enqueue(self, _place: object, records: Iterable[kafka.Record], _limit: object) -> tuple[int, Any]:
+    async def enqueue(self, _place: object, records: Iterable[Record], _limit: object) -> tuple[int, Any]:
         value = next(iter(records)).value or b""
         self.sent.append(value)
         future = asyncio.get_running_loop().create_future()
@@ -44,8 +47,8 @@ class Fake(producer.Producer):
             future.cancel()
 
 
-def sender_with(*made: Fake) -> sending.Sender:
-    sender, left = sending.Sender(settings.load({})), list(made)
+def sender_with(*made: Fake) -> Sender:
+    sender, left = Sender(config.load({})), list(made)
 
     async def connected(*, idempotent: bool) -> producer.Producer:
         fake = left.pop(0)
@@ -56,8 +59,8 @@ def sender_with(*made: Fake) -> sending.Sender:
     return sender
 
 
-def records(*values: bytes) -> list[kafka.Record]:
-    return [kafka.Record(TOPIC, b"key", value) for value in values]
+def records(*values: bytes) -> list[Record]:
+    return [Record(TOPIC, b"key", value) for value in values]
 
 
 def takes_all(_value: bytes) -> None:
@@ -81,22 +84,22 @@ def test_what_is_sent_while_another_send_fails_is_not_acknowledged_either() -> N
         sender._drop(silent)  # as the other send does when its time is up
         await task
 
-    with pytest.raises(kafka.NotAcknowledgedError, match="another send"):
+    with pytest.raises(broker_errors.NotAcknowledgedError, match="another send"):
         asyncio.run(send())
 
 
 def test_what_was_acknowledged_is_not_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = Fake(unanswered_from(b"3")), Fake(takes_all)
 
-    async def send() -> sending.Delivery:
-        sender, delivery = sender_with(first, second), sending.Delivery(records(b"1", b"2", b"3", b"4"))
-        with pytest.raises(kafka.NotAcknowledgedError):
+    async def send() -> Delivery:
+        sender, delivery = sender_with(first, second), Delivery(records(b"1", b"2", b"3", b"4"))
+        with pytest.raises(broker_errors.NotAcknowledgedError):
             await sender.deliver(delivery)
         assert delivery.acknowledged == [0, 1]
         await sender.deliver(delivery)
         return delivery
 
-    monkeypatch.setattr(kafka, "SEND_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(clients, "SEND_TIMEOUT_SECONDS", 0.05)
     delivery = asyncio.run(send())
     assert second.sent == [b"3", b"4"]
     assert (delivery.acknowledged, delivery.waiting, delivery.refused) == ([0, 1, 2, 3], {}, {})
@@ -112,7 +115,7 @@ def test_a_send_is_given_time_for_as_long_as_the_broker_asks_to_wait(monkeypatch
         throttled.unanswered[0].set_result(None)
         await task
 
-    monkeypatch.setattr(kafka, "SEND_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(clients, "SEND_TIMEOUT_SECONDS", 0.05)
     asyncio.run(send())
 
 
@@ -123,7 +126,7 @@ def test_one_record_that_is_refused_keeps_no_other_from_being_sent() -> None:
         return producer.InvalidRecordError() if value == b"2" else kafka_errors.OutOfOrderSequenceNumber()
 
     first, second = Fake(refuses_2), Fake(takes_all)
-    delivery = sending.Delivery(records(b"1", b"2", b"3"))
+    delivery = Delivery(records(b"1", b"2", b"3"))
     asyncio.run(sender_with(first, second).deliver(delivery))
     assert second.sent == [b"3"]  # which the gap in the sequence kept the first producer from sending
     assert delivery.acknowledged == [0, 2]
@@ -140,7 +143,7 @@ def test_sending_raises_what_was_refused_once_all_others_are_acknowledged() -> N
 
 
 def test_windows_shrink_while_they_take_long_and_grow_while_they_do_not() -> None:
-    sender = sending.Sender(settings.load({}))
+    sender = Sender(config.load({}))
     start = sender.window_bytes
     sender._adapt(start, 0.01, is_full=True)
     assert sender.window_bytes == 2 * start
@@ -149,16 +152,16 @@ def test_windows_shrink_while_they_take_long_and_grow_while_they_do_not() -> Non
     sender._adapt(2 * start, 16.0, is_full=True)
     assert sender.window_bytes == start // 4
     sender._adapt(start, 100_000.0, is_full=True)
-    assert sender.window_bytes == sending.WINDOW_BYTES_MIN
+    assert sender.window_bytes == WINDOW_BYTES_MIN
     for _ in range(20):
         sender._adapt(1, 0.01, is_full=True)
-    assert sender.window_bytes == sending.WINDOW_BYTES_MAX
+    assert sender.window_bytes == WINDOW_BYTES_MAX
 
 
 def test_a_window_holds_what_fits_and_one_record_at_least() -> None:
-    sender = sending.Sender(settings.load({}))
+    sender = Sender(config.load({}))
     sender.window_bytes = 1_000
-    delivery = sending.Delivery(records(b"1" * 600, b"2" * 600, b"3" * 5_000, b"4"))
+    delivery = Delivery(records(b"1" * 600, b"2" * 600, b"3" * 5_000, b"4"))
     windows = []
     while delivery.waiting:
         window, _ = sender._window(delivery)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from goalworker import errors, settings
+from goalworker import config, errors
 
 DEFAULTS = {
     "DATABASE__URL": "",
@@ -71,22 +71,22 @@ SASL = {"KAFKA__SECURITY_PROTOCOL": "SASL_SSL", "KAFKA__SASL_USERNAME": "worker"
 
 def load(
     env: Mapping[str, str] | None = None, env_file: Path | None = None, secrets_dir: Path | None = None
-) -> settings.Settings:
+) -> config.Settings:
     """Load with nothing but what is given, the names without their prefix."""
     prefixed = {f"GOALWORKER_{name}": value for name, value in (env or {}).items()}
-    return settings.load(prefixed, env_file=env_file, secrets_dir=secrets_dir)
+    return config.load(prefixed, env_file=env_file, secrets_dir=secrets_dir)
 
 
 def test_the_table_has_every_setting_of_the_contract_with_its_default() -> None:
-    assert {row.name.removeprefix("GOALWORKER_"): row.default for row in settings.table()} == DEFAULTS
+    assert {row.name.removeprefix("GOALWORKER_"): row.default for row in config.table()} == DEFAULTS
 
 
 def test_every_setting_has_a_description() -> None:
-    assert all(row.description for row in settings.table())
+    assert all(row.description for row in config.table())
 
 
 def test_what_the_table_says_is_what_is_in_force() -> None:
-    assert settings.masked(load()) == {row.name: row.default for row in settings.table()}
+    assert config.masked(load()) == {row.name: row.default for row in config.table()}
 
 
 def test_values_have_the_types_that_the_code_works_with() -> None:
@@ -95,7 +95,7 @@ def test_values_have_the_types_that_the_code_works_with() -> None:
     assert loaded.enrollments.tracking is False
     assert loaded.events.lateness == timedelta(hours=36)
     assert loaded.dead_letters.max_ratio == 0.25
-    assert settings.masked(loaded)["GOALWORKER_EVENTS__LATENESS"] == "P1DT43200S"
+    assert config.masked(loaded)["GOALWORKER_EVENTS__LATENESS"] == "P1DT43200S"
 
 
 def test_settings_cannot_be_changed_after_they_were_read() -> None:
@@ -119,7 +119,7 @@ def test_the_environment_wins_over_the_env_file_and_that_over_the_secrets(tmp_pa
 def test_names_may_be_in_lower_case_everywhere(tmp_path: Path) -> None:
     (tmp_path / "goalworker_database__url").write_text("postgresql://a:b@c/d\n")
     (tmp_path / ".env").write_text("goalworker_batch__max_records=8\n")
-    loaded = settings.load({"goalworker_api__port": "9"}, env_file=tmp_path / ".env", secrets_dir=tmp_path)
+    loaded = config.load({"goalworker_api__port": "9"}, env_file=tmp_path / ".env", secrets_dir=tmp_path)
     assert loaded.database_url() == "postgresql://a:b@c/d"
     assert (loaded.batch.max_records, loaded.api.port) == (8, 9)
 
@@ -133,7 +133,7 @@ def test_an_empty_value_is_the_same_as_none(tmp_path: Path) -> None:
 def test_the_process_environment_is_what_is_read_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GOALWORKER_BATCH__MAX_RECORDS", "11")
-    assert settings.load(secrets_dir=None).batch.max_records == 11
+    assert config.load(secrets_dir=None).batch.max_records == 11
 
 
 def test_other_peoples_secrets_are_not_even_opened(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_no_secret_is_shown_anywhere() -> None:
             "REFERENCES__URL": "http://crm:hunter2@crm/{kind}/{id}?api_key=hunter2&tenant={tenant}",
         }
     )
-    shown = settings.masked(loaded)
+    shown = config.masked(loaded)
     assert "hunter2" not in f"{shown}{loaded!r}{loaded}{loaded.database!r}"
     assert shown["GOALWORKER_DATABASE__URL"] == "postgresql://worker:***@db:5432/goals?sslmode=require&password=***"
     assert shown["GOALWORKER_REFERENCES__URL"] == "http://crm:***@crm/{kind}/{id}?api_key=***&tenant={tenant}"
@@ -216,7 +216,7 @@ def test_no_secret_is_shown_anywhere() -> None:
 
 
 def test_without_security_the_client_gets_only_where_and_who() -> None:
-    assert settings.kafka_client_options(load({"KAFKA__BOOTSTRAP_SERVERS": "a:1"})) == {
+    assert config.kafka_client_options(load({"KAFKA__BOOTSTRAP_SERVERS": "a:1"})) == {
         "bootstrap_servers": "a:1",
         "client_id": "goalworker",
         "security_protocol": "PLAINTEXT",
@@ -225,7 +225,7 @@ def test_without_security_the_client_gets_only_where_and_who() -> None:
 
 
 def test_sasl_reaches_the_client_and_host_names_are_checked() -> None:
-    options = settings.kafka_client_options(load({"KAFKA__BOOTSTRAP_SERVERS": "a:1", **SASL}))
+    options = config.kafka_client_options(load({"KAFKA__BOOTSTRAP_SERVERS": "a:1", **SASL}))
     context = options.pop("ssl_context")
     assert (context.check_hostname, context.verify_mode) == (True, ssl.CERT_REQUIRED)
     assert options == {
@@ -241,7 +241,7 @@ def test_sasl_reaches_the_client_and_host_names_are_checked() -> None:
 
 def test_another_mechanism_than_plain_is_taken_as_set() -> None:
     env = {**SASL, "KAFKA__BOOTSTRAP_SERVERS": "a:1", "KAFKA__SASL_MECHANISM": "scram-sha-512"}
-    assert settings.kafka_client_options(load(env))["sasl_mechanism"] == "SCRAM-SHA-512"
+    assert config.kafka_client_options(load(env))["sasl_mechanism"] == "SCRAM-SHA-512"
 
 
 @pytest.mark.parametrize("content", [None, "not a certificate"])
@@ -253,15 +253,15 @@ def test_a_certificate_that_cannot_be_used_is_named(tmp_path: Path, field: str, 
     env = {"KAFKA__BOOTSTRAP_SERVERS": "a:1", "KAFKA__SECURITY_PROTOCOL": "SSL", f"KAFKA__{field}": str(path)}
     loaded = load({**env, "KAFKA__SSL_KEYFILE": str(path)} if field == "SSL_CERTFILE" else env)
     with pytest.raises(errors.SettingsError, match=f"^GOALWORKER_KAFKA__{field}={path}.* cannot be used as PEM: "):
-        settings.kafka_client_options(loaded)
+        config.kafka_client_options(loaded)
 
 
 def test_every_setting_that_a_sentence_in_the_code_names_exists() -> None:
-    package = Path(settings.__file__).parents[1]
+    package = Path(config.__file__).parents[1]
     named = {
         name
         for path in package.rglob("*.py")
         for name in re.findall(r"GOALWORKER_[A-Z]+__[A-Z_]+[A-Z]", path.read_text())
     }
     assert {"GOALWORKER_GOALS__MAX_PER_WORKFLOW", "GOALWORKER_EVENTS__MAX_FUTURE_SECONDS"} <= named
-    assert named - {row.name for row in settings.table()} == set()
+    assert named - {row.name for row in config.table()} == set()

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from goalworker import errors, settings
+from goalworker import config, errors
 
 SASL = {"KAFKA__SECURITY_PROTOCOL": "SASL_SSL", "KAFKA__SASL_USERNAME": "worker", "KAFKA__SASL_PASSWORD": "hunter2"}
 
 
 def load(
     env: Mapping[str, str] | None = None, env_file: Path | None = None, secrets_dir: Path | None = None
-) -> settings.Settings:
+) -> config.Settings:
     """Load with nothing but what is given, the names without their prefix."""
     prefixed = {f"GOALWORKER_{name}": value for name, value in (env or {}).items()}
-    return settings.load(prefixed, env_file=env_file, secrets_dir=secrets_dir)
+    return config.load(prefixed, env_file=env_file, secrets_dir=secrets_dir)
 
 
 def refusal(env: Mapping[str, str], **places: Path) -> str:
@@ -176,7 +176,7 @@ def test_an_unknown_name_like_no_other_is_sent_to_the_list() -> None:
 def test_an_unknown_name_without_levels_is_only_noted_since_kubernetes_injects_such() -> None:
     loaded = load({"API_SERVICE_HOST": "10.0.0.1", "API": "{}", "TEST_DATABASE_URL": "postgresql://"})
     assert loaded.ignored_names == ("GOALWORKER_API_SERVICE_HOST", "GOALWORKER_API")
-    assert settings.masked(loaded) == settings.masked(load())
+    assert config.masked(loaded) == config.masked(load())
 
 
 @pytest.mark.parametrize("missing", ["KAFKA__SASL_USERNAME", "KAFKA__SASL_PASSWORD"])

@@ -4,7 +4,7 @@ import uuid
 
 from aiokafka import TopicPartition
 
-from goalworker import topic_identity
+from goalworker.kafka import topic_identity
 
 PARTITION = TopicPartition("tag-added", 0)
 OURS, OTHER = uuid.uuid4(), uuid.uuid4()

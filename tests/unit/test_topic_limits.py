@@ -11,10 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goalworker import app, decode, events, ids, messages, outbox, producer, settings, topic_limits
+from goalworker import config
+from goalworker.decoding.decoder import Decoder, Limits
+from goalworker.domain import events, facts, ids, messages
+from goalworker.domain.text import is_text
+from goalworker.kafka import producer
+from goalworker.pipeline import outbox, topic_limits
+from goalworker.runtime import worker_service
 from tests.unit import strategies
 
-SETTINGS = settings.load({}, env_file=None, secrets_dir=None)
+SETTINGS = config.load({}, env_file=None, secrets_dir=None)
 MOMENT = datetime(2026, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 GOAL = topic_limits._GOAL
 
@@ -49,7 +55,7 @@ class Sender:
 
     def event(self) -> events.Event:
         headers = tuple((name, b"x" * 512) for name in ("traceparent", "tracestate"))
-        decoder = decode.Decoder(app.kinds(SETTINGS), decode.Limits())
+        decoder = Decoder(worker_service.kinds(SETTINGS), Limits())
         found = decoder.decode("payment-completed", self.value(), headers, 0, MOMENT)
         assert isinstance(found, events.Event), found
         return found
@@ -60,13 +66,13 @@ def test_the_largest_event_that_is_taken_makes_the_largest_message_to_the_byte()
     assert isinstance(event.data, events.PaymentCompleted)
     workflow_id = "\\" * 255
     enrollment_id = ids.contact_enrollment_id(workflow_id, event.data.contact_id)
-    run = events.Enrollment(event.tenant_id, enrollment_id, workflow_id, event.data.contact_id, MOMENT)
-    achievement = events.Achievement(GOAL, 2**31 - 1, MOMENT, events.trigger_of(event), 2**31 - 1)
+    run = facts.Enrollment(event.tenant_id, enrollment_id, workflow_id, event.data.contact_id, MOMENT)
+    achievement = facts.Achievement(GOAL, 2**31 - 1, MOMENT, facts.trigger_of(event), 2**31 - 1)
     message = messages.achieved(run, "purchase_made", achievement)
     assert size_of(message) == topic_limits.largest()[messages.GOAL_ACHIEVED]
 
 
-TEXTS = st.text(st.sampled_from('"\\a/é€ü '), min_size=1, max_size=255).filter(events.is_text)
+TEXTS = st.text(st.sampled_from('"\\a/é€ü '), min_size=1, max_size=255).filter(is_text)
 
 
 @given(TEXTS, TEXTS, TEXTS, TEXTS, st.lists(TEXTS, max_size=20), strategies.ticks)
@@ -75,15 +81,15 @@ def test_no_message_is_larger_than_the_largest(
 ) -> None:
     data = events.PaymentCompleted(contact_id, enrollment_id, Decimal(tick), "EUR", tuple(products))
     event = events.Event(tenant_id, workflow_id, contact_id, "payment.completed", MOMENT, data, "00", "v=1")
-    run = events.Enrollment(tenant_id, enrollment_id, workflow_id, contact_id, strategies.at(tick))
-    achievement = events.Achievement(GOAL, 1, MOMENT, events.trigger_of(event), 1)
+    run = facts.Enrollment(tenant_id, enrollment_id, workflow_id, contact_id, strategies.at(tick))
+    achievement = facts.Achievement(GOAL, 1, MOMENT, facts.trigger_of(event), 1)
     goal_type, criteria = "form_submitted", {"form_id": contact_id}
     description = {"workflow_id": workflow_id, "goal_type": goal_type, "criteria": criteria, "is_active": True}
     largest = topic_limits.largest()
     for message in (
         messages.achieved(run, "purchase_made", achievement),
         messages.revoked(run, "pipeline_stage_reached", achievement, "after_end", MOMENT),
-        messages.exit_goal(run, "pipeline_stage_reached", events.Exit(GOAL, "all", MOMENT, (GOAL,) * 3, "00", "v")),
+        messages.exit_goal(run, "pipeline_stage_reached", facts.Exit(GOAL, "all", MOMENT, (GOAL,) * 3, "00", "v")),
         messages.configured(tenant_id, GOAL, 1, "updated", MOMENT, description),
         messages.lifecycle(events.ENROLLMENT_ENDED, run, MOMENT),
     ):

@@ -19,7 +19,7 @@ from faststream import kafka
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import tables
+from goalworker.postgres import tables
 from tests.bench.peers import usual
 
 MAX_RECORDS = 2_000

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import tables
+from goalworker.postgres import tables
 
 FIELDS = ("tag_id", "product_id", "calendar_id", "form_id", "stage_id")
 

@@ -12,7 +12,10 @@ import jwt
 from sqlalchemy.ext import asyncio as sa_async
 from starlette.types import ASGIApp
 
-from goalworker import api, database, key_store, serving, settings
+from goalworker import api, config
+from goalworker.postgres import connections
+from goalworker.runtime import http_server
+from goalworker.stores import api_keys
 
 TENANT, OTHER = "acme", "other"
 SECRET, ISSUER, AUDIENCE = "a secret of at least thirty-two bytes", "https://login.example.com/", "goalworker"
@@ -48,8 +51,8 @@ class Api:
 async def running(database_url: str, variables: Mapping[str, str] = TOKENS, **options: Any) -> AsyncIterator[Api]:
     """Serve the API with the pool that its settings ask for."""
     given = {**variables, "GOALWORKER_DATABASE__URL": database_url}
-    known = settings.load(given, env_file=None, secrets_dir=None)
-    pool = database.engine(
+    known = config.load(given, env_file=None, secrets_dir=None)
+    pool = connections.engine(
         known.database_url(),
         pool_size=known.database.pool_size,
         statement_timeout_seconds=known.database.statement_timeout_seconds,
@@ -65,8 +68,8 @@ async def running(database_url: str, variables: Mapping[str, str] = TOKENS, **op
 
 @contextlib.asynccontextmanager
 async def serve(application: ASGIApp) -> AsyncIterator[str]:
-    address = serving.Address("127.0.0.1", 0, "A test's server", "TEST")
-    async with serving.serve(application, address, drain_seconds=1) as port:
+    address = http_server.Address("127.0.0.1", 0, "A test's server", "TEST")
+    async with http_server.serve(application, address, drain_seconds=1) as port:
         yield f"http://127.0.0.1:{port}"
 
 
@@ -78,7 +81,7 @@ def claims(**changed: object) -> dict[str, object]:
         "sub": "ann",
         "tenant_id": TENANT,
         "exp": int(time.time()) + 600,
-        "scope": " ".join(key_store.SCOPES),
+        "scope": " ".join(api_keys.SCOPES),
     }
     return {name: value for name, value in {**good, **changed}.items() if value is not None}
 

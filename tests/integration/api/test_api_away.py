@@ -9,8 +9,9 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from goalworker import database, metrics
-from goalworker.api import front
+from goalworker import metrics
+from goalworker.api import middleware
+from goalworker.postgres import connections
 from tests.integration.api import running
 from tests.integration.api.running import GOALS, PATH, TAG, create, problem
 
@@ -32,7 +33,7 @@ async def test_a_database_that_is_not_there_is_said_to_be_away() -> None:
 
 
 async def test_a_connection_that_was_cut_is_replaced(
-    client: httpx.AsyncClient, administrator: database.Connection
+    client: httpx.AsyncClient, administrator: connections.Connection
 ) -> None:
     await create(client)
     await administrator.execute(
@@ -45,9 +46,9 @@ async def test_a_connection_that_was_cut_is_replaced(
 
 
 @pytest.fixture
-async def frozen(administrator: database.Connection) -> AsyncIterator[None]:
+async def frozen(administrator: connections.Connection) -> AsyncIterator[None]:
     """Somebody holds the goals' lock and does nothing."""
-    await administrator.execute(f"BEGIN; SELECT pg_advisory_xact_lock_shared({database.GOAL_LOCK})")
+    await administrator.execute(f"BEGIN; SELECT pg_advisory_xact_lock_shared({connections.GOAL_LOCK})")
     yield
     await administrator.execute("ROLLBACK")
 
@@ -64,21 +65,21 @@ async def test_a_goal_that_cannot_be_changed_now_is_not_waited_for(client: httpx
 async def test_an_answer_that_takes_too_long_is_given_up_and_its_connection_with_it(
     client: httpx.AsyncClient, api: running.Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(front, "ANSWER_SECONDS", 0.3)
-    monkeypatch.setattr(database, "_AS_TENANT", sa.text("SELECT pg_sleep(20), cast(:role || :tenant_id AS text)"))
+    monkeypatch.setattr(middleware, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(connections, "_AS_TENANT", sa.text("SELECT pg_sleep(20), cast(:role || :tenant_id AS text)"))
     began = time.monotonic()
     for answer in await asyncio.gather(*(client.get(GOALS) for _ in range(6))):
         unavailable(answer)
     assert time.monotonic() - began < 3
     monkeypatch.undo()
     assert (await client.get(GOALS)).status_code == 200
-    assert database.connections(api.pool)[1] == 0
+    assert connections.connections(api.pool)[1] == 0
 
 
 async def test_a_bug_is_a_problem_without_a_word_about_it(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, said: list[MutableMapping[str, Any]]
 ) -> None:
-    monkeypatch.setattr(database, "_AS_TENANT", sa.text("SELECT :role || :tenant_id || secret_column FROM goals"))
+    monkeypatch.setattr(connections, "_AS_TENANT", sa.text("SELECT :role || :tenant_id || secret_column FROM goals"))
     answer = await client.get(GOALS)
     problem(answer, 500, "internal-error", "This is a bug; the log says more by the request's id")
     failed, request = said[-2:]

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from goalworker.api import bodies
+from goalworker.api import request_bodies
 from tests.integration.api.running import FORM, GOALS, TAG, create, pointers, problem
 
 JSON = {"content-type": "application/json"}
@@ -120,14 +120,18 @@ async def test_a_body_of_a_mebibyte_is_read_and_a_larger_one_is_not(client: http
         for _ in range(size // 65_536):
             yield b" " * 65_536
 
-    answer = await client.post(GOALS, content=in_pieces(bodies.MAX_BYTES), headers=JSON)
+    answer = await client.post(GOALS, content=in_pieces(request_bodies.MAX_BYTES), headers=JSON)
     problem(answer, 400, "invalid-request")
-    answer = await client.post(GOALS, content=in_pieces(2 * bodies.MAX_BYTES), headers=JSON)
+    answer = await client.post(GOALS, content=in_pieces(2 * request_bodies.MAX_BYTES), headers=JSON)
     problem(answer, 413, "body-too-large")
     with contextlib.suppress(httpx.TransportError):  # who never ends is cut off, and may not hear why
-        problem(await client.post(GOALS, content=in_pieces(64 * bodies.MAX_BYTES), headers=JSON), 413, "body-too-large")
+        problem(
+            await client.post(GOALS, content=in_pieces(64 * request_bodies.MAX_BYTES), headers=JSON),
+            413,
+            "body-too-large",
+        )
     for path in (GOALS, f"{GOALS}/validate", GOALS.replace("goals", "enrollments")):
-        answer = await client.post(path, content=b" " * (bodies.MAX_BYTES + 1), headers=JSON)
+        answer = await client.post(path, content=b" " * (request_bodies.MAX_BYTES + 1), headers=JSON)
         problem(answer, 413, "body-too-large", "A body may have 1048576 bytes at most")
 
 
@@ -146,7 +150,7 @@ async def test_a_body_that_does_not_arrive_is_not_waited_for(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = client.base_url
-    monkeypatch.setattr(bodies, "TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(request_bodies, "TIMEOUT_SECONDS", 0.2)
     reader, writer = await asyncio.open_connection(url.host, url.port)
     request = [f"POST {GOALS} HTTP/1.1", f"host: {url.host}", f"authorization: {client.headers['authorization']}"]
     request += ["content-type: application/json", "content-length: 100", "", "{"]

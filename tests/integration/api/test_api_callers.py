@@ -7,7 +7,8 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from goalworker import database, key_store, tables
+from goalworker.postgres import connections, tables
+from goalworker.stores import api_keys
 from tests.integration import shells
 from tests.integration.api import running
 from tests.integration.api.running import FORM, GOALS, OTHER, PATH, TAG, TENANT, UNKNOWN, create, problem
@@ -30,7 +31,7 @@ ASKED: list[tuple[str, str, str, dict[str, Any] | None]] = [
 ]
 
 
-async def known(administrator: database.Connection, tenant: str = TENANT) -> None:
+async def known(administrator: connections.Connection, tenant: str = TENANT) -> None:
     """An enrollment e1 of a tenant."""
     values = f"('{tenant}', 'e1', 'onboarding', 'c1', '2026-05-01T12:00:00Z')"
     await administrator.execute(
@@ -39,12 +40,12 @@ async def known(administrator: database.Connection, tenant: str = TENANT) -> Non
 
 
 async def test_every_call_needs_its_scope_and_none_implies_another(
-    api: running.Api, client: httpx.AsyncClient, administrator: database.Connection
+    api: running.Api, client: httpx.AsyncClient, administrator: connections.Connection
 ) -> None:
     goal = (await create(client))["id"]
     await known(administrator)
     for needed, method, path, body in ASKED:
-        wrong = " ".join(scope for scope in key_store.SCOPES if scope != needed)
+        wrong = " ".join(scope for scope in api_keys.SCOPES if scope != needed)
         async with api.holder(scope=wrong) as lacking, api.holder(scope=f"other {needed}") as having:
             answer = await lacking.request(method, path.format(goal=goal), json=body)
             problem(answer, 403, "missing-scope", f"This needs the scope `{needed}`")
@@ -59,7 +60,7 @@ async def test_who_may_not_is_told_so_before_the_body_is_looked_at(api: running.
 
 
 async def test_what_is_another_tenants_is_not_there(
-    client: httpx.AsyncClient, other: httpx.AsyncClient, administrator: database.Connection
+    client: httpx.AsyncClient, other: httpx.AsyncClient, administrator: connections.Connection
 ) -> None:
     goal = (await create(client))["id"]
     await client.put(f"{PATH}/goal-settings", json={"logic": "all"})
@@ -84,15 +85,15 @@ async def test_what_is_another_tenants_is_not_there(
 
 
 async def test_a_query_that_forgets_the_tenant_still_sees_no_other(
-    api: running.Api, client: httpx.AsyncClient, administrator: database.Connection
+    api: running.Api, client: httpx.AsyncClient, administrator: connections.Connection
 ) -> None:
     await create(client)
     await known(administrator)
     for table in tables.TENANT_TABLES:
-        async with database.session(api.pool, OTHER, "test") as connection:
+        async with connections.session(api.pool, OTHER, "test") as connection:
             if table is not tables.goal_hits:  # which the API may not even read
                 assert (await connection.execute(sa.select(sa.func.count()).select_from(table))).scalar_one() == 0
-    async with database.session(api.pool, TENANT, "test") as connection:
+    async with connections.session(api.pool, TENANT, "test") as connection:
         assert (await connection.execute(sa.select(sa.func.count()).select_from(tables.goals))).scalar_one() == 1
         with pytest.raises(sa.exc.ProgrammingError, match="row-level security"):
             await connection.execute(
@@ -106,9 +107,9 @@ async def test_a_query_that_forgets_the_tenant_still_sees_no_other(
 
 
 async def test_a_key_lets_in_its_holder_and_is_kept_nowhere(
-    api: running.Api, administrator: database.Connection
+    api: running.Api, administrator: connections.Connection
 ) -> None:
-    key, stored = await key_store.create(api.pool, TENANT, "the shop", ["goals:write"])
+    key, stored = await api_keys.create(api.pool, TENANT, "the shop", ["goals:write"])
     async with api.client(**{"X-API-Key": key}) as client:
         assert (await create(client))["created_by"] == "the shop"
         problem(await client.get(GOALS), 403, "missing-scope")
@@ -118,15 +119,15 @@ async def test_a_key_lets_in_its_holder_and_is_kept_nowhere(
 
 
 async def test_a_revoked_key_is_refused_from_the_next_request_on(api: running.Api) -> None:
-    key, stored = await key_store.create(api.pool, TENANT, "k", key_store.SCOPES)
+    key, stored = await api_keys.create(api.pool, TENANT, "k", api_keys.SCOPES)
     async with api.client(**{"X-API-Key": key}) as client:
         assert (await client.get(GOALS)).status_code == 200
-        await key_store.revoke(api.pool, TENANT, stored.id)
+        await api_keys.revoke(api.pool, TENANT, stored.id)
         problem(await client.get(GOALS), 401, "unauthenticated", "The key is not known, or it was revoked")
 
 
 async def test_what_is_no_key_is_refused(api: running.Api) -> None:
-    key, _ = await key_store.create(api.pool, TENANT, "k", key_store.SCOPES)
+    key, _ = await api_keys.create(api.pool, TENANT, "k", api_keys.SCOPES)
     for wrong in ("", "gw_", key[:-1], f"{key}x", key.swapcase(), "gw_" + "A" * 43, "x" * 10_000, "gw_\xe4"):
         async with api.client() as client:
             answer = await client.get(GOALS, headers=[(b"x-api-key", wrong.encode("latin-1"))])
@@ -134,11 +135,11 @@ async def test_what_is_no_key_is_refused(api: running.Api) -> None:
 
 
 async def test_a_key_is_made_for_one_tenant_only_and_revoked_by_no_other(api: running.Api) -> None:
-    _, stored = await key_store.create(api.pool, TENANT, "k", ["goals:read"])
-    with pytest.raises(key_store.NoKeyError):
-        await key_store.revoke(api.pool, OTHER, stored.id)
-    assert await key_store.all_of(api.pool, OTHER) == []
-    assert await key_store.all_of(api.pool, TENANT) == [stored]
+    _, stored = await api_keys.create(api.pool, TENANT, "k", ["goals:read"])
+    with pytest.raises(api_keys.NoKeyError):
+        await api_keys.revoke(api.pool, OTHER, stored.id)
+    assert await api_keys.all_of(api.pool, OTHER) == []
+    assert await api_keys.all_of(api.pool, TENANT) == [stored]
 
 
 async def test_everybody_is_the_insecure_tenant(database_url: str) -> None:
@@ -157,8 +158,8 @@ async def test_what_can_be_no_key_is_refused(api: running.Api) -> None:
         ("a\nb", ["goals:read"], "n", "tenant"),
         ("a", ["goals:read"], "", "name"),
     ):
-        with pytest.raises(key_store.BadKeyError, match=words):
-            await key_store.create(api.pool, tenant, name, scopes)
+        with pytest.raises(api_keys.BadKeyError, match=words):
+            await api_keys.create(api.pool, tenant, name, scopes)
 
 
 # --- the command ---

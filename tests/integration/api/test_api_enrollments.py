@@ -8,17 +8,19 @@ from uuid import UUID
 
 import httpx
 
-from goalworker import database, decode, events, ids, messages
+from goalworker.decoding import decoder
+from goalworker.domain import events, facts, ids, messages
+from goalworker.postgres import connections
 from tests.integration.api import running
 from tests.integration.api.running import PATH, TENANT, pointers, problem
 
 ENROLLMENTS = f"{PATH}/enrollments"
 RUN = {"enrollment_id": "e1", "contact_id": "c/1", "enrolled_at": "2026-05-01T14:00:00+02:00"}
 GOAL, ANOTHER_GOAL = UUID(int=1), UUID(int=2)
-DECODER = decode.Decoder({"lifecycle": events.LIFECYCLE_TYPES}, decode.Limits())
+DECODER = decoder.Decoder({"lifecycle": events.LIFECYCLE_TYPES}, decoder.Limits())
 
 
-async def enrolled(administrator: database.Connection, **columns: object) -> None:
+async def enrolled(administrator: connections.Connection, **columns: object) -> None:
     row = {"tenant_id": TENANT, "enrollment_id": "e1", "workflow_id": "onboarding", "contact_id": "c1", **columns}
     marks = ", ".join(f"${number}" for number in range(1, len(row) + 1))
     await administrator.execute(f"INSERT INTO enrollments ({', '.join(row)}) VALUES ({marks})", *row.values())
@@ -29,7 +31,7 @@ def at(hour: int) -> datetime:
 
 
 async def achieved(
-    administrator: database.Connection, goal_id: UUID, hour: int, revoked_at: datetime | None = None
+    administrator: connections.Connection, goal_id: UUID, hour: int, revoked_at: datetime | None = None
 ) -> None:
     await administrator.execute(
         """INSERT INTO achievements VALUES ($1, 'e1', $2, 'onboarding', 'c1', 3, 'form_submitted', $3, $4,
@@ -46,7 +48,7 @@ async def achieved(
 
 
 async def test_the_status_says_what_came_first_to_matter(
-    client: httpx.AsyncClient, administrator: database.Connection
+    client: httpx.AsyncClient, administrator: connections.Connection
 ) -> None:
     for number, (columns, status) in enumerate(
         (
@@ -72,7 +74,7 @@ async def test_the_status_says_what_came_first_to_matter(
 
 
 async def test_achievements_and_the_exit_are_shown_as_they_were_sent(
-    client: httpx.AsyncClient, administrator: database.Connection
+    client: httpx.AsyncClient, administrator: connections.Connection
 ) -> None:
     await enrolled(administrator, enrolled_at=at(12), satisfied_at=at(14))
     await achieved(administrator, GOAL, 14)
@@ -86,12 +88,12 @@ async def test_achievements_and_the_exit_are_shown_as_they_were_sent(
         at(14),
     )
     found = (await client.get("/api/v1/enrollments/e1")).json()
-    enrollment = events.Enrollment(TENANT, "e1", "onboarding", "c1", at(12))
-    trigger = events.Trigger("/forms", "evt", at(14), b'{"contact_id":"c1","form_id":"f1"}')
-    sent = messages.achieved(enrollment, "form_submitted", events.Achievement(GOAL, 3, at(12), trigger, 2))
+    enrollment = facts.Enrollment(TENANT, "e1", "onboarding", "c1", at(12))
+    trigger = facts.Trigger("/forms", "evt", at(14), b'{"contact_id":"c1","form_id":"f1"}')
+    sent = messages.achieved(enrollment, "form_submitted", facts.Achievement(GOAL, 3, at(12), trigger, 2))
     assert [achievement["goal_id"] for achievement in found["achievements"]] == [str(ANOTHER_GOAL), str(GOAL)]
     assert found["achievements"][1] == json.loads(sent.value)["data"]
-    exit_sent = messages.exit_goal(enrollment, "form_submitted", events.Exit(GOAL, "all", at(14), (ANOTHER_GOAL, GOAL)))
+    exit_sent = messages.exit_goal(enrollment, "form_submitted", facts.Exit(GOAL, "all", at(14), (ANOTHER_GOAL, GOAL)))
     assert found["exit"] == json.loads(exit_sent.value)["data"]
     assert found["status"] == "completed_goal"
 
@@ -104,7 +106,7 @@ async def test_of_what_nobody_told_nothing_is_known(client: httpx.AsyncClient) -
 # --- the intake ---
 
 
-async def sent(administrator: database.Connection) -> list[tuple[str, str, Any]]:
+async def sent(administrator: connections.Connection) -> list[tuple[str, str, Any]]:
     rows = await administrator.fetch("SELECT topic, key, value, batch_id FROM outbox ORDER BY id")
     assert all(row["batch_id"] is None for row in rows)
     return [(row["topic"], row["key"].decode(), row["value"]) for row in rows]
@@ -115,7 +117,7 @@ async def take_in(client: httpx.AsyncClient, *runs: object) -> httpx.Response:
 
 
 async def test_each_run_becomes_the_messages_that_an_engine_would_have_sent(
-    client: httpx.AsyncClient, administrator: database.Connection
+    client: httpx.AsyncClient, administrator: connections.Connection
 ) -> None:
     answer = await take_in(client, {**RUN, "ended_at": "2026-05-02T00:00:00.5Z"}, {**RUN, "enrollment_id": "e2"})
     assert (answer.status_code, answer.json()) == (202, {"accepted": 2})
@@ -136,7 +138,7 @@ async def test_each_run_becomes_the_messages_that_an_engine_would_have_sent(
 
 
 async def test_the_same_run_is_the_same_bytes_and_another_time_another_message(
-    client: httpx.AsyncClient, administrator: database.Connection
+    client: httpx.AsyncClient, administrator: connections.Connection
 ) -> None:
     for run in (RUN, {**RUN, "enrolled_at": "2026-05-01T12:00:00Z", "ended_at": None}):
         assert (await take_in(client, run, run)).json() == {"accepted": 2}
@@ -147,7 +149,7 @@ async def test_the_same_run_is_the_same_bytes_and_another_time_another_message(
 
 
 async def test_a_thousand_are_taken_in_and_one_more_is_too_many(
-    client: httpx.AsyncClient, administrator: database.Connection
+    client: httpx.AsyncClient, administrator: connections.Connection
 ) -> None:
     runs = [{**RUN, "enrollment_id": f"e{number}", "ended_at": RUN["enrolled_at"]} for number in range(1_001)]
     assert (await take_in(client, *runs[:1_000])).json() == {"accepted": 1_000}
@@ -157,7 +159,7 @@ async def test_a_thousand_are_taken_in_and_one_more_is_too_many(
 
 
 async def test_an_id_that_is_taken_is_a_conflict_and_nothing_of_the_request_is_recorded(
-    client: httpx.AsyncClient, administrator: database.Connection
+    client: httpx.AsyncClient, administrator: connections.Connection
 ) -> None:
     await enrolled(administrator, enrolled_at=at(12))
     await enrolled(administrator, enrollment_id="e2", workflow_id="another")

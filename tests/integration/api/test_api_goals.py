@@ -6,7 +6,8 @@ from uuid import UUID
 
 import httpx
 
-from goalworker import database, goal_store
+from goalworker.postgres import connections
+from goalworker.stores import goal_store
 from tests.integration.api.running import FORM, GOALS, PATH, TAG, UNKNOWN, create, pointers, problem
 
 FIELDS = [
@@ -211,7 +212,9 @@ async def test_the_same_goal_is_a_conflict_by_post_and_by_patch(client: httpx.As
     problem(await client.patch(f"{GOALS}/{other['id']}", json=change), 409, "duplicate-goal", detail)
 
 
-async def test_the_logic_is_any_until_it_is_set(client: httpx.AsyncClient, administrator: database.Connection) -> None:
+async def test_the_logic_is_any_until_it_is_set(
+    client: httpx.AsyncClient, administrator: connections.Connection
+) -> None:
     settings = f"{PATH}/goal-settings"
     assert (await client.get(settings)).json() == {"logic": "any"}
     for logic in ("all", "never", "any"):

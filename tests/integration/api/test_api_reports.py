@@ -6,7 +6,8 @@ from uuid import UUID
 import httpx
 import pytest
 
-from goalworker import database, ids
+from goalworker.domain import ids
+from goalworker.postgres import connections
 from tests.integration.api.running import GOALS, PATH, TENANT, create, pointers, problem
 
 PURCHASE = {"goal_type": "purchase_made", "criteria": {"any_purchase": True}, "name": "Bought"}
@@ -16,7 +17,7 @@ def at(hour: int, minute: int = 0) -> datetime:
     return datetime(2026, 5, 1, hour, minute, tzinfo=UTC)
 
 
-async def converted(administrator: database.Connection, goal: UUID, number: int) -> None:
+async def converted(administrator: connections.Connection, goal: UUID, number: int) -> None:
     """Contact c{number} is enrolled at {number} o'clock and buys something for 10.50 half an hour later."""
     await administrator.execute(
         """INSERT INTO enrollments (tenant_id, enrollment_id, workflow_id, contact_id, enrolled_at, satisfied_at,
@@ -41,7 +42,7 @@ async def converted(administrator: database.Connection, goal: UUID, number: int)
 
 
 async def test_the_numbers_are_those_of_the_enrollments_in_the_span(
-    client: httpx.AsyncClient, administrator: database.Connection
+    client: httpx.AsyncClient, administrator: connections.Connection
 ) -> None:
     goal = await create(client, PURCHASE)
     for number in range(1, 5):
@@ -78,7 +79,7 @@ async def test_the_numbers_are_those_of_the_enrollments_in_the_span(
 
 
 async def test_pages_of_achievements_are_stable_while_others_come(
-    client: httpx.AsyncClient, administrator: database.Connection
+    client: httpx.AsyncClient, administrator: connections.Connection
 ) -> None:
     goal = UUID((await create(client, PURCHASE))["id"])
     for number in (2, 4, 6, 8):
@@ -147,7 +148,7 @@ async def test_a_workflow_of_which_nothing_is_known_has_no_reports(
     ],
 )
 async def test_one_message_or_setting_makes_a_workflow_known_to_reports(
-    client: httpx.AsyncClient, administrator: database.Connection, row: str, report: str
+    client: httpx.AsyncClient, administrator: connections.Connection, row: str, report: str
 ) -> None:
     await administrator.execute(row)
     assert (await client.get(report)).status_code == 200

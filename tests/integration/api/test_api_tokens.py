@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from goalworker.api import keyring
+from goalworker.api import jwks
 from tests.integration.api import running
 from tests.integration.api.running import AUDIENCE, GOALS, ISSUER, SECRET, claims, problem, token
 
@@ -154,7 +154,7 @@ def issuer() -> Issuer:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(keyring.Keyring.__init__, "__defaults__", (clock,))
+    monkeypatch.setattr(jwks.Keyring.__init__, "__defaults__", (clock,))
     return clock
 
 
@@ -229,7 +229,7 @@ async def test_a_withdrawn_key_is_no_longer_trusted_after_five_minutes(
     old = signed(RSA_KEY, "RS256", "r")
     assert (await ask(by_keys, old)).status_code == 200
     del issuer.keys[0]
-    clock.now += keyring.KEEP_SECONDS - 1
+    clock.now += jwks.KEEP_SECONDS - 1
     assert (await ask(by_keys, old)).status_code == 200
     clock.now += 1
     await refused(by_keys, old)
@@ -250,11 +250,11 @@ async def test_while_the_issuer_is_away_its_known_keys_are_taken_and_of_others_n
         answer = await ask(by_keys, good)
         problem(answer, 503, "unavailable")
         assert answer.headers["retry-after"] == "2"
-        clock.now += keyring.REFETCH_SECONDS
+        clock.now += jwks.REFETCH_SECONDS
     issuer.answer = None
     assert (await ask(by_keys, good)).status_code == 200
     issuer.answer = away
-    clock.now += keyring.KEEP_SECONDS
+    clock.now += jwks.KEEP_SECONDS
     assert (await ask(by_keys, good)).status_code == 200
     problem(await ask(by_keys, new), 503, "unavailable")
 

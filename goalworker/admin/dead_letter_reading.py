@@ -1,0 +1,145 @@
+"""Reading dead letters: which are meant, and where they are."""
+
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
+from typing import Final
+from urllib import parse
+
+import aiokafka
+import msgspec
+
+from goalworker import config, errors
+from goalworker.admin import kafka_connection, kafka_topics
+from goalworker.pipeline import dead_letters
+
+FETCH_RECORDS: Final = 500
+FETCH_TIMEOUT_MS: Final = 1_500
+IDLE_ROUNDS_MAX: Final = 20
+
+Offsets = dict[aiokafka.TopicPartition, int]
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """Which dead letters are meant; times are those at which they were dead-lettered, until is exclusive."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    topic: str | None = None
+    reason: str | None = None
+    max_records: int | None = None
+    tenant_id: str | None = None
+
+    def has(self, record: aiokafka.ConsumerRecord) -> bool:
+        """Say whether a dead letter is meant, whatever the limit."""
+        time, header = time_of(record), headers_of(record)
+        return (
+            (self.since is None or time >= self.since)
+            and (self.until is None or time < self.until)
+            and self.topic in (None, header.get(dead_letters.ORIGINAL_TOPIC))
+            and self.reason in (None, header.get(dead_letters.ERROR_REASON))
+            and (self.tenant_id is None or self.tenant_id == tenant_of(record))
+        )
+
+
+async def read(settings: config.Settings, wanted: Wanted) -> AsyncIterator[aiokafka.ConsumerRecord]:
+    """Yield the dead letters that are meant and there now, each partition in order; nobody's offsets change."""
+    yielded = 0
+    async with kafka_connection.consumer(settings) as consumer:
+        starts, ends = await bounds(settings, consumer, settings.topics.dead_letters)
+        if wanted.since is not None:
+            starts = await offsets_at(consumer, wanted.since, ends)
+        async for record in between(consumer, starts, ends):
+            if wanted.has(record):
+                yield record
+                yielded += 1
+                if yielded == wanted.max_records:
+                    return
+
+
+async def everything(settings: config.Settings, topic: str) -> AsyncIterator[aiokafka.ConsumerRecord]:
+    """Yield what is in a topic now, each partition in order; nobody's offsets change."""
+    async with kafka_connection.consumer(settings) as consumer:
+        async for record in between(consumer, *await bounds(settings, consumer, topic)):
+            yield record
+
+
+async def bounds(settings: config.Settings, consumer: aiokafka.AIOKafkaConsumer, topic: str) -> tuple[Offsets, Offsets]:
+    """Assign all of a topic, and return where each partition begins and where it ends now."""
+    async with kafka_connection.admin(settings) as client:
+        partitions = kafka_topics.partitions(await kafka_topics.require(client, [topic]))
+    consumer.assign(partitions)
+    return await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+
+
+async def offsets_at(consumer: aiokafka.AIOKafkaConsumer, moment: datetime, ends: Offsets) -> Offsets:
+    """Return the first record of a moment or later in each partition; where there is none, its end."""
+    found = await consumer.offsets_for_times(dict.fromkeys(ends, max(0, int(moment.timestamp() * 1000))))
+    return {each: at.offset if (at := found.get(each)) else end for each, end in ends.items()}
+
+
+async def between(
+    consumer: aiokafka.AIOKafkaConsumer, starts: Offsets, ends: Offsets
+) -> AsyncIterator[aiokafka.ConsumerRecord]:
+    """Yield the records of what is assigned from its start on and before its end, each partition in order."""
+    starts = {each: start for each, start in starts.items() if start < ends[each]}
+    # Nothing is assigned anew, which could make stop() wait for ever: what is not meant is paused.
+    consumer.pause(*(consumer.assignment() - set(starts)))
+    for partition, start in starts.items():
+        consumer.seek(partition, start)
+    left, idle_rounds = set(starts), 0
+    while left:
+        batches = await consumer.getmany(*left, timeout_ms=FETCH_TIMEOUT_MS, max_records=FETCH_RECORDS)
+        for partition, records in batches.items():
+            for record in records:
+                if record.offset < ends[partition]:
+                    yield record
+        # By the position, not by the last record: behind it there may be nothing but transaction markers.
+        finished = {partition for partition in left if await consumer.position(partition) >= ends[partition]}
+        consumer.pause(*finished)
+        left -= finished
+        idle_rounds = 0 if batches else idle_rounds + 1
+        if idle_rounds == IDLE_ROUNDS_MAX:
+            raise errors.DependencyError("the broker stopped answering while dead letters were read: try again")
+
+
+async def one(settings: config.Settings, partition: int, offset: int) -> aiokafka.ConsumerRecord:
+    """Return the dead letter at an offset; GoalworkerError where there is none."""
+    async with kafka_connection.consumer(settings) as consumer:
+        starts, ends = await bounds(settings, consumer, settings.topics.dead_letters)
+        at = aiokafka.TopicPartition(settings.topics.dead_letters, partition)
+        if starts.get(at, offset + 1) <= offset < ends.get(at, 0):
+            async for record in between(consumer, {at: offset}, {at: offset + 1}):
+                return record
+    raise errors.GoalworkerError(
+        f"there is no dead letter at {partition}:{offset} of {settings.topics.dead_letters}; `goalworker dlq list` "
+        "shows those there are"
+    )
+
+
+def time_of(record: aiokafka.ConsumerRecord) -> datetime:
+    """Return when a record was dead-lettered."""
+    return datetime.fromtimestamp(record.timestamp / 1000, UTC)
+
+
+class _Envelope(msgspec.Struct):
+    tenantid: str | None = None
+
+
+def tenant_of(record: aiokafka.ConsumerRecord) -> str | None:
+    """Return the tenant that a dead letter names in its headers, its value or, failing these, its key; None if none."""
+    if named := headers_of(record).get("ce_tenantid"):
+        return named
+    try:
+        named = msgspec.json.decode(record.value or b"", type=_Envelope).tenantid
+    except (ValueError, RecursionError):
+        named = None
+    if named:
+        return named
+    # Keys should be `tenant:contact`, each part percent-encoded (contract section 2).
+    tenant, colon, _ = str(record.key or b"", "utf-8", "replace").partition(":")
+    return parse.unquote(tenant) if colon else None
+
+
+def headers_of(record: aiokafka.ConsumerRecord) -> Mapping[str, str]:
+    """Return a record's headers as text."""
+    return {name: str(value or b"", "utf-8", "replace") for name, value in record.headers}

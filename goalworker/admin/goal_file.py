@@ -1,0 +1,187 @@
+"""`goalworker goals apply`: a file that says which goals workflows shall have, and the steps that make it so."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+from uuid import UUID
+
+from msgspec import Struct, structs
+from sqlalchemy.ext import asyncio as sa_async
+
+from goalworker import errors
+from goalworker.domain import exact_json, goals
+from goalworker.domain.criteria import Criteria, criteria_as_json, criteria_of
+from goalworker.domain.faults import Fault, pointer
+from goalworker.domain.text import is_text
+from goalworker.stores import goal_store
+
+
+class Wanted(Struct, frozen=True):
+    """A goal of the file; a name that is not given stays what it is."""
+
+    draft: goal_store.Draft
+    is_named: bool
+
+    @property
+    def identity(self) -> tuple[str, Criteria]:
+        """What makes it the same as one that is stored."""
+        return (self.draft.goal_type, self.draft.criteria)
+
+
+class Workflow(Struct, frozen=True):
+    """A workflow of the file; a logic that is not given stays what it is."""
+
+    workflow_id: str
+    goals: tuple[Wanted, ...] = ()
+    logic: str | None = None
+
+
+class Step(Struct, frozen=True):
+    """One thing to do, or to leave as it is; its fields are what a person is told afterwards."""
+
+    action: str
+    workflow_id: str
+    goal_id: UUID | None = None
+    goal_type: str | None = None
+    criteria: dict[str, Any] | None = None
+    name: str | None = None
+    logic: str | None = None
+    version: int | None = None
+
+
+of_json: Final = exact_json.decode
+
+# --- the file ---
+
+
+def parsed(text: bytes, maximum: int) -> tuple[Workflow, ...]:
+    """Return what a file wants; an error with every fault and its JSON pointer."""
+    try:
+        given = of_json(text)
+    except ValueError as error:
+        raise errors.GoalworkerError(f"The file is no JSON: {error}; nothing was changed") from None
+    faults: list[Fault] = []
+    workflows = tuple(
+        _workflow(workflow, f"/workflows/{number}", maximum, faults)
+        for number, workflow in enumerate(_list(given, "workflows", "", faults))
+    )
+    for workflow_id, count in Counter(workflow.workflow_id for workflow in workflows).items():
+        if count > 1 and not faults:
+            faults.append(Fault("/workflows", f"the workflow {workflow_id!r} is there {count} times"))
+    if faults:
+        lines = [f"  {fault.pointer or '/'}: {fault.detail}" for fault in faults]
+        raise errors.GoalworkerError("\n".join(["The file is wrong, and nothing was changed:", *lines]))
+    return workflows
+
+
+def _workflow(given: Any, at: str, maximum: int, faults: list[Fault]) -> Workflow:
+    wanted = _list(given, "goals", at, faults, others=("workflow_id", "logic"))
+    if not isinstance(given, Mapping):
+        return Workflow("")
+    workflow_id, logic = given.get("workflow_id"), given.get("logic")
+    if not isinstance(workflow_id, str) or not is_text(workflow_id):
+        faults.append(Fault(f"{at}/workflow_id", "must be text of 1 to 255 bytes without control characters"))
+        workflow_id = ""
+    if logic is not None and logic not in goals.LOGICS:
+        faults.append(Fault(f"{at}/logic", f"must be one of {', '.join(goals.LOGICS)}"))
+    if len(wanted) > maximum:
+        faults.append(Fault(f"{at}/goals", str(goal_store.TooManyGoalsError(maximum))))
+    found = [_goal(goal, f"{at}/goals/{number}", faults) for number, goal in enumerate(wanted)]
+    drafts = tuple(goal for goal in found if goal is not None)
+    if len({goal.identity for goal in drafts}) < len(drafts):
+        faults.append(Fault(f"{at}/goals", "two goals have the same goal_type and criteria"))
+    return Workflow(workflow_id, drafts, logic)
+
+
+def _goal(given: Any, at: str, faults: list[Fault]) -> Wanted | None:
+    if not isinstance(given, Mapping):
+        faults.append(Fault(at, "must be an object"))
+        return None
+    try:
+        return Wanted(goal_store.draft(given), "name" in given)
+    except goal_store.InvalidGoalError as error:
+        faults += [Fault(f"{at}{fault.pointer}", fault.detail) for fault in error.faults]
+        return None
+
+
+def _list(given: Any, name: str, at: str, faults: list[Fault], others: Collection[str] = ()) -> list[Any]:
+    """Return the list in a field of an object that has no fields but this and the others."""
+    if not isinstance(given, Mapping) or not isinstance(given.get(name), list):
+        faults.append(Fault(at, f"must be an object with a list `{name}`"))
+        return []
+    faults += [
+        Fault(f"{at}/{pointer(field)}", f"is unknown; there are {', '.join((*others, name))}")
+        for field in given
+        if field not in (name, *others)
+    ]
+    return list(given[name])
+
+
+# --- the steps ---
+
+CREATED: Final = "created"
+RENAMED: Final = "renamed"
+DELETED: Final = "deleted"
+LOGIC_SET: Final = "logic_set"
+UNCHANGED: Final = "unchanged"
+
+
+async def steps(
+    pool: sa_async.AsyncEngine, tenant_id: str, workflow: Workflow, *, maximum: int, prune: bool
+) -> list[Step]:
+    """Return what is to be done for a workflow; an error where it would have more goals than it may.
+
+    The logic comes first, since no new goal shall count by the old one, and deletions make room for what is created.
+    """
+    page = await goal_store.page(pool, tenant_id, workflow.workflow_id, limit=1_000)
+    stored = {(goal.goal_type, _criteria(goal)): goal for goal in page.goals}
+    wanted = {goal.identity for goal in workflow.goals}
+    pruned = [goal for identity, goal in stored.items() if identity not in wanted] if prune else []
+    if len(stored.keys() | wanted) - len(pruned) > maximum:
+        full = goal_store.TooManyGoalsError(maximum)
+        problem = f"{full.sentence} by {workflow.workflow_id!r} with those that it has already; nothing was changed"
+        raise errors.GoalworkerError(f"{problem}. {full.remedy}; `--prune` deletes those that the file lacks")
+    return [
+        *([await _logic_step(pool, tenant_id, workflow)] if workflow.logic else []),
+        *(_step(DELETED, goal, goal.name) for goal in pruned),
+        *(_goal_step(workflow.workflow_id, goal, stored.get(goal.identity)) for goal in workflow.goals),
+    ]
+
+
+def _criteria(goal: goal_store.StoredGoal) -> Criteria:
+    return criteria_of(goal.goal_type, goal.criteria)
+
+
+async def _logic_step(pool: sa_async.AsyncEngine, tenant_id: str, workflow: Workflow) -> Step:
+    is_set = await goal_store.logic(pool, tenant_id, workflow.workflow_id) == workflow.logic
+    return Step(UNCHANGED if is_set else LOGIC_SET, workflow.workflow_id, logic=workflow.logic)
+
+
+def _goal_step(workflow_id: str, wanted: Wanted, stored: goal_store.StoredGoal | None) -> Step:
+    draft = wanted.draft
+    if stored is None:
+        criteria = criteria_as_json(draft.goal_type, draft.criteria)
+        return Step(CREATED, workflow_id, None, draft.goal_type, criteria, draft.name)
+    if wanted.is_named and draft.name != stored.name:
+        return _step(RENAMED, stored, draft.name)
+    return _step(UNCHANGED, stored, stored.name)
+
+
+def _step(action: str, stored: goal_store.StoredGoal, name: str | None) -> Step:
+    return Step(action, stored.workflow_id, stored.id, stored.goal_type, stored.criteria, name, version=stored.version)
+
+
+async def take(pool: sa_async.AsyncEngine, tenant_id: str, step: Step, *, actor: str, maximum: int) -> Step:
+    """Do what a step says, and return it with the goal's id."""
+    if step.action == LOGIC_SET and step.logic:
+        await goal_store.set_logic(pool, tenant_id, step.workflow_id, step.logic, actor=actor)
+    elif step.action == CREATED:
+        draft = goal_store.draft({"goal_type": step.goal_type, "criteria": step.criteria, "name": step.name})
+        goal = await goal_store.create(pool, tenant_id, step.workflow_id, draft, actor=actor, maximum=maximum)
+        return structs.replace(step, goal_id=goal.id)
+    elif step.action == RENAMED and step.goal_id:
+        await goal_store.update(pool, tenant_id, step.goal_id, {"name": step.name}, actor=actor)
+    elif step.action == DELETED and step.goal_id:
+        # Only what was shown: somebody may have changed the goal since.
+        await goal_store.delete(pool, tenant_id, step.goal_id, actor=actor, expected_version=step.version)
+    return step

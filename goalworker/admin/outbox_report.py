@@ -1,0 +1,18 @@
+"""Sentences about messages that a topic refuses."""
+
+from goalworker.kafka import sender
+from goalworker.pipeline import refused_messages
+
+
+def sentence(held: refused_messages.OfTopic, topic: str) -> str:
+    """Return what is refused by a topic, why, and what to do."""
+    of_size = f"{held.smallest_bytes} bytes"
+    if held.largest_bytes > held.smallest_bytes:
+        of_size = f"{held.smallest_bytes} to {held.largest_bytes} bytes"
+    count = "1 message" if held.records == 1 else f"{held.records} messages"
+    refusal = f"{topic} refuses {count} of {of_size}: {held.reason}"
+    if held.reason == sender.TOO_LARGE:
+        limit = "" if held.limit_bytes is None else f", which is {held.limit_bytes}"
+        remedy = f"set max.message.bytes of {topic} to at least {held.largest_bytes}"
+        return f"{refusal}{limit}; {remedy}, and they are sent within {refused_messages.RETRY_SECONDS} s"
+    return f"{refusal}; they are sent within {refused_messages.RETRY_SECONDS} s after {topic} takes them"

@@ -1,0 +1,96 @@
+"""Going past one record for good: the last resort for a record that the worker can neither judge nor dead-letter."""
+
+import asyncio
+from typing import Final
+
+import aiokafka
+import msgspec
+from aiokafka import TopicPartition
+from aiokafka import errors as kafka_errors
+
+from goalworker import config, errors, logs
+from goalworker.admin import database_connection, kafka_connection, kafka_topics
+from goalworker.kafka import offset_reset
+from goalworker.postgres import connections, tables
+from goalworker.stores import operator_acts
+
+log = logs.get(__name__)
+
+READ_SECONDS: Final = 5.0
+
+
+class Position(msgspec.Struct, frozen=True):
+    """Where a group stands in a partition: at next_offset; the partition holds offsets from begin to before end.
+
+    first_record is the offset of the first record at or after next_offset, None where none can be read.
+    """
+
+    next_offset: int
+    begin: int
+    end: int
+    first_record: int | None
+
+
+def refusal(position: Position, offset: int) -> str | None:
+    """Return why the record at an offset cannot be skipped, None if it can: it must be the one that comes next."""
+    if offset < position.next_offset:
+        return f"the group stands at {position.next_offset} already, past the record at {offset}"
+    if offset >= position.end:
+        return f"there is no record at {offset} yet: the partition ends before {position.end}"
+    # What cannot be read may be the very record that has to be skipped, such as one that is damaged on disk.
+    following = position.next_offset if position.first_record is None else position.first_record
+    if offset != following:
+        return f"the group comes to the record at {following} next, and only that one can be skipped"
+    return None
+
+
+async def skip(settings: config.Settings, partition: TopicPartition, offset: int, *, dry_run: bool) -> None:
+    """Move the group past one record, as an audited act; GoalworkerError where it is not the next, or workers run."""
+    group_id = settings.kafka.group_id
+    position = await _position(settings, partition, group_id)
+    where = f"{partition.topic}[{partition.partition}]"
+    if (reason := refusal(position, offset)) is not None:
+        raise errors.GoalworkerError(f"nothing was skipped in {where}: {reason}")
+    if dry_run:
+        return
+    async with (
+        database_connection.pool(settings) as pool,
+        connections.transaction(pool, tables.WORKER_ROLE, "cli") as sql,
+        kafka_connection.consumer(settings, group_id) as consumer,
+    ):
+        detail = {"topic": partition.topic, "partition": partition.partition, "offset": offset, "group_id": group_id}
+        await operator_acts.record(sql, operator_acts.RECORD_SKIPPED, **detail)
+        consumer.assign([partition])
+        await offset_reset.commit(consumer, settings, {partition: offset + 1}, "then skip it again")
+        log.warning("record_skipped", **detail)
+
+
+async def _position(settings: config.Settings, partition: TopicPartition, group_id: str) -> Position:
+    async with kafka_connection.admin(settings) as client:
+        there = kafka_topics.partitions(await kafka_topics.require(client, [partition.topic]))
+        if partition not in there:
+            last = max(each.partition for each in there)
+            raise errors.GoalworkerError(f"{partition.topic} has the partitions 0 to {last} only")
+        committed = (await kafka_topics.committed(client, group_id)).get(partition)
+    async with kafka_connection.consumer(settings) as consumer:
+        consumer.assign([partition])
+        begin = (await consumer.beginning_offsets([partition]))[partition]
+        end = (await consumer.end_offsets([partition]))[partition]
+        next_offset = begin if committed is None else committed
+        first = await _first_record(consumer, partition, max(begin, next_offset), end)
+    return Position(next_offset, begin, end, first)
+
+
+async def _first_record(
+    consumer: aiokafka.AIOKafkaConsumer, partition: TopicPartition, start: int, end: int
+) -> int | None:
+    consumer.seek(partition, start)
+    try:
+        async with asyncio.timeout(READ_SECONDS):
+            while await consumer.position(partition) < end:
+                found = await consumer.getmany(partition, timeout_ms=500, max_records=1)
+                for record in found.get(partition, ()):
+                    return int(record.offset)
+    except (kafka_errors.KafkaError, TimeoutError):
+        return None
+    return None

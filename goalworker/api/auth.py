@@ -1,0 +1,134 @@
+"""Who asks, and what they may: a token, an API key, or, on a machine of one's own, nobody in particular."""
+
+from typing import Annotated, Any, Final
+
+import httpx
+import structlog
+from fastapi import Request, Security
+from fastapi.security import APIKeyHeader, HTTPBearer, SecurityScopes
+from msgspec import Struct
+from sqlalchemy.ext import asyncio as sa_async
+
+from goalworker import config, logs, outages
+from goalworker.api import jwks, problems, tokens
+from goalworker.stores import api_keys
+
+log = logs.get("api")
+
+GOALS_READ, GOALS_WRITE, ENROLLMENTS_WRITE = api_keys.SCOPES
+CHALLENGE: Final = "Bearer"
+
+
+class Caller(Struct, frozen=True):
+    """Who asks: the tenant that they see, the name that the audit has for them, what they may."""
+
+    tenant_id: str
+    actor: str
+    scopes: frozenset[str]
+
+
+class Gate:
+    """Knows callers by their credentials."""
+
+    def __init__(
+        self, pool: sa_async.AsyncEngine, verify: tokens.Verify | None = None, insecure_tenant: str | None = None
+    ) -> None:
+        self._pool = pool
+        self._verify = verify
+        self._everybody = insecure_tenant and Caller(insecure_tenant, "insecure", frozenset(api_keys.SCOPES))
+
+    async def caller(self, token: str | None, key: str | None) -> Caller:
+        """Return who asks, by the token where both are there; ProblemError 401, or 503 where the keys are away."""
+        if self._everybody:
+            return self._everybody
+        if token is not None:
+            return await self._by_token(token)
+        if key is not None:
+            return await self._by_key(key)
+        raise _unauthenticated("Send `Authorization: Bearer <token>` or `X-API-Key: <key>`", CHALLENGE)
+
+    async def _by_token(self, token: str) -> Caller:
+        if self._verify is None:
+            raise _unauthenticated("Tokens are not taken here; send `X-API-Key: <key>`")
+        try:
+            claims = await self._verify(token)
+        except tokens.BadTokenError as error:
+            raise _unauthenticated(str(error)) from None
+        except jwks.Unreachable:
+            raise problems.unavailable("The keys that tokens are signed with cannot be reached") from None
+        return Caller(claims["tenant_id"], claims["sub"], frozenset(claims.get("scope", "").split(" ")))
+
+    async def _by_key(self, key: str) -> Caller:
+        holder = await api_keys.find(self._pool, key)
+        if holder is None:
+            raise _unauthenticated("The key is not known, or it was revoked", CHALLENGE)
+        return Caller(holder.tenant_id, holder.name, frozenset(holder.scopes))
+
+
+def gate(
+    settings: config.Settings,
+    pool: sa_async.AsyncEngine,
+    client: httpx.AsyncClient,
+    insecure_tenant: str | None,
+    journal: outages.Journal,
+) -> Gate:
+    """Return the gate that the settings ask for; keys are always taken."""
+    api = settings.api
+    named = {"issuer": api.jwt_issuer or "", "audience": api.jwt_audience or ""}
+    verify: tokens.Verify | None = None
+    if api.jwt_secret is not None:
+        secret = api.jwt_secret.get_secret_value()
+        if len(secret.encode()) < tokens.SECRET_BYTES_MIN:
+            log.warning("jwt_secret_is_short", advice=f"take {tokens.SECRET_BYTES_MIN} random bytes or more")
+        verify = tokens.by_secret(secret, **named)
+    elif api.jwks_url is not None:
+        verify = tokens.by_keys(jwks.Keyring(api.jwks_url, client, journal), **named)
+    return Gate(pool, verify, insecure_tenant)
+
+
+def _unauthenticated(detail: str, challenge: str = f'{CHALLENGE} error="invalid_token"') -> problems.ProblemError:
+    return problems.ProblemError(problems.UNAUTHENTICATED, detail, headers={"WWW-Authenticate": challenge})
+
+
+# --- as the routes ask for them ---
+
+_SCOPES: Final = (
+    f"Scopes: `{GOALS_READ}` for everything that only reads, `{GOALS_WRITE}` for goals and their settings, "
+    f"`{ENROLLMENTS_WRITE}` for the intake of enrollments. None implies another."
+)
+_BEARER: Final = HTTPBearer(
+    scheme_name="token",
+    bearerFormat="JWT",
+    description="A JSON Web Token, signed with HS256, RS256 or ES256, that expires (`exp`) and has the claims `iss`, "
+    f"`aud`, `tenant_id`, `sub` and `scope` (separated by spaces). {_SCOPES}",
+    auto_error=False,
+)
+_KEY: Final = APIKeyHeader(
+    name="X-API-Key",
+    scheme_name="key",
+    description="A key that `goalworker keys create --tenant T --name N --scope goals:read,goals:write` prints once. "
+    + _SCOPES,
+    auto_error=False,
+)
+
+
+async def _caller(
+    request: Request,
+    scopes: SecurityScopes,
+    bearer: Annotated[Any, Security(_BEARER)],
+    key: Annotated[str | None, Security(_KEY)],
+) -> Caller:
+    known: Gate = request.app.state.gate
+    caller = await known.caller(bearer and bearer.credentials, key)
+    structlog.contextvars.bind_contextvars(tenant_id=caller.tenant_id)
+    for scope in scopes.scopes:
+        if scope not in caller.scopes:
+            challenge = f'{CHALLENGE} error="insufficient_scope", scope="{scope}"'
+            detail = f"This needs the scope `{scope}`"
+            raise problems.ProblemError(problems.FORBIDDEN, detail, headers={"WWW-Authenticate": challenge})
+    return caller
+
+
+Reader = Annotated[Caller, Security(_caller, scopes=[GOALS_READ])]
+Writer = Annotated[Caller, Security(_caller, scopes=[GOALS_WRITE])]
+Enroller = Annotated[Caller, Security(_caller, scopes=[ENROLLMENTS_WRITE])]

@@ -1,0 +1,90 @@
+"""The body of a request: its size, its kind, its time, and JSON with every number exact."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+from fastapi import Depends, Request
+from starlette.requests import ClientDisconnect
+
+from goalworker.api import problems
+from goalworker.domain import exact_json, faults
+
+MAX_BYTES: Final = 1_048_576
+TIMEOUT_SECONDS: Final = 15
+_THROWN_AWAY_MAX: Final = 8 * MAX_BYTES
+_CLOSE: Final = {"Connection": "close"}
+
+
+async def _required(request: Request) -> Any:
+    body = await _read(request)
+    if not body:
+        raise problems.invalid([faults.Fault("", "The body is empty; it must be a JSON object")])
+    return _object(request, body)
+
+
+async def _optional(request: Request) -> Any:
+    body = await _read(request)
+    return _object(request, body) if body else {}
+
+
+Given = Annotated[Mapping[str, Any], Depends(_required)]
+"""The JSON object in the body, numbers as int or Decimal; anything else ends in a problem."""
+
+GivenOrNothing = Annotated[Mapping[str, Any], Depends(_optional)]
+"""The same, and an empty object for no body."""
+
+
+def refuse_unknown(given: Mapping[str, Any], known: tuple[str, ...], at: str = "") -> list[faults.Fault]:
+    """Return a fault for each field that nobody knows."""
+    return [
+        faults.Fault(
+            f"{at}/{faults.pointer(name)}", f"`{faults.printable(name[:64])}` is unknown; there are {', '.join(known)}"
+        )
+        for name in given
+        if name not in known
+    ]
+
+
+def _object(request: Request, body: bytes) -> Mapping[str, Any]:
+    _check_media_type(request)
+    try:
+        given = exact_json.decode(body)
+    except exact_json.NotJsonError as error:
+        raise problems.invalid([faults.Fault("", f"The body cannot be used as JSON: {error}")]) from None
+    if not isinstance(given, Mapping):
+        raise problems.invalid([faults.Fault("", "The body must be a JSON object")])
+    return given
+
+
+def _check_media_type(request: Request) -> None:
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json" and not (
+        media_type.startswith("application/") and media_type.endswith("+json")
+    ):
+        raise problems.ProblemError(problems.NOT_JSON, "Send JSON, and say so: `Content-Type: application/json`")
+
+
+async def _read(request: Request) -> bytes:
+    """Return the body. One that is too large is read and thrown away: who is still sending does not hear an answer."""
+    length = request.headers.get("content-length", "")
+    announced = int(length[:20]) if length.isdecimal() else 0
+    body, size = bytearray(), 0
+    try:
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            if announced <= _THROWN_AWAY_MAX:
+                async for chunk in request.stream():
+                    size += len(chunk)
+                    if size > _THROWN_AWAY_MAX:
+                        break
+                    if size <= MAX_BYTES:
+                        body += chunk
+    except TimeoutError:
+        detail = f"The body did not arrive within {TIMEOUT_SECONDS} s"
+        raise problems.ProblemError(problems.TOO_SLOW, detail, headers=_CLOSE) from None
+    except ClientDisconnect:
+        raise problems.ProblemError(problems.TOO_SLOW, "The client went away before its body had arrived") from None
+    if max(announced, size) > MAX_BYTES:
+        detail = f"A body may have {MAX_BYTES} bytes at most"
+        raise problems.ProblemError(problems.TOO_LARGE, detail, headers=_CLOSE)
+    return bytes(body)

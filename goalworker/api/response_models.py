@@ -1,0 +1,284 @@
+"""The API's answers as OpenAPI shows them; the stores make what is sent, and the tests hold it to this.
+
+A field with a default factory is one that an answer may leave out; it is never null.
+"""
+
+from datetime import datetime
+from typing import Any, Final, Literal
+from uuid import UUID, uuid4
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from goalworker.api import goal_models
+from goalworker.domain import events, goals
+
+EXAMPLE_GOAL_ID: Final = goal_models.EXAMPLE_GOAL_ID
+_EVENT_ID: Final = "evt_8231"
+_ACHIEVEMENT_ID: Final = "0d9a1f43-6c7e-5a52-8f0b-6f3ef3b3a5d1"
+
+GoalType = Literal[events.GOAL_TYPES]  # type: ignore[valid-type]
+Logic = Literal[goals.LOGICS]  # type: ignore[valid-type]
+
+
+def _example(**fields: JsonValue) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [fields]})
+
+
+class Goals(BaseModel):
+    """Some of a workflow's goals, in the order of their creation."""
+
+    goals: list[goal_models.Goal]
+    total: int = Field(description="How many there are in all")
+    offset: int
+    limit: int
+
+
+class GoalFault(BaseModel):
+    """Something that is wrong with one goal; which one, by its index in the request or by its id."""
+
+    goal_id: UUID = Field(default_factory=uuid4, description="Of a stored goal")
+    index: int = Field(default_factory=int, description="Of a goal in the request, from 0")
+    pointer: str
+    detail: str
+
+
+class Verdict(BaseModel):
+    """Whether a workflow may be activated with these goals."""
+
+    model_config = _example(
+        valid=False,
+        errors=[{"index": 0, "pointer": "/criteria/form_id", "detail": "Referenced form does not exist"}],
+    )
+
+    valid: bool
+    errors: list[GoalFault]
+
+
+class GoalSettings(BaseModel):
+    """When a workflow has done its work: at any goal, at all goals, or never, which only measures."""
+
+    model_config = _example(logic="any") | ConfigDict(extra="forbid")
+
+    logic: Logic
+
+
+class AuditEntry(BaseModel):
+    """One change of a goal; before is null for its creation, after for its deletion."""
+
+    at: datetime
+    actor: str
+    action: Literal["created", "updated", "deleted"]
+    version: int
+    before: goal_models.GoalState | None
+    after: goal_models.GoalState | None
+
+
+class Audit(BaseModel):
+    """Every change of a goal, oldest first."""
+
+    model_config = _example(
+        entries=[
+            {
+                "at": "2026-05-01T12:00:00.000001Z",
+                "actor": "ann",
+                "action": "created",
+                "version": 1,
+                "before": None,
+                "after": {"goal_type": "tag_added", "criteria": {"tag_id": "t1"}, "name": None, "is_active": True},
+            }
+        ]
+    )
+
+    entries: list[AuditEntry]
+
+
+class TriggerEvent(BaseModel):
+    """The event that achieved a goal."""
+
+    id: str
+    source: str
+    type: str
+    time: datetime
+    data: dict[str, Any]
+
+
+class Achievement(BaseModel):
+    """A goal that was met while an enrollment was open: the `data` of `workflow.goal.achieved`."""
+
+    model_config = _example(
+        achievement_id=_ACHIEVEMENT_ID,
+        revision=1,
+        workflow_id="onboarding",
+        enrollment_id="enr_17",
+        contact_id="contact_42",
+        goal_id=EXAMPLE_GOAL_ID,
+        goal_version=1,
+        goal_type="purchase_made",
+        enrolled_at="2026-05-01T12:00:00Z",
+        achieved_at="2026-05-03T09:30:00Z",
+        trigger_event={
+            "id": _EVENT_ID,
+            "source": "/shop",
+            "type": "payment.completed",
+            "time": "2026-05-03T09:30:00Z",
+            "data": {"contact_id": "contact_42", "payment_id": "pay_1", "amount": "129.00", "currency": "EUR"},
+        },
+    )
+
+    achievement_id: UUID
+    revision: int
+    workflow_id: str
+    enrollment_id: str
+    contact_id: str
+    goal_id: UUID
+    goal_version: int
+    goal_type: GoalType
+    enrolled_at: datetime | None
+    achieved_at: datetime
+    trigger_event: TriggerEvent
+
+
+class Achievements(BaseModel):
+    """Some of a workflow's achievements; next_cursor asks for those after them, null where there are none."""
+
+    achievements: list[Achievement]
+    next_cursor: str | None
+
+
+class OfGoalType(BaseModel):
+    """What came of the goals of one type."""
+
+    achieved: int
+    conversion_rate: float | None
+
+
+class OfGoal(BaseModel):
+    """What came of one goal."""
+
+    goal_id: UUID
+    goal_type: GoalType
+    name: str | None
+    achieved: int
+    conversion_rate: float | None
+
+
+class Stats(BaseModel):
+    """What a workflow's goals have come to, for the enrollments that began in a span of time."""
+
+    model_config = _example(
+        **{"from": "2026-05-01T00:00:00Z"},
+        to=None,
+        workflow_id="onboarding",
+        total_enrolled=120,
+        goals_achieved=31,
+        enrollments_converted=30,
+        conversion_rate=25.0,
+        avg_time_to_goal_hours=30.25,
+        median_time_to_goal_hours=26.5,
+        p90_time_to_goal_hours=70.0,
+        avg_time_to_goal_seconds=108900.0,
+        median_time_to_goal_seconds=95400.0,
+        p90_time_to_goal_seconds=252000.0,
+        exits_sent=30,
+        by_goal_type={"purchase_made": {"achieved": 31, "conversion_rate": 25.8}},
+        by_goal=[
+            {
+                "goal_id": EXAMPLE_GOAL_ID,
+                "goal_type": "purchase_made",
+                "name": "First real purchase",
+                "achieved": 31,
+                "conversion_rate": 25.8,
+            }
+        ],
+        revenue={"EUR": "3999.00"},
+    )
+
+    workflow_id: str
+    since: datetime | None = Field(alias="from")
+    until: datetime | None = Field(alias="to")
+    total_enrolled: int | None = Field(description="null where enrollments are not tracked")
+    goals_achieved: int
+    enrollments_converted: int
+    conversion_rate: float | None = Field(description="Percent of the enrolled, one decimal")
+    avg_time_to_goal_hours: float | None
+    median_time_to_goal_hours: float | None
+    p90_time_to_goal_hours: float | None
+    avg_time_to_goal_seconds: float | None
+    median_time_to_goal_seconds: float | None
+    p90_time_to_goal_seconds: float | None
+    exits_sent: int
+    by_goal_type: dict[str, OfGoalType] = Field(description="By goal type")
+    by_goal: list[OfGoal]
+    revenue: dict[str, str] = Field(
+        description="By currency; exact, as strings without trailing zeros beyond two decimals"
+    )
+
+
+class Exit(BaseModel):
+    """The one command that told the engine to stop: the `data` of `workflow.exit.goal`."""
+
+    exit_id: UUID
+    workflow_id: str
+    enrollment_id: str
+    contact_id: str
+    exit_reason: Literal["goal_achieved"]
+    logic: Logic
+    goal_id: UUID
+    goal_type: GoalType
+    achievement_ids: list[UUID]
+    achieved_at: datetime
+
+
+class Enrollment(BaseModel):
+    """One run of a contact through a workflow, as far as it is known."""
+
+    model_config = _example(
+        status="active",
+        workflow_id="onboarding",
+        contact_id="contact_42",
+        enrolled_at="2026-05-01T12:00:00Z",
+        ended_at=None,
+        achievements=[],
+        exit=None,
+    )
+
+    status: Literal["active", "completed_goal", "ended"]
+    workflow_id: str
+    contact_id: str
+    enrolled_at: datetime | None
+    ended_at: datetime | None
+    achievements: list[Achievement]
+    exit: Exit | None
+
+
+class Accepted(BaseModel):
+    """How many enrollments were taken in."""
+
+    model_config = _example(accepted=1)
+
+    accepted: int
+
+
+class Fault(BaseModel):
+    """One thing that is wrong, and where: a JSON pointer into the body, or a name such as `?limit`."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(BaseModel):
+    """Why a request was not answered otherwise (RFC 9457)."""
+
+    model_config = _example(
+        type="urn:goalworker:problem:invalid-request",
+        title="The request is not what it should be",
+        status=400,
+        detail="Goal criteria cannot be empty",
+        errors=[{"pointer": "/criteria", "detail": "Goal criteria cannot be empty"}],
+    )
+
+    type: str = Field(pattern="^urn:goalworker:problem:[a-z-]+$")
+    title: str
+    status: int
+    detail: str
+    errors: list[Fault] = Field(default_factory=list, description="Every field that is at fault, where fields are")

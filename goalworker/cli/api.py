@@ -1,0 +1,37 @@
+"""`goalworker api`: the HTTP API."""
+
+from typing import Annotated
+
+import typer
+
+from goalworker import config
+from goalworker.domain.text import is_text
+from goalworker.runtime import api_service
+
+app = typer.Typer(add_completion=False)
+
+
+def _tenant(value: str | None) -> str | None:
+    if value is not None and not is_text(value):
+        raise typer.BadParameter("it must be 1 to 255 bytes without control characters")
+    return value
+
+
+@app.command()
+def api(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; by default GOALWORKER_API__HOST.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help="Port, 0 for a free one; by default GOALWORKER_API__PORT.")
+    ] = None,
+    insecure_tenant: Annotated[
+        str | None,
+        typer.Option(
+            callback=_tenant, help="Ask for no credentials: everybody is this tenant. On a loopback address only."
+        ),
+    ] = None,
+) -> None:
+    """Serve the HTTP API until SIGTERM or Ctrl-C, which let requests under way end."""
+    settings = config.load()
+    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    settings = settings.model_copy(update={"api": settings.api.model_copy(update=given)})
+    api_service.run_api(settings, insecure_tenant=insecure_tenant)

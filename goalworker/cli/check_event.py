@@ -1,0 +1,148 @@
+"""`goalworker check-event`: what the worker would make of one message."""
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, cast
+
+import msgspec
+import typer
+
+from goalworker import config
+from goalworker.admin import database_connection, message_faults
+from goalworker.cli import common
+from goalworker.decoding.decoder import Malformed, Pairs
+from goalworker.domain import events, facts
+from goalworker.goal_index import index, matching
+from goalworker.postgres import connections, tables
+from goalworker.runtime import worker_service
+from goalworker.stores import goal_store
+
+app = typer.Typer(add_completion=False)
+
+
+def _header(text: str) -> tuple[str, bytes]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise typer.BadParameter(f"{text!r} is no NAME=VALUE, such as ce_type=form.submitted")
+    return name, value.encode()
+
+
+@app.command("check-event")
+def check_event(
+    topic: Annotated[str, typer.Option(help="The topic that the message is for.")],
+    message: Annotated[typer.FileBinaryRead, typer.Argument(metavar="FILE", help="The message's value; - is stdin.")],
+    header: Annotated[
+        list[Any] | None,
+        typer.Option(parser=_header, metavar="NAME=VALUE", help="A header of the message; any number of them."),
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="The message's key.")] = None,
+    as_json: common.Json = False,
+) -> None:
+    """Decode one message as the worker would: what is wrong with it, by pointer, or which goals it hits."""
+    settings = common.load()
+    value, headers, decoded = (
+        message.read(),
+        header or [],
+        _decoder(settings, topic, None if key is None else key.encode()),
+    )
+    found = decoded(value, headers)
+    if isinstance(found, Malformed):
+        types = sorted(worker_service.kinds(settings)[topic])
+        _show_malformed(message_faults.faults(decoded, value, headers, types), as_json=as_json)
+        raise typer.Exit(1)
+    hits = common.run(_hits(settings, found)) if settings.database.url else None
+    _show_event(found, hits, as_json=as_json)
+
+
+def _decoder(
+    settings: config.Settings, topic: str, key: bytes | None
+) -> Callable[[bytes, Pairs], events.Event | Malformed]:
+    kinds = worker_service.kinds(settings)
+    if topic not in kinds:
+        raise typer.BadParameter(f"{topic!r} is no topic that goalworker reads; those are {', '.join(kinds)}")
+    timestamp_ms, now = time.time_ns() // 1_000_000, datetime.now(UTC)
+    decoder = worker_service.decoder(settings)
+
+    def decoded(value: bytes, headers: Pairs) -> events.Event | Malformed:
+        found = decoder.decode(topic, value, headers, timestamp_ms, now, key=key, place=_PLACE)
+        return cast("events.Event | Malformed", found)  # not None: bytes are no tombstone
+
+    return decoded
+
+
+# A file has no partition and no offset: an id that is made of them is shown as that of a topic's first record.
+_PLACE: Final = (0, 0)
+
+
+async def _hits(settings: config.Settings, event: events.Event) -> list[dict[str, object]]:
+    """Return the goals that an event hits, each with whether the contact is enrolled in its workflow at that time."""
+    known = index.Index()
+    async with (
+        database_connection.pool(settings) as pool,
+        connections.transaction(pool, tables.WORKER_ROLE, "cli") as sql,
+    ):
+        await goal_store.refresh(sql, known)
+        hits = matching.hits(event, known)
+        if not settings.enrollments.tracking:
+            return [_row(hit, ENROLLED) for hit in hits]
+        workflow_ids = sorted({hit.workflow_id for hit in hits})
+        rows = await sql.fetch(_ENROLLMENTS, event.tenant_id, workflow_ids, [hit.contact_id for hit in hits][:1])
+    windows: dict[str, list[Window]] = {}
+    for workflow_id, enrolled_at, ended_at in rows:
+        windows.setdefault(workflow_id, []).append((enrolled_at, ended_at))
+    return [_row(hit, enrollment(event.time, windows.get(hit.workflow_id, []))) for hit in hits]
+
+
+_ENROLLMENTS: Final = """
+SELECT workflow_id, enrolled_at, ended_at FROM enrollments
+WHERE tenant_id = $1 AND workflow_id = ANY($2::text[]) AND contact_id = ANY($3::text[])
+"""
+ENROLLED, NOT_ENROLLED, BEFORE, AFTER = "enrolled", "not_enrolled", "before_enrollment", "after_end"
+Window = tuple[datetime | None, datetime | None]
+
+
+def enrollment(time: datetime, windows: Sequence[Window]) -> str:
+    """Say in a word how an event stands to the contact's enrollments in a workflow (contract rule 3.2)."""
+    started = [(enrolled_at, ended_at) for enrolled_at, ended_at in windows if enrolled_at is not None]
+    if any(enrolled_at <= time and (ended_at is None or time < ended_at) for enrolled_at, ended_at in started):
+        return ENROLLED
+    if not started:
+        return NOT_ENROLLED
+    return AFTER if any(enrolled_at <= time for enrolled_at, _ in started) else BEFORE
+
+
+def _show_malformed(found: Sequence[Malformed], *, as_json: bool) -> None:
+    if as_json:
+        common.show_json({"outcome": "dead_letter", "error": found[0], "errors": found})
+        return
+    for fault in found:
+        where = f" at {fault.pointer}" if fault.pointer else ""
+        common.say(f"{fault.reason}{where}: {fault.detail}")
+
+
+def _show_event(event: events.Event, rows: list[dict[str, object]] | None, *, as_json: bool) -> None:
+    if as_json:
+        common.show_json({"outcome": "event", "event": event, "hits": rows})
+        return
+    for name, value in {**msgspec.to_builtins(event), **msgspec.to_builtins(event.data)}.items():
+        if name != "data" and value is not None:
+            common.say(f"{name}: {common.printable(str(value))}")
+    if rows is None:
+        common.say("\nhits were not looked up: GOALWORKER_DATABASE__URL is not set")
+    else:
+        common.say("")
+        common.show(rows, as_json=False, empty="it hits no goal")
+        if rows and all(row["enrollment"] != ENROLLED for row in rows):
+            contact_id = common.printable(str(rows[0]["contact_id"]))
+            common.say(f"\nnothing is achieved: {contact_id} was not enrolled in these workflows at that time")
+
+
+def _row(hit: facts.Hit, enrollment: str) -> dict[str, object]:
+    return {
+        "enrollment": enrollment,
+        "workflow_id": hit.workflow_id,
+        "goal_id": hit.goal_id,
+        "version": hit.goal_version,
+        "contact_id": hit.contact_id,
+    }

@@ -1,0 +1,99 @@
+"""What commands share: how they begin, and how an answer is printed."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+import pydantic
+import typer
+
+import goalworker
+from goalworker import config, logs
+from goalworker.config import values
+
+T = TypeVar("T")
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text for people.")]
+
+
+def load() -> config.Settings:
+    """Read the settings and send logs to stderr; what the Kafka client says there is left out."""
+    settings = config.load()
+    # Whoever types a command reads its sentences, wherever they go: JSON only if somebody asked for it.
+    logs.configure(settings.log.level, settings.log.format or "console", goalworker.__version__)
+    logging.getLogger("aiokafka").propagate = False
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())  # without any, Python prints warnings itself
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for name in settings.ignored_names:
+        logs.get(__name__).warning("setting_ignored", name=name)
+    return settings
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's work to its end."""
+    return asyncio.run(work)
+
+
+def moment(text: str) -> datetime:
+    """Read a time with an offset, or an ISO 8601 duration, which means so long ago."""
+    try:
+        if text.startswith("P"):
+            return datetime.now(UTC) - pydantic.TypeAdapter[timedelta](values.Duration).validate_python(text)
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        raise typer.BadParameter(f"{text!r} is no time such as 2026-05-01T12:00:00Z, and no duration such as PT1H")
+    return time
+
+
+def show(rows: Sequence[Mapping[str, object]], *, as_json: bool, empty: str) -> None:
+    """Print rows to stdout, as a JSON array or as a table; `empty` is what a person reads where there is none."""
+    if as_json:
+        show_json(rows)
+    elif not rows:
+        say(empty)
+    else:
+        header = [name.replace("_", " ").upper() for name in rows[0]]
+        lines = [header, *([_cell(value) for value in row.values()] for row in rows)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        say("\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines))
+
+
+def show_json(value: object) -> None:
+    """Print a value to stdout as JSON."""
+    say(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def report(facts: Mapping[str, object], sentence: str, *, as_json: bool) -> None:
+    """Print what a command did: as a JSON object for a program, as a sentence for a person."""
+    if as_json:
+        show_json(facts)
+    else:
+        say(sentence)
+
+
+def say(text: str) -> None:
+    """Print to stdout, where data goes."""
+    typer.echo(text)
+
+
+def printable(text: str) -> str:
+    """Return a text from outside without what could drive a terminal: such characters are spelt out."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+
+
+def _cell(value: object) -> str:
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case datetime():
+            return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        case _:
+            return printable(str(value))

@@ -1,0 +1,75 @@
+"""`goalworker db`: the schema and the roles."""
+
+from typing import Annotated
+from urllib import parse
+
+import typer
+
+from goalworker import errors
+from goalworker.admin import database_connection
+from goalworker.cli import common
+from goalworker.postgres import migrations
+
+app = typer.Typer(
+    help="Bring the database's schema up to date, or look at it.", no_args_is_help=True, add_completion=False
+)
+
+
+@app.command()
+def upgrade(as_json: common.Json = False) -> None:
+    """Create the roles where that is allowed, and bring the schema up to date; several at once is fine."""
+    url = common.load().database_url()
+    with database_connection.explained(url):
+        revision = migrations.upgrade(url)
+    is_newer = not migrations.knows(revision)
+    newer = ", which is newer than this build: that is fine, nothing was changed" if is_newer else ""
+    facts = {"revision": revision, "newer_than_build": is_newer}
+    common.report(facts, f"the database's schema is at {revision}{newer}", as_json=as_json)
+
+
+@app.command()
+def current(as_json: common.Json = False) -> None:
+    """Print the revision that the database's schema is at."""
+    revision = common.run(_current())
+    common.report({"revision": revision}, revision or "nothing: it was never migrated", as_json=as_json)
+
+
+@app.command()
+def check(as_json: common.Json = False) -> None:
+    """Exit with 5 if the schema is older than this build needs; a newer one is fine."""
+    common.run(_check())
+    common.report({"fits": True}, "the database's schema fits this build", as_json=as_json)
+
+
+@app.command()
+def roles(
+    migrate_user: Annotated[str | None, typer.Option(help="The login of `db upgrade`; by default the URL's.")] = None,
+    worker_user: Annotated[str | None, typer.Option(help="The login of `run`; by default the URL's.")] = None,
+    api_user: Annotated[str | None, typer.Option(help="The login of `api`; by default the URL's.")] = None,
+    as_json: common.Json = False,
+) -> None:
+    """Print the SQL with which an administrator makes the roles and says which login may take which."""
+    given = (migrate_user, worker_user, api_user)
+    by_default = "" if all(given) else _user(common.load().database_url())
+    of_migration, of_worker, of_api = (user or by_default for user in given)
+    sql = migrations.roles_sql(migrate=of_migration, worker=of_worker, api=of_api)
+    common.report({"sql": sql}, sql, as_json=as_json)
+
+
+async def _current() -> str | None:
+    async with database_connection.pool(common.load(), migrated=False) as pool:
+        return await migrations.current(pool)
+
+
+async def _check() -> None:
+    async with database_connection.pool(common.load()):
+        pass
+
+
+def _user(url: str) -> str:
+    user = parse.urlsplit(url).username
+    if user is None:
+        raise errors.SettingsError(
+            "GOALWORKER_DATABASE__URL names no user; say which with --migrate-user, --worker-user and --api-user"
+        )
+    return parse.unquote(user)

@@ -1,0 +1,80 @@
+"""`goalworker keys`: the API keys of tenants."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, TypeVar
+from uuid import UUID
+
+import typer
+from msgspec import structs
+from sqlalchemy.ext import asyncio as sa_async
+
+from goalworker.admin import database_connection
+from goalworker.cli import common
+from goalworker.stores import api_keys
+
+T = TypeVar("T")
+
+app = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True, add_completion=False)
+
+SomeTenant = Annotated[
+    str | None, typer.Option("--tenant", help="Whose keys; without it all tenants', for the schema's owner only.")
+]
+
+
+@app.command()
+def create(
+    tenant: Annotated[str, typer.Option(help="Who the key's holder acts for.")],
+    scope: Annotated[str, typer.Option(help=f"Separated by commas: {', '.join(api_keys.SCOPES)}.")],
+    name: Annotated[str, typer.Option(help="What the audit calls the key's holder.")],
+    as_json: common.Json = False,
+) -> None:
+    """Make a key and show it, this once: it is kept nowhere."""
+    scopes = [each.strip() for each in scope.split(",") if each.strip()]
+    key, stored = _with_pool(lambda pool: api_keys.create(pool, tenant, name, scopes))
+    if as_json:
+        shown = {"id": stored.id, "key": key, "tenant_id": tenant, "name": name, "scopes": stored.scopes}
+        common.show_json(shown)
+    else:
+        common.say(f"{key}\n\nIts id is {stored.id}. Keep the key: it cannot be shown again.")
+
+
+@app.command("list")
+def list_(tenant: SomeTenant = None, as_json: common.Json = False) -> None:
+    """Show what is known of keys, revoked ones included."""
+    found = _with_pool(lambda pool: _keys(pool, tenant))
+    rows = [structs.asdict(key) for key in found]
+    if not as_json:
+        rows = [row | {"scopes": ",".join(row["scopes"])} for row in rows]
+    common.show(rows, as_json=as_json, empty="no keys")
+
+
+@app.command()
+def revoke(
+    key_id: Annotated[UUID, typer.Argument(help="The key's id, as `keys list` shows it.")],
+    tenant: SomeTenant = None,
+    as_json: common.Json = False,
+) -> None:
+    """Make a key useless, at once and for ever."""
+    _with_pool(lambda pool: _revoke(pool, tenant, key_id))
+    common.report({"id": key_id, "revoked": True}, f"revoked {key_id}", as_json=as_json)
+
+
+async def _revoke(pool: sa_async.AsyncEngine, tenant: str | None, key_id: UUID) -> None:
+    tenants = {key.id: key.tenant_id for key in await _keys(pool, tenant)}
+    if key_id not in tenants:
+        raise api_keys.NoKeyError(key_id)
+    await api_keys.revoke(pool, tenants[key_id], key_id)
+
+
+async def _keys(pool: sa_async.AsyncEngine, tenant: str | None) -> list[api_keys.StoredKey]:
+    return await (api_keys.every(pool) if tenant is None else api_keys.all_of(pool, tenant))
+
+
+def _with_pool(work: Callable[[sa_async.AsyncEngine], Awaitable[T]]) -> T:
+    settings = common.load()
+
+    async def run() -> T:
+        async with database_connection.pool(settings) as pool:
+            return await work(pool)
+
+    return common.run(run())

@@ -1,0 +1,70 @@
+"""`goalworker outbox`: the messages that are still to be published."""
+
+from typing import Any
+
+import typer
+
+from goalworker import config
+from goalworker.admin import database_connection
+from goalworker.admin.outbox_report import sentence
+from goalworker.cli import common
+from goalworker.pipeline import outbox, refused_messages
+from goalworker.postgres import connections, tables
+
+app = typer.Typer(
+    help="Look at the messages that are still to be published.", no_args_is_help=True, add_completion=False
+)
+
+
+@app.callback()
+def group() -> None:
+    """Make `status` a command of its own, though it is the only one."""
+
+
+@app.command()
+def status(as_json: common.Json = False) -> None:
+    """Show how many messages wait, and for how long, by topic, and what their topics refuse."""
+    rows, held = common.run(rows_by_topic(common.load()))
+    if as_json:
+        oldest_seconds = max((row["oldest_age_seconds"] for row in rows), default=None)
+        pending = sum(row["pending"] for row in rows)
+        content = {"pending": pending, "oldest_age_seconds": oldest_seconds, "topics": rows, "refused": held}
+        common.show_json(content)
+        return
+    common.show(rows, as_json=False, empty="nothing is pending")
+    for row in held:
+        common.say(row["detail"])
+
+
+async def rows_by_topic(settings: config.Settings) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return, by topic, what is pending and what is refused; ages are by the database's clock."""
+    names = dict(settings.topics)
+    async with (
+        database_connection.pool(settings) as pool,
+        connections.transaction(pool, tables.WORKER_ROLE, "cli") as sql,
+    ):
+        now = await sql.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8")
+        pending = [
+            {
+                "topic": names.get(each.topic, each.topic),
+                "pending": each.records,
+                "oldest_age_seconds": round(max(0.0, now - each.oldest_timestamp_seconds), 1),
+            }
+            for each in await outbox.status(sql)
+        ]
+        return pending, [
+            _held(each, names.get(each.topic, each.topic), now) for each in await refused_messages.status(sql)
+        ]
+
+
+def _held(held: refused_messages.OfTopic, topic: str, now: float) -> dict[str, Any]:
+    return {
+        "topic": topic,
+        "records": held.records,
+        "smallest_bytes": held.smallest_bytes,
+        "largest_bytes": held.largest_bytes,
+        "limit_bytes": held.limit_bytes,
+        "reason": held.reason,
+        "oldest_age_seconds": round(max(0.0, now - held.since_timestamp_seconds), 1),
+        "detail": sentence(held, topic),
+    }

@@ -1,0 +1,52 @@
+"""`goalworker schema`: what others may build against, as files (contract section 6)."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from goalworker import api, config, errors, schemas
+from goalworker.admin import kafka_topics
+from goalworker.cli import common
+from goalworker.runtime import worker_service
+
+app = typer.Typer(help="Write down what goes in and out.", no_args_is_help=True, add_completion=False)
+
+
+@app.callback()
+def group() -> None:
+    """Make `export` a command of its own, though it is the only one."""
+
+
+@app.command()
+def export(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where the files go; made where it is not there.")],
+    as_json: common.Json = False,
+) -> None:
+    """Write JSON Schemas of all messages, AsyncAPI of the topics under their names here, and OpenAPI of the API."""
+    written = {directory / name: document for name, document in documents(common.load()).items()}
+    for path, document in written.items():
+        _write(path, document)
+        if not as_json:
+            common.say(str(path))
+    if as_json:
+        common.show_json([str(path) for path in written])
+
+
+def documents(settings: config.Settings) -> dict[str, bytes]:
+    """Return every document, as JSON, by its path in DIR."""
+    every: dict[str, Any] = {f"messages/{kind}.json": found for kind, found in schemas.of_messages().items()}
+    every["asyncapi.json"] = schemas.asyncapi(
+        settings.topics, worker_service.kinds(settings), kafka_topics.CONFIGURATION
+    )
+    every["openapi.json"] = api.document()
+    return {name: msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n" for name, found in every.items()}
+
+
+def _write(path: Path, document: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(document)
+    except OSError as error:
+        raise errors.GoalworkerError(f"{path} cannot be written: {error.strerror}") from None

@@ -1,0 +1,395 @@
+"""Every setting, in groups: its name, default, bounds and meaning (contract section 6)."""
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from goalworker import errors
+from goalworker.config import values
+
+OPS_PORTS: Final[Mapping[str, int]] = {"run": 9464, "api": 9465}
+
+
+def variable(group: str, field: str) -> str:
+    """Return the environment variable of a setting."""
+    return f"GOALWORKER_{group}__{field}".upper()
+
+
+def example(field: FieldInfo) -> str:
+    """Return a right value of a setting."""
+    return str(field.examples[0]) if field.examples else values.shown(field.default)
+
+
+# A field with `repr=False` is a URL: it may hold a password, so that it is never quoted, and shown with that masked.
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Database(_Group):
+    """PostgreSQL."""
+
+    url: values.DatabaseUrl | None = Field(
+        None,
+        repr=False,
+        description="Where PostgreSQL is, with user and password; needed by whatever uses the database",
+        examples=["postgresql://goalworker:secret@127.0.0.1:5432/goalworker"],
+    )
+    pool_size: int = Field(4, ge=1, le=100, description="Connections a process keeps at most")
+    statement_timeout_seconds: int = Field(30, ge=1, le=3_600, description="After this long a statement is given up")
+
+
+class Kafka(_Group):
+    """The broker, and who we are to it."""
+
+    bootstrap_servers: values.Servers | None = Field(
+        None,
+        description="Brokers to ask first, host:port separated by commas; needed by whatever uses Kafka",
+        examples=["127.0.0.1:9092"],
+    )
+    group_id: values.Text = Field("goalworker", description="Consumer group; workers of one installation share it")
+    client_id: values.Text = Field("goalworker", description="What every client's id begins with")
+    session_timeout_seconds: int = Field(
+        45,
+        ge=1,
+        le=1_800,
+        description="A worker that is silent for this long loses its partitions; within the brokers' bounds for groups",
+    )
+    security_protocol: Annotated[Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], values.UPPER] = Field(
+        "PLAINTEXT", description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"
+    )
+    sasl_mechanism: Annotated[Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], values.UPPER] | None = Field(
+        None,
+        description="PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512",
+        json_schema_extra={"shown_default": "PLAIN where the protocol is SASL_..."},
+        examples=["SCRAM-SHA-512"],
+    )
+    sasl_username: values.Text | None = Field(None, description="User at the broker", examples=["goalworker"])
+    sasl_password: SecretStr | None = Field(None, description="That user's password", examples=["secret"])
+    ssl_cafile: Path | None = Field(
+        None,
+        description="Authorities (PEM) that the brokers' certificates are checked against",
+        json_schema_extra={"shown_default": "the system's"},
+        examples=["/etc/kafka/ca.pem"],
+    )
+    ssl_certfile: Path | None = Field(
+        None, description="Our own certificate (PEM), for mutual TLS", examples=["/etc/kafka/client.pem"]
+    )
+    ssl_keyfile: Path | None = Field(
+        None, description="The key (PEM) of that certificate", examples=["/etc/kafka/client.key"]
+    )
+
+    @property
+    def mechanism(self) -> str | None:
+        """The SASL mechanism in effect, None where the protocol has none."""
+        return (self.sasl_mechanism or "PLAIN") if self.security_protocol.startswith("SASL_") else None
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        return _refuse(self, *_security_problems(self))
+
+
+class Topics(_Group):
+    """Topics in and out (contract sections 2 and 4)."""
+
+    tag_added: values.Topic = Field("tag-added", description="In: a contact was tagged")
+    payment_completed: values.Topic = Field("payment-completed", description="In: a contact paid")
+    appointment_booked: values.Topic = Field("appointment-booked", description="In: a contact booked an appointment")
+    form_submitted: values.Topic = Field("form-submitted", description="In: a contact submitted a form")
+    stage_changed: values.Topic = Field("stage-changed", description="In: a contact reached a stage of a pipeline")
+    workflow_lifecycle: values.Topic = Field("workflow-lifecycle", description="In: enrollments and workflow states")
+    goal_achieved: values.Topic = Field("goal-achieved", description="Out: goals achieved and revoked")
+    workflow_exit: values.Topic = Field("workflow-exit", description="Out: the commands to stop an enrollment")
+    goal_configured: values.Topic = Field("goal-configured", description="Out: goals created, updated and deleted")
+    dead_letters: values.Topic = Field("goalworker.dlq", description="Out: records that cannot be used, as they came")
+    redrive: values.Topic = Field("goalworker.redrive", description="Dead letters sent again, which only `run` reads")
+
+    @property
+    def goal_inputs(self) -> dict[str, str]:
+        """The five goal topics: name → which it is (`tag_added`, ...)."""
+        return {
+            getattr(self, which): which
+            for which in ("tag_added", "payment_completed", "appointment_booked", "form_submitted", "stage_changed")
+        }
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """The goal topics and the lifecycle topic: name → which it is; redrive is none, it carries all of them."""
+        return {**self.goal_inputs, self.workflow_lifecycle: "workflow_lifecycle"}
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Where our own messages go, through the outbox; the lifecycle topic has the API's intake."""
+        return (self.goal_achieved, self.workflow_exit, self.goal_configured, self.workflow_lifecycle)
+
+    @model_validator(mode="after")
+    def _are_distinct(self) -> Self:
+        return _refuse(self, *_shared_topics(self))
+
+
+class Batch(_Group):
+    """How many records are worked on at once."""
+
+    max_records: int = Field(2_000, ge=1, le=10_000, description="Records in a batch at most")
+    max_wait_ms: int = Field(20, ge=1, le=10_000, description="Milliseconds to wait for records where there are none")
+
+
+class Enrollments(_Group):
+    """Who takes part in a workflow (contract rule 3.8)."""
+
+    tracking: bool = Field(
+        True, description="false: the engine sends no lifecycle messages, and every contact counts as enrolled"
+    )
+
+
+class Goals(_Group):
+    """Goals of a workflow."""
+
+    max_per_workflow: int = Field(3, ge=1, le=1_000, description="Goals a workflow may have, inactive ones included")
+
+
+class Events(_Group):
+    """Messages in."""
+
+    lateness: values.Duration = Field(
+        timedelta(days=7), description="How long hits are kept, so that late messages can correct an answer (ISO 8601)"
+    )
+    max_future_seconds: int = Field(
+        300, ge=0, le=31_536_000, description="An event dated further ahead of the database's clock is a dead letter"
+    )
+    max_bytes: int = Field(
+        1_048_576, ge=1, le=16_777_216, description="A record whose value is larger is a dead letter"
+    )
+    default_tenant: values.Tenant | None = Field(
+        None, description="The tenant of events without `tenantid`; unset, they are dead letters", examples=["acme"]
+    )
+    tenant_from: values.TenantFrom = Field(
+        "tenantid",
+        description="Where the tenant of events without `tenantid` is: tenantid, subject, header:NAME or key-prefix",
+    )
+    plain_json: bool = Field(
+        False, description="true: JSON that is no CloudEvent is taken as the `data` of its topic's type"
+    )
+    plain_id: values.HeaderName = Field("id", description="Header with the id of events that PLAIN_JSON takes")
+
+
+class DeadLetters(_Group):
+    """When a topic has so many dead letters that it is paused (contract section 4)."""
+
+    max_ratio: float = Field(
+        0.5, ge=0, le=1, allow_inf_nan=False, description="Above this share of dead letters a topic is paused"
+    )
+    window: int = Field(1_000, ge=1, le=1_000_000, description="Records of a topic over which the share is taken")
+
+
+class Retention(_Group):
+    """When enrollments are forgotten (contract rule 3.7)."""
+
+    enrollments: values.Duration = Field(
+        timedelta(days=730),
+        description="How long an enrollment is kept after its end or exit (ISO 8601)",
+        examples=["P730D"],
+    )
+    sweep_seconds: int = Field(60, ge=1, le=86_400, description="Pause between two sweeps of what is too old")
+
+
+class Api(_Group):
+    """The HTTP API and who may use it."""
+
+    host: values.Text = Field("127.0.0.1", description="Address that the API listens on")
+    port: values.Port = Field(8080, description="Port that the API listens on; 0 takes a free one")
+    jwt_secret: SecretStr | None = Field(
+        None, min_length=1, description="Secret that HS256 tokens are signed with", examples=["a-long-random-secret"]
+    )
+    jwks_url: values.HttpUrl | None = Field(
+        None,
+        repr=False,
+        description="Where the keys of RS256 and ES256 tokens are; this or JWT_SECRET",
+        examples=["https://login.example.com/.well-known/jwks.json"],
+    )
+    jwt_issuer: values.Text | None = Field(
+        None, description="`iss` that a token must have", examples=["https://login.example.com/"]
+    )
+    jwt_audience: values.Text | None = Field(None, description="`aud` that a token must have", examples=["goalworker"])
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        return _refuse(self, *_token_problems(self))
+
+
+class Ops(_Group):
+    """The operations port: health and metrics."""
+
+    host: values.Text = Field("127.0.0.1", description="Address that the operations port listens on")
+    port: values.Port | None = Field(
+        None,
+        description="The operations port; 0 takes a free one",
+        json_schema_extra={"shown_default": f"{OPS_PORTS['run']} (`run`), {OPS_PORTS['api']} (`api`)"},
+        examples=["9464"],
+    )
+    stall_seconds: int = Field(
+        300, ge=1, le=86_400, description="Lag without progress for this long ends the worker with exit code 6"
+    )
+
+    def port_of(self, command: Literal["run", "api"]) -> int:
+        """Return the operations port of a command, 0 for any free one."""
+        return OPS_PORTS[command] if self.port is None else self.port
+
+
+class References(_Group):
+    """Whether what a goal refers to exists (contract section 5)."""
+
+    url: values.ReferenceUrl | None = Field(
+        None,
+        repr=False,
+        description="Where a referenced id is asked for; unset, ids are taken as given",
+        examples=["http://crm/internal/{kind}/{id}?tenant={tenant}"],
+    )
+    timeout_seconds: float = Field(
+        2, gt=0, le=60, allow_inf_nan=False, description="After this long that question is given up"
+    )
+
+
+class Log(_Group):
+    """What is logged, and how."""
+
+    level: Annotated[Literal["debug", "info", "warning", "error"], values.LOWER] = Field(
+        "info", description="debug, info, warning or error"
+    )
+    format: Annotated[Literal["json", "console"], values.LOWER] | None = Field(
+        None,
+        description="json or console",
+        json_schema_extra={"shown_default": "json off a terminal, console on one"},
+        examples=["json"],
+    )
+
+
+T = TypeVar("T")
+
+
+def _refuse(group: T, *problems: str) -> T:
+    if problems:
+        raise ValueError("\n".join(problems))
+    return group
+
+
+def _security_problems(kafka: Kafka) -> Iterator[str]:
+    protocol, name = kafka.security_protocol, _kafka("security_protocol")
+    sasl = {"sasl_username": kafka.sasl_username, "sasl_password": kafka.sasl_password}
+    files = {"ssl_cafile": kafka.ssl_cafile, "ssl_certfile": kafka.ssl_certfile, "ssl_keyfile": kafka.ssl_keyfile}
+    if protocol.startswith("SASL_"):
+        for field in (field for field, value in sasl.items() if value is None):
+            yield f"{_kafka(field)} is not set, and {name}={protocol} needs it; {_example(field)}"
+    else:
+        for field in _given({"sasl_mechanism": kafka.sasl_mechanism, **sasl}):
+            yield f"{_kafka(field)} is set, but {name}={protocol} logs in nowhere; for example {name}=SASL_SSL"
+    if not protocol.endswith("SSL"):
+        for field in _given(files):
+            yield f"{_kafka(field)} is set, but {name}={protocol} encrypts nothing; for example {name}=SSL"
+    for field, other in (("ssl_certfile", "ssl_keyfile"), ("ssl_keyfile", "ssl_certfile")):
+        if files[field] and not files[other]:
+            yield f"{_kafka(field)} is set without {_kafka(other)}; {_example(other)}"
+
+
+def _kafka(field: str) -> str:
+    return variable("kafka", field)
+
+
+def _example(field: str) -> str:
+    return f"for example {_kafka(field)}={example(Kafka.model_fields[field])}"
+
+
+def _given(fields: Mapping[str, object]) -> list[str]:
+    return [field for field, value in fields.items() if value is not None]
+
+
+def _shared_topics(topics: Topics) -> Iterator[str]:
+    fields_of: dict[str, list[str]] = {}
+    for field, topic in topics:
+        fields_of.setdefault(topic, []).append(field)
+    for topic, fields in fields_of.items():
+        if len(fields) > 1:
+            names = [variable("topics", field) for field in fields]
+            yield f"{' and '.join(names)} are the same topic, {topic}; for example {names[-1]}={topic}-2"
+
+
+def _token_problems(api: Api) -> Iterator[str]:
+    secret, url = variable("api", "jwt_secret"), variable("api", "jwks_url")
+    if api.jwt_secret and api.jwks_url:
+        yield f"{secret} and {url} are both set; unset the one that your tokens are not signed with"
+    if api.jwt_secret or api.jwks_url:
+        for field in ("jwt_issuer", "jwt_audience"):
+            if getattr(api, field) is None:
+                name = variable("api", field)
+                yield (
+                    f"{name} is not set, and tokens are checked against it where {secret if api.jwt_secret else url} is"
+                    f" set; for example {name}={example(Api.model_fields[field])}"
+                )
+
+
+class Settings(BaseSettings):
+    """All settings; `settings.load` makes them from the environment, a .env file and the secrets directory."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid")
+
+    database: Database = Database()
+    kafka: Kafka = Kafka()
+    topics: Topics = Topics()
+    batch: Batch = Batch()
+    enrollments: Enrollments = Enrollments()
+    goals: Goals = Goals()
+    events: Events = Events()
+    dead_letters: DeadLetters = DeadLetters()
+    retention: Retention = Retention()
+    api: Api = Api()
+    ops: Ops = Ops()
+    references: References = References()
+    log: Log = Log()
+    _ignored_names: tuple[str, ...] = PrivateAttr(())
+    _sources: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def ignored_names(self) -> tuple[str, ...]:
+        """Names that begin with GOALWORKER_ and are no setting: worth a warning, Kubernetes injects such."""
+        return self._ignored_names
+
+    @property
+    def sources(self) -> Mapping[str, str]:
+        """The source of each setting that is not at its default, by name: `environment`, a file's path."""
+        return self._sources
+
+    def database_url(self) -> str:
+        """Return the database's URL, password included, or raise SettingsError where there is none."""
+        if self.database.url is None:
+            raise _missing("database", "url", Database)
+        return self.database.url.get_secret_value()
+
+    def bootstrap_servers(self) -> str:
+        """Return the brokers to ask first, or raise SettingsError where there are none."""
+        if self.kafka.bootstrap_servers is None:
+            raise _missing("kafka", "bootstrap_servers", Kafka)
+        return self.kafka.bootstrap_servers
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take only what `settings.load` hands over: it says where a wrong value was found."""
+        return (init_settings,)
+
+
+def _missing(group: str, field: str, model: type[BaseModel]) -> errors.SettingsError:
+    name = variable(group, field)
+    right = f"{name}={example(model.model_fields[field])}"
+    return errors.SettingsError(f"{name} is not set, and this command needs it; for example {right}")

@@ -1,0 +1,1 @@
+"""Pure decoding: one Kafka record becomes an Event or a fault."""

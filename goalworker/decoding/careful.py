@@ -1,0 +1,311 @@
+"""The careful way to decode a record: every form that a sender may use, field by field, or what is wrong with it."""
+
+import binascii
+import re
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from typing import Any, Final, Literal, TypeVar
+
+from msgspec import DecodeError, Raw, Struct, ValidationError, defstruct, json, structs
+
+from goalworker.decoding import envelope
+from goalworker.decoding.wire import FINISH, RULES, TEXT_RULE, WIRE, WrongError
+from goalworker.domain import events
+from goalworker.domain.text import Text, is_text
+
+Data = events.GoalData | events.LifecycleData
+Reader = Callable[[Raw], Data]
+
+
+class Envelope(Struct, gc=False):
+    """An event in the structured form; the attributes that are raw are looked at only where they matter."""
+
+    specversion: Literal["1.0"]
+    id: Text
+    source: Text
+    type: Text
+    time: Text | None = None
+    tenantid: Text | None = None
+    subject: Raw = envelope.ABSENT
+    traceparent: Raw = envelope.ABSENT
+    tracestate: Raw = envelope.ABSENT
+    data: Raw = envelope.ABSENT
+    data_base64: Raw = envelope.ABSENT
+
+
+class Plain(Struct, gc=False):
+    """What a value without an envelope may say of itself, beside its data."""
+
+    id: Raw = envelope.ABSENT
+    time: Text | None = None
+    tenantid: Text | None = None
+    subject: Raw = envelope.ABSENT
+    traceparent: Raw = envelope.ABSENT
+    tracestate: Raw = envelope.ABSENT
+
+
+class Form(Struct, frozen=True):
+    """The form of a record: the JSON to read, and where its parts stand in the record as it came.
+
+    attributes and data are beginnings of pointers. Into a text that holds JSON (all of it, or the data) none leads.
+    """
+
+    mode: Literal["structured", "binary", "plain"]
+    body: bytes
+    attributes: str = "/"
+    data: str = "/data"
+    all_in_text: bool = False
+    data_in_text: bool = False
+
+    def pointer(self, path: str) -> str:
+        """Return where a path in the structured form leads in this one; a header and the key stand for themselves."""
+        name, _, rest = path.partition("/")
+        if not path or path == "key" or path.startswith("header "):
+            return path
+        if self.all_in_text:
+            return self.data
+        if name != "data":
+            return f"{self.attributes}{path}"
+        return self.data if self.data_in_text or not rest else f"{self.data}/{rest}"
+
+
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_WRAPPED: Final = (
+    "is wrapped in `schema` and `payload` by Kafka Connect; set value.converter.schemas.enable=false there"
+)
+_PLAIN_HINT: Final = "GOALWORKER_EVENTS__PLAIN_JSON=true here"
+Bare = Literal["taken", "refused", "impossible"]
+"""What becomes of a value without an envelope; it is impossible where a topic has no goal type."""
+
+
+def form_of(value: bytes, headers: envelope.Headers, max_bytes: int, plain: Bare) -> Form:
+    """Return the form of a record, or raise WrongError."""
+    if len(value) > max_bytes:
+        raise WrongError("too_large", "", f"has {len(value)} bytes; {max_bytes} are allowed")
+    if value.startswith(b"\x00"):
+        raise WrongError("unsupported_wire_format", "", "begins with 0x00, as from a schema registry; send JSON")
+    body, mode = value.removeprefix(_BYTE_ORDER_MARK), envelope.mode_of(headers)
+    check_json(body)
+    if mode == "binary":
+        return Form("binary", body, "header ce_", "")
+    form = _one_of_array(body, mode)
+    if mode is None and not any(name.startswith("ce_") for name in headers):
+        if plain == "taken":
+            return _bare(form)
+        _check_enveloped(form.body, could_be_taken=plain == "refused")
+    return form
+
+
+def _check_enveloped(body: bytes, *, could_be_taken: bool) -> None:
+    """Raise WrongError about a JSON object without an envelope, with what would mend it."""
+    if _connect_payload(body) is not None:
+        raise WrongError("invalid_envelope", "", _WRAPPED + (f", or {_PLAIN_HINT}" if could_be_taken else ""))
+    if could_be_taken and body.lstrip().startswith(b"{") and not _has_specversion(body):
+        rule = f"is missing; it {RULES['specversion']}. For JSON without an envelope set {_PLAIN_HINT}"
+        raise WrongError("invalid_envelope", "specversion", rule)
+
+
+def _one_of_array(body: bytes, mode: envelope.Mode) -> Form:
+    """Return an event, or the only one of an array."""
+    if not body.lstrip().startswith(b"["):
+        if mode == "batch":
+            raise WrongError("invalid_envelope", "", "is a batch, says its content-type, and no array")
+        return Form("structured", body)
+    try:
+        (event,) = _ONE.decode(body)
+    except ValidationError:
+        raise WrongError("invalid_envelope", "", "is an array; send each event alone") from None
+    return Form("structured", bytes(event), "/0/", "/0/data")
+
+
+def _bare(form: Form) -> Form:
+    """Return a value that is no CloudEvent as data, out of Connect's wrapper or a text that holds JSON."""
+    body, place, in_text = form.body, form.attributes.removesuffix("/"), False
+    wrapped = _connect_payload(body)
+    if wrapped is not None:
+        body, place = bytes(wrapped), f"{place}/payload"
+    if body.lstrip().startswith(b'"'):
+        body, in_text = json.decode(body, type=str).encode(), True
+        try:
+            check_json(body)
+        except (WrongError, RecursionError):
+            raise WrongError("invalid_data", "", "is a text without JSON in it") from None
+    if _has_specversion(body):
+        return Form("structured", body, f"{place}/", place if in_text else f"{place}/data", in_text)
+    return Form("plain", body, f"{place}/", place, in_text)
+
+
+def _connect_payload(body: bytes | Raw) -> Raw | None:
+    try:
+        payload_: Raw = _CONNECT.decode(body).payload
+    except ValidationError:
+        return None
+    return payload_
+
+
+def _has_specversion(body: bytes) -> bool:
+    try:
+        found: Raw = _FIELDS[Envelope](body).specversion
+    except ValidationError:
+        return False
+    return found != envelope.ABSENT
+
+
+_ONE: Final = json.Decoder(tuple[Raw])
+_CONNECT: Final[Any] = json.Decoder(
+    defstruct("_Connect", [("schema", Raw), ("payload", Raw)], forbid_unknown_fields=True, gc=False)
+)
+
+
+def envelope_of(form: Form, headers: envelope.Headers, attributes: Mapping[str, str]) -> tuple[Envelope, Form]:
+    """Return the envelope of an event in the structured or the binary form, and the form with where its data is."""
+    body = form.body
+    if form.mode == "binary":
+        body = json.encode({**envelope.attributes_of(headers, attributes), "data": Raw(body)})
+    found = _read(Envelope, body, "invalid_envelope", "")
+    if found.data == envelope.ABSENT and not _is_absent(found.data_base64):
+        form = structs.replace(form, data=f"{form.attributes}data_base64", data_in_text=True)
+    return found, form
+
+
+def data_of(found: Envelope) -> Raw:
+    """Return the data of an event, out of base64 where it has no other."""
+    if found.data != envelope.ABSENT or _is_absent(found.data_base64):
+        return found.data
+    try:
+        text = json.decode(found.data_base64, type=str)
+        decoded = binascii.a2b_base64(text, strict_mode=True).removeprefix(_BYTE_ORDER_MARK)
+        check_json(decoded)
+    except (ValueError, RecursionError):
+        raise WrongError("invalid_data", "data_base64", "must be JSON in base64") from None
+    return Raw(decoded)
+
+
+def plain_envelope_of(form: Form, kind: str, topic: str, id_: str | None, place: tuple[int, int] | None) -> Envelope:
+    """Return the envelope that is made for a value without one; id_ is that of its header."""
+    if not form.body.lstrip().startswith(b"{"):
+        raise WrongError("invalid_data", "data", "must be a JSON object")
+    found = _read(Plain, form.body, "invalid_envelope", "")
+    if id_ is None:
+        id_ = _own_id(found.id)
+    if id_ is None and place is not None:
+        id_ = f"{topic}/{place[0]}/{place[1]}"
+    if id_ is None or not is_text(id_):
+        raise WrongError("invalid_envelope", "id", TEXT_RULE)
+    attributes = structs.asdict(found) | {"id": id_}
+    return Envelope(specversion="1.0", source=f"kafka:{topic}", type=kind, data=Raw(form.body), **attributes)
+
+
+def _own_id(raw: Raw) -> str | None:
+    number = bytes(raw)
+    return number.decode() if _INTEGER.fullmatch(number) else text_of(raw, "id")
+
+
+_INTEGER: Final = re.compile(rb"-?[0-9]{1,255}")
+
+
+def text_of(raw: Raw, path: str) -> str | None:
+    """Return an optional text attribute, None where it is absent or empty."""
+    if _is_absent(raw):
+        return None
+    try:
+        text = json.decode(raw, type=str)
+    except ValidationError:
+        text = ""
+    if not is_text(text):
+        raise WrongError("invalid_envelope", path, TEXT_RULE)
+    return text
+
+
+def reader(kind: str) -> Reader:
+    """Return what reads the data of a type."""
+    read_wire, finish = partial(_read_data, WIRE[kind]), FINISH.get(kind)
+    return read_wire if finish is None else lambda raw: finish(read_wire(raw))
+
+
+def _read_data(wire: type["_S"], raw: Raw) -> Any:
+    try:
+        return _read(wire, bytes(raw), "invalid_data", "data")
+    except WrongError:
+        if _connect_payload(raw) is not None:
+            raise WrongError("invalid_data", "data", _WRAPPED) from None
+        raise
+
+
+# --- field by field ---
+
+_S = TypeVar("_S", bound=Struct)
+_JSON: Final = json.Decoder(Raw)
+_EMPTY_TEXT: Final = Raw(b'""')
+
+
+def _is_absent(raw: Raw) -> bool:
+    return raw in (envelope.ABSENT, _EMPTY_TEXT)
+
+
+def check_json(value: bytes) -> None:
+    """Raise WrongError where a value is no JSON in UTF-8."""
+    try:
+        value.decode()
+        _JSON.decode(value)
+    except UnicodeDecodeError as error:
+        raise WrongError("invalid_json", "", f"is not UTF-8: byte {error.start} is wrong") from None
+    except DecodeError as error:
+        raise WrongError("invalid_json", "", f"is not JSON: {str(error).removeprefix('JSON is malformed: ')}") from None
+
+
+def _fields_of(wire: type[Struct]) -> Callable[[bytes], Struct]:
+    """Return what finds the fields of a struct in a JSON object; of those that it does not know nothing is kept."""
+    fields: list[Any] = [(name, Raw, envelope.ABSENT) for name in wire.__struct_fields__]
+    return json.Decoder(defstruct("_Fields", fields, gc=False)).decode
+
+
+_FIELDS: Final[Mapping[type[Struct], Callable[[bytes], Any]]] = {
+    wire: _fields_of(wire) for wire in (Envelope, Plain, *WIRE.values())
+}
+
+
+def _read(wire: type[_S], value: bytes, reason: str, path: str) -> _S:
+    """Return the struct that a JSON object makes, null being absent, or raise WrongError about the first bad field."""
+    check_json(value)
+    try:
+        fields = _FIELDS[wire](value)
+    except ValidationError:
+        raise WrongError(reason, path, "must be a JSON object") from None
+    values = {}
+    for field in _fields(wire):
+        where = f"{path}/{field.name}" if path else field.name
+        raw = getattr(fields, field.name)
+        if not (raw == envelope.ABSENT or (raw == _EMPTY_TEXT and field.type == (Text | None))):
+            values[field.name] = _field(raw, field.type, reason, where)
+        elif field.required:
+            raise WrongError(reason, where, f"is missing; it {_rule(where)}")
+    return wire(**values)
+
+
+# msgspec looks through a type anew each time that it is asked, which takes longer than to decode a field.
+_fields: Final = cache(structs.fields)
+_decoder: Final = cache(json.Decoder)
+
+
+def _field(raw: Raw, kind: Any, reason: str, where: str) -> Any:
+    if kind is Raw:
+        return raw
+    try:
+        found = _decoder(kind).decode(raw)
+    except ValidationError:
+        raise WrongError(reason, where, _rule(where)) from None
+    if not has_good_texts(found):
+        raise WrongError(reason, where, _rule(where))
+    return found
+
+
+def _rule(where: str) -> str:
+    return RULES.get(where.rpartition("/")[2], TEXT_RULE)
+
+
+def has_good_texts(value: object) -> bool:
+    """Say whether every text in a value is one to take (contract section 1)."""
+    if isinstance(value, str):
+        return is_text(value)
+    return not isinstance(value, tuple) or all(map(has_good_texts, value))

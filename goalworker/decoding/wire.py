@@ -1,0 +1,79 @@
+"""The data of an event as senders write it, where that is not yet what an Event holds (contract section 2)."""
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any, Final
+
+from msgspec import Raw, Struct, json
+
+from goalworker.domain import events
+from goalworker.domain.text import TEXT_BYTES_MAX, Text, amount_of_number, amount_of_text
+
+
+class WrongError(ValueError):
+    """A rule is broken; path leads there in the structured form of the event."""
+
+    def __init__(self, reason: str, path: str, rule: str) -> None:
+        super().__init__(f"`{path.rpartition('/')[2]}` {rule}" if path else f"the value {rule}")
+        self.reason = reason
+        self.path = path
+
+
+TEXT_RULE: Final = f"must be text of 1 to {TEXT_BYTES_MAX} bytes without control characters"
+"""What holds for every field that RULES does not name."""
+
+RULES: Final[Mapping[str, str]] = {
+    "specversion": 'must be "1.0"',
+    "time": "must be an RFC 3339 time with an offset, such as 2026-05-01T12:00:00Z",
+    "amount": "must be a JSON number or plain decimal string from 0 to 10^15 with at most 18 decimals",
+    "currency": "must be three ASCII letters, such as EUR",
+    "product_ids": f"must be a list of at most {events.PRODUCT_IDS_MAX} texts of 1 to {TEXT_BYTES_MAX} bytes",
+}
+"""What a field must be, as the sentence about a bad one says it."""
+
+
+class _Payment(Struct, gc=False):
+    """PaymentCompleted with the amount as it is written: a number's digits would not survive a float."""
+
+    contact_id: Text
+    payment_id: Text
+    amount: Raw
+    currency: Text
+    product_ids: events.ProductIds | None = None
+
+
+_AMOUNT_BYTES_MAX: Final = 512
+_STRING: Final = json.Decoder(str)
+
+
+def _paid(payment: _Payment) -> events.PaymentCompleted:
+    token, currency = bytes(payment.amount), payment.currency
+    amount = _amount(token) if len(token) <= _AMOUNT_BYTES_MAX else None
+    if amount is None:
+        raise WrongError("invalid_data", "data/amount", RULES["amount"])
+    if not (len(currency) == 3 and currency.isascii() and currency.isalpha()):
+        raise WrongError("invalid_data", "data/currency", RULES["currency"])
+    return events.PaymentCompleted(payment.contact_id, payment.payment_id, amount, currency, payment.product_ids)
+
+
+@lru_cache(maxsize=8192)  # prices come again and again
+def _amount(token: bytes) -> Decimal | None:
+    if token.startswith(b'"'):
+        return amount_of_text(_STRING.decode(token))
+    return amount_of_number(token.decode())
+
+
+def _tagged(tag: events.TagAdded) -> events.TagAdded:
+    if tag.tag_id is None and tag.tag_name is None:
+        raise WrongError("invalid_data", "data/tag_id", "is missing, and so is `tag_name`; one of them is needed")
+    return tag
+
+
+Finish = Callable[[Any], events.GoalData | events.LifecycleData]
+
+WIRE: Final[Mapping[str, type]] = {**events.DATA_OF_TYPE, "payment.completed": _Payment}
+"""By the type of an event, what its data is read as."""
+
+FINISH: Final[Mapping[str, Finish]] = {"payment.completed": _paid, "contact.tag.added": _tagged}
+"""By the type of an event, what makes its data of that; raises WrongError."""

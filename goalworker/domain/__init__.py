@@ -1,0 +1,1 @@
+"""Pure rules: what the words of the contract mean, without I/O."""

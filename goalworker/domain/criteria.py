@@ -1,0 +1,167 @@
+"""Criteria of goals: which data matches, and what is wrong with criteria that people write (contract rule 3.1)."""
+
+import unicodedata
+from collections.abc import Mapping
+from decimal import Context, Decimal
+from functools import lru_cache
+from typing import Any, Final
+
+from msgspec import Struct
+
+from goalworker.domain import events
+from goalworker.domain.faults import Fault, fault, pointer, printable
+from goalworker.domain.text import AMOUNT_MAX, amount_of_number, amount_of_text, is_text, plain
+
+
+class Criteria(Struct, frozen=True, gc=False, omit_defaults=True):
+    """The condition of a goal, whatever its type; only the fields of its type are set, none means any."""
+
+    tag_id: str | None = None
+    tag_name: str | None = None
+    product_id: str | None = None
+    min_amount: Decimal | None = None
+    currency: str | None = None
+    calendar_id: str | None = None
+    service_id: str | None = None
+    form_id: str | None = None
+    pipeline_id: str | None = None
+    stage_id: str | None = None
+
+
+def matches(criteria: Criteria, data: events.GoalData) -> bool:
+    """Say whether an event's data meets the criteria of a goal of its type (contract section 3, Criteria)."""
+    match data:
+        case events.TagAdded():
+            return _tag_matches(criteria, data)
+        case events.PaymentCompleted():
+            return _payment_matches(criteria, data)
+        case events.AppointmentBooked():
+            return criteria.calendar_id in (None, data.calendar_id) and criteria.service_id in (None, data.service_id)
+        case events.FormSubmitted():
+            return criteria.form_id == data.form_id
+        case events.StageChanged():
+            return criteria.pipeline_id == data.pipeline_id and criteria.stage_id == data.stage_id
+
+
+def _tag_matches(criteria: Criteria, tag: events.TagAdded) -> bool:
+    if criteria.tag_id is not None and tag.tag_id is not None:
+        return criteria.tag_id == tag.tag_id
+    if criteria.tag_name is None or tag.tag_name is None:
+        return False
+    return folded(criteria.tag_name) == folded(tag.tag_name)
+
+
+def _payment_matches(criteria: Criteria, payment: events.PaymentCompleted) -> bool:
+    return (
+        (criteria.product_id is None or criteria.product_id in (payment.product_ids or ()))
+        and (criteria.min_amount is None or payment.amount >= criteria.min_amount)
+        and (criteria.currency is None or criteria.currency == payment.currency.upper())
+    )
+
+
+@lru_cache(maxsize=65_536)
+def folded(name: str) -> str:
+    """Return a tag's name as it is compared: NFKC, strip, casefold, NFKC (contract section 3, Criteria)."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).strip().casefold())
+
+
+FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "tag_added": ("tag_id", "tag_name"),
+    "purchase_made": ("product_id", "min_amount", "currency"),
+    "appointment_booked": ("calendar_id", "service_id"),
+    "form_submitted": ("form_id",),
+    "pipeline_stage_reached": ("pipeline_id", "stage_id"),
+}
+
+
+ANY: Final[Mapping[str, str]] = {"purchase_made": "any_purchase", "appointment_booked": "any_appointment"}
+
+
+ALL_REQUIRED: Final = frozenset({"form_submitted", "pipeline_stage_reached"})
+
+
+class CriteriaError(ValueError):
+    """Criteria that cannot be; every fault at once."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        super().__init__("; ".join(fault.detail for fault in faults))
+        self.faults = faults
+
+
+EMPTY_CRITERIA: Final = "Goal criteria cannot be empty"
+
+
+def criteria_of(goal_type: str, given: Mapping[str, Any]) -> Criteria:
+    """Return the normalised criteria for what a person or the database wrote; numbers come as int or Decimal.
+
+    Raises CriteriaError with every fault.
+    """
+    present = {name: value for name, value in given.items() if value is not None}
+    any_field = ANY.get(goal_type)
+    faults: list[Fault] = []
+    if any_field is not None and not isinstance(present.get(any_field, False), bool):
+        faults.append(fault(any_field, "must be true or left out", present[any_field]))
+    anything = any_field is not None and bool(present.pop(any_field, False))
+    known = FIELDS[goal_type]
+    faults += [Fault(f"/{pointer(name)}", _unknown(name, goal_type)) for name in present if name not in known]
+    values: dict[str, Any] = {name: _value(name, present[name], faults) for name in known if name in present}
+    if not faults:
+        faults = _missing(goal_type, set(values), anything=anything)
+    if faults:
+        raise CriteriaError(faults)
+    return Criteria(**values)
+
+
+def criteria_as_json(goal_type: str, criteria: Criteria) -> dict[str, Any]:
+    """Return criteria as people read and the database keeps them: normalised, amounts as strings."""
+    fields = {name: getattr(criteria, name) for name in FIELDS[goal_type] if getattr(criteria, name) is not None}
+    if criteria.min_amount is not None:
+        fields["min_amount"] = plain(criteria.min_amount)
+    return fields or {ANY[goal_type]: True}
+
+
+def _missing(goal_type: str, fields: set[str], *, anything: bool) -> list[Fault]:
+    if anything and fields:
+        return [Fault(f"/{ANY[goal_type]}", f"`{ANY[goal_type]}` stands alone: leave it or the other fields out")]
+    if not fields and not anything:
+        return [Fault("", EMPTY_CRITERIA)]
+    if goal_type in ALL_REQUIRED:
+        absent = [name for name in FIELDS[goal_type] if name not in fields]
+        return [Fault(f"/{name}", f"`{name}` is required for {goal_type}") for name in absent]
+    return []
+
+
+def _value(name: str, value: object, faults: list[Fault]) -> str | Decimal | None:
+    if name == "min_amount":
+        amount = _amount(value)
+        if amount is None:
+            faults.append(fault(name, "must be a number of at least 0, at most 10^15, with at most 18 decimals", value))
+        return amount
+    if not isinstance(value, str) or not is_text(value):
+        faults.append(fault(name, "must be text of 1 to 255 bytes without control characters", value))
+        return None
+    if name == "currency":
+        if not (len(value) == 3 and value.isascii() and value.isalpha()):
+            faults.append(fault(name, 'must be three letters, such as "EUR"', value))
+        return value.upper()
+    return value
+
+
+_EXACT: Final = Context(prec=64)
+"""Room for every digit of an amount; the default context rounds to 28."""
+
+
+def _amount(value: object) -> Decimal | None:
+    if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
+        return None
+    if isinstance(value, int) and abs(value) > AMOUNT_MAX:  # str() refuses a number of 5,000 digits
+        return None
+    amount = amount_of_text(value) if isinstance(value, str) else amount_of_number(str(value))
+    if amount is None:
+        return None
+    return amount.quantize(Decimal(1)) if amount == amount.to_integral_value() else amount.normalize(_EXACT)
+
+
+def _unknown(name: str, goal_type: str) -> str:
+    fields = [*FIELDS[goal_type], *([ANY[goal_type]] if goal_type in ANY else [])]
+    return f"`{printable(name[:64])}` is no criterion of {goal_type}; it takes {', '.join(fields)}"

@@ -1,0 +1,91 @@
+"""Facts and what follows from them: hits, enrollments, workflow states, achievements and exits."""
+
+from datetime import UTC, datetime
+from typing import Final
+from uuid import UUID
+
+from msgspec import Struct, json, structs
+
+from goalworker.domain.events import Event, PaymentCompleted
+from goalworker.domain.text import plain
+
+BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
+"""Where the window of an enrollment begins when enrollments are not tracked (contract rule 3.8)."""
+
+
+class Trigger(Struct, frozen=True, gc=False):
+    """The event that a hit or an achievement rests on; data is its contract fields as JSON bytes."""
+
+    source: str
+    id: str
+    time: datetime
+    data: bytes
+    traceparent: str | None = None
+    tracestate: str | None = None
+
+    @property
+    def order(self) -> tuple[datetime, str, str]:
+        """The order of the walk (contract rule 3.3)."""
+        return (self.time, self.source, self.id)
+
+
+def trigger_of(event: Event) -> Trigger:
+    """Return an event as evidence: its contract fields that it had, in the contract's order, amounts as strings."""
+    present = {name: value for name, value in structs.asdict(event.data).items() if value is not None}
+    if isinstance(event.data, PaymentCompleted):
+        present["amount"] = plain(event.data.amount)
+    return Trigger(event.source, event.id, event.time, json.encode(present), event.traceparent, event.tracestate)
+
+
+class Hit(Struct, frozen=True, gc=False):
+    """An event that satisfies one goal's criteria, whoever is enrolled (contract rule 3.1)."""
+
+    tenant_id: str
+    workflow_id: str
+    contact_id: str
+    goal_id: UUID
+    goal_version: int
+    trigger: Trigger
+
+
+class Enrollment(Struct, frozen=True, gc=False):
+    """One run of one contact through one workflow, as far as it is known."""
+
+    tenant_id: str
+    enrollment_id: str
+    workflow_id: str
+    contact_id: str
+    enrolled_at: datetime | None = None
+    ended_at: datetime | None = None
+    satisfied_at: datetime | None = None
+    converted_at: datetime | None = None
+    exited_at: datetime | None = None
+
+
+class WorkflowState(Struct, frozen=True, gc=False):
+    """A workflow is active, or is not, from a moment on, inclusive."""
+
+    since: datetime
+    active: bool
+
+
+class Achievement(Struct, frozen=True, gc=False):
+    """What is stored for (tenant, enrollment, goal); a revoked one keeps its trigger as evidence."""
+
+    goal_id: UUID
+    goal_version: int
+    enrolled_at: datetime | None
+    trigger: Trigger
+    revision: int
+    revoked: bool = False
+
+
+class Exit(Struct, frozen=True, gc=False):
+    """The one command per enrollment telling the engine to stop."""
+
+    goal_id: UUID
+    logic: str
+    achieved_at: datetime
+    goal_ids: tuple[UUID, ...]
+    traceparent: str | None = None
+    tracestate: str | None = None

@@ -1,0 +1,71 @@
+"""Goals: their criteria, their versions, and the logic of a workflow (contract rule 3.1)."""
+
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from msgspec import Struct
+
+from goalworker.domain.criteria import Criteria
+
+LOGICS: Final = ("any", "all", "never")
+
+
+DEFAULT_LOGIC: Final = "any"
+
+
+class GoalVersion(Struct, frozen=True, gc=False, array_like=True):
+    """What a goal asked for from active_from (inclusive) to active_to (exclusive; None: until now)."""
+
+    number: int
+    criteria: Criteria
+    is_active: bool
+    active_from: datetime
+    active_to: datetime | None = None
+
+
+class Goal(Struct, frozen=True, gc=False):
+    """A condition on a workflow, with every version that it ever had, oldest first."""
+
+    tenant_id: str
+    goal_id: UUID
+    workflow_id: str
+    goal_type: str
+    created_at: datetime
+    versions: tuple[GoalVersion, ...]
+
+    @property
+    def rank(self) -> tuple[datetime, UUID]:
+        """Which of two goals that one event achieves is the completing one: the lower (contract rule 3.3)."""
+        return (self.created_at, self.goal_id)
+
+
+class LogicVersion(Struct, frozen=True, gc=False, array_like=True):
+    """The logic of a workflow from a moment on, inclusive, until the next one."""
+
+    logic: str
+    active_from: datetime
+
+
+class Workflow(Struct, frozen=True, gc=False):
+    """What judgement must know of a workflow: every goal it ever had and every logic."""
+
+    goals: tuple[Goal, ...] = ()
+    logics: tuple[LogicVersion, ...] = ()
+
+
+def version_at(goal: Goal, moment: datetime) -> GoalVersion | None:
+    """Return the version of the goal in force at a moment, or None (contract rule 3.1)."""
+    for version in reversed(goal.versions):
+        if version.active_from <= moment:
+            ended = version.active_to is not None and version.active_to <= moment
+            return version if version.is_active and not ended else None
+    return None
+
+
+def logic_at(workflow: Workflow, moment: datetime) -> str:
+    """Return the logic of a workflow at a moment; before anyone sets it, `any` (contract rule 3.3)."""
+    for version in reversed(workflow.logics):
+        if version.active_from <= moment:
+            return version.logic
+    return DEFAULT_LOGIC

@@ -1,0 +1,1 @@
+"""Pure in-memory index of goals, and matching against it."""

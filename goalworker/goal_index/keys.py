@@ -1,0 +1,182 @@
+"""The goals of one type by what an event carries: a look for each event, most of which find nothing."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from goalworker.domain import events, goals
+from goalworker.domain.criteria import Criteria, folded
+from goalworker.goal_index import multimap
+
+_ANY: Final = ""
+_NAME: Final = "\n"
+"""Keys that are no ids: of goals that look at none, and before the name of a tag.
+
+Ids from outside are never empty and have no control characters, so none collides with these.
+"""
+
+_HOT_GOALS: Final = 2_048
+
+Goals = tuple[goals.Goal, ...]
+Key = tuple[str, str]
+"""A tenant, and what one of its events must carry."""
+Find = Callable[[str, Any], Sequence[goals.Goal]]
+GoalAt = Callable[[int], goals.Goal]
+"""The goal at a spot, which is a number; it stays there for ever, in all its versions."""
+
+
+class Keys:
+    """At which spots are the goals of a type under a key; `goal_at` says which one that is.
+
+    No key is ever taken out: a goal keeps its workflow, its type and its versions for ever.
+    """
+
+    def __init__(self, goal_type: str, goal_at: GoalAt) -> None:
+        self.goal_type = goal_type
+        self._keys_of = _KEYS_OF_CRITERIA[goal_type]
+        self._goal_at = goal_at
+        # What was found of late: what is not asked for while as many other goals are is in neither.
+        self._hot_goals = 0
+        self._hot: dict[Key, Goals] = {}
+        self._warm: dict[Key, Goals] = {}
+        self.spots = multimap.Directory()
+        # Tenants with keys that are no ids: for the others these need no look.
+        self.special: set[str] = set()
+
+    def add(self, goal: goals.Goal, spot: int) -> None:
+        """Take in the keys of a goal, in any version, at its spot, and forget what was found under them."""
+        for wanted in self._wanted_by(goal):
+            key = (goal.tenant_id, wanted)
+            self.spots.add(hash(key), spot)
+            if self._hot_goals:  # Before the first event nothing was found.
+                self._hot.pop(key, None)
+                self._warm.pop(key, None)
+            if wanted < " ":
+                self.special.add(goal.tenant_id)
+
+    def _wanted_by(self, goal: goals.Goal) -> Iterable[str]:
+        if len(goal.versions) == 1:
+            return self._keys_of(goal.versions[0].criteria)
+        return {wanted for version in goal.versions for wanted in self._keys_of(version.criteria)}
+
+    def recall(self, key: Key) -> Goals:
+        """Return the goals under a key."""
+        return self._hot.get(key) or self._recall_slowly(key)
+
+    def _recall_slowly(self, key: Key) -> Goals:
+        found = self._warm.get(key) or self._look_up(key)
+        if not found:
+            return found
+        if self._hot_goals >= _HOT_GOALS:
+            self._hot, self._warm, self._hot_goals = {}, self._hot, 0
+        self._hot[key] = found
+        self._hot_goals += 1 + len(found)
+        return found
+
+    def _look_up(self, key: Key) -> Goals:
+        spots = self.spots.find(hash(key))
+        if not spots:
+            return ()
+        tenant_id, wanted = key
+        found = map(self._goal_at, spots)
+        return tuple([goal for goal in found if goal.tenant_id == tenant_id and wanted in self._wanted_by(goal)])
+
+
+def _keys_of_tag(tag: Criteria) -> tuple[str, ...]:
+    by_id = () if tag.tag_id is None else (tag.tag_id,)
+    return by_id if tag.tag_name is None else (*by_id, _NAME + folded(tag.tag_name))
+
+
+_KEYS_OF_CRITERIA: Final[Mapping[str, Callable[[Criteria], tuple[str, ...]]]] = {
+    "tag_added": _keys_of_tag,
+    "purchase_made": lambda criteria: (criteria.product_id or _ANY,),
+    "appointment_booked": lambda criteria: (criteria.calendar_id or _ANY,),
+    "form_submitted": lambda criteria: (criteria.form_id or _ANY,),
+    "pipeline_stage_reached": lambda criteria: (criteria.stage_id or _ANY,),
+}
+
+
+def finder(keys: Keys) -> Find:
+    """Return what finds, by tenant and data of an event, the goals that may match; one may come twice."""
+    return _FINDERS[keys.goal_type](keys)
+
+
+# The sieve inline: nearly every event passes through here, and most of them no further.
+
+
+def _tag_finder(keys: Keys) -> Find:
+    spots, special, recall = keys.spots, keys.special, keys.recall
+
+    def find(tenant_id: str, tag: events.TagAdded) -> Goals:
+        found: Goals = ()
+        if tag.tag_id is not None:
+            key = (tenant_id, tag.tag_id)
+            slot = hash(key) >> spots.sieve_shift
+            if spots.sieve[slot >> 3] >> (slot & 7) & 1:
+                found = recall(key)
+        if tag.tag_name is not None and tenant_id in special:
+            found += recall((tenant_id, _NAME + folded(tag.tag_name)))
+        return found
+
+    return find
+
+
+def _payment_finder(keys: Keys) -> Find:
+    spots, special, recall = keys.spots, keys.special, keys.recall
+
+    def find(tenant_id: str, payment: events.PaymentCompleted) -> Goals:
+        found = recall((tenant_id, _ANY)) if tenant_id in special else ()
+        products = payment.product_ids or ()
+        for product_id in products if len(products) < 2 else set(products):
+            key = (tenant_id, product_id)
+            slot = hash(key) >> spots.sieve_shift
+            if spots.sieve[slot >> 3] >> (slot & 7) & 1:
+                found += recall(key)
+        return found
+
+    return find
+
+
+def _appointment_finder(keys: Keys) -> Find:
+    spots, special, recall = keys.spots, keys.special, keys.recall
+
+    def find(tenant_id: str, booked: events.AppointmentBooked) -> Goals:
+        found = recall((tenant_id, _ANY)) if tenant_id in special else ()
+        if booked.calendar_id is not None:
+            key = (tenant_id, booked.calendar_id)
+            slot = hash(key) >> spots.sieve_shift
+            if spots.sieve[slot >> 3] >> (slot & 7) & 1:
+                found += recall(key)
+        return found
+
+    return find
+
+
+def _form_finder(keys: Keys) -> Find:
+    spots, recall = keys.spots, keys.recall
+
+    def find(tenant_id: str, form: events.FormSubmitted) -> Goals:
+        key = (tenant_id, form.form_id)
+        slot = hash(key) >> spots.sieve_shift
+        return recall(key) if spots.sieve[slot >> 3] >> (slot & 7) & 1 else ()
+
+    return find
+
+
+def _stage_finder(keys: Keys) -> Find:
+    spots, recall = keys.spots, keys.recall
+
+    def find(tenant_id: str, stage: events.StageChanged) -> Goals:
+        key = (tenant_id, stage.stage_id)
+        slot = hash(key) >> spots.sieve_shift
+        return recall(key) if spots.sieve[slot >> 3] >> (slot & 7) & 1 else ()
+
+    return find
+
+
+_FINDERS: Final[Mapping[str, Callable[[Keys], Find]]] = {
+    "tag_added": _tag_finder,
+    "purchase_made": _payment_finder,
+    "appointment_booked": _appointment_finder,
+    "form_submitted": _form_finder,
+    "pipeline_stage_reached": _stage_finder,
+}

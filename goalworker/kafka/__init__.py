@@ -1,0 +1,1 @@
+"""Kafka: clients, consuming, producing, and what errors mean."""

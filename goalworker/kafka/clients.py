@@ -1,0 +1,62 @@
+"""Connections to Kafka: a consumer that never commits by itself, clients that ask, and what their errors mean."""
+
+from typing import Final
+
+import aiokafka
+from aiokafka import conn
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+
+from goalworker import config
+from goalworker.kafka.fast_fetch import buffered_protocol, parsed_records
+
+HEARTBEAT_SECONDS_MAX: Final = 3.0
+
+
+REBALANCE_TIMEOUT_MS: Final = 60_000
+
+
+SEND_TIMEOUT_SECONDS: Final = 15
+
+
+COMMIT_TIMEOUT_SECONDS: Final = 10
+
+
+ASK_TIMEOUT_SECONDS: Final = 10
+
+
+conn.AIOKafkaProtocol = buffered_protocol.Protocol
+
+
+def consumer(settings: config.Settings) -> aiokafka.AIOKafkaConsumer:
+    """Return a consumer of the group that the worker subscribes: committed records only, offsets committed by us.
+
+    There is no automatic offset reset: an offset out of range must stop the worker, not skip records (hazard 9).
+    """
+    session_seconds = settings.kafka.session_timeout_seconds
+    return aiokafka.AIOKafkaConsumer(
+        **config.kafka_client_options(settings),
+        group_id=settings.kafka.group_id,
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        isolation_level="read_committed",
+        session_timeout_ms=session_seconds * 1_000,
+        rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
+        # A member may miss two heartbeats in a row, however short the session.
+        heartbeat_interval_ms=int(min(HEARTBEAT_SECONDS_MAX, session_seconds / 3) * 1_000),
+        value_deserializer=parsed_records.as_parsed,
+        partition_assignment_strategy=(RoundRobinPartitionAssignor,),
+    )
+
+
+def observer(settings: config.Settings) -> aiokafka.AIOKafkaConsumer:
+    """Return a consumer outside any group that reads metadata and last stable offsets."""
+    return aiokafka.AIOKafkaConsumer(
+        **config.kafka_client_options(settings), isolation_level="read_committed", enable_auto_commit=False
+    )
+
+
+def admin(settings: config.Settings) -> aiokafka.admin.AIOKafkaAdminClient:
+    """Return a client that asks about topics and groups, and gives up in time."""
+    return aiokafka.admin.AIOKafkaAdminClient(
+        **config.kafka_client_options(settings), request_timeout_ms=ASK_TIMEOUT_SECONDS * 1000
+    )

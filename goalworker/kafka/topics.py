@@ -1,0 +1,31 @@
+"""Questions about topics: which are missing, and how large their messages may be."""
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from goalworker import config
+
+
+def missing_topics(settings: config.Settings, present: Collection[str]) -> str | None:
+    """Return a sentence that names the topics that are not there, None where all are."""
+    missing = sorted(set(settings.topics.model_dump().values()) - set(present))
+    if not missing:
+        return None
+    return (
+        f"missing topics, or topics that may not be described: {', '.join(missing)}. `goalworker topics create` makes "
+        "those that are missing"
+    )
+
+
+async def max_message_bytes(admin: Any, topics: Iterable[str]) -> dict[str, int]:
+    """Return the largest message that each topic takes, in bytes, as far as this user may know it."""
+    resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics]
+    return {
+        topic: int(entry[1])
+        for response in await admin.describe_configs(resources)
+        for _, _, _, topic, entries in response.resources
+        for entry in entries
+        if entry[0] == "max.message.bytes"
+    }

@@ -1,0 +1,321 @@
+"""One fetch, decoded and matched: what travels through the phases together, with the offsets to commit after it."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+from aiokafka import ConsumerRecord, TopicPartition
+
+from goalworker.decoding.decoder import ANY_WANTED, Decoder, RecordPosition, Wanted
+from goalworker.decoding.record import FetchedRecord
+from goalworker.domain import events, facts
+from goalworker.goal_index import index, matching
+from goalworker.kafka import sender
+from goalworker.kafka.fast_fetch import decompression
+from goalworker.pipeline import dead_letters
+
+Item = tuple[TopicPartition, FetchedRecord, events.Event]
+Fetched = Mapping[TopicPartition, Sequence[FetchedRecord]]
+Identity = tuple[str, str, str]
+Place = tuple[str, int, int]
+"""(topic, partition, offset) of a record."""
+WithoutTime = tuple[str, TopicPartition, list[int]]
+"""The topic whose events these are, where they were read, and the offsets of those without a time of their own."""
+
+SLICE_RECORDS: Final = 250
+
+
+@dataclass(slots=True)
+class Batch:
+    """Records on their way from fetch to commit; epoch tells whether their partitions are still ours.
+
+    No item is what no goal of the revision can match; where goals change, these records are decoded again.
+    """
+
+    epoch: int
+    revision: int
+    decoder: Decoder
+    fetched: Fetched = field(default_factory=dict)
+    size_bytes: int = 0
+    offsets: dict[TopicPartition, int] = field(default_factory=dict)
+    items: list[Item] = field(default_factory=list)
+    matched: list[Item] = field(default_factory=list)
+    hits: list[facts.Hit] = field(default_factory=list)
+    has_lifecycle: bool = False
+    letters: list[dead_letters.DeadLetter] = field(default_factory=list)
+    letters_sent: int = 0
+    delivery: sender.Delivery | None = None
+    tombstones: Counter[str] = field(default_factory=Counter)
+    timestamps: dict[str, Counter[int]] = field(default_factory=dict)
+    without_time: list[WithoutTime] = field(default_factory=list)
+    new_facts: set[Identity] = field(default_factory=set)
+    new_enrollments: set[tuple[str, str]] = field(default_factory=set)
+
+    @property
+    def records(self) -> int:
+        """How many records were decoded."""
+        return sum(counts.total() for counts in self.timestamps.values())
+
+    @property
+    def is_quiet(self) -> bool:
+        """Nothing to record and nothing to dead-letter, as far as the goals known are concerned."""
+        return not (self.hits or self.letters or self.has_lifecycle)
+
+    def add(self, other: "Batch") -> None:
+        """Take in the next batch of the same epoch, to go through the phases together."""
+        fetched = dict(self.fetched)
+        for partition, records in other.fetched.items():
+            fetched[partition] = [*fetched.get(partition, ()), *records]
+        self.fetched = fetched
+        self.size_bytes += other.size_bytes
+        self.offsets |= other.offsets
+        self.items += other.items
+        self.matched += other.matched
+        self.hits += other.hits
+        self.has_lifecycle |= other.has_lifecycle
+        self.letters += other.letters
+        self.tombstones += other.tombstones
+        self.without_time += other.without_time
+        for topic, counts in other.timestamps.items():
+            self.timestamps.setdefault(topic, Counter()).update(counts)
+        if self.revision != other.revision:
+            self.revision = -1  # of no one revision: matched again under the lock
+
+    def match(self, known: index.Index) -> None:
+        """Find the hits; again, where the goals have changed since."""
+        if self.revision != known.revision:
+            _look_again(self, known)
+        self.revision = known.revision
+        self._find_hits(known)
+
+    def _find_hits(self, known: index.Index) -> None:
+        self.hits, self.matched = [], []
+        for item in self.items:
+            if found := matching.hits(item[2], known):
+                self.hits += found
+                self.matched.append(item)
+
+    def withhold(self, topic: str, position: int, known: index.Index) -> dict[TopicPartition, int]:
+        """Leave out a topic's records from a position on, without decoding the others again.
+
+        Return the offset at which to resume each partition from which records were left out.
+        """
+        self.fetched, resume_at = _split(self.fetched, topic, position)
+        passing = [
+            record for partition, records in self.fetched.items() if partition.topic == topic for record in records
+        ]
+        self.offsets = {partition: records[-1].offset + 1 for partition, records in self.fetched.items()}
+        self.items = [item for item in self.items if _passes(resume_at, item[0], item[1].offset)]
+        self.letters = [
+            letter
+            for letter in self.letters
+            if _passes(resume_at, TopicPartition(letter.record.topic, letter.record.partition), letter.record.offset)
+        ]
+        self.without_time = [
+            (events_of, partition, [offset for offset in offsets if _passes(resume_at, partition, offset)])
+            for events_of, partition, offsets in self.without_time
+        ]
+        self.tombstones[topic] = sum(record.value is None for record in passing)
+        self.timestamps.pop(topic, None)
+        if passing:
+            self.timestamps[topic] = Counter(record.timestamp for record in passing)
+        self.has_lifecycle = any(event.type in events.LIFECYCLE_TYPES for *_, event in self.items)
+        self._find_hits(known)
+        return resume_at
+
+    def timestamps_of_hits(self, redrive_topic: str) -> dict[Identity, int]:
+        """Return when the events that hit a goal were recorded, in milliseconds; what was redriven is left out.
+
+        A redriven record has the timestamp that it had the first time, which says nothing about us.
+        """
+        return {
+            identity_of(event): record.timestamp
+            for partition, record, event in reversed(self.matched)  # of repeats the first one counts
+            if partition.topic != redrive_topic
+        }
+
+    def forget_records(self) -> None:
+        """Let go of what was fetched: it is judged, and nothing is matched again."""
+        self.fetched = {}
+
+    def drop(self, identities: Collection[Identity]) -> None:
+        """Leave events out: they are dead letters now."""
+        self.items = without(identities, self.items)
+        self.matched = without(identities, self.matched)
+        self.hits = [h for h in self.hits if (h.tenant_id, h.trigger.source, h.trigger.id) not in identities]
+
+
+def without(identities: Collection[Identity], items: Iterable[Item]) -> list[Item]:
+    """Return the items that are none of these events."""
+    return [item for item in items if identity_of(item[2]) not in identities]
+
+
+def identity_of(event: events.Event) -> Identity:
+    """Return what makes an event the same event (contract section 2)."""
+    return (event.tenant_id, event.source, event.id)
+
+
+def decoding(batch: Batch, known: index.Index, redrive_topic: str) -> Iterator[None]:
+    """Decode what was fetched and match it against the goals known, in steps of a few hundred records.
+
+    The goals may change between two steps: their revision shows it when the batch is recorded.
+    """
+    for partition, records in batch.fetched.items():
+        for start in range(0, len(records), SLICE_RECORDS):
+            _take_slice(batch, partition, records[start : start + SLICE_RECORDS], known, redrive_topic)
+            yield
+        batch.offsets[partition] = records[-1].offset + 1
+    batch.match(known)
+
+
+def _take_slice(
+    batch: Batch,
+    partition: TopicPartition,
+    records: Sequence[FetchedRecord],
+    known: index.Index,
+    redrive_topic: str,
+) -> None:
+    now = datetime.now(UTC) + batch.decoder.ahead
+    if partition.topic == redrive_topic:
+        for record in records:
+            _take_redriven(batch, partition, record, now)
+    else:
+        _take_all(batch, partition, records, now, _wanted(known))
+    batch.without_time += [(topic, partition, offsets) for topic, offsets in batch.decoder.without_time.items()]
+    batch.decoder.without_time.clear()
+    batch.timestamps.setdefault(partition.topic, Counter()).update([record.timestamp for record in records])
+
+
+def _wanted(known: index.Index) -> Wanted:
+    return {**ANY_WANTED, **{kind: known.finder(kind) for kind in events.GOAL_TYPE_OF_EVENT}}
+
+
+# For what was let in already, whatever the clock says since.
+_ANY_TIME: Final = datetime(9000, 1, 1, tzinfo=UTC)
+
+
+def _look_again(batch: Batch, known: index.Index) -> None:
+    """Take in what was left out, as far as the goals known now can match it."""
+    taken = {_place(partition, record) for partition, record, _ in batch.items}
+    taken |= {place_of(letter.record) for letter in batch.letters}
+    wanted = _wanted(known)
+    for partition, records in batch.fetched.items():
+        left_out = [r for r in records if r.value is not None and _place(partition, r) not in taken]
+        if left_out and batch.decoder.knows(partition.topic):  # of what is redriven, nothing is ever left out
+            _take_all(batch, partition, left_out, _ANY_TIME, wanted)
+    batch.decoder.without_time.clear()  # these were counted the first time
+
+
+def dead_in_order(batch: Batch, topic: str) -> list[bool]:
+    """Say of each record of a topic, in the order fetched, whether it is a dead letter."""
+    letters = _letters_of(batch, topic)
+    if not letters:
+        return [False] * batch.timestamps[topic].total()
+    return [place in letters for place in places(batch, topic)]
+
+
+def last_letter(batch: Batch, topic: str, position: int) -> dead_letters.DeadLetter | None:
+    """Return the last dead letter among a topic's records up to a position, None where there is none."""
+    letters = _letters_of(batch, topic)
+    passing = places(batch, topic)[: position + 1]
+    return next((letters[place] for place in reversed(passing) if place in letters), None)
+
+
+def places(batch: Batch, topic: str) -> list[Place]:
+    """Return where each record of a topic is, in the order fetched."""
+    return [
+        _place(partition, record)
+        for partition, records in batch.fetched.items()
+        if partition.topic == topic
+        for record in records
+    ]
+
+
+def _place(partition: TopicPartition, record: FetchedRecord) -> Place:
+    return (partition.topic, partition.partition, record.offset)
+
+
+def place_of(record: ConsumerRecord) -> Place:
+    """Return where a record is."""
+    return (record.topic, record.partition, record.offset)
+
+
+def covered(batch: Batch, among: Iterable[Place]) -> set[Place]:
+    """Return which of these places are committed with the batch."""
+    return {place for place in among if place[2] < batch.offsets.get(TopicPartition(*place[:2]), 0)}
+
+
+def _passes(resume_at: Mapping[TopicPartition, int], partition: TopicPartition, offset: int) -> bool:
+    return partition not in resume_at or offset < resume_at[partition]
+
+
+def _split(fetched: Fetched, topic: str, position: int) -> tuple[Fetched, dict[TopicPartition, int]]:
+    rest: dict[TopicPartition, Sequence[FetchedRecord]] = {}
+    resume_at: dict[TopicPartition, int] = {}
+    for partition, records in fetched.items():
+        if partition.topic != topic:
+            rest[partition] = records
+            continue
+        passing = records[:position]
+        position = max(position - len(records), 0)
+        if passing:
+            rest[partition] = passing
+        if len(passing) < len(records):
+            resume_at[partition] = records[len(passing)].offset
+    return rest, resume_at
+
+
+def _letters_of(batch: Batch, topic: str) -> dict[Place, dead_letters.DeadLetter]:
+    return {place_of(letter.record): letter for letter in batch.letters if letter.record.topic == topic}
+
+
+def _take_all(
+    batch: Batch, partition: TopicPartition, records: Sequence[FetchedRecord], now: datetime, wanted: Wanted
+) -> None:
+    topic, before = partition.topic, len(batch.items)
+    taken, left = batch.decoder.quick(topic)(records, batch.decoder.latest(now), wanted)
+    batch.items += [(partition, record, event) for record, event in taken]
+    # The types of a topic are all of one sort.
+    batch.has_lifecycle |= bool(taken) and taken[-1][1].type in events.LIFECYCLE_TYPES
+    for record in left:
+        if record.value is None:
+            batch.tombstones[topic] += 1
+        else:
+            _take(batch, partition, record, topic, now, (partition.partition, record.offset))
+    if left:  # where two messages contradict each other, the first one stands
+        batch.items[before:] = sorted(batch.items[before:], key=lambda item: item[1].offset)
+
+
+def _take_redriven(batch: Batch, partition: TopicPartition, record: FetchedRecord, now: datetime) -> None:
+    topic = dead_letters.original_topic(record.headers)
+    if record.value is None:
+        batch.tombstones[partition.topic] += 1
+    elif topic is None or not batch.decoder.knows(topic):
+        sentence = f"has no header {dead_letters.ORIGINAL_TOPIC} that names a topic of ours"
+        batch.letters.append(dead_letters.letter(partition, record, "invalid_envelope", sentence))
+    else:
+        _take(batch, partition, record, topic, now, dead_letters.original_place(record.headers))
+
+
+def _take(
+    batch: Batch,
+    partition: TopicPartition,
+    record: FetchedRecord,
+    topic: str,
+    now: datetime,
+    place: RecordPosition | None,
+) -> None:
+    if isinstance(record, decompression.Oversized):
+        batch.letters.append(dead_letters.letter_without_value(partition, record))
+        return
+    outcome = batch.decoder.decode(
+        topic, record.value, record.headers, record.timestamp, now, record.offset, key=record.key, place=place
+    )
+    if isinstance(outcome, events.Event):
+        batch.items.append((partition, record, outcome))
+        batch.has_lifecycle |= outcome.type in events.LIFECYCLE_TYPES
+    elif outcome is not None:
+        sentence = f"{outcome.pointer}: {outcome.detail}" if outcome.pointer else outcome.detail
+        batch.letters.append(dead_letters.letter(partition, record, outcome.reason, sentence))

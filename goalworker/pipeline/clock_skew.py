@@ -1,0 +1,130 @@
+"""How far the worker's clock is from the database's, by which events dated in the future are judged."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final, Literal, NamedTuple
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from goalworker import logs, metrics
+from goalworker.decoding.decoder import Decoder
+from goalworker.postgres import database_errors
+
+log = logs.get("clock")
+
+MEASURE_SECONDS: Final = 60.0
+SKEW_MAX_SECONDS: Final = 5.0
+# The one with the shortest round trip counts: what delays the others is not known to be the same both ways.
+READINGS: Final = 3
+
+
+class Reading(NamedTuple):
+    """One look at another clock: by ours it was asked at a moment, and answered so many seconds later."""
+
+    asked_at: float
+    answer: float
+    round_trip_seconds: float
+
+    @property
+    def ahead_seconds(self) -> float:
+        """How far the other clock is ahead of ours, at most half of the round trip off the truth; negative: behind."""
+        return self.answer - (self.asked_at + self.round_trip_seconds / 2)
+
+
+async def skew_seconds(pool: AsyncEngine) -> float:
+    """Return how far the database's clock is ahead of ours; negative: behind."""
+    async with pool.connect() as connection:
+
+        async def read() -> Reading:
+            asked_at, began = time.time(), time.monotonic()
+            answer = await connection.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp())::float8")
+            return Reading(asked_at, float(answer.scalar_one()), time.monotonic() - began)
+
+        readings = [await read() for _ in range(READINGS)]
+    return closest(readings).ahead_seconds
+
+
+def closest(readings: list[Reading]) -> Reading:
+    """Return the reading that can be off by least."""
+    return min(readings, key=lambda reading: reading.round_trip_seconds)
+
+
+def is_large(ahead_seconds: float) -> bool:
+    """Say whether two clocks are too far apart."""
+    return abs(ahead_seconds) > SKEW_MAX_SECONDS
+
+
+def slow_clock(database_ahead_seconds: float, records_ahead_seconds: float) -> Literal["database", "worker"] | None:
+    """Return which of two clocks that are far apart is slow, by the newest records; None where they do not tell.
+
+    A record is written before it is read: a clock that says otherwise is slow. That a clock is fast no record can show,
+    since what is read may have waited. Both are given as seconds ahead of the worker's clock.
+    """
+    if database_ahead_seconds > SKEW_MAX_SECONDS and records_ahead_seconds > SKEW_MAX_SECONDS:
+        return "worker"
+    records_ahead_of_database = records_ahead_seconds - database_ahead_seconds
+    if database_ahead_seconds < -SKEW_MAX_SECONDS and records_ahead_of_database > SKEW_MAX_SECONDS:
+        return "database"
+    return None
+
+
+class Skew:
+    """Measures the difference of the clocks, corrects the decoder by it, and warns once while it is large.
+
+    records_ahead_seconds returns how far the newest record since the last call was ahead of the worker's clock.
+    """
+
+    def __init__(self, pool: AsyncEngine, decoder: Decoder, records_ahead_seconds: Callable[[], float]) -> None:
+        self._pool = pool
+        self._decoder = decoder
+        self._records_ahead_seconds = records_ahead_seconds
+        self._is_large = False
+        self._slow: Literal["database", "worker"] | None = None
+
+    async def run(self) -> None:
+        """Measure once a minute until cancelled; the last difference stands while the database is away."""
+        while True:
+            await asyncio.sleep(MEASURE_SECONDS)
+            try:
+                await self.measure()
+            except Exception as error:
+                if not database_errors.is_later(error):
+                    raise
+
+    async def measure(self) -> None:
+        """Measure once; raises what the database does."""
+        ahead_seconds = await skew_seconds(self._pool)
+        self._decoder.ahead = timedelta(seconds=ahead_seconds)
+        metrics.clock_skew_seconds.labels(of="database").set(ahead_seconds)
+        self._say(ahead_seconds, self._records_ahead_seconds())
+
+    def _say(self, ahead_seconds: float, records_ahead_seconds: float) -> None:
+        was_large, self._is_large = self._is_large, is_large(ahead_seconds)
+        database_ahead_seconds = round(ahead_seconds, 3)
+        if self._is_large and not was_large:
+            log.warning(
+                "clock_skew",
+                database_ahead_seconds=database_ahead_seconds,
+                remedy="let both follow the same time servers; future_time is judged by the database's clock",
+            )
+        elif was_large and not self._is_large:
+            self._slow = None
+            log.info("clock_skew_over", database_ahead_seconds=database_ahead_seconds)
+        slow = slow_clock(ahead_seconds, records_ahead_seconds)
+        if slow is not None and slow != self._slow:
+            self._slow = slow
+            log.warning(
+                "clock_slow",
+                of=slow,
+                database_ahead_seconds=database_ahead_seconds,
+                records_ahead_seconds=round(records_ahead_seconds, 3),
+                remedy=_REMEDIES[slow],
+            )
+
+
+_REMEDIES: Final = {
+    "database": "set the clock of the database's machine: until then good events may be dead-lettered as future_time",
+    "worker": "set the clock of the worker's machine; no event suffers, for the database's clock judges them",
+}

@@ -1,0 +1,235 @@
+"""Phase 3, PUBLISH: what a judgement committed goes to Kafka and is deleted when acknowledged (design, Publishing)."""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Final
+from uuid import UUID
+
+from msgspec import Struct
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from goalworker import metrics
+from goalworker.domain import messages
+from goalworker.kafka import broker_errors, clients
+from goalworker.kafka.records import Record
+from goalworker.kafka.sender import Delivery, Refusal, Sender
+from goalworker.pipeline import refused_messages
+from goalworker.postgres import connections, tables
+
+# Longer than an owner takes between commit and acknowledgement, while the broker is well; repeats are harmless.
+LEFT_BEHIND_SECONDS: Final = 20
+# An owner that takes longer claims its judgements, this often: well before a sweeper takes them for orphans.
+CLAIM_SECONDS: Final = 5.0
+SWEEP_RECORDS: Final = 1_000
+# A sweep that takes longer commits what it has sent: were it ended in between, all of that would be sent again.
+SWEEP_SECONDS: Final = 10.0
+
+_DELETE_BATCHES: Final = "DELETE FROM outbox WHERE batch_id IN ({})"
+_DELETE_ROWS: Final = "DELETE FROM outbox WHERE id = ANY($1::bigint[])"
+
+# What the API wrote has no batch and goes at once; what a worker wrote is its own to send, for a while, and for longer
+# as long as it says that it is still at it.
+_LEFT_BEHIND: Final = """
+SELECT id, topic, key, value, traceparent, tracestate, event_timestamp_ms FROM outbox
+WHERE batch_id IS NULL OR (created_at < clock_timestamp() - make_interval(secs => $1)
+    AND (claimed_until IS NULL OR claimed_until < clock_timestamp()))
+ORDER BY id LIMIT $2
+"""
+_CLAIM: Final = """
+UPDATE outbox SET claimed_until = clock_timestamp() + make_interval(secs => $2) WHERE batch_id = ANY ($1::uuid[])
+"""
+# The lock is held until all is acknowledged, which takes two sends at most; a frozen holder loses it after that.
+_OUTLAST_SENDING: Final = f"SET LOCAL idle_in_transaction_session_timeout = '{2 * clients.SEND_TIMEOUT_SECONDS + 5}s'"
+_TRY_LOCK: Final = f"SELECT pg_try_advisory_xact_lock({connections.SWEEP_LOCK})"
+
+_STATUS: Final = """
+SELECT topic, count(*), extract(epoch FROM min(created_at))::float8 FROM outbox GROUP BY topic ORDER BY topic
+"""
+
+
+class Pending(Struct, frozen=True):
+    """Messages of one topic that wait; oldest is in seconds since the epoch."""
+
+    topic: str
+    records: int
+    oldest_timestamp_seconds: float
+
+
+class _Progress(Struct):
+    """What became of messages, by their number."""
+
+    acknowledged: list[int]
+    refused: dict[int, Refusal]
+
+
+async def publish(
+    pool: AsyncEngine,
+    sender: Sender,
+    topics: Mapping[str, str],
+    outgoing: Mapping[UUID, Sequence[messages.Message]],
+    acknowledged: set[bytes] | None = None,
+) -> None:
+    """Send what judgements just committed, each a batch with an id, then delete it; keep aside what is refused.
+
+    The topics are real ones by their logical names. Raises what is_later knows; the rows stay then, and the sweeper or
+    a replay sends them again, byte for byte. `acknowledged` are values that the broker has: they are left out, and
+    those that it has got when this fails are added.
+    """
+    known: set[bytes] = set() if acknowledged is None else acknowledged
+    sending_now = [message for batch in outgoing.values() for message in batch if message.value not in known]
+    progress = _Progress([], {})
+    try:
+        await _send(sender, topics, sending_now, progress)
+    except BaseException:
+        known.update(sending_now[number].value for number in progress.acknowledged)
+        raise
+    batch_ids = ", ".join([f"'{batch_id}'" for batch_id in outgoing])
+    delete = _DELETE_BATCHES.format(batch_ids)
+    if progress.refused:
+        refusals = [(sending_now[number].value, refusal) for number, refusal in progress.refused.items()]
+        async with connections.transaction(pool, tables.WORKER_ROLE, "publish") as connection:
+            await refused_messages.hold_of_batches(connection, list(outgoing), refusals)
+            await connection.execute(delete)
+    else:
+        await connections.at_once(pool, tables.WORKER_ROLE, "publish", delete)
+    known.difference_update([message.value for batch in outgoing.values() for message in batch] if known else ())
+
+
+async def claim(pool: AsyncEngine, batch_ids: Sequence[UUID]) -> None:
+    """Keep judgements that their owner is still publishing from the sweepers, for as long as they wait for an owner."""
+    async with connections.transaction(pool, tables.WORKER_ROLE, "publish") as connection:
+        await connection.execute(_CLAIM, batch_ids, LEFT_BEHIND_SECONDS)
+
+
+async def sweep(pool: AsyncEngine, sender: Sender, topics: Mapping[str, str]) -> int:
+    """Send what has no owner or was left behind, in id order, and return how many; 0 where another sweeper is at it."""
+    await sender.ready()
+    async with connections.transaction(pool, tables.WORKER_ROLE, "sweep", first=_OUTLAST_SENDING) as connection:
+        if not await connection.fetchval(_TRY_LOCK):
+            return 0
+        rows = await connection.fetch(_LEFT_BEHIND, LEFT_BEHIND_SECONDS, SWEEP_RECORDS)
+        progress, failure = await _try_to_send(sender, topics, [messages.Message(*row[1:]) for row in rows])
+        if progress.refused:
+            await refused_messages.hold_rows(
+                connection, [(rows[number][0], why) for number, why in progress.refused.items()]
+            )
+        if progress.acknowledged:
+            await connection.execute(_DELETE_ROWS, [rows[number][0] for number in progress.acknowledged])
+    if failure is not None:
+        raise failure
+    return len(progress.acknowledged) + len(progress.refused)
+
+
+async def retry_refused(pool: AsyncEngine, sender: Sender, topics: Mapping[str, str]) -> int:
+    """Send what its topic takes by now of what it refused, and return how many; 0 where another sweeper is at it."""
+    await sender.ready()
+    deadline = time.monotonic() + SWEEP_SECONDS
+    async with connections.transaction(pool, tables.WORKER_ROLE, "sweep", first=_OUTLAST_SENDING) as connection:
+        if not await connection.fetchval(_TRY_LOCK):
+            return 0
+        held = await refused_messages.smallest(connection, topics)
+        sent, failure = await _retry(connection, sender, topics, held)
+        count, after = len(sent), 0
+        taking = {each.message.topic for each in sent}
+        while taking and failure is None and time.monotonic() < deadline:
+            held = await refused_messages.following(connection, taking, after, SWEEP_RECORDS)
+            if not held:
+                break
+            sent, failure = await _retry(connection, sender, topics, held)
+            count, after = count + len(sent), held[-1].id
+    if failure is not None:
+        raise failure
+    return count
+
+
+async def _retry(
+    connection: connections.Connection, sender: Sender, topics: Mapping[str, str], held: Sequence[refused_messages.Held]
+) -> tuple[list[refused_messages.Held], broker_errors.NotAcknowledgedError | None]:
+    progress, failure = await _try_to_send(sender, topics, [each.message for each in held])
+    sent = [held[number] for number in progress.acknowledged]
+    still = [(held[number].id, refusal) for number, refusal in progress.refused.items()]
+    await refused_messages.settle(connection, [each.id for each in sent], still)
+    return sent, failure
+
+
+async def status(connection: connections.Connection) -> list[Pending]:
+    """Return what waits, by topic."""
+    return [Pending(*row) for row in await connection.fetch(_STATUS)]
+
+
+def record_of(message: messages.Message, topic: str) -> Record:
+    """Return a message as a Kafka record, with the trace headers of its triggering event (contract section 4)."""
+    headers = [("content-type", messages.CONTENT_TYPE.encode())]
+    if message.traceparent is not None:
+        headers.append(("traceparent", message.traceparent.encode()))
+    if message.tracestate is not None:
+        headers.append(("tracestate", message.tracestate.encode()))
+    return Record(topic, message.key, message.value, headers)
+
+
+async def _try_to_send(
+    sender: Sender, topics: Mapping[str, str], outgoing: Sequence[messages.Message]
+) -> tuple[_Progress, broker_errors.NotAcknowledgedError | None]:
+    """Send for a while, and return how far it came, with what ended it."""
+    progress = _Progress([], {})
+    try:
+        await _send(sender, topics, outgoing, progress, time.monotonic() + SWEEP_SECONDS)
+    except broker_errors.NotAcknowledgedError as error:
+        return progress, error
+    return progress, None
+
+
+async def _send(
+    sender: Sender,
+    topics: Mapping[str, str],
+    outgoing: Sequence[messages.Message],
+    progress: _Progress,
+    deadline: float = math.inf,
+) -> None:
+    """Send in order, a part as large as a window at a time, so that no exit waits for more than it must."""
+    start = 0
+    while start < len(outgoing) and time.monotonic() < deadline:
+        numbers = _part(outgoing, start, sender.window_bytes)
+        # Of one judgement, achieved is acknowledged before exit is sent (contract section 4). If its topic refuses it,
+        # the exit goes nevertheless: to stop the mails matters most, and what is refused is kept and sent later.
+        for is_exit in (False, True):
+            these = [number for number in numbers if (outgoing[number].topic == messages.WORKFLOW_EXIT) is is_exit]
+            await _deliver(sender, topics, outgoing, these, progress)
+        start = numbers.stop
+
+
+def _part(outgoing: Sequence[messages.Message], start: int, size_bytes: int) -> range:
+    end, total = start, 0
+    while end < len(outgoing) and (end == start or total < size_bytes):
+        total += len(outgoing[end].value)
+        end += 1
+    return range(start, end)
+
+
+async def _deliver(
+    sender: Sender,
+    topics: Mapping[str, str],
+    outgoing: Sequence[messages.Message],
+    numbers: Sequence[int],
+    progress: _Progress,
+) -> None:
+    delivery = Delivery(record_of(outgoing[number], topics[outgoing[number].topic]) for number in numbers)
+    try:
+        await sender.deliver(delivery)
+    finally:
+        acknowledged = [numbers[each] for each in delivery.acknowledged]
+        progress.acknowledged += acknowledged
+        progress.refused |= {numbers[each]: refusal for each, refusal in delivery.refused.items()}
+        _count([outgoing[number] for number in acknowledged], topics)
+
+
+def _count(acknowledged: Sequence[messages.Message], topics: Mapping[str, str]) -> None:
+    for topic, count in Counter([message.topic for message in acknowledged]).items():
+        metrics.outbox_published_total.labels(topic=topics[topic]).inc(count)
+    exits = [message for message in acknowledged if message.event_timestamp_ms is not None]
+    now = time.time()
+    for message in exits:
+        age_seconds = max(now - (message.event_timestamp_ms or 0) / 1000, 0.0)
+        metrics.exit_age_seconds.labels(logic=messages.logic_of(message)).observe(age_seconds)

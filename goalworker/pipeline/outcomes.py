@@ -1,0 +1,58 @@
+"""What became of each record of a batch, for the metrics: counted once, when the batch is committed."""
+
+import time
+from collections import Counter
+
+from goalworker import metrics
+from goalworker.domain import events
+from goalworker.pipeline import batches
+
+
+def count(batch: batches.Batch, *, tracking: bool) -> None:
+    """Count the records of a committed batch by topic and outcome, and how old each was (contract section 6)."""
+    metrics.batch_records.observe(batch.records)
+    outcomes = _outcomes(batch, tracking=tracking)
+    for (topic, outcome), number in outcomes.items():
+        metrics.events_total.labels(topic=topic, outcome=outcome).inc(number)
+    for topic, _, offsets in batch.without_time:
+        metrics.events_without_time_total.labels(topic=topic).inc(len(offsets))
+    now = time.time()
+    for topic, timestamps in batch.timestamps.items():
+        ages = metrics.event_age_seconds.labels(topic=topic)
+        for timestamp_ms, number in timestamps.items():
+            metrics.observe_many(ages, max(now - timestamp_ms / 1000, 0.0), number)
+
+
+def _outcomes(batch: batches.Batch, *, tracking: bool) -> Counter[tuple[str, str]]:
+    outcomes: Counter[tuple[str, str]] = Counter()
+    new = batch.new_facts
+    # Counted in one go: of each hundred events, ten or more may be among them.
+    outcomes.update(
+        [
+            (partition.topic, "matched" if batches.identity_of(event) in new else "duplicate")
+            for partition, _, event in batch.matched
+        ]
+    )
+    for partition, _, event in batch.items if batch.has_lifecycle else ():
+        if event.type in events.LIFECYCLE_TYPES:
+            outcomes[partition.topic, _lifecycle_outcome(event, batch, tracking=tracking)] += 1
+    for letter in batch.letters:
+        outcomes[letter.record.topic, "dead_letter"] += 1
+    for topic, number in batch.tombstones.items():
+        outcomes[topic, "tombstone"] += number
+    # The rest needs no look at each record.
+    known: Counter[str] = Counter()
+    for (topic, _), number in outcomes.items():
+        known[topic] += number
+    for topic, timestamps in batch.timestamps.items():
+        if rest := timestamps.total() - known[topic]:
+            outcomes[topic, "unmatched"] = rest
+    return outcomes
+
+
+def _lifecycle_outcome(event: events.Event, batch: batches.Batch, *, tracking: bool) -> str:
+    if isinstance(event.data, events.EnrollmentChanged):
+        if not tracking:
+            return "ignored"
+        return "recorded" if (event.tenant_id, event.data.enrollment_id) in batch.new_enrollments else "duplicate"
+    return "recorded" if batches.identity_of(event) in batch.new_facts else "duplicate"

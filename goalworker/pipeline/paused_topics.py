@@ -1,0 +1,111 @@
+"""A topic that turns to garbage waits, for all workers and across restarts (contract section 4)."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import stamina
+from msgspec import Struct
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from goalworker import metrics
+from goalworker.pipeline.breaker import Breaker
+from goalworker.postgres import connections, database_errors, tables
+
+_READ: Final = "SELECT topic, is_paused, accept_records FROM paused_topics"
+
+
+_PAUSE: Final = """
+INSERT INTO paused_topics (topic, is_paused, paused_at, reason, partition, "offset", accept_records)
+VALUES ($1, true, clock_timestamp(), $2, $3, $4, 0)
+ON CONFLICT (topic) DO UPDATE SET is_paused = true, paused_at = excluded.paused_at, reason = excluded.reason,
+    partition = excluded.partition, "offset" = excluded."offset", accept_records = 0
+"""
+
+
+_ACCEPT: Final = """
+WITH before AS (SELECT accept_records FROM paused_topics WHERE topic = $1 FOR UPDATE)
+UPDATE paused_topics SET accept_records = greatest(before.accept_records - $2, 0)
+FROM before WHERE topic = $1 RETURNING before.accept_records
+"""
+
+
+_RESUME: Final = """
+UPDATE paused_topics SET is_paused = false, accept_records = $2 WHERE topic = $1 AND is_paused RETURNING topic
+"""
+
+
+class Sample(Struct, frozen=True):
+    """The record at which a topic was paused."""
+
+    reason: str
+    partition: int
+    offset: int
+
+
+class Pauses:
+    """Which topics wait: decided by any worker, kept in the database, ended by `topics resume`."""
+
+    def __init__(self, pool: AsyncEngine, max_ratio: float, window: int) -> None:
+        self._pool = pool
+        self._limits = (max_ratio, window)
+        self._breakers: dict[str, Breaker] = {}
+        self._accepting: set[str] = set()
+        self._decided = 0
+        self.topics: set[str] = set()
+
+    async def read(self) -> None:
+        """Learn what other workers paused and what was resumed."""
+        decided = self._decided
+        async with connections.transaction(self._pool, tables.WORKER_ROLE, "sweep") as connection:
+            rows = await connection.fetch(_READ)
+        if decided != self._decided:  # this worker paused one meanwhile: what was read is older than that
+            return
+        paused = {topic for topic, is_paused, _ in rows if is_paused}
+        self._accepting = {topic for topic, _, accept_records in rows if accept_records > 0}
+        for topic in self.topics - paused:
+            self._breakers.pop(topic, None)
+            metrics.topic_paused.labels(topic=topic).set(0)
+        for topic in paused:
+            metrics.topic_paused.labels(topic=topic).set(1)
+        self.topics = paused
+
+    def is_accepting(self, topic: str) -> bool:
+        """Say whether the next records of a topic may pass whatever they are: accept() knows how many."""
+        return topic in self._accepting
+
+    def admit(self, topic: str, is_dead: Sequence[bool]) -> int | None:
+        """Return the position of the first record of a topic that may not pass, None if all may."""
+        return self._breakers.setdefault(topic, Breaker(*self._limits)).admit(is_dead)
+
+    def condemn(self, topic: str, records: int) -> bool:
+        """Count records that were admitted and turned out dead; say whether their topic is to be paused."""
+        return topic not in self.topics and self._breakers.setdefault(topic, Breaker(*self._limits)).condemn(records)
+
+    @stamina.retry(on=database_errors.is_away, attempts=None, timeout=None, wait_max=15.0)
+    async def pause(self, topic: str, sample: Sample) -> None:
+        """Let a topic wait, for every worker."""
+        async with connections.transaction(self._pool, tables.WORKER_ROLE, "sweep") as connection:
+            await connection.execute(_PAUSE, topic, sample.reason, sample.partition, sample.offset)
+        self._decided += 1
+        self.topics = self.topics | {topic}
+        self._accepting = self._accepting - {topic}
+        metrics.topic_paused.labels(topic=topic).set(1)
+
+    @stamina.retry(on=database_errors.is_away, attempts=None, timeout=None, wait_max=15.0)
+    async def accept(self, topic: str, records: int) -> int:
+        """Return how many of the next records of a topic pass whatever they are; the others are to be admitted."""
+        async with connections.transaction(self._pool, tables.WORKER_ROLE, "sweep") as connection:
+            allowed = await connection.fetchval(_ACCEPT, topic, records) or 0
+        if allowed <= records:
+            self._accepting = self._accepting - {topic}
+        return min(int(allowed), records)
+
+
+async def resume_topic(connection: connections.Connection, topic: str, accept_records: int) -> bool:
+    """Let a topic go on, so many records of it whatever they are; False where it was not paused."""
+    return await connection.fetchval(_RESUME, topic, accept_records) is not None
+
+
+PAUSED: Final = """
+SELECT topic, reason, partition, "offset", paused_at FROM paused_topics WHERE is_paused
+"""

@@ -1,0 +1,220 @@
+"""Phase 1, FACTS: what happened is written down, once, and never changed (design, The flow)."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Final
+
+from msgspec import Struct, json
+
+from goalworker.domain import events, facts, ids
+from goalworker.postgres import arrays, connections
+
+Contact = tuple[str, str, str]
+"""(tenant_id, workflow_id, contact_id): whose enrollments a judgement is about."""
+Identity = tuple[str, str, str]
+"""(tenant_id, source, id) of an event."""
+EnrollmentKey = tuple[str, str]
+
+# A goal written while this lock is held in share is seen by the statement after it (design, Goal freshness).
+_LOCK_GOALS: Final = f"SELECT pg_advisory_xact_lock_shared({connections.GOAL_LOCK})"
+NOTHING_NEWER: Final = "SELECT 0"
+
+_INSERT_ENROLLMENTS: Final = """
+INSERT INTO enrollments AS known (tenant_id, enrollment_id, workflow_id, contact_id, enrolled_at, ended_at)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[])
+ON CONFLICT (tenant_id, enrollment_id) DO UPDATE
+    SET enrolled_at = least(known.enrolled_at, excluded.enrolled_at),
+        ended_at = least(known.ended_at, excluded.ended_at)
+    WHERE known.workflow_id = excluded.workflow_id AND known.contact_id = excluded.contact_id
+        AND (least(known.enrolled_at, excluded.enrolled_at) IS DISTINCT FROM known.enrolled_at
+            OR least(known.ended_at, excluded.ended_at) IS DISTINCT FROM known.ended_at)
+RETURNING tenant_id, enrollment_id
+"""
+
+_WHOSE_ENROLLMENTS: Final = """
+SELECT e.tenant_id, e.enrollment_id, e.workflow_id, e.contact_id
+FROM unnest($1::text[], $2::text[]) AS wanted (tenant_id, enrollment_id)
+JOIN enrollments e USING (tenant_id, enrollment_id)
+"""
+
+# It comes sorted by the key. Which ones were new is told only where not all were.
+_INSERT_HITS: Final = f"""
+WITH inserted AS (
+    INSERT INTO goal_hits (tenant_id, workflow_id, contact_id, event_source, event_id, data,
+        goal_id, goal_version, event_time, traceparent, tracestate)
+    SELECT t, w, c, s, i, d::json, g, v, at, traceparent, tracestate
+    FROM unnest({arrays.arrays(1, 6)}, $7::text::uuid[], $8::text::int[], $9::text::timestamptz[],
+        $10::text::text[], $11::text::text[]) AS hit (t, w, c, s, i, d, g, v, at, traceparent, tracestate)
+    ON CONFLICT DO NOTHING
+    RETURNING tenant_id, event_source, event_id
+)
+SELECT CASE WHEN count(*) < $12 THEN
+    (SELECT coalesce(json_agg(json_build_array(tenant_id, event_source, event_id)), '[]') FROM inserted)::text
+END FROM inserted
+"""
+
+_INSERT_STATES: Final = """
+INSERT INTO workflow_states AS known (tenant_id, workflow_id, since, active)
+SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::bool[])
+ON CONFLICT (tenant_id, workflow_id, since) DO UPDATE
+    SET active = false WHERE known.active AND NOT excluded.active
+RETURNING tenant_id, workflow_id, since
+"""
+
+
+class Recorded(Struct, frozen=True):
+    """What was new among the facts of a batch, and which enrollment messages contradict what is known."""
+
+    new_events: frozenset[Identity]
+    new_enrollments: frozenset[EnrollmentKey]
+    conflicts: frozenset[Identity]
+
+
+def lock_goals(revision: int) -> str:
+    """Return SQL that begins the phase; its tag is NOTHING_NEWER where the goals are still at a revision."""
+    return f"{_LOCK_GOALS}; SELECT FROM goal_revision WHERE revision > {revision:d}"
+
+
+def identity(event: events.Event) -> Identity:
+    """Return what makes an event the same event (contract section 2)."""
+    return (event.tenant_id, event.source, event.id)
+
+
+async def record(
+    connection: connections.Connection,
+    hits: Sequence[facts.Hit],
+    lifecycle: Sequence[events.Event],
+    *,
+    tracking: bool,
+) -> Recorded:
+    """Write the facts of a batch in the caller's transaction: enrollments, hits, states, each sorted by its key.
+
+    Without tracking, enrollment messages are ignored and each contact with a hit is enrolled (contract rule 3.8).
+    """
+    if tracking:
+        new_enrollments, conflicts = await _record_enrollments(connection, lifecycle)
+    else:
+        await _insert_enrollments(connection, _contacts_as_enrollments(hits))
+        new_enrollments, conflicts = set(), set()
+    new_hits = await _insert_hits(connection, hits)
+    new_states = await _insert_states(connection, lifecycle)
+    return Recorded(frozenset(new_hits | new_states), frozenset(new_enrollments), frozenset(conflicts))
+
+
+async def _record_enrollments(
+    connection: connections.Connection, lifecycle: Iterable[events.Event]
+) -> tuple[set[EnrollmentKey], set[Identity]]:
+    messages = [(event, event.data) for event in lifecycle if isinstance(event.data, events.EnrollmentChanged)]
+    runs = _merged(messages)
+    first = {(run.tenant_id, run.enrollment_id): run for run in reversed(runs)}
+    new = await _insert_enrollments(connection, list(first.values()))
+    # What was written is as the message said; of the rest the database knows whose they are.
+    owners = {key: (run.workflow_id, run.contact_id) for key, run in first.items() if key in new}
+    owners |= await _owners(connection, [key for key in first if key not in new])
+    late = [
+        run for run in runs if run is not first[_key(run)] and owners[_key(run)] == (run.workflow_id, run.contact_id)
+    ]
+    new |= await _insert_enrollments(connection, late)
+    conflicts = {
+        identity(event)
+        for event, data in messages
+        if owners[event.tenant_id, data.enrollment_id] != (data.workflow_id, data.contact_id)
+    }
+    return new, conflicts
+
+
+def _key(run: facts.Enrollment) -> EnrollmentKey:
+    return (run.tenant_id, run.enrollment_id)
+
+
+def _merged(messages: Iterable[tuple[events.Event, events.EnrollmentChanged]]) -> list[facts.Enrollment]:
+    """Merge the messages of one run: one statement can't touch a row twice. The earlier time stands (section 2)."""
+    runs: dict[tuple[str, str, str, str], facts.Enrollment] = {}
+    for event, data in messages:
+        key = (event.tenant_id, data.enrollment_id, data.workflow_id, data.contact_id)
+        known = runs.get(key) or facts.Enrollment(*key)
+        started, ended = known.enrolled_at, known.ended_at
+        if event.type == events.ENROLLMENT_STARTED:
+            started = event.time if started is None else min(started, event.time)
+        else:
+            ended = event.time if ended is None else min(ended, event.time)
+        runs[key] = facts.Enrollment(*key, started, ended)
+    return list(runs.values())
+
+
+def _contacts_as_enrollments(hits: Iterable[facts.Hit]) -> list[facts.Enrollment]:
+    contacts = {(hit.tenant_id, hit.workflow_id, hit.contact_id) for hit in hits}
+    return [
+        facts.Enrollment(tenant_id, ids.contact_enrollment_id(workflow_id, contact_id), workflow_id, contact_id)
+        for tenant_id, workflow_id, contact_id in contacts
+    ]
+
+
+async def _insert_enrollments(
+    connection: connections.Connection, runs: Sequence[facts.Enrollment]
+) -> set[EnrollmentKey]:
+    if not runs:
+        return set()
+    rows = sorted(
+        (
+            (run.tenant_id, run.enrollment_id, run.workflow_id, run.contact_id, run.enrolled_at, run.ended_at)
+            for run in runs
+        ),
+        key=lambda row: row[:2],
+    )
+    return {tuple(row) for row in await connection.fetch(_INSERT_ENROLLMENTS, *zip(*rows, strict=True))}
+
+
+async def _owners(
+    connection: connections.Connection, keys: Sequence[EnrollmentKey]
+) -> dict[EnrollmentKey, tuple[str, str]]:
+    if not keys:
+        return {}
+    rows = await connection.fetch(_WHOSE_ENROLLMENTS, *zip(*keys, strict=True))
+    return {(row[0], row[1]): (row[2], row[3]) for row in rows}
+
+
+async def _insert_hits(connection: connections.Connection, hits: Sequence[facts.Hit]) -> set[Identity]:
+    if not hits:
+        return set()
+    some = await connection.fetchval(_INSERT_HITS, *_hit_columns(sorted(hits, key=_hit_key)), len(hits))
+    if some is None:
+        return {(hit.tenant_id, hit.trigger.source, hit.trigger.id) for hit in hits}
+    return {*_IDENTITIES.decode(some)}
+
+
+_IDENTITIES: Final = json.Decoder(list[Identity])
+
+
+def _hit_columns(hits: Sequence[facts.Hit]) -> Iterable[str]:
+    triggers = [hit.trigger for hit in hits]
+    return (
+        arrays.texts([hit.tenant_id for hit in hits]),
+        arrays.texts([hit.workflow_id for hit in hits]),
+        arrays.texts([hit.contact_id for hit in hits]),
+        arrays.texts([trigger.source for trigger in triggers]),
+        arrays.texts([trigger.id for trigger in triggers]),
+        arrays.texts([trigger.data.decode() for trigger in triggers]),
+        arrays.array([hit.goal_id for hit in hits]),
+        arrays.array([hit.goal_version for hit in hits]),
+        arrays.array([trigger.time for trigger in triggers]),
+        arrays.array([trigger.traceparent for trigger in triggers]),
+        arrays.array([trigger.tracestate for trigger in triggers]),
+    )
+
+
+def _hit_key(hit: facts.Hit) -> tuple[object, ...]:
+    return (hit.tenant_id, hit.workflow_id, hit.contact_id, hit.goal_id, hit.trigger.source, hit.trigger.id)
+
+
+async def _insert_states(connection: connections.Connection, lifecycle: Iterable[events.Event]) -> set[Identity]:
+    messages = [(event, event.data) for event in lifecycle if isinstance(event.data, events.WorkflowChanged)]
+    states: dict[tuple[str, str, datetime], bool] = {}
+    for event, data in messages:
+        key = (event.tenant_id, data.workflow_id, event.time)
+        states[key] = states.get(key, True) and event.type == events.WORKFLOW_ACTIVATED
+    if not states:
+        return set()
+    rows = sorted((*key, active) for key, active in states.items())
+    new = {tuple(row) for row in await connection.fetch(_INSERT_STATES, *zip(*rows, strict=True))}
+    return {identity(event) for event, data in messages if (event.tenant_id, data.workflow_id, event.time) in new}

@@ -1,0 +1,213 @@
+"""Errors of the database: which pass by themselves, which never do, and a sentence for each with its remedy."""
+
+import re
+import ssl
+from typing import Final
+
+import asyncpg
+import sqlalchemy as sa
+
+from goalworker.config import values
+from goalworker.errors import DependencyError, GoalworkerError, RefusedError, SettingsError
+
+DOCTOR: Final = "`goalworker doctor` looks at each part."
+
+# The database answers, and somebody has to grant something first: waiting and asking again change nothing.
+_NOT_ALLOWED: Final = (
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.InvalidSchemaNameError,
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedFunctionError,
+)
+REFUSED: Final = (
+    *_NOT_ALLOWED,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+)
+
+_READ_ONLY: Final = (asyncpg.ReadOnlySQLTransactionError, asyncpg.exceptions.TargetServerAttributeNotMatched)
+_DENIED: Final = re.compile(r"permission denied (?:for|to) (database|schema|table|sequence|function|set role)\b")
+
+
+def explain(where: str, cause: BaseException) -> GoalworkerError:
+    """Return an error for a person about the database at `where`, which carries no password."""
+    if isinstance(cause, GoalworkerError):
+        return cause
+    problem = f"the database at {where} cannot be used: {reason_of(cause)}."
+    if isinstance(cause, asyncpg.exceptions.ClientConfigurationError):
+        return SettingsError(f"{problem} Put GOALWORKER_DATABASE__URL right.")
+    kind = RefusedError if isinstance(cause, _NOT_ALLOWED) else DependencyError
+    return kind(f"{problem} {_remedy(cause)}", hint=DOCTOR)
+
+
+def no_role(error: BaseException) -> RefusedError | None:
+    """Return the error for a server without the roles of worker and API, None where it is another error."""
+    text = str(error)
+    if not (isinstance(error, asyncpg.InvalidParameterValueError) and text.startswith("role ")):
+        return None
+    return RefusedError(
+        f"the database cannot be used: {text}. Run `goalworker db upgrade`, or let an administrator run what "
+        "`goalworker db roles` prints, as after restoring a database on another server.",
+        hint=DOCTOR,
+    )
+
+
+def no_schema(where: str, search_path: str) -> RefusedError:
+    """Return the error for a login that sees no schema at all."""
+    return RefusedError(
+        f"the database {where} cannot be used: no schema that this user may use is in its search_path "
+        f"({search_path or 'which is empty'}). {_SEARCH_PATH}",
+        hint=DOCTOR,
+    )
+
+
+_SEARCH_PATH: Final = (
+    "Let an administrator run ALTER ROLE ... SET search_path = public, and GRANT USAGE ON SCHEMA public TO this user, "
+    "goalworker_worker and goalworker_api; for `goalworker db upgrade`, also CREATE to this user."
+)
+
+
+def reason_of(cause: BaseException) -> str:
+    """Return why a database cannot be used, in a clause that names no row."""
+    if isinstance(cause, _READ_ONLY):
+        return "it is read-only"
+    if isinstance(cause, TimeoutError) and not str(cause):
+        return "no answer in time"
+    return str(cause).partition("\n")[0].rstrip(".") or type(cause).__name__  # the lines after the first name rows
+
+
+def _remedy(cause: BaseException) -> str:
+    if isinstance(cause, asyncpg.InsufficientPrivilegeError):
+        return _grant(str(cause))
+    return next((remedy for kind, remedy in _REMEDIES if isinstance(cause, kind)), _OTHERWISE)
+
+
+def _grant(denied: str) -> str:
+    found = _DENIED.search(denied)
+    return _GRANTS.get(found[1] if found else "", _BY_OWNER)
+
+
+_BY_OWNER: Final = (
+    "Where this user lacks the roles, let an administrator run what `goalworker db roles` prints; where the roles lost "
+    "this right, let the tables' owner GRANT it again."
+)
+_GRANTS: Final = {
+    "database": "Let an administrator GRANT CONNECT on it to this user.",
+    "schema": _SEARCH_PATH,
+    "set role": "Let an administrator run what `goalworker db roles` prints.",
+}
+_OTHERWISE: Final = "Is it running, and is GOALWORKER_DATABASE__URL right?"
+
+# The first kind that fits says what to do.
+_REMEDIES: Final[tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...]] = (
+    (
+        ssl.SSLCertVerificationError,
+        "Is sslrootcert in GOALWORKER_DATABASE__URL the server's authority, and its host in the certificate?",
+    ),
+    (asyncpg.InvalidPasswordError, "Are user and password in GOALWORKER_DATABASE__URL right?"),
+    (
+        asyncpg.InvalidAuthorizationSpecificationError,
+        "Is the user in GOALWORKER_DATABASE__URL right, and does the server's pg_hba.conf let it in from here?",
+    ),
+    (asyncpg.InvalidCatalogNameError, "Create it, or put its name in GOALWORKER_DATABASE__URL right."),
+    ((asyncpg.InvalidSchemaNameError, asyncpg.UndefinedTableError, asyncpg.UndefinedFunctionError), _SEARCH_PATH),
+    (
+        _READ_ONLY,
+        "Name the primary in GOALWORKER_DATABASE__URL, not a standby; if it is the primary, look at "
+        "default_transaction_read_only.",
+    ),
+    (
+        asyncpg.TooManyConnectionsError,
+        "Raise max_connections or the user's limit, or lower GOALWORKER_DATABASE__POOL_SIZE.",
+    ),
+    (asyncpg.CannotConnectNowError, "It is starting or shutting down: try again in a moment."),
+    (asyncpg.DiskFullError, "Make room on its disk."),
+    (
+        asyncpg.LockNotAvailableError,
+        "Something else holds the lock, such as a VACUUM or a goal that is being written: do it again.",
+    ),
+    (
+        asyncpg.QueryCanceledError,
+        "Something slows it down or holds a lock: try again, or raise GOALWORKER_DATABASE__STATEMENT_TIMEOUT_SECONDS.",
+    ),
+)
+
+
+# Retried as they are: what is away comes back, and who lost a race wins the next one (hazards 15, 18).
+_LATER: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InsufficientResourcesError,  # 53: disk full, too many connections
+    asyncpg.OperatorInterventionError,  # 57: shutdown, statement timeout
+    asyncpg.TransactionRollbackError,  # 40: deadlock, serialization
+    asyncpg.LockNotAvailableError,
+    asyncpg.ReadOnlySQLTransactionError,  # 25006: failed over
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.PostgresSystemError,  # 58: I/O error
+    asyncpg.exceptions.TargetServerAttributeNotMatched,
+    sa.exc.TimeoutError,
+    sa.exc.InterfaceError,
+    sa.exc.OperationalError,
+)
+
+
+# What the database refuses for its content: found by halving the batch, and dead-lettered (hazard 17).
+UNSTORABLE: Final = (
+    asyncpg.DataError,
+    asyncpg.CheckViolationError,
+    asyncpg.ProgramLimitExceededError,
+)
+
+
+def is_later(error: BaseException) -> bool:
+    """Say whether an error passes by itself, so that the same work is to be tried again."""
+    if isinstance(error, sa.exc.DBAPIError) and error.orig is not None:
+        cause = error.orig.__cause__
+        return error.connection_invalidated or isinstance(error, _LATER) or (cause is not None and is_later(cause))
+    return isinstance(error, _LATER)
+
+
+_LOGIN_REFUSED: Final = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
+
+
+def is_refused(error: BaseException) -> bool:
+    """Say whether the server refuses a login, a database or a right, however often it is asked."""
+    return isinstance(origin(error), (RefusedError, *REFUSED))
+
+
+def is_login_refused(error: BaseException) -> bool:
+    """Say whether the server refuses our credentials, or we its certificate: a new process with new secrets may do."""
+    return isinstance(origin(error), (*_LOGIN_REFUSED, ssl.SSLError))
+
+
+def is_away(error: BaseException) -> bool:
+    """Say whether a service that runs tries the same work again: how long it may be refused is decided beside it."""
+    return is_later(error) or is_login_refused(error)
+
+
+def origin(error: BaseException) -> BaseException:
+    """Return the driver's own error, which SQLAlchemy wraps twice."""
+    if isinstance(error, sa.exc.DBAPIError) and error.orig is not None:
+        return error.orig.__cause__ or error.orig
+    return error
+
+
+def explained(url: str, error: BaseException) -> GoalworkerError:
+    """Return an error that says which database cannot be used, why, and what to do, without its password."""
+    return explain(masked(url), origin(error))
+
+
+def in_short(url: str, error: BaseException) -> str:
+    """Return one sentence without the remedy: which database cannot be reached, and why."""
+    cause = origin(error)
+    refused = isinstance(cause, ConnectionRefusedError)
+    reason = "the connection was refused" if refused else reason_of(cause)
+    return f"the database at {masked(url)} cannot be reached: {reason}"
+
+
+def masked(url: str) -> str:
+    """Return a database URL without its password."""
+    return values.masked_url(url)

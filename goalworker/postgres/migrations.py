@@ -1,0 +1,213 @@
+"""Migrations: alembic, the roles, and whether a database fits this build."""
+
+import asyncio
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+from alembic import command, config, migration, script
+from sqlalchemy.ext import asyncio as sa_async
+
+from goalworker.errors import RefusedError
+from goalworker.postgres import connections, database_errors, pooler, tables
+
+PROBE_TIMEOUT_SECONDS: Final = 5.0
+_MIGRATION_LOCK: Final = 0x6D696772
+
+
+def upgrade(url: str, revision: str = "head") -> str:
+    """Create the roles where that is allowed, bring the schema to a revision, and return the one that it is at then.
+
+    Safe to run by several at once. A newer schema is left as it is: a release that was rolled back finds one.
+    """
+    return str(asyncio.run(_with_connection(url, lambda connection: _migrate(connection, revision, command.upgrade))))
+
+
+def downgrade(url: str, revision: str = "base") -> None:
+    """Bring the schema back to a revision; the roles stay, other databases may use them."""
+    asyncio.run(_with_connection(url, lambda connection: _migrate(connection, revision, command.downgrade)))
+
+
+@cache
+def head() -> str:
+    """Return the newest revision that this build knows."""
+    return script.ScriptDirectory(str(_folder())).get_current_head() or ""
+
+
+@cache
+def knows(revision: str) -> bool:
+    """Say whether this build knows a revision; one it doesn't know is from a newer build, which is fine."""
+    return revision in {known.revision for known in script.ScriptDirectory(str(_folder())).walk_revisions()}
+
+
+async def current(pool: sa_async.AsyncEngine) -> str | None:
+    """Return the revision of a database's schema, None where it was never migrated.
+
+    RefusedError where the login sees no schema, for then nobody can tell, and where the database is not UTF8.
+    """
+    async with pool.connect() as connection:
+        await connection.run_sync(_require_utf8)
+        found = await connection.run_sync(_current)
+        if found is None:
+            await _require_schema(connection)
+        return found
+
+
+def _require_utf8(connection: sa.Connection) -> None:
+    name, encoding = connection.execute(sa.text("SELECT current_database(), current_setting('server_encoding')")).one()
+    if encoding != "UTF8":
+        raise RefusedError(
+            f"the database {name} cannot hold every text that events may have: its encoding is {encoding}. Make "
+            "another one, with CREATE DATABASE ... TEMPLATE template0 ENCODING 'UTF8'."
+        )
+
+
+async def _require_schema(connection: sa_async.AsyncConnection) -> None:
+    asked = await connection.execute(
+        sa.text("SELECT current_schema(), current_setting('search_path'), current_user, current_database()")
+    )
+    schema, search_path, user, name = asked.one()
+    if schema is None:
+        raise database_errors.no_schema(f"{name} (as {user})", search_path)
+
+
+async def problem(pool: sa_async.AsyncEngine) -> str | None:
+    """Return a sentence where the schema is older than this build, otherwise None."""
+    found = await current(pool)
+    if found == head() or (found is not None and not knows(found)):
+        return None
+    return f"the database's schema is at {found or 'nothing'}, this build needs {head()}: run `goalworker db upgrade`"
+
+
+async def probe(
+    pool: sa_async.AsyncEngine, url: str, report: Callable[[str, str | None], None]
+) -> BaseException | None:
+    """Report how the checks `database` and `migrations` go (None: fine), and return why the database is away."""
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT_SECONDS):
+            await connections.reachable(pool)
+            behind = await problem(pool)
+    except Exception as error:
+        if not (database_errors.is_later(error) or database_errors.is_refused(error)):
+            raise
+        report("database", database_errors.in_short(url, error))
+        return error
+    report("database", None)
+    report("migrations", behind)
+    return None
+
+
+def roles_sql(*, migrate: str, worker: str, api: str) -> str:
+    """Return the SQL with which an administrator makes the roles and gives each login its own; all may be the same."""
+    return "\n".join(
+        [
+            "-- In goalworker's database. A login that is not there yet: CREATE ROLE name LOGIN PASSWORD '...';",
+            *(f"CREATE ROLE {role} NOLOGIN;" for role in _ROLES),
+            f"GRANT {tables.WORKER_ROLE} TO {_quoted(worker)};",
+            f"GRANT {tables.API_ROLE} TO {_quoted(api)};",
+            f"GRANT USAGE, CREATE ON SCHEMA public TO {_quoted(migrate)};",
+        ]
+    )
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+_ROLES: Final = (tables.WORKER_ROLE, tables.API_ROLE)
+
+
+def _migrate(connection: sa.Connection, revision: str, step: object) -> str | None:
+    if isinstance(connection.connection.driver_connection, pooler.Pooled):
+        # The next transaction may run elsewhere and leave a session's lock behind: everything is done in one.
+        connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+        return _migrate_locked(connection, revision, step)
+    connection.execute(sa.text(f"SELECT pg_advisory_lock({_MIGRATION_LOCK})"))
+    connection.commit()
+    try:
+        return _migrate_locked(connection, revision, step, after_roles=connection.commit)
+    finally:
+        connection.rollback()
+        connection.execute(sa.text(f"SELECT pg_advisory_unlock({_MIGRATION_LOCK})"))
+        connection.commit()
+
+
+def _migrate_locked(
+    connection: sa.Connection, revision: str, step: object, after_roles: Callable[[], object] = lambda: None
+) -> str | None:
+    if step is command.upgrade:
+        _require_utf8(connection)
+        _ensure_roles(connection)
+        after_roles()
+        found = _current(connection)
+        if found is not None and not knows(found):
+            return found
+    settings = config.Config()
+    settings.set_main_option("script_location", str(_folder()).replace("%", "%%"))
+    settings.attributes["connection"] = connection
+    step(settings, revision)  # type: ignore[operator]
+    found = _current(connection)
+    connection.commit()
+    return found
+
+
+def _ensure_roles(connection: sa.Connection) -> None:
+    user = connection.execute(sa.text("SELECT current_user")).scalar_one()
+    for role in _ROLES:
+        try:
+            _ensure_role(connection, role)
+        except sa.exc.ProgrammingError as error:
+            raise RefusedError(
+                f"the user {user} may not create the role {role}. Ask an administrator to run what "
+                "`goalworker db roles` prints, then run `goalworker db upgrade` again."
+            ) from error
+        _take_role(connection, role)
+
+
+def _ensure_role(connection: sa.Connection, role: str) -> None:
+    # Roles belong to the whole server: somebody else may make the same one at the same moment.
+    connection.execute(
+        sa.text(
+            f"DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}') THEN "
+            f"CREATE ROLE {role} NOLOGIN; END IF; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$"
+        )
+    )
+
+
+def _take_role(connection: sa.Connection, role: str) -> None:
+    """Let this login take a role where it may: there may be logins of their own for worker and API."""
+    # Since PostgreSQL 16 a member may lack the right to SET ROLE, even the one who made the role.
+    version = connection.dialect.server_version_info or (0,)
+    privilege = "SET" if version >= (16,) else "MEMBER"
+    if not connection.execute(sa.text(f"SELECT pg_has_role(current_user, '{role}', '{privilege}')")).scalar_one():
+        connection.execute(
+            sa.text(
+                f"DO $$ BEGIN GRANT {role} TO CURRENT_USER; EXCEPTION WHEN insufficient_privilege THEN NULL; END $$"
+            )
+        )
+
+
+def _current(connection: sa.Connection) -> str | None:
+    return migration.MigrationContext.configure(connection).get_current_revision()
+
+
+def _folder() -> Path:
+    """The migrations: inside an installed package, beside it in a checkout."""
+    package = Path(__file__).parent
+    inside = package / "migrations"
+    return inside if inside.is_dir() else package.parent / "migrations"
+
+
+async def _with_connection(url: str, run: object) -> object:
+    pool = connections.engine(url, pool_size=1, statement_timeout_seconds=600, application="goalworker-migrate")
+    try:
+        async with pool.connect() as connection:
+            return await connection.run_sync(run)  # type: ignore[arg-type]
+    except Exception as error:
+        if database_errors.is_later(error):
+            raise database_errors.explained(url, error) from error
+        raise
+    finally:
+        await pool.dispose()

@@ -1,0 +1,1 @@
+"""Long-running services: start-up, supervision, health, shutdown."""

@@ -1,0 +1,33 @@
+"""Probe of the database, from beside the work."""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from goalworker import outages
+from goalworker.postgres import database_errors, migrations
+
+PROBE_SECONDS: Final = 2.0
+
+
+Report = Callable[[str, str | None], None]
+
+
+class DatabaseProbe:
+    """Asks the database for a sign of life, and gives up when it has refused our credentials for long."""
+
+    def __init__(self, pool: AsyncEngine, url: str, report: Report) -> None:
+        self._pool = pool
+        self._url = url
+        self._report = report
+        self._refusals = outages.Refusals()
+
+    async def look(self) -> bool:
+        """Report how it is, and return whether it answers; raises GoalworkerError after long refusals."""
+        error = await migrations.probe(self._pool, self._url, self._report)
+        is_refused = error is not None and (database_errors.is_login_refused(error) or None)
+        if self._refusals.look(is_refused, time.monotonic()) and error is not None:
+            raise database_errors.explained(self._url, error) from error
+        return error is None

@@ -1,0 +1,115 @@
+"""Is it well? Looks at database, broker, topics and migrations, at the lag, and for a stall (contract section 6)."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Collection
+from typing import Final
+
+import aiokafka
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from goalworker import config, metrics, outages
+from goalworker.kafka import broker_errors, broker_requests, clients, consumer, hidden_records, topics
+from goalworker.postgres import migrations
+from goalworker.runtime.database_probe import PROBE_SECONDS, DatabaseProbe, Report
+from goalworker.runtime.stall_watch import Progress, Stall, _stalled
+
+# Joining takes as long as the other members take to finish what they have in hand, and no longer.
+JOIN_SECONDS: Final = 60.0
+
+
+class Watch:
+    """Probes what the worker depends on, from beside it: a stuck consumer would not know its own lag (hazard 2)."""
+
+    def __init__(
+        self,
+        settings: config.Settings,
+        pool: AsyncEngine,
+        report: Report,
+        read: consumer.Reader,
+        waiting_topics: Callable[[], Collection[str]],
+    ) -> None:
+        self._settings = settings
+        self._report = report
+        self._reader = read
+        self._waiting_topics = waiting_topics
+        self._observer: aiokafka.AIOKafkaConsumer | None = None
+        self._database = DatabaseProbe(pool, settings.database_url(), report)
+        self._refusals = outages.Refusals()
+        self._stall = Stall(settings.ops.stall_seconds)
+        self._hidden = hidden_records.Hidden()
+
+    async def run(self) -> None:
+        """Probe until cancelled; raises StalledError, and DependencyError after long refusals of our credentials."""
+        try:
+            while True:
+                is_database_there = await self._database.look()
+                progress = await self._probe_broker()
+                if not is_database_there:
+                    progress = {}
+                stalled = self._stall.look(progress, time.monotonic())
+                if stalled is not None:
+                    raise _stalled(stalled, self._settings.ops.stall_seconds)
+                await asyncio.sleep(PROBE_SECONDS)
+        finally:
+            await self._drop_observer()
+
+    async def _probe_broker(self) -> "Progress":
+        """Return where each partition is and where it ends; nothing while the broker or a topic is away."""
+        try:
+            async with asyncio.timeout(migrations.PROBE_TIMEOUT_SECONDS):
+                observer = self._observer or await self._connect()
+                present = await observer.topics()
+                partitions = list(self._reader.partitions)
+                highs = await broker_requests.high_watermarks(observer, partitions)
+                ends = await observer.end_offsets(partitions)
+                committed = await self._reader.positions()
+        except Exception as error:
+            if not broker_errors.is_later(error) and not isinstance(error, TimeoutError):
+                raise
+            self._report("broker", broker_errors.in_short(self._settings, error))
+            is_refused = broker_errors.is_login_refused(error)
+            if self._refusals.look(is_refused or None, time.monotonic()):
+                raise broker_errors.explained(self._settings, error) from error
+            await self._drop_observer()
+            return {}
+        self._refusals.look(False, time.monotonic())
+        self._report("broker", self._unjoined(time.monotonic()))
+        self._hidden.measure(highs, {tp: end for tp, end in ends.items() if tp in committed}, time.monotonic())
+        missing = topics.missing_topics(self._settings, present)
+        self._report("topics", missing)
+        progress = self._measure({tp: (committed[tp], end) for tp, end in ends.items() if tp in committed})
+        return progress if missing is None else {}  # who waits for a topic does not stall
+
+    def _unjoined(self, now: float) -> str | None:
+        since = self._reader.unjoined_since
+        if since is None or now - since < JOIN_SECONDS:
+            return None
+        return broker_errors.unjoined(self._settings, since, now)
+
+    def _measure(self, progress: "Progress") -> "Progress":
+        for partition, (committed, end) in progress.items():
+            labels = (partition.topic, partition.partition)
+            metrics.consumer_lag_records.labels(*labels).set(max(end - committed, 0))
+            if self._stall.is_progress(partition, committed, end):
+                metrics.consumer_last_progress_timestamp_seconds.labels(*labels).set_to_current_time()
+        waiting = self._waiting_topics()
+        return {partition: state for partition, state in progress.items() if partition.topic not in waiting}
+
+    async def _connect(self) -> aiokafka.AIOKafkaConsumer:
+        observer = clients.observer(self._settings)
+        try:
+            await observer.start()
+        except BaseException:
+            await observer.stop()
+            raise
+        self._observer = observer
+        return observer
+
+    async def _drop_observer(self) -> None:
+        observer, self._observer = self._observer, None
+        if observer is not None:
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(1):
+                    await observer.stop()

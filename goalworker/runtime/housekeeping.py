@@ -1,0 +1,128 @@
+"""What a worker does beside the flow: sending what was left in the outbox, and letting go of what is old enough."""
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from goalworker import config, logs, metrics
+from goalworker.domain import messages
+from goalworker.kafka import broker_errors
+from goalworker.kafka.sender import Sender
+from goalworker.pipeline import outbox, refused_messages
+from goalworker.postgres import connections, database_errors, tables
+from goalworker.stores.retention import sweep_enrollments, sweep_hits
+
+log = logs.get("upkeep")
+
+
+OUTBOX_SECONDS: Final = 0.25
+
+
+OUTBOX_STATUS_SECONDS: Final = 2.0
+
+
+PAUSES_SECONDS: Final = 1.0
+
+
+REFUSED_LOG_SECONDS: Final = 60.0
+
+
+# The longest pause between two attempts while a dependency is away.
+WAIT_SECONDS_MAX: Final = 5.0
+
+
+class Upkeep:
+    """The loops beside the flow; each outlives whatever is away for a while."""
+
+    def __init__(
+        self,
+        settings: config.Settings,
+        pool: AsyncEngine,
+        sender: Sender,
+        read_pauses: Callable[[], Awaitable[None]],
+        claim_unpublished: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._sender = sender
+        self._topics = settings.topics.model_dump()
+        self._read_pauses = read_pauses
+        self._claim_unpublished = claim_unpublished
+        self._refused: dict[str, tuple[int, float]] = {}
+
+    async def run(self) -> None:
+        """Run all loops until cancelled; an error that no waiting mends ends them all."""
+        retention = self._settings.retention
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(_every(OUTBOX_SECONDS, "outbox", self._sweep_outbox))
+            loops.create_task(_every(outbox.CLAIM_SECONDS, "outbox claims", self._claim_unpublished))
+            loops.create_task(_every(refused_messages.RETRY_SECONDS, "refused messages", self._retry_refused))
+            loops.create_task(_every(OUTBOX_STATUS_SECONDS, "outbox status", self._show))
+            loops.create_task(_every(PAUSES_SECONDS, "paused topics", self._read_pauses))
+            loops.create_task(_every(retention.sweep_seconds, "retention", self._sweep_old))
+
+    async def _sweep_outbox(self) -> None:
+        while await outbox.sweep(self._pool, self._sender, self._topics):
+            pass
+
+    async def _retry_refused(self) -> None:
+        if sent := await outbox.retry_refused(self._pool, self._sender, self._topics):
+            log.info("refused_messages_sent", messages=sent)
+
+    async def _sweep_old(self) -> None:
+        hits = await sweep_hits(self._pool, self._settings.events.lateness)
+        enrollments = await sweep_enrollments(self._pool, self._settings.retention.enrollments)
+        if hits or enrollments:
+            log.info("swept", hits=hits, enrollments=enrollments)
+
+    async def _show(self) -> None:
+        async with connections.transaction(self._pool, tables.WORKER_ROLE, "sweep") as connection:
+            pending = await outbox.status(connection)
+            held = {each.topic: each for each in await refused_messages.status(connection)}
+        self._show_refused(held)
+        metrics.outbox_pending_records.set(sum(topic.records for topic in pending))
+        oldest = min((topic.oldest_timestamp_seconds for topic in pending), default=0.0)
+        metrics.outbox_oldest_timestamp_seconds.set(oldest)
+        idle, in_use = connections.connections(self._pool)
+        metrics.db_pool_connections.labels(state="idle").set(idle)
+        metrics.db_pool_connections.labels(state="in_use").set(in_use)
+
+    def _show_refused(self, held: Mapping[str, refused_messages.OfTopic]) -> None:
+        for logical in messages.TOPICS:
+            topic, of_topic = self._topics[logical], held.get(logical)
+            count = 0 if of_topic is None else of_topic.records
+            metrics.outbox_refused_records.labels(topic=topic).set(count)
+            known, said_at = self._refused.get(topic, (0, -math.inf))
+            if count == known or (known and time.monotonic() - said_at < REFUSED_LOG_SECONDS):
+                continue
+            self._refused[topic] = (count, time.monotonic())
+            if of_topic is not None and count > known:
+                log.error(
+                    "messages_refused",
+                    topic=topic,
+                    messages=count,
+                    size_bytes=of_topic.largest_bytes,
+                    limit_bytes=of_topic.limit_bytes,
+                    reason=of_topic.reason,
+                    remedy="goalworker outbox status",
+                )
+
+
+async def _every(seconds: float, name: str, step: Callable[[], Awaitable[None]]) -> None:
+    wait_seconds = seconds
+    while True:
+        try:
+            await step()
+            wait_seconds = seconds
+        except Exception as error:
+            if not (database_errors.is_away(error) or broker_errors.is_later(error)):
+                raise
+            repeated = logs.repeated("housekeeping", name, shapes_max=1)
+            if repeated is not None:
+                log.warning("housekeeping_retry", step=name, error=logs.brief(error), **repeated)
+            wait_seconds = max(seconds, min(2 * wait_seconds, WAIT_SECONDS_MAX))
+        await asyncio.sleep(wait_seconds)

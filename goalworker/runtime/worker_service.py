@@ -1,0 +1,148 @@
+"""Run the worker: start-up, its tasks, shutdown."""
+
+import asyncio
+from datetime import timedelta
+
+import stamina.instrumentation
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+import goalworker
+from goalworker import config, logs, memory, metrics
+from goalworker.decoding.decoder import Decoder, Limits
+from goalworker.domain import events
+from goalworker.kafka import offset_reset
+from goalworker.kafka.sender import Sender
+from goalworker.pipeline import clock_skew, worker
+from goalworker.postgres import tables
+from goalworker.runtime import health_watch, housekeeping, ops_port, service, start_checks
+from goalworker.runtime.service import DRAIN_SECONDS, begin
+from goalworker.stores import goal_store
+
+log = logs.get("app")
+
+
+def run_worker(settings: config.Settings, *, reset_offsets: offset_reset.Target | None = None) -> None:
+    """Run the worker until SIGTERM or SIGINT, from offsets set anew if asked; GoalworkerError with its exit code."""
+    begin(settings, "run")
+    _initialise_metrics(settings)
+    stamina.instrumentation.set_on_retry_hooks([_log_retry])
+    with start_checks.refusals_explained(settings):
+        service.run(_run_worker(settings, reset_offsets))
+
+
+async def _run_worker(settings: config.Settings, reset_offsets: offset_reset.Target | None) -> None:
+    health = ops_port.Health(metrics.CHECKS)
+    async with (
+        ops_port.serve(settings.ops.host, settings.ops.port_of("run"), health),
+        start_checks.open_pool(settings) as pool,
+    ):
+        await start_checks.check_database(settings, pool, tables.WORKER_ROLE, goal_store.ensure_tracking)
+        health.set("database", None)
+        health.set("migrations", None)
+        with start_checks.broker_explained(settings):
+            await start_checks.check_broker(settings)
+            if reset_offsets is not None:
+                await offset_reset.reset(settings, reset_offsets)
+        health.set("broker", None)
+        health.set("topics", None)
+        with start_checks.explained(settings):
+            known = await start_checks.load_goals(settings, pool)
+        memory.settle()
+        health.set("goals", None)
+        sender = Sender(settings)
+        reading = decoder(settings)
+        flow = worker.Worker(settings, pool, sender, known, reading)
+        skew = clock_skew.Skew(pool, reading, flow.reader.take_records_ahead)
+        with start_checks.explained(settings):
+            await flow.pauses.read()
+            await skew.measure()
+        try:
+            await _run_until_stopped(settings, pool, health, sender, flow, skew)
+        finally:
+            await sender.stop()
+
+
+async def _run_until_stopped(
+    settings: config.Settings,
+    pool: AsyncEngine,
+    health: ops_port.Health,
+    sender: Sender,
+    flow: worker.Worker,
+    skew: clock_skew.Skew,
+) -> None:
+    consuming = asyncio.create_task(flow.run(), name="worker")
+    health.consumer_alive = lambda: not consuming.done()
+    beside = [
+        asyncio.create_task(part, name=name)
+        for name, part in {
+            "ready": _announce(health, flow),
+            "upkeep": housekeeping.Upkeep(settings, pool, sender, flow.pauses.read, flow.claim_unpublished).run(),
+            "clock": skew.run(),
+            "watch": health_watch.Watch(settings, pool, health.set, flow.reader, lambda: flow.pauses.topics).run(),
+        }.items()
+    ]
+    stopping = asyncio.create_task(service.signalled(), name="signals")
+    try:
+        await service.first_to_end([consuming, *beside, stopping])
+        log.info("stopping")
+        flow.stop()
+        await asyncio.wait({consuming}, timeout=DRAIN_SECONDS)
+        if consuming.done():
+            await consuming
+    finally:
+        await service.cancelled([consuming, *beside, stopping])
+    log.info("stopped")
+
+
+async def _announce(health: ops_port.Health, flow: worker.Worker) -> None:
+    await flow.reader.joined.wait()
+    health.started = True
+    log.info("worker_ready", partitions=len(flow.reader.partitions))
+    await asyncio.Event().wait()
+
+
+def decoder(settings: config.Settings) -> Decoder:
+    """Return the decoder of the topics in, by the settings."""
+    wanted = settings.events
+    limits = Limits(
+        max_bytes=wanted.max_bytes,
+        max_future=timedelta(seconds=wanted.max_future_seconds),
+        default_tenant=wanted.default_tenant,
+        tenant_from=wanted.tenant_from,
+        plain_json=wanted.plain_json,
+        plain_id=wanted.plain_id,
+    )
+    return Decoder(kinds(settings), limits)
+
+
+def kinds(settings: config.Settings) -> dict[str, frozenset[str]]:
+    """Return which types each topic may carry (contract section 2)."""
+    topics = settings.topics
+    types = dict(zip(topics.goal_inputs, events.GOAL_TYPE_OF_EVENT, strict=True))
+    return {
+        **{topic: frozenset({type_}) for topic, type_ in types.items()},
+        topics.workflow_lifecycle: events.LIFECYCLE_TYPES,
+    }
+
+
+def _initialise_metrics(settings: config.Settings) -> None:
+    topics = settings.topics
+    metrics.initialise(
+        goalworker.__version__,
+        goal_topics=list(topics.goal_inputs),
+        lifecycle_topic=topics.workflow_lifecycle,
+        redrive_topic=topics.redrive,
+        outputs=topics.outputs,
+    )
+
+
+def _log_retry(details: stamina.instrumentation.RetryDetails) -> None:
+    repeated = logs.repeated("retry", type(details.caused_by).__name__, shapes_max=2)
+    if repeated is not None:
+        log.warning(
+            "retry",
+            retry=details.retry_num,
+            wait_seconds=round(details.wait_for, 2),
+            error=logs.brief(details.caused_by),
+            **repeated,
+        )

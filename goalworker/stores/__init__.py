@@ -1,0 +1,1 @@
+"""Rows as people and services ask for them."""

@@ -1,0 +1,94 @@
+"""What people give as a goal or as a change of one, checked before anything is stored."""
+
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+from msgspec import UNSET, Struct, UnsetType
+
+from goalworker.domain import events
+from goalworker.domain.criteria import Criteria, CriteriaError, criteria_of
+from goalworker.domain.faults import Fault, pointer, printable
+from goalworker.domain.text import is_text
+from goalworker.stores.goal_store import refusals
+
+NAME_RULE: Final = "`name` must be text of 1 to 255 bytes without control characters, or null"
+
+
+class Draft(Struct, frozen=True):
+    """A goal that somebody wants."""
+
+    goal_type: str
+    criteria: Criteria
+    name: str | None = None
+
+
+class Changes(Struct, frozen=True):
+    """What somebody wants to be different; what is UNSET stays, and criteria replace the whole."""
+
+    criteria: Criteria | UnsetType = UNSET
+    name: str | UnsetType | None = UNSET
+    is_active: bool | UnsetType = UNSET
+
+
+def draft(given: Mapping[str, Any]) -> Draft:
+    """Return a new goal from {goal_type, criteria, name?}, numbers as int or Decimal; InvalidGoalError has every fault.
+
+    The pointers of the faults begin at what was given.
+    """
+    faults = _unknown(given, ("goal_type", "criteria", "name"))
+    goal_type, name = given.get("goal_type"), given.get("name")
+    criteria: Criteria | None = None
+    if not isinstance(goal_type, str) or goal_type not in events.GOAL_TYPES:
+        faults.append(Fault("/goal_type", f"`goal_type` must be one of {', '.join(events.GOAL_TYPES)}"))
+    else:
+        criteria = _criteria(goal_type, given.get("criteria"), faults)
+        if criteria is not None and not faults and _is_name(name):
+            return Draft(goal_type, criteria, name)
+    if not _is_name(name):
+        faults.append(Fault("/name", NAME_RULE))
+    raise refusals.InvalidGoalError(faults)
+
+
+def changes(goal_type: str, given: Mapping[str, Any]) -> Changes:
+    """Return the change that {criteria?, name?, is_active?} asks for; InvalidGoalError has every fault."""
+    faults = _unknown(given, ("criteria", "name", "is_active"))
+    criteria = _criteria(goal_type, given["criteria"], faults) if "criteria" in given else UNSET
+    name, is_active = given.get("name", UNSET), given.get("is_active", UNSET)
+    if name is not UNSET and not _is_name(name):
+        faults.append(Fault("/name", NAME_RULE))
+    if is_active is not UNSET and not isinstance(is_active, bool):
+        faults.append(Fault("/is_active", "`is_active` must be true or false"))
+    if faults or criteria is None:
+        raise refusals.InvalidGoalError(faults)
+    return Changes(criteria, name, is_active)
+
+
+def require_ids(**ids: str) -> None:
+    """Refuse texts that can't be ids from outside (contract section 1)."""
+    rule = "must be text of 1 to 255 bytes without control characters"
+    faults = [Fault(f"/{field}", f"`{field}` {rule}") for field, text in ids.items() if not is_text(text)]
+    if faults:
+        raise refusals.InvalidGoalError(faults)
+
+
+def _criteria(goal_type: str, given: object, faults: list[Fault]) -> Criteria | None:
+    if given is not None and not isinstance(given, Mapping):
+        faults.append(Fault("/criteria", "`criteria` must be an object"))
+        return None
+    try:
+        return criteria_of(goal_type, given or {})
+    except CriteriaError as error:
+        faults += [Fault(f"/criteria{fault.pointer}", fault.detail) for fault in error.faults]
+        return None
+
+
+def _is_name(value: object) -> bool:
+    return value is None or (isinstance(value, str) and is_text(value))
+
+
+def _unknown(given: Mapping[str, Any], known: Collection[str]) -> list[Fault]:
+    return [
+        Fault(f"/{pointer(name)}", f"`{printable(name[:64])}` is unknown; there are {', '.join(known)}")
+        for name in given
+        if name not in known
+    ]
