@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, Protocol
 
 from goalworker import logs
 
@@ -16,10 +16,20 @@ REFUSED_SECONDS: Final = 120.0
 REFUSALS_APART_SECONDS: Final = 20.0
 
 
-class Notice(NamedTuple):
-    """What is to be logged of a dependency; seconds is how long it has been away, or was."""
+Kind = Literal["away", "refused", "missing", "behind", "unjoined"]
+"""Why a dependency cannot be used; it is a part of the event's name."""
 
-    state: Literal["away", "still_away", "back"]
+
+class Report(Protocol):
+    """Takes in how a dependency is: None is fine, otherwise a sentence says what is wrong."""
+
+    def __call__(self, name: str, problem: str | None, kind: Kind = "away", /) -> None: ...
+
+
+class Notice(NamedTuple):
+    """What is to be logged of a dependency; seconds is how long it could not be used."""
+
+    state: Literal["begins", "goes_on", "is_over"]
     seconds: float
 
 
@@ -29,19 +39,24 @@ class Outage:
     def __init__(self) -> None:
         self._since: float | None = None
         self._said_at = 0.0
+        self._said: set[Kind] = set()
 
-    def look(self, is_away: bool, now: float) -> Notice | None:
-        """Take in how the dependency is now, and return what is to be said of it."""
-        if not is_away:
+    def look(self, kind: Kind | None, now: float) -> Notice | None:
+        """Take in how the dependency is now, None being fine, and return what is to be said of it."""
+        if kind is None:
             since, self._since = self._since, None
-            return None if since is None else Notice("back", now - since)
+            self._said.clear()
+            return None if since is None else Notice("is_over", now - since)
         if self._since is None:
-            self._since = self._said_at = now
-            return Notice("away", 0.0)
+            self._since = now
+        if kind not in self._said:  # each kind once, however often they take turns
+            self._said.add(kind)
+            self._said_at = now
+            return Notice("begins", now - self._since)
         if now - self._said_at < REMIND_SECONDS:
             return None
         self._said_at = now
-        return Notice("still_away", now - self._since)
+        return Notice("goes_on", now - self._since)
 
 
 class Journal:
@@ -50,35 +65,36 @@ class Journal:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._outages: dict[str, Outage] = {}
-        self._problems: dict[str, str] = {}
+        self._problems: dict[str, tuple[str, Kind]] = {}
 
-    def report(self, name: str, problem: str | None) -> None:
-        """Note how a dependency is: None is fine, otherwise a sentence says what cannot be reached and why."""
+    def report(self, name: str, problem: str | None, kind: Kind = "away", /) -> None:
+        """Note how a dependency is: None is fine, otherwise a sentence says what cannot be used and why."""
         if problem is None:
             self._problems.pop(name, None)
         else:
-            self._problems[name] = problem
-        notice = self._outages.setdefault(name, Outage()).look(problem is not None, self._clock())
+            self._problems[name] = (problem, kind)
+        notice = self._outages.setdefault(name, Outage()).look(None if problem is None else kind, self._clock())
         if notice is not None:
-            self._write(name, notice, problem)
+            self._write(name, notice, problem, kind)
 
     def remind(self) -> None:
         """Write the reminders that are due for dependencies that nobody uses meanwhile."""
-        for name, problem in list(self._problems.items()):
-            self.report(name, problem)
+        for name, (problem, kind) in list(self._problems.items()):
+            self.report(name, problem, kind)
 
-    def _write(self, name: str, notice: Notice, problem: str | None) -> None:
+    def _write(self, name: str, notice: Notice, problem: str | None, kind: Kind) -> None:
         since = (datetime.now(UTC) - timedelta(seconds=notice.seconds)).isoformat(timespec="seconds")
-        event, seconds = f"{name}_{notice.state}", round(notice.seconds, 1)
+        seconds = round(notice.seconds, 1)
         match notice.state:
-            case "away":
+            case "begins":
                 logs.REPEATS.silence(name)
-                log.error(event, problem=problem, since=since)
-            case "still_away":
-                log.error(event, problem=problem, since=since, away_seconds=seconds, **_held(logs.REPEATS.held(name)))
-            case "back":
+                log.error(f"{name}_{kind}", problem=problem, since=since)
+            case "goes_on":
+                held = _held(logs.REPEATS.held(name))
+                log.error(f"{name}_still_{kind}", problem=problem, since=since, away_seconds=seconds, **held)
+            case "is_over":
                 logs.REPEATS.resume(name)
-                log.info(event, away_seconds=seconds, **_held(logs.REPEATS.take_held(name)))
+                log.info(f"{name}_back", away_seconds=seconds, **_held(logs.REPEATS.take_held(name)))
 
 
 def _held(messages: int) -> dict[str, int]:

@@ -43,12 +43,13 @@ def explained(settings: config.Settings, error: BaseException) -> GoalworkerErro
 
 
 def in_short(settings: config.Settings, error: BaseException) -> str:
-    """Return one sentence without the remedy: what cannot be reached, and why."""
+    """Return one sentence without the remedy: what cannot be used, and why."""
     where = f"Kafka at {settings.bootstrap_servers()}"
     advertised = _unreachable_advertised(settings, error)
     if advertised is not None:
         return f"{where} answers, but the broker that it names, {_at(advertised)}, cannot be reached"
-    return f"{where} cannot be reached: {_reason(settings, cause_of(error))}"
+    problem = "answers, but cannot be used" if is_login_refused(error) else "cannot be reached"
+    return f"{where} {problem}: {_reason(settings, cause_of(error))}"
 
 
 def unjoined(settings: config.Settings, since: float, now: float) -> str:

@@ -12,10 +12,10 @@ import sqlalchemy as sa
 from sqlalchemy.ext import asyncio as sa_async
 from sqlalchemy.util import await_only
 
-from goalworker import metrics
+from goalworker import metrics, outages
 from goalworker.errors import GoalworkerError, SettingsError
 from goalworker.postgres import database_errors, pooler, tables
-from goalworker.postgres.database_errors import is_later, origin
+from goalworker.postgres.database_errors import is_later, is_login_refused, is_refused, origin
 
 CONNECT_TIMEOUT_SECONDS: Final = 5
 
@@ -206,6 +206,21 @@ def connections(pool: sa_async.AsyncEngine) -> tuple[int, int]:
     """Return how many connections of the pool are idle and in use."""
     queue = cast("sa.QueuePool", pool.pool)
     return queue.checkedin(), queue.checkedout()
+
+
+def condition(error: BaseException) -> str:
+    """Return how the database is, in a clause that tells nothing of it: for whoever sends requests."""
+    return database_errors.condition(origin(error))
+
+
+def reason(error: BaseException) -> str:
+    """Return why the database cannot be used, in a clause that names no row."""
+    return database_errors.reason_of(origin(error))
+
+
+def kind_of_outage(error: BaseException) -> outages.Kind:
+    """Return whether the server refuses what we need, or is away for whatever reason."""
+    return "refused" if is_refused(error) or is_login_refused(error) else "away"
 
 
 def _check_files(url: str) -> None:

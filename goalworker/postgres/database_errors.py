@@ -67,8 +67,33 @@ _SEARCH_PATH: Final = (
 )
 
 
+def is_answer(cause: BaseException) -> bool:
+    """Say whether an error is what a server that runs has answered, or what we found wrong with its answer."""
+    return isinstance(cause, _ANSWERS) and not isinstance(cause, _NO_ANSWERS)
+
+
+def condition(cause: BaseException) -> str:
+    """Return how a database is, in a clause that tells nothing of it."""
+    if isinstance(cause, _SLOW):
+        return "did not answer in time"
+    return "cannot be used now" if is_answer(cause) else "cannot be reached"
+
+
+_SLOW: Final = (TimeoutError, sa.exc.TimeoutError, asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError)
+_ANSWERS: Final = (asyncpg.PostgresError, asyncpg.exceptions.TargetServerAttributeNotMatched, ssl.SSLError)
+# Sent by a server that ends, or is not there yet.
+_NO_ANSWERS: Final = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+)
+
+
 def reason_of(cause: BaseException) -> str:
     """Return why a database cannot be used, in a clause that names no row."""
+    if isinstance(cause, ConnectionRefusedError):
+        return "the connection was refused"
     if isinstance(cause, _READ_ONLY):
         return "it is read-only"
     if isinstance(cause, TimeoutError) and not str(cause):
@@ -201,11 +226,12 @@ def explained(url: str, error: BaseException) -> GoalworkerError:
 
 
 def in_short(url: str, error: BaseException) -> str:
-    """Return one sentence without the remedy: which database cannot be reached, and why."""
+    """Return one sentence without the remedy: which database cannot be used, and why."""
     cause = origin(error)
-    refused = isinstance(cause, ConnectionRefusedError)
-    reason = "the connection was refused" if refused else reason_of(cause)
-    return f"the database at {masked(url)} cannot be reached: {reason}"
+    if isinstance(cause, GoalworkerError):
+        return cause.sentence
+    problem = "answers, but cannot be used" if is_answer(cause) else "cannot be reached"
+    return f"the database at {masked(url)} {problem}: {reason_of(cause)}"
 
 
 def masked(url: str) -> str:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from alembic import command, config, migration, script
 from sqlalchemy.ext import asyncio as sa_async
 
+from goalworker import outages
 from goalworker.errors import RefusedError
 from goalworker.postgres import connections, database_errors, pooler, tables
 
@@ -81,10 +82,8 @@ async def problem(pool: sa_async.AsyncEngine) -> str | None:
     return f"the database's schema is at {found or 'nothing'}, this build needs {head()}: run `goalworker db upgrade`"
 
 
-async def probe(
-    pool: sa_async.AsyncEngine, url: str, report: Callable[[str, str | None], None]
-) -> BaseException | None:
-    """Report how the checks `database` and `migrations` go (None: fine), and return why the database is away."""
+async def probe(pool: sa_async.AsyncEngine, url: str, report: outages.Report) -> BaseException | None:
+    """Report how the checks `database` and `migrations` go (None: fine), and return why the database is no use."""
     try:
         async with asyncio.timeout(PROBE_TIMEOUT_SECONDS):
             await connections.reachable(pool)
@@ -92,10 +91,10 @@ async def probe(
     except Exception as error:
         if not (database_errors.is_later(error) or database_errors.is_refused(error)):
             raise
-        report("database", database_errors.in_short(url, error))
+        report("database", database_errors.in_short(url, error), connections.kind_of_outage(error))
         return error
     report("database", None)
-    report("migrations", behind)
+    report("migrations", behind, "behind")
     return None
 
 

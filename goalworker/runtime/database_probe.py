@@ -1,7 +1,6 @@
 """Probe of the database, from beside the work."""
 
 import time
-from collections.abc import Callable
 from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -12,13 +11,10 @@ from goalworker.postgres import database_errors, migrations
 PROBE_SECONDS: Final = 2.0
 
 
-Report = Callable[[str, str | None], None]
-
-
 class DatabaseProbe:
     """Asks the database for a sign of life, and gives up when it has refused our credentials for long."""
 
-    def __init__(self, pool: AsyncEngine, url: str, report: Report) -> None:
+    def __init__(self, pool: AsyncEngine, url: str, report: outages.Report) -> None:
         self._pool = pool
         self._url = url
         self._report = report

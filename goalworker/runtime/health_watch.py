@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from goalworker import config, metrics, outages
 from goalworker.kafka import broker_errors, broker_requests, clients, consumer, hidden_records, topics
 from goalworker.postgres import migrations
-from goalworker.runtime.database_probe import PROBE_SECONDS, DatabaseProbe, Report
+from goalworker.runtime.database_probe import PROBE_SECONDS, DatabaseProbe
 from goalworker.runtime.stall_watch import Progress, Stall, _stalled
 
 # Joining takes as long as the other members take to finish what they have in hand, and no longer.
@@ -26,7 +26,7 @@ class Watch:
         self,
         settings: config.Settings,
         pool: AsyncEngine,
-        report: Report,
+        report: outages.Report,
         read: consumer.Reader,
         waiting_topics: Callable[[], Collection[str]],
     ) -> None:
@@ -68,17 +68,18 @@ class Watch:
         except Exception as error:
             if not broker_errors.is_later(error) and not isinstance(error, TimeoutError):
                 raise
-            self._report("broker", broker_errors.in_short(self._settings, error))
             is_refused = broker_errors.is_login_refused(error)
+            sentence = broker_errors.in_short(self._settings, error)
+            self._report("broker", sentence, "refused" if is_refused else "away")
             if self._refusals.look(is_refused or None, time.monotonic()):
                 raise broker_errors.explained(self._settings, error) from error
             await self._drop_observer()
             return {}
         self._refusals.look(False, time.monotonic())
-        self._report("broker", self._unjoined(time.monotonic()))
+        self._report("broker", self._unjoined(time.monotonic()), "unjoined")
         self._hidden.measure(highs, {tp: end for tp, end in ends.items() if tp in committed}, time.monotonic())
         missing = topics.missing_topics(self._settings, present)
-        self._report("topics", missing)
+        self._report("topics", missing, "missing")
         progress = self._measure({tp: (committed[tp], end) for tp, end in ends.items() if tp in committed})
         return progress if missing is None else {}  # who waits for a topic does not stall
 

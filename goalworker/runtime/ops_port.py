@@ -35,12 +35,12 @@ class Health:
         for check in checks:
             self.set(check, NOT_CHECKED)
 
-    def set(self, check: str, problem: str | None) -> None:
+    def set(self, check: str, problem: str | None, kind: outages.Kind = "away", /) -> None:
         """Note how a check went: None is fine, otherwise a sentence says why not. A change is logged."""
         self.checks[check] = problem
         metrics.ready.labels(check).set(problem is None)
         if problem is not NOT_CHECKED:
-            self._journal.report(check, problem)
+            self._journal.report(check, problem, kind)
 
     @property
     def problems(self) -> dict[str, str]:

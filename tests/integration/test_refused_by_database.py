@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import pytest
+import structlog
 
 from goalworker.errors import RefusedError
-from goalworker.postgres import connections, tables
+from goalworker.postgres import connections, migrations, tables
+from goalworker.runtime import ops_port
 from tests import every_command, support
 from tests.integration import forks, shells
 from tests.integration.refusing import assert_refused
@@ -54,7 +56,7 @@ REFUSALS: Mapping[str, Refusal] = {
 }  # fmt: skip
 # Refused before it matters what for: these stand for all commands.
 AT_THE_DOOR = ("no LOGIN", "no connection left")
-FEW = ("db current", "doctor", "run")
+FEW = ("db current", "doctor", "run", "api")
 # What needs no role of ours.
 WITHOUT_ROLE = {"db current", "db check", "db upgrade"}
 
@@ -132,24 +134,70 @@ def test_every_command_says_which_table_it_may_not_read(installation: Installati
                 assert_refused(name, installation(name), 1, f"permission denied for table {table}")
 
 
+PLACES = {
+    "wrong password": "{login}:wrong@{host}/{name}",
+    "no password": "{login}@{host}/{name}",
+    "unknown login": "nobody:wrong@{host}/{name}",
+    "unknown database": "{login}:{password}@{host}/nothing_here",
+    "absent server": "{login}:{password}@127.0.0.1:1/{name}",
+}
+
+
+def _url(installation: Installation, place: str) -> str:
+    host, _, name = installation.administrator.rpartition("@")[2].partition("/")
+    return "postgresql://" + PLACES[place].format(login=LOGIN, password=PASSWORD, host=host, name=name)
+
+
 @pytest.mark.parametrize(
     ("place", "code", "says"),
     [
-        ("{login}:wrong@{host}/{name}", 4, "Are user and password"),
-        ("{login}@{host}/{name}", 4, "Are user and password"),
-        ("nobody:wrong@{host}/{name}", 4, "Are user and password"),
-        ("{login}:{password}@{host}/nothing_here", 4, "Create it, or put its name"),
-        ("{login}:{password}@127.0.0.1:1/{name}", 4, "Is it running"),
+        ("wrong password", 4, "Are user and password"),
+        ("no password", 4, "Are user and password"),
+        ("unknown login", 4, "Are user and password"),
+        ("unknown database", 4, "Create it, or put its name"),
+        ("absent server", 4, "Is it running"),
     ],
-    ids=["wrong password", "no password", "unknown login", "unknown database", "absent server"],
 )
 def test_who_is_not_let_in_is_told_why(installation: Installation, place: str, code: int, says: str) -> None:
-    host, _, name = installation.administrator.rpartition("@")[2].partition("/")
-    url = "postgresql://" + place.format(login=LOGIN, password=PASSWORD, host=host, name=name)
     for command in FEW:
-        outcome = installation(command, GOALWORKER_DATABASE__URL=url)
+        outcome = installation(command, GOALWORKER_DATABASE__URL=_url(installation, place))
         assert_refused(command, outcome, code, says)
         assert says == "Is it running" or "Is it running" not in outcome.err + outcome.out
+
+
+async def _readiness(url: str) -> tuple[str, str]:
+    """Return the sentence of a service that looks at this database, and the event that it logs."""
+    pool = connections.engine(url, pool_size=1, statement_timeout_seconds=5, application="test")
+    health = ops_port.Health(["database", "migrations"])
+    try:
+        with structlog.testing.capture_logs() as said:
+            await migrations.probe(pool, url, health.set)
+    finally:
+        await pool.dispose()
+    return health.problems["database"], "".join(line["event"] for line in said)
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_a_login_that_is_refused_is_told_from_an_absent_database(installation: Installation, place: str) -> None:
+    sentence, event = await _readiness(_url(installation, place))
+    is_absent = place == "absent server"
+    assert ("cannot be reached: the connection was refused" in sentence) is is_absent
+    assert ("answers, but cannot be used: " in sentence) is not is_absent
+    assert event == ("database_away" if is_absent else "database_refused")
+
+
+@pytest.mark.parametrize("refusal", [name for name in REFUSALS if name != "no roles"])
+def test_a_right_that_is_missing_is_told_from_an_absent_database(installation: Installation, refusal: str) -> None:
+    there = REFUSALS[refusal]
+    with installation.refusing(there.refuse, there.allow):
+        sentence, event = support.run(_readiness(installation.settings["GOALWORKER_DATABASE__URL"]))
+    assert "cannot be used: " in sentence
+    assert "cannot be reached" not in sentence
+    assert event == ("database_away" if refusal in PASSES else "database_refused")
+
+
+# Nobody needs to change a right.
+PASSES = ("read-only", "no connection left")
 
 
 def test_an_upgrade_with_an_empty_search_path_says_what_to_set(installation: Installation, postgres_url: str) -> None:

@@ -66,6 +66,13 @@ def test_a_vague_error_is_explained_by_the_last_attempt(connections: broker_conn
     assert broker_errors.is_login_refused(kafka_errors.KafkaConnectionError("Unable to bootstrap"))
 
 
+def test_a_login_that_is_refused_is_not_called_an_absence(connections: broker_connections.Connections) -> None:
+    connections.note(*BOOTSTRAP, kafka_errors.SaslAuthenticationFailed("wrong password"))
+    said = broker_errors.in_short(SETTINGS, kafka_errors.KafkaConnectionError("Unable to bootstrap"))
+    assert said.startswith("Kafka at kafka:9092 answers, but cannot be used: ")
+    assert said.endswith("wrong password")
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [

@@ -11,24 +11,33 @@ from goalworker import log_repeats, logs, outages
 
 def test_a_dependency_that_is_there_is_not_worth_a_word() -> None:
     outage = outages.Outage()
-    assert [outage.look(False, now) for now in (0.0, 100.0)] == [None, None]
+    assert [outage.look(None, now) for now in (0.0, 100.0)] == [None, None]
 
 
 def test_an_outage_is_said_once_then_once_a_minute_and_when_it_ends() -> None:
     outage = outages.Outage()
-    said = {now: notice for now in range(0, 126, 2) if (notice := outage.look(True, float(now)))}
-    assert said == {0: ("away", 0.0), 60: ("still_away", 60.0), 120: ("still_away", 120.0)}
-    assert outage.look(False, 130.0) == ("back", 130.0)
-    assert outage.look(False, 132.0) is None
+    said = {now: notice for now in range(0, 126, 2) if (notice := outage.look("away", float(now)))}
+    assert said == {0: ("begins", 0.0), 60: ("goes_on", 60.0), 120: ("goes_on", 120.0)}
+    assert outage.look(None, 130.0) == ("is_over", 130.0)
+    assert outage.look(None, 132.0) is None
 
 
 def test_a_second_outage_begins_anew() -> None:
     outage = outages.Outage()
-    outage.look(True, 0.0)
-    outage.look(False, 59.0)
-    assert outage.look(True, 60.0) == ("away", 0.0)
-    assert outage.look(True, 119.0) is None
-    assert outage.look(False, 121.0) == ("back", 61.0)
+    outage.look("away", 0.0)
+    outage.look(None, 59.0)
+    assert outage.look("away", 60.0) == ("begins", 0.0)
+    assert outage.look("away", 119.0) is None
+    assert outage.look(None, 121.0) == ("is_over", 61.0)
+
+
+def test_a_server_that_is_away_and_then_refuses_is_said_to_but_not_each_time_that_they_take_turns() -> None:
+    outage = outages.Outage()
+    kinds: list[outages.Kind] = ["away", "refused", "away", "refused"]
+    said = [outage.look(kind, float(now)) for now, kind in enumerate(kinds * 5)]
+    assert said == [("begins", 0.0), ("begins", 1.0), *[None] * 18]
+    assert outage.look(None, 20.0) == ("is_over", 20.0)
+    assert outage.look("refused", 30.0) == ("begins", 0.0)
 
 
 # --- the journal ---
@@ -74,6 +83,16 @@ def test_the_lines_of_an_outage_say_what_since_when_and_for_how_long(
     assert {line["problem"] for line in written[:2]} == {"Kafka cannot be reached"}
     assert written[0]["since"].endswith("+00:00")
     assert [line.get("away_seconds") for line in written] == [None, 60.0, 65.0]
+
+
+def test_a_refusal_is_not_called_an_absence(
+    journal: outages.Journal, clock: Clock, written: list[MutableMapping[str, Any]]
+) -> None:
+    for _ in range(2):
+        journal.report("database", "the password is wrong", "refused")
+        clock.now += outages.REMIND_SECONDS
+    journal.report("database", None)
+    assert [line["event"] for line in written] == ["database_refused", "database_still_refused", "database_back"]
 
 
 def test_dependencies_have_outages_of_their_own(
