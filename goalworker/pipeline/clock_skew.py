@@ -90,7 +90,7 @@ class Skew:
             try:
                 await self.measure()
             except Exception as error:
-                if not database_errors.is_later(error):
+                if not database_errors.is_away(error):
                     raise
 
     async def measure(self) -> None:
