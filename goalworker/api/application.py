@@ -27,7 +27,7 @@ from goalworker.api import (
     report_routes,
 )
 from goalworker.domain.faults import Fault
-from goalworker.postgres import database_errors
+from goalworker.postgres import connections, database_errors
 from goalworker.stores import achievements, answer_cache, goal_store, stats
 
 # In this order: the address of the numbers could be a goal's as well.
@@ -85,7 +85,8 @@ def _routed() -> FastAPI:
 # --- errors ---
 
 
-async def _problem(_request: Request, error: Any) -> Response:
+async def _problem(request: Request, error: Any) -> Response:
+    request.state.problem = error  # for the line in the log
     return problems.answer(error)
 
 
@@ -112,8 +113,8 @@ async def _unreadable(_request: Request, error: Any) -> Response:
     return problems.answer(problems.invalid(faults))
 
 
-async def _refused(_request: Request, error: Any) -> Response:
-    return problems.answer(_refusal(error))
+async def _refused(request: Request, error: Any) -> Response:
+    return await _problem(request, _refusal(error))
 
 
 def _refusal(error: errors.GoalworkerError) -> problems.ProblemError:
@@ -138,11 +139,15 @@ _KINDS: Final[dict[type[errors.GoalworkerError], problems.Kind]] = {
 }
 
 
-async def _unforeseen(_request: Request, error: Exception) -> Response:
-    """Answer what passes by itself with 503, and a bug without a word about it; the front logs it."""
-    if database_errors.is_later(error) or database_errors.is_refused(error):
-        return problems.answer(problems.unavailable("The database cannot be reached"))
-    return problems.answer(problems.ProblemError(problems.BUG, "This is a bug; the log says more by the request's id"))
+async def _unforeseen(request: Request, error: Exception) -> Response:
+    """Answer what the database is to blame for with 503, and a bug without a word about it; the front logs it."""
+    if connections.kind_of_outage(error) == "refused":
+        problem = problems.refused("The database refuses what this needs", "database")
+    elif database_errors.is_later(error):
+        problem = problems.unavailable(f"The database {connections.condition(error)}", "database")
+    else:
+        problem = problems.ProblemError(problems.BUG, "This is a bug; the log says more by the request's id")
+    return await _problem(request, problem)
 
 
 _HANDLERS: Final[dict[type[Exception], Any]] = {

@@ -55,7 +55,7 @@ class Gate:
         except tokens.BadTokenError as error:
             raise _unauthenticated(str(error)) from None
         except jwks.Unreachable:
-            raise problems.unavailable("The keys that tokens are signed with cannot be reached") from None
+            raise problems.unavailable("The keys that tokens are signed with cannot be reached", "jwks") from None
         return Caller(claims["tenant_id"], claims["sub"], frozenset(claims.get("scope", "").split(" ")))
 
     async def _by_key(self, key: str) -> Caller:

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from collections.abc import Mapping
 from typing import Final
 from uuid import uuid4
 
@@ -12,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from goalworker import logs, metrics
 from goalworker.api import problems
-from goalworker.postgres import database_errors
+from goalworker.postgres import connections
 
 log = logs.get("api")
 
@@ -81,17 +82,20 @@ class Front:
         structlog.contextvars.bind_contextvars(**known)
         app = self._app if self._under_way < REQUESTS_MAX else _busy
         self._under_way += 1
+        failure: Exception | None = None
         try:
             await app(scope, receive, answer)
         except Exception as error:  # noqa: BLE001 - the request's boundary: the application has answered 500 or 503
-            _log_failure(error)
+            failure = error
         finally:
             self._under_way -= 1
-        _note(scope, status, time.perf_counter() - began)
+        _note(scope, status, time.perf_counter() - began, failure)
 
 
 async def _busy(scope: Scope, receive: Receive, send: Send) -> None:
-    await problems.answer(problems.unavailable("Too many requests are being answered"))(scope, receive, send)
+    request = Request(scope)
+    request.state.problem = problems.unavailable("Too many requests are being answered")
+    await problems.answer(request.state.problem)(scope, receive, send)
 
 
 def _known(request: Request) -> dict[str, str]:
@@ -101,17 +105,28 @@ def _known(request: Request) -> dict[str, str]:
     return known | ({"trace_id": trace[1]} if trace else {})
 
 
-def _log_failure(error: Exception) -> None:
-    if database_errors.is_later(error) or database_errors.is_refused(error):
-        log.warning("database_away", error=str(error).partition("\n")[0] or type(error).__name__)
-    else:
-        log.error("request_failed", exc_info=error)
-
-
-def _note(scope: Scope, status: int, seconds: float) -> None:
+def _note(scope: Scope, status: int, seconds: float, failure: Exception | None) -> None:
     method = scope["method"] if scope["method"] in _METHODS else "other"
     route = getattr(scope.get("route"), "path_format", _NO_ROUTE)
     labels = (method, route, str(status))
     metrics.http_requests_total.labels(*labels).inc()
     metrics.http_request_duration_seconds.labels(*labels).observe(seconds)
-    log.info("request", method=method, route=route, status=status, duration_ms=round(seconds * 1000, 1))
+    _log(scope, failure, method=method, route=route, status=status, duration_ms=round(seconds * 1000, 1))
+
+
+def _log(scope: Scope, failure: Exception | None, **request: object) -> None:
+    problem: problems.ProblemError | None = scope.get("state", {}).get("problem")
+    if problem is not None and problem.kind is problems.UNAVAILABLE:
+        _log_unavailable(problem, failure, request)
+        return
+    if failure is not None:
+        log.error("request_failed", exc_info=failure)
+    log.info("request", **request)
+
+
+def _log_unavailable(problem: problems.ProblemError, failure: Exception | None, request: Mapping[str, object]) -> None:
+    """Log one a minute of those that fail alike, and none while the outage is known: its lines count them."""
+    repeated = logs.repeated(problem.dependency or "requests", f"request {problem.detail}")
+    if repeated is not None:
+        reason = {"error": connections.reason(failure)} if failure is not None else {}
+        log.warning("request", **request, problem=problem.detail, **reason, **repeated)

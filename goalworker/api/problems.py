@@ -10,6 +10,7 @@ from goalworker.domain.faults import Fault
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = 2
+RETRY_AFTER_REFUSED_SECONDS: Final = 60
 # As many as a list of enrollments may have: a body of nothing but unknown fields is not answered by a larger one.
 FAULTS_MAX: Final = 1_000
 
@@ -37,11 +38,14 @@ STALE: Final = Kind(412, "stale-version", "Somebody else changed the goal meanwh
 TOO_LARGE: Final = Kind(413, "body-too-large", "The body is too large")
 NOT_JSON: Final = Kind(415, "unsupported-media-type", "The body must be JSON")
 BUG: Final = Kind(500, "internal-error", "Something went wrong here")
-UNAVAILABLE: Final = Kind(503, "unavailable", "Something that is needed cannot be reached")
+UNAVAILABLE: Final = Kind(503, "unavailable", "Something that is needed is not available")
 
 
 class ProblemError(Exception):
-    """A request ends in a problem: which kind, and a sentence that says what is wrong and what to do."""
+    """A request ends in a problem: which kind, and a sentence that says what is wrong and what to do.
+
+    dependency: what is not available, by the name that its outage has in the log.
+    """
 
     def __init__(
         self,
@@ -49,12 +53,14 @@ class ProblemError(Exception):
         detail: str,
         faults: Sequence[Fault] = (),
         headers: Mapping[str, str] | None = None,
+        dependency: str = "",
     ) -> None:
         super().__init__(detail)
         self.kind = kind
         self.detail = detail
         self.faults = tuple(faults[:FAULTS_MAX])
         self.headers = dict(headers or {})
+        self.dependency = dependency
 
 
 def type_of(kind: Kind) -> str:
@@ -68,10 +74,19 @@ def invalid(faults: Sequence[Fault], kind: Kind = INVALID) -> ProblemError:
     return ProblemError(kind, faults[0].detail + (f" (and {more} more, see errors)" if more else ""), faults)
 
 
-def unavailable(what: str) -> ProblemError:
+def unavailable(what: str, dependency: str = "") -> ProblemError:
     """Return the problem that something is away which comes back."""
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-    return ProblemError(UNAVAILABLE, f"{what}; nothing was changed, try again in a few seconds", headers=headers)
+    return _unavailable(f"{what}; nothing was changed, try again in a few seconds", RETRY_AFTER_SECONDS, dependency)
+
+
+def refused(what: str, dependency: str) -> ProblemError:
+    """Return the problem that something refuses us, until somebody changes a right or a login there."""
+    detail = f"{what}; nothing was changed, and an operator has to put it right"
+    return _unavailable(detail, RETRY_AFTER_REFUSED_SECONDS, dependency)
+
+
+def _unavailable(detail: str, retry_after_seconds: int, dependency: str) -> ProblemError:
+    return ProblemError(UNAVAILABLE, detail, (), {"Retry-After": str(retry_after_seconds)}, dependency)
 
 
 class _Problem(Struct):

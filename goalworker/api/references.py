@@ -67,7 +67,8 @@ class References:
                 there = await asyncio.gather(*(self._exists(tenant_id, *reference) for reference in wanted))
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
             self._report_away(str(error).partition("\n")[0] or "no answer in time")
-            raise problems.unavailable("The system that knows what goals refer to cannot be reached") from error
+            what = "The system that knows what goals refer to cannot be reached"
+            raise problems.unavailable(what, "references") from error
         return {reference for reference, exists in zip(wanted, there, strict=True) if not exists}
 
     async def _exists(self, tenant_id: str, kind: str, id_: str) -> bool:
@@ -79,7 +80,7 @@ class References:
         if status not in (httpx.codes.OK, httpx.codes.NOT_FOUND):
             self._report_away(f"it answered {status} for a {kind}")
             what = f"The system that knows what goals refer to answered {status} for a {kind}"
-            raise problems.unavailable(what)
+            raise problems.unavailable(what, "references")
         self._journal.report("references", None)
         if status == httpx.codes.NOT_FOUND:
             return False

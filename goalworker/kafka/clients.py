@@ -4,9 +4,11 @@ from typing import Final
 
 import aiokafka
 from aiokafka import conn
+from aiokafka import errors as kafka_errors
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
 from goalworker import config
+from goalworker.kafka.broker_errors import NotAcknowledgedError
 from goalworker.kafka.fast_fetch import buffered_protocol, parsed_records
 
 HEARTBEAT_SECONDS_MAX: Final = 3.0
@@ -25,6 +27,11 @@ ASK_TIMEOUT_SECONDS: Final = 10
 
 
 conn.AIOKafkaProtocol = buffered_protocol.Protocol
+
+
+def is_of_broker(error: BaseException) -> bool:
+    """Say whether an error comes from the client, whatever it means."""
+    return isinstance(error, NotAcknowledgedError | kafka_errors.KafkaError)
 
 
 def consumer(settings: config.Settings) -> aiokafka.AIOKafkaConsumer:

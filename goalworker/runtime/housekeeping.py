@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from goalworker import config, logs, metrics
 from goalworker.domain import messages
-from goalworker.kafka import broker_errors
+from goalworker.kafka import broker_errors, clients
 from goalworker.kafka.sender import Sender
 from goalworker.pipeline import outbox, refused_messages
 from goalworker.postgres import connections, database_errors, tables
@@ -112,6 +112,11 @@ class Upkeep:
                 )
 
 
+def dependency(error: Exception) -> str:
+    """Return what an error is about: while that is known to be away, its outage says all there is to be said."""
+    return "broker" if clients.is_of_broker(error) else "database"
+
+
 async def _every(seconds: float, name: str, step: Callable[[], Awaitable[None]]) -> None:
     wait_seconds = seconds
     while True:
@@ -121,7 +126,7 @@ async def _every(seconds: float, name: str, step: Callable[[], Awaitable[None]])
         except Exception as error:
             if not (database_errors.is_away(error) or broker_errors.is_later(error)):
                 raise
-            repeated = logs.repeated("housekeeping", name, shapes_max=1)
+            repeated = logs.repeated(dependency(error), "housekeeping")
             if repeated is not None:
                 log.warning("housekeeping_retry", step=name, error=logs.brief(error), **repeated)
             wait_seconds = max(seconds, min(2 * wait_seconds, WAIT_SECONDS_MAX))

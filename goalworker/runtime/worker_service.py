@@ -137,7 +137,7 @@ def _initialise_metrics(settings: config.Settings) -> None:
 
 
 def _log_retry(details: stamina.instrumentation.RetryDetails) -> None:
-    repeated = logs.repeated("retry", type(details.caused_by).__name__, shapes_max=2)
+    repeated = logs.repeated(housekeeping.dependency(details.caused_by), f"retry {type(details.caused_by).__name__}")
     if repeated is not None:
         log.warning(
             "retry",

@@ -9,9 +9,9 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from goalworker import metrics
+from goalworker import log_repeats, logs, metrics
 from goalworker.api import middleware
-from goalworker.postgres import connections
+from goalworker.postgres import connections, tables
 from tests.integration.api import running
 from tests.integration.api.running import GOALS, PATH, TAG, create, problem
 
@@ -30,6 +30,49 @@ async def test_a_database_that_is_not_there_is_said_to_be_away() -> None:
         assert "secret" not in answer.text
         async with api.client(**{"X-API-Key": "gw_" + "A" * 43}) as holder:
             unavailable(await holder.get(GOALS))
+
+
+@pytest.fixture
+def _nothing_said_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "REPEATS", log_repeats.Repeats())
+
+
+@pytest.mark.usefixtures("_nothing_said_yet")
+async def test_of_requests_that_an_outage_fails_one_is_logged_with_the_reason_and_the_rest_are_counted(
+    said: list[MutableMapping[str, Any]],
+) -> None:
+    async with running.running("postgresql://nobody:secret@127.0.0.1:1/none") as api, api.holder() as client:
+        for _ in range(20):
+            problem(await client.get(GOALS), 503, "unavailable")
+    (line,) = said
+    assert (line["event"], line["log_level"], line["status"]) == ("request", "warning", 503)
+    assert line["problem"].startswith("The database cannot be reached; ")
+    assert line["error"] == "the connection was refused"
+    assert logs.REPEATS.held("database") == 19
+
+
+@pytest.mark.usefixtures("_nothing_said_yet")
+async def test_requests_that_were_turned_away_for_their_number_are_one_line(
+    client: httpx.AsyncClient, said: list[MutableMapping[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(middleware, "REQUESTS_MAX", 0)
+    for _ in range(20):
+        unavailable(await client.get(GOALS))
+    assert [(line["event"], line["status"]) for line in said] == [("request", 503)]
+
+
+@pytest.mark.usefixtures("_nothing_said_yet")
+async def test_a_right_that_is_missing_is_not_called_an_absence(
+    client: httpx.AsyncClient, administrator: connections.Connection, said: list[MutableMapping[str, Any]]
+) -> None:
+    await administrator.execute(f"REVOKE SELECT ON goals FROM {tables.API_ROLE}")
+    answer = await client.get(GOALS)
+    found = problem(answer, 503, "unavailable")
+    assert found["detail"] == (
+        "The database refuses what this needs; nothing was changed, and an operator has to put it right"
+    )
+    assert answer.headers["retry-after"] == "60"
+    assert said[-1]["error"] == "permission denied for table goals"
 
 
 async def test_a_connection_that_was_cut_is_replaced(
