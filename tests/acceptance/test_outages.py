@@ -85,9 +85,10 @@ async def test_sigterm_ends_a_worker_whose_broker_is_away(pair: embedded.Pair, s
 
 
 async def test_sigterm_ends_a_worker_that_waits_for_its_database(
-    pair: embedded.Pair, shared: running.Installation, worker: running.Worker
+    pair: embedded.Pair, shared: running.Installation
 ) -> None:
-    async with wire.talk(shared) as talk:
+    # At debug, for otherwise a retry is no line once the database is known to be away.
+    async with wire.talk(shared) as talk, shared.worker(LOG__LEVEL="debug") as worker:
         goal = await talk.goal("no time", "form_submitted", form_id="f")
         run, at = saying.a_run("no time"), saying.later(goal.created_at, 1)
         await talk.settled()
