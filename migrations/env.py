@@ -1,4 +1,4 @@
-"""Alembic's entry: the connection is handed in by goalworker.migrate."""
+"""Alembic's entry: the connection is handed in by goalworker.postgres.migrations."""
 
 from alembic import context
 

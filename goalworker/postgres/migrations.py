@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from alembic import command, config, migration, script
 from sqlalchemy.ext import asyncio as sa_async
 
+import goalworker
 from goalworker import outages
 from goalworker.errors import RefusedError
 from goalworker.postgres import connections, database_errors, pooler, tables
@@ -194,7 +195,7 @@ def _current(connection: sa.Connection) -> str | None:
 
 def _folder() -> Path:
     """The migrations: inside an installed package, beside it in a checkout."""
-    package = Path(__file__).parent
+    package = Path(goalworker.__file__).parent
     inside = package / "migrations"
     return inside if inside.is_dir() else package.parent / "migrations"
 
