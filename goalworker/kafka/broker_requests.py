@@ -1,4 +1,4 @@
-"""Requests that aiokafka has no call for: high watermarks, topic ids, and who holds a transaction open.
+"""Requests that aiokafka has no call for: high watermarks, topic ids, ends of leader epochs, open transactions.
 
 aiokafka's protocol types encode them; its `_client` sends them. No other module uses either.
 tests/integration/test_broker_requests.py fails first when the library changes.
@@ -19,9 +19,11 @@ from msgspec import Struct
 READ_UNCOMMITTED: Final = 0
 LATEST: Final = -1
 NO_TRANSACTION: Final = -1
+NO_END: Final = 2**63 - 1
 ATTEMPTS: Final = 10
 PAUSE_SECONDS: Final = 0.1
 _NO_LEADER: Final = (None, -1)
+_CONSUMER, _NO_EPOCH = -1, -1  # as a replica's id; as the leader epoch of a client that follows none
 # The library has no version of the request in common with the broker, or the broker does not know the request.
 _TOO_OLD: Final = (NotImplementedError, kafka_errors.IncompatibleBrokerVersion)
 
@@ -94,6 +96,39 @@ async def committed(consumer: Any, partitions: Collection[TopicPartition]) -> di
     """Return the offset that the consumer's group has committed in each partition, and the text beside it."""
     found = await consumer._coordinator.fetch_committed_offsets(list(partitions))
     return {partition: (at.offset, at.metadata or "") for partition, at in found.items() if at.offset >= 0}
+
+
+async def epoch_ends(consumer: Any, epochs: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+    """Return the offset at which each log ends a leader epoch, 0 where the log never got to that epoch (KIP-320).
+
+    Partitions whose leader does not answer now are left out. Where the broker cannot say (before 2.3), there is no end.
+    """
+    by_leader: dict[int, dict[TopicPartition, int]] = defaultdict(dict)
+    for partition, epoch in epochs.items():
+        leader = consumer._client.cluster.leader_for_partition(partition)
+        if leader not in _NO_LEADER:
+            by_leader[leader][partition] = epoch
+    answers = await asyncio.gather(*(_epoch_ends(consumer, leader, asked) for leader, asked in by_leader.items()))
+    return {partition: end for answer in answers for partition, end in answer.items()}
+
+
+async def _epoch_ends(consumer: Any, leader: int, epochs: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+    found = dict.fromkeys(epochs, NO_END)
+    try:
+        response = await consumer._client.send(leader, _EpochEnds(epochs))
+    except _TOO_OLD:
+        return found
+    except kafka_errors.KafkaError as error:
+        if not error.retriable:
+            raise
+        return {}
+    for topic, partitions in response.topics:
+        for code, number, epoch, end in partitions:
+            if not code:
+                found[TopicPartition(topic, number)] = end if epoch >= 0 else 0
+            elif kafka_errors.for_code(code).retriable:
+                del found[TopicPartition(topic, number)]
+    return found
 
 
 async def open_transactions(consumer: Any, partition: TopicPartition) -> list[OpenTransaction]:
@@ -210,6 +245,59 @@ class _TopicIds(api.Request[_TopicIdsRequest]):  # type: ignore[misc]
 
     def build(self, struct: type[_TopicIdsRequest]) -> _TopicIdsRequest:
         return struct(self._topics, False, False, False, {})
+
+
+class _EpochEndsResponse(api.Response):  # type: ignore[misc]
+    API_KEY, API_VERSION = 23, 3
+    SCHEMA = types.Schema(
+        ("throttle_time_ms", types.Int32),
+        (
+            "topics",
+            types.Array(
+                ("name", types.String("utf-8")),
+                (
+                    "partitions",
+                    types.Array(
+                        ("error_code", types.Int16),
+                        ("partition", types.Int32),
+                        ("leader_epoch", types.Int32),
+                        ("end_offset", types.Int64),
+                    ),
+                ),
+            ),
+        ),
+    )
+
+
+class _EpochEndsRequest(api.RequestStruct):  # type: ignore[misc]
+    API_KEY, API_VERSION, RESPONSE_TYPE = 23, 3, _EpochEndsResponse  # earlier versions are for brokers only
+    SCHEMA = types.Schema(
+        ("replica_id", types.Int32),
+        (
+            "topics",
+            types.Array(
+                ("name", types.String("utf-8")),
+                (
+                    "partitions",
+                    types.Array(
+                        ("partition", types.Int32), ("current_leader_epoch", types.Int32), ("leader_epoch", types.Int32)
+                    ),
+                ),
+            ),
+        ),
+    )
+
+
+class _EpochEnds(api.Request[_EpochEndsRequest]):  # type: ignore[misc]
+    API_KEY = 23
+
+    def __init__(self, epochs: Mapping[TopicPartition, int]) -> None:
+        self._topics: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
+        for partition, epoch in epochs.items():
+            self._topics[partition.topic].append((partition.partition, _NO_EPOCH, epoch))
+
+    def build(self, struct: type[_EpochEndsRequest]) -> _EpochEndsRequest:
+        return struct(_CONSUMER, list(self._topics.items()))
 
 
 class _ProducersResponse(api.Response):  # type: ignore[misc]

@@ -42,6 +42,7 @@ class Reader(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         self._has_joined = False
         self._identity = topic_identity.TopicIdentity()
         self._has_new_partitions = False
+        self._unchecked: set[TopicPartition] = set()  # their leader did not answer
         self._polled_at = time.monotonic()
         self.unjoined_since: float | None = time.monotonic()
         self.epoch = 0
@@ -70,7 +71,7 @@ class Reader(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         try:
             fetched = dict(await consumer.getmany(timeout_ms=timeout_ms, max_records=max_records))
             fetched_bytes = parsed_records.ALLOWANCE.taken
-            await self._check_topics(consumer)
+            await self._check_logs(consumer, fetched)
         except kafka_errors.NoOffsetForPartitionError:
             await self._commit_beginnings(consumer)
             await self.close()
@@ -91,17 +92,18 @@ class Reader(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         ahead_seconds, self._records_ahead_seconds = self._records_ahead_seconds, -math.inf
         return ahead_seconds
 
-    async def _check_topics(self, consumer: aiokafka.AIOKafkaConsumer) -> None:
-        """Compare the topics with those that the positions are of, before records are handed on.
+    async def _check_logs(self, consumer: aiokafka.AIOKafkaConsumer, fetched: Collection[TopicPartition]) -> None:
+        """Compare the logs with those that the positions are of, before records are handed on.
 
-        They may have been made anew while others had the partitions, or while this process was frozen.
+        A topic may have been made anew while others had its partitions, or while this process was frozen.
         """
         since, self._polled_at = self._polled_at, time.monotonic()
         was_frozen = self._polled_at - since > self._settings.kafka.session_timeout_seconds
-        if self._has_joined and (self._has_new_partitions or was_frozen):
+        is_due = self._has_new_partitions or was_frozen or not self._unchecked.isdisjoint(fetched)
+        if self._has_joined and is_due:
             self._has_new_partitions = False
             async with asyncio.timeout(clients.COMMIT_TIMEOUT_SECONDS):
-                await self._identity.check(consumer, self.partitions)
+                self._unchecked = await self._identity.check(consumer, self.partitions)
 
     def _release_memory(self) -> None:
         """Give memory back that large batches took: by itself it would stay with this process for good."""
@@ -223,6 +225,7 @@ class Reader(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
     async def _commit_beginnings(self, consumer: aiokafka.AIOKafkaConsumer) -> None:
         """Begin at the earliest record where the group never committed, explicitly (hazard 9)."""
         new = [partition for partition in consumer.assignment() if await consumer.committed(partition) is None]
+        self._identity.begin(new)
         await self.commit(self.epoch, await consumer.beginning_offsets(new))
         log.info("partitions_begun", partitions=len(new))
 
@@ -252,6 +255,5 @@ def _out_of_range(error: Any) -> GoalworkerError:
     )
     return GoalworkerError(
         f"the offsets committed are out of range: {where}. Records were deleted before they were read, or the topic "
-        "was made anew. Nothing is skipped silently: stop all workers, then start one with `goalworker run "
-        "--reset-offsets earliest` (reads what is there), `latest` (skips it) or a time such as 2026-05-01T12:00:00Z."
+        f"was made anew. {topic_identity.REMEDY}"
     )

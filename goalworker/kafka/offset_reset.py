@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from goalworker import config, logs
 from goalworker.errors import GoalworkerError
-from goalworker.kafka import broker_requests, clients, topic_identity
+from goalworker.kafka import clients, topic_identity
 
 log = logs.get("offsets")
 
@@ -38,9 +38,8 @@ async def reset(settings: config.Settings, target: Target) -> None:
         await consumer.start()
         found = await _committed(settings)
         consumer.assign(list(found))
-        ids = await broker_requests.topic_ids(consumer, {partition.topic for partition in found})
-        foreign = topic_identity.foreign(await broker_requests.committed(consumer, list(found)), ids)
         begins, ends = await consumer.beginning_offsets(list(found)), await consumer.end_offsets(list(found))
+        foreign = topic_identity.foreign(await topic_identity.look(consumer, list(found), {}))
         at = await _at(consumer, target, settings.topics.redrive, begins, ends) if isinstance(target, datetime) else {}
         decided = moves(target, found, begins, ends, at, foreign)
         chosen = {move.partition: move.to_offset for move in decided}
@@ -69,7 +68,7 @@ def moves(
 ) -> list[Move]:
     """Decide which offsets move; `at` says where each partition is at the target, if that is a time.
 
-    foreign are the partitions whose offset is of another topic of the same name: such an offset is in no range.
+    foreign are the partitions whose offset is of another log: such an offset is in no range.
     """
     decided = []
     for partition, offset in committed.items():
@@ -79,7 +78,7 @@ def moves(
         if is_in_range:
             # Never forward: that would skip what nobody has lost.
             to = min(to, offset) if isinstance(target, datetime) else offset
-        if to != offset or partition in foreign:  # committed anew, it is of the topic that is there
+        if to != offset or partition in foreign:  # committed anew, it is of the log that is there
             decided.append(Move(partition, offset, to, 0 if is_in_range else to - begin))
     return decided
 

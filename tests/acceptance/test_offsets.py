@@ -126,26 +126,35 @@ async def _is_made(talk: wire.Talk, topic: str) -> bool:
     return bool(code == 0)
 
 
-async def test_an_offset_of_another_topic_stops_a_worker_until_it_is_set_anew(there: running.Installation) -> None:
+@pytest.mark.parametrize(
+    ("metadata", "sentence"),
+    [(str(uuid.uuid4()), "was deleted and made anew"), (":1000", "the offsets committed are of another log")],
+    ids=["topic id", "leader epoch"],
+)
+async def test_an_offset_of_another_log_stops_a_worker_until_it_is_set_anew(
+    there: running.Installation, metadata: str, sentence: str
+) -> None:
     async with wire.talk(there) as talk:
         await talk.send(*GARBAGE)
         async with there.worker():
             await talk.settled()
         other, same = (TopicPartition(there.topics["tag_added"], number) for number in (2, 3))
         found = await talk.admin.list_consumer_group_offsets(there.group_id)
-        assert found[other].metadata == found[same].metadata == str(uuid.UUID(found[same].metadata))
+        topic_id, _, epoch = found[same].metadata.partition(":")
+        assert found[other].metadata == found[same].metadata == f"{uuid.UUID(topic_id)}:{int(epoch)}"
         group = aiokafka.AIOKafkaConsumer(
             bootstrap_servers=there.bootstrap_servers, group_id=there.group_id, enable_auto_commit=False
         )
         async with group:
             group.assign([other])
-            await group.commit({other: (4, str(uuid.uuid4()))})
+            await group.commit({other: (4, metadata)})
         worker = there.start()
         try:
             assert await asyncio.to_thread(worker.wait) == 1
         finally:
             worker.kill()
-        assert f"{other.topic} was deleted and made anew" in worker.log.read_text()
+        assert sentence in worker.last_words()
+        assert other.topic in worker.last_words()
         async with there.worker("--reset-offsets", "earliest") as mended:
             await talk.settled()
             (line,) = mended.lines("offset_reset")

@@ -1,7 +1,7 @@
 """A worker with one thing rigged: `python -m tests.faults.rigged WHAT run`; nothing in the product knows of it.
 
-WHAT is `nothing`, `stuck`, or `POINT:N`: the process ends by SIGKILL when it passes the point for the N-th time. The
-constants below are shortened for all of them, so that what a fault leaves behind is taken up sooner.
+WHAT is `nothing`, `stuck`, `old-broker`, or `POINT:N`: the process ends by SIGKILL when it passes the point for the
+N-th time. The constants below are shortened for all of them, so that what a fault leaves behind is taken up sooner.
 """
 
 import asyncio
@@ -10,11 +10,12 @@ import itertools
 import os
 import signal
 import sys
+import uuid
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 from goalworker import __main__, config
-from goalworker.kafka import consumer, sender
+from goalworker.kafka import broker_requests, consumer, sender
 from goalworker.pipeline import outbox
 from goalworker.postgres import connections
 
@@ -42,6 +43,15 @@ def stuck() -> None:
         return fetched
 
     consumer.Reader.fetch = fetch_once  # type: ignore[method-assign]
+
+
+def at_old_broker() -> None:
+    """The broker is too old to give topics an id."""
+
+    async def none(*_: object) -> dict[str, uuid.UUID]:
+        return {}
+
+    vars(broker_requests)["topic_ids"] = none
 
 
 # --- points to be killed at ---
@@ -172,6 +182,8 @@ def main() -> None:
     shorten()
     if what == "stuck":
         stuck()
+    elif what == "old-broker":
+        at_old_broker()
     elif what != "nothing":
         point, _, time = what.partition(":")
         killed_at(point, int(time))

@@ -5,7 +5,7 @@ import random
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.admin import NewPartitions, RecordsToDelete
+from aiokafka.admin import NewPartitions, NewTopic, RecordsToDelete
 
 from tests import support
 from tests.acceptance import running, saying, wire
@@ -145,3 +145,45 @@ async def test_one_enrollment_judged_by_two_workers_at_once_is_achieved_once(the
                 await workers.settled(talk)
             found = await workers.check(told)
             assert max(row.revision for row in found.achievements.values()) > 1
+
+
+@pytest.mark.fault
+async def test_a_topic_made_anew_while_a_worker_is_frozen_is_noticed_by_its_leader_epoch(
+    bad: machines.Machines, there: running.Installation
+) -> None:
+    """Where the broker gives topics no id, and the new topic has more records than were read of the one before."""
+    bad.kafka.kill()
+    bad.kafka.start()  # another leader epoch begins
+    topic = there.topics["tag_added"]
+    async with wire.talk(there) as talk:
+        worker = workers.start(there, "old-broker")
+        try:
+            await worker.ready()
+            await talk.say(*(saying.Record("tag_added", b"{", partition=2) for _ in range(5)))
+            async with workers.paused(worker):
+                await workers.until(lambda: _has_no_members(talk))
+                await _make_anew(talk, topic)
+                await talk.send(*(saying.Record("tag_added", b"[", partition=2) for _ in range(9)))
+            assert await asyncio.to_thread(worker.wait) == 1
+        finally:
+            worker.kill()
+        assert f"of another log: {topic}[2] at 5" in worker.last_words()
+        assert "goalworker run --reset-offsets earliest" in worker.last_words()
+        async with workers.worker(there, "old-broker", "--reset-offsets", "earliest"):
+            await talk.settled()
+        values = [letter.value for letter in await talk.dead_letters()]
+        assert sorted(values) == [b"["] * 9 + [b"{"] * 5
+
+
+async def _has_no_members(talk: wire.Talk) -> bool:
+    return await talk.members() == {}
+
+
+async def _make_anew(talk: wire.Talk, topic: str) -> None:
+    async def is_made() -> bool:
+        response = await talk.admin.create_topics([NewTopic(topic, support.PARTITIONS, 1)])
+        ((_, code, *_),) = response.topic_errors
+        return bool(code == 0)
+
+    await talk.admin.delete_topics([topic])
+    await workers.until(is_made)

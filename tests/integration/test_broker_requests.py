@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
+from unittest import mock
 
 import aiokafka
 import pytest
@@ -66,6 +67,33 @@ async def test_a_topic_made_anew_has_another_id(bootstrap_servers: str, absent_t
     assert all(isinstance(known[name], uuid.UUID) for known in found)
 
 
+async def test_a_log_ends_the_leader_epochs_that_it_got_to_and_no_others(
+    bootstrap_servers: str, topics: dict[str, str], observer: Any
+) -> None:
+    partition, other = (TopicPartition(topics["tag_added"], number) for number in (0, 1))
+    observer.assign([partition, other])
+    async with shells.producing(bootstrap_servers) as producer:
+        for _ in range(3):
+            await producer.send_and_wait(partition.topic, b"{}", partition=0)
+    await observer.end_offsets([partition, other])
+    assert await broker_requests.epoch_ends(observer, {partition: 0, other: 0}) == {partition: 3, other: 0}
+    assert await broker_requests.epoch_ends(observer, {partition: 1}) == {partition: 0}
+
+
+async def test_a_partition_whose_leader_does_not_answer_has_no_end_of_an_epoch(
+    bootstrap_servers: str, topics: dict[str, str], observer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partition, gone = TopicPartition(topics["tag_added"], 0), TopicPartition(topics["tag_added"], 99)
+    observer.assign([partition])
+    await observer.end_offsets([partition])
+    assert await broker_requests.epoch_ends(observer, {partition: 0, gone: 0}) == {partition: 0}
+    leader = observer._client.cluster.leader_for_partition(partition)
+    monkeypatch.setattr(observer._client.cluster, "leader_for_partition", lambda _: leader)
+    assert await broker_requests.epoch_ends(observer, {partition: 0, gone: 0}) == {partition: 0}
+    monkeypatch.setattr(observer._client, "send", mock.AsyncMock(side_effect=kafka_errors.NodeNotReadyError))
+    assert await broker_requests.epoch_ends(observer, {partition: 0}) == {}
+
+
 async def test_of_a_broker_that_is_too_old_to_know_nothing_is_asked(
     bootstrap_servers: str, topics: dict[str, str], observer: Any
 ) -> None:
@@ -73,9 +101,10 @@ async def test_of_a_broker_that_is_too_old_to_know_nothing_is_asked(
     observer.assign([partition])
     await observer.end_offsets([partition])
     for connection in observer._client._conns.values():
-        connection._versions = connection._versions | {3: (0, 9)}
+        connection._versions = connection._versions | {3: (0, 9), 23: (0, 2)}
         del connection._versions[61], connection._versions[66]
     assert await broker_requests.topic_ids(observer, [partition.topic]) == {}
+    assert await broker_requests.epoch_ends(observer, {partition: 1}) == {partition: broker_requests.NO_END}
     assert await broker_requests.open_transactions(observer, partition) == []
 
 

@@ -1,9 +1,11 @@
 """Taking a list at a time gives what the client's own iterator gives, whatever was fetched."""
 
+import asyncio
 import gc
 import struct
 import weakref
 from typing import Any, NamedTuple
+from unittest import mock
 
 import pytest
 from aiokafka import TopicPartition
@@ -19,7 +21,7 @@ from goalworker.kafka.fast_fetch import parsed_records
 
 PARTITION = TopicPartition("t", 0)
 READ_COMMITTED = 1
-CRC_AT, ATTRIBUTES_AT, LAST_DELTA_AT, CONTROL = 17, 21, 23, 0x20
+LEADER_EPOCH_AT, CRC_AT, ATTRIBUTES_AT, LAST_DELTA_AT, CONTROL = 12, 17, 21, 23, 0x20
 ABORT, COMMIT = b"\0\0\0\0", b"\0\0\0\1"
 
 
@@ -39,7 +41,7 @@ MARKERS = st.builds(
 )
 
 
-def encoded(batch: Batch, offset: int) -> bytes:
+def encoded(batch: Batch, offset: int, leader_epoch: int = 0) -> bytes:
     """Return a batch as a broker sends it."""
     is_transactional = batch.producer >= 0
     builder = DefaultRecordBatchBuilder(2, 0, is_transactional, batch.producer, 0, 0, 1 << 20)
@@ -48,6 +50,7 @@ def encoded(batch: Batch, offset: int) -> bytes:
         builder.append(number, 1_000 + number, batch.marker or b"key", b"%d" % (offset + number), [("n", b"x")])
     data = bytearray(builder.build())
     struct.pack_into(">q", data, 0, offset)
+    struct.pack_into(">i", data, LEADER_EPOCH_AT, leader_epoch)
     struct.pack_into(">i", data, LAST_DELTA_AT, batch.records - 1)
     if batch.marker is not None:
         data[ATTRIBUTES_AT + 1] |= CONTROL
@@ -134,3 +137,38 @@ def test_a_batch_in_the_format_of_old_has_its_own_checksum() -> None:
         data[at] ^= is_damaged
         records = parsed_records._MemoryRecords(bytes(data))
         assert records.is_damaged(records.next_batch()) is is_damaged
+
+
+def test_the_highest_leader_epoch_of_what_was_handed_over_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hand_over(data: bytes, offset: int, limit: int) -> int | None:
+        records = parsed_records._PartitionRecords(
+            PARTITION,
+            parsed_records._MemoryRecords(data),
+            [],
+            offset,
+            None,
+            parsed_records.as_parsed,
+            True,
+            READ_COMMITTED,
+        )
+        result = parsed_records._FetchResult(
+            PARTITION, assignment=mock.MagicMock(), partition_records=records, backoff=0
+        )
+        monkeypatch.setattr(result, "check_assignment", lambda _: True)
+        assert len(asyncio.run(_all(result, limit))) == limit
+        return parsed_records.LEADER_EPOCHS.get(PARTITION)
+
+    monkeypatch.setattr(parsed_records, "LEADER_EPOCHS", {})
+    two = encoded(Batch(2), 0, 3) + encoded(Batch(2), 2, 5)
+    assert hand_over(two, 0, 1) == 3
+    assert hand_over(two, 0, 3) == 5
+    assert hand_over(two, 0, 1) == 5  # read again
+    builder = LegacyRecordBatchBuilder(1, 0, 1 << 20)
+    builder.append(0, 1_000, b"key", b"value")
+    assert hand_over(bytes(builder.build()), 0, 1) == 5  # has none, and something else in its place
+
+
+async def _all(result: Any, limit: int) -> list[Any]:
+    parsed_records.ALLOWANCE.begin()
+    taken: list[Any] = result.getall(limit)
+    return taken

@@ -1,4 +1,4 @@
-"""What is committed without a record, and never past what a rebalance made us drop."""
+"""What is committed without a record, never past what a rebalance made us drop, and when logs are compared."""
 
 import asyncio
 import math
@@ -14,7 +14,7 @@ from goalworker.decoding.record import FetchedRecord
 from goalworker.kafka.consumer import Reader
 from goalworker.kafka.fast_fetch import decompression
 
-PARTITION = TopicPartition("tag-added", 0)
+PARTITION, OTHER = TopicPartition("tag-added", 0), TopicPartition("tag-added", 1)
 COMMITTED, POSITION = 10, 15
 
 
@@ -78,3 +78,20 @@ def test_the_newest_record_since_the_last_time_is_compared_with_our_clock(monkey
         return found
 
     assert asyncio.run(ahead()) == [-math.inf, 600.0, -math.inf]
+
+
+def test_logs_are_compared_on_assignment_and_again_when_records_come_from_a_leader_that_did_not_answer() -> None:
+    async def compared() -> list[int]:
+        reading, found = Reader(config.load({}), mock.AsyncMock()), list[int]()
+        reading._consumer = consumer = mock.MagicMock(wraps=Consumer())
+        records = [decompression.Oversized(0, 0, 0, None, 0)]
+        come = (PARTITION, OTHER, PARTITION, PARTITION)
+        consumer.getmany = mock.AsyncMock(side_effect=[{partition: records} for partition in come])
+        reading._identity.check = check = mock.AsyncMock(side_effect=[{PARTITION}, set()])  # type: ignore[method-assign]
+        await reading.on_partitions_assigned([PARTITION, OTHER])
+        for _ in range(4):
+            await reading.fetch(1, 0)
+            found.append(check.await_count)
+        return found
+
+    assert asyncio.run(compared()) == [1, 1, 2, 2]

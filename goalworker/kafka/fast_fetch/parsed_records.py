@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import google_crc32c
+from aiokafka import TopicPartition
 from aiokafka import errors as kafka_errors
 from aiokafka.consumer import fetcher
 
@@ -54,6 +55,11 @@ class Allowance:
 ALLOWANCE: Final = Allowance()
 
 
+# By partition, the highest leader epoch among the batches handed over: it never falls in one log, even where batches
+# are read again.
+LEADER_EPOCHS: Final[dict[TopicPartition, int]] = {}
+
+
 class _MemoryRecords(fetcher.MemoryRecords):  # type: ignore[misc]  # aiokafka has no types
     """The batches of a partition; the checksum is the processor's own instruction, where the client's is a loop in C.
 
@@ -65,16 +71,22 @@ class _MemoryRecords(fetcher.MemoryRecords):  # type: ignore[misc]  # aiokafka h
         super().__init__(data)
         self._data = data
         self._start = self._end = self.size = self.is_compressed = self._magic = self._checksum = 0
+        self._epoch = -1
 
     def next_batch(self) -> Any:
         batch = super().next_batch()
         self._start = start = self._end
-        _, length, _, self._magic, self._checksum, attributes = _HEAD.unpack_from(self._data, start)
+        _, length, self._epoch, self._magic, self._checksum, attributes = _HEAD.unpack_from(self._data, start)
         self.size = _LENGTH_END + length
         self._end = start + self.size
         # A format that brokers have stopped writing is left to the client.
         self.is_compressed = attributes & _CODEC if self._magic >= _MAGIC else 0
         return batch
+
+    @property
+    def leader_epoch(self) -> int:
+        """The leader epoch of the batch that next_batch returned last; -1 where it has none."""
+        return self._epoch if self._magic >= _MAGIC else -1
 
     def last(self) -> memoryview:
         """Return the batch that next_batch returned last, as it came."""
@@ -114,6 +126,12 @@ class _PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiok
         self._end_of_pieces = offset
         self._is_damaged = False
         self.bytes_left = 0
+
+    @property
+    def leader_epoch(self) -> int:
+        """The leader epoch of the last batch that was parsed; -1 where it has none."""
+        epoch: int = self._records.leader_epoch
+        return epoch
 
     def take(self, limit: int, bytes_limit: int = sys.maxsize) -> tuple[list[FetchedRecord], bool]:
         """Return the next records, at most so many and about so many bytes, and whether there may be more.
@@ -204,11 +222,17 @@ class _FetchResult(fetcher.FetchResult):  # type: ignore[misc]  # aiokafka has n
         if left <= 0:
             return []
         found, has_more = records.take(sys.maxsize if max_records is None else max_records, left)
+        _note_epoch(self._topic_partition, records.leader_epoch)
         ALLOWANCE.take(left - records.bytes_left)
         self._update_position()
         if not has_more:
             self._partition_records = None
         return found
+
+
+def _note_epoch(partition: TopicPartition, epoch: int) -> None:
+    if epoch > LEADER_EPOCHS.get(partition, -1):
+        LEADER_EPOCHS[partition] = epoch
 
 
 fetcher.MemoryRecords = _MemoryRecords
