@@ -5,6 +5,7 @@ from typing import Final
 import aiokafka
 from aiokafka import conn
 from aiokafka import errors as kafka_errors
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
 from goalworker import config
@@ -62,8 +63,6 @@ def observer(settings: config.Settings) -> aiokafka.AIOKafkaConsumer:
     )
 
 
-def admin(settings: config.Settings) -> aiokafka.admin.AIOKafkaAdminClient:
+def admin(settings: config.Settings) -> AIOKafkaAdminClient:
     """Return a client that asks about topics and groups, and gives up in time."""
-    return aiokafka.admin.AIOKafkaAdminClient(
-        **config.kafka_client_options(settings), request_timeout_ms=ASK_TIMEOUT_SECONDS * 1000
-    )
+    return AIOKafkaAdminClient(**config.kafka_client_options(settings), request_timeout_ms=ASK_TIMEOUT_SECONDS * 1000)
