@@ -1,7 +1,8 @@
 """A worker with one thing rigged: `python -m tests.faults.rigged WHAT run`; nothing in the product knows of it.
 
-WHAT is `nothing`, `stuck`, `old-broker`, or `POINT:N`: the process ends by SIGKILL when it passes the point for the
-N-th time. The constants below are shortened for all of them, so that what a fault leaves behind is taken up sooner.
+WHAT is `nothing`, `stuck`, `old-broker`, `impatient`, or `POINT:N`: the process ends by SIGKILL when it passes the
+point for the N-th time. The constants below are shortened for all of them, so that what a fault leaves behind is taken
+up sooner.
 """
 
 import asyncio
@@ -14,13 +15,16 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
-from goalworker import __main__, config
+from goalworker import __main__, config, outages
 from goalworker.kafka import broker_requests, consumer, sender
 from goalworker.pipeline import outbox
 from goalworker.postgres import connections
+from goalworker.runtime import health_watch
 
 METADATA_MS: Final = 1_000
 LEFT_BEHIND_SECONDS: Final = 5
+JOIN_SECONDS: Final = 3
+REFUSED_SECONDS: Final = 15
 
 Pass = Callable[[], None]
 
@@ -52,6 +56,12 @@ def at_old_broker() -> None:
         return {}
 
     vars(broker_requests)["topic_ids"] = none
+
+
+def impatient() -> None:
+    """A group that is not joined is complained of sooner, and refused credentials are given up sooner."""
+    health_watch.JOIN_SECONDS = JOIN_SECONDS  # type: ignore[misc]
+    outages.REFUSED_SECONDS = REFUSED_SECONDS  # type: ignore[misc]
 
 
 # --- points to be killed at ---
@@ -166,6 +176,9 @@ POINTS: Final[dict[str, Callable[[Pass], None]]] = {
 }
 
 
+RIGS: Final = {"stuck": stuck, "old-broker": at_old_broker, "impatient": impatient}
+
+
 def killed_at(point: str, time: int) -> None:
     """End this process by SIGKILL when it passes the point for that time."""
     passes = itertools.count(1)
@@ -180,10 +193,8 @@ def killed_at(point: str, time: int) -> None:
 def main() -> None:
     what = sys.argv.pop(1)
     shorten()
-    if what == "stuck":
-        stuck()
-    elif what == "old-broker":
-        at_old_broker()
+    if what in RIGS:
+        RIGS[what]()
     elif what != "nothing":
         point, _, time = what.partition(":")
         killed_at(point, int(time))

@@ -1,15 +1,21 @@
 """Workers come and go, partitions are added, offsets are gone: nothing is lost, doubled or silently skipped."""
 
 import asyncio
+import contextlib
 import random
+import re
+from collections.abc import AsyncIterator, Callable, Collection
 
+import aiokafka
+import httpx
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import NewPartitions, NewTopic, RecordsToDelete
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
 from tests import support
 from tests.acceptance import running, saying, wire
-from tests.faults import machines, story, workers
+from tests.faults import machines, rigged, story, workers
 
 RUNS = 400
 STORM_SECONDS = 45
@@ -173,6 +179,66 @@ async def test_a_topic_made_anew_while_a_worker_is_frozen_is_noticed_by_its_lead
             await talk.settled()
         values = [letter.value for letter in await talk.dead_letters()]
         assert sorted(values) == [b"["] * 9 + [b"{"] * 5
+
+
+@pytest.mark.fault
+async def test_a_worker_that_cannot_join_its_group_becomes_unready_and_says_so_once(
+    there: running.Installation,
+) -> None:
+    """Another member does not finish dividing the partitions; when it does, the worker goes on."""
+    async with wire.talk(there), _undecided(there) as decide:
+        worker = workers.start(there, "impatient")
+        try:
+            await worker.said("broker_unjoined")
+            # Several looks long.
+            await support.until(lambda: (_unjoined_seconds(worker) or 0) >= 4 * rigged.JOIN_SECONDS)
+            assert worker.answers("/healthz/ready") == 503
+            assert worker.answers("/healthz/live") == 200
+            assert worker.metric("ready", check="broker") == 0
+            (line,) = worker.lines("broker_unjoined")
+            assert f"the consumer group {there.group_id} has not been joined for" in line["problem"]
+            assert "its members do not finish dividing the partitions" in line["problem"]
+            decide()
+            await worker.ready()
+            assert len(worker.lines("broker_back")) == len(worker.lines("broker_unjoined")) == 1
+            await asyncio.to_thread(worker.stop)
+        finally:
+            worker.kill()
+
+
+def _unjoined_seconds(worker: running.Worker) -> int | None:
+    answer = httpx.get(f"http://127.0.0.1:{worker.port}/healthz/ready", timeout=5, trust_env=False).json()
+    found = re.search(r"has not been joined for (\d+) s", str(answer.get("checks", {}).get("broker")))
+    return found and int(found[1])
+
+
+@contextlib.asynccontextmanager
+async def _undecided(there: running.Installation) -> AsyncIterator[Callable[[], None]]:
+    """A member of the group that gives no partition away until the function that this yields is called."""
+    decided = asyncio.Event()
+
+    class Undecided(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+        async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+            if revoked:
+                await decided.wait()
+
+        async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+            pass
+
+    member = aiokafka.AIOKafkaConsumer(
+        bootstrap_servers=there.bootstrap_servers,
+        group_id=there.group_id,
+        partition_assignment_strategy=(RoundRobinPartitionAssignor,),
+        session_timeout_ms=120_000,
+        rebalance_timeout_ms=120_000,
+    )
+    member.subscribe([there.topics["tag_added"]], listener=Undecided())
+    await member.start()
+    try:
+        yield decided.set
+    finally:
+        decided.set()
+        await member.stop()
 
 
 async def _has_no_members(talk: wire.Talk) -> bool:
