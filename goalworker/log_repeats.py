@@ -14,7 +14,7 @@ SHAPES_MAX: Final = 3
 _COUNTS_MAX: Final = 1_000
 
 
-class Repeats:
+class RepeatLimiter:
     """Admits or holds back each message; a silenced family writes nothing, an outage that is known says it all."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

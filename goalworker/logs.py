@@ -20,7 +20,7 @@ QUIET_LOGGERS: Final = ("aiokafka", "alembic", "asyncio", "httpx", "httpcore", "
 # By the first part of a logger's name: the dependency whose loss a library reports over and over.
 _FAMILIES: Final = {"aiokafka": "broker", "asyncpg": "database", "sqlalchemy": "database"}
 
-REPEATS: Final = log_repeats.Repeats()
+REPEATS: Final = log_repeats.RepeatLimiter()
 
 
 def configure(level: str, format: Literal["json", "console"] | None, version: str) -> None:

@@ -30,6 +30,6 @@ def explained(url: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if database_errors.is_later(error) or database_errors.is_refused(error):
-            raise database_errors.explained(url, error) from error
+        if database_errors.is_transient(error) or database_errors.is_permanent(error):
+            raise database_errors.explain(url, error) from error
         raise

@@ -19,7 +19,7 @@ IDLE_ROUNDS_MAX: Final = 20
 Offsets = dict[aiokafka.TopicPartition, int]
 
 
-class Wanted(msgspec.Struct, frozen=True):
+class Selection(msgspec.Struct, frozen=True):
     """Which dead letters are meant; times are those at which they were dead-lettered, until is exclusive."""
 
     since: datetime | None = None
@@ -41,7 +41,7 @@ class Wanted(msgspec.Struct, frozen=True):
         )
 
 
-async def read(settings: config.Settings, wanted: Wanted) -> AsyncIterator[aiokafka.ConsumerRecord]:
+async def read(settings: config.Settings, wanted: Selection) -> AsyncIterator[aiokafka.ConsumerRecord]:
     """Yield the dead letters that are meant and there now, each partition in order; nobody's offsets change."""
     yielded = 0
     async with kafka_connection.consumer(settings) as consumer:

@@ -36,7 +36,7 @@ async def examine(settings: config.Settings) -> findings.Findings:
 async def _version(settings: config.Settings, pool: sa_async.AsyncEngine) -> findings.Finding:
     async with pool.connect() as connection:
         version = (await connection.exec_driver_sql("SHOW server_version")).scalar_one()
-    where = database_errors.masked(settings.database_url())
+    where = database_errors.mask_password(settings.database_url())
     if int(str(version).partition(".")[0]) < POSTGRESQL_MIN:
         needed = f"goalworker needs {POSTGRESQL_MIN} or later: upgrade it"
         return findings.problem("database", f"{where} is PostgreSQL {version}; {needed}")
@@ -50,7 +50,7 @@ async def _limits(settings: config.Settings, pool: sa_async.AsyncEngine) -> find
             "SELECT lower(name) AS name, lower(setting) AS setting FROM pg_settings"
         )
         found = {row["name"]: row["setting"] for row in rows.mappings()}
-        is_pooled = isinstance((await connection.get_raw_connection()).driver_connection, pooler.Pooled)
+        is_pooled = isinstance((await connection.get_raw_connection()).driver_connection, pooler.PooledConnection)
     unmet = unmet_limits(connections.session_limits(settings.database.statement_timeout_seconds), found)
     if unmet:
         remedy = "connect without a pooler, or let it pass `SET LOCAL` through"

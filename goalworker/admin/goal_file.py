@@ -10,13 +10,13 @@ from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import errors
 from goalworker.domain import exact_json, goals
-from goalworker.domain.criteria import Criteria, criteria_as_json, criteria_of
+from goalworker.domain.criteria import Criteria, criteria_to_json, parse_criteria
 from goalworker.domain.faults import Fault, pointer
-from goalworker.domain.text import is_text
+from goalworker.domain.text import is_valid_text
 from goalworker.stores import goal_store
 
 
-class Wanted(Struct, frozen=True):
+class GoalInFile(Struct, frozen=True):
     """A goal of the file; a name that is not given stays what it is."""
 
     draft: goal_store.Draft
@@ -32,7 +32,7 @@ class Workflow(Struct, frozen=True):
     """A workflow of the file; a logic that is not given stays what it is."""
 
     workflow_id: str
-    goals: tuple[Wanted, ...] = ()
+    goals: tuple[GoalInFile, ...] = ()
     logic: str | None = None
 
 
@@ -79,7 +79,7 @@ def _workflow(given: Any, at: str, maximum: int, faults: list[Fault]) -> Workflo
     if not isinstance(given, Mapping):
         return Workflow("")
     workflow_id, logic = given.get("workflow_id"), given.get("logic")
-    if not isinstance(workflow_id, str) or not is_text(workflow_id):
+    if not isinstance(workflow_id, str) or not is_valid_text(workflow_id):
         faults.append(Fault(f"{at}/workflow_id", "must be text of 1 to 255 bytes without control characters"))
         workflow_id = ""
     if logic is not None and logic not in goals.LOGICS:
@@ -93,12 +93,12 @@ def _workflow(given: Any, at: str, maximum: int, faults: list[Fault]) -> Workflo
     return Workflow(workflow_id, drafts, logic)
 
 
-def _goal(given: Any, at: str, faults: list[Fault]) -> Wanted | None:
+def _goal(given: Any, at: str, faults: list[Fault]) -> GoalInFile | None:
     if not isinstance(given, Mapping):
         faults.append(Fault(at, "must be an object"))
         return None
     try:
-        return Wanted(goal_store.draft(given), "name" in given)
+        return GoalInFile(goal_store.draft(given), "name" in given)
     except goal_store.InvalidGoalError as error:
         faults += [Fault(f"{at}{fault.pointer}", fault.detail) for fault in error.faults]
         return None
@@ -149,7 +149,7 @@ async def steps(
 
 
 def _criteria(goal: goal_store.StoredGoal) -> Criteria:
-    return criteria_of(goal.goal_type, goal.criteria)
+    return parse_criteria(goal.goal_type, goal.criteria)
 
 
 async def _logic_step(pool: sa_async.AsyncEngine, tenant_id: str, workflow: Workflow) -> Step:
@@ -157,10 +157,10 @@ async def _logic_step(pool: sa_async.AsyncEngine, tenant_id: str, workflow: Work
     return Step(UNCHANGED if is_set else LOGIC_SET, workflow.workflow_id, logic=workflow.logic)
 
 
-def _goal_step(workflow_id: str, wanted: Wanted, stored: goal_store.StoredGoal | None) -> Step:
+def _goal_step(workflow_id: str, wanted: GoalInFile, stored: goal_store.StoredGoal | None) -> Step:
     draft = wanted.draft
     if stored is None:
-        criteria = criteria_as_json(draft.goal_type, draft.criteria)
+        criteria = criteria_to_json(draft.goal_type, draft.criteria)
         return Step(CREATED, workflow_id, None, draft.goal_type, criteria, draft.name)
     if wanted.is_named and draft.name != stored.name:
         return _step(RENAMED, stored, draft.name)

@@ -57,4 +57,4 @@ def explained(settings: config.Settings) -> Iterator[None]:
     try:
         yield
     except (kafka_errors.KafkaError, OSError) as error:
-        raise broker_errors.explained(settings, error) from error
+        raise broker_errors.explain(settings, error) from error

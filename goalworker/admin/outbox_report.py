@@ -4,7 +4,7 @@ from goalworker.kafka import sender
 from goalworker.pipeline import refused_messages
 
 
-def sentence(held: refused_messages.OfTopic, topic: str) -> str:
+def sentence(held: refused_messages.HeldByTopic, topic: str) -> str:
     """Return what is refused by a topic, why, and what to do."""
     of_size = f"{held.smallest_bytes} bytes"
     if held.largest_bytes > held.smallest_bytes:

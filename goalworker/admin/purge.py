@@ -10,23 +10,23 @@ from goalworker import config, errors
 from goalworker.admin import dead_letter_reading, kafka_connection
 
 
-class Doomed(msgspec.Struct, frozen=True):
+class PurgePlan(msgspec.Struct, frozen=True):
     """How many records are to be deleted, and up to where in each partition that has any."""
 
     records: int
     before: dead_letter_reading.Offsets
 
 
-async def plan(settings: config.Settings, moment: datetime | None) -> Doomed:
+async def plan(settings: config.Settings, moment: datetime | None) -> PurgePlan:
     """Return what is to be deleted: before the first record of a moment or later, or all that is there now."""
     async with kafka_connection.consumer(settings) as consumer:
         starts, ends = await dead_letter_reading.bounds(settings, consumer, settings.topics.dead_letters)
         before = ends if moment is None else await dead_letter_reading.offsets_at(consumer, moment, ends)
     counts = {each: before[each] - start for each, start in starts.items() if before[each] > start}
-    return Doomed(sum(counts.values()), {each: before[each] for each in counts})
+    return PurgePlan(sum(counts.values()), {each: before[each] for each in counts})
 
 
-async def delete(settings: config.Settings, doomed: Doomed) -> None:
+async def delete(settings: config.Settings, doomed: PurgePlan) -> None:
     """Delete it; RefusedError where that is not allowed."""
     async with kafka_connection.admin(settings) as client:
         try:

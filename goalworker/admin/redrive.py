@@ -37,7 +37,7 @@ class _Pass:
     """One pass over the letters: what was sent, what is due, and up to where nothing is left."""
 
     topic: str
-    wanted: dead_letter_reading.Wanted
+    wanted: dead_letter_reading.Selection
     sent: set[bytes]
     expired_ms: float
     is_dry: bool
@@ -73,7 +73,7 @@ _DENIED: Final = (kafka_errors.TopicAuthorizationFailedError, kafka_errors.Clust
 
 
 async def run(
-    settings: config.Settings, wanted: dead_letter_reading.Wanted, rate_per_second: int, *, dry_run: bool
+    settings: config.Settings, wanted: dead_letter_reading.Selection, rate_per_second: int, *, dry_run: bool
 ) -> Counts:
     """Send what is meant, in the DLQ now and not sent yet; return how many by original topic and reason."""
     topic, group_id = settings.topics.redrive, f"{settings.kafka.group_id}.redrive"

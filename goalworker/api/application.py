@@ -52,11 +52,11 @@ def application(
     journal = journal or outages.Journal()
     app = _routed()
     app.state.context = parameters.Context(
-        settings, pool, references.References(settings.references, client, journal), answer_cache.Kept()
+        settings, pool, references.References(settings.references, client, journal), answer_cache.AnswerCache()
     )
-    app.state.gate = auth.gate(settings, pool, client, insecure_tenant, journal)
+    app.state.gate = auth.authenticator(settings, pool, client, insecure_tenant, journal)
     app.add_middleware(middleware.Deadline)
-    return middleware.Front(app)
+    return middleware.RequestMiddleware(app)
 
 
 def document() -> dict[str, Any]:
@@ -143,7 +143,7 @@ async def _unforeseen(request: Request, error: Exception) -> Response:
     """Answer what the database is to blame for with 503, and a bug without a word about it; the front logs it."""
     if connections.kind_of_outage(error) == "refused":
         problem = problems.refused("The database refuses what this needs", "database")
-    elif database_errors.is_later(error):
+    elif database_errors.is_transient(error):
         problem = problems.unavailable(f"The database {connections.condition(error)}", "database")
     else:
         problem = problems.ProblemError(problems.BUG, "This is a bug; the log says more by the request's id")

@@ -27,7 +27,7 @@ class Caller(Struct, frozen=True):
     scopes: frozenset[str]
 
 
-class Gate:
+class Authenticator:
     """Knows callers by their credentials."""
 
     def __init__(
@@ -54,7 +54,7 @@ class Gate:
             claims = await self._verify(token)
         except tokens.BadTokenError as error:
             raise _unauthenticated(str(error)) from None
-        except jwks.Unreachable:
+        except jwks.JwksUnreachableError:
             raise problems.unavailable("The keys that tokens are signed with cannot be reached", "jwks") from None
         return Caller(claims["tenant_id"], claims["sub"], frozenset(claims.get("scope", "").split(" ")))
 
@@ -65,13 +65,13 @@ class Gate:
         return Caller(holder.tenant_id, holder.name, frozenset(holder.scopes))
 
 
-def gate(
+def authenticator(
     settings: config.Settings,
     pool: sa_async.AsyncEngine,
     client: httpx.AsyncClient,
     insecure_tenant: str | None,
     journal: outages.Journal,
-) -> Gate:
+) -> Authenticator:
     """Return the gate that the settings ask for; keys are always taken."""
     api = settings.api
     named = {"issuer": api.jwt_issuer or "", "audience": api.jwt_audience or ""}
@@ -82,8 +82,8 @@ def gate(
             log.warning("jwt_secret_is_short", advice=f"take {tokens.SECRET_BYTES_MIN} random bytes or more")
         verify = tokens.by_secret(secret, **named)
     elif api.jwks_url is not None:
-        verify = tokens.by_keys(jwks.Keyring(api.jwks_url, client, journal), **named)
-    return Gate(pool, verify, insecure_tenant)
+        verify = tokens.by_keys(jwks.Jwks(api.jwks_url, client, journal), **named)
+    return Authenticator(pool, verify, insecure_tenant)
 
 
 def _unauthenticated(detail: str, challenge: str = f'{CHALLENGE} error="invalid_token"') -> problems.ProblemError:
@@ -118,7 +118,7 @@ async def _caller(
     bearer: Annotated[Any, Security(_BEARER)],
     key: Annotated[str | None, Security(_KEY)],
 ) -> Caller:
-    known: Gate = request.app.state.gate
+    known: Authenticator = request.app.state.gate
     caller = await known.caller(bearer and bearer.credentials, key)
     structlog.contextvars.bind_contextvars(tenant_id=caller.tenant_id)
     for scope in scopes.scopes:

@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from goalworker.api import auth, openapi, parameters, problems, request_bodies, request_models
-from goalworker.domain.criteria import criteria_as_json
+from goalworker.domain.criteria import criteria_to_json
 from goalworker.domain.faults import Fault
 from goalworker.stores import goal_store
 
@@ -23,11 +23,14 @@ _PAGE: Final = 1_000
     **openapi.answers(200, "What is wrong, if anything is", "Verdict", takes="GoalsToValidate", optional=True),
 )
 async def validate_goals(
-    caller: auth.Reader, here: parameters.Here, workflow_id: parameters.WorkflowId, given: request_bodies.GivenOrNothing
+    caller: auth.Reader,
+    here: parameters.InContext,
+    workflow_id: parameters.WorkflowId,
+    given: request_bodies.OptionalJsonBody,
 ) -> Response:
     """Look at goals without storing them; without a body, at those that are stored. References are asked for."""
     listed = given.get("goals")
-    faults = request_bodies.refuse_unknown(given, ("goals",))
+    faults = request_bodies.reject_unknown_fields(given, ("goals",))
     if listed is not None and not (isinstance(listed, list) and len(listed) <= request_models.GOALS_MAX):
         faults.append(Fault("/goals", f"`goals` must be a list of at most {request_models.GOALS_MAX} goals"))
     if faults:
@@ -57,7 +60,7 @@ async def _given(here: parameters.Context, caller: auth.Caller, listed: Sequence
     maximum = here.settings.goals.max_per_workflow
     if len(listed) > maximum:
         faults[maximum].append(Fault("", str(goal_store.TooManyGoalsError(maximum))))
-    criteria = [criteria_as_json(draft.goal_type, draft.criteria) for draft in drafts.values()]
+    criteria = [criteria_to_json(draft.goal_type, draft.criteria) for draft in drafts.values()]
     for index, missing in zip(drafts, await here.references.faults(caller.tenant_id, criteria), strict=True):
         faults[index] += missing
     return [

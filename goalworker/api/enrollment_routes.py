@@ -11,7 +11,7 @@ from starlette.responses import Response
 from goalworker.api import auth, openapi, parameters, problems, request_bodies, request_models
 from goalworker.domain import facts
 from goalworker.domain.faults import Fault
-from goalworker.domain.text import is_text, time_of_text
+from goalworker.domain.text import is_valid_text, parse_time
 from goalworker.stores import enrollments
 
 router = APIRouter(tags=[openapi.ENROLLMENTS])
@@ -26,7 +26,7 @@ _FIELDS: Final = ("enrollment_id", "contact_id", "enrolled_at", "ended_at")
     **openapi.answers(200, "What is known", "Enrollment"),
 )
 async def get_enrollment(
-    caller: auth.Reader, here: parameters.Here, enrollment_id: parameters.EnrollmentId
+    caller: auth.Reader, here: parameters.InContext, enrollment_id: parameters.EnrollmentId
 ) -> Response:
     """Say whether an enrollment's workflow has done its work; an engine asks this before it sends.
 
@@ -50,7 +50,10 @@ async def get_enrollment(
     ),
 )
 async def take_in_enrollments(
-    caller: auth.Enroller, here: parameters.Here, workflow_id: parameters.WorkflowId, given: request_bodies.Given
+    caller: auth.Enroller,
+    here: parameters.InContext,
+    workflow_id: parameters.WorkflowId,
+    given: request_bodies.JsonBody,
 ) -> Response:
     """Take in existing runs: each becomes the lifecycle messages that an engine would have sent."""
     if not here.settings.enrollments.tracking:
@@ -77,7 +80,7 @@ def _conflict(runs: Sequence[facts.Enrollment], error: enrollments.ConflictingEn
 
 def _runs(given: Mapping[str, Any], tenant_id: str, workflow_id: str, latest: datetime) -> list[facts.Enrollment]:
     """Return the runs of a body; a problem with every fault of every one."""
-    faults = request_bodies.refuse_unknown(given, ("enrollments",))
+    faults = request_bodies.reject_unknown_fields(given, ("enrollments",))
     listed = given.get("enrollments")
     if not isinstance(listed, list) or len(listed) > request_models.ENROLLMENTS_MAX:
         rule = f"`enrollments` must be a list of at most {request_models.ENROLLMENTS_MAX} enrollments"
@@ -94,7 +97,7 @@ def _runs(given: Mapping[str, Any], tenant_id: str, workflow_id: str, latest: da
 
 
 def _run(given: Mapping[str, Any], tenant_id: str, workflow_id: str) -> facts.Enrollment:
-    times = {name: given.get(name) and time_of_text(given[name]) for name in ("enrolled_at", "ended_at")}
+    times = {name: given.get(name) and parse_time(given[name]) for name in ("enrolled_at", "ended_at")}
     run = facts.Enrollment(tenant_id, given["enrollment_id"], workflow_id, given["contact_id"])
     return structs.replace(run, **times)
 
@@ -102,10 +105,10 @@ def _run(given: Mapping[str, Any], tenant_id: str, workflow_id: str) -> facts.En
 def _faults(given: Any, at: str, latest: datetime) -> list[Fault]:
     if not isinstance(given, Mapping):
         return [Fault(at, "An enrollment must be an object")]
-    faults = request_bodies.refuse_unknown(given, _FIELDS, at)
+    faults = request_bodies.reject_unknown_fields(given, _FIELDS, at)
     for name in ("enrollment_id", "contact_id"):
         text = given.get(name)
-        if not isinstance(text, str) or not is_text(text):
+        if not isinstance(text, str) or not is_valid_text(text):
             faults.append(Fault(f"{at}/{name}", f"`{name}` {parameters.TEXT_RULE}"))
     times = {name: _moment(given.get(name), f"{at}/{name}", latest, faults) for name in ("enrolled_at", "ended_at")}
     began, ended = times["enrolled_at"], times["ended_at"]
@@ -121,7 +124,7 @@ def _moment(given: Any, pointer: str, latest: datetime, faults: list[Fault]) -> 
     if given is None:
         return None
     name = pointer.rpartition("/")[2]
-    moment = time_of_text(given) if isinstance(given, str) else None
+    moment = parse_time(given) if isinstance(given, str) else None
     if moment is None:
         faults.append(Fault(pointer, f"`{name}` {parameters.TIME_RULE}"))
     elif moment > latest:

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from goalworker.api import auth, openapi, parameters, problems, request_bodies
 from goalworker.domain import goals
-from goalworker.domain.criteria import Criteria, criteria_as_json
+from goalworker.domain.criteria import Criteria, criteria_to_json
 from goalworker.domain.faults import Fault
 from goalworker.stores import goal_store
 
@@ -47,11 +47,11 @@ IfMatch = Annotated[
     ),
 )
 async def create_goal(
-    caller: auth.Writer, here: parameters.Here, workflow_id: parameters.WorkflowId, given: request_bodies.Given
+    caller: auth.Writer, here: parameters.InContext, workflow_id: parameters.WorkflowId, given: request_bodies.JsonBody
 ) -> Response:
     """Create a goal; it counts for events from now on."""
     draft = goal_store.draft(given)
-    await _refuse_missing(here, caller, criteria_as_json(draft.goal_type, draft.criteria))
+    await _refuse_missing(here, caller, criteria_to_json(draft.goal_type, draft.criteria))
     maximum = here.settings.goals.max_per_workflow
     goal = await goal_store.create(here.pool, caller.tenant_id, workflow_id, draft, actor=caller.actor, maximum=maximum)
     path = parameters.GOALS.format(workflow_id=parse.quote(workflow_id, safe=""))
@@ -65,7 +65,7 @@ async def create_goal(
 )
 async def list_goals(
     caller: auth.Reader,
-    here: parameters.Here,
+    here: parameters.InContext,
     workflow_id: parameters.WorkflowId,
     query: Annotated[parameters.GoalsQuery, Query()],
 ) -> Response:
@@ -78,7 +78,7 @@ async def list_goals(
 
 @router.get(parameters.GOAL, summary="Get a goal", **openapi.answers(200, "The goal", "Goal", headers=openapi.ETAG))
 async def get_goal(
-    caller: auth.Reader, here: parameters.Here, workflow_id: parameters.WorkflowId, goal_id: parameters.GoalId
+    caller: auth.Reader, here: parameters.InContext, workflow_id: parameters.WorkflowId, goal_id: parameters.GoalId
 ) -> Response:
     """Show a goal; a deleted one is in the list only."""
     return _goal(await goal_store.get(here.pool, caller.tenant_id, goal_id, workflow_id=workflow_id))
@@ -98,10 +98,10 @@ async def get_goal(
 )
 async def change_goal(
     caller: auth.Writer,
-    here: parameters.Here,
+    here: parameters.InContext,
     workflow_id: parameters.WorkflowId,
     goal_id: parameters.GoalId,
-    given: request_bodies.Given,
+    given: request_bodies.JsonBody,
     if_match: IfMatch = ANY_VERSION,
 ) -> Response:
     """Change a goal's criteria or name, pause it or resume it, from now on; what changes nothing makes no version."""
@@ -110,7 +110,7 @@ async def change_goal(
         goal = await goal_store.get(here.pool, caller.tenant_id, goal_id, workflow_id=workflow_id)
         criteria = goal_store.changes(goal.goal_type, given).criteria
         if isinstance(criteria, Criteria):
-            await _refuse_missing(here, caller, criteria_as_json(goal.goal_type, criteria))
+            await _refuse_missing(here, caller, criteria_to_json(goal.goal_type, criteria))
     goal = await goal_store.update(
         here.pool,
         caller.tenant_id,
@@ -130,7 +130,7 @@ async def change_goal(
 )
 async def delete_goal(
     caller: auth.Writer,
-    here: parameters.Here,
+    here: parameters.InContext,
     workflow_id: parameters.WorkflowId,
     goal_id: parameters.GoalId,
     if_match: IfMatch = ANY_VERSION,
@@ -153,7 +153,7 @@ async def delete_goal(
     **openapi.answers(200, "Every change", "Audit"),
 )
 async def get_audit(
-    caller: auth.Reader, here: parameters.Here, workflow_id: parameters.WorkflowId, goal_id: parameters.GoalId
+    caller: auth.Reader, here: parameters.InContext, workflow_id: parameters.WorkflowId, goal_id: parameters.GoalId
 ) -> Response:
     """Show who changed what, when, from which to which; also of a deleted goal."""
     entries = await goal_store.audit(here.pool, caller.tenant_id, goal_id, workflow_id=workflow_id)
@@ -164,7 +164,9 @@ _SETTINGS: Final = f"{parameters.WORKFLOW}/goal-settings"
 
 
 @router.get(_SETTINGS, summary="Get a workflow's goal settings", **openapi.answers(200, "The settings", "GoalSettings"))
-async def get_goal_settings(caller: auth.Reader, here: parameters.Here, workflow_id: parameters.WorkflowId) -> Response:
+async def get_goal_settings(
+    caller: auth.Reader, here: parameters.InContext, workflow_id: parameters.WorkflowId
+) -> Response:
     """Show when the workflow has done its work; `any` before somebody sets it."""
     return parameters.json_answer({"logic": await goal_store.logic(here.pool, caller.tenant_id, workflow_id)})
 
@@ -175,10 +177,10 @@ async def get_goal_settings(caller: auth.Reader, here: parameters.Here, workflow
     **openapi.answers(200, "The settings as they are now", "GoalSettings", takes="GoalSettings"),
 )
 async def set_goal_settings(
-    caller: auth.Writer, here: parameters.Here, workflow_id: parameters.WorkflowId, given: request_bodies.Given
+    caller: auth.Writer, here: parameters.InContext, workflow_id: parameters.WorkflowId, given: request_bodies.JsonBody
 ) -> Response:
     """Say when the workflow has done its work, for events from now on."""
-    logic, faults = given.get("logic"), request_bodies.refuse_unknown(given, ("logic",))
+    logic, faults = given.get("logic"), request_bodies.reject_unknown_fields(given, ("logic",))
     if not isinstance(logic, str) or logic not in goals.LOGICS:
         faults.append(Fault("/logic", f"`logic` must be one of {', '.join(goals.LOGICS)}"))
     if faults:

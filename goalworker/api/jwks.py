@@ -21,7 +21,7 @@ FETCH_TIMEOUT_SECONDS: Final = 3.0
 _BYTES_MAX: Final = 1_048_576
 
 
-class Unreachable(Exception):  # noqa: N818 - it is no error of the token's
+class JwksUnreachableError(Exception):
     """The keys cannot be had, so that nothing can be said about the token."""
 
 
@@ -31,7 +31,7 @@ class Clock(Protocol):
     def __call__(self) -> float: ...
 
 
-class Keyring:
+class Jwks:
     """The keys of one issuer, by key id."""
 
     def __init__(
@@ -54,7 +54,7 @@ class Keyring:
                     await self._fetch()
         found = self._find(key_id)
         if found is None and not self._is_known:
-            raise Unreachable
+            raise JwksUnreachableError
         return found
 
     def _find(self, key_id: str | None) -> jwt.PyJWK | None:

@@ -57,7 +57,7 @@ def allow(request: Request, seconds: float) -> None:
     deadline.reschedule(asyncio.get_running_loop().time() + seconds)
 
 
-class Front:
+class RequestMiddleware:
     """The outermost part: what it is given has been answered by the application, or could not be."""
 
     def __init__(self, app: ASGIApp) -> None:

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from goalworker import config
 from goalworker.api import references, request_models, response_models
 from goalworker.domain import faults
-from goalworker.domain.text import TEXT_BYTES_MAX, is_text, time_of_text
+from goalworker.domain.text import TEXT_BYTES_MAX, is_valid_text, parse_time
 from goalworker.stores import answer_cache
 
 WORKFLOW: Final = "/api/v1/workflows/{workflow_id}"
@@ -33,7 +33,7 @@ class Context(Struct, frozen=True):
     settings: config.Settings
     pool: sa_async.AsyncEngine
     references: references.References
-    kept: answer_cache.Kept
+    kept: answer_cache.AnswerCache
 
 
 async def _context(request: Request) -> Context:
@@ -41,7 +41,7 @@ async def _context(request: Request) -> Context:
     return context
 
 
-Here = Annotated[Context, Depends(_context)]
+InContext = Annotated[Context, Depends(_context)]
 
 
 def json_answer(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -56,7 +56,7 @@ TIME_RULE: Final = "must be an RFC 3339 time with an offset, such as 2026-05-01T
 
 
 def _text(value: str) -> str:
-    if not is_text(value):
+    if not is_valid_text(value):
         raise ValueError(TEXT_RULE)
     return value
 
@@ -89,7 +89,7 @@ def _boolean(value: Any) -> Any:
 def _moment(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    moment = time_of_text(value)
+    moment = parse_time(value)
     if moment is None:
         raise ValueError(f"{TIME_RULE} (a + is %2B in a URL)")
     return moment

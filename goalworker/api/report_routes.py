@@ -20,7 +20,7 @@ router = APIRouter(tags=[openapi.REPORTS])
 async def get_stats(
     request: Request,
     caller: auth.Reader,
-    here: parameters.Here,
+    here: parameters.InContext,
     workflow_id: parameters.WorkflowId,
     query: Annotated[parameters.StatsQuery, Query()],
 ) -> Response:
@@ -33,7 +33,7 @@ async def get_stats(
 
     async def count() -> dict[str, Any]:
         tracking = here.settings.enrollments.tracking
-        async with connections.session(here.pool, caller.tenant_id, "stats") as connection:
+        async with connections.tenant_transaction(here.pool, caller.tenant_id, "stats") as connection:
             await stats.check_known(connection, caller.tenant_id, workflow_id)
             return await stats.workflow_stats(
                 connection, caller.tenant_id, workflow_id, query.since, query.until, tracking=tracking
@@ -50,12 +50,12 @@ async def get_stats(
 )
 async def list_achievements(
     caller: auth.Reader,
-    here: parameters.Here,
+    here: parameters.InContext,
     workflow_id: parameters.WorkflowId,
     query: Annotated[parameters.AchievementsQuery, Query()],
 ) -> Response:
     """Show a workflow's achievements in the order of their events; revoked ones are left out."""
-    async with connections.session(here.pool, caller.tenant_id, "stats") as connection:
+    async with connections.tenant_transaction(here.pool, caller.tenant_id, "stats") as connection:
         found, next_cursor = await achievements.achievements(
             connection, caller.tenant_id, workflow_id, **query.model_dump()
         )

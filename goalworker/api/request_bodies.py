@@ -28,14 +28,14 @@ async def _optional(request: Request) -> Any:
     return _object(request, body) if body else {}
 
 
-Given = Annotated[Mapping[str, Any], Depends(_required)]
+JsonBody = Annotated[Mapping[str, Any], Depends(_required)]
 """The JSON object in the body, numbers as int or Decimal; anything else ends in a problem."""
 
-GivenOrNothing = Annotated[Mapping[str, Any], Depends(_optional)]
+OptionalJsonBody = Annotated[Mapping[str, Any], Depends(_optional)]
 """The same, and an empty object for no body."""
 
 
-def refuse_unknown(given: Mapping[str, Any], known: tuple[str, ...], at: str = "") -> list[faults.Fault]:
+def reject_unknown_fields(given: Mapping[str, Any], known: tuple[str, ...], at: str = "") -> list[faults.Fault]:
     """Return a fault for each field that nobody knows."""
     return [
         faults.Fault(

@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 import jwt
 
 from goalworker.api import jwks
-from goalworker.domain.text import is_text
+from goalworker.domain.text import is_valid_text
 
 LEEWAY_SECONDS: Final = 30
 SECRET_BYTES_MIN: Final = 32
@@ -37,7 +37,7 @@ def by_secret(secret: str, *, issuer: str, audience: str) -> Verify:
     return verify
 
 
-def by_keys(keys: jwks.Keyring, *, issuer: str, audience: str) -> Verify:
+def by_keys(keys: jwks.Jwks, *, issuer: str, audience: str) -> Verify:
     """Take RS256 and ES256 tokens that are signed with one of the keys."""
 
     async def verify(token: str) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def _claims(
     except (jwt.PyJWTError, ValueError) as error:
         raise _bad(error) from None
     for claim in ("sub", "tenant_id"):
-        if not isinstance(claims[claim], str) or not is_text(claims[claim]):
+        if not isinstance(claims[claim], str) or not is_valid_text(claims[claim]):
             raise BadTokenError(f"The token's `{claim}` must be text of 1 to 255 bytes without control characters")
     if not isinstance(claims.get("scope", ""), str):
         raise BadTokenError("The token's `scope` must be text: scopes separated by spaces")

@@ -21,7 +21,7 @@ def upgrade(as_json: common.Json = False) -> None:
     url = common.load().database_url()
     with database_connection.explained(url):
         revision = migrations.upgrade(url)
-    is_newer = not migrations.knows(revision)
+    is_newer = not migrations.is_known(revision)
     newer = ", which is newer than this build: that is fine, nothing was changed" if is_newer else ""
     facts = {"revision": revision, "newer_than_build": is_newer}
     common.report(facts, f"the database's schema is at {revision}{newer}", as_json=as_json)

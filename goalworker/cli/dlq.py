@@ -67,7 +67,7 @@ def list_(
 ) -> None:
     """List dead letters, oldest first: where each is, where it came from, and why."""
     found = common.run(
-        _list(common.load(), dead_letter_reading.Wanted(since, until, topic, reason, max_records, tenant))
+        _list(common.load(), dead_letter_reading.Selection(since, until, topic, reason, max_records, tenant))
     )
     common.show(found if as_json else [_row(each) for each in found], as_json=as_json, empty="no dead letters")
     if len(found) == max_records == LISTED_MAX:
@@ -98,7 +98,9 @@ def stats(
     as_json: common.Json = False,
 ) -> None:
     """Count dead letters by topic and reason, most frequent first: how many are open, and how many were redriven."""
-    rows = common.run(_counts(common.load(), dead_letter_reading.Wanted(since, until, topic, reason, tenant_id=tenant)))
+    rows = common.run(
+        _counts(common.load(), dead_letter_reading.Selection(since, until, topic, reason, tenant_id=tenant))
+    )
     common.show(rows, as_json=as_json, empty="no dead letters")
 
 
@@ -121,7 +123,7 @@ def redrive(
     So the same command resumes a run that was killed, and what one selection leaves out waits for the next.
     A letter that fails again comes back as a new one, which the run that sent it leaves alone.
     """
-    wanted = dead_letter_reading.Wanted(since, until, topic, reason, max_records, tenant)
+    wanted = dead_letter_reading.Selection(since, until, topic, reason, max_records, tenant)
     counts = common.run(run(common.load(), wanted, rate, dry_run=dry_run))
     common.show(_ranked(counts), as_json=as_json, empty="no dead letters that were not redriven")
     if counts and not as_json:
@@ -160,12 +162,12 @@ def purge(
     )
 
 
-async def _list(settings: config.Settings, wanted: dead_letter_reading.Wanted) -> list[dict[str, Any]]:
+async def _list(settings: config.Settings, wanted: dead_letter_reading.Selection) -> list[dict[str, Any]]:
     found = [_described(record) async for record in dead_letter_reading.read(settings, wanted)]
     return sorted(found, key=lambda each: (each["time"], each["partition"], each["offset"]))
 
 
-async def _counts(settings: config.Settings, wanted: dead_letter_reading.Wanted) -> list[dict[str, Any]]:
+async def _counts(settings: config.Settings, wanted: dead_letter_reading.Selection) -> list[dict[str, Any]]:
     async with kafka_connection.admin(settings) as client:
         has_redrive_topic = settings.topics.redrive in await kafka_topics.topics(client)
     sent = await already_sent(settings) if has_redrive_topic else set()

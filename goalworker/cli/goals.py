@@ -13,7 +13,7 @@ from goalworker import config, errors
 from goalworker.admin import database_connection, goal_file
 from goalworker.cli import common
 from goalworker.domain import events, goals
-from goalworker.domain.text import is_text
+from goalworker.domain.text import is_valid_text
 from goalworker.stores import goal_store, operator_acts
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ _PAGE: Final = 1_000
 
 
 def _text(value: str) -> str:
-    if not is_text(value):
+    if not is_valid_text(value):
         raise typer.BadParameter("it must be 1 to 255 bytes without control characters")
     return value
 

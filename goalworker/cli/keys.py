@@ -62,12 +62,12 @@ def revoke(
 async def _revoke(pool: sa_async.AsyncEngine, tenant: str | None, key_id: UUID) -> None:
     tenants = {key.id: key.tenant_id for key in await _keys(pool, tenant)}
     if key_id not in tenants:
-        raise api_keys.NoKeyError(key_id)
+        raise api_keys.UnknownKeyError(key_id)
     await api_keys.revoke(pool, tenants[key_id], key_id)
 
 
 async def _keys(pool: sa_async.AsyncEngine, tenant: str | None) -> list[api_keys.StoredKey]:
-    return await (api_keys.every(pool) if tenant is None else api_keys.all_of(pool, tenant))
+    return await (api_keys.list_all(pool) if tenant is None else api_keys.list_of_tenant(pool, tenant))
 
 
 def _with_pool(work: Callable[[sa_async.AsyncEngine], Awaitable[T]]) -> T:

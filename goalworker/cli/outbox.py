@@ -57,7 +57,7 @@ async def rows_by_topic(settings: config.Settings) -> tuple[list[dict[str, Any]]
         ]
 
 
-def _held(held: refused_messages.OfTopic, topic: str, now: float) -> dict[str, Any]:
+def _held(held: refused_messages.HeldByTopic, topic: str, now: float) -> dict[str, Any]:
     return {
         "topic": topic,
         "records": held.records,

@@ -101,7 +101,7 @@ async def _acts(settings: config.Settings) -> list[dict[str, Any]]:
         database_connection.pool(settings) as pool,
         connections.transaction(pool, tables.WORKER_ROLE, "cli") as sql,
     ):
-        return await operator_acts.every(sql)
+        return await operator_acts.list_acts(sql)
 
 
 async def _create(settings: config.Settings, partitions: int, replication: int) -> set[str]:

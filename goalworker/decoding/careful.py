@@ -9,9 +9,9 @@ from typing import Any, Final, Literal, TypeVar
 from msgspec import DecodeError, Raw, Struct, ValidationError, defstruct, json, structs
 
 from goalworker.decoding import envelope
-from goalworker.decoding.wire import FINISH, RULES, TEXT_RULE, WIRE, WrongError
+from goalworker.decoding.wire import FINISH, RULES, TEXT_RULE, WIRE, InvalidFieldError
 from goalworker.domain import events
-from goalworker.domain.text import Text, is_text
+from goalworker.domain.text import Text, is_valid_text
 
 Data = events.GoalData | events.LifecycleData
 Reader = Callable[[Raw], Data]
@@ -81,9 +81,9 @@ Bare = Literal["taken", "refused", "impossible"]
 def form_of(value: bytes, headers: envelope.Headers, max_bytes: int, plain: Bare) -> Form:
     """Return the form of a record, or raise WrongError."""
     if len(value) > max_bytes:
-        raise WrongError("too_large", "", f"has {len(value)} bytes; {max_bytes} are allowed")
+        raise InvalidFieldError("too_large", "", f"has {len(value)} bytes; {max_bytes} are allowed")
     if value.startswith(b"\x00"):
-        raise WrongError("unsupported_wire_format", "", "begins with 0x00, as from a schema registry; send JSON")
+        raise InvalidFieldError("unsupported_wire_format", "", "begins with 0x00, as from a schema registry; send JSON")
     body, mode = value.removeprefix(_BYTE_ORDER_MARK), envelope.mode_of(headers)
     check_json(body)
     if mode == "binary":
@@ -99,22 +99,22 @@ def form_of(value: bytes, headers: envelope.Headers, max_bytes: int, plain: Bare
 def _check_enveloped(body: bytes, *, could_be_taken: bool) -> None:
     """Raise WrongError about a JSON object without an envelope, with what would mend it."""
     if _connect_payload(body) is not None:
-        raise WrongError("invalid_envelope", "", _WRAPPED + (f", or {_PLAIN_HINT}" if could_be_taken else ""))
+        raise InvalidFieldError("invalid_envelope", "", _WRAPPED + (f", or {_PLAIN_HINT}" if could_be_taken else ""))
     if could_be_taken and body.lstrip().startswith(b"{") and not _has_specversion(body):
         rule = f"is missing; it {RULES['specversion']}. For JSON without an envelope set {_PLAIN_HINT}"
-        raise WrongError("invalid_envelope", "specversion", rule)
+        raise InvalidFieldError("invalid_envelope", "specversion", rule)
 
 
 def _one_of_array(body: bytes, mode: envelope.Mode) -> Form:
     """Return an event, or the only one of an array."""
     if not body.lstrip().startswith(b"["):
         if mode == "batch":
-            raise WrongError("invalid_envelope", "", "is a batch, says its content-type, and no array")
+            raise InvalidFieldError("invalid_envelope", "", "is a batch, says its content-type, and no array")
         return Form("structured", body)
     try:
         (event,) = _ONE.decode(body)
     except ValidationError:
-        raise WrongError("invalid_envelope", "", "is an array; send each event alone") from None
+        raise InvalidFieldError("invalid_envelope", "", "is an array; send each event alone") from None
     return Form("structured", bytes(event), "/0/", "/0/data")
 
 
@@ -128,8 +128,8 @@ def _bare(form: Form) -> Form:
         body, in_text = json.decode(body, type=str).encode(), True
         try:
             check_json(body)
-        except (WrongError, RecursionError):
-            raise WrongError("invalid_data", "", "is a text without JSON in it") from None
+        except (InvalidFieldError, RecursionError):
+            raise InvalidFieldError("invalid_data", "", "is a text without JSON in it") from None
     if _has_specversion(body):
         return Form("structured", body, f"{place}/", place if in_text else f"{place}/data", in_text)
     return Form("plain", body, f"{place}/", place, in_text)
@@ -177,21 +177,21 @@ def data_of(found: Envelope) -> Raw:
         decoded = binascii.a2b_base64(text, strict_mode=True).removeprefix(_BYTE_ORDER_MARK)
         check_json(decoded)
     except (ValueError, RecursionError):
-        raise WrongError("invalid_data", "data_base64", "must be JSON in base64") from None
+        raise InvalidFieldError("invalid_data", "data_base64", "must be JSON in base64") from None
     return Raw(decoded)
 
 
 def plain_envelope_of(form: Form, kind: str, topic: str, id_: str | None, place: tuple[int, int] | None) -> Envelope:
     """Return the envelope that is made for a value without one; id_ is that of its header."""
     if not form.body.lstrip().startswith(b"{"):
-        raise WrongError("invalid_data", "data", "must be a JSON object")
+        raise InvalidFieldError("invalid_data", "data", "must be a JSON object")
     found = _read(Plain, form.body, "invalid_envelope", "")
     if id_ is None:
         id_ = _own_id(found.id)
     if id_ is None and place is not None:
         id_ = f"{topic}/{place[0]}/{place[1]}"
-    if id_ is None or not is_text(id_):
-        raise WrongError("invalid_envelope", "id", TEXT_RULE)
+    if id_ is None or not is_valid_text(id_):
+        raise InvalidFieldError("invalid_envelope", "id", TEXT_RULE)
     attributes = structs.asdict(found) | {"id": id_}
     return Envelope(specversion="1.0", source=f"kafka:{topic}", type=kind, data=Raw(form.body), **attributes)
 
@@ -212,8 +212,8 @@ def text_of(raw: Raw, path: str) -> str | None:
         text = json.decode(raw, type=str)
     except ValidationError:
         text = ""
-    if not is_text(text):
-        raise WrongError("invalid_envelope", path, TEXT_RULE)
+    if not is_valid_text(text):
+        raise InvalidFieldError("invalid_envelope", path, TEXT_RULE)
     return text
 
 
@@ -226,9 +226,9 @@ def reader(kind: str) -> Reader:
 def _read_data(wire: type["_S"], raw: Raw) -> Any:
     try:
         return _read(wire, bytes(raw), "invalid_data", "data")
-    except WrongError:
+    except InvalidFieldError:
         if _connect_payload(raw) is not None:
-            raise WrongError("invalid_data", "data", _WRAPPED) from None
+            raise InvalidFieldError("invalid_data", "data", _WRAPPED) from None
         raise
 
 
@@ -249,9 +249,11 @@ def check_json(value: bytes) -> None:
         value.decode()
         _JSON.decode(value)
     except UnicodeDecodeError as error:
-        raise WrongError("invalid_json", "", f"is not UTF-8: byte {error.start} is wrong") from None
+        raise InvalidFieldError("invalid_json", "", f"is not UTF-8: byte {error.start} is wrong") from None
     except DecodeError as error:
-        raise WrongError("invalid_json", "", f"is not JSON: {str(error).removeprefix('JSON is malformed: ')}") from None
+        raise InvalidFieldError(
+            "invalid_json", "", f"is not JSON: {str(error).removeprefix('JSON is malformed: ')}"
+        ) from None
 
 
 def _fields_of(wire: type[Struct]) -> Callable[[bytes], Struct]:
@@ -271,7 +273,7 @@ def _read(wire: type[_S], value: bytes, reason: str, path: str) -> _S:
     try:
         fields = _FIELDS[wire](value)
     except ValidationError:
-        raise WrongError(reason, path, "must be a JSON object") from None
+        raise InvalidFieldError(reason, path, "must be a JSON object") from None
     values = {}
     for field in _fields(wire):
         where = f"{path}/{field.name}" if path else field.name
@@ -279,7 +281,7 @@ def _read(wire: type[_S], value: bytes, reason: str, path: str) -> _S:
         if not (raw == envelope.ABSENT or (raw == _EMPTY_TEXT and field.type == (Text | None))):
             values[field.name] = _field(raw, field.type, reason, where)
         elif field.required:
-            raise WrongError(reason, where, f"is missing; it {_rule(where)}")
+            raise InvalidFieldError(reason, where, f"is missing; it {_rule(where)}")
     return wire(**values)
 
 
@@ -294,9 +296,9 @@ def _field(raw: Raw, kind: Any, reason: str, where: str) -> Any:
     try:
         found = _decoder(kind).decode(raw)
     except ValidationError:
-        raise WrongError(reason, where, _rule(where)) from None
+        raise InvalidFieldError(reason, where, _rule(where)) from None
     if not has_good_texts(found):
-        raise WrongError(reason, where, _rule(where))
+        raise InvalidFieldError(reason, where, _rule(where))
     return found
 
 
@@ -307,5 +309,5 @@ def _rule(where: str) -> str:
 def has_good_texts(value: object) -> bool:
     """Say whether every text in a value is one to take (contract section 1)."""
     if isinstance(value, str):
-        return is_text(value)
+        return is_valid_text(value)
     return not isinstance(value, tuple) or all(map(has_good_texts, value))

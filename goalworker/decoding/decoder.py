@@ -13,16 +13,16 @@ from msgspec import Raw, Struct, convert, defstruct, json, structs
 
 from goalworker.decoding import careful, envelope
 from goalworker.decoding.record import FetchedRecord
-from goalworker.decoding.wire import FINISH, WIRE, Finish, WrongError
+from goalworker.decoding.wire import FINISH, WIRE, Finish, InvalidFieldError
 from goalworker.domain import events
 from goalworker.domain.text import Text
 
 Pairs = envelope.Pairs
 Wanted = Mapping[str, Callable[[str, Any], object]]
 """By the type of an event: whether anything wants one of this tenant with this data."""
-Taken = tuple[list[tuple[FetchedRecord, events.Event]], list[FetchedRecord]]
-Quick = Callable[[Sequence[FetchedRecord], datetime, Wanted], Taken]
-RecordPosition = tuple[int, int]
+Decoded = tuple[list[tuple[FetchedRecord, events.Event]], list[FetchedRecord]]
+FastDecode = Callable[[Sequence[FetchedRecord], datetime, Wanted], Decoded]
+PartitionOffset = tuple[int, int]
 """The partition and the offset that a record has in its topic."""
 
 
@@ -61,7 +61,7 @@ class Decoder:
         self._limits = limits
         names = (*envelope.ATTRIBUTES, *(["subject"] if limits.tenant_from == "subject" else []))
         self._attributes = {name: f"ce_{name}" for name in names}
-        self._elsewhere = envelope.elsewhere(limits.tenant_from, limits.default_tenant)
+        self._elsewhere = envelope.tenant_lookup(limits.tenant_from, limits.default_tenant)
         self._quick = {topic: self._quick_way(topic, allowed) for topic, allowed in kinds.items()}
         self._careful = {topic: {kind: _CAREFUL[kind] for kind in allowed} for topic, allowed in kinds.items()}
         self._plain_kinds = {topic: _plain_kind(allowed) for topic, allowed in kinds.items()}
@@ -80,7 +80,7 @@ class Decoder:
         offset: int = -1,
         *,
         key: bytes | None = None,
-        place: RecordPosition | None = None,
+        place: PartitionOffset | None = None,
     ) -> events.Event | Malformed | None:
         """Return the event that a record is, or what is wrong with it, or None for a tombstone; no bytes make it raise.
 
@@ -93,7 +93,7 @@ class Decoder:
         taken, _ = self._quick[topic]([record], self.latest(now), ANY_WANTED)
         return taken[0][1] if taken else self._carefully(topic, record, now, place)
 
-    def quick(self, topic: str) -> Quick:
+    def quick(self, topic: str) -> FastDecode:
         """Return what takes the records of a topic that are good: those that anything wants, with their events.
 
         The second thing that it returns is what it leaves to decode(), tombstones included.
@@ -104,14 +104,14 @@ class Decoder:
         """Return the last moment that an event may be dated when it is read now."""
         return now + self._limits.max_future
 
-    def _quick_way(self, topic: str, kinds: frozenset[str]) -> Quick:
+    def _quick_way(self, topic: str, kinds: frozenset[str]) -> FastDecode:
         # A closure with all that it needs at hand, and no call that could be spared: this is done for each record.
         read, finish = _quick_reader(kinds, with_subject="subject" in self._attributes)
         max_bytes, tenant_from = self._limits.max_bytes, self._limits.tenant_from
         default_tenant = self._limits.default_tenant if tenant_from == "tenantid" else None
         headers_of, trace_of, moment, absent = envelope.headers_of, envelope.trace_of, envelope.moment, envelope.ABSENT
 
-        def take(records: Sequence[FetchedRecord], latest: datetime, wanted: Wanted) -> Taken:
+        def take(records: Sequence[FetchedRecord], latest: datetime, wanted: Wanted) -> Decoded:
             taken: list[tuple[FetchedRecord, events.Event]] = []
             left: list[FetchedRecord] = []
             value: Any
@@ -174,7 +174,7 @@ class Decoder:
         return tenant_id
 
     def _carefully(
-        self, topic: str, record: "_Record", now: datetime, place: RecordPosition | None
+        self, topic: str, record: "_Record", now: datetime, place: PartitionOffset | None
     ) -> events.Event | Malformed:
         headers, form = envelope.headers_of(record.headers), careful.Form("structured", record.value)
         kind = self._plain_kinds[topic]
@@ -187,7 +187,7 @@ class Decoder:
             else:
                 found, form = careful.envelope_of(form, headers, self._attributes)
             event = self._event(self._careful[topic], found, headers, record, now)
-        except WrongError as error:
+        except InvalidFieldError as error:
             return Malformed(error.reason, form.pointer(error.path), str(error))
         except RecursionError:
             return Malformed("invalid_json", "", "the value is nested too deep")
@@ -207,11 +207,13 @@ class Decoder:
         time = envelope.moment(found.time, record.timestamp)
         read = readers.get(found.type)
         if read is None:
-            raise WrongError("unexpected_type", "type", f"must be one of {', '.join(sorted(readers))} in this topic")
+            raise InvalidFieldError(
+                "unexpected_type", "type", f"must be one of {', '.join(sorted(readers))} in this topic"
+            )
         data = read(careful.data_of(found))
         if time - now > self._limits.max_future:
             seconds = self._limits.max_future.total_seconds()
-            raise WrongError("future_time", "time", f"is more than {seconds:g} s ahead of the database's clock")
+            raise InvalidFieldError("future_time", "time", f"is more than {seconds:g} s ahead of the database's clock")
         trace = envelope.trace_of(headers, found.traceparent, found.tracestate)
         return events.Event(tenant_id, found.source, found.id, found.type, time, data, *trace)
 
@@ -222,7 +224,7 @@ class Decoder:
         if tenant_id is None:
             other = "" if tenant_from == "tenantid" else f", {_NO_TENANT[tenant_from.partition(':')[0]]}"
             rule = f"is missing{other}, and there is no default tenant"
-            raise WrongError("invalid_envelope", "tenantid", rule)
+            raise InvalidFieldError("invalid_envelope", "tenantid", rule)
         return tenant_id
 
 

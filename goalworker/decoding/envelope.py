@@ -8,7 +8,7 @@ from urllib import parse
 from msgspec import Raw, ValidationError, json
 
 from goalworker.decoding import wire
-from goalworker.domain.text import is_text, time_of_text
+from goalworker.domain.text import is_valid_text, parse_time
 
 Headers = Mapping[str, bytes | None]
 Pairs = Sequence[tuple[str, bytes | None]]
@@ -66,7 +66,7 @@ def attributes_of(headers: Headers, names: Mapping[str, str]) -> dict[str, str]:
             try:
                 attributes[name] = header.decode()
             except UnicodeDecodeError:
-                raise wire.WrongError("invalid_envelope", name, "must be UTF-8") from None
+                raise wire.InvalidFieldError("invalid_envelope", name, "must be UTF-8") from None
     return attributes
 
 
@@ -74,20 +74,20 @@ def _utf8(value: bytes, path: str) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError:
-        raise wire.WrongError("invalid_envelope", path, "must be UTF-8") from None
+        raise wire.InvalidFieldError("invalid_envelope", path, "must be UTF-8") from None
 
 
 # --- the tenant ---
 
-Elsewhere = Callable[[str | None, Headers, bytes | None], str | None]
+TenantLookup = Callable[[str | None, Headers, bytes | None], str | None]
 """Finds a tenant by an event's subject, its headers and its key."""
 
 
-def elsewhere(tenant_from: str, default_tenant: str | None) -> Elsewhere:
+def tenant_lookup(tenant_from: str, default_tenant: str | None) -> TenantLookup:
     """Return what finds the tenant of an event without `tenantid`, by `EVENTS__TENANT_FROM`."""
     place, _, name = tenant_from.partition(":")
     name = canonical(name)
-    finders: dict[str, tuple[str, Elsewhere]] = {
+    finders: dict[str, tuple[str, TenantLookup]] = {
         "tenantid": ("tenantid", lambda *_: None),
         "subject": ("subject", lambda subject, *_: subject),
         "header": (f"header {name}", lambda _, headers, __: text_header(headers, name)),
@@ -97,8 +97,8 @@ def elsewhere(tenant_from: str, default_tenant: str | None) -> Elsewhere:
 
     def found(subject: str | None, headers: Headers, key: bytes | None) -> str | None:
         tenant_id = find(subject, headers, key)
-        if tenant_id and not is_text(tenant_id):
-            raise wire.WrongError("invalid_envelope", path, wire.TEXT_RULE)
+        if tenant_id and not is_valid_text(tenant_id):
+            raise wire.InvalidFieldError("invalid_envelope", path, wire.TEXT_RULE)
         return tenant_id or default_tenant
 
     return found
@@ -124,9 +124,9 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 def moment(text: str | None, timestamp_ms: int) -> datetime:
     """Return an RFC 3339 time, or for want of one the record's, in UTC, rounded half up to the microsecond."""
     if text is not None:
-        time = time_of_text(text)
+        time = parse_time(text)
         if time is None:
-            raise wire.WrongError("invalid_envelope", "time", wire.RULES["time"])
+            raise wire.InvalidFieldError("invalid_envelope", "time", wire.RULES["time"])
         return time
     try:
         if timestamp_ms >= 0:
@@ -134,7 +134,7 @@ def moment(text: str | None, timestamp_ms: int) -> datetime:
     except OverflowError:
         pass
     missing = "is missing, and the record has no timestamp to stand in for it"
-    raise wire.WrongError("invalid_envelope", "time", missing)
+    raise wire.InvalidFieldError("invalid_envelope", "time", missing)
 
 
 # --- the trace ---

@@ -8,10 +8,10 @@ from typing import Any, Final
 from msgspec import Raw, Struct, json
 
 from goalworker.domain import events
-from goalworker.domain.text import TEXT_BYTES_MAX, Text, amount_of_number, amount_of_text
+from goalworker.domain.text import TEXT_BYTES_MAX, Text, parse_amount, parse_json_amount
 
 
-class WrongError(ValueError):
+class InvalidFieldError(ValueError):
     """A rule is broken; path leads there in the structured form of the event."""
 
     def __init__(self, reason: str, path: str, rule: str) -> None:
@@ -51,22 +51,24 @@ def _paid(payment: _Payment) -> events.PaymentCompleted:
     token, currency = bytes(payment.amount), payment.currency
     amount = _amount(token) if len(token) <= _AMOUNT_BYTES_MAX else None
     if amount is None:
-        raise WrongError("invalid_data", "data/amount", RULES["amount"])
+        raise InvalidFieldError("invalid_data", "data/amount", RULES["amount"])
     if not (len(currency) == 3 and currency.isascii() and currency.isalpha()):
-        raise WrongError("invalid_data", "data/currency", RULES["currency"])
+        raise InvalidFieldError("invalid_data", "data/currency", RULES["currency"])
     return events.PaymentCompleted(payment.contact_id, payment.payment_id, amount, currency, payment.product_ids)
 
 
 @lru_cache(maxsize=8192)  # prices come again and again
 def _amount(token: bytes) -> Decimal | None:
     if token.startswith(b'"'):
-        return amount_of_text(_STRING.decode(token))
-    return amount_of_number(token.decode())
+        return parse_amount(_STRING.decode(token))
+    return parse_json_amount(token.decode())
 
 
 def _tagged(tag: events.TagAdded) -> events.TagAdded:
     if tag.tag_id is None and tag.tag_name is None:
-        raise WrongError("invalid_data", "data/tag_id", "is missing, and so is `tag_name`; one of them is needed")
+        raise InvalidFieldError(
+            "invalid_data", "data/tag_id", "is missing, and so is `tag_name`; one of them is needed"
+        )
     return tag
 
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from goalworker.domain import events
 from goalworker.domain.faults import Fault, fault, pointer, printable
-from goalworker.domain.text import AMOUNT_MAX, amount_of_number, amount_of_text, is_text, plain
+from goalworker.domain.text import AMOUNT_MAX, format_decimal, is_valid_text, parse_amount, parse_json_amount
 
 
 class Criteria(Struct, frozen=True, gc=False, omit_defaults=True):
@@ -48,7 +48,7 @@ def _tag_matches(criteria: Criteria, tag: events.TagAdded) -> bool:
         return criteria.tag_id == tag.tag_id
     if criteria.tag_name is None or tag.tag_name is None:
         return False
-    return folded(criteria.tag_name) == folded(tag.tag_name)
+    return fold_name(criteria.tag_name) == fold_name(tag.tag_name)
 
 
 def _payment_matches(criteria: Criteria, payment: events.PaymentCompleted) -> bool:
@@ -60,7 +60,7 @@ def _payment_matches(criteria: Criteria, payment: events.PaymentCompleted) -> bo
 
 
 @lru_cache(maxsize=65_536)
-def folded(name: str) -> str:
+def fold_name(name: str) -> str:
     """Return a tag's name as it is compared: NFKC, strip, casefold, NFKC (contract section 3, Criteria)."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).strip().casefold())
 
@@ -91,7 +91,7 @@ class CriteriaError(ValueError):
 EMPTY_CRITERIA: Final = "Goal criteria cannot be empty"
 
 
-def criteria_of(goal_type: str, given: Mapping[str, Any]) -> Criteria:
+def parse_criteria(goal_type: str, given: Mapping[str, Any]) -> Criteria:
     """Return the normalised criteria for what a person or the database wrote; numbers come as int or Decimal.
 
     Raises CriteriaError with every fault.
@@ -112,11 +112,11 @@ def criteria_of(goal_type: str, given: Mapping[str, Any]) -> Criteria:
     return Criteria(**values)
 
 
-def criteria_as_json(goal_type: str, criteria: Criteria) -> dict[str, Any]:
+def criteria_to_json(goal_type: str, criteria: Criteria) -> dict[str, Any]:
     """Return criteria as people read and the database keeps them: normalised, amounts as strings."""
     fields = {name: getattr(criteria, name) for name in FIELDS[goal_type] if getattr(criteria, name) is not None}
     if criteria.min_amount is not None:
-        fields["min_amount"] = plain(criteria.min_amount)
+        fields["min_amount"] = format_decimal(criteria.min_amount)
     return fields or {ANY[goal_type]: True}
 
 
@@ -137,7 +137,7 @@ def _value(name: str, value: object, faults: list[Fault]) -> str | Decimal | Non
         if amount is None:
             faults.append(fault(name, "must be a number of at least 0, at most 10^15, with at most 18 decimals", value))
         return amount
-    if not isinstance(value, str) or not is_text(value):
+    if not isinstance(value, str) or not is_valid_text(value):
         faults.append(fault(name, "must be text of 1 to 255 bytes without control characters", value))
         return None
     if name == "currency":
@@ -156,7 +156,7 @@ def _amount(value: object) -> Decimal | None:
         return None
     if isinstance(value, int) and abs(value) > AMOUNT_MAX:  # str() refuses a number of 5,000 digits
         return None
-    amount = amount_of_text(value) if isinstance(value, str) else amount_of_number(str(value))
+    amount = parse_amount(value) if isinstance(value, str) else parse_json_amount(str(value))
     if amount is None:
         return None
     return amount.quantize(Decimal(1)) if amount == amount.to_integral_value() else amount.normalize(_EXACT)

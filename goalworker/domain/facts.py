@@ -7,7 +7,7 @@ from uuid import UUID
 from msgspec import Struct, json, structs
 
 from goalworker.domain.events import Event, PaymentCompleted
-from goalworker.domain.text import plain
+from goalworker.domain.text import format_decimal
 
 BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
 """Where the window of an enrollment begins when enrollments are not tracked (contract rule 3.8)."""
@@ -33,7 +33,7 @@ def trigger_of(event: Event) -> Trigger:
     """Return an event as evidence: its contract fields that it had, in the contract's order, amounts as strings."""
     present = {name: value for name, value in structs.asdict(event.data).items() if value is not None}
     if isinstance(event.data, PaymentCompleted):
-        present["amount"] = plain(event.data.amount)
+        present["amount"] = format_decimal(event.data.amount)
     return Trigger(event.source, event.id, event.time, json.encode(present), event.traceparent, event.tracestate)
 
 

@@ -23,7 +23,7 @@ Text = Annotated[str, Meta(min_length=1, max_length=TEXT_BYTES_MAX)]
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
-def is_text(value: str) -> bool:
+def is_valid_text(value: str) -> bool:
     """Say whether a text from outside is 1 to 255 bytes of UTF-8 without control characters (contract section 1)."""
     if value.isascii() and value.isprintable():
         return 0 < len(value) <= TEXT_BYTES_MAX
@@ -43,26 +43,26 @@ _JSON_NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1
 _NUMBER_LENGTH_MAX: Final = 128
 
 
-def amount_of_text(text: str) -> Decimal | None:
+def parse_amount(text: str) -> Decimal | None:
     """Return the exact amount that a plain decimal string stands for; None where it is none or out of range."""
     return _in_range(Decimal(text)) if _PLAIN_DECIMAL.fullmatch(text) else None
 
 
-def amount_of_number(number: str) -> Decimal | None:
+def parse_json_amount(number: str) -> Decimal | None:
     """Return the exact amount that a JSON number, as it is written, stands for; None where out of range."""
     if len(number) > _NUMBER_LENGTH_MAX or not _JSON_NUMBER.fullmatch(number):
         return None
     return _in_range(Decimal(number))
 
 
-def time_of_text(text: str) -> datetime | None:
+def parse_time(text: str) -> datetime | None:
     """Return the moment that an RFC 3339 time with an offset stands for, in UTC, rounded half up to the microsecond.
 
     Second 60 is the first of the next minute. None where it is none.
     """
     try:
         if text[16:19] == ":60":
-            before = time_of_text(f"{text[:17]}59{text[19:]}")
+            before = parse_time(f"{text[:17]}59{text[19:]}")
             return before and before + timedelta(seconds=1)
         # msgspec takes two more forms: a blank for the T, and an offset without its colon.
         if text[10] in "Tt" and (text[-1] in "Zz" or text[-3] == ":"):
@@ -74,14 +74,14 @@ def time_of_text(text: str) -> datetime | None:
     return None
 
 
-def plain(amount: Decimal) -> str:
+def format_decimal(amount: Decimal) -> str:
     """Return an amount as a plain decimal string with the digits that it came with."""
     return format(amount, "f")
 
 
-def money(amount: Decimal) -> str:
+def format_money(amount: Decimal) -> str:
     """Return an amount as a plain decimal string, exact, without trailing zeros beyond two decimals."""
-    whole, point, fraction = plain(amount).partition(".")
+    whole, point, fraction = format_decimal(amount).partition(".")
     return whole + point + fraction[:2] + fraction[2:].rstrip("0")
 
 

@@ -12,7 +12,7 @@ from goalworker.goal_index import codec, keys, multimap
 _SHELF_GOALS: Final = 32
 _UNPACKED_WORKFLOWS: Final = 2_048
 
-Place = tuple[str, str]
+WorkflowKey = tuple[str, str]
 """Tenant and id of a workflow."""
 Goals = dict[UUID, goals.Goal]
 
@@ -29,9 +29,9 @@ class Index:
         self._count = 0
         self._tenants: set[str] = set()
         self._shelves: list[bytes] = []
-        self._numbers = multimap.Directory()
+        self._numbers = multimap.Multimap()
         self._recall = lru_cache(_UNPACKED_WORKFLOWS)(self._look_up)
-        self._keys = {goal_type: keys.Keys(goal_type, self._goal_at) for goal_type in events.GOAL_TYPES}
+        self._keys = {goal_type: keys.TypeIndex(goal_type, self._goal_at) for goal_type in events.GOAL_TYPES}
         self._finders = {events.EVENT_TYPE_OF_GOAL[kind]: keys.finder(of_type) for kind, of_type in self._keys.items()}
 
     def __len__(self) -> int:
@@ -66,7 +66,7 @@ class Index:
 
         A goal stays in its workflow and of its type.
         """
-        news: defaultdict[Place, Goals] = defaultdict(dict, {place: {} for place in logics})
+        news: defaultdict[WorkflowKey, Goals] = defaultdict(dict, {place: {} for place in logics})
         for goal in changed:
             news[goal.tenant_id, goal.workflow_id][goal.goal_id] = goal
         # A tenant that is new has nothing that could be found, and while all are loaded all are new.
@@ -87,7 +87,7 @@ class Index:
             of_type.spots.settle()
 
     def _take_in(
-        self, place: Place, numbers: Sequence[int], changed: Goals, logics: tuple[goals.LogicVersion, ...] | None
+        self, place: WorkflowKey, numbers: Sequence[int], changed: Goals, logics: tuple[goals.LogicVersion, ...] | None
     ) -> None:
         first = numbers[0] if numbers else self._add_shelf(place)
         known = self._unpack(first)
@@ -98,7 +98,7 @@ class Index:
             known = self._unpack(number)
             self._put(number, place, known, of_shelf, known.logics if logics is None or number != first else logics)
 
-    def _by_shelf(self, place: Place, first: int, last: int, changed: Goals) -> Mapping[int, Goals]:
+    def _by_shelf(self, place: WorkflowKey, first: int, last: int, changed: Goals) -> Mapping[int, Goals]:
         """Return the goals by the shelf that they are on or may be put on; those of the first are there at least."""
         found: defaultdict[int, Goals] = defaultdict(dict, {first: {}})
         on_first = {goal.goal_id for goal in self._unpack(first).goals}
@@ -114,14 +114,19 @@ class Index:
             found[number][goal_id] = goal
         return found
 
-    def _add_shelf(self, place: Place) -> int:
+    def _add_shelf(self, place: WorkflowKey) -> int:
         number = len(self._shelves)
         self._shelves.append(b"")
         self._numbers.add(hash(place), number)
         return number
 
     def _put(
-        self, number: int, place: Place, known: goals.Workflow, changed: Goals, logics: tuple[goals.LogicVersion, ...]
+        self,
+        number: int,
+        place: WorkflowKey,
+        known: goals.Workflow,
+        changed: Goals,
+        logics: tuple[goals.LogicVersion, ...],
     ) -> None:
         merged = {goal.goal_id: goal for goal in known.goals} | changed if known.goals else changed
         self._shelves[number] = codec.pack(place, merged.values(), logics)
@@ -130,14 +135,14 @@ class Index:
                 self._keys[goal.goal_type].add(goal, spot)
         self._count += len(merged) - len(known.goals)
 
-    def _numbers_of(self, place: Place) -> list[int]:
+    def _numbers_of(self, place: WorkflowKey) -> list[int]:
         numbers = self._numbers.find(hash(place))
         if not numbers:
             return numbers
         beginning = codec.beginning(place)
         return [number for number in numbers if self._shelves[number].startswith(beginning)]
 
-    def _number_of(self, place: Place, goal_id: UUID) -> int | None:
+    def _number_of(self, place: WorkflowKey, goal_id: UUID) -> int | None:
         for number in self._numbers.find(hash((place, goal_id))):
             if any(goal.goal_id == goal_id for goal in self._unpack(number).goals):
                 return number

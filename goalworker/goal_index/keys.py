@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from goalworker.domain import events, goals
-from goalworker.domain.criteria import Criteria, folded
+from goalworker.domain.criteria import Criteria, fold_name
 from goalworker.goal_index import multimap
 
 _ANY: Final = ""
@@ -24,7 +24,7 @@ GoalAt = Callable[[int], goals.Goal]
 """The goal at a spot, which is a number; it stays there for ever, in all its versions."""
 
 
-class Keys:
+class TypeIndex:
     """At which spots are the goals of a type under a key; `goal_at` says which one that is.
 
     No key is ever taken out: a goal keeps its workflow, its type and its versions for ever.
@@ -38,7 +38,7 @@ class Keys:
         self._hot_goals = 0
         self._hot: dict[Key, Goals] = {}
         self._warm: dict[Key, Goals] = {}
-        self.spots = multimap.Directory()
+        self.spots = multimap.Multimap()
         # Tenants with keys that are no ids: for the others these need no look.
         self.special: set[str] = set()
 
@@ -83,7 +83,7 @@ class Keys:
 
 def _keys_of_tag(tag: Criteria) -> tuple[str, ...]:
     by_id = () if tag.tag_id is None else (tag.tag_id,)
-    return by_id if tag.tag_name is None else (*by_id, _NAME + folded(tag.tag_name))
+    return by_id if tag.tag_name is None else (*by_id, _NAME + fold_name(tag.tag_name))
 
 
 _KEYS_OF_CRITERIA: Final[Mapping[str, Callable[[Criteria], tuple[str, ...]]]] = {
@@ -95,7 +95,7 @@ _KEYS_OF_CRITERIA: Final[Mapping[str, Callable[[Criteria], tuple[str, ...]]]] = 
 }
 
 
-def finder(keys: Keys) -> Find:
+def finder(keys: TypeIndex) -> Find:
     """Return what finds, by tenant and data of an event, the goals that may match; one may come twice."""
     return _FINDERS[keys.goal_type](keys)
 
@@ -103,7 +103,7 @@ def finder(keys: Keys) -> Find:
 # The sieve inline: nearly every event passes through here, and most of them no further.
 
 
-def _tag_finder(keys: Keys) -> Find:
+def _tag_finder(keys: TypeIndex) -> Find:
     spots, special, recall = keys.spots, keys.special, keys.recall
 
     def find(tenant_id: str, tag: events.TagAdded) -> Goals:
@@ -114,13 +114,13 @@ def _tag_finder(keys: Keys) -> Find:
             if spots.sieve[slot >> 3] >> (slot & 7) & 1:
                 found = recall(key)
         if tag.tag_name is not None and tenant_id in special:
-            found += recall((tenant_id, _NAME + folded(tag.tag_name)))
+            found += recall((tenant_id, _NAME + fold_name(tag.tag_name)))
         return found
 
     return find
 
 
-def _payment_finder(keys: Keys) -> Find:
+def _payment_finder(keys: TypeIndex) -> Find:
     spots, special, recall = keys.spots, keys.special, keys.recall
 
     def find(tenant_id: str, payment: events.PaymentCompleted) -> Goals:
@@ -136,7 +136,7 @@ def _payment_finder(keys: Keys) -> Find:
     return find
 
 
-def _appointment_finder(keys: Keys) -> Find:
+def _appointment_finder(keys: TypeIndex) -> Find:
     spots, special, recall = keys.spots, keys.special, keys.recall
 
     def find(tenant_id: str, booked: events.AppointmentBooked) -> Goals:
@@ -151,7 +151,7 @@ def _appointment_finder(keys: Keys) -> Find:
     return find
 
 
-def _form_finder(keys: Keys) -> Find:
+def _form_finder(keys: TypeIndex) -> Find:
     spots, recall = keys.spots, keys.recall
 
     def find(tenant_id: str, form: events.FormSubmitted) -> Goals:
@@ -162,7 +162,7 @@ def _form_finder(keys: Keys) -> Find:
     return find
 
 
-def _stage_finder(keys: Keys) -> Find:
+def _stage_finder(keys: TypeIndex) -> Find:
     spots, recall = keys.spots, keys.recall
 
     def find(tenant_id: str, stage: events.StageChanged) -> Goals:
@@ -173,7 +173,7 @@ def _stage_finder(keys: Keys) -> Find:
     return find
 
 
-_FINDERS: Final[Mapping[str, Callable[[Keys], Find]]] = {
+_FINDERS: Final[Mapping[str, Callable[[TypeIndex], Find]]] = {
     "tag_added": _tag_finder,
     "purchase_made": _payment_finder,
     "appointment_booked": _appointment_finder,

@@ -16,7 +16,7 @@ _BLOCK_ENTRIES: Final = 64
 _SLOT_BITS: Final = 10  # a block's share of the sieve: sixteen slots of a bit for each entry at least
 
 
-class Directory:
+class Multimap:
     """Numbers below 2^32 by hash, an entry each in one of many sorted blocks, which is the one of its first bits.
 
     What comes in is put there when next something is looked for. One entry moves those of its block and no more, also

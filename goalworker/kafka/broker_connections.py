@@ -28,7 +28,7 @@ class Attempt(NamedTuple):
     at: float
 
 
-class Connections:
+class ConnectionLog:
     """The last attempt at each address."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -58,7 +58,7 @@ class Connections:
         return failures[-1] if any(answered) and failures else None
 
 
-CONNECTIONS: Final = Connections()
+CONNECTION_LOG: Final = ConnectionLog()
 _create_connection: Final[Any] = conn.create_conn
 
 
@@ -67,19 +67,19 @@ async def _create_and_note(host: str, port: int, **options: Any) -> Any:
         connection = await _create_connection(host, port, **options)
     except asyncio.CancelledError:
         # Whoever waited gave up, as with a host that drops packets.
-        CONNECTIONS.note(host, port, TimeoutError())
+        CONNECTION_LOG.note(host, port, TimeoutError())
         raise
     except (OSError, TimeoutError, kafka_errors.KafkaError) as error:
-        CONNECTIONS.note(host, port, error)
+        CONNECTION_LOG.note(host, port, error)
         raise
-    CONNECTIONS.note(host, port, None)
+    CONNECTION_LOG.note(host, port, None)
     return connection
 
 
 client.create_conn = _create_and_note
 
 
-class GroupErrors(logging.Handler):
+class GroupErrorLog(logging.Handler):
     """Keeps the last error of the coordinator of a group."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -99,5 +99,5 @@ class GroupErrors(logging.Handler):
         return self._last[1] if self._last is not None and self._last[0] >= moment else None
 
 
-GROUP_ERRORS: Final = GroupErrors()
-logging.getLogger("aiokafka.consumer.group_coordinator").addHandler(GROUP_ERRORS)
+GROUP_ERROR_LOG: Final = GroupErrorLog()
+logging.getLogger("aiokafka.consumer.group_coordinator").addHandler(GROUP_ERROR_LOG)

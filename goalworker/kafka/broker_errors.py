@@ -29,7 +29,7 @@ _LOGIN_REFUSED: Final = (
 )
 
 
-def explained(settings: config.Settings, error: BaseException) -> GoalworkerError:
+def explain(settings: config.Settings, error: BaseException) -> GoalworkerError:
     """Return an error that says which broker cannot be used, why, and what to do."""
     where = f"Kafka at {settings.bootstrap_servers()}"
     if isinstance(error, kafka_errors.InvalidSessionTimeoutError):
@@ -42,7 +42,7 @@ def explained(settings: config.Settings, error: BaseException) -> GoalworkerErro
     return kind(f"{where} cannot be used: {_reason(settings, cause)}. {_remedy(settings, cause)}", hint=_TRY_DOCTOR)
 
 
-def in_short(settings: config.Settings, error: BaseException) -> str:
+def summarize(settings: config.Settings, error: BaseException) -> str:
     """Return one sentence without the remedy: what cannot be used, and why."""
     where = f"Kafka at {settings.bootstrap_servers()}"
     advertised = _unreachable_advertised(settings, error)
@@ -52,9 +52,9 @@ def in_short(settings: config.Settings, error: BaseException) -> str:
     return f"{where} {problem}: {_reason(settings, cause_of(error))}"
 
 
-def unjoined(settings: config.Settings, since: float, now: float) -> str:
+def describe_unjoined(settings: config.Settings, since: float, now: float) -> str:
     """Return one sentence about a group that could not be joined since a moment of the monotonic clock."""
-    error = broker_connections.GROUP_ERRORS.last_since(since)
+    error = broker_connections.GROUP_ERROR_LOG.last_since(since)
     reason = "its members do not finish dividing the partitions" if error is None else _reason(settings, error)
     return (
         f"Kafka at {settings.bootstrap_servers()} answers, but the consumer group {settings.kafka.group_id} has not "
@@ -64,7 +64,7 @@ def unjoined(settings: config.Settings, since: float, now: float) -> str:
 
 def cause_of(error: BaseException) -> BaseException:
     """Return why the last connection failed, where the error says only that there is none."""
-    failure = broker_connections.CONNECTIONS.last_failure
+    failure = broker_connections.CONNECTION_LOG.last_failure
     is_vague = isinstance(error, _VAGUE) or type(error) is kafka_errors.KafkaError
     return failure.error if is_vague and failure is not None and failure.error is not None else error
 
@@ -160,7 +160,7 @@ def _unreachable_advertised(settings: config.Settings, error: BaseException) -> 
     if error is cause_of(error) or is_login_refused(error):
         return None  # not about an address
     bootstrap = {_address(server) for server in settings.bootstrap_servers().split(",")}
-    return broker_connections.CONNECTIONS.unreachable_advertised(bootstrap)
+    return broker_connections.CONNECTION_LOG.unreachable_advertised(bootstrap)
 
 
 def _address(server: str) -> broker_connections.Address:
@@ -206,11 +206,11 @@ _REFUSED: Final = (
 )
 
 
-def is_later(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Say whether an error of the client passes by itself, so that the same work is to be tried again."""
-    return isinstance(error, NotAcknowledgedError | kafka_errors.KafkaError | OSError) and not is_refused(error)
+    return isinstance(error, NotAcknowledgedError | kafka_errors.KafkaError | OSError) and not is_permanent(error)
 
 
-def is_refused(error: BaseException) -> bool:
+def is_permanent(error: BaseException) -> bool:
     """Say whether the broker will not have it, however often it is asked."""
     return isinstance(error, _REFUSED)

@@ -27,7 +27,7 @@ COMMIT_TIMEOUT_SECONDS: Final = 10
 ASK_TIMEOUT_SECONDS: Final = 10
 
 
-conn.AIOKafkaProtocol = buffered_protocol.Protocol
+conn.AIOKafkaProtocol = buffered_protocol.ReadAheadProtocol
 
 
 def is_of_broker(error: BaseException) -> bool:

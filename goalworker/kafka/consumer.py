@@ -27,7 +27,7 @@ RELEASE_BYTES: Final = 64 * 1024 * 1024
 Offsets = Mapping[TopicPartition, int]
 
 
-class Reader(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
     """A consumer of the group; its epoch grows with each rebalance, and offsets of an older epoch are not committed."""
 
     def __init__(self, settings: config.Settings, finish: Callable[[], Awaitable[None]]) -> None:

@@ -7,7 +7,7 @@ from aiokafka import TopicPartition
 from goalworker import metrics
 
 
-class Hidden:
+class HiddenRecords:
     """Tracks per partition how many records are hidden and since when the last stable offset has not moved."""
 
     def __init__(self) -> None:

@@ -39,7 +39,7 @@ class InvalidRecordError(kafka_errors.BrokerResponseError):  # type: ignore[misc
 # aiokafka does not know this code, and would report it as an unknown error, which may pass.
 kafka_errors.kafka_errors[InvalidRecordError.errno] = InvalidRecordError
 
-Place = tuple[str, int]
+PartitionId = tuple[str, int]
 """Topic and partition."""
 
 
@@ -103,16 +103,16 @@ class Producer:
         """Connect; raises what kafka.is_later knows where the broker is away."""
         await self._kafka.start()
 
-    async def by_partition(self, topic: str, records: Mapping[int, Record]) -> dict[Place, list[int]]:
+    async def by_partition(self, topic: str, records: Mapping[int, Record]) -> dict[PartitionId, list[int]]:
         """Return the numbers of a topic's records by where they go, in order; TopicAuthorizationFailedError, ..."""
         partitions = sorted(await self._kafka.partitions_for(topic))
-        found: dict[Place, list[int]] = defaultdict(list)
+        found: dict[PartitionId, list[int]] = defaultdict(list)
         for number, record in records.items():
-            hashed = zlib.crc32(record.value or b"") if record.key is None else hash_of(record.key)
+            hashed = zlib.crc32(record.value or b"") if record.key is None else murmur2(record.key)
             found[topic, partitions[hashed % len(partitions)]].append(number)
         return found
 
-    async def enqueue(self, place: Place, records: Iterable[Record], limit: int | None) -> tuple[int, Any]:
+    async def enqueue(self, place: PartitionId, records: Iterable[Record], limit: int | None) -> tuple[int, Any]:
         """Enqueue a batch of the first records: as many as fit into it, at least one; limit is in bytes.
 
         Waits while another batch for the partition is queued. Returns how many records it has and the future of its
@@ -170,7 +170,7 @@ def _append(batch: Any, record: Record) -> bool:
 
 
 @lru_cache(maxsize=4_096)
-def hash_of(key: bytes) -> int:
+def murmur2(key: bytes) -> int:
     """Return Kafka's own murmur2 of a key, so that a key has one partition whoever sends it; the client's is slower."""
     hashed = 0x9747B28C ^ len(key)
     whole = len(key) & ~3

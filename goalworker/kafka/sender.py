@@ -300,18 +300,18 @@ async def _attempt(
         }
         refused += await _all_done(sending, current, delivery)
     except (TimeoutError, kafka_errors.KafkaError, OSError) as error:
-        if isinstance(error, TimeoutError) or broker_errors.is_later(error):
+        if isinstance(error, TimeoutError) or broker_errors.is_transient(error):
             raise broker_errors.NotAcknowledgedError(f"not acknowledged: {error or type(error).__name__}") from error
         raise
 
 
 async def _places(
     current: producer.Producer, records: Mapping[int, Record], refused: list[_Refused]
-) -> dict[producer.Place, list[int]]:
+) -> dict[producer.PartitionId, list[int]]:
     of_topic: dict[str, dict[int, Record]] = defaultdict(dict)
     for number, record in records.items():
         of_topic[record.topic][number] = record
-    places: dict[producer.Place, list[int]] = {}
+    places: dict[producer.PartitionId, list[int]] = {}
     for topic, these in of_topic.items():
         try:
             places |= await current.by_partition(topic, these)
@@ -323,7 +323,7 @@ async def _places(
 async def _send_in_order(
     current: producer.Producer,
     delivery: Delivery,
-    place: producer.Place,
+    place: producer.PartitionId,
     records: dict[int, Record],
     limits: Mapping[str, int],
 ) -> list[_Refused]:

@@ -8,7 +8,7 @@ from typing import Final
 
 from aiokafka import ConsumerRecord, TopicPartition
 
-from goalworker.decoding.decoder import ANY_WANTED, Decoder, RecordPosition, Wanted
+from goalworker.decoding.decoder import ANY_WANTED, Decoder, PartitionOffset, Wanted
 from goalworker.decoding.record import FetchedRecord
 from goalworker.domain import events, facts
 from goalworker.goal_index import index, matching
@@ -17,9 +17,9 @@ from goalworker.kafka.fast_fetch import decompression
 from goalworker.pipeline import dead_letters
 
 Item = tuple[TopicPartition, FetchedRecord, events.Event]
-Fetched = Mapping[TopicPartition, Sequence[FetchedRecord]]
-Identity = tuple[str, str, str]
-Place = tuple[str, int, int]
+FetchedRecords = Mapping[TopicPartition, Sequence[FetchedRecord]]
+EventKey = tuple[str, str, str]
+RecordPosition = tuple[str, int, int]
 """(topic, partition, offset) of a record."""
 WithoutTime = tuple[str, TopicPartition, list[int]]
 """The topic whose events these are, where they were read, and the offsets of those without a time of their own."""
@@ -37,7 +37,7 @@ class Batch:
     epoch: int
     revision: int
     decoder: Decoder
-    fetched: Fetched = field(default_factory=dict)
+    fetched: FetchedRecords = field(default_factory=dict)
     size_bytes: int = 0
     offsets: dict[TopicPartition, int] = field(default_factory=dict)
     items: list[Item] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Batch:
     tombstones: Counter[str] = field(default_factory=Counter)
     timestamps: dict[str, Counter[int]] = field(default_factory=dict)
     without_time: list[WithoutTime] = field(default_factory=list)
-    new_facts: set[Identity] = field(default_factory=set)
+    new_facts: set[EventKey] = field(default_factory=set)
     new_enrollments: set[tuple[str, str]] = field(default_factory=set)
 
     @property
@@ -125,13 +125,13 @@ class Batch:
         self._find_hits(known)
         return resume_at
 
-    def timestamps_of_hits(self, redrive_topic: str) -> dict[Identity, int]:
+    def timestamps_of_hits(self, redrive_topic: str) -> dict[EventKey, int]:
         """Return when the events that hit a goal were recorded, in milliseconds; what was redriven is left out.
 
         A redriven record has the timestamp that it had the first time, which says nothing about us.
         """
         return {
-            identity_of(event): record.timestamp
+            event_key(event): record.timestamp
             for partition, record, event in reversed(self.matched)  # of repeats the first one counts
             if partition.topic != redrive_topic
         }
@@ -140,19 +140,19 @@ class Batch:
         """Let go of what was fetched: it is judged, and nothing is matched again."""
         self.fetched = {}
 
-    def drop(self, identities: Collection[Identity]) -> None:
+    def drop(self, identities: Collection[EventKey]) -> None:
         """Leave events out: they are dead letters now."""
         self.items = without(identities, self.items)
         self.matched = without(identities, self.matched)
         self.hits = [h for h in self.hits if (h.tenant_id, h.trigger.source, h.trigger.id) not in identities]
 
 
-def without(identities: Collection[Identity], items: Iterable[Item]) -> list[Item]:
+def without(identities: Collection[EventKey], items: Iterable[Item]) -> list[Item]:
     """Return the items that are none of these events."""
-    return [item for item in items if identity_of(item[2]) not in identities]
+    return [item for item in items if event_key(item[2]) not in identities]
 
 
-def identity_of(event: events.Event) -> Identity:
+def event_key(event: events.Event) -> EventKey:
     """Return what makes an event the same event (contract section 2)."""
     return (event.tenant_id, event.source, event.id)
 
@@ -199,7 +199,7 @@ _ANY_TIME: Final = datetime(9000, 1, 1, tzinfo=UTC)
 def _look_again(batch: Batch, known: index.Index) -> None:
     """Take in what was left out, as far as the goals known now can match it."""
     taken = {_place(partition, record) for partition, record, _ in batch.items}
-    taken |= {place_of(letter.record) for letter in batch.letters}
+    taken |= {position_of(letter.record) for letter in batch.letters}
     wanted = _wanted(known)
     for partition, records in batch.fetched.items():
         left_out = [r for r in records if r.value is not None and _place(partition, r) not in taken]
@@ -213,17 +213,17 @@ def dead_in_order(batch: Batch, topic: str) -> list[bool]:
     letters = _letters_of(batch, topic)
     if not letters:
         return [False] * batch.timestamps[topic].total()
-    return [place in letters for place in places(batch, topic)]
+    return [place in letters for place in positions(batch, topic)]
 
 
 def last_letter(batch: Batch, topic: str, position: int) -> dead_letters.DeadLetter | None:
     """Return the last dead letter among a topic's records up to a position, None where there is none."""
     letters = _letters_of(batch, topic)
-    passing = places(batch, topic)[: position + 1]
+    passing = positions(batch, topic)[: position + 1]
     return next((letters[place] for place in reversed(passing) if place in letters), None)
 
 
-def places(batch: Batch, topic: str) -> list[Place]:
+def positions(batch: Batch, topic: str) -> list[RecordPosition]:
     """Return where each record of a topic is, in the order fetched."""
     return [
         _place(partition, record)
@@ -233,16 +233,16 @@ def places(batch: Batch, topic: str) -> list[Place]:
     ]
 
 
-def _place(partition: TopicPartition, record: FetchedRecord) -> Place:
+def _place(partition: TopicPartition, record: FetchedRecord) -> RecordPosition:
     return (partition.topic, partition.partition, record.offset)
 
 
-def place_of(record: ConsumerRecord) -> Place:
+def position_of(record: ConsumerRecord) -> RecordPosition:
     """Return where a record is."""
     return (record.topic, record.partition, record.offset)
 
 
-def covered(batch: Batch, among: Iterable[Place]) -> set[Place]:
+def covered(batch: Batch, among: Iterable[RecordPosition]) -> set[RecordPosition]:
     """Return which of these places are committed with the batch."""
     return {place for place in among if place[2] < batch.offsets.get(TopicPartition(*place[:2]), 0)}
 
@@ -251,7 +251,7 @@ def _passes(resume_at: Mapping[TopicPartition, int], partition: TopicPartition, 
     return partition not in resume_at or offset < resume_at[partition]
 
 
-def _split(fetched: Fetched, topic: str, position: int) -> tuple[Fetched, dict[TopicPartition, int]]:
+def _split(fetched: FetchedRecords, topic: str, position: int) -> tuple[FetchedRecords, dict[TopicPartition, int]]:
     rest: dict[TopicPartition, Sequence[FetchedRecord]] = {}
     resume_at: dict[TopicPartition, int] = {}
     for partition, records in fetched.items():
@@ -267,8 +267,8 @@ def _split(fetched: Fetched, topic: str, position: int) -> tuple[Fetched, dict[T
     return rest, resume_at
 
 
-def _letters_of(batch: Batch, topic: str) -> dict[Place, dead_letters.DeadLetter]:
-    return {place_of(letter.record): letter for letter in batch.letters if letter.record.topic == topic}
+def _letters_of(batch: Batch, topic: str) -> dict[RecordPosition, dead_letters.DeadLetter]:
+    return {position_of(letter.record): letter for letter in batch.letters if letter.record.topic == topic}
 
 
 def _take_all(
@@ -305,7 +305,7 @@ def _take(
     record: FetchedRecord,
     topic: str,
     now: datetime,
-    place: RecordPosition | None,
+    place: PartitionOffset | None,
 ) -> None:
     if isinstance(record, decompression.Oversized):
         batch.letters.append(dead_letters.letter_without_value(partition, record))

@@ -70,7 +70,7 @@ def slow_clock(database_ahead_seconds: float, records_ahead_seconds: float) -> L
     return None
 
 
-class Skew:
+class ClockSkew:
     """Measures the difference of the clocks, corrects the decoder by it, and warns once while it is large.
 
     records_ahead_seconds returns how far the newest record since the last call was ahead of the worker's clock.
@@ -90,7 +90,7 @@ class Skew:
             try:
                 await self.measure()
             except Exception as error:
-                if not database_errors.is_away(error):
+                if not database_errors.is_unavailable(error):
                     raise
 
     async def measure(self) -> None:

@@ -17,7 +17,7 @@ from goalworker.domain.verdicts import Change, Verdict, verdict_of
 from goalworker.goal_index import index
 from goalworker.postgres import arrays, connections
 
-Contact = tuple[str, str, str]
+ContactKey = tuple[str, str, str]
 """(tenant_id, workflow_id, contact_id): whose enrollments are judged."""
 EnrollmentKey = tuple[str, str]
 Refresh = Callable[[connections.Connection], Awaitable[None]]
@@ -125,7 +125,7 @@ def _no_timestamps() -> Mapping[tuple[str, str, str], int]:
 
 async def contacts_from(
     connection: connections.Connection, tenant_id: str, workflow_id: str, since: datetime, after: str, limit: int
-) -> list[Contact]:
+) -> list[ContactKey]:
     """Return, in order, whom a workflow state from `since` on may concern: a slice of contacts after one of them."""
     rows = await connection.fetch(_CONTACTS_FROM, tenant_id, workflow_id, since, after, limit)
     return [(tenant_id, workflow_id, row[0]) for row in rows]
@@ -133,7 +133,7 @@ async def contacts_from(
 
 async def judge_contacts(
     connection: connections.Connection,
-    contacts: Iterable[Contact],
+    contacts: Iterable[ContactKey],
     batch_hits: Sequence[Hit],
     known: index.Index,
     refresh: Refresh,
@@ -159,12 +159,12 @@ async def judge_contacts(
 
 
 class _Facts(msgspec.Struct, frozen=True):
-    hits: defaultdict[Contact, list[Hit]]
+    hits: defaultdict[ContactKey, list[Hit]]
     states: defaultdict[tuple[str, str], list[WorkflowState]]
     achievements: defaultdict[EnrollmentKey, list[Achievement]]
 
 
-async def _lock(connection: connections.Connection, contacts: Sequence[Contact]) -> list[Enrollment]:
+async def _lock(connection: connections.Connection, contacts: Sequence[ContactKey]) -> list[Enrollment]:
     if not contacts:
         return []
     rows = await connection.fetch(_LOCK_ENROLLMENTS, *map(arrays.texts, zip(*contacts, strict=True)))
@@ -195,7 +195,7 @@ async def _read(
     return facts
 
 
-def _contact(run: Enrollment) -> Contact:
+def _contact(run: Enrollment) -> ContactKey:
     return (run.tenant_id, run.workflow_id, run.contact_id)
 
 

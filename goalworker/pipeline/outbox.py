@@ -93,7 +93,7 @@ async def publish(
             await refused_messages.hold_of_batches(connection, list(outgoing), refusals)
             await connection.execute(delete)
     else:
-        await connections.at_once(pool, tables.WORKER_ROLE, "publish", delete)
+        await connections.execute_in_one_trip(pool, tables.WORKER_ROLE, "publish", delete)
     known.difference_update([message.value for batch in outgoing.values() for message in batch] if known else ())
 
 
@@ -145,8 +145,11 @@ async def retry_refused(pool: AsyncEngine, sender: Sender, topics: Mapping[str, 
 
 
 async def _retry(
-    connection: connections.Connection, sender: Sender, topics: Mapping[str, str], held: Sequence[refused_messages.Held]
-) -> tuple[list[refused_messages.Held], broker_errors.NotAcknowledgedError | None]:
+    connection: connections.Connection,
+    sender: Sender,
+    topics: Mapping[str, str],
+    held: Sequence[refused_messages.HeldMessage],
+) -> tuple[list[refused_messages.HeldMessage], broker_errors.NotAcknowledgedError | None]:
     progress, failure = await _try_to_send(sender, topics, [each.message for each in held])
     sent = [held[number] for number in progress.acknowledged]
     still = [(held[number].id, refusal) for number, refusal in progress.refused.items()]

@@ -29,7 +29,7 @@ def _outcomes(batch: batches.Batch, *, tracking: bool) -> Counter[tuple[str, str
     # Counted in one go: of each hundred events, ten or more may be among them.
     outcomes.update(
         [
-            (partition.topic, "matched" if batches.identity_of(event) in new else "duplicate")
+            (partition.topic, "matched" if batches.event_key(event) in new else "duplicate")
             for partition, _, event in batch.matched
         ]
     )
@@ -55,4 +55,4 @@ def _lifecycle_outcome(event: events.Event, batch: batches.Batch, *, tracking: b
         if not tracking:
             return "ignored"
         return "recorded" if (event.tenant_id, event.data.enrollment_id) in batch.new_enrollments else "duplicate"
-    return "recorded" if batches.identity_of(event) in batch.new_facts else "duplicate"
+    return "recorded" if batches.event_key(event) in batch.new_facts else "duplicate"

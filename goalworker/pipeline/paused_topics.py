@@ -34,7 +34,7 @@ UPDATE paused_topics SET is_paused = false, accept_records = $2 WHERE topic = $1
 """
 
 
-class Sample(Struct, frozen=True):
+class PauseTrigger(Struct, frozen=True):
     """The record at which a topic was paused."""
 
     reason: str
@@ -42,7 +42,7 @@ class Sample(Struct, frozen=True):
     offset: int
 
 
-class Pauses:
+class PausedTopics:
     """Which topics wait: decided by any worker, kept in the database, ended by `topics resume`."""
 
     def __init__(self, pool: AsyncEngine, max_ratio: float, window: int) -> None:
@@ -81,8 +81,8 @@ class Pauses:
         """Count records that were admitted and turned out dead; say whether their topic is to be paused."""
         return topic not in self.topics and self._breakers.setdefault(topic, Breaker(*self._limits)).condemn(records)
 
-    @stamina.retry(on=database_errors.is_away, attempts=None, timeout=None, wait_max=15.0)
-    async def pause(self, topic: str, sample: Sample) -> None:
+    @stamina.retry(on=database_errors.is_unavailable, attempts=None, timeout=None, wait_max=15.0)
+    async def pause(self, topic: str, sample: PauseTrigger) -> None:
         """Let a topic wait, for every worker."""
         async with connections.transaction(self._pool, tables.WORKER_ROLE, "sweep") as connection:
             await connection.execute(_PAUSE, topic, sample.reason, sample.partition, sample.offset)
@@ -91,7 +91,7 @@ class Pauses:
         self._accepting = self._accepting - {topic}
         metrics.topic_paused.labels(topic=topic).set(1)
 
-    @stamina.retry(on=database_errors.is_away, attempts=None, timeout=None, wait_max=15.0)
+    @stamina.retry(on=database_errors.is_unavailable, attempts=None, timeout=None, wait_max=15.0)
     async def accept(self, topic: str, records: int) -> int:
         """Return how many of the next records of a topic pass whatever they are; the others are to be admitted."""
         async with connections.transaction(self._pool, tables.WORKER_ROLE, "sweep") as connection:

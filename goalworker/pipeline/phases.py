@@ -103,7 +103,7 @@ class Phases:
                 if len(items) > 1:
                     parts += (items[len(items) // 2 :], items[: len(items) // 2])
                 else:
-                    refused = {batches.identity_of(items[0][2])}
+                    refused = {batches.event_key(items[0][2])}
                     # However often it is in the batch: nothing meets it again.
                     sentence = f"the database refuses it: {type(error).__name__}"
                     _refuse(batch, batch.items, refused, UNSTORABLE, sentence)
@@ -113,7 +113,7 @@ class Phases:
 
     async def _record_at_once(self, batch: batches.Batch, items: Sequence[batches.Item]) -> None:
         lock = recording.lock_goals(self._index.revision)
-        async with connections.begun(self._pool, tables.WORKER_ROLE, "facts", lock) as (connection, tag):
+        async with connections.begin(self._pool, tables.WORKER_ROLE, "facts", lock) as (connection, tag):
             if tag != recording.NOTHING_NEWER:
                 await self.refresh(connection)
             is_whole = items is batch.items
@@ -171,7 +171,7 @@ class Phases:
 
     # --- 2 JUDGE ---
 
-    async def _judge(self, contacts: Sequence[judgements.Contact], batch: batches.Batch) -> judgements.Written:
+    async def _judge(self, contacts: Sequence[judgements.ContactKey], batch: batches.Batch) -> judgements.Written:
         with _stage("judge"):
             async with connections.transaction(self._pool, tables.WORKER_ROLE, "judge") as connection:
                 written = await judgements.judge_contacts(
@@ -242,13 +242,13 @@ def _count(written: judgements.Written) -> None:
 def _refuse(
     batch: batches.Batch,
     items: Iterable[batches.Item],
-    refused: Collection[batches.Identity],
+    refused: Collection[batches.EventKey],
     reason: str,
     sentence: str,
 ) -> None:
     """Make dead letters of the items that are these events, and leave the events out."""
     for partition, record, event in items:
-        if batches.identity_of(event) in refused:
+        if batches.event_key(event) in refused:
             batch.letters.append(dead_letters.letter(partition, record, reason, sentence))
     batch.drop(refused)
 
@@ -259,7 +259,7 @@ def _stage(stage: str) -> Iterator[None]:
         yield
 
 
-def _contacts(batch: batches.Batch, *, tracking: bool) -> list[judgements.Contact]:
+def _contacts(batch: batches.Batch, *, tracking: bool) -> list[judgements.ContactKey]:
     """Return whom the batch is about, also where its facts were there already: a crash may have come before judging."""
     contacts = {(hit.tenant_id, hit.workflow_id, hit.contact_id) for hit in batch.hits}
     if tracking and batch.has_lifecycle:

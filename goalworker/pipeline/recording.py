@@ -9,9 +9,9 @@ from msgspec import Struct, json
 from goalworker.domain import events, facts, ids
 from goalworker.postgres import arrays, connections
 
-Contact = tuple[str, str, str]
+ContactKey = tuple[str, str, str]
 """(tenant_id, workflow_id, contact_id): whose enrollments a judgement is about."""
-Identity = tuple[str, str, str]
+EventKey = tuple[str, str, str]
 """(tenant_id, source, id) of an event."""
 EnrollmentKey = tuple[str, str]
 
@@ -65,9 +65,9 @@ RETURNING tenant_id, workflow_id, since
 class Recorded(Struct, frozen=True):
     """What was new among the facts of a batch, and which enrollment messages contradict what is known."""
 
-    new_events: frozenset[Identity]
+    new_events: frozenset[EventKey]
     new_enrollments: frozenset[EnrollmentKey]
-    conflicts: frozenset[Identity]
+    conflicts: frozenset[EventKey]
 
 
 def lock_goals(revision: int) -> str:
@@ -75,7 +75,7 @@ def lock_goals(revision: int) -> str:
     return f"{_LOCK_GOALS}; SELECT FROM goal_revision WHERE revision > {revision:d}"
 
 
-def identity(event: events.Event) -> Identity:
+def event_key(event: events.Event) -> EventKey:
     """Return what makes an event the same event (contract section 2)."""
     return (event.tenant_id, event.source, event.id)
 
@@ -103,7 +103,7 @@ async def record(
 
 async def _record_enrollments(
     connection: connections.Connection, lifecycle: Iterable[events.Event]
-) -> tuple[set[EnrollmentKey], set[Identity]]:
+) -> tuple[set[EnrollmentKey], set[EventKey]]:
     messages = [(event, event.data) for event in lifecycle if isinstance(event.data, events.EnrollmentChanged)]
     runs = _merged(messages)
     first = {(run.tenant_id, run.enrollment_id): run for run in reversed(runs)}
@@ -116,7 +116,7 @@ async def _record_enrollments(
     ]
     new |= await _insert_enrollments(connection, late)
     conflicts = {
-        identity(event)
+        event_key(event)
         for event, data in messages
         if owners[event.tenant_id, data.enrollment_id] != (data.workflow_id, data.contact_id)
     }
@@ -174,7 +174,7 @@ async def _owners(
     return {(row[0], row[1]): (row[2], row[3]) for row in rows}
 
 
-async def _insert_hits(connection: connections.Connection, hits: Sequence[facts.Hit]) -> set[Identity]:
+async def _insert_hits(connection: connections.Connection, hits: Sequence[facts.Hit]) -> set[EventKey]:
     if not hits:
         return set()
     some = await connection.fetchval(_INSERT_HITS, *_hit_columns(sorted(hits, key=_hit_key)), len(hits))
@@ -183,7 +183,7 @@ async def _insert_hits(connection: connections.Connection, hits: Sequence[facts.
     return {*_IDENTITIES.decode(some)}
 
 
-_IDENTITIES: Final = json.Decoder(list[Identity])
+_IDENTITIES: Final = json.Decoder(list[EventKey])
 
 
 def _hit_columns(hits: Sequence[facts.Hit]) -> Iterable[str]:
@@ -207,7 +207,7 @@ def _hit_key(hit: facts.Hit) -> tuple[object, ...]:
     return (hit.tenant_id, hit.workflow_id, hit.contact_id, hit.goal_id, hit.trigger.source, hit.trigger.id)
 
 
-async def _insert_states(connection: connections.Connection, lifecycle: Iterable[events.Event]) -> set[Identity]:
+async def _insert_states(connection: connections.Connection, lifecycle: Iterable[events.Event]) -> set[EventKey]:
     messages = [(event, event.data) for event in lifecycle if isinstance(event.data, events.WorkflowChanged)]
     states: dict[tuple[str, str, datetime], bool] = {}
     for event, data in messages:
@@ -217,4 +217,4 @@ async def _insert_states(connection: connections.Connection, lifecycle: Iterable
         return set()
     rows = sorted((*key, active) for key, active in states.items())
     new = {tuple(row) for row in await connection.fetch(_INSERT_STATES, *zip(*rows, strict=True))}
-    return {identity(event) for event, data in messages if (event.tenant_id, data.workflow_id, event.time) in new}
+    return {event_key(event) for event, data in messages if (event.tenant_id, data.workflow_id, event.time) in new}

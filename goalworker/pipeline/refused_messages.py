@@ -50,14 +50,14 @@ FROM refused_messages GROUP BY topic ORDER BY topic
 """
 
 
-class Held(Struct, frozen=True):
+class HeldMessage(Struct, frozen=True):
     """One message that is kept aside."""
 
     id: int
     message: messages.Message
 
 
-class OfTopic(Struct, frozen=True):
+class HeldByTopic(Struct, frozen=True):
     """What of a topic is kept aside: sizes in bytes; the limit and the reason are those of the last attempt."""
 
     topic: str
@@ -81,12 +81,14 @@ async def hold_rows(connection: connections.Connection, refused: Sequence[tuple[
     await connection.execute(_HOLD_ROWS, [row_id for row_id, _ in refused], *_arrays(refused))
 
 
-async def smallest(connection: connections.Connection, topics: Iterable[str]) -> list[Held]:
+async def smallest(connection: connections.Connection, topics: Iterable[str]) -> list[HeldMessage]:
     """Return the smallest message of each topic that has some."""
     return _held(await connection.fetch(_SMALLEST, list(topics)))
 
 
-async def following(connection: connections.Connection, topics: Iterable[str], after: int, limit: int) -> list[Held]:
+async def following(
+    connection: connections.Connection, topics: Iterable[str], after: int, limit: int
+) -> list[HeldMessage]:
     """Return messages of topics in the order in which they were written, those behind an id."""
     return _held(await connection.fetch(_FOLLOWING, list(topics), after, limit))
 
@@ -101,13 +103,13 @@ async def settle(
         await connection.execute(_REFUSE_AGAIN, *_arrays(refused))
 
 
-async def status(connection: connections.Connection) -> list[OfTopic]:
+async def status(connection: connections.Connection) -> list[HeldByTopic]:
     """Return what is kept aside, by topic."""
-    return [OfTopic(*row) for row in await connection.fetch(_STATUS)]
+    return [HeldByTopic(*row) for row in await connection.fetch(_STATUS)]
 
 
-def _held(rows: Iterable[Any]) -> list[Held]:
-    return [Held(row[0], messages.Message(*row[1:7])) for row in rows]
+def _held(rows: Iterable[Any]) -> list[HeldMessage]:
+    return [HeldMessage(row[0], messages.Message(*row[1:7])) for row in rows]
 
 
 def _arrays(refused: Sequence[tuple[Any, sender.Refusal]]) -> tuple[list[Any], list[str], list[int], list[int | None]]:

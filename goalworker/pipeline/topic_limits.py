@@ -12,7 +12,7 @@ from msgspec import Struct
 from goalworker import config
 from goalworker.config import groups
 from goalworker.domain import events, facts, ids, messages
-from goalworker.domain.criteria import FIELDS, Criteria, criteria_as_json
+from goalworker.domain.criteria import FIELDS, Criteria, criteria_to_json
 from goalworker.domain.text import AMOUNT_FRACTION_DIGITS_MAX, AMOUNT_MAX, TEXT_BYTES_MAX
 from goalworker.kafka import producer
 from goalworker.pipeline import outbox
@@ -80,7 +80,7 @@ def _largest_messages(max_goals: int) -> Iterable[messages.Message]:
         description = {
             "workflow_id": LONGEST_TEXT,
             "goal_type": goal_type,
-            "criteria": criteria_as_json(goal_type, Criteria(**criteria)),
+            "criteria": criteria_to_json(goal_type, Criteria(**criteria)),
             "is_active": False,
         }
         yield messages.configured(LONGEST_TEXT, _GOAL, _NUMBER, "created", _MOMENT, description)

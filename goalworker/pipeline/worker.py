@@ -19,14 +19,14 @@ from goalworker.pipeline import dead_letters, judgements, outcomes, paused_topic
 from goalworker.pipeline.batches import (
     SLICE_RECORDS,
     Batch,
-    Fetched,
-    Place,
+    FetchedRecords,
+    RecordPosition,
     covered,
     dead_in_order,
     decoding,
     last_letter,
-    place_of,
-    places,
+    position_of,
+    positions,
 )
 from goalworker.postgres import database_errors
 
@@ -51,9 +51,9 @@ TELL_WAIT_SECONDS: Final = 0.05
 FINISH_SECONDS: Final = 10.0
 
 
-def is_later(error: Exception) -> bool:
+def is_transient(error: Exception) -> bool:
     """Say whether the same batch is to be tried again: database or broker are away, or a race was lost."""
-    return database_errors.is_away(error) or broker_errors.is_later(error)
+    return database_errors.is_unavailable(error) or broker_errors.is_transient(error)
 
 
 _T = TypeVar("_T")
@@ -105,11 +105,11 @@ class Worker:
         self._held_since = 0.0
         self._idle_since = 0.0
         self._last_letters: dict[str, dead_letters.DeadLetter] = {}
-        self._accepted: set[Place] = set()
+        self._accepted: set[RecordPosition] = set()
         self._stopping = False
         self._is_finishing = False
-        self.reader = consumer.Reader(settings, self._finish_work)
-        self.pauses = paused_topics.Pauses(pool, settings.dead_letters.max_ratio, settings.dead_letters.window)
+        self.reader = consumer.Consumer(settings, self._finish_work)
+        self.pauses = paused_topics.PausedTopics(pool, settings.dead_letters.max_ratio, settings.dead_letters.window)
 
     def stop(self) -> None:
         """Let run() finish what is under way and return."""
@@ -151,7 +151,7 @@ class Worker:
         batch.size_bytes = self.reader.fetched_bytes
         return batch
 
-    async def _decode(self, fetched: Fetched, epoch: int) -> Batch:
+    async def _decode(self, fetched: FetchedRecords, epoch: int) -> Batch:
         """Decode step by step: in between, what is under way takes its next step."""
         batch, seconds = Batch(epoch, self._index.revision, self._decoder, fetched), 0.0
         is_long = sum(map(len, fetched.values())) > SLICE_RECORDS
@@ -217,7 +217,7 @@ class Worker:
         if self.pauses.is_accepting(topic):
             accepted = await self._while_polling(self.pauses.accept(topic, len(is_dead)))
         if accepted:
-            self._accepted.update(places(batch, topic)[:accepted])
+            self._accepted.update(positions(batch, topic)[:accepted])
         found = self.pauses.admit(topic, is_dead[accepted:])
         position = None if found is None else accepted + found
         last = len(is_dead) - 1 if position is None else position
@@ -244,7 +244,7 @@ class Worker:
         """Count for the breakers what only the database refused: a topic is paused from its next records on then."""
         late: dict[str, list[dead_letters.DeadLetter]] = {}
         for letter in batch.letters:
-            if letter.reason in phases.FOUND_LATE and place_of(letter.record) not in self._accepted:
+            if letter.reason in phases.FOUND_LATE and position_of(letter.record) not in self._accepted:
                 late.setdefault(letter.record.topic, []).append(letter)
         self._accepted -= covered(batch, self._accepted)
         for topic, letters in late.items():
@@ -253,7 +253,7 @@ class Worker:
                 await self._pause(topic, letters[-1])
 
     async def _pause(self, topic: str, letter: dead_letters.DeadLetter) -> None:
-        sample = paused_topics.Sample(letter.reason, letter.record.partition, letter.record.offset)
+        sample = paused_topics.PauseTrigger(letter.reason, letter.record.partition, letter.record.offset)
         await self.pauses.pause(topic, sample)
         log.error(
             "topic_paused",
@@ -283,7 +283,7 @@ class Worker:
         try:
             await self._phases.judge(batch, written)
         except Exception as error:
-            if not is_later(error):
+            if not is_transient(error):
                 raise
             await _until_it_works(lambda: self._judge_again(batch, written), error)
         batch.forget_records()
@@ -380,11 +380,11 @@ async def _until_it_works(work: Callable[[], Awaitable[_T]], failed: Exception |
         try:
             return await work()  # nearly always: what counts attempts costs as much as a round trip
         except Exception as error:
-            if not is_later(error):
+            if not is_transient(error):
                 raise
             failed = error
     async for attempt in stamina.retry_context(
-        on=is_later, attempts=None, timeout=None, wait_initial=0.1, wait_max=15.0
+        on=is_transient, attempts=None, timeout=None, wait_initial=0.1, wait_max=15.0
     ):
         with attempt:
             if attempt.num == 1:

@@ -15,7 +15,7 @@ from sqlalchemy.util import await_only
 from goalworker import metrics, outages
 from goalworker.errors import GoalworkerError, SettingsError
 from goalworker.postgres import database_errors, pooler, tables
-from goalworker.postgres.database_errors import is_later, is_login_refused, is_refused, origin
+from goalworker.postgres.database_errors import driver_error, is_login_refused, is_permanent, is_transient
 
 CONNECT_TIMEOUT_SECONDS: Final = 5
 
@@ -57,7 +57,7 @@ def engine(url: str, *, pool_size: int, statement_timeout_seconds: float, applic
     """
     _check_files(url)
     limits = session_limits(statement_timeout_seconds)
-    opener = pooler.Opener(
+    opener = pooler.ConnectionOpener(
         # By the driver itself, which takes the parameters of a URL as psql does: sslmode, sslrootcert, ...
         url,
         limits,
@@ -76,7 +76,7 @@ def engine(url: str, *, pool_size: int, statement_timeout_seconds: float, applic
             return attempt
 
         # Without a name, a statement is replaced by the next one: none may be kept for later.
-        kept = {"prepared_statement_cache_size": 0} if isinstance(attempt, pooler.Pooled) else {}
+        kept = {"prepared_statement_cache_size": 0} if isinstance(attempt, pooler.PooledConnection) else {}
         return made.sync_engine.dialect.loaded_dbapi.connect(async_creator_fn=opened, **kept)
 
     made = sa_async.create_async_engine(
@@ -114,12 +114,12 @@ async def transaction(
     pool: sa_async.AsyncEngine, role: str, operation: str, *, first: str = ""
 ) -> AsyncIterator[Connection]:
     """Run one transaction under a role, on the driver's connection; errors as with `begun`."""
-    async with begun(pool, role, operation, first) as (connection, _):
+    async with begin(pool, role, operation, first) as (connection, _):
         yield connection
 
 
 @asynccontextmanager
-async def begun(
+async def begin(
     pool: sa_async.AsyncEngine, role: str, operation: str, first: str
 ) -> AsyncIterator[tuple[Connection, str]]:
     """Run one transaction as `transaction` does; first is SQL sent along with BEGIN, and the second result its tag.
@@ -133,7 +133,7 @@ async def begun(
         await driver.execute("COMMIT")
 
 
-async def at_once(pool: sa_async.AsyncEngine, role: str, operation: str, sql: str) -> None:
+async def execute_in_one_trip(pool: sa_async.AsyncEngine, role: str, operation: str, sql: str) -> None:
     """Run one transaction under a role that is known beforehand, in one round trip; errors as with `begun`."""
     async with _driver(pool, operation) as driver:
         await driver.execute(f"BEGIN; SET LOCAL ROLE {role}; {sql}; COMMIT")
@@ -155,12 +155,12 @@ async def _driver(pool: sa_async.AsyncEngine, operation: str) -> AsyncIterator[C
 
 def _raise_missing_role(error: BaseException) -> None:
     # PostgreSQL files it under the errors of a record's content, for which records are dead-lettered.
-    if refused := database_errors.no_role(origin(error)):
+    if refused := database_errors.missing_role(driver_error(error)):
         raise refused from error
 
 
 @asynccontextmanager
-async def session(
+async def tenant_transaction(
     pool: sa_async.AsyncEngine, tenant_id: str, operation: str
 ) -> AsyncIterator[sa_async.AsyncConnection]:
     """Run one transaction as the API's role, which sees this tenant and no other; errors as with `transaction`."""
@@ -189,20 +189,20 @@ _REFUSALS: Final = (asyncpg.PostgresError, sa.exc.DBAPIError, GoalworkerError)
 
 async def _abandon(connection: sa_async.AsyncConnection, driver: Connection, error: BaseException) -> None:
     # A cancelled or failed connection may be in the midst of anything: only a clean refusal keeps it.
-    if isinstance(error, _REFUSALS) and not is_later(error) and not driver.is_closed():
+    if isinstance(error, _REFUSALS) and not is_transient(error) and not driver.is_closed():
         await (connection.rollback() if connection.in_transaction() else driver.execute("ROLLBACK"))
         return
     driver.terminate()
     await connection.invalidate()
 
 
-async def reachable(pool: sa_async.AsyncEngine) -> None:
+async def ping(pool: sa_async.AsyncEngine) -> None:
     """Ask the database for a sign of life; raises what is_later knows."""
     async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS), pool.connect() as connection:
         await connection.execute(sa.text("SELECT 1"))
 
 
-def connections(pool: sa_async.AsyncEngine) -> tuple[int, int]:
+def pool_usage(pool: sa_async.AsyncEngine) -> tuple[int, int]:
     """Return how many connections of the pool are idle and in use."""
     queue = cast("sa.QueuePool", pool.pool)
     return queue.checkedin(), queue.checkedout()
@@ -210,17 +210,17 @@ def connections(pool: sa_async.AsyncEngine) -> tuple[int, int]:
 
 def condition(error: BaseException) -> str:
     """Return how the database is, in a clause that tells nothing of it: for whoever sends requests."""
-    return database_errors.condition(origin(error))
+    return database_errors.condition(driver_error(error))
 
 
 def reason(error: BaseException) -> str:
     """Return why the database cannot be used, in a clause that names no row."""
-    return database_errors.reason_of(origin(error))
+    return database_errors.reason_of(driver_error(error))
 
 
 def kind_of_outage(error: BaseException) -> outages.Kind:
     """Return whether the server refuses what we need, or is away for whatever reason."""
-    return "refused" if is_refused(error) or is_login_refused(error) else "away"
+    return "refused" if is_permanent(error) or is_login_refused(error) else "away"
 
 
 def _check_files(url: str) -> None:

@@ -29,7 +29,7 @@ _READ_ONLY: Final = (asyncpg.ReadOnlySQLTransactionError, asyncpg.exceptions.Tar
 _DENIED: Final = re.compile(r"permission denied (?:for|to) (database|schema|table|sequence|function|set role)\b")
 
 
-def explain(where: str, cause: BaseException) -> GoalworkerError:
+def _explain(where: str, cause: BaseException) -> GoalworkerError:
     """Return an error for a person about the database at `where`, which carries no password."""
     if isinstance(cause, GoalworkerError):
         return cause
@@ -40,7 +40,7 @@ def explain(where: str, cause: BaseException) -> GoalworkerError:
     return kind(f"{problem} {_remedy(cause)}", hint=DOCTOR)
 
 
-def no_role(error: BaseException) -> RefusedError | None:
+def missing_role(error: BaseException) -> RefusedError | None:
     """Return the error for a server without the roles of worker and API, None where it is another error."""
     text = str(error)
     if not (isinstance(error, asyncpg.InvalidParameterValueError) and text.startswith("role ")):
@@ -52,7 +52,7 @@ def no_role(error: BaseException) -> RefusedError | None:
     )
 
 
-def no_schema(where: str, search_path: str) -> RefusedError:
+def missing_schema(where: str, search_path: str) -> RefusedError:
     """Return the error for a login that sees no schema at all."""
     return RefusedError(
         f"the database {where} cannot be used: no schema that this user may use is in its search_path "
@@ -187,53 +187,53 @@ UNSTORABLE: Final = (
 )
 
 
-def is_later(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Say whether an error passes by itself, so that the same work is to be tried again."""
     if isinstance(error, sa.exc.DBAPIError) and error.orig is not None:
         cause = error.orig.__cause__
-        return error.connection_invalidated or isinstance(error, _LATER) or (cause is not None and is_later(cause))
+        return error.connection_invalidated or isinstance(error, _LATER) or (cause is not None and is_transient(cause))
     return isinstance(error, _LATER)
 
 
 _LOGIN_REFUSED: Final = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
 
 
-def is_refused(error: BaseException) -> bool:
+def is_permanent(error: BaseException) -> bool:
     """Say whether the server refuses a login, a database or a right, however often it is asked."""
-    return isinstance(origin(error), (RefusedError, *REFUSED))
+    return isinstance(driver_error(error), (RefusedError, *REFUSED))
 
 
 def is_login_refused(error: BaseException) -> bool:
     """Say whether the server refuses our credentials, or we its certificate: a new process with new secrets may do."""
-    return isinstance(origin(error), (*_LOGIN_REFUSED, ssl.SSLError))
+    return isinstance(driver_error(error), (*_LOGIN_REFUSED, ssl.SSLError))
 
 
-def is_away(error: BaseException) -> bool:
+def is_unavailable(error: BaseException) -> bool:
     """Say whether a service that runs tries the same work again: how long it may be refused is decided beside it."""
-    return is_later(error) or is_login_refused(error)
+    return is_transient(error) or is_login_refused(error)
 
 
-def origin(error: BaseException) -> BaseException:
+def driver_error(error: BaseException) -> BaseException:
     """Return the driver's own error, which SQLAlchemy wraps twice."""
     if isinstance(error, sa.exc.DBAPIError) and error.orig is not None:
         return error.orig.__cause__ or error.orig
     return error
 
 
-def explained(url: str, error: BaseException) -> GoalworkerError:
+def explain(url: str, error: BaseException) -> GoalworkerError:
     """Return an error that says which database cannot be used, why, and what to do, without its password."""
-    return explain(masked(url), origin(error))
+    return _explain(mask_password(url), driver_error(error))
 
 
-def in_short(url: str, error: BaseException) -> str:
+def summarize(url: str, error: BaseException) -> str:
     """Return one sentence without the remedy: which database cannot be used, and why."""
-    cause = origin(error)
+    cause = driver_error(error)
     if isinstance(cause, GoalworkerError):
         return cause.sentence
     problem = "answers, but cannot be used" if is_answer(cause) else "cannot be reached"
-    return f"the database at {masked(url)} {problem}: {reason_of(cause)}"
+    return f"the database at {mask_password(url)} {problem}: {reason_of(cause)}"
 
 
-def masked(url: str) -> str:
+def mask_password(url: str) -> str:
     """Return a database URL without its password."""
     return values.masked_url(url)

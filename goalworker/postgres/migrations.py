@@ -39,7 +39,7 @@ def head() -> str:
 
 
 @cache
-def knows(revision: str) -> bool:
+def is_known(revision: str) -> bool:
     """Say whether this build knows a revision; one it doesn't know is from a newer build, which is fine."""
     return revision in {known.revision for known in script.ScriptDirectory(str(_folder())).walk_revisions()}
 
@@ -72,13 +72,13 @@ async def _require_schema(connection: sa_async.AsyncConnection) -> None:
     )
     schema, search_path, user, name = asked.one()
     if schema is None:
-        raise database_errors.no_schema(f"{name} (as {user})", search_path)
+        raise database_errors.missing_schema(f"{name} (as {user})", search_path)
 
 
 async def problem(pool: sa_async.AsyncEngine) -> str | None:
     """Return a sentence where the schema is older than this build, otherwise None."""
     found = await current(pool)
-    if found == head() or (found is not None and not knows(found)):
+    if found == head() or (found is not None and not is_known(found)):
         return None
     return f"the database's schema is at {found or 'nothing'}, this build needs {head()}: run `goalworker db upgrade`"
 
@@ -87,12 +87,12 @@ async def probe(pool: sa_async.AsyncEngine, url: str, report: outages.Report) ->
     """Report how the checks `database` and `migrations` go (None: fine), and return why the database is no use."""
     try:
         async with asyncio.timeout(PROBE_TIMEOUT_SECONDS):
-            await connections.reachable(pool)
+            await connections.ping(pool)
             behind = await problem(pool)
     except Exception as error:
-        if not (database_errors.is_later(error) or database_errors.is_refused(error)):
+        if not (database_errors.is_transient(error) or database_errors.is_permanent(error)):
             raise
-        report("database", database_errors.in_short(url, error), connections.kind_of_outage(error))
+        report("database", database_errors.summarize(url, error), connections.kind_of_outage(error))
         return error
     report("database", None)
     report("migrations", behind, "behind")
@@ -120,7 +120,7 @@ _ROLES: Final = (tables.WORKER_ROLE, tables.API_ROLE)
 
 
 def _migrate(connection: sa.Connection, revision: str, step: object) -> str | None:
-    if isinstance(connection.connection.driver_connection, pooler.Pooled):
+    if isinstance(connection.connection.driver_connection, pooler.PooledConnection):
         # The next transaction may run elsewhere and leave a session's lock behind: everything is done in one.
         connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
         return _migrate_locked(connection, revision, step)
@@ -142,7 +142,7 @@ def _migrate_locked(
         _ensure_roles(connection)
         after_roles()
         found = _current(connection)
-        if found is not None and not knows(found):
+        if found is not None and not is_known(found):
             return found
     settings = config.Config()
     settings.set_main_option("script_location", str(_folder()).replace("%", "%%"))
@@ -206,8 +206,8 @@ async def _with_connection(url: str, run: object) -> object:
         async with pool.connect() as connection:
             return await connection.run_sync(run)  # type: ignore[arg-type]
     except Exception as error:
-        if database_errors.is_later(error):
-            raise database_errors.explained(url, error) from error
+        if database_errors.is_transient(error):
+            raise database_errors.explain(url, error) from error
         raise
     finally:
         await pool.dispose()

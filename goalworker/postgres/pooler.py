@@ -14,7 +14,7 @@ import asyncpg
 _HOLDING: Final = "SELECT FROM pg_settings WHERE pg_backend_pid() = {pid} AND ({conditions})"
 
 
-class Pooled(asyncpg.Connection):  # type: ignore[misc]
+class PooledConnection(asyncpg.Connection):  # type: ignore[misc]
     """A connection through a pooler: it sets its limits in each transaction and keeps no prepared statement."""
 
     limits: str
@@ -35,7 +35,7 @@ class Pooled(asyncpg.Connection):  # type: ignore[misc]
         return f"__asyncpg_{prefix}_{uuid.uuid4().hex}__"
 
 
-class Opener:
+class ConnectionOpener:
     """Opens connections with limits, and finds out at the first of them whether a pooler stands between."""
 
     def __init__(self, url: str, limits: Mapping[str, str], **options: Any) -> None:
@@ -77,9 +77,9 @@ class Opener:
         )
         return _HOLDING.format(pid=connection.get_server_pid(), conditions=conditions)
 
-    async def _pooled(self) -> Pooled:
-        connection: Pooled = await asyncpg.connect(
-            self._url, **self._options, connection_class=Pooled, statement_cache_size=0
+    async def _pooled(self) -> PooledConnection:
+        connection: PooledConnection = await asyncpg.connect(
+            self._url, **self._options, connection_class=PooledConnection, statement_cache_size=0
         )
         connection.limits = "; ".join(
             f"SET LOCAL {name} = '{value}'" for name, value in self._limits.items() if not name.startswith("default_")

@@ -60,12 +60,12 @@ async def _run_api(settings: config.Settings, insecure_tenant: str | None) -> No
             health.set("migrations", None)
             health.started = True
             log.info("api_ready", host=address.host, port=port, insecure=insecure_tenant is not None)
-            stopping = asyncio.create_task(service.signalled(), name="signals")
+            stopping = asyncio.create_task(service.wait_for_signal(), name="signals")
             watching = asyncio.create_task(_watch_database(settings, pool, health, journal), name="watch")
             try:
-                await service.first_to_end([stopping, watching])
+                await service.wait_for_first([stopping, watching])
             finally:
-                await service.cancelled([stopping, watching])
+                await service.cancel_and_wait([stopping, watching])
             log.info("stopping")
     log.info("stopped")
 
@@ -77,7 +77,7 @@ async def _watch_database(
     while True:
         await probe.look()
         journal.remind()
-        idle, in_use = connections.connections(pool)
+        idle, in_use = connections.pool_usage(pool)
         metrics.db_pool_connections.labels(state="idle").set(idle)
         metrics.db_pool_connections.labels(state="in_use").set(in_use)
         await asyncio.sleep(database_probe.PROBE_SECONDS)

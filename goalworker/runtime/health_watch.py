@@ -13,13 +13,13 @@ from goalworker import config, metrics, outages
 from goalworker.kafka import broker_errors, broker_requests, clients, consumer, hidden_records, topics
 from goalworker.postgres import migrations
 from goalworker.runtime.database_probe import PROBE_SECONDS, DatabaseProbe
-from goalworker.runtime.stall_watch import Progress, Stall, _stalled
+from goalworker.runtime.stall_watch import Progress, StallWatch, _stalled
 
 # Joining takes as long as the other members take to finish what they have in hand, and no longer.
 JOIN_SECONDS: Final = 60.0
 
 
-class Watch:
+class HealthWatch:
     """Probes what the worker depends on, from beside it: a stuck consumer would not know its own lag (hazard 2)."""
 
     def __init__(
@@ -27,7 +27,7 @@ class Watch:
         settings: config.Settings,
         pool: AsyncEngine,
         report: outages.Report,
-        read: consumer.Reader,
+        read: consumer.Consumer,
         waiting_topics: Callable[[], Collection[str]],
     ) -> None:
         self._settings = settings
@@ -37,8 +37,8 @@ class Watch:
         self._observer: aiokafka.AIOKafkaConsumer | None = None
         self._database = DatabaseProbe(pool, settings.database_url(), report)
         self._refusals = outages.Refusals()
-        self._stall = Stall(settings.ops.stall_seconds)
-        self._hidden = hidden_records.Hidden()
+        self._stall = StallWatch(settings.ops.stall_seconds)
+        self._hidden = hidden_records.HiddenRecords()
 
     async def run(self) -> None:
         """Probe until cancelled; raises StalledError, and DependencyError after long refusals of our credentials."""
@@ -66,13 +66,13 @@ class Watch:
                 ends = await observer.end_offsets(partitions)
                 committed = await self._reader.positions()
         except Exception as error:
-            if not broker_errors.is_later(error) and not isinstance(error, TimeoutError):
+            if not broker_errors.is_transient(error) and not isinstance(error, TimeoutError):
                 raise
             is_refused = broker_errors.is_login_refused(error)
-            sentence = broker_errors.in_short(self._settings, error)
+            sentence = broker_errors.summarize(self._settings, error)
             self._report("broker", sentence, "refused" if is_refused else "away")
             if self._refusals.look(is_refused or None, time.monotonic()):
-                raise broker_errors.explained(self._settings, error) from error
+                raise broker_errors.explain(self._settings, error) from error
             await self._drop_observer()
             return {}
         self._refusals.look(False, time.monotonic())
@@ -87,7 +87,7 @@ class Watch:
         since = self._reader.unjoined_since
         if since is None or now - since < JOIN_SECONDS:
             return None
-        return broker_errors.unjoined(self._settings, since, now)
+        return broker_errors.describe_unjoined(self._settings, since, now)
 
     def _measure(self, progress: "Progress") -> "Progress":
         for partition, (committed, end) in progress.items():

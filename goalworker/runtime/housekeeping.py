@@ -16,7 +16,7 @@ from goalworker.pipeline import outbox, refused_messages
 from goalworker.postgres import connections, database_errors, tables
 from goalworker.stores.retention import sweep_enrollments, sweep_hits
 
-log = logs.get("upkeep")
+log = logs.get("housekeeping")
 
 
 OUTBOX_SECONDS: Final = 0.25
@@ -35,7 +35,7 @@ REFUSED_LOG_SECONDS: Final = 60.0
 WAIT_SECONDS_MAX: Final = 5.0
 
 
-class Upkeep:
+class Housekeeping:
     """The loops beside the flow; each outlives whatever is away for a while."""
 
     def __init__(
@@ -87,11 +87,11 @@ class Upkeep:
         metrics.outbox_pending_records.set(sum(topic.records for topic in pending))
         oldest = min((topic.oldest_timestamp_seconds for topic in pending), default=0.0)
         metrics.outbox_oldest_timestamp_seconds.set(oldest)
-        idle, in_use = connections.connections(self._pool)
+        idle, in_use = connections.pool_usage(self._pool)
         metrics.db_pool_connections.labels(state="idle").set(idle)
         metrics.db_pool_connections.labels(state="in_use").set(in_use)
 
-    def _show_refused(self, held: Mapping[str, refused_messages.OfTopic]) -> None:
+    def _show_refused(self, held: Mapping[str, refused_messages.HeldByTopic]) -> None:
         for logical in messages.TOPICS:
             topic, of_topic = self._topics[logical], held.get(logical)
             count = 0 if of_topic is None else of_topic.records
@@ -124,7 +124,7 @@ async def _every(seconds: float, name: str, step: Callable[[], Awaitable[None]])
             await step()
             wait_seconds = seconds
         except Exception as error:
-            if not (database_errors.is_away(error) or broker_errors.is_later(error)):
+            if not (database_errors.is_unavailable(error) or broker_errors.is_transient(error)):
                 raise
             repeated = logs.repeated(dependency(error), "housekeeping")
             if repeated is not None:

@@ -28,7 +28,7 @@ def run(service: Coroutine[Any, Any, None]) -> None:
         log.info("stopped")
 
 
-async def signalled() -> None:
+async def wait_for_signal() -> None:
     """Return when SIGTERM, SIGINT or SIGHUP arrives."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -39,7 +39,7 @@ async def signalled() -> None:
     await stop.wait()
 
 
-async def first_to_end(tasks: list[asyncio.Task[None]]) -> None:
+async def wait_for_first(tasks: list[asyncio.Task[None]]) -> None:
     """Wait until one ends, and raise what ended it: none but the signals ends without an error."""
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in done:
@@ -54,7 +54,7 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
-async def cancelled(tasks: list[asyncio.Task[None]]) -> None:
+async def cancel_and_wait(tasks: list[asyncio.Task[None]]) -> None:
     """Cancel tasks and wait until they have ended, whatever they raise."""
     for task in tasks:
         task.cancel()

@@ -10,7 +10,7 @@ Progress = Mapping[TopicPartition, tuple[int, int]]
 """By partition: the offset committed, and the last stable offset."""
 
 
-class Stall:
+class StallWatch:
     """Notices a partition with lag that has not moved for so long, while nothing that it needs was away."""
 
     def __init__(self, stall_seconds: float) -> None:

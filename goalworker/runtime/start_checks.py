@@ -54,8 +54,8 @@ def explained(settings: config.Settings) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if database_errors.is_later(error) or database_errors.is_refused(error):
-            raise database_errors.explained(settings.database_url(), error) from error
+        if database_errors.is_transient(error) or database_errors.is_permanent(error):
+            raise database_errors.explain(settings.database_url(), error) from error
         raise
 
 
@@ -65,10 +65,10 @@ def refusals_explained(settings: config.Settings) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if database_errors.is_refused(error):
-            raise database_errors.explained(settings.database_url(), error) from error
-        if broker_errors.is_refused(error):
-            raise broker_errors.explained(settings, error) from error
+        if database_errors.is_permanent(error):
+            raise database_errors.explain(settings.database_url(), error) from error
+        if broker_errors.is_permanent(error):
+            raise broker_errors.explain(settings, error) from error
         raise
 
 
@@ -77,8 +77,8 @@ def broker_explained(settings: config.Settings) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if broker_errors.is_later(error) or broker_errors.is_refused(error):
-            raise broker_errors.explained(settings, error) from error
+        if broker_errors.is_transient(error) or broker_errors.is_permanent(error):
+            raise broker_errors.explain(settings, error) from error
         raise
 
 
@@ -100,7 +100,7 @@ async def _check_topics(settings: config.Settings, admin: Any) -> None:
     checked = {*served, topics.dead_letters, *topics.outputs}
     sizes = await max_message_bytes(admin, checked)
     if untold := checked - set(sizes):
-        log.warning("topic_configuration_untold", topics=sorted(untold), remedy="allow DESCRIBE_CONFIGS on them")
+        log.warning("topic_config_hidden", topics=sorted(untold), remedy="allow DESCRIBE_CONFIGS on them")
     # Not an error: what a topic out refuses waits by itself, and a worker that does not start stops everything else.
     for small in topic_limits.too_small(settings, sizes):
         log.warning("topic_too_small", topic=small.topic, limit_bytes=small.limit, problem=str(small))

@@ -52,7 +52,7 @@ async def _run_worker(settings: config.Settings, reset_offsets: offset_reset.Tar
         sender = Sender(settings)
         reading = decoder(settings)
         flow = worker.Worker(settings, pool, sender, known, reading)
-        skew = clock_skew.Skew(pool, reading, flow.reader.take_records_ahead)
+        skew = clock_skew.ClockSkew(pool, reading, flow.reader.take_records_ahead)
         with start_checks.explained(settings):
             await flow.pauses.read()
             await skew.measure()
@@ -68,7 +68,7 @@ async def _run_until_stopped(
     health: ops_port.Health,
     sender: Sender,
     flow: worker.Worker,
-    skew: clock_skew.Skew,
+    skew: clock_skew.ClockSkew,
 ) -> None:
     consuming = asyncio.create_task(flow.run(), name="worker")
     health.consumer_alive = lambda: not consuming.done()
@@ -76,21 +76,25 @@ async def _run_until_stopped(
         asyncio.create_task(part, name=name)
         for name, part in {
             "ready": _announce(health, flow),
-            "upkeep": housekeeping.Upkeep(settings, pool, sender, flow.pauses.read, flow.claim_unpublished).run(),
+            "housekeeping": housekeeping.Housekeeping(
+                settings, pool, sender, flow.pauses.read, flow.claim_unpublished
+            ).run(),
             "clock": skew.run(),
-            "watch": health_watch.Watch(settings, pool, health.set, flow.reader, lambda: flow.pauses.topics).run(),
+            "watch": health_watch.HealthWatch(
+                settings, pool, health.set, flow.reader, lambda: flow.pauses.topics
+            ).run(),
         }.items()
     ]
-    stopping = asyncio.create_task(service.signalled(), name="signals")
+    stopping = asyncio.create_task(service.wait_for_signal(), name="signals")
     try:
-        await service.first_to_end([consuming, *beside, stopping])
+        await service.wait_for_first([consuming, *beside, stopping])
         log.info("stopping")
         flow.stop()
         await asyncio.wait({consuming}, timeout=DRAIN_SECONDS)
         if consuming.done():
             await consuming
     finally:
-        await service.cancelled([consuming, *beside, stopping])
+        await service.cancel_and_wait([consuming, *beside, stopping])
     log.info("stopped")
 
 

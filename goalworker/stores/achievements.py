@@ -11,7 +11,7 @@ from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import errors
 from goalworker.domain import facts, messages
-from goalworker.domain.text import is_text
+from goalworker.domain.text import is_valid_text
 
 
 class CursorError(errors.GoalworkerError, ValueError):
@@ -98,6 +98,6 @@ def _opened(cursor: str) -> _Cursor:
         achieved_at = place.achieved_at.astimezone(UTC)  # may be out of what a time can be
     except (ValueError, OverflowError) as error:
         raise CursorError from error
-    if place.achieved_at.tzinfo is None or not is_text(place.enrollment_id):
+    if place.achieved_at.tzinfo is None or not is_valid_text(place.enrollment_id):
         raise CursorError
     return _Cursor(achieved_at, place.enrollment_id, place.goal_id)

@@ -19,7 +19,7 @@ class _Known(msgspec.Struct, frozen=True):
     known_until: float
 
 
-class Kept:
+class AnswerCache:
     """Keeps answers that took long; quick ones are always made anew.
 
     An answer is fresh for TIMES as long as it took to make. For as long again it is still given, at once, while a new

@@ -13,7 +13,7 @@ from msgspec import Struct
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import errors
-from goalworker.domain.text import is_text
+from goalworker.domain.text import is_valid_text
 from goalworker.postgres import connections, tables
 
 SCOPES: Final = ("goals:read", "goals:write", "enrollments:write")
@@ -24,14 +24,14 @@ _SECRET_BYTES: Final = 32
 _KEY: Final = re.compile(rf"{_PREFIX}[A-Za-z0-9_-]{{43}}")
 
 
-class NoKeyError(errors.GoalworkerError):
+class UnknownKeyError(errors.GoalworkerError):
     """There is no such key, or it is revoked already."""
 
     def __init__(self, key_id: UUID) -> None:
         super().__init__(f"There is no key {key_id} that could be revoked; `goalworker keys list` shows them")
 
 
-class BadKeyError(errors.GoalworkerError):
+class InvalidKeyError(errors.GoalworkerError):
     """What was asked for can't be a key's."""
 
 
@@ -46,7 +46,7 @@ class StoredKey(Struct, frozen=True):
     revoked_at: datetime | None = None
 
 
-class Holder(Struct, frozen=True):
+class KeyHolder(Struct, frozen=True):
     """Who a key lets in."""
 
     tenant_id: str
@@ -68,32 +68,32 @@ async def create(
         "scopes": [scope for scope in SCOPES if scope in scopes],
         "created_at": sa.func.clock_timestamp(),
     }
-    async with connections.session(pool, tenant_id, "keys") as connection:
+    async with connections.tenant_transaction(pool, tenant_id, "keys") as connection:
         made = await connection.execute(sa.insert(tables.api_keys).values(row).returning(*_COLUMNS))
         return key, _stored(made.one())
 
 
-async def find(pool: sa_async.AsyncEngine, key: str) -> Holder | None:
+async def find(pool: sa_async.AsyncEngine, key: str) -> KeyHolder | None:
     """Return who holds a key that was made and not revoked."""
     if not _KEY.fullmatch(key):
         return None
-    async with connections.session(
+    async with connections.tenant_transaction(
         pool, "", "keys"
     ) as connection:  # No tenant yet: nothing is seen but by the function.
         row = (await connection.execute(_BY_HASH, {"hash": _hash(key)})).one_or_none()
-    return None if row is None else Holder(row.tenant_id, row.name, tuple(row.scopes))
+    return None if row is None else KeyHolder(row.tenant_id, row.name, tuple(row.scopes))
 
 
-async def all_of(pool: sa_async.AsyncEngine, tenant_id: str) -> list[StoredKey]:
+async def list_of_tenant(pool: sa_async.AsyncEngine, tenant_id: str) -> list[StoredKey]:
     """Return a tenant's keys, oldest first, revoked ones included."""
-    async with connections.session(pool, tenant_id, "keys") as connection:
+    async with connections.tenant_transaction(pool, tenant_id, "keys") as connection:
         rows = await connection.execute(
             sa.select(*_COLUMNS).where(_KEYS.tenant_id == tenant_id).order_by(_KEYS.created_at, _KEYS.key_id)
         )
         return [_stored(row) for row in rows]
 
 
-async def every(pool: sa_async.AsyncEngine) -> list[StoredKey]:
+async def list_all(pool: sa_async.AsyncEngine) -> list[StoredKey]:
     """Return the keys of all tenants, which nobody but the schema's owner may see: no role is taken."""
     async with pool.connect() as connection:
         rows = await connection.execute(sa.select(*_COLUMNS).order_by(_KEYS.tenant_id, _KEYS.created_at, _KEYS.key_id))
@@ -108,10 +108,10 @@ async def revoke(pool: sa_async.AsyncEngine, tenant_id: str, key_id: UUID) -> St
         .values(revoked_at=sa.func.clock_timestamp())
         .returning(*_COLUMNS)
     )
-    async with connections.session(pool, tenant_id, "keys") as connection:
+    async with connections.tenant_transaction(pool, tenant_id, "keys") as connection:
         row = (await connection.execute(revoked)).one_or_none()
     if row is None:
-        raise NoKeyError(key_id)
+        raise UnknownKeyError(key_id)
     return _stored(row)
 
 
@@ -132,9 +132,9 @@ def _stored(row: sa.Row[*tuple[Any, ...]]) -> StoredKey:
 
 def _check(tenant_id: str, name: str, scopes: Collection[str]) -> None:
     for word, text in (("tenant", tenant_id), ("name", name)):
-        if not is_text(text):
-            raise BadKeyError(f"The {word} of a key must be text of 1 to 255 bytes without control characters")
+        if not is_valid_text(text):
+            raise InvalidKeyError(f"The {word} of a key must be text of 1 to 255 bytes without control characters")
     unknown = [scope for scope in scopes if scope not in SCOPES]
     if unknown or not scopes:
         got = f", not {', '.join(map(repr, unknown))}" if unknown else ""
-        raise BadKeyError(f"The scopes of a key must be one or more of {', '.join(SCOPES)}{got}")
+        raise InvalidKeyError(f"The scopes of a key must be one or more of {', '.join(SCOPES)}{got}")

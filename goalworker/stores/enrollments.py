@@ -21,7 +21,7 @@ class ConflictingEnrollmentError(errors.GoalworkerError):
         self.enrollment_ids = frozenset(enrollment_ids)
 
 
-class Known(Struct, frozen=True):
+class StoredEnrollment(Struct, frozen=True):
     """What is known of one enrollment, in the contract's fields and their order; revoked achievements are left out."""
 
     status: str
@@ -33,9 +33,9 @@ class Known(Struct, frozen=True):
     exit: messages.ExitGoal | None
 
 
-async def find(pool: sa_async.AsyncEngine, tenant_id: str, enrollment_id: str) -> Known | None:
+async def find(pool: sa_async.AsyncEngine, tenant_id: str, enrollment_id: str) -> StoredEnrollment | None:
     """Return what is known of an enrollment, None where that is nothing."""
-    async with connections.session(pool, tenant_id, "enrollments_read") as connection:
+    async with connections.tenant_transaction(pool, tenant_id, "enrollments_read") as connection:
         query = _WHOLE.where(_RUNS.tenant_id == tenant_id, _RUNS.enrollment_id == enrollment_id)
         rows = (await connection.execute(query)).all()
     return _known(tenant_id, enrollment_id, rows) if rows else None
@@ -47,7 +47,7 @@ async def take_in(
     """Write the lifecycle messages that runs of one workflow stand for into the outbox; ConflictingEnrollmentError."""
     contacts = {run.enrollment_id: run.contact_id for run in reversed(runs)}
     conflicts = {run.enrollment_id for run in runs if contacts[run.enrollment_id] != run.contact_id}
-    async with connections.session(pool, tenant_id, "enrollments_write") as connection:
+    async with connections.tenant_transaction(pool, tenant_id, "enrollments_write") as connection:
         known = await connection.execute(_WHOSE, {"tenant_id": tenant_id, "enrollment_ids": sorted(contacts)})
         conflicts |= {
             enrollment_id
@@ -116,10 +116,10 @@ _WHOLE: Final = (
 )
 
 
-def _known(tenant_id: str, enrollment_id: str, rows: Sequence[sa.Row[*tuple[Any, ...]]]) -> Known:
+def _known(tenant_id: str, enrollment_id: str, rows: Sequence[sa.Row[*tuple[Any, ...]]]) -> StoredEnrollment:
     first = rows[0]
     run = facts.Enrollment(tenant_id, enrollment_id, first.workflow_id, first.contact_id, first.enrolled_at)
-    return Known(
+    return StoredEnrollment(
         _status(first.satisfied_at, first.ended_at),
         first.workflow_id,
         first.contact_id,

@@ -20,7 +20,7 @@ async def record(sql: connections.Connection, action: str, **detail: object) -> 
     await sql.execute(_RECORD, actor(), action, msgspec.json.encode(detail).decode())
 
 
-async def every(sql: connections.Connection) -> list[dict[str, Any]]:
+async def list_acts(sql: connections.Connection) -> list[dict[str, Any]]:
     """Return all acts, oldest first."""
     return [dict(row) for row in await sql.fetch(_LIST)]
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import errors
-from goalworker.domain.text import money
+from goalworker.domain.text import format_money
 
 SECONDS_PER_HOUR: Final = 3600
 
@@ -184,4 +184,4 @@ def _revenue(by_goal: Any) -> dict[str, str]:
     for revenue in by_goal:
         for currency, amount in (revenue or {}).items():
             total[currency] = _EXACT.add(total.get(currency, Decimal(0)), Decimal(amount))
-    return {currency: money(total[currency]) for currency in sorted(total)}
+    return {currency: format_money(total[currency]) for currency in sorted(total)}

@@ -95,7 +95,7 @@ async def test_limits_hold_in_each_transaction(pool: AsyncEngine, shared: runnin
         for _ in range(3):
             async with connections.transaction(pool, tables.WORKER_ROLE, "cli") as connection:
                 assert await _limits(connection) == HOLDING
-            async with connections.session(pool, "acme", "keys") as session:
+            async with connections.tenant_transaction(pool, "acme", "keys") as session:
                 rows = await session.execute(sa.text("SELECT current_setting('statement_timeout')"))
                 assert rows.scalar_one() == "7s"
     finally:
@@ -112,7 +112,7 @@ async def test_a_pooler_is_noticed_although_its_server_has_all_limits(
     )
     try:
         async with connections.transaction(pool, tables.WORKER_ROLE, "cli") as connection:
-            assert isinstance(connection, pooler.Pooled)
+            assert isinstance(connection, pooler.PooledConnection)
     finally:
         await support.execute(shared.database_url, f'ALTER DATABASE "{name}" RESET ALL')
 
@@ -129,7 +129,7 @@ async def test_a_direct_connection_begins_with_nothing_more(shared: running.Inst
 async def test_a_statement_is_ended_by_its_timeout(address: str) -> None:
     pool = connections.engine(address, pool_size=1, statement_timeout_seconds=0.2, application="test")
     with pytest.raises(asyncpg.QueryCanceledError):
-        await connections.at_once(pool, tables.WORKER_ROLE, "cli", "SELECT pg_sleep(5)")
+        await connections.execute_in_one_trip(pool, tables.WORKER_ROLE, "cli", "SELECT pg_sleep(5)")
     await pool.dispose()
 
 

@@ -38,15 +38,15 @@ def shorten() -> None:
 
 def stuck() -> None:
     """After its first records the consumer says nothing more, while the group believes that it lives (hazard 2)."""
-    fetch = consumer.Reader.fetch
+    fetch = consumer.Consumer.fetch
 
-    async def fetch_once(self: consumer.Reader, max_records: int, timeout_ms: int) -> Any:
+    async def fetch_once(self: consumer.Consumer, max_records: int, timeout_ms: int) -> Any:
         fetched = await fetch(self, max_records, timeout_ms)
         if fetched:
             await asyncio.Event().wait()
         return fetched
 
-    consumer.Reader.fetch = fetch_once  # type: ignore[method-assign]
+    consumer.Consumer.fetch = fetch_once  # type: ignore[method-assign]
 
 
 def at_old_broker() -> None:
@@ -69,34 +69,34 @@ def impatient() -> None:
 
 def at_fetch(passed: Pass) -> None:
     """Records are here, and nothing is done yet."""
-    fetch = consumer.Reader.fetch
+    fetch = consumer.Consumer.fetch
 
-    async def rigged(self: consumer.Reader, max_records: int, timeout_ms: int) -> Any:
+    async def rigged(self: consumer.Consumer, max_records: int, timeout_ms: int) -> Any:
         fetched = await fetch(self, max_records, timeout_ms)
         if fetched:
             passed()
         return fetched
 
-    consumer.Reader.fetch = rigged  # type: ignore[method-assign]
+    consumer.Consumer.fetch = rigged  # type: ignore[method-assign]
 
 
 def at_commit(passed: Pass) -> None:
     """The offsets are committed."""
-    commit = consumer.Reader.commit
+    commit = consumer.Consumer.commit
 
-    async def rigged(self: consumer.Reader, epoch: int, offsets: consumer.Offsets) -> None:
+    async def rigged(self: consumer.Consumer, epoch: int, offsets: consumer.Offsets) -> None:
         await commit(self, epoch, offsets)
         if offsets:
             passed()
 
-    consumer.Reader.commit = rigged  # type: ignore[method-assign]
+    consumer.Consumer.commit = rigged  # type: ignore[method-assign]
 
 
 def after_transaction(operation: str) -> Callable[[Pass], None]:
     """A transaction is committed."""
 
     def rig(passed: Pass) -> None:
-        begun = connections.begun
+        begun = connections.begin
 
         @contextlib.asynccontextmanager
         async def rigged(pool: Any, role: str, done: str, first: str) -> AsyncIterator[Any]:
@@ -114,7 +114,7 @@ def in_transaction(operation: str) -> Callable[[Pass], None]:
     """A transaction has said everything but COMMIT."""
 
     def rig(passed: Pass) -> None:
-        begun = connections.begun
+        begun = connections.begin
 
         @contextlib.asynccontextmanager
         async def rigged(pool: Any, role: str, doing: str, first: str) -> AsyncIterator[Any]:
@@ -132,7 +132,7 @@ def after_round_trip(operation: str) -> Callable[[Pass], None]:
     """A transaction of one round trip is committed."""
 
     def rig(passed: Pass) -> None:
-        at_once = connections.at_once
+        at_once = connections.execute_in_one_trip
 
         async def rigged(pool: Any, role: str, done: str, sql: str) -> None:
             await at_once(pool, role, done, sql)

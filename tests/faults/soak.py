@@ -124,7 +124,7 @@ async def _until_it_works(
         try:
             return await goal_store.update(talk.pool, saying.TENANT, goal.id, change, actor="soak")
         except Exception as error:
-            if not (isinstance(error, goal_store.LockBusyError) or database_errors.is_later(error)):
+            if not (isinstance(error, goal_store.LockBusyError) or database_errors.is_transient(error)):
                 raise
             await asyncio.sleep(ROUND_SECONDS)
 

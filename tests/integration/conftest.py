@@ -17,7 +17,7 @@ from tests.integration.shells import Shell
 async def pool(database_url: str) -> AsyncIterator[sa_async.AsyncEngine]:
     pool = connections.engine(database_url, pool_size=12, statement_timeout_seconds=30, application="test")
     statements.watch(pool)
-    await connections.reachable(pool)
+    await connections.ping(pool)
     yield pool
     await pool.dispose()
 

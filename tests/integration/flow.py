@@ -46,7 +46,7 @@ class Log:
         }
 
 
-class Reader(consumer.Reader):
+class Reader(consumer.Consumer):
     """Reads a log from what is committed on; ends the flow when it is idle."""
 
     def __init__(self, settings: config.Settings, log: Log, stop: Callable[[], None]) -> None:

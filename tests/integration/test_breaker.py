@@ -21,7 +21,7 @@ from tests.integration import checks, crashes, flow, statements, world
 from tests.integration.scenes import ONE, ended, started, tagged
 
 TOPIC, OTHER = world.TOPICS.tag_added, world.TOPICS.workflow_lifecycle
-SAMPLE = paused_topics.Sample("invalid_json", 3, 42)
+SAMPLE = paused_topics.PauseTrigger("invalid_json", 3, 42)
 DEAD, GOOD = True, False
 ENV = {"GOALWORKER_DEAD_LETTERS__WINDOW": "4", "GOALWORKER_DEAD_LETTERS__MAX_RATIO": "0.5"}
 
@@ -34,11 +34,11 @@ async def topics_go_on(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
         metrics.topic_paused.labels(topic=topic).set(0)
 
 
-def _pauses(pool: sa_async.AsyncEngine) -> paused_topics.Pauses:
-    return paused_topics.Pauses(pool, 0.5, 4)
+def _pauses(pool: sa_async.AsyncEngine) -> paused_topics.PausedTopics:
+    return paused_topics.PausedTopics(pool, 0.5, 4)
 
 
-async def _admit(pauses: paused_topics.Pauses, is_dead: Sequence[bool]) -> int | None:
+async def _admit(pauses: paused_topics.PausedTopics, is_dead: Sequence[bool]) -> int | None:
     accepted = await pauses.accept(TOPIC, len(is_dead)) if pauses.is_accepting(TOPIC) else 0
     position = pauses.admit(TOPIC, is_dead[accepted:])
     return None if position is None else accepted + position
@@ -117,7 +117,7 @@ async def test_a_pause_is_known_to_every_worker_and_after_a_restart(pool: sa_asy
 
 
 async def test_a_pause_says_why_and_where(pool: sa_async.AsyncEngine, administrator: connections.Connection) -> None:
-    await _pauses(pool).pause(TOPIC, paused_topics.Sample("invalid_data", 0, 1))
+    await _pauses(pool).pause(TOPIC, paused_topics.PauseTrigger("invalid_data", 0, 1))
     await _pauses(pool).pause(TOPIC, SAMPLE)
     rows = await administrator.fetch('SELECT topic, is_paused, reason, partition, "offset" FROM paused_topics')
     assert [tuple(row) for row in rows] == [(TOPIC, True, "invalid_json", 3, 42)]
@@ -213,10 +213,10 @@ async def test_the_rest_of_a_fetch_whose_topic_pauses_is_not_decoded_again(pool:
     decoded: list[int] = []
 
     class Decoder(decoder.Decoder):
-        def quick(self, topic: str) -> decoder.Quick:
+        def quick(self, topic: str) -> decoder.FastDecode:
             take = super().quick(topic)
 
-            def counting(records: Sequence[FetchedRecord], *rest: Any) -> decoder.Taken:
+            def counting(records: Sequence[FetchedRecord], *rest: Any) -> decoder.Decoded:
                 decoded.extend(record.offset for record in records)
                 return take(records, *rest)
 

@@ -93,7 +93,7 @@ async def test_a_connection_that_is_killed_or_a_broker_that_does_not_answer_is_f
         batch = world.batch_of(BATCH, same.known)
         with pytest.raises(Exception) as failed, statements.hooked(_fail_at(step, administrator)):  # noqa: PT011 - is_later says which
             await world.through(same.phases, batch)
-        assert worker.is_later(failed.value), failed.value
+        assert worker.is_transient(failed.value), failed.value
         await world.through(same.phases, batch)
         await same.sweep()
         await checks.assert_lawful(administrator, broker, GOALS, LOGICS, [*BEFORE, *BATCH])

@@ -2,7 +2,7 @@
 
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker.pipeline.batches import identity_of
+from goalworker.pipeline.batches import event_key
 from goalworker.postgres import connections
 from tests.integration import world
 from tests.integration.scenes import ONE, TWO, tagged
@@ -19,4 +19,4 @@ async def test_new_facts_are_told_from_those_that_were_there(
     batches = [(FIRST, SECOND), (FIRST, THIRD, THIRD), (SECOND, FIRST), (tagged("h4", 8), tagged("h4", 8))]
     found = [(await worker.take(*messages)).new_facts for messages in batches]
     new = [{FIRST, SECOND}, {THIRD}, set(), {tagged("h4", 8)}]
-    assert found == [set(map(identity_of, messages)) for messages in new]
+    assert found == [set(map(event_key, messages)) for messages in new]

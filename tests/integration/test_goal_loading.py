@@ -60,14 +60,14 @@ async def test_who_idles_with_the_lock_is_ended(pool: sa_async.AsyncEngine) -> N
     is_over.set()
     with pytest.raises(asyncpg.InterfaceError) as ended:
         await holder
-    assert database_errors.is_later(ended.value)
+    assert database_errors.is_transient(ended.value)
 
 
 async def test_a_cancelled_change_leaves_no_lock_behind(pool: sa_async.AsyncEngine) -> None:
     is_locked = asyncio.Event()
 
     async def freeze() -> None:
-        async with connections.session(pool, TENANT, "test") as connection:
+        async with connections.tenant_transaction(pool, TENANT, "test") as connection:
             await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(connections.GOAL_LOCK)))
             is_locked.set()
             await asyncio.Event().wait()

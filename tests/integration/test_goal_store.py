@@ -320,14 +320,14 @@ async def test_a_tenant_sees_and_changes_its_own_rows_only_whatever_the_query(po
         await create(pool, tenant_id=tenant_id)
         await goal_store.set_logic(pool, tenant_id, WORKFLOW, "all", actor=ACTOR)
     for table in ("goals", "goal_versions", "workflow_settings", "audit_log"):
-        async with connections.session(pool, TENANT, "test") as connection:
+        async with connections.tenant_transaction(pool, TENANT, "test") as connection:
             seen = await connection.execute(sa.text(f"SELECT DISTINCT tenant_id FROM {table}"))
             assert seen.all() == [(TENANT,)]
-    async with connections.session(pool, TENANT, "test") as connection:
+    async with connections.tenant_transaction(pool, TENANT, "test") as connection:
         changed = await connection.execute(sa.text("UPDATE goals SET name = 'mine'"))
         assert changed.rowcount == 1
     with pytest.raises(sa.exc.ProgrammingError, match="row-level security"):
-        async with connections.session(pool, TENANT, "test") as connection:
+        async with connections.tenant_transaction(pool, TENANT, "test") as connection:
             await connection.execute(sa.text("UPDATE goals SET tenant_id = 'other'"))
 
 

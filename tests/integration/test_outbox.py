@@ -130,7 +130,7 @@ def large(number: int, size: int = 40) -> messages.Message:
     return structs.replace(achieved(number), value=b'{"id":%d}' % number + b" " * size)
 
 
-async def held(pool: sa_async.AsyncEngine) -> list[refused_messages.OfTopic]:
+async def held(pool: sa_async.AsyncEngine) -> list[refused_messages.HeldByTopic]:
     async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
         return await refused_messages.status(connection)
 
@@ -421,7 +421,7 @@ async def test_a_frozen_sweeper_does_not_keep_the_others_from_it(
     monkeypatch.setattr(outbox, "_OUTLAST_SENDING", "SET LOCAL idle_in_transaction_session_timeout = '300ms'")
     with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)) as ended:
         await outbox.sweep(pool, broker, TOPICS)
-    assert database_errors.is_later(ended.value)
+    assert database_errors.is_transient(ended.value)
     assert broker.swept_meanwhile == [1]
     assert broker.sent == another.sent
 

@@ -13,8 +13,7 @@ from goalworker import config, metrics
 from goalworker.kafka import broker_errors, clients, consumer, sender
 from goalworker.pipeline import outbox, paused_topics
 from goalworker.postgres import connections
-from goalworker.runtime import health_watch, ops_port
-from goalworker.runtime import housekeeping as housekeeping_
+from goalworker.runtime import health_watch, housekeeping, ops_port
 from tests import support
 from tests.integration import shells
 
@@ -57,20 +56,20 @@ async def test_every_loop_of_the_housekeeping_fails_in_plain_words(
         (outbox, "sweep"),
         (outbox, "retry_refused"),
         (outbox, "status"),
-        (housekeeping_, "sweep_hits"),
+        (housekeeping, "sweep_hits"),
     ]:
         monkeypatch.setattr(place, name, fail)
     url = nowhere.database_url()
     pool = connections.engine(url, pool_size=1, statement_timeout_seconds=1, application="test")
 
     async def read() -> None:
-        await fail() if clients.is_of_broker(away) else await paused_topics.Pauses(pool, 0.5, 100).read()
+        await fail() if clients.is_of_broker(away) else await paused_topics.PausedTopics(pool, 0.5, 100).read()
 
     async def claim() -> None:
         await fail()
 
-    housekeeping = housekeeping_.Upkeep(nowhere, pool, sender.Sender(nowhere), read, claim)
-    running = asyncio.create_task(housekeeping.run())
+    keeping = housekeeping.Housekeeping(nowhere, pool, sender.Sender(nowhere), read, claim)
+    running = asyncio.create_task(keeping.run())
     try:
         await support.until(lambda: len({line["step"] for line in said if "step" in line}) == LOOPS, 20)
     finally:
@@ -87,7 +86,7 @@ async def test_readiness_says_what_is_wrong_in_sentences(nowhere: config.Setting
 
     async def finish() -> None: ...
 
-    looking = health_watch.Watch(nowhere, pool, health.set, consumer.Reader(nowhere, finish), lambda: ())
+    looking = health_watch.HealthWatch(nowhere, pool, health.set, consumer.Consumer(nowhere, finish), lambda: ())
     running = asyncio.create_task(looking.run())
     try:
         await support.until(lambda: health.checks["broker"] not in (None, ops_port.NOT_CHECKED), 20)

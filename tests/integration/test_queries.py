@@ -1,4 +1,4 @@
-"""Every statement of the flow and of its upkeep finds its rows by an index, planned once or for its values."""
+"""Every statement of the flow and of housekeeping finds its rows by an index, planned once or for its values."""
 
 import json
 from collections.abc import Awaitable, Iterator

@@ -215,7 +215,7 @@ async def test_the_api_sees_one_tenant_and_no_other(
 
 async def test_the_tenant_is_forgotten_with_the_transaction(pool: sa_async.AsyncEngine, two_tenants: set[str]) -> None:
     for _ in range(2):
-        async with connections.session(pool, "north", "test") as connection:
+        async with connections.tenant_transaction(pool, "north", "test") as connection:
             assert (await connection.execute(sa.select(tables.goals.c.tenant_id))).scalars().all() == ["north"]
         async with pool.connect() as connection:
             assert await connection.scalar(sa.text(f"SELECT current_setting('{tables.TENANT_SETTING}', true)")) in (

@@ -98,7 +98,7 @@ async def test_a_worker_needs_no_more_rights_than_these(broker: secure_broker.Br
         worker.send_signal(signal.SIGTERM)
         _, err = worker.communicate(timeout=20)
     assert worker.returncode == 0, err.decode()
-    assert "topic_configuration_untold" not in err.decode()
+    assert "topic_config_hidden" not in err.decode()
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])

@@ -44,7 +44,7 @@ async def stats_of(
     caller: str | None = None,
 ) -> dict[str, Any]:
     """Ask as a caller of the API does, who is the tenant unless it is said who else."""
-    async with connections.session(pool, caller or tenant_id, "stats") as connection:
+    async with connections.tenant_transaction(pool, caller or tenant_id, "stats") as connection:
         return await stats.workflow_stats(connection, tenant_id, workflow_id, *span, tracking=tracking)
 
 
@@ -260,7 +260,7 @@ async def page(
     pool: sa_async.AsyncEngine, cursor: str | None = None, limit: int = 50, *, caller: str = TENANT, **wanted: Any
 ) -> tuple[list[messages.Achieved], str | None]:
     everything: dict[str, Any] = dict.fromkeys(("contact_id", "goal_id", "since", "until"))
-    async with connections.session(pool, caller, "stats") as connection:
+    async with connections.tenant_transaction(pool, caller, "stats") as connection:
         return await achievements.achievements(
             connection, TENANT, WORKFLOW, cursor=cursor, limit=limit, **everything | wanted
         )

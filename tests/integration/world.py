@@ -68,7 +68,7 @@ async def install(
             await administrator.execute(
                 "INSERT INTO goal_versions VALUES ($1, $2, $3, $4, $5, $6, $7)",
                 *(goal.tenant_id, goal.goal_id, version.number),
-                json.dumps(criteria.criteria_as_json(goal.goal_type, version.criteria)),
+                json.dumps(criteria.criteria_to_json(goal.goal_type, version.criteria)),
                 *(version.is_active, version.active_from, version.active_to),
             )
     for (tenant_id, workflow_id), versions in (logics or {}).items():

@@ -39,7 +39,7 @@ def fetched(values: Sequence[bytes | None], partition: TopicPartition) -> list[C
     ]
 
 
-def decoded(records: batches.Fetched) -> batches.Batch:
+def decoded(records: batches.FetchedRecords) -> batches.Batch:
     made = batches.Batch(1, 0, decoder.Decoder(hostile.KINDS, decoder.Limits()), records)
     for _ in batches.decoding(made, index.Index(), "redrive"):
         pass

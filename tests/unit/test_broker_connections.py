@@ -16,14 +16,14 @@ SETTINGS = config.load({"GOALWORKER_KAFKA__BOOTSTRAP_SERVERS": "kafka:9092"}, en
 
 
 @pytest.fixture
-def connections(monkeypatch: pytest.MonkeyPatch) -> broker_connections.Connections:
+def connections(monkeypatch: pytest.MonkeyPatch) -> broker_connections.ConnectionLog:
     """No attempt was made yet."""
-    fresh = broker_connections.Connections()
-    monkeypatch.setattr(broker_connections, "CONNECTIONS", fresh)
+    fresh = broker_connections.ConnectionLog()
+    monkeypatch.setattr(broker_connections, "CONNECTION_LOG", fresh)
     return fresh
 
 
-def test_the_client_library_connects_through_us(connections: broker_connections.Connections) -> None:
+def test_the_client_library_connects_through_us(connections: broker_connections.ConnectionLog) -> None:
     async def bootstrap() -> None:
         port = machine.free_port()
         asked = client.AIOKafkaClient(bootstrap_servers=f"127.0.0.1:{port}")
@@ -38,7 +38,7 @@ def test_the_client_library_connects_through_us(connections: broker_connections.
     asyncio.run(bootstrap())
 
 
-def test_an_attempt_that_is_given_up_counts_as_no_answer(connections: broker_connections.Connections) -> None:
+def test_an_attempt_that_is_given_up_counts_as_no_answer(connections: broker_connections.ConnectionLog) -> None:
     async def bootstrap() -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             port = silent.getsockname()[1]
@@ -52,23 +52,23 @@ def test_an_attempt_that_is_given_up_counts_as_no_answer(connections: broker_con
     asyncio.run(bootstrap())
 
 
-def test_an_address_that_answers_again_has_no_failure(connections: broker_connections.Connections) -> None:
+def test_an_address_that_answers_again_has_no_failure(connections: broker_connections.ConnectionLog) -> None:
     connections.note(*BOOTSTRAP, OSError("away"))
     connections.note(*BOOTSTRAP, None)
     assert connections.last_failure is None
 
 
-def test_a_vague_error_is_explained_by_the_last_attempt(connections: broker_connections.Connections) -> None:
+def test_a_vague_error_is_explained_by_the_last_attempt(connections: broker_connections.ConnectionLog) -> None:
     connections.note(*BOOTSTRAP, kafka_errors.SaslAuthenticationFailed("wrong password"))
-    said = str(broker_errors.explained(SETTINGS, kafka_errors.KafkaConnectionError("Unable to bootstrap")))
+    said = str(broker_errors.explain(SETTINGS, kafka_errors.KafkaConnectionError("Unable to bootstrap")))
     assert "wrong password" in said
     assert "GOALWORKER_KAFKA__SASL_PASSWORD" in said
     assert broker_errors.is_login_refused(kafka_errors.KafkaConnectionError("Unable to bootstrap"))
 
 
-def test_a_login_that_is_refused_is_not_called_an_absence(connections: broker_connections.Connections) -> None:
+def test_a_login_that_is_refused_is_not_called_an_absence(connections: broker_connections.ConnectionLog) -> None:
     connections.note(*BOOTSTRAP, kafka_errors.SaslAuthenticationFailed("wrong password"))
-    said = broker_errors.in_short(SETTINGS, kafka_errors.KafkaConnectionError("Unable to bootstrap"))
+    said = broker_errors.summarize(SETTINGS, kafka_errors.KafkaConnectionError("Unable to bootstrap"))
     assert said.startswith("Kafka at kafka:9092 answers, but cannot be used: ")
     assert said.endswith("wrong password")
 
@@ -82,32 +82,32 @@ def test_a_login_that_is_refused_is_not_called_an_absence(connections: broker_co
     ],
 )
 def test_a_broker_named_by_a_bootstrap_server_that_answers_is_said(
-    error: Exception, reason: str, connections: broker_connections.Connections
+    error: Exception, reason: str, connections: broker_connections.ConnectionLog
 ) -> None:
     connections.note(*BOOTSTRAP, None)
     connections.note(*ADVERTISED, error)
     vague = kafka_errors.NodeNotReadyError("Attempt to send a request to node which is not ready (node id 1).")
-    explained = broker_errors.explained(SETTINGS, vague)
+    explained = broker_errors.explain(SETTINGS, vague)
     assert explained.exit_code == 4
     assert "Kafka at kafka:9092 answers, and names broker-1:9092 as the broker to talk to" in str(explained)
     assert f"{reason}. " in str(explained)
     assert "advertised.listeners" in str(explained)
-    assert broker_errors.in_short(SETTINGS, vague).endswith("that it names, broker-1:9092, cannot be reached")
+    assert broker_errors.summarize(SETTINGS, vague).endswith("that it names, broker-1:9092, cannot be reached")
 
 
 def test_where_the_bootstrap_server_is_away_too_nothing_is_said_of_what_it_names(
-    connections: broker_connections.Connections,
+    connections: broker_connections.ConnectionLog,
 ) -> None:
     connections.note(*ADVERTISED, ConnectionRefusedError())
     connections.note(*BOOTSTRAP, ConnectionRefusedError())
     vague = kafka_errors.KafkaConnectionError("Unable to bootstrap")
-    assert "advertised" not in str(broker_errors.explained(SETTINGS, vague))
-    assert broker_errors.in_short(SETTINGS, vague) == (
+    assert "advertised" not in str(broker_errors.explain(SETTINGS, vague))
+    assert broker_errors.summarize(SETTINGS, vague) == (
         "Kafka at kafka:9092 cannot be reached: the connection was refused"
     )
 
 
 def test_a_session_timeout_that_is_refused_is_an_error_of_the_setting() -> None:
-    explained = broker_errors.explained(SETTINGS, kafka_errors.InvalidSessionTimeoutError())
+    explained = broker_errors.explain(SETTINGS, kafka_errors.InvalidSessionTimeoutError())
     assert explained.exit_code == 3
     assert "GOALWORKER_KAFKA__SESSION_TIMEOUT_SECONDS" in str(explained)

@@ -125,7 +125,7 @@ Measure = Callable[..., None]
 def measure(database: Database, decoder: Decoder) -> Measure:
     """Measure a database whose clock is so far ahead, with newest records that are so far ahead of the worker's."""
     newest = [-math.inf]
-    skew = clock_skew.Skew(database, decoder, lambda: newest[0])  # type: ignore[arg-type]
+    skew = clock_skew.ClockSkew(database, decoder, lambda: newest[0])  # type: ignore[arg-type]
 
     def measured(ahead: float, records_ahead: float = -math.inf) -> None:
         database.ahead, newest[0] = ahead, records_ahead
@@ -191,7 +191,7 @@ def test_it_is_measured_again_and_again_and_the_last_difference_stands_while_the
     monkeypatch.setattr(clock_skew, "MEASURE_SECONDS", 0.001)
 
     async def measure() -> None:
-        task = asyncio.create_task(clock_skew.Skew(database, decoder, lambda: -math.inf).run())  # type: ignore[arg-type]
+        task = asyncio.create_task(clock_skew.ClockSkew(database, decoder, lambda: -math.inf).run())  # type: ignore[arg-type]
         database.ahead = 60.0
         await support.until(lambda: decoder.ahead == timedelta(seconds=60))
         # A server that starts may refuse a login that is right.

@@ -48,7 +48,7 @@ def _goals() -> list[goals.Goal]:
             (
                 goals.GoalVersion(
                     1,
-                    criteria.criteria_of(plan.goal_type, plan.criteria),
+                    criteria.parse_criteria(plan.goal_type, plan.criteria),
                     is_active=True,
                     active_from=SINCE - timedelta(microseconds=len(stage.GOALS) - place),
                 ),

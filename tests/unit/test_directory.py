@@ -28,7 +28,7 @@ def _small_blocks() -> Iterator[None]:
 @given(steps=st.lists(st.tuples(st.lists(st.tuples(hashes, numbers), max_size=60), st.lists(hashes, max_size=5))))
 def test_it_finds_the_numbers_under_a_hash_and_no_others(steps: list[tuple[list[tuple[int, int]], list[int]]]) -> None:
     """However many come between one look and the next."""
-    made, known = multimap.Directory(), defaultdict[int, set[int]](set)
+    made, known = multimap.Multimap(), defaultdict[int, set[int]](set)
     for added, others in steps:
         for hashed, number in added:
             made.add(hashed, number)
@@ -39,13 +39,13 @@ def test_it_finds_the_numbers_under_a_hash_and_no_others(steps: list[tuple[list[
         assert len(made) == sum(map(len, known.values()))
 
 
-def _passes(made: multimap.Directory, hashed: int) -> int:
+def _passes(made: multimap.Multimap, hashed: int) -> int:
     slot = hashed >> made.sieve_shift
     return made.sieve[slot >> 3] >> (slot & 7) & 1
 
 
 def test_its_sieve_holds_back_most_of_what_was_not_added() -> None:
-    made = multimap.Directory()
+    made = multimap.Multimap()
     for number in range(5_000):
         made.add(hash(("there", str(number))), number)
     made.settle()
@@ -54,7 +54,7 @@ def test_its_sieve_holds_back_most_of_what_was_not_added() -> None:
 
 
 def test_very_many_numbers_under_one_hash_are_taken_in_quickly() -> None:
-    made = multimap.Directory()
+    made = multimap.Multimap()
     for number in range(200_000):
         made.add(7 << 32, number)
     assert made.find(7 << 32) == list(range(200_000))

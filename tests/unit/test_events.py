@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from goalworker.domain import events, facts
-from goalworker.domain.text import amount_of_number, amount_of_text, is_text, money, plain
+from goalworker.domain.text import format_decimal, format_money, is_valid_text, parse_amount, parse_json_amount
 from tests.unit.strategies import at
 
 
@@ -16,17 +16,17 @@ from tests.unit.strategies import at
 def test_text_is_1_to_255_bytes_of_utf8_without_control_characters(value: str) -> None:
     size_bytes = len(value.encode(errors="surrogatepass"))
     clean = not any(unicodedata.category(character) in ("Cc", "Cs") for character in value)
-    assert is_text(value) == (0 < size_bytes <= 255 and clean)
+    assert is_valid_text(value) == (0 < size_bytes <= 255 and clean)
 
 
 @pytest.mark.parametrize("value", ["a" * 255, "é" * 127, " ", "a b", "\u200b", "\u2028", "\U0001f600"])
 def test_these_are_text(value: str) -> None:
-    assert is_text(value)
+    assert is_valid_text(value)
 
 
 @pytest.mark.parametrize("value", ["", "a" * 256, "é" * 128, "a\x00", "a\n", "\x7f", "\x9f", "\ud800", "a\udfff"])
 def test_these_are_no_text(value: str) -> None:
-    assert not is_text(value)
+    assert not is_valid_text(value)
 
 
 exact = st.decimals(0, 10**15, places=18) | st.integers(0, 10**15).map(Decimal)
@@ -34,11 +34,11 @@ exact = st.decimals(0, 10**15, places=18) | st.integers(0, 10**15).map(Decimal)
 
 @given(exact)
 def test_an_amount_keeps_every_digit(amount: Decimal) -> None:
-    written = plain(amount)
+    written = format_decimal(amount)
     assert "E" not in written
-    for read in (amount_of_text(written), amount_of_number(written)):
+    for read in (parse_amount(written), parse_json_amount(written)):
         assert read is not None
-        assert plain(read) == written
+        assert format_decimal(read) == written
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_an_amount_keeps_every_digit(amount: Decimal) -> None:
     ],
 )
 def test_a_plain_decimal_string_is_an_amount(text: str, amount: str) -> None:
-    assert str(amount_of_text(text)) == amount
+    assert str(parse_amount(text)) == amount
 
 
 @pytest.mark.parametrize(
@@ -79,21 +79,21 @@ def test_a_plain_decimal_string_is_an_amount(text: str, amount: str) -> None:
     ],
 )
 def test_no_other_string_is(text: str) -> None:
-    assert amount_of_text(text) is None
+    assert parse_amount(text) is None
 
 
 @pytest.mark.parametrize(
     ("number", "amount"), [("1e2", "100"), ("1E+15", "1" + "0" * 15), ("-0", "0"), ("0e9999", "0"), ("12.50", "12.50")]
 )
 def test_a_json_number_is_an_amount_however_it_is_written(number: str, amount: str) -> None:
-    assert str(amount_of_number(number)) == amount
+    assert str(parse_json_amount(number)) == amount
 
 
 @pytest.mark.parametrize(
     "number", ["-1", "1e16", "1e999", "1e999999999", "1e-19", "NaN", "Infinity", "01", "9" * 5_000, "1" + "0" * 200]
 )
 def test_a_number_out_of_range_is_none(number: str) -> None:
-    assert amount_of_number(number) is None
+    assert parse_json_amount(number) is None
 
 
 DATA: list[tuple[str, events.GoalData, bytes]] = [
@@ -159,5 +159,5 @@ def test_each_goal_type_has_its_event_type_and_each_event_type_its_data() -> Non
     ],
 )
 def test_money_has_no_trailing_zeros_beyond_two_decimals_and_loses_nothing(amount: str, shown: str) -> None:
-    assert money(Decimal(amount)) == shown
+    assert format_money(Decimal(amount)) == shown
     assert Decimal(shown) == Decimal(amount)

@@ -20,20 +20,20 @@ from goalworker.kafka.fast_fetch import buffered_protocol
 SIZES = st.one_of(st.integers(1, 300), st.integers(60_000, 70_000), st.integers(120_000, 400_000))
 
 
-async def connected() -> tuple[buffered_protocol.Protocol, asyncio.StreamReader]:
+async def connected() -> tuple[buffered_protocol.ReadAheadProtocol, asyncio.StreamReader]:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(loop=loop)
-    return buffered_protocol.Protocol(loop.create_future(), reader, loop=loop), reader
+    return buffered_protocol.ReadAheadProtocol(loop.create_future(), reader, loop=loop), reader
 
 
-async def come(protocol: buffered_protocol.Protocol, pieces: Iterable[bytes]) -> None:
+async def come(protocol: buffered_protocol.ReadAheadProtocol, pieces: Iterable[bytes]) -> None:
     """Take in pieces as a transport does, each in as many goes as there is room for."""
     for piece in pieces:
         take(protocol, piece)
         await asyncio.sleep(0)
 
 
-def take(protocol: buffered_protocol.Protocol, piece: bytes) -> None:
+def take(protocol: buffered_protocol.ReadAheadProtocol, piece: bytes) -> None:
     left = memoryview(piece)
     while left:
         room = protocol.get_buffer(-1)
@@ -50,7 +50,7 @@ def cut(data: bytes, sizes: Iterable[int]) -> list[bytes]:
 
 def test_the_client_reads_by_this() -> None:
     assert clients.__name__  # whoever uses the client imports it
-    assert conn.AIOKafkaConnection.connect.__globals__["AIOKafkaProtocol"] is buffered_protocol.Protocol
+    assert conn.AIOKafkaConnection.connect.__globals__["AIOKafkaProtocol"] is buffered_protocol.ReadAheadProtocol
 
 
 @given(st.lists(SIZES, min_size=1, max_size=6), st.lists(SIZES, max_size=12))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from goalworker.domain import events, goals
-from goalworker.domain.criteria import Criteria, CriteriaError, criteria_as_json, criteria_of, folded, matches
+from goalworker.domain.criteria import Criteria, CriteriaError, criteria_to_json, fold_name, matches, parse_criteria
 from goalworker.domain.faults import Fault
 from tests.unit import naive_judge, strategies
 from tests.unit.strategies import at
@@ -39,16 +39,16 @@ from tests.unit.strategies import at
     ],
 )
 def test_criteria_are_normalised(goal_type: str, given_: dict[str, Any], normalised: dict[str, Any]) -> None:
-    criteria = criteria_of(goal_type, given_)
-    assert list(criteria_as_json(goal_type, criteria).items()) == list(normalised.items())
+    criteria = parse_criteria(goal_type, given_)
+    assert list(criteria_to_json(goal_type, criteria).items()) == list(normalised.items())
 
 
 @given(data=st.data(), goal_type=st.sampled_from(events.GOAL_TYPES))
 def test_criteria_survive_being_written_down_and_read_again(data: st.DataObject, goal_type: str) -> None:
     criteria = data.draw(strategies.criteria(goal_type))
-    written = json.loads(json.dumps(criteria_as_json(goal_type, criteria)))
-    assert criteria_of(goal_type, written) == criteria
-    assert criteria_as_json(goal_type, criteria_of(goal_type, written)) == written
+    written = json.loads(json.dumps(criteria_to_json(goal_type, criteria)))
+    assert parse_criteria(goal_type, written) == criteria
+    assert criteria_to_json(goal_type, parse_criteria(goal_type, written)) == written
 
 
 @pytest.mark.parametrize(
@@ -66,9 +66,9 @@ def test_criteria_survive_being_written_down_and_read_again(data: st.DataObject,
     ],
 )
 def test_amounts_are_the_same_however_they_are_written(amount: object, normalised: str) -> None:
-    criteria = criteria_of("purchase_made", {"min_amount": amount})
+    criteria = parse_criteria("purchase_made", {"min_amount": amount})
     assert str(criteria.min_amount) == normalised
-    assert criteria_as_json("purchase_made", criteria) == {"min_amount": normalised}
+    assert criteria_to_json("purchase_made", criteria) == {"min_amount": normalised}
 
 
 TEXT_RULE = "must be text of 1 to 255 bytes without control characters"
@@ -163,14 +163,14 @@ def test_a_fault_says_what_is_wrong_where_and_what_would_be_right(
     goal_type: str, given_: dict[str, Any], pointer: str, detail: str
 ) -> None:
     with pytest.raises(CriteriaError) as raised:
-        criteria_of(goal_type, given_)
+        parse_criteria(goal_type, given_)
     assert raised.value.faults == [Fault(pointer, detail)]
     assert str(raised.value) == detail
 
 
 def test_every_fault_is_told_at_once() -> None:
     with pytest.raises(CriteriaError) as raised:
-        criteria_of("purchase_made", {"product_id": "", "min_amount": -1, "currency": "", "colour": "red"})
+        parse_criteria("purchase_made", {"product_id": "", "min_amount": -1, "currency": "", "colour": "red"})
     assert [fault.pointer for fault in raised.value.faults] == ["/colour", "/product_id", "/min_amount", "/currency"]
 
 
@@ -188,11 +188,11 @@ def test_whatever_is_written_is_normalised_or_refused_in_words_that_can_be_sent(
     goal_type: str, written: dict[str, Any]
 ) -> None:
     try:
-        criteria = criteria_of(goal_type, written)
+        criteria = parse_criteria(goal_type, written)
     except CriteriaError as error:
         faults = error.faults
     else:
-        assert criteria_of(goal_type, criteria_as_json(goal_type, criteria)) == criteria
+        assert parse_criteria(goal_type, criteria_to_json(goal_type, criteria)) == criteria
         return
     assert faults
     assert all((fault.pointer + fault.detail).encode() for fault in faults)
@@ -256,7 +256,7 @@ def _booked(calendar_id: str | None = None, service_id: str | None = None) -> ev
 def test_all_given_fields_must_match(
     goal_type: str, criteria: dict[str, Any], data: events.GoalData, expected: bool
 ) -> None:
-    assert matches(criteria_of(goal_type, criteria), data) is expected
+    assert matches(parse_criteria(goal_type, criteria), data) is expected
 
 
 @given(data=st.data(), goal_type=st.sampled_from(events.GOAL_TYPES))
@@ -279,17 +279,17 @@ def test_matching_is_what_the_contract_says_when_read_naively(data: st.DataObjec
     ],
 )
 def test_these_are_the_same_tag(one: str, other: str) -> None:
-    assert folded(one) == folded(other)
+    assert fold_name(one) == fold_name(other)
 
 
 @pytest.mark.parametrize(("one", "other"), [("VIP", "V I P"), ("ete", "été"), ("tag", "tags"), ("\u0131", "i")])
 def test_these_are_different_tags(one: str, other: str) -> None:
-    assert folded(one) != folded(other)
+    assert fold_name(one) != fold_name(other)
 
 
 @given(st.text())
 def test_a_folded_name_is_compared_as_the_contract_says(name: str) -> None:
-    assert folded(name) == naive_judge.fold(name)
+    assert fold_name(name) == naive_judge.fold(name)
 
 
 # --- versions ---

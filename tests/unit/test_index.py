@@ -156,7 +156,7 @@ def test_more_workflows_than_are_kept_unpacked_are_all_found(monkeypatch: pytest
 
 
 def test_versions_that_ask_for_the_same_take_the_room_of_one() -> None:
-    many, one = (keys.Keys("form_submitted", mock.Mock()) for _ in range(2))
+    many, one = (keys.TypeIndex("form_submitted", mock.Mock()) for _ in range(2))
     for number in range(1_000):
         versions = [structs.replace(FIRST, number=each, criteria=Criteria(form_id=str(number))) for each in (1, 2)]
         many.add(_form_goal(number, *versions * 10), number)

@@ -17,7 +17,7 @@ class Desk:
         self.made = 0
         self.making = 0
         self.most_at_once = 0
-        self.kept = answer_cache.Kept(lambda: self.now)
+        self.kept = answer_cache.AnswerCache(lambda: self.now)
         self.gate = asyncio.Event()
         self.gate.set()
         self._begun = asyncio.Semaphore(0)
@@ -53,7 +53,7 @@ class Desk:
 
 
 SLOW_SECONDS = 2.0
-FRESH_SECONDS = SLOW_SECONDS * answer_cache.Kept.TIMES
+FRESH_SECONDS = SLOW_SECONDS * answer_cache.AnswerCache.TIMES
 AWAY = OSError("the database is away")
 
 
@@ -151,10 +151,10 @@ async def test_few_are_made_at_once() -> None:
     desk = Desk()
     desk.gate.clear()
     asking = [asyncio.create_task(desk.ask(f"key {number}")) for number in range(9)]
-    await desk.started(answer_cache.Kept.NEW_AT_ONCE)
+    await desk.started(answer_cache.AnswerCache.NEW_AT_ONCE)
     desk.gate.set()
     assert sorted(await asyncio.gather(*asking)) == list(range(1, 10))
-    assert desk.most_at_once == answer_cache.Kept.NEW_AT_ONCE
+    assert desk.most_at_once == answer_cache.AnswerCache.NEW_AT_ONCE
 
 
 async def test_nobody_who_asks_for_something_new_waits_for_what_is_made_again() -> None:
@@ -168,7 +168,7 @@ async def test_nobody_who_asks_for_something_new_waits_for_what_is_made_again() 
         await desk.ask(f"slow {number}", SLOW_SECONDS)
     new = asyncio.create_task(desk.ask("new"))
     await desk.started(2)
-    assert desk.making == 1 + answer_cache.Kept.AGAIN_AT_ONCE
+    assert desk.making == 1 + answer_cache.AnswerCache.AGAIN_AT_ONCE
     await desk.rest()
     assert await new == 5
 

@@ -196,7 +196,7 @@ def test_an_error_in_brief_is_one_line_without_rows() -> None:
 
 @pytest.fixture
 def _fresh_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "REPEATS", log_repeats.Repeats())
+    monkeypatch.setattr(logs, "REPEATS", log_repeats.RepeatLimiter())
 
 
 @pytest.mark.usefixtures("_fresh_repeats")
@@ -230,7 +230,7 @@ def test_at_debug_a_client_says_it_all() -> None:
 def test_a_line_of_ours_that_comes_again_says_how_many_were_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
     configured()
     now = 0.0
-    monkeypatch.setattr(logs, "REPEATS", log_repeats.Repeats(lambda: now))
+    monkeypatch.setattr(logs, "REPEATS", log_repeats.RepeatLimiter(lambda: now))
     assert [logs.repeated("retry", "OSError") for _ in range(3)] == [{}, None, None]
     now = log_repeats.WINDOW_SECONDS
     assert logs.repeated("retry", "OSError") == {"held_back": 2}

@@ -57,7 +57,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def journal(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> outages.Journal:
-    monkeypatch.setattr(logs, "REPEATS", log_repeats.Repeats(clock))
+    monkeypatch.setattr(logs, "REPEATS", log_repeats.RepeatLimiter(clock))
     return outages.Journal(clock)
 
 

@@ -26,10 +26,10 @@ def record(topic: str, partition: int, offset: int, headers: tuple[tuple[str, by
     )
 
 
-def identities(decoder: Decoder, fetched: ConsumerRecord) -> list[batches.Identity]:
+def identities(decoder: Decoder, fetched: ConsumerRecord) -> list[batches.EventKey]:
     found = batches.Batch(
         epoch=1, revision=-1, decoder=decoder, fetched={TopicPartition(fetched.topic, fetched.partition): [fetched]}
     )
     for _ in batches.decoding(found, index.Index(), REDRIVE):
         pass
-    return [batches.identity_of(item[2]) for item in found.items]
+    return [batches.event_key(item[2]) for item in found.items]

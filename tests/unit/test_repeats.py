@@ -18,15 +18,17 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def lines(clock: Clock) -> log_repeats.Repeats:
-    return log_repeats.Repeats(clock)
+def lines(clock: Clock) -> log_repeats.RepeatLimiter:
+    return log_repeats.RepeatLimiter(clock)
 
 
-def test_the_first_line_of_a_shape_is_written_and_the_next_ones_are_held_back(lines: log_repeats.Repeats) -> None:
+def test_the_first_line_of_a_shape_is_written_and_the_next_ones_are_held_back(lines: log_repeats.RepeatLimiter) -> None:
     assert [lines.admit("broker", "cannot connect") for _ in range(3)] == [0, None, None]
 
 
-def test_after_a_minute_a_line_is_written_with_the_number_held_back(lines: log_repeats.Repeats, clock: Clock) -> None:
+def test_after_a_minute_a_line_is_written_with_the_number_held_back(
+    lines: log_repeats.RepeatLimiter, clock: Clock
+) -> None:
     for _ in range(5):
         lines.admit("broker", "cannot connect")
     clock.now += log_repeats.WINDOW_SECONDS
@@ -35,7 +37,7 @@ def test_after_a_minute_a_line_is_written_with_the_number_held_back(lines: log_r
     assert lines.admit("broker", "cannot connect") == 0
 
 
-def test_a_family_writes_no_more_shapes_than_these_in_a_minute(lines: log_repeats.Repeats, clock: Clock) -> None:
+def test_a_family_writes_no_more_shapes_than_these_in_a_minute(lines: log_repeats.RepeatLimiter, clock: Clock) -> None:
     written = [lines.admit("broker", f"shape {number}") for number in range(log_repeats.SHAPES_MAX + 2)]
     assert written == [0] * log_repeats.SHAPES_MAX + [None] * 2
     assert lines.admit("database", "shape 0") == 0
@@ -43,7 +45,7 @@ def test_a_family_writes_no_more_shapes_than_these_in_a_minute(lines: log_repeat
     assert lines.admit("broker", f"shape {log_repeats.SHAPES_MAX}") == 0
 
 
-def test_a_silenced_family_writes_nothing_and_counts(lines: log_repeats.Repeats) -> None:
+def test_a_silenced_family_writes_nothing_and_counts(lines: log_repeats.RepeatLimiter) -> None:
     lines.silence("broker")
     assert lines.admit("broker", "cannot connect") is None
     assert lines.admit("database", "cannot connect") == 0
@@ -52,13 +54,13 @@ def test_a_silenced_family_writes_nothing_and_counts(lines: log_repeats.Repeats)
     assert lines.admit("broker", "cannot connect") == 0
 
 
-def test_what_was_held_back_is_taken_once(lines: log_repeats.Repeats) -> None:
+def test_what_was_held_back_is_taken_once(lines: log_repeats.RepeatLimiter) -> None:
     for _ in range(4):
         lines.admit("broker", "cannot connect")
     assert (lines.held("broker"), lines.take_held("broker"), lines.take_held("broker")) == (3, 3, 0)
 
 
-def test_counts_of_shapes_that_never_come_again_do_not_pile_up(lines: log_repeats.Repeats, clock: Clock) -> None:
+def test_counts_of_shapes_that_never_come_again_do_not_pile_up(lines: log_repeats.RepeatLimiter, clock: Clock) -> None:
     for number in range(2 * log_repeats._COUNTS_MAX):
         lines.admit("broker", f"shape {number}")
         lines.admit("broker", f"shape {number}")

@@ -20,8 +20,8 @@ from goalworker.cli.schema import documents
 from goalworker.config import Settings
 from goalworker.decoding import decoder, envelope
 from goalworker.domain import events, facts, ids, judging, messages
-from goalworker.domain.criteria import ANY, FIELDS, Criteria, criteria_as_json
-from goalworker.domain.text import TEXT_BYTES_MAX, amount_of_text, is_text
+from goalworker.domain.criteria import ANY, FIELDS, Criteria, criteria_to_json
+from goalworker.domain.text import TEXT_BYTES_MAX, is_valid_text, parse_amount
 from goalworker.pipeline import dead_letters
 from goalworker.stores import api_keys
 from tests.unit import hostile, hostile_forms, near_misses, strategies
@@ -134,13 +134,13 @@ def test_whatever_is_taken_is_as_its_schema_says(record: tuple[str, bytes, hosti
 @given(st.from_regex(r"[0-9]{0,66}(\.[0-9]{0,19})?") | st.sampled_from(["0" * 48 + "1" + "0" * 15, "1" + "0" * 15]))
 def test_an_amount_is_a_text_to_the_schema_where_it_is_one_to_the_decoder(text: str) -> None:
     data = hostile.DATA["payment.completed"] | {"amount": text}
-    assert DATA_VALIDATORS["payment.completed"].is_valid(data) == (amount_of_text(text) is not None)
+    assert DATA_VALIDATORS["payment.completed"].is_valid(data) == (parse_amount(text) is not None)
 
 
 @given(near_misses.TEXTS.filter(lambda text: len(text.encode(errors="replace")) == len(text)))
 def test_a_text_is_one_to_the_schema_where_it_is_one_to_the_decoder(text: str) -> None:
     is_valid = DATA_VALIDATORS["workflow.activated"].is_valid({"workflow_id": text})
-    assert is_valid == is_text(text)
+    assert is_valid == is_valid_text(text)
 
 
 # --- messages out ---
@@ -230,7 +230,7 @@ def test_every_configured_is_as_its_schema_says(
     is_active: bool,
 ) -> None:
     goal_type, criteria = change
-    shown = criteria_as_json(goal_type, criteria)
+    shown = criteria_to_json(goal_type, criteria)
     description = {"workflow_id": "w", "goal_type": goal_type, "criteria": shown, "is_active": is_active}
     check(messages.configured(tenant_id, goal_id, 1, action, now, description))
 

@@ -27,7 +27,7 @@ class Fake(producer.Producer):
 
     async def start(self) -> None: ...
 
-    async def by_partition(self, topic: str, records: Mapping[int, Record]) -> dict[producer.Place, list[int]]:
+    async def by_partition(self, topic: str, records: Mapping[int, Record]) -> dict[producer.PartitionId, list[int]]:
         return {(topic, 0): list(records)}
 
     async def enqueue(self, _place: object, records: Iterable[Record], _limit: object) -> tuple[int, Any]:

@@ -18,13 +18,13 @@ _PLACE_BYTES_MAX: Final = 64 * 1024 * 1024
 _COLLECT_SECONDS: Final = 1.0
 
 
-class Protocol(conn.AIOKafkaProtocol, asyncio.BufferedProtocol):  # type: ignore[misc]  # aiokafka has no types
+class ReadAheadProtocol(conn.AIOKafkaProtocol, asyncio.BufferedProtocol):  # type: ignore[misc]  # aiokafka has no types
     """Has the socket write where a large answer is to be, and gives that to whoever reads from the client's stream."""
 
     def __init__(self, closed: Any, reader: asyncio.StreamReader, *, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(closed, reader, loop=loop)
         # Neither refers to the other: a connection that is forgotten is to be closed at once, not by the collector.
-        self._arrivals = _Arrivals()
+        self._arrivals = _ReadBuffer()
         reader.readexactly = self._arrivals.read  # type: ignore[method-assign, assignment]
         reader.at_eof = self._arrivals.are_over  # type: ignore[method-assign]
 
@@ -48,7 +48,7 @@ class Protocol(conn.AIOKafkaProtocol, asyncio.BufferedProtocol):  # type: ignore
             asyncio.get_running_loop().call_later(_COLLECT_SECONDS, gc.collect)
 
 
-class _Arrivals:
+class _ReadBuffer:
     """What has come and is to come.
 
     What is read last goes before the next is read: a large answer is a view of one place that is used again.

@@ -25,13 +25,13 @@ async def create(
 ) -> StoredGoal:
     """Create a goal, in force from now on; DuplicateGoalError, TooManyGoalsError, LockBusyError."""
     drafts.require_ids(tenant_id=tenant_id, workflow_id=workflow_id)
-    async with connections.session(pool, tenant_id, "goals_write") as connection:
+    async with connections.tenant_transaction(pool, tenant_id, "goals_write") as connection:
         turn, live = await _goals_turn(connection, tenant_id, workflow_id, actor)
         goal = StoredGoal(
             id=uuid4(),
             workflow_id=workflow_id,
             goal_type=wanted.goal_type,
-            criteria=criteria.criteria_as_json(wanted.goal_type, wanted.criteria),
+            criteria=criteria.criteria_to_json(wanted.goal_type, wanted.criteria),
             name=wanted.name,
             is_active=True,
             version=1,
@@ -61,7 +61,7 @@ async def update(
 
     InvalidGoalError, GoalNotFoundError, StaleGoalError, DuplicateGoalError, LockBusyError.
     """
-    async with connections.session(pool, tenant_id, "goals_write") as connection:
+    async with connections.tenant_transaction(pool, tenant_id, "goals_write") as connection:
         seen = await reading.find(connection, tenant_id, goal_id, workflow_id)
         _refuse_stale(seen, expected_version)
         wanted = drafts.changes(seen.goal_type, given)
@@ -89,7 +89,7 @@ async def delete(
     workflow_id: str | None = None,
 ) -> StoredGoal:
     """Delete a goal; its versions and achievements stay. GoalNotFoundError, StaleGoalError, LockBusyError."""
-    async with connections.session(pool, tenant_id, "goals_write") as connection:
+    async with connections.tenant_transaction(pool, tenant_id, "goals_write") as connection:
         seen = await reading.find(connection, tenant_id, goal_id, workflow_id)
         _refuse_stale(seen, expected_version)
         turn, live = await _goals_turn(connection, tenant_id, seen.workflow_id, actor)
@@ -109,7 +109,7 @@ async def set_logic(pool: sa_async.AsyncEngine, tenant_id: str, workflow_id: str
         fault = faults.Fault("/logic", f"`logic` must be one of {', '.join(goals.LOGICS)}")
         raise refusals.InvalidGoalError([fault])
     now = reading.logic_now(tenant_id, workflow_id)
-    async with connections.session(pool, tenant_id, "goals_write") as connection:
+    async with connections.tenant_transaction(pool, tenant_id, "goals_write") as connection:
         if (await connection.scalar(sa.select(now)) or goals.DEFAULT_LOGIC) == logic:
             return False
         await _lock(connection)
@@ -187,5 +187,5 @@ def _refuse_duplicate(goal: StoredGoal, live: Iterable[StoredGoal]) -> None:
 def _changed(goal: StoredGoal, wanted: drafts.Changes) -> StoredGoal:
     given = {name: value for name, value in structs.asdict(wanted).items() if value is not UNSET}
     if isinstance(wanted.criteria, criteria.Criteria):
-        given["criteria"] = criteria.criteria_as_json(goal.goal_type, wanted.criteria)
+        given["criteria"] = criteria.criteria_to_json(goal.goal_type, wanted.criteria)
     return structs.replace(goal, **given)

@@ -6,9 +6,9 @@ from typing import Any, Final
 from msgspec import UNSET, Struct, UnsetType
 
 from goalworker.domain import events
-from goalworker.domain.criteria import Criteria, CriteriaError, criteria_of
+from goalworker.domain.criteria import Criteria, CriteriaError, parse_criteria
 from goalworker.domain.faults import Fault, pointer, printable
-from goalworker.domain.text import is_text
+from goalworker.domain.text import is_valid_text
 from goalworker.stores.goal_store import refusals
 
 NAME_RULE: Final = "`name` must be text of 1 to 255 bytes without control characters, or null"
@@ -66,7 +66,7 @@ def changes(goal_type: str, given: Mapping[str, Any]) -> Changes:
 def require_ids(**ids: str) -> None:
     """Refuse texts that can't be ids from outside (contract section 1)."""
     rule = "must be text of 1 to 255 bytes without control characters"
-    faults = [Fault(f"/{field}", f"`{field}` {rule}") for field, text in ids.items() if not is_text(text)]
+    faults = [Fault(f"/{field}", f"`{field}` {rule}") for field, text in ids.items() if not is_valid_text(text)]
     if faults:
         raise refusals.InvalidGoalError(faults)
 
@@ -76,14 +76,14 @@ def _criteria(goal_type: str, given: object, faults: list[Fault]) -> Criteria | 
         faults.append(Fault("/criteria", "`criteria` must be an object"))
         return None
     try:
-        return criteria_of(goal_type, given or {})
+        return parse_criteria(goal_type, given or {})
     except CriteriaError as error:
         faults += [Fault(f"/criteria{fault.pointer}", fault.detail) for fault in error.faults]
         return None
 
 
 def _is_name(value: object) -> bool:
-    return value is None or (isinstance(value, str) and is_text(value))
+    return value is None or (isinstance(value, str) and is_valid_text(value))
 
 
 def _unknown(given: Mapping[str, Any], known: Collection[str]) -> list[Fault]:

@@ -10,8 +10,8 @@ from msgspec import Struct
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker.domain import goals
-from goalworker.domain.criteria import Criteria, criteria_as_json
-from goalworker.domain.text import is_text
+from goalworker.domain.criteria import Criteria, criteria_to_json
+from goalworker.domain.text import is_valid_text
 from goalworker.postgres import connections, tables
 from goalworker.stores.goal_store import refusals
 
@@ -82,14 +82,14 @@ def stored(row: sa.Row[*tuple[Any, ...]]) -> StoredGoal:
     """Return the goal in a row with COLUMNS; the database keeps criteria in an order of its own, we in ours."""
     fields = {name: getattr(row, name) for name in StoredGoal.__struct_fields__}
     criteria = msgspec.convert(row.criteria, Criteria)
-    return StoredGoal(**fields | {"criteria": criteria_as_json(row.goal_type, criteria)})
+    return StoredGoal(**fields | {"criteria": criteria_to_json(row.goal_type, criteria)})
 
 
 async def get(
     pool: sa_async.AsyncEngine, tenant_id: str, goal_id: UUID, *, workflow_id: str | None = None
 ) -> StoredGoal:
     """Return a goal, of that workflow if one is given; GoalNotFoundError."""
-    async with connections.session(pool, tenant_id, "goals_read") as connection:
+    async with connections.tenant_transaction(pool, tenant_id, "goals_read") as connection:
         return await find(connection, tenant_id, goal_id, workflow_id)
 
 
@@ -118,13 +118,13 @@ async def page(
     include_deleted: bool = False,
 ) -> Page:
     """Return goals of a workflow, or of the whole tenant for None."""
-    if workflow_id is not None and not is_text(workflow_id):
+    if workflow_id is not None and not is_valid_text(workflow_id):
         return Page((), 0)
     wanted = [_GOALS.tenant_id == tenant_id]
     wanted += [_GOALS.workflow_id == workflow_id] if workflow_id is not None else []
     wanted += [] if include_deleted else [_GOALS.deleted_at.is_(None)]
     shown = sa.select(*COLUMNS).select_from(WITH_VERSION).where(*wanted)
-    async with connections.session(pool, tenant_id, "goals_read") as connection:
+    async with connections.tenant_transaction(pool, tenant_id, "goals_read") as connection:
         total = await connection.scalar(sa.select(sa.func.count()).select_from(tables.goals).where(*wanted))
         rows = await connection.execute(shown.order_by(_GOALS.created_at, _GOALS.goal_id).offset(offset).limit(limit))
         return Page(tuple(map(stored, rows)), total or 0)
@@ -132,9 +132,9 @@ async def page(
 
 async def logic(pool: sa_async.AsyncEngine, tenant_id: str, workflow_id: str) -> str:
     """Return a workflow's logic; before anyone sets it, `any`."""
-    if not is_text(workflow_id):
+    if not is_valid_text(workflow_id):
         return goals.DEFAULT_LOGIC
-    async with connections.session(pool, tenant_id, "goals_read") as connection:
+    async with connections.tenant_transaction(pool, tenant_id, "goals_read") as connection:
         return await connection.scalar(sa.select(logic_now(tenant_id, workflow_id))) or goals.DEFAULT_LOGIC
 
 
@@ -158,7 +158,7 @@ async def audit(
     wanted = [log.tenant_id == tenant_id, log.goal_id == goal_id]
     wanted += [log.workflow_id == workflow_id] if workflow_id is not None else []
     columns = (log.at, log.actor, log.action, log.version, log.before, log.after)
-    async with connections.session(pool, tenant_id, "goals_read") as connection:
+    async with connections.tenant_transaction(pool, tenant_id, "goals_read") as connection:
         rows = (await connection.execute(sa.select(*columns).where(*wanted).order_by(log.id))).all()
     if not rows:
         raise refusals.GoalNotFoundError(goal_id)

@@ -34,7 +34,7 @@ async def test_a_database_that_is_not_there_is_said_to_be_away() -> None:
 
 @pytest.fixture
 def _nothing_said_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "REPEATS", log_repeats.Repeats())
+    monkeypatch.setattr(logs, "REPEATS", log_repeats.RepeatLimiter())
 
 
 @pytest.mark.usefixtures("_nothing_said_yet")
@@ -116,7 +116,7 @@ async def test_an_answer_that_takes_too_long_is_given_up_and_its_connection_with
     assert time.monotonic() - began < 3
     monkeypatch.undo()
     assert (await client.get(GOALS)).status_code == 200
-    assert connections.connections(api.pool)[1] == 0
+    assert connections.pool_usage(api.pool)[1] == 0
 
 
 async def test_a_bug_is_a_problem_without_a_word_about_it(

@@ -90,10 +90,10 @@ async def test_a_query_that_forgets_the_tenant_still_sees_no_other(
     await create(client)
     await known(administrator)
     for table in tables.TENANT_TABLES:
-        async with connections.session(api.pool, OTHER, "test") as connection:
+        async with connections.tenant_transaction(api.pool, OTHER, "test") as connection:
             if table is not tables.goal_hits:  # which the API may not even read
                 assert (await connection.execute(sa.select(sa.func.count()).select_from(table))).scalar_one() == 0
-    async with connections.session(api.pool, TENANT, "test") as connection:
+    async with connections.tenant_transaction(api.pool, TENANT, "test") as connection:
         assert (await connection.execute(sa.select(sa.func.count()).select_from(tables.goals))).scalar_one() == 1
         with pytest.raises(sa.exc.ProgrammingError, match="row-level security"):
             await connection.execute(
@@ -136,10 +136,10 @@ async def test_what_is_no_key_is_refused(api: running.Api) -> None:
 
 async def test_a_key_is_made_for_one_tenant_only_and_revoked_by_no_other(api: running.Api) -> None:
     _, stored = await api_keys.create(api.pool, TENANT, "k", ["goals:read"])
-    with pytest.raises(api_keys.NoKeyError):
+    with pytest.raises(api_keys.UnknownKeyError):
         await api_keys.revoke(api.pool, OTHER, stored.id)
-    assert await api_keys.all_of(api.pool, OTHER) == []
-    assert await api_keys.all_of(api.pool, TENANT) == [stored]
+    assert await api_keys.list_of_tenant(api.pool, OTHER) == []
+    assert await api_keys.list_of_tenant(api.pool, TENANT) == [stored]
 
 
 async def test_everybody_is_the_insecure_tenant(database_url: str) -> None:
@@ -158,7 +158,7 @@ async def test_what_can_be_no_key_is_refused(api: running.Api) -> None:
         ("a\nb", ["goals:read"], "n", "tenant"),
         ("a", ["goals:read"], "", "name"),
     ):
-        with pytest.raises(api_keys.BadKeyError, match=words):
+        with pytest.raises(api_keys.InvalidKeyError, match=words):
             await api_keys.create(api.pool, tenant, name, scopes)
 
 

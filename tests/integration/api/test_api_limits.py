@@ -49,7 +49,7 @@ async def test_more_requests_at_once_than_may_be_are_told_to_come_again(monkeypa
         await go_on.wait()
         await PlainTextResponse("done")(scope, receive, send)
 
-    async with running.serve(middleware.Front(slow)) as url, httpx.AsyncClient() as client:
+    async with running.serve(middleware.RequestMiddleware(slow)) as url, httpx.AsyncClient() as client:
         under_way = [asyncio.create_task(client.get(url)) for _ in range(2)]
         for _ in under_way:
             await arrived.acquire()

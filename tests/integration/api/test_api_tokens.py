@@ -154,7 +154,7 @@ def issuer() -> Issuer:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(jwks.Keyring.__init__, "__defaults__", (clock,))
+    monkeypatch.setattr(jwks.Jwks.__init__, "__defaults__", (clock,))
     return clock
 
 
