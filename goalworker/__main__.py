@@ -140,6 +140,7 @@ def _is_json_by_now() -> bool:
 
 def _stopped_early(_number: int, _frame: FrameType | None) -> NoReturn:
     """End while modules are still being imported; later SIGTERM is the event loop's."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(0)
 
 

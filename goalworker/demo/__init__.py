@@ -9,8 +9,8 @@ from typing import Final
 from rich.console import Console
 
 import goalworker
-from goalworker import embedded, logs
-from goalworker.demo import show, signals, view
+from goalworker import embedded, logs, signals
+from goalworker.demo import show, view
 from goalworker.embedded import machine
 
 RATE: Final = 200.0
@@ -45,11 +45,13 @@ def main(
         events=events or (SMOKE_EVENTS if smoke else None),
         seconds=None if events or smoke or console.file.isatty() else SECONDS_WITHOUT_TERMINAL,
     )
+    signals.exit_once()
     try:
-        with signals.ended_once():
-            return _exit_code(_play(options, keep, console))
+        return _exit_code(_play(options, keep, console))
     except asyncio.CancelledError:
         return HUNG_UP
+    finally:
+        signals.ignore()
 
 
 def _play(options: show.Options, keep: Path | None, console: Console) -> show.Ending:
@@ -60,7 +62,7 @@ def _play(options: show.Options, keep: Path | None, console: Console) -> show.En
         try:
             ending = asyncio.run(show.play(options, pair, home, console, is_kept=keep is not None))
         finally:
-            signals.ignore()
+            signals.ignore()  # the clean-up that begins now takes some seconds at most
         if ending.verdict is None:
             view.unfinished(ending.closing, console)
         else:

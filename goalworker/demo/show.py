@@ -15,7 +15,7 @@ from aiokafka import admin as kafka_admin
 from msgspec import Struct
 from rich.console import Console
 
-from goalworker import embedded
+from goalworker import embedded, signals
 from goalworker.demo import (
     api_check,
     board,
@@ -151,11 +151,9 @@ class _Interrupts:
         self.count = 0
         self._play = asyncio.current_task()
         self._is_hung_up = False
-        loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._note)
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
-            loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+            signals.call(number, self._note)
+        signals.call(signal.SIGHUP, self._hang_up)
 
     @property
     def is_impatient(self) -> bool:

@@ -12,7 +12,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import types
 import typing
+
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Order(typing.TypedDict):
@@ -33,8 +36,8 @@ def main() -> None:
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: sys.exit())
+    for number in ENDING:
+        signal.signal(number, leave)
     server = launch(order)
     orphaned = False
     try:
@@ -44,6 +47,13 @@ def main() -> None:
         end(server, order)
         if (orphaned or is_alone()) and order["throwaway"]:
             shutil.rmtree(order["throwaway"], ignore_errors=True)
+
+
+def leave(_number: int, _frame: types.FrameType | None) -> typing.NoReturn:
+    """Leave once: a session ends with several signals, and the later ones must not interrupt ending the server."""
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit()
 
 
 def launch(order: Order) -> subprocess.Popen[bytes]:

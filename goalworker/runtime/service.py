@@ -6,7 +6,7 @@ from collections.abc import Coroutine
 from typing import Any, Final, cast
 
 import goalworker
-from goalworker import config, logs
+from goalworker import config, logs, signals
 
 log = logs.get("app")
 
@@ -17,7 +17,7 @@ def run(service: Coroutine[Any, Any, None]) -> None:
 
     async def cancelled_by_sigterm() -> None:
         task = cast("asyncio.Task[None]", asyncio.current_task())
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: signalled.append(task.cancel()))
+        signals.call(signal.SIGTERM, lambda: signalled.append(task.cancel()))
         await service
 
     try:
@@ -26,16 +26,15 @@ def run(service: Coroutine[Any, Any, None]) -> None:
         if not signalled:
             raise
         log.info("stopped")
+    finally:
+        signals.ignore()
 
 
 async def wait_for_signal() -> None:
     """Return when SIGTERM, SIGINT or SIGHUP arrives."""
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup has it ignored
-        loop.add_signal_handler(signal.SIGHUP, stop.set)
+    for number in signals.ENDING:
+        signals.call(number, stop.set)
     await stop.wait()
 
 

@@ -176,6 +176,24 @@ def test_signals_while_the_servers_start_end_it_once_they_can_be_stopped(number:
         assert running.leftovers() == []
 
 
+def test_signals_after_the_clean_up_leave_the_exit_code_as_it_is(folder: Path) -> None:
+    code = """
+import atexit, os, signal
+from goalworker import demo
+
+def signalled(*_):
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        os.kill(os.getpid(), number)
+
+atexit.register(signalled)
+demo._log_to = signalled
+demo.main()
+"""
+    ended = subprocess.run([sys.executable, "-c", code], env=environment(folder), stderr=subprocess.PIPE, check=False)
+    assert (ended.returncode, ended.stderr) == (129, b"")
+    assert leftovers(folder) == []
+
+
 def test_ctrl_c_twice_says_that_nothing_was_checked_and_ends_with_130(folder: Path) -> None:
     with demo(folder, "--rate", "2000") as running:
         running.until_said("| traffic |")

@@ -58,6 +58,32 @@ __main__.main()
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
 
 
+def test_signals_while_a_stopped_service_ends_leave_its_exit_code_as_it_is() -> None:
+    code = """
+import asyncio, atexit, os, signal
+from goalworker.runtime import service
+
+def signalled():
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        os.kill(os.getpid(), number)
+
+class Closing(asyncio.SelectorEventLoop):
+    def close(self):
+        super().close()
+        signalled()
+
+async def stops():
+    asyncio.get_running_loop().call_soon(signalled)
+    await service.signalled()
+
+asyncio.events.new_event_loop = Closing
+atexit.register(signalled)
+service.run(stops())
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
 @pytest.mark.parametrize(
     ("command", "away"),
     [("run", "DATABASE__URL"), ("run", "KAFKA__BOOTSTRAP_SERVERS"), ("api", "DATABASE__URL")],

@@ -1,6 +1,8 @@
 """The embedded pair: it answers, forgets nothing that it acknowledged, outlives nobody, and says what it lacks."""
 
 import asyncio
+import contextlib
+import json
 import os
 import signal
 import socket
@@ -15,7 +17,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from goalworker import embedded, errors
-from goalworker.embedded import jars
+from goalworker.embedded import guardian, jars
 from tests import support
 
 # Nothing but the packages may be needed: no Java, Maven or Docker on the path, and no network once the jars are there.
@@ -33,6 +35,14 @@ with embedded.pair() as pair:
     for server in (pair.postgres, pair.kafka):
         print(server.pid, server.folder, flush=True)
     sys.stdin.read()
+"""
+
+STUBBORN = """
+import signal
+signal.signal(signal.SIGTERM, lambda *_: print("told", flush=True))
+print("up", flush=True)
+while True:
+    signal.pause()
 """
 
 
@@ -105,6 +115,32 @@ async def test_a_pair_needs_only_its_packages_and_goes_with_a_killed_parent() ->
     parent.kill()
     await parent.wait()
     await support.until(lambda: not any(map(_alive, pids)) and not any(folder.exists() for folder in folders))
+
+
+def test_a_guardian_that_is_signalled_again_still_ends_its_server(tmp_path: Path) -> None:
+    order = guardian.Order(
+        command=[sys.executable, "-c", STUBBORN],
+        stop_signal=signal.SIGTERM,
+        grace_seconds=1,
+        uid=None,
+        gid=None,
+        throwaway=None,
+    )
+    command = [sys.executable, "-I", guardian.__file__, json.dumps(order)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, bufsize=1) as leashed:
+        assert leashed.stdout is not None
+        assert leashed.stderr is not None
+        pid = int(leashed.stdout.readline())
+        try:
+            for number, said in ((signal.SIGTERM, "up"), (signal.SIGHUP, "told")):
+                assert leashed.stderr.readline() == f"{said}\n"
+                leashed.send_signal(number)
+            assert leashed.wait(60) == 0
+            assert not _alive(pid)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 async def test_a_kept_folder_brings_its_data_back(folder: Path) -> None:
