@@ -2,14 +2,16 @@
 
 import asyncio
 import contextlib
+import inspect
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from concurrent import futures
 from typing import Any, TypeVar
 from urllib import parse
 
 import asyncpg
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from goalworker.postgres import migrations
@@ -98,9 +100,35 @@ async def admin_client(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminCli
         await admin.close()
 
 
-async def until(condition: Callable[[], bool], timeout_seconds: float = 60.0) -> None:
+async def until_transactions_ended(bootstrap_servers: str, topic: str) -> None:
+    """Return once no record of a test's topic is in an open transaction.
+
+    The coordinator answers a commit or abort before it writes the markers that end the transaction.
+    """
+    partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
+
+    async def has_ended() -> bool:
+        stable, high = [await each.end_offsets(partitions) for each in consumers]
+        return bool(stable == high)
+
+    async with contextlib.AsyncExitStack() as stack:
+        consumers = [
+            await stack.enter_async_context(
+                AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, isolation_level=level, enable_auto_commit=False)
+            )
+            for level in ("read_committed", "read_uncommitted")
+        ]
+        await until(has_ended)
+
+
+async def until(condition: Callable[[], bool | Awaitable[bool]], timeout_seconds: float = 60.0) -> None:
     """Return as soon as it is true; fail if it does not become so."""
     deadline = time.monotonic() + timeout_seconds
-    while not condition():
+    while not await _holds(condition):
         assert time.monotonic() < deadline, "what was waited for did not happen"
         await asyncio.sleep(0.02)
+
+
+async def _holds(condition: Callable[[], bool | Awaitable[bool]]) -> bool:
+    found = condition()
+    return await found if inspect.isawaitable(found) else found

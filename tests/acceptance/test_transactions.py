@@ -6,12 +6,18 @@ import aiokafka
 import pytest
 
 from goalworker.stores import goal_store
+from tests import support
 from tests.acceptance import running, saying, wire
 
 
 async def _say(producer: aiokafka.AIOKafkaProducer, talk: wire.Talk, *records: saying.Record) -> None:
     for record in records:
         await producer.send(talk.there.topics[record.topic], record.value, headers=list(record.headers))
+
+
+async def _end_of_transactions(talk: wire.Talk) -> None:
+    for topic in ("workflow_lifecycle", "form_submitted"):
+        await support.until_transactions_ended(talk.there.bootstrap_servers, talk.there.topics[topic])
 
 
 async def test_what_was_aborted_never_happened_and_a_topic_that_ends_in_a_marker_has_no_lag(
@@ -29,6 +35,7 @@ async def test_what_was_aborted_never_happened_and_a_topic_that_ends_in_a_marker
         await producer.abort_transaction()
         async with producer.transaction():
             await _say(producer, talk, kept.started(at), kept.submits("f", at))
+        await _end_of_transactions(talk)
         # Settled means committed to the very end, where nothing but the transaction's markers are.
         await talk.settled()
         assert wire.kinds(await talk.heard(kept)) == [("goal.achieved", 1), ("exit.goal", None)]
@@ -37,6 +44,7 @@ async def test_what_was_aborted_never_happened_and_a_topic_that_ends_in_a_marker
         await producer.begin_transaction()
         await _say(producer, talk, dropped.started(at), dropped.submits("f", at))
         await producer.abort_transaction()
+        await _end_of_transactions(talk)
     await talk.settled()
     assert await talk.heard(dropped) == []
     assert await talk.dead_letters() == []
@@ -71,6 +79,7 @@ async def test_records_behind_somebodys_open_transaction_are_counted_as_hidden(
         await wire.until(has_stood_still)
         assert worker.metric("consumer_lag_records") == 0
         await theirs.abort_transaction()
+        await _end_of_transactions(talk)
     await wire.until(lambda: shows(0))
     assert worker.metric("consumer_hidden_seconds") == 0
     await talk.settled()

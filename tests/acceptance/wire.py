@@ -1,8 +1,6 @@
 """A conversation with workers: records go in, everything is waited for, messages are read from the topics."""
 
-import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -215,10 +213,7 @@ async def talk(there: running.Installation) -> AsyncIterator[Talk]:
 
 async def until(condition: Callable[[], Awaitable[bool]], timeout_seconds: float = SETTLED_SECONDS) -> None:
     """Return as soon as it is true; fail if it does not become so."""
-    deadline = time.monotonic() + timeout_seconds
-    while not await condition():
-        assert time.monotonic() < deadline, "what was waited for did not happen"
-        await asyncio.sleep(0.02)
+    await support.until(condition, timeout_seconds)
 
 
 def kinds(messages: Iterable[Message]) -> list[tuple[str, int | None]]:

@@ -10,6 +10,7 @@ import pytest
 from goalworker.admin import dead_letter_reading
 from goalworker.cli import dlq
 from goalworker.pipeline import dead_letters
+from tests import support
 from tests.integration import shells
 from tests.integration.shells import Shell
 
@@ -44,6 +45,7 @@ async def dead_letter_all(bootstrap_servers: str, topics: Mapping[str, str]) -> 
         await producer.begin_transaction()
         await producer.send_and_wait(target, b"aborted", partition=1)
         await producer.abort_transaction()
+    await support.until_transactions_ended(bootstrap_servers, target)
 
 
 @pytest.fixture
