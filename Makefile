@@ -126,6 +126,7 @@ requirements: ## pin every dependency with its hashes, for all platforms, withou
 		--python-version 3.11 --group pyproject.toml:deploy -o requirements/deploy.txt
 	$(BIN)/uv pip compile --universal --quiet --generate-hashes --no-emit-index-url --no-header \
 		--python-version 3.11 --group pyproject.toml:bench -c requirements/dev.txt -o requirements/bench.txt
+	$(BIN)/python -m tests.kafka_jars
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* dist

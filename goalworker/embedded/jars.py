@@ -1,11 +1,10 @@
 """The jars of Apache Kafka: fetched from Maven Central once, kept in the user's cache folder, then used offline."""
 
-import contextlib
+import hashlib
 import os
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent import futures
 from pathlib import Path
 
@@ -13,18 +12,15 @@ from goalworker import errors
 from goalworker.embedded import machine
 
 VERSION = "4.4.0"
-BROKER = f"org.apache.kafka:kafka_2.13:{VERSION}"
-# Without this one the broker's log is silent. It is added to what the broker depends on rather than resolved with it:
-# jgo would let it decide the versions of what both need.
-LOGGING = "org.apache.logging.log4j:log4j-slf4j-impl:2.25.5"
+# One jar a line: its SHA-256 and its coordinate. `make requirements` writes it for another version.
+PINNED = Path(__file__).with_name("kafka.sha256")
 TIMEOUT_SECONDS = 20
 AT_ONCE = 8
 SAY_SECONDS = 1.0
-COUNT_SECONDS = 3.0
 
 
 def classpath(say: Callable[[str], None]) -> str:
-    """What to give to `java -cp`; the first call on a machine takes some 20 seconds and 43 MB."""
+    """What to give to `java -cp`; the first call on a machine fetches 43 MB."""
     kept = cache_folder() / f"kafka-{VERSION}"
     if not kept.is_dir():
         _make(kept.parent)
@@ -37,6 +33,12 @@ def classpath(say: Callable[[str], None]) -> str:
                 f"{kept} from a machine that has it. The cause: {error}"
             ) from error
     return str(kept / "*")
+
+
+def pinned() -> dict[str, str]:
+    """The SHA-256 of each jar by its coordinate."""
+    lines = (line.split() for line in PINNED.read_text().splitlines())
+    return {coordinate: digest for digest, coordinate in lines}
 
 
 def cache_folder() -> Path:
@@ -58,7 +60,7 @@ def _fetch(kept: Path, say: Callable[[str], None]) -> None:
     with tempfile.TemporaryDirectory(prefix=".fetching-", dir=kept.parent) as scratch:
         complete = Path(scratch) / "jars"
         complete.mkdir()
-        for jar in _resolve(Path(scratch) / "repository", say):
+        for jar in _download(Path(scratch) / "repository", say):
             jar.rename(complete / jar.name)
         # In one step, so that the folder is never there in part; whoever else was quicker has fetched the same.
         try:
@@ -68,39 +70,25 @@ def _fetch(kept: Path, say: Callable[[str], None]) -> None:
                 raise
 
 
-def _resolve(repository: Path, say: Callable[[str], None]) -> list[Path]:
+def _download(repository: Path, say: Callable[[str], None]) -> list[Path]:
     machine.package_folder("jgo")
     from jgo import maven
 
     context = maven.MavenContext(maven.PythonResolver(), repo_cache=repository, timeout=TIMEOUT_SECONDS)
-    with _counted(repository, say):
-        wanted, needed = context.resolver.resolve([context.create_dependency(BROKER)])
-    artifacts = [each.artifact for each in (*wanted, *needed, context.create_dependency(LOGGING))]
+
+    def download(coordinate: str, digest: str) -> Path:
+        jar: Path = context.create_dependency(coordinate).artifact.resolve()
+        if hashlib.sha256(jar.read_bytes()).hexdigest() != digest:
+            raise OSError(f"{coordinate} is not what is pinned: its SHA-256 differs")
+        return jar
+
     jars: list[Path] = []
+    wanted = pinned()
     said_at = time.monotonic()
     with futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        for jar in pool.map(lambda artifact: artifact.resolve(), artifacts):
+        for jar in pool.map(download, wanted, wanted.values()):
             jars.append(jar)
-            if time.monotonic() - said_at >= SAY_SECONDS or len(jars) == len(artifacts):
+            if time.monotonic() - said_at >= SAY_SECONDS or len(jars) == len(wanted):
                 said_at = time.monotonic()
-                say(f"fetched {len(jars)} of {len(artifacts)} files")
+                say(f"fetched {len(jars)} of {len(wanted)} files")
     return jars
-
-
-@contextlib.contextmanager
-def _counted(repository: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Report every few seconds how many package descriptions have been read; nobody knows how many there will be."""
-    is_over = threading.Event()
-
-    def count() -> None:
-        while not is_over.wait(COUNT_SECONDS):
-            descriptions = sum(1 for _ in repository.rglob("*.pom"))
-            say(f"reading what Apache Kafka {VERSION} needs: {descriptions} descriptions so far")
-
-    counting = threading.Thread(target=count, daemon=True)
-    counting.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        counting.join()

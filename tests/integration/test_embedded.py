@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -11,10 +12,12 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from jgo import maven
 
 from goalworker import embedded, errors
 from goalworker.embedded import guardian, jars
@@ -187,15 +190,21 @@ def test_without_a_network_the_first_start_says_what_to_check(no_jars: Path, mon
     assert list((no_jars / "goalworker").iterdir()) == []
 
 
-def test_while_kafka_is_looked_up_it_is_said_every_few_seconds_how_far_that_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(jars, "COUNT_SECONDS", 0.01)
-    said: list[str] = []
-    (tmp_path / "kafka.pom").touch()
-    with jars._counted(tmp_path, said.append):
-        support.run(support.until(lambda: len(said) >= 2))
-    assert set(said) == {f"reading what Apache Kafka {jars.VERSION} needs: 1 descriptions so far"}
+def test_a_jar_that_is_not_the_pinned_one_is_named_and_not_kept(no_jars: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(_resolver: object, artifact: Any) -> Path:
+        jar = no_jars / str(artifact.filename)
+        jar.write_bytes(b"another" if artifact.artifactId == "kafka-raft" else b"")
+        return jar
+
+    empty = hashlib.sha256(b"").hexdigest()
+    pinned = "".join(f"{empty}  org.apache.kafka:{name}:{jars.VERSION}\n" for name in ("kafka-clients", "kafka-raft"))
+    (no_jars / "pinned").write_text(pinned)
+    monkeypatch.setattr(jars, "PINNED", no_jars / "pinned")
+    monkeypatch.setattr(maven.PythonResolver, "download", download)
+    named = f"org.apache.kafka:kafka-raft:{jars.VERSION} is not what is pinned"
+    with pytest.raises(errors.DependencyError, match=named):
+        jars.classpath(lambda _: None)
+    assert list((no_jars / "goalworker").iterdir()) == []
 
 
 def test_a_cache_folder_that_cannot_be_made_is_named(no_jars: Path) -> None:
