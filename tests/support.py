@@ -78,8 +78,12 @@ def fresh_topics() -> dict[str, str]:
 
 
 async def create_topics(bootstrap_servers: str, names: Mapping[str, str]) -> None:
-    limits = {"dead_letters": {"max.message.bytes": str(DEAD_LETTER_BYTES)}, "redrive": {"retention.ms": "-1"}}
-    wanted = [NewTopic(name, PARTITIONS, 1, topic_configs=limits.get(logical, {})) for logical, name in names.items()]
+    # Tests send records with timestamps of long ago, which a pass of the broker's retention would delete.
+    kept = {"retention.ms": "-1"}
+    configs = {"dead_letters": kept | {"max.message.bytes": str(DEAD_LETTER_BYTES)}}
+    wanted = [
+        NewTopic(name, PARTITIONS, 1, topic_configs=configs.get(logical, kept)) for logical, name in names.items()
+    ]
     async with admin_client(bootstrap_servers) as admin:
         response = await admin.create_topics(wanted)
     assert not any(code for _, code, *_ in response.topic_errors), response
