@@ -47,7 +47,7 @@ from goalworker import __main__
 
 class Stops:
     def find_spec(self, name, *_):
-        if name == "goalworker.app":
+        if name == "goalworker.runtime":
             os.kill(os.getpid(), signal.SIGTERM)
 
 sys.meta_path.insert(0, Stops())
