@@ -9,7 +9,7 @@ from goalworker.kafka import topic_identity
 from goalworker.kafka.fast_fetch import parsed_records
 
 PARTITION = TopicPartition("tag-added", 0)
-OURS, OTHER = uuid.uuid4(), uuid.uuid4()
+OURS, OTHER = uuid.UUID(int=1), uuid.UUID(int=2)
 OFFSET = 5
 
 
