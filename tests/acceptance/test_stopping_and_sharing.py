@@ -74,7 +74,7 @@ class Closing(asyncio.SelectorEventLoop):
 
 async def stops():
     asyncio.get_running_loop().call_soon(signalled)
-    await service.signalled()
+    await service.wait_for_signal()
 
 asyncio.events.new_event_loop = Closing
 atexit.register(signalled)
