@@ -1,0 +1,49 @@
+"""Decodes records for tests, and says which of the two outcomes is expected."""
+
+import json
+from typing import Final
+
+from goalworker.decoding.decoder import Decoder, Limits, Malformed
+from goalworker.domain import events
+from tests.unit import hostile, hostile_forms, hostile_settings
+
+LIMITS: Final = Limits()
+PLACE: Final = (3, 17)
+REASONS: Final = {
+    "invalid_json",
+    "invalid_envelope",
+    "invalid_data",
+    "unexpected_type",
+    "unsupported_wire_format",
+    "too_large",
+    "future_time",
+}
+Outcome = events.Event | Malformed | None
+Headers = hostile.Headers
+ALL: Final = hostile.CORPUS + hostile_forms.DOCUMENTS + hostile_forms.OTHERS + hostile_settings.CORPUS
+
+
+def decoded(
+    topic: str,
+    value: bytes | None,
+    headers: Headers = (),
+    timestamp_ms: int = hostile.TIMESTAMP_MS,
+    limits: Limits = LIMITS,
+    key: bytes | None = None,
+) -> Outcome:
+    decoder = Decoder(hostile.KINDS, limits)
+    return decoder.decode(topic, value, headers, timestamp_ms, hostile.NOW, 17, key=key, place=PLACE)
+
+
+def good(kind: str, **attributes: object) -> bytes:
+    return json.dumps(hostile.envelope(kind, hostile.DATA[kind], **attributes)).encode()
+
+
+def event(outcome: Outcome) -> events.Event:
+    assert isinstance(outcome, events.Event), outcome
+    return outcome
+
+
+def malformed(outcome: Outcome) -> Malformed:
+    assert isinstance(outcome, Malformed), outcome
+    return outcome
