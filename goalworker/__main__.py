@@ -116,26 +116,30 @@ _UsageError: Final[Any] = typer.BadParameter.__mro__[2]
 def _logs_are_json(words: list[str]) -> bool:
     """Say whether what this process logs is JSON, as far as that can be told before the settings are read."""
     chosen = os.environ.get("GOALWORKER_LOG__FORMAT", "").lower()
-    is_service = next(iter(words), None) in SERVICES
-    return chosen == "json" or (is_service and chosen != "console" and not sys.stderr.isatty())
+    return chosen == "json" or (_is_service(words) and chosen != "console" and not sys.stderr.isatty())
+
+
+def _is_service(words: list[str]) -> bool:
+    return next(iter(words), None) in SERVICES
 
 
 def _end(sentence: str, exit_code: int) -> None:
-    """Say why this process ends: as a line of the log where those are JSON, otherwise for whoever reads."""
+    """Say why this process ends: as a line of the log where a program reads those, otherwise for a person."""
     from goalworker import logs
 
-    if not _is_json_by_now():
+    if not _ends_in_json():
         sys.stderr.write(f"goalworker: {sentence}\n")
         return
     logs.get("main").error("ended", error=sentence, exit_code=exit_code)
 
 
-def _is_json_by_now() -> bool:
+def _ends_in_json() -> bool:
     from goalworker import logs
 
     if not logs.is_configured() and _logs_are_json(sys.argv[1:]):
         logs.configure("info", "json", goalworker.__version__)
-    return logs.is_json()
+    # Whoever types a command reads the sentence that it ends with, wherever that goes.
+    return logs.is_json(asked_for=not _is_service(sys.argv[1:]))
 
 
 def _stopped_early(_number: int, _frame: FrameType | None) -> NoReturn:
@@ -148,7 +152,7 @@ def _unforeseen(_kind: type[BaseException], error: BaseException, _traceback: Tr
     """Print a bug's traceback, without the rows and values that messages of the database quote; Python exits with 1."""
     from goalworker import logs
 
-    if _is_json_by_now():
+    if _ends_in_json():
         logs.get("main").critical("ended", error="this is a bug, please report it", exit_code=1, exc_info=error)
     else:
         sys.stderr.write(f"goalworker: this is a bug, please report it:\n{logs.described(error)}\n")

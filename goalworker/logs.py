@@ -28,7 +28,10 @@ def configure(level: str, format: Literal["json", "console"] | None, version: st
     terminal = sys.stderr.isatty()
     console = format == "console" or (format is None and terminal)
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_formatter(version, console, colours=terminal and not os.environ.get("NO_COLOR")))
+    formatter = _formatter(version, console, colours=terminal and not os.environ.get("NO_COLOR"))
+    if isinstance(formatter, _JsonFormatter):
+        formatter.was_asked_for = format == "json"
+    handler.setFormatter(formatter)
     threshold = logging.getLevelNamesMapping()[level.upper()]
     if threshold > logging.DEBUG:
         handler.addFilter(_is_written)
@@ -49,20 +52,26 @@ def is_configured() -> bool:
     return any(isinstance(each.formatter, structlog.stdlib.ProcessorFormatter) for each in logging.getLogger().handlers)
 
 
-def is_json() -> bool:
-    """Say whether our lines go to stderr as JSON."""
+def is_json(*, asked_for: bool = False) -> bool:
+    """Say whether our lines go to stderr as JSON; asked_for: and not only because that is no terminal."""
     return any(
         isinstance(each, logging.StreamHandler)
         and each.stream is sys.stderr
         and isinstance(each.formatter, _JsonFormatter)
+        and (each.formatter.was_asked_for or not asked_for)
         for each in logging.getLogger().handlers
     )
 
 
 def take_over_interpreter() -> None:
     """Log what Python itself would print: warnings, and errors of threads and finalizers."""
-    logging.captureWarnings(True)
+    take_over_warnings()
     threading.excepthook = lambda args: _unhandled("thread_failed", args.exc_value)
+
+
+def take_over_warnings() -> None:
+    """Log Python's warnings, and the errors of finalizers; what becomes of threads is up to their owner."""
+    logging.captureWarnings(True)
     sys.unraisablehook = lambda args: _unhandled("error_ignored", args.exc_value)
 
 
@@ -101,7 +110,9 @@ def _formatter(version: str, console: bool, colours: bool) -> logging.Formatter:
 
 
 class _JsonFormatter(structlog.stdlib.ProcessorFormatter):
-    """Tells by its type that lines are JSON."""
+    """Tells by its type that lines are JSON, and whether somebody asked for that."""
+
+    was_asked_for = False
 
 
 def _is_written(record: logging.LogRecord) -> bool:

@@ -23,8 +23,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text f
 def load() -> config.Settings:
     """Read the settings and send logs to stderr; what the Kafka client says there is left out."""
     settings = config.load()
-    # Whoever types a command reads its sentences, wherever they go: JSON only if somebody asked for it.
-    logs.configure(settings.log.level, settings.log.format or "console", goalworker.__version__)
+    logs.configure(settings.log.level, settings.log.format, goalworker.__version__)
+    logs.take_over_warnings()
     logging.getLogger("aiokafka").propagate = False
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())  # without any, Python prints warnings itself
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -80,6 +80,14 @@ def report(facts: Mapping[str, object], sentence: str, *, as_json: bool) -> None
 def say(text: str) -> None:
     """Print to stdout, where data goes."""
     typer.echo(text)
+
+
+def remark(sentence: str) -> None:
+    """Say something beside the data, on stderr: as a line of JSON only if somebody asked for that."""
+    if logs.is_json(asked_for=True):
+        logs.get(__name__).warning("remark", remark=sentence)
+    else:
+        typer.echo(sentence, err=True)
 
 
 def printable(text: str) -> str:

@@ -71,7 +71,7 @@ def list_(
     )
     common.show(found if as_json else [_row(each) for each in found], as_json=as_json, empty="no dead letters")
     if len(found) == max_records == LISTED_MAX:
-        typer.echo(f"{LISTED_MAX} are listed, and there may be more: give --max, --since or --until", err=True)
+        common.remark(f"{LISTED_MAX} are listed, and there may be more: give --max, --since or --until")
 
 
 @app.command()

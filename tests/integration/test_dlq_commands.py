@@ -162,5 +162,8 @@ async def test_not_all_are_listed_where_there_are_very_many_and_that_is_said_bes
         await asyncio.gather(*sent)
     listed = with_kafka("dlq", "list", "--json")
     assert len(json.loads(listed.out)) == dlq.LISTED_MAX
-    assert listed.err == "1000 are listed, and there may be more: give --max, --since or --until\n"
+    remark = "1000 are listed, and there may be more: give --max, --since or --until"
+    assert listed.err == f"{remark}\n"
+    as_json = with_kafka("dlq", "list", "--json", GOALWORKER_LOG__FORMAT="json").err
+    assert json.loads(as_json)["remark"] == remark
     assert len(with_kafka("dlq", "list", "--json", "--max", "2000").rows) == dlq.LISTED_MAX + 1

@@ -69,7 +69,20 @@ def test_a_command_says_a_sentence_unless_it_was_asked_for_json(shell: Shell) ->
     assert plain.err.splitlines()[-1].startswith("goalworker: ")
 
 
-BUG = "import sys; sys.argv = ['goalworker', 'run']; from goalworker import __main__, app; app.run_worker = {}; {}"
+def test_what_a_command_logs_is_json_off_a_terminal_and_what_it_ends_with_is_a_sentence(shell: Shell) -> None:
+    nowhere = shell.set({**shells.NOWHERE, "GOALWORKER_SERVICE_PORT": "80"})
+    outcome = nowhere("topics", "list", GOALWORKER_SERVICE_HOST="10.0.0.1")
+    *logged, last = outcome.err.splitlines()
+    assert {json.loads(line)["event"] for line in logged} == {"setting_ignored"}
+    assert last.startswith("goalworker: Kafka at ")
+    (shell.folder / ".env").write_text("GOALWORKER_LOG__FORMAT=json\n")
+    assert lines(nowhere("topics", "list", GOALWORKER_SERVICE_HOST="10.0.0.1"))[-1]["exit_code"] == 4
+
+
+BUG = (
+    "import sys; sys.argv = ['goalworker', 'run']; from goalworker import __main__; "
+    "from goalworker.runtime import worker_service; worker_service.run_worker = {}; {}"
+)
 
 
 @pytest.mark.parametrize("fault", ["lambda *_, **__: 1 / 0"])
