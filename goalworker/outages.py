@@ -1,5 +1,6 @@
 """Dependencies that go away and come back: a line for each, and a reminder a minute in between (contract section 6)."""
 
+import contextvars
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -75,7 +76,8 @@ class Journal:
             self._problems[name] = (problem, kind)
         notice = self._outages.setdefault(name, Outage()).look(None if problem is None else kind, self._clock())
         if notice is not None:
-            self._write(name, notice, problem, kind)
+            # Outside the context of the request that noticed it: its id and its tenant have nothing to do with it.
+            contextvars.Context().run(self._write, name, notice, problem, kind)
 
     def remind(self) -> None:
         """Write the reminders that are due for dependencies that nobody uses meanwhile."""

@@ -1,8 +1,8 @@
 """A worker with one thing rigged: `python -m tests.faults.rigged WHAT run`; nothing in the product knows of it.
 
-WHAT is `nothing`, `stuck`, `old-broker`, `impatient`, or `POINT:N`: the process ends by SIGKILL when it passes the
-point for the N-th time. The constants below are shortened for all of them, so that what a fault leaves behind is taken
-up sooner.
+WHAT is `nothing`, `stuck`, `old-broker`, `impatient`, `reminding`, or `POINT:N`: the process ends by SIGKILL when
+it passes the point for the N-th time. The constants below are shortened for all of them, so that what a fault leaves
+behind is taken up sooner.
 """
 
 import asyncio
@@ -25,6 +25,7 @@ METADATA_MS: Final = 1_000
 LEFT_BEHIND_SECONDS: Final = 5
 JOIN_SECONDS: Final = 3
 REFUSED_SECONDS: Final = 15
+REMIND_SECONDS: Final = 2
 
 Pass = Callable[[], None]
 
@@ -62,6 +63,11 @@ def impatient() -> None:
     """A group that is not joined is complained of sooner, and refused credentials are given up sooner."""
     health_watch.JOIN_SECONDS = JOIN_SECONDS  # type: ignore[misc]
     outages.REFUSED_SECONDS = REFUSED_SECONDS  # type: ignore[misc]
+
+
+def reminding() -> None:
+    """What is away is reminded of sooner."""
+    outages.REMIND_SECONDS = REMIND_SECONDS  # type: ignore[misc]
 
 
 # --- points to be killed at ---
@@ -176,7 +182,7 @@ POINTS: Final[dict[str, Callable[[Pass], None]]] = {
 }
 
 
-RIGS: Final = {"stuck": stuck, "old-broker": at_old_broker, "impatient": impatient}
+RIGS: Final = {"stuck": stuck, "old-broker": at_old_broker, "impatient": impatient, "reminding": reminding}
 
 
 def killed_at(point: str, time: int) -> None:

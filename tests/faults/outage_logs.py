@@ -1,0 +1,169 @@
+"""What a process logs while something that it needs is away: a line, a reminder a minute, a line when it is back."""
+
+import asyncio
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from http import server
+from pathlib import Path
+from typing import Any, Final
+
+from goalworker.embedded import machine
+from tests import support
+from tests.acceptance import running
+
+LINES_MAX: Final = 10
+BACK_SECONDS: Final = 90.0
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """The lines of a process from a moment on."""
+
+    process: running.Worker
+    begin: int
+
+    @classmethod
+    def from_now(cls, process: running.Worker) -> "Log":
+        return cls(process, process.log.stat().st_size)
+
+    def lines(self) -> list[dict[str, Any]]:
+        written = self.process.log.read_bytes()[self.begin :].decode().splitlines(keepends=True)
+        return [json.loads(line) for line in written if line.endswith("\n")]
+
+    def events(self) -> list[str]:
+        return [line["event"] for line in self.lines()]
+
+    async def said(self, event: str) -> None:
+        """Wait until an event is logged."""
+        await support.until(lambda: event in self.events(), BACK_SECONDS)
+
+    def check(self, name: str, remind_seconds: float) -> None:
+        """Look at the lines of one outage, with the load that was there meanwhile."""
+        # What succeeds again is logged as on any day.
+        lines = [each for each in self.lines() if each["event"] != "request" or each["status"] >= 500]
+        shown = "\n".join(map(str, lines))
+        events = [each["event"] for each in lines]
+        of_outages = [event for event in events if event.endswith(("_away", "_refused", "_back"))]
+        reminders = of_outages.count(f"{name}_still_away")
+        assert of_outages == [f"{name}_away", *[f"{name}_still_away"] * reminders, f"{name}_back"], shown
+        assert len(lines) - (reminders - 1) <= LINES_MAX, shown  # for a minute, of which there is one reminder
+        (back,) = (each for each in lines if each["event"] == f"{name}_back")
+        assert 1 <= reminders <= back["away_seconds"] / remind_seconds, shown
+        assert self.lines()[-1]["level"] != "error", shown
+
+
+# --- the API ---
+
+
+@contextlib.asynccontextmanager
+async def api(there: running.Installation, rig: str, **settings: object) -> AsyncIterator[tuple[running.Worker, str]]:
+    """A rigged API, in which everybody is one tenant unless it takes tokens, and its address."""
+    port = machine.free_port()
+    insecure = () if "API__JWKS_URL" in settings else ("--insecure-tenant", "acme")
+    started = _start(there, [rig, "api", "--port", str(port), *insecure], settings)
+    try:
+        await started.said("api_ready")
+        yield started, f"http://127.0.0.1:{port}/api/v1/workflows/w/goals"
+        await asyncio.to_thread(started.stop)
+    finally:
+        started.kill()
+
+
+def _start(there: running.Installation, words: list[str], settings: Mapping[str, object]) -> running.Worker:
+    ops_port = machine.free_port()
+    log = there.folder / f"api-{ops_port}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.rigged", *words],
+            cwd=Path(__file__).parents[2],
+            env=there.environment(**{"OPS__PORT": ops_port, **settings}),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    return running.Worker(process, log, ops_port)
+
+
+Request = Callable[[], Awaitable[int]]
+
+
+@dataclass(slots=True)
+class Load:
+    """What a few clients were answered, each asking again at once."""
+
+    statuses: list[int] = field(default_factory=list)
+
+    async def has_seen(self, status: int, times: int = 1) -> None:
+        """Wait until this is answered so often from now on."""
+        begin = len(self.statuses)
+        await support.until(lambda: self.statuses[begin:].count(status) >= times, BACK_SECONDS)
+
+
+@contextlib.asynccontextmanager
+async def load(request: Request, clients: int = 4) -> AsyncIterator[Load]:
+    """Send requests for as long as the block runs."""
+    seen = Load()
+
+    async def ask() -> None:
+        while True:
+            seen.statuses.append(await request())
+            await asyncio.sleep(0.01)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(ask()) for _ in range(clients)]
+        yield seen
+        for task in tasks:
+            task.cancel()
+
+
+# --- what the API asks over HTTP ---
+
+
+@dataclass(slots=True)
+class Answering:
+    """A server of other systems' documents on one port, which can go away and come back."""
+
+    documents: Mapping[str, bytes]
+    port: int = field(default_factory=machine.free_port)
+    _server: server.ThreadingHTTPServer | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        documents = self.documents
+
+        class Handler(server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                document = documents.get(self.path)
+                self.send_response(404 if document is None else 200)
+                self.send_header("content-length", str(len(document or b"")))
+                self.end_headers()
+                self.wfile.write(document or b"")
+
+            def log_message(self, *_: object) -> None: ...
+
+        self._server = server.ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        threading.Thread(target=self._server.serve_forever, args=(0.05,)).start()
+
+    def kill(self) -> None:
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+
+
+@contextlib.contextmanager
+def answering(documents: Mapping[str, bytes]) -> Iterator[Answering]:
+    there = Answering(documents)
+    there.start()
+    try:
+        yield there
+    finally:
+        there.kill()

@@ -1,0 +1,165 @@
+"""Each dependency away for a minute under load is at most ten lines of log, and says for how long it was away."""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from typing import Any, Final, NamedTuple
+
+import httpx
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
+
+from goalworker import outages
+from tests.acceptance import running, wire
+from tests.faults import machines, outage_logs, rigged, story, workers
+
+RUNS: Final = 400
+TAG: Final = {"goal_type": "tag_added", "criteria": {"tag_id": "t1"}}
+FAILED_MIN: Final = 50
+
+
+class Length(NamedTuple):
+    """How long something is away at least, how often that is reminded of, and the rig that makes it so often."""
+
+    seconds: float
+    remind_seconds: float
+    rig: str
+
+
+LENGTHS: Final = [
+    pytest.param(Length(0, rigged.REMIND_SECONDS, "reminding"), id="briefly"),
+    pytest.param(Length(60, outages.REMIND_SECONDS, "nothing"), id="for a minute", marks=pytest.mark.fault),
+]
+
+pytestmark = pytest.mark.parametrize("length", LENGTHS)
+
+
+async def test_a_worker_without_its_database(
+    length: Length, bad: machines.Machines, there: running.Installation
+) -> None:
+    async with wire.talk(there) as talk:
+        told = await story.begin(talk, "log-database")
+        told.plan(RUNS)
+        async with workers.worker(there, length.rig) as worker:
+            await told.tell()
+            await workers.wait_for_share(told, 0.2)
+            log = outage_logs.Log.from_now(worker)
+            bad.postgres.kill()
+            try:
+                await _tell_while(told, log.said("database_still_away"), length.seconds)
+            finally:
+                await asyncio.to_thread(bad.postgres.start)
+            await log.said("database_back")
+            await workers.settled(talk)
+            log.check("database", length.remind_seconds)
+
+
+async def _tell_while(told: story.Story, waiting: Coroutine[Any, Any, None], seconds: float) -> None:
+    """Tell more and more for so long at least, and until what is waited for has come."""
+    waited, until = asyncio.create_task(waiting), time.monotonic() + seconds
+    while time.monotonic() < until or not waited.done():
+        told.plan(60)
+        await told.tell()
+        await asyncio.sleep(0.1)
+    await waited
+
+
+async def test_a_worker_without_its_broker(length: Length, bad: machines.Machines, there: running.Installation) -> None:
+    async with wire.talk(there) as talk:
+        told = await story.begin(talk, "log-broker")
+        told.plan(RUNS * 3)
+        await told.tell()
+    async with workers.worker(there, length.rig, BATCH__MAX_RECORDS=50) as worker:
+        async with wire.talk(there) as talk:
+            told.talk = talk
+            await workers.wait_for_share(told, 0.1)
+        log = outage_logs.Log.from_now(worker)
+        await asyncio.to_thread(bad.kafka.kill)
+        try:
+            await asyncio.sleep(length.seconds)
+            await log.said("broker_still_away")
+        finally:
+            await asyncio.to_thread(bad.kafka.start)
+        await log.said("broker_back")
+        async with wire.talk(there) as talk:
+            told.talk = talk
+            await workers.check(told)
+        log.check("broker", length.remind_seconds)
+
+
+async def test_an_api_without_its_database(length: Length, bad: machines.Machines, there: running.Installation) -> None:
+    async with (
+        outage_logs.api(there, length.rig) as (process, url),
+        httpx.AsyncClient(trust_env=False, timeout=20) as client,
+    ):
+
+        async def ask() -> int:
+            return (await client.get(url)).status_code
+
+        async with outage_logs.load(ask) as load:
+            await load.has_seen(200)
+            log = outage_logs.Log.from_now(process)
+            bad.postgres.kill()
+            try:
+                await load.has_seen(503, FAILED_MIN)
+                await asyncio.sleep(length.seconds)
+                await log.said("database_still_away")
+            finally:
+                await asyncio.to_thread(bad.postgres.start)
+            await log.said("database_back")
+            await load.has_seen(200)
+        log.check("database", length.remind_seconds)
+
+
+async def test_an_api_without_the_keys_of_tokens(length: Length, there: running.Installation) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    published = ECAlgorithm.to_jwk(key.public_key())
+    claims = {"iss": "issuer", "aud": "audience", "sub": "ann", "tenant_id": "acme", "scope": "goals:read"}
+    token = jwt.encode(claims | {"exp": int(time.time()) + 600}, key, "ES256", headers={"kid": "new"})
+    keys = f'{{"keys": [{published.removesuffix("}")}, "kid": "new", "alg": "ES256", "use": "sig"}}]}}'.encode()
+    with outage_logs.answering({"/keys": keys}) as issuer:
+        settings = {"API__JWKS_URL": f"{issuer.url}/keys", "API__JWT_SECRET": None}
+        issuer.kill()  # before any key is known
+        async with (
+            outage_logs.api(there, length.rig, **settings) as (process, url),
+            httpx.AsyncClient(trust_env=False, timeout=20, headers={"Authorization": f"Bearer {token}"}) as client,
+        ):
+
+            async def ask() -> int:
+                return (await client.get(url)).status_code
+
+            log = outage_logs.Log.from_now(process)
+            async with outage_logs.load(ask) as load:
+                await load.has_seen(503, FAILED_MIN)
+                await asyncio.sleep(length.seconds)
+                await log.said("jwks_still_away")
+                issuer.start()
+                await log.said("jwks_back")
+                await load.has_seen(200)
+            log.check("jwks", length.remind_seconds)
+
+
+async def test_an_api_without_the_system_that_goals_refer_to(length: Length, there: running.Installation) -> None:
+    with outage_logs.answering({"/tag/t1": b""}) as crm:
+        settings = {"REFERENCES__URL": f"{crm.url}/{{kind}}/{{id}}"}
+        async with (
+            outage_logs.api(there, length.rig, **settings) as (process, url),
+            httpx.AsyncClient(trust_env=False, timeout=20) as client,
+        ):
+
+            async def ask() -> int:
+                return (await client.post(f"{url}/validate", json={"goals": [TAG]})).status_code
+
+            async with outage_logs.load(ask) as load:
+                await load.has_seen(200)
+                crm.kill()
+                log = outage_logs.Log.from_now(process)
+                await load.has_seen(503, FAILED_MIN)
+                await asyncio.sleep(length.seconds)
+                await log.said("references_still_away")
+                crm.start()
+                await log.said("references_back")
+                await load.has_seen(200)
+            log.check("references", length.remind_seconds)
