@@ -59,7 +59,7 @@ class Batch:
         return sum(counts.total() for counts in self.timestamps.values())
 
     @property
-    def is_quiet(self) -> bool:
+    def has_no_effects(self) -> bool:
         """Nothing to record and nothing to dead-letter, as far as the goals known are concerned."""
         return not (self.hits or self.letters or self.has_lifecycle)
 
@@ -83,21 +83,21 @@ class Batch:
         if self.revision != other.revision:
             self.revision = -1  # of no one revision: matched again under the lock
 
-    def match(self, known: index.Index) -> None:
+    def match(self, goal_index: index.Index) -> None:
         """Find the hits; again, where the goals have changed since."""
-        if self.revision != known.revision:
-            _look_again(self, known)
-        self.revision = known.revision
-        self._find_hits(known)
+        if self.revision != goal_index.revision:
+            _decode_unmatched(self, goal_index)
+        self.revision = goal_index.revision
+        self._find_hits(goal_index)
 
-    def _find_hits(self, known: index.Index) -> None:
+    def _find_hits(self, goal_index: index.Index) -> None:
         self.hits, self.matched = [], []
         for item in self.items:
-            if found := matching.hits(item[2], known):
+            if found := matching.hits(item[2], goal_index):
                 self.hits += found
                 self.matched.append(item)
 
-    def withhold(self, topic: str, position: int, known: index.Index) -> dict[TopicPartition, int]:
+    def withhold(self, topic: str, position: int, goal_index: index.Index) -> dict[TopicPartition, int]:
         """Leave out a topic's records from a position on, without decoding the others again.
 
         Return the offset at which to resume each partition from which records were left out.
@@ -122,7 +122,7 @@ class Batch:
         if passing:
             self.timestamps[topic] = Counter(record.timestamp for record in passing)
         self.has_lifecycle = any(event.type in events.LIFECYCLE_TYPES for *_, event in self.items)
-        self._find_hits(known)
+        self._find_hits(goal_index)
         return resume_at
 
     def timestamps_of_hits(self, redrive_topic: str) -> dict[EventKey, int]:
@@ -157,24 +157,24 @@ def event_key(event: events.Event) -> EventKey:
     return (event.tenant_id, event.source, event.id)
 
 
-def decoding(batch: Batch, known: index.Index, redrive_topic: str) -> Iterator[None]:
+def decoding(batch: Batch, goal_index: index.Index, redrive_topic: str) -> Iterator[None]:
     """Decode what was fetched and match it against the goals known, in steps of a few hundred records.
 
     The goals may change between two steps: their revision shows it when the batch is recorded.
     """
     for partition, records in batch.fetched.items():
         for start in range(0, len(records), SLICE_RECORDS):
-            _take_slice(batch, partition, records[start : start + SLICE_RECORDS], known, redrive_topic)
+            _take_slice(batch, partition, records[start : start + SLICE_RECORDS], goal_index, redrive_topic)
             yield
         batch.offsets[partition] = records[-1].offset + 1
-    batch.match(known)
+    batch.match(goal_index)
 
 
 def _take_slice(
     batch: Batch,
     partition: TopicPartition,
     records: Sequence[FetchedRecord],
-    known: index.Index,
+    goal_index: index.Index,
     redrive_topic: str,
 ) -> None:
     now = datetime.now(UTC) + batch.decoder.ahead
@@ -182,27 +182,27 @@ def _take_slice(
         for record in records:
             _take_redriven(batch, partition, record, now)
     else:
-        _take_all(batch, partition, records, now, _wanted(known))
+        _take_all(batch, partition, records, now, _wanted(goal_index))
     batch.without_time += [(topic, partition, offsets) for topic, offsets in batch.decoder.without_time.items()]
     batch.decoder.without_time.clear()
     batch.timestamps.setdefault(partition.topic, Counter()).update([record.timestamp for record in records])
 
 
-def _wanted(known: index.Index) -> Wanted:
-    return {**ANY_WANTED, **{kind: known.finder(kind) for kind in events.GOAL_TYPE_OF_EVENT}}
+def _wanted(goal_index: index.Index) -> Wanted:
+    return {**ANY_WANTED, **{kind: goal_index.finder(kind) for kind in events.GOAL_TYPE_OF_EVENT}}
 
 
 # For what was let in already, whatever the clock says since.
 _ANY_TIME: Final = datetime(9000, 1, 1, tzinfo=UTC)
 
 
-def _look_again(batch: Batch, known: index.Index) -> None:
+def _decode_unmatched(batch: Batch, goal_index: index.Index) -> None:
     """Take in what was left out, as far as the goals known now can match it."""
-    taken = {_place(partition, record) for partition, record, _ in batch.items}
+    taken = {_position(partition, record) for partition, record, _ in batch.items}
     taken |= {position_of(letter.record) for letter in batch.letters}
-    wanted = _wanted(known)
+    wanted = _wanted(goal_index)
     for partition, records in batch.fetched.items():
-        left_out = [r for r in records if r.value is not None and _place(partition, r) not in taken]
+        left_out = [r for r in records if r.value is not None and _position(partition, r) not in taken]
         if left_out and batch.decoder.knows(partition.topic):  # of what is redriven, nothing is ever left out
             _take_all(batch, partition, left_out, _ANY_TIME, wanted)
     batch.decoder.without_time.clear()  # these were counted the first time
@@ -226,14 +226,14 @@ def last_letter(batch: Batch, topic: str, position: int) -> dead_letters.DeadLet
 def positions(batch: Batch, topic: str) -> list[RecordPosition]:
     """Return where each record of a topic is, in the order fetched."""
     return [
-        _place(partition, record)
+        _position(partition, record)
         for partition, records in batch.fetched.items()
         if partition.topic == topic
         for record in records
     ]
 
 
-def _place(partition: TopicPartition, record: FetchedRecord) -> RecordPosition:
+def _position(partition: TopicPartition, record: FetchedRecord) -> RecordPosition:
     return (partition.topic, partition.partition, record.offset)
 
 

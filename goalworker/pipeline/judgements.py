@@ -135,7 +135,7 @@ async def judge_contacts(
     connection: connections.Connection,
     contacts: Iterable[ContactKey],
     batch_hits: Sequence[Hit],
-    known: index.Index,
+    goal_index: index.Index,
     refresh: Refresh,
     *,
     tracking: bool,
@@ -149,9 +149,9 @@ async def judge_contacts(
     batch_id = uuid4()
     if not enrollments:
         return Written(batch_id, (), {})
-    facts = await _read(connection, enrollments, batch_hits, known, refresh)
+    facts = await _read(connection, enrollments, batch_hits, goal_index, refresh)
     now = datetime.now(UTC)
-    verdicts = await _verdicts(enrollments, facts, known, now, tracking=tracking)
+    verdicts = await _verdicts(enrollments, facts, goal_index, now, tracking=tracking)
     await _write(connection, verdicts, now)
     outgoing = _outgoing(verdicts, timestamps)
     await _write_outbox(connection, outgoing, batch_id)
@@ -175,18 +175,18 @@ async def _read(
     connection: connections.Connection,
     enrollments: Sequence[Enrollment],
     batch_hits: Sequence[Hit],
-    known: index.Index,
+    goal_index: index.Index,
     refresh: Refresh,
 ) -> _Facts:
-    contacts = sorted({_contact(run) for run in enrollments})
+    contacts = sorted({_contact(enrollment) for enrollment in enrollments})
     workflows = sorted({contact[:2] for contact in contacts})
-    runs = [(run.tenant_id, run.enrollment_id) for run in enrollments]
+    keys = [(enrollment.tenant_id, enrollment.enrollment_id) for enrollment in enrollments]
     facts = _Facts(defaultdict(list), defaultdict(list), defaultdict(list))
-    arguments = (*zip(*contacts, strict=True), *zip(*workflows, strict=True), *zip(*runs, strict=True))
+    arguments = (*zip(*contacts, strict=True), *zip(*workflows, strict=True), *zip(*keys, strict=True))
     for row in await connection.fetch(_READ_FACTS, *map(arrays.texts, arguments)):
         if row[0] != "goals":
             _ADD[row[0]](facts, row)
-        elif row[13] > known.revision:
+        elif row[13] > goal_index.revision:
             await refresh(connection)
     for hit in batch_hits:  # A hit recorded long ago may be swept between the two phases: the batch still has it.
         facts.hits[hit.tenant_id, hit.workflow_id, hit.contact_id].append(hit)
@@ -195,8 +195,8 @@ async def _read(
     return facts
 
 
-def _contact(run: Enrollment) -> ContactKey:
-    return (run.tenant_id, run.workflow_id, run.contact_id)
+def _contact(enrollment: Enrollment) -> ContactKey:
+    return (enrollment.tenant_id, enrollment.workflow_id, enrollment.contact_id)
 
 
 def _add_hit(facts: _Facts, row: Any) -> None:
@@ -227,18 +227,18 @@ def _trigger(
 
 
 async def _verdicts(
-    enrollments: Iterable[Enrollment], facts: _Facts, known: index.Index, now: datetime, *, tracking: bool
+    enrollments: Iterable[Enrollment], facts: _Facts, goal_index: index.Index, now: datetime, *, tracking: bool
 ) -> list[Verdict]:
     verdicts = []
-    for number, run in enumerate(enrollments, 1):
+    for number, enrollment in enumerate(enrollments, 1):
         if number % _STEP_ENROLLMENTS == 0:
             await asyncio.sleep(0)
         verdict = verdict_of(
-            run,
-            facts.achievements.get((run.tenant_id, run.enrollment_id), []),
-            facts.hits.get(_contact(run), []),
-            facts.states.get((run.tenant_id, run.workflow_id), []),
-            known.workflow(run.tenant_id, run.workflow_id),
+            enrollment,
+            facts.achievements.get((enrollment.tenant_id, enrollment.enrollment_id), []),
+            facts.hits.get(_contact(enrollment), []),
+            facts.states.get((enrollment.tenant_id, enrollment.workflow_id), []),
+            goal_index.workflow(enrollment.tenant_id, enrollment.workflow_id),
             now,
             tracking=tracking,
         )
@@ -277,7 +277,7 @@ def _achievement_columns(changes: Sequence[tuple[Enrollment, Change]], now: date
     achievements = [change.achievement for _, change in changes]
     triggers = [achievement.trigger for achievement in achievements]
     return (
-        *_whose([run for run, _ in changes]),
+        *_whose([enrollment for enrollment, _ in changes]),
         arrays.texts([change.goal_type for _, change in changes]),
         arrays.texts([trigger.source for trigger in triggers]),
         arrays.texts([trigger.id for trigger in triggers]),
@@ -293,12 +293,12 @@ def _achievement_columns(changes: Sequence[tuple[Enrollment, Change]], now: date
     )
 
 
-def _whose(runs: Sequence[Enrollment]) -> tuple[str, str, str, str]:
+def _whose(enrollments: Sequence[Enrollment]) -> tuple[str, str, str, str]:
     return (
-        arrays.texts([run.tenant_id for run in runs]),
-        arrays.texts([run.enrollment_id for run in runs]),
-        arrays.texts([run.workflow_id for run in runs]),
-        arrays.texts([run.contact_id for run in runs]),
+        arrays.texts([enrollment.tenant_id for enrollment in enrollments]),
+        arrays.texts([enrollment.enrollment_id for enrollment in enrollments]),
+        arrays.texts([enrollment.workflow_id for enrollment in enrollments]),
+        arrays.texts([enrollment.contact_id for enrollment in enrollments]),
     )
 
 

@@ -33,10 +33,10 @@ FOUND_LATE: Final = frozenset({UNSTORABLE, CONFLICTING_ENROLLMENT})
 class Phases:
     """Takes batches to the database and tells the others what came of them."""
 
-    def __init__(self, settings: config.Settings, pool: AsyncEngine, sender: Sender, known: index.Index) -> None:
+    def __init__(self, settings: config.Settings, pool: AsyncEngine, sender: Sender, goal_index: index.Index) -> None:
         self._pool = pool
         self._sender = sender
-        self._index = known
+        self._index = goal_index
         self._refreshing = asyncio.Lock()
         self._tracking = settings.enrollments.tracking
         self._group_id = settings.kafka.group_id

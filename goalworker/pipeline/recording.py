@@ -105,14 +105,17 @@ async def _record_enrollments(
     connection: connections.Connection, lifecycle: Iterable[events.Event]
 ) -> tuple[set[EnrollmentKey], set[EventKey]]:
     messages = [(event, event.data) for event in lifecycle if isinstance(event.data, events.EnrollmentChanged)]
-    runs = _merged(messages)
-    first = {(run.tenant_id, run.enrollment_id): run for run in reversed(runs)}
+    enrollments = _merged(messages)
+    first = {_key(enrollment): enrollment for enrollment in reversed(enrollments)}
     new = await _insert_enrollments(connection, list(first.values()))
     # What was written is as the message said; of the rest the database knows whose they are.
-    owners = {key: (run.workflow_id, run.contact_id) for key, run in first.items() if key in new}
+    owners = {key: (enrollment.workflow_id, enrollment.contact_id) for key, enrollment in first.items() if key in new}
     owners |= await _owners(connection, [key for key in first if key not in new])
     late = [
-        run for run in runs if run is not first[_key(run)] and owners[_key(run)] == (run.workflow_id, run.contact_id)
+        enrollment
+        for enrollment in enrollments
+        if enrollment is not first[_key(enrollment)]
+        and owners[_key(enrollment)] == (enrollment.workflow_id, enrollment.contact_id)
     ]
     new |= await _insert_enrollments(connection, late)
     conflicts = {
@@ -123,23 +126,23 @@ async def _record_enrollments(
     return new, conflicts
 
 
-def _key(run: facts.Enrollment) -> EnrollmentKey:
-    return (run.tenant_id, run.enrollment_id)
+def _key(enrollment: facts.Enrollment) -> EnrollmentKey:
+    return (enrollment.tenant_id, enrollment.enrollment_id)
 
 
 def _merged(messages: Iterable[tuple[events.Event, events.EnrollmentChanged]]) -> list[facts.Enrollment]:
-    """Merge the messages of one run: one statement can't touch a row twice. The earlier time stands (section 2)."""
-    runs: dict[tuple[str, str, str, str], facts.Enrollment] = {}
+    """Merge the messages of one enrollment: one statement can't touch a row twice. The earlier time stands."""
+    enrollments: dict[tuple[str, str, str, str], facts.Enrollment] = {}
     for event, data in messages:
         key = (event.tenant_id, data.enrollment_id, data.workflow_id, data.contact_id)
-        known = runs.get(key) or facts.Enrollment(*key)
-        started, ended = known.enrolled_at, known.ended_at
+        earlier = enrollments.get(key) or facts.Enrollment(*key)
+        started, ended = earlier.enrolled_at, earlier.ended_at
         if event.type == events.ENROLLMENT_STARTED:
             started = event.time if started is None else min(started, event.time)
         else:
             ended = event.time if ended is None else min(ended, event.time)
-        runs[key] = facts.Enrollment(*key, started, ended)
-    return list(runs.values())
+        enrollments[key] = facts.Enrollment(*key, started, ended)
+    return list(enrollments.values())
 
 
 def _contacts_as_enrollments(hits: Iterable[facts.Hit]) -> list[facts.Enrollment]:
@@ -151,14 +154,21 @@ def _contacts_as_enrollments(hits: Iterable[facts.Hit]) -> list[facts.Enrollment
 
 
 async def _insert_enrollments(
-    connection: connections.Connection, runs: Sequence[facts.Enrollment]
+    connection: connections.Connection, enrollments: Sequence[facts.Enrollment]
 ) -> set[EnrollmentKey]:
-    if not runs:
+    if not enrollments:
         return set()
     rows = sorted(
         (
-            (run.tenant_id, run.enrollment_id, run.workflow_id, run.contact_id, run.enrolled_at, run.ended_at)
-            for run in runs
+            (
+                enrollment.tenant_id,
+                enrollment.enrollment_id,
+                enrollment.workflow_id,
+                enrollment.contact_id,
+                enrollment.enrolled_at,
+                enrollment.ended_at,
+            )
+            for enrollment in enrollments
         ),
         key=lambda row: row[:2],
     )

@@ -33,20 +33,20 @@ from goalworker.postgres import database_errors
 log = logs.get("worker")
 
 # Offsets of batches that recorded nothing are committed this often: each commit is a round trip (design, Batching).
-QUIET_COMMIT_SECONDS: Final = 0.2
-QUIET_RECORDS_MAX: Final = 20_000
-QUIET_BYTES_MAX: Final = 16 * 1024 * 1024
+DEFER_SECONDS: Final = 0.2
+DEFER_RECORDS_MAX: Final = 20_000
+DEFER_BYTES_MAX: Final = 16 * 1024 * 1024
 IDLE_COMMIT_SECONDS: Final = 1.0
 # Well within the group's patience, so that waiting for a database loses no partition (hazard 3).
 POLL_SECONDS: Final = 2.0
 # One computes while others wait for the database: more would not help, and would take the pool's last connection.
-UNDER_WAY_MAX: Final = 3
+IN_FLIGHT_MAX: Final = 3
 # No other batch begins, and none waits to be published with others, while those under way hold so many bytes.
-UNDER_WAY_BYTES: Final = 16 * 1024 * 1024
+IN_FLIGHT_BYTES: Final = 16 * 1024 * 1024
 # What is told at once, at most: so many batches, and no more once there are so many messages.
-TELL_BATCHES_MAX: Final = 8
-TELL_MESSAGES: Final = 1_000
-TELL_WAIT_SECONDS: Final = 0.05
+PUBLISH_BATCHES_MAX: Final = 8
+PUBLISH_MESSAGES: Final = 1_000
+PUBLISH_WAIT_SECONDS: Final = 0.05
 # Less than rebalance_timeout_ms allows: then the partitions go, and their new owner replays (hazard 5).
 FINISH_SECONDS: Final = 10.0
 
@@ -59,14 +59,14 @@ def is_transient(error: Exception) -> bool:
 _T = TypeVar("_T")
 
 
-class _Judged(NamedTuple):
+class Unpublished(NamedTuple):
     """A batch with what is to be told of it."""
 
     batch: Batch
     written: list[judgements.Written]
 
 
-class _UnderWay(NamedTuple):
+class InFlight(NamedTuple):
     """What becomes of a batch, step by step; it is recorded, and told, when those before it are.
 
     Judgements need no order: they take turns where they are about the same enrollment (design, The flow). Telling
@@ -76,11 +76,11 @@ class _UnderWay(NamedTuple):
     size_bytes: int
     recording: asyncio.Task[None]
     judging: asyncio.Task[list[judgements.Written]]
-    telling: asyncio.Task[list[_Judged]]
+    publishing: asyncio.Task[list[Unpublished]]
 
     @property
     def tasks(self) -> tuple[asyncio.Task[Any], ...]:
-        return (self.recording, self.judging, self.telling)
+        return (self.recording, self.judging, self.publishing)
 
 
 class Worker:
@@ -91,25 +91,27 @@ class Worker:
         settings: config.Settings,
         pool: AsyncEngine,
         sender: Sender,
-        known: index.Index,
+        goal_index: index.Index,
         decoder: Decoder,
     ) -> None:
         self._settings = settings
-        self._index = known
+        self._index = goal_index
         self._decoder = decoder
-        self._phases = phases.Phases(settings, pool, sender, known)
+        self._phases = phases.Phases(settings, pool, sender, goal_index)
         self.claim_unpublished = self._phases.claim
-        self._under_way: deque[_UnderWay] = deque()
-        self._under_way_max = min(UNDER_WAY_MAX, max(settings.database.pool_size - 1, 1))
-        self._held: Batch | None = None
-        self._held_since = 0.0
+        self._in_flight: deque[InFlight] = deque()
+        self._in_flight_max = min(IN_FLIGHT_MAX, max(settings.database.pool_size - 1, 1))
+        self._deferred: Batch | None = None
+        self._deferred_since = 0.0
         self._idle_since = 0.0
         self._last_letters: dict[str, dead_letters.DeadLetter] = {}
         self._accepted: set[RecordPosition] = set()
         self._stopping = False
         self._is_finishing = False
-        self.reader = consumer.Consumer(settings, self._finish_work)
-        self.pauses = paused_topics.PausedTopics(pool, settings.dead_letters.max_ratio, settings.dead_letters.window)
+        self.consumer = consumer.Consumer(settings, self._finish_work)
+        self.paused_topics = paused_topics.PausedTopics(
+            pool, settings.dead_letters.max_ratio, settings.dead_letters.window
+        )
 
     def stop(self) -> None:
         """Let run() finish what is under way and return."""
@@ -122,33 +124,33 @@ class Worker:
                 fetched = await self._fetch()
                 # In order: of two messages that contradict each other the first stands, and breakers know the rest.
                 await self._wait(_is_recorded)
-                batch = await self._due(fetched)
+                batch = await self._next_batch(fetched)
                 if batch is not None:
                     self._begin(batch)
                 # Without a backlog, fetching ahead would only make records wait longer.
                 if fetched.records < self._settings.batch.max_records:
                     await self._wait(_is_judged)
             await self._wait(_is_recorded)
-            if self._held is not None:
-                self._begin(self._held)
-            while self._under_way:
-                await self._under_way[0].telling
-                self._under_way.popleft()
+            if self._deferred is not None:
+                self._begin(self._deferred)
+            while self._in_flight:
+                await self._in_flight[0].publishing
+                self._in_flight.popleft()
         finally:
-            tasks = [task for each in self._under_way for task in each.tasks]
+            tasks = [task for each in self._in_flight for task in each.tasks]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await self.reader.close()
+            await self.consumer.close()
 
     # --- fetch, decode, match ---
 
     async def _fetch(self) -> Batch:
-        self.reader.wait_for(self.pauses.topics)
+        self.consumer.wait_for(self.paused_topics.topics)
         limits = self._settings.batch
-        fetched = await _until_it_works(lambda: self.reader.fetch(limits.max_records, limits.max_wait_ms))
-        batch = await self._decode(fetched, self.reader.epoch)
-        batch.size_bytes = self.reader.fetched_bytes
+        fetched = await _retry_transient(lambda: self.consumer.fetch(limits.max_records, limits.max_wait_ms))
+        batch = await self._decode(fetched, self.consumer.epoch)
+        batch.size_bytes = self.consumer.fetched_bytes
         return batch
 
     async def _decode(self, fetched: FetchedRecords, epoch: int) -> Batch:
@@ -165,34 +167,34 @@ class Worker:
         metrics.batch_duration_seconds.labels(stage="decode").observe(seconds)
         return batch
 
-    async def _due(self, fetched: Batch) -> Batch | None:
+    async def _next_batch(self, fetched: Batch) -> Batch | None:
         """Return what is to go through the phases now; batches that record nothing wait a little for each other."""
         now = time.monotonic()
-        if self._held is not None and self._held.epoch != self.reader.epoch:
-            self._held = None  # given away in the meantime: their new owner reads them again
-        batch = await self._admitted(fetched) if fetched.epoch == self.reader.epoch and fetched.records else None
-        if self._held is not None and self._held.epoch != self.reader.epoch:
-            self._held = None  # reassigned while a breaker wrote to the database
-        quiet = batch is None or batch.is_quiet
-        if batch is not None and self._held is not None:
-            self._held.add(batch)
+        if self._deferred is not None and self._deferred.epoch != self.consumer.epoch:
+            self._deferred = None  # given away in the meantime: their new owner reads them again
+        batch = await self._admitted(fetched) if fetched.epoch == self.consumer.epoch and fetched.records else None
+        if self._deferred is not None and self._deferred.epoch != self.consumer.epoch:
+            self._deferred = None  # reassigned while a breaker wrote to the database
+        has_no_effects = batch is None or batch.has_no_effects
+        if batch is not None and self._deferred is not None:
+            self._deferred.add(batch)
         elif batch is not None:
-            self._held, self._held_since = batch, now
-        if self._held is None:
-            if not self._under_way:  # their positions are not theirs to keep yet
+            self._deferred, self._deferred_since = batch, now
+        if self._deferred is None:
+            if not self._in_flight:  # their positions are not theirs to keep yet
                 await self._idle(now)
             return None
-        is_full = self._held.records >= QUIET_RECORDS_MAX or self._held.size_bytes >= QUIET_BYTES_MAX
-        waited = is_full or now - self._held_since >= QUIET_COMMIT_SECONDS
-        if quiet and not waited:
+        is_full = self._deferred.records >= DEFER_RECORDS_MAX or self._deferred.size_bytes >= DEFER_BYTES_MAX
+        waited = is_full or now - self._deferred_since >= DEFER_SECONDS
+        if has_no_effects and not waited:
             return None
-        due, self._held = self._held, None
-        return due
+        batch_due, self._deferred = self._deferred, None
+        return batch_due
 
     async def _idle(self, now: float) -> None:
         if now - self._idle_since >= IDLE_COMMIT_SECONDS:
             self._idle_since = now
-            await self.reader.commit_idle()
+            await self.consumer.commit_idle()
 
     async def _admitted(self, batch: Batch) -> Batch | None:
         """Apply the breakers topic by topic; withheld records stay uncommitted (contract section 4).
@@ -201,24 +203,24 @@ class Worker:
         """
         for topic in list(batch.timestamps):
             position = await self._first_withheld(batch, topic)
-            if batch.epoch != self.reader.epoch:
+            if batch.epoch != self.consumer.epoch:
                 return None
             if position is not None:
-                self.reader.wait_for(self.pauses.topics)
-                self.reader.rewind(batch.withhold(topic, position, self._index))
+                self.consumer.wait_for(self.paused_topics.topics)
+                self.consumer.rewind(batch.withhold(topic, position, self._index))
         return batch
 
     async def _first_withheld(self, batch: Batch, topic: str) -> int | None:
         """Return the position of a topic's first record that may not pass: its topic is paused then."""
-        if topic in self.pauses.topics:
+        if topic in self.paused_topics.topics:
             return 0  # since it was fetched
         is_dead = dead_in_order(batch, topic)
         accepted = 0
-        if self.pauses.is_accepting(topic):
-            accepted = await self._while_polling(self.pauses.accept(topic, len(is_dead)))
+        if self.paused_topics.is_accepting(topic):
+            accepted = await self._while_polling(self.paused_topics.accept(topic, len(is_dead)))
         if accepted:
             self._accepted.update(positions(batch, topic)[:accepted])
-        found = self.pauses.admit(topic, is_dead[accepted:])
+        found = self.paused_topics.admit(topic, is_dead[accepted:])
         position = None if found is None else accepted + found
         last = len(is_dead) - 1 if position is None else position
         if any(is_dead) and (letter := last_letter(batch, topic, last)):
@@ -233,7 +235,7 @@ class Worker:
         task = asyncio.create_task(work)
         try:
             while not (await asyncio.wait({task}, timeout=POLL_SECONDS))[0]:
-                await self.reader.keep_polling()
+                await self.consumer.keep_polling()
             return await task
         finally:
             if not task.done():
@@ -249,12 +251,12 @@ class Worker:
         self._accepted -= covered(batch, self._accepted)
         for topic, letters in late.items():
             self._last_letters[topic] = letters[-1]
-            if self.pauses.condemn(topic, len(letters)):
+            if self.paused_topics.condemn(topic, len(letters)):
                 await self._pause(topic, letters[-1])
 
     async def _pause(self, topic: str, letter: dead_letters.DeadLetter) -> None:
         sample = paused_topics.PauseTrigger(letter.reason, letter.record.partition, letter.record.offset)
-        await self.pauses.pause(topic, sample)
+        await self.paused_topics.pause(topic, sample)
         log.error(
             "topic_paused",
             topic=topic,
@@ -267,14 +269,14 @@ class Worker:
     # --- facts, judge; publish, commit ---
 
     def _begin(self, batch: Batch) -> None:
-        before = self._under_way[-1] if self._under_way else None
+        before = self._in_flight[-1] if self._in_flight else None
         recording = asyncio.create_task(self._record(batch))
         judging = asyncio.create_task(self._judge(batch, recording))
-        telling = asyncio.create_task(self._tell(batch, judging, before and before.telling))
-        self._under_way.append(_UnderWay(batch.size_bytes, recording, judging, telling))
+        publishing = asyncio.create_task(self._publish(batch, judging, before and before.publishing))
+        self._in_flight.append(InFlight(batch.size_bytes, recording, judging, publishing))
 
     async def _record(self, batch: Batch) -> None:
-        await _until_it_works(lambda: self._phases.record(batch))
+        await _retry_transient(lambda: self._phases.record(batch))
         await self._count_late(batch)
 
     async def _judge(self, batch: Batch, recording: asyncio.Task[None]) -> list[judgements.Written]:
@@ -285,7 +287,7 @@ class Worker:
         except Exception as error:
             if not is_transient(error):
                 raise
-            await _until_it_works(lambda: self._judge_again(batch, written), error)
+            await _retry_transient(lambda: self._judge_again(batch, written), error)
         batch.forget_records()
         return written
 
@@ -294,87 +296,91 @@ class Worker:
         await self._phases.record(batch)
         await self._phases.judge(batch, written)
 
-    async def _tell(
+    async def _publish(
         self,
         batch: Batch,
         judging: asyncio.Task[list[judgements.Written]],
-        before: asyncio.Task[list[_Judged]] | None,
-    ) -> list[_Judged]:
+        before: asyncio.Task[list[Unpublished]] | None,
+    ) -> list[Unpublished]:
         written = await judging
-        untold = [*(await before if before is not None else ()), _Judged(batch, written)]
-        # With a backlog, several are told at once: each telling takes the broker three requests, whatever is in it.
-        may_wait = len(untold) < TELL_BATCHES_MAX and _messages(untold) < TELL_MESSAGES and not self._is_finishing
-        may_wait = may_wait and _size(each.batch for each in untold) < UNDER_WAY_BYTES
+        unpublished = [*(await before if before is not None else ()), Unpublished(batch, written)]
+        # With a backlog, several are told at once: each publishing takes the broker three requests, whatever is in it.
+        may_wait = (
+            len(unpublished) < PUBLISH_BATCHES_MAX
+            and _messages(unpublished) < PUBLISH_MESSAGES
+            and not self._is_finishing
+        )
+        may_wait = may_wait and _size(each.batch for each in unpublished) < IN_FLIGHT_BYTES
         if may_wait and await self._next_is_judged(judging):
-            return untold
-        await self._tell_all(untold)
+            return unpublished
+        await self._publish_all(unpublished)
         return []
 
     async def _next_is_judged(self, judging: asyncio.Task[list[judgements.Written]]) -> bool:
-        of_all = [each.judging for each in self._under_way]
+        of_all = [each.judging for each in self._in_flight]
         following = of_all[of_all.index(judging) + 1 :][:1]
         if not following:
             return False
-        done, _ = await asyncio.wait(following, timeout=TELL_WAIT_SECONDS)
+        done, _ = await asyncio.wait(following, timeout=PUBLISH_WAIT_SECONDS)
         return bool(done)
 
-    async def _tell_all(self, judged: Sequence[_Judged]) -> None:
+    async def _publish_all(self, judged: Sequence[Unpublished]) -> None:
         written = [each for _, of_batch in judged for each in of_batch]
-        await _until_it_works(lambda: self._phases.publish(written))
+        await _retry_transient(lambda: self._phases.publish(written))
         # Commit after all else: a crash in between replays, and a replay is harmless.
         epoch = judged[-1].batch.epoch
         offsets: dict[TopicPartition, int] = {}
         for batch, _ in judged:
             offsets |= batch.offsets if batch.epoch == epoch else {}
         with metrics.batch_duration_seconds.labels(stage="commit").time():
-            await _until_it_works(lambda: self.reader.commit(epoch, offsets))
+            await _retry_transient(lambda: self.consumer.commit(epoch, offsets))
         for batch, _ in judged:
             outcomes.count(batch, tracking=self._settings.enrollments.tracking)
             log.debug("batch", records=batch.records, hits=len(batch.hits), dead_letters=len(batch.letters))
 
-    async def _wait(self, is_far_enough: Callable[[_UnderWay], bool]) -> None:
+    async def _wait(self, is_far_enough: Callable[[InFlight], bool]) -> None:
         """Wait until the last batch is far enough, and show the group meanwhile that we live."""
         while True:
-            for task in [task for each in self._under_way for task in each.tasks if task.done()]:
+            for task in [task for each in self._in_flight for task in each.tasks if task.done()]:
                 await task  # raises what went wrong, whatever the batches before it are waiting for
-            while self._under_way and self._under_way[0].telling.done():
-                self._under_way.popleft()
-            if not self._under_way:
+            while self._in_flight and self._in_flight[0].publishing.done():
+                self._in_flight.popleft()
+            if not self._in_flight:
                 return
-            has_room = len(self._under_way) < self._under_way_max and _size(self._under_way) < UNDER_WAY_BYTES
-            if is_far_enough(self._under_way[-1]) and has_room:
+            has_room = len(self._in_flight) < self._in_flight_max and _size(self._in_flight) < IN_FLIGHT_BYTES
+            if is_far_enough(self._in_flight[-1]) and has_room:
                 return
-            going_on = [task for each in self._under_way for task in each.tasks if not task.done()]
+            going_on = [task for each in self._in_flight for task in each.tasks if not task.done()]
             done, _ = await asyncio.wait(going_on, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             if not done:
-                await self.reader.keep_polling()
+                await self.consumer.keep_polling()
 
     async def _finish_work(self) -> None:
         self._is_finishing = True
         try:
-            if self._under_way:
-                await asyncio.wait({each.telling for each in self._under_way}, timeout=FINISH_SECONDS)
+            if self._in_flight:
+                await asyncio.wait({each.publishing for each in self._in_flight}, timeout=FINISH_SECONDS)
         finally:
             self._is_finishing = False
 
 
-def _size(batches: Iterable[_UnderWay | Batch]) -> int:
+def _size(batches: Iterable[InFlight | Batch]) -> int:
     return sum(each.size_bytes for each in batches)
 
 
-def _is_recorded(batch: _UnderWay) -> bool:
+def _is_recorded(batch: InFlight) -> bool:
     return batch.recording.done()
 
 
-def _is_judged(batch: _UnderWay) -> bool:
+def _is_judged(batch: InFlight) -> bool:
     return batch.judging.done()
 
 
-def _messages(judged: Iterable[_Judged]) -> int:
+def _messages(judged: Iterable[Unpublished]) -> int:
     return sum(len(each.messages) for _, written in judged for each in written)
 
 
-async def _until_it_works(work: Callable[[], Awaitable[_T]], failed: Exception | None = None) -> _T:
+async def _retry_transient(work: Callable[[], Awaitable[_T]], failed: Exception | None = None) -> _T:
     """Do it, and again while what goes wrong is for later; the first time may have failed already."""
     if failed is None:
         try:

@@ -52,9 +52,9 @@ async def _run_worker(settings: config.Settings, reset_offsets: offset_reset.Tar
         sender = Sender(settings)
         reading = decoder(settings)
         flow = worker.Worker(settings, pool, sender, known, reading)
-        skew = clock_skew.ClockSkew(pool, reading, flow.reader.take_records_ahead)
+        skew = clock_skew.ClockSkew(pool, reading, flow.consumer.take_records_ahead)
         with start_checks.explained(settings):
-            await flow.pauses.read()
+            await flow.paused_topics.read()
             await skew.measure()
         try:
             await _run_until_stopped(settings, pool, health, sender, flow, skew)
@@ -77,11 +77,11 @@ async def _run_until_stopped(
         for name, part in {
             "ready": _announce(health, flow),
             "housekeeping": housekeeping.Housekeeping(
-                settings, pool, sender, flow.pauses.read, flow.claim_unpublished
+                settings, pool, sender, flow.paused_topics.read, flow.claim_unpublished
             ).run(),
             "clock": skew.run(),
             "watch": health_watch.HealthWatch(
-                settings, pool, health.set, flow.reader, lambda: flow.pauses.topics
+                settings, pool, health.set, flow.consumer, lambda: flow.paused_topics.topics
             ).run(),
         }.items()
     ]
@@ -99,9 +99,9 @@ async def _run_until_stopped(
 
 
 async def _announce(health: ops_port.Health, flow: worker.Worker) -> None:
-    await flow.reader.joined.wait()
+    await flow.consumer.joined.wait()
     health.started = True
-    log.info("worker_ready", partitions=len(flow.reader.partitions))
+    log.info("worker_ready", partitions=len(flow.consumer.partitions))
     await asyncio.Event().wait()
 
 

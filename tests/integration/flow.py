@@ -97,7 +97,7 @@ class Reader(consumer.Consumer):
 async def run(pool: sa_async.AsyncEngine, broker: world.Broker, log: Log, **env: str) -> None:
     """Start a worker on a log and let it work until nothing more comes."""
     flow = worker_of(pool, broker, log, env)
-    await flow.pauses.read()
+    await flow.paused_topics.read()
     await flow.run()
 
 
@@ -111,5 +111,5 @@ def worker_of(
     """Return a worker on a log that has not started yet."""
     settings = config.load({"GOALWORKER_BATCH__MAX_RECORDS": str(RECORDS_MAX), **env}, env_file=None, secrets_dir=None)
     flow = worker.Worker(settings, pool, broker, index.Index(), decoder(worker_service.kinds(settings), Limits()))
-    flow.reader = Reader(settings, log, flow.stop)
+    flow.consumer = Reader(settings, log, flow.stop)
     return flow

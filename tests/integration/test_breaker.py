@@ -28,7 +28,7 @@ ENV = {"GOALWORKER_DEAD_LETTERS__WINDOW": "4", "GOALWORKER_DEAD_LETTERS__MAX_RAT
 
 @pytest.fixture(autouse=True)
 async def topics_go_on(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    monkeypatch.setattr(worker, "QUIET_COMMIT_SECONDS", 0)
+    monkeypatch.setattr(worker, "DEFER_SECONDS", 0)
     yield
     for topic in (TOPIC, OTHER):
         metrics.topic_paused.labels(topic=topic).set(0)
@@ -247,8 +247,8 @@ async def test_a_breaker_that_waits_for_the_database_keeps_polling(
     await _resume(pool, accept_records=2)
     log = flow.Log([b"{"] * 9)
     working = flow.worker_of(pool, world.Broker(), log, ENV)
-    reader = cast("flow.Reader", working.reader)
-    await working.pauses.read()
+    reader = cast("flow.Reader", working.consumer)
+    await working.paused_topics.read()
     with statements.hooked(away_until_polled):
         async with asyncio.timeout(30):
             await working.run()
@@ -259,14 +259,14 @@ async def test_a_breaker_that_waits_for_the_database_keeps_polling(
 async def test_what_is_reassigned_while_its_topic_pauses_is_left_to_its_new_owner(pool: sa_async.AsyncEngine) -> None:
     async def reassign(made: statements.Statement) -> object:
         if "INSERT INTO paused_topics" in made.sql:
-            await working.reader.on_partitions_revoked([])
+            await working.consumer.on_partitions_revoked([])
         return await made.run()
 
     log, broker = flow.Log([b"{"] * 9), world.Broker()
     working = flow.worker_of(pool, broker, log, ENV | {"GOALWORKER_BATCH__MAX_RECORDS": "20"})
     with statements.hooked(reassign):
         await working.run()
-    assert working.pauses.topics == {TOPIC}
+    assert working.paused_topics.topics == {TOPIC}
     assert broker.letters() == []
 
 

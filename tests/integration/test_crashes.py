@@ -42,7 +42,7 @@ How = Callable[[int], statements.Hook]
 def nothing_is_left_behind_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox, "LEFT_BEHIND_SECONDS", 0)
     monkeypatch.setattr(phases, "STATE_SLICE_CONTACTS", 1)
-    monkeypatch.setattr(worker, "QUIET_COMMIT_SECONDS", 0)
+    monkeypatch.setattr(worker, "DEFER_SECONDS", 0)
 
 
 async def _begin(pool: sa_async.AsyncEngine, administrator: connections.Connection) -> world.Broker:

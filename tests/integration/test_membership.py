@@ -31,7 +31,7 @@ async def test_a_breaker_that_waits_for_the_database_keeps_its_group_membership(
 
     async def away(made: statements.Statement) -> object:
         if "INSERT INTO paused_topics" in made.sql:
-            epochs.append(working.reader.epoch)
+            epochs.append(working.consumer.epoch)
             since.setdefault("away", time.monotonic())
             if time.monotonic() < since["away"] + AWAY_SECONDS:
                 raise ConnectionError("away")
@@ -50,8 +50,8 @@ async def test_a_breaker_that_waits_for_the_database_keeps_its_group_membership(
     )
     with statements.hooked(away):
         running = asyncio.create_task(working.run())
-        await support.until(lambda: topics["tag_added"] in working.pauses.topics or running.done())
+        await support.until(lambda: topics["tag_added"] in working.paused_topics.topics or running.done())
         working.stop()
         await running
     assert len(epochs) > 2
-    assert set(epochs) == {working.reader.epoch - 1}  # closing begins the next one
+    assert set(epochs) == {working.consumer.epoch - 1}  # closing begins the next one

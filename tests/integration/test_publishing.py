@@ -23,7 +23,7 @@ GOALS, LOGICS = (ONE, TWO), logic("any")
 async def broker(
     pool: sa_async.AsyncEngine, administrator: connections.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> world.Broker:
-    monkeypatch.setattr(worker, "QUIET_COMMIT_SECONDS", 0)
+    monkeypatch.setattr(worker, "DEFER_SECONDS", 0)
     await world.clear(administrator)
     await world.install(administrator, GOALS, LOGICS)
     broker = world.Broker()
@@ -37,7 +37,7 @@ async def test_a_backlog_is_told_and_committed_several_batches_at_once(
     broker: world.Broker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(worker, "TELL_WAIT_SECONDS", 10)  # on a slow machine too
+    monkeypatch.setattr(worker, "PUBLISH_WAIT_SECONDS", 10)  # on a slow machine too
     steps: Counter[str] = Counter()
 
     async def count(statement: statements.Statement) -> Any:
