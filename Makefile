@@ -73,7 +73,7 @@ $(BENCH)/.installed: requirements/bench.txt $(STAMP)
 bench: install $(if $(filter 1,$(QUICK)),,$(BENCH)/.installed) ## how fast it is, beside Kafka's own client and others: QUICK=1 for a part
 	@$(BIN)/python -m tests.bench
 
-bench-table: install $(BENCH)/.installed ## the results of the last bench into the README, with their pictures
+bench-table: install $(BENCH)/.installed ## the results of the last bench into tests/bench/README.md, with their pictures
 	@$(BIN)/python -m tests.bench.table
 	@$(BENCH)/bin/python -m tests.bench.pictures
 

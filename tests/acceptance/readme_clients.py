@@ -1,4 +1,4 @@
-"""The clients that README has to copy, taken out of it and run against a worker."""
+"""Run the clients of deploy/CLIENTS.md against a worker."""
 
 import asyncio
 import contextlib
@@ -15,14 +15,14 @@ import aiokafka
 from tests import support
 from tests.acceptance import running
 
-README: Final = Path(__file__).parents[2] / "README.md"
+CLIENTS: Final = Path(__file__).parents[2] / "deploy" / "CLIENTS.md"
 _SERVERS: Final = "localhost:9092"
 _GROUP: Final = '"engine"'
 
 
 def program(language: str, there: running.Installation) -> str:
-    """Return README's client in a language, with this installation's server and topics for those that it names."""
-    (found,) = re.findall(rf"^```{language}\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+    """Return the guide's client in a language, with this installation's server and topics for those that it names."""
+    (found,) = re.findall(rf"^```{language}\n(.*?)^```$", CLIENTS.read_text(), re.MULTILINE | re.DOTALL)
     named = {_SERVERS: there.bootstrap_servers}
     named |= {
         default: there.topics[logical]

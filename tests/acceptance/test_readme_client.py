@@ -1,4 +1,4 @@
-"""README's client in Python does what README says of it."""
+"""The client in Python does what deploy/CLIENTS.md says of it."""
 
 import contextlib
 import sqlite3

@@ -2,7 +2,7 @@
 
 Everything has a backlog of its own, which what is compared works off in turn, round after round. What came of it is
 counted after every round: a speed with anything missing, or too much, is no result. The machine is shared, so only
-ratios within a run mean something; `make bench-table` puts the last results into the README.
+ratios within a run mean something; `make bench-table` writes the last results into tests/bench/README.md.
 
 QUICK=1: the first rows and a plain loop only, on an eighth of the events, and an end with 1 where the product has
 become slow (guard.py). SHARE=20: all of it on a twentieth, to see whether it runs; ONLY="goals hits": these parts of

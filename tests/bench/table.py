@@ -1,4 +1,4 @@
-"""README's tables of the bench, made from its results: `python -m tests.bench.table` puts them there."""
+"""Tables of the bench for tests/bench/README.md: `python -m tests.bench.table` writes them there."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ from tests.bench import curves
 
 RESULTS = Path(__file__).parent / "results.json"
 ROOT = Path(__file__).parents[2]
-README = ROOT / "README.md"
+README = ROOT / "tests" / "bench" / "README.md"
 BEGIN, END = "<!-- bench: made by `make bench-table` -->\n", "<!-- end of bench -->\n"
 
 Results = Mapping[str, Any]
@@ -168,7 +168,7 @@ def _steps(part: str, varied: str, words: str) -> Callable[[Results], Iterator[s
 
 
 def _pictures(results: Results) -> list[str]:
-    return [f"![{curve.title}]({curve.file.relative_to(ROOT)})" for curve in curves.of(results)]
+    return [f"![{curve.title}]({curve.file.relative_to(README.parent)})" for curve in curves.of(results)]
 
 
 # In the order of the README. The pictures are there where the last part was measured: all or none.

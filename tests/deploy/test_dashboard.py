@@ -112,7 +112,7 @@ def test_counts_are_whole_numbers() -> None:
 def test_what_the_runbook_sends_people_to_is_there() -> None:
     named = set(re.findall(r'"([A-Z][^"\n]+)"', (rules.DEPLOY / "RUNBOOK.md").read_text()))
     titles = {panel["title"] for panel in dashboard.BOARD["panels"]}
-    headings = set(re.findall(r"^## (.*)$", (rules.DEPLOY.parent / "README.md").read_text(), flags=re.MULTILINE))
+    headings = set(re.findall(r"^## (.*)$", (rules.DEPLOY / "README.md").read_text(), flags=re.MULTILINE))
     assert len(named & titles) > 5
     assert named <= titles | headings
 

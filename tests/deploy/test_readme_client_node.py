@@ -1,4 +1,4 @@
-"""README's client in Node does what README says of it."""
+"""The client in Node does what deploy/CLIENTS.md says of it."""
 
 from pathlib import Path
 

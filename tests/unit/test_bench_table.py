@@ -93,7 +93,7 @@ def test_each_part_that_grows_is_a_curve_and_a_picture_in_the_readme() -> None:
     results = {"goals": [goals(1_000, 100, 1.5, 200)], "hits": steps}
     assert [curve.name for curve in curves.of(results)] == ["goals", "hits", "memory"]
     assert next(curves.of({"hits": steps})).points == [(0, 1e5, 9e4, 1.2e5), (100, 1e5, 9e4, 1.2e5)]
-    assert "![Memory by goals](tests/bench/growth/memory.svg)" in table.of(results)
+    assert "![Memory by goals](growth/memory.svg)" in table.of(results)
 
 
 def test_other_points_give_another_mark() -> None:

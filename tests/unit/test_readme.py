@@ -1,4 +1,4 @@
-"""What README says is what the code has."""
+"""README.md and the guides that it points to say what the code has."""
 
 import json
 import re
@@ -16,13 +16,45 @@ from goalworker.runtime import worker_service
 from goalworker.stores import api_keys
 from tests.bench import curves, table
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+GUIDE = (ROOT / "deploy" / "README.md").read_text()
+DOCUMENTS = [
+    path for folder in (".", "goalworker", "deploy", "tests", "tests/bench") for path in (ROOT / folder).glob("*.md")
+]
+BENCH = (ROOT / "tests" / "bench" / "README.md").read_text()
 
 
 def rows(heading: str) -> list[tuple[str, ...]]:
-    section = README.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    section = GUIDE.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
     lines = [line for line in section.splitlines() if line.startswith("|")][2:]
     return [tuple(cell.strip() for cell in line.strip("|").split(" |")) for line in lines]
+
+
+def test_readme_is_read_in_one_go() -> None:
+    assert len(README.splitlines()) <= 200
+
+
+def _anchors(text: str) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_link_between_the_documents_leads_somewhere() -> None:
+    links = [
+        (path, link)
+        for path in DOCUMENTS
+        for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text())
+        if not link.startswith("http")
+    ]
+    assert len(links) > 20
+    dead = []
+    for path, link in links:
+        name, _, anchor = link.partition("#")
+        target = (path.parent / name).resolve() if name else path
+        if not target.exists() or (anchor and anchor not in _anchors(target.read_text())):
+            dead.append((str(path.relative_to(ROOT)), link))
+    assert dead == []
 
 
 def test_the_table_of_settings_is_the_settings() -> None:
@@ -45,9 +77,10 @@ def test_every_scope_is_named() -> None:
 
 
 def test_the_make_targets_named_exist() -> None:
-    makefile = (Path(__file__).parents[2] / "Makefile").read_text()
+    makefile = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z-]+):", makefile, flags=re.MULTILINE))
-    named = set(re.findall(r"(?:^|`)make ([a-z-]+)", README, flags=re.MULTILINE))
+    texts = [path.read_text() for path in DOCUMENTS]
+    named = {name for text in texts for name in re.findall(r"(?:^|`)make ([a-z-]+)", text, flags=re.MULTILINE)}
     assert named
     assert named <= targets
 
@@ -73,7 +106,7 @@ def test_the_enrollment_id_without_tracking_is_the_one_that_is_made() -> None:
 
 
 def test_the_extras_named_exist_and_all_are_named() -> None:
-    pyproject = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert set(re.findall(r"pip install 'goalworker\[(\w+)\]'", README)) == set(pyproject["optional-dependencies"])
 
 
@@ -86,7 +119,7 @@ def test_each_row_of_what_happens_when_names_its_test() -> None:
 
 
 def test_the_table_of_the_bench_is_its_last_results() -> None:
-    assert table.placed(README, json.loads(table.RESULTS.read_text())) == README
+    assert table.placed(BENCH, json.loads(table.RESULTS.read_text())) == BENCH
 
 
 def test_the_pictures_of_the_bench_are_of_its_last_results() -> None:
