@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import hashlib
+import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from aiokafka.protocol import api, types
 from aiokafka.protocol.admin import CreateAclsRequest
 
 from goalworker import embedded
@@ -18,6 +21,7 @@ MODULE = "org.apache.kafka.common.security"
 
 # Of the Kafka protocol.
 TOPIC, GROUP, LITERAL, ALLOW = 2, 3, 3, 3
+SCRAM_SHA_512, ITERATIONS = 2, 4096
 READ, WRITE, DESCRIBE, DESCRIBE_CONFIGS = 3, 4, 8, 10
 Right = tuple[int, str, int]  # resource type, name, operation
 
@@ -57,6 +61,12 @@ class Broker:
                 )
             )
         assert {answer.creation_responses[0][0] for answer in answers} == {0}
+
+    async def change_password(self, user: str, password: str) -> None:
+        """Set another password for logins by SCRAM-SHA-512; whoever is logged in stays so."""
+        async with support.admin_client(self.open) as admin:
+            answer = await admin._send_request(_Credentials(user, password))
+        assert {code for _, code, *_ in answer.results} == {0}, answer
 
 
 def password(user: str) -> str:
@@ -105,3 +115,61 @@ def _properties(
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "super.users": "User:ANONYMOUS;User:CN=operator;User:operator",
     }
+
+
+# --- a request that the client does not have ---
+
+
+class _CredentialsAnswer(api.Response):  # type: ignore[misc]  # aiokafka has no types
+    API_KEY, API_VERSION = 51, 0
+    SCHEMA = types.Schema(
+        ("throttle_time_ms", types.Int32),
+        (
+            "results",
+            types.CompactArray(
+                ("user", types.CompactString("utf-8")),
+                ("error_code", types.Int16),
+                ("error_message", types.CompactString("utf-8")),
+                ("tags", types.TaggedFields),
+            ),
+        ),
+        ("tags", types.TaggedFields),
+    )
+
+
+class _CredentialsRequest(api.RequestStruct):  # type: ignore[misc]
+    API_KEY, API_VERSION, FLEXIBLE_VERSION, RESPONSE_TYPE = 51, 0, True, _CredentialsAnswer
+    SCHEMA = types.Schema(
+        (
+            "deletions",
+            types.CompactArray(
+                ("user", types.CompactString("utf-8")), ("mechanism", types.Int8), ("tags", types.TaggedFields)
+            ),
+        ),
+        (
+            "changes",
+            types.CompactArray(
+                ("user", types.CompactString("utf-8")),
+                ("mechanism", types.Int8),
+                ("iterations", types.Int32),
+                ("salt", types.CompactBytes),
+                ("salted_password", types.CompactBytes),
+                ("tags", types.TaggedFields),
+            ),
+        ),
+        ("tags", types.TaggedFields),
+    )
+
+
+class _Credentials(api.Request[_CredentialsRequest]):  # type: ignore[misc]
+    """A user's password, salted as RFC 5802 has it."""
+
+    API_KEY = 51
+
+    def __init__(self, user: str, password: str) -> None:
+        salt = secrets.token_bytes(16)
+        salted = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, ITERATIONS)
+        self._change: tuple[object, ...] = (user, SCRAM_SHA_512, ITERATIONS, salt, salted, {})
+
+    def build(self, struct: type[_CredentialsRequest]) -> _CredentialsRequest:
+        return struct([], [self._change], {})

@@ -1,0 +1,96 @@
+"""Credentials that stop being right while a worker runs: it ends as it would at its start, and is started anew."""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from urllib import parse
+
+import pytest
+
+from tests import support
+from tests.acceptance import running
+from tests.faults import machines, rigged, workers
+from tests.integration import secure_broker
+
+USER = "operator"  # may do everything
+LATER_SECONDS = 20.0
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[secure_broker.Broker]:
+    with secure_broker.running(tmp_path, USER) as running_broker:
+        yield running_broker
+
+
+@pytest.fixture
+def logged_in(
+    broker: secure_broker.Broker, bad: machines.Machines, template_database: str, tmp_path: Path
+) -> Iterator[running.Installation]:
+    """An installation whose workers log in to Kafka by SCRAM."""
+    given = broker.settings(USER, "SCRAM-SHA-512")
+    settings = {name.removeprefix("GOALWORKER_"): value for name, value in given.items()}
+    with running.installation(
+        broker.open, bad.postgres.address, template_database, tmp_path, **settings
+    ) as installation:
+        yield installation
+
+
+@pytest.mark.fault
+@pytest.mark.real_world(
+    "confluent-kafka-dotnet#2102", "the password of its SCRAM user is changed while a consumer runs"
+)
+async def test_a_kafka_password_changed_while_a_worker_runs_ends_it_with_code_4(
+    logged_in: running.Installation, broker: secure_broker.Broker
+) -> None:
+    async with _refused(logged_in, "broker") as worker:
+        await broker.change_password(USER, "another")
+        broker.server.kill()  # whoever is connected logs in anew
+        broker.server.start()
+    assert "GOALWORKER_KAFKA__SASL_PASSWORD" in worker.last_words()
+    assert broker.login in worker.last_words()
+
+
+@pytest.mark.fault
+async def test_a_database_password_changed_while_a_worker_runs_ends_it_with_code_4(there: running.Installation) -> None:
+    user = f"u{secrets.token_hex(4)}"
+    parts = parse.urlsplit(there.database_url)
+    url = parts._replace(netloc=f"{user}:one@{parts.netloc.rpartition('@')[2]}").geturl()
+    await support.execute(there.database_url, f"CREATE ROLE {user} SUPERUSER LOGIN PASSWORD 'one'")
+    async with _refused(replace(there, database_url=url), "database") as worker:
+        await support.execute(
+            there.database_url,
+            f"ALTER ROLE {user} PASSWORD 'another'",
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{user}'",
+        )
+    assert user in worker.last_words()
+    assert "GOALWORKER_DATABASE__URL" in worker.last_words()
+
+
+@contextlib.asynccontextmanager
+async def _refused(there: running.Installation, dependency: str) -> AsyncIterator[running.Worker]:
+    """A worker whose credentials the block makes wrong: see it wait for a while, and end as another does at once."""
+    worker = workers.start(there, "impatient")
+    try:
+        await worker.ready()
+        yield worker
+        await worker.said(f"{dependency}_refused")
+        assert worker.answers("/healthz/ready") == 503
+        await support.until(lambda: not worker.is_running, rigged.REFUSED_SECONDS + LATER_SECONDS)
+    finally:
+        worker.kill()
+    assert worker.wait() == 4, worker.log.read_text()
+    refused, ended = (worker.lines(event)[0] for event in (f"{dependency}_refused", "ended"))
+    waited = datetime.fromisoformat(ended["timestamp"]) - datetime.fromisoformat(refused["timestamp"])
+    assert rigged.REFUSED_SECONDS <= waited.total_seconds() <= rigged.REFUSED_SECONDS + LATER_SECONDS
+    assert "Traceback" not in worker.log.read_text()
+    assert not worker.lines(f"{dependency}_back")
+    another = workers.start(there)
+    try:
+        assert await asyncio.to_thread(another.wait) == 4
+    finally:
+        another.kill()
+    assert another.last_words() == worker.last_words()
