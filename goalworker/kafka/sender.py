@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import itertools
+import math
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from aiokafka import errors as kafka_errors
@@ -63,11 +64,21 @@ class Refusal(Struct, frozen=True):
 class Delivery:
     """Records on their way.
 
-    What was acknowledged stays acknowledged when an attempt fails: the next one sends the others only.
+    What was acknowledged stays acknowledged when an attempt fails: the next one sends the others only. After the
+    deadline no further window begins. after_window is awaited after each one, with the time at which the next may
+    begin; both times are those of the monotonic clock.
     """
 
-    def __init__(self, records: Iterable[Record]) -> None:
+    def __init__(
+        self,
+        records: Iterable[Record],
+        *,
+        deadline: float = math.inf,
+        after_window: Callable[[float], Awaitable[None]] | None = None,
+    ) -> None:
         self.waiting: dict[int, Record] = dict(enumerate(records))
+        self.deadline = deadline
+        self.after_window = after_window
         self.acknowledged: list[int] = []
         self.refused: dict[int, Refusal] = {}
 
@@ -134,11 +145,12 @@ class Sender:
             raise refusal.error
 
     async def deliver(self, delivery: Delivery) -> None:
-        """Send what still waits, in order within a key, until all is acknowledged or refused.
+        """Send what still waits, in order within a key, until all is acknowledged or refused, or the deadline is over.
 
         Raises NotAcknowledgedError; the delivery can be given again then.
         """
-        while delivery.waiting:
+        next_at = time.monotonic()
+        while delivery.waiting and next_at < delivery.deadline:
             await self.ready()  # so that a window is not measured by the throttling that the one before it brought
             window, size = self._window(delivery)
             is_full = len(window) < len(delivery.waiting)
@@ -149,7 +161,10 @@ class Sender:
                 self.window_bytes = max(self.window_bytes // 2, WINDOW_BYTES_MIN)
                 raise
             throttled_until = self._producer.throttle.until if self._producer is not None else 0.0
-            self._adapt(size, max(time.monotonic(), throttled_until) - began, is_full=is_full)
+            next_at = max(time.monotonic(), throttled_until)
+            self._adapt(size, next_at - began, is_full=is_full)
+            if delivery.after_window is not None:
+                await delivery.after_window(next_at)
 
     async def stop(self) -> None:
         """Close the connection; nothing is in flight, since deliver() waits."""

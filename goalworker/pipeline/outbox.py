@@ -3,7 +3,7 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from goalworker import metrics
 from goalworker.domain import messages
 from goalworker.kafka import broker_errors, clients
 from goalworker.kafka.records import Record
-from goalworker.kafka.sender import Delivery, Refusal, Sender
+from goalworker.kafka.sender import WINDOW_SECONDS, Delivery, Refusal, Sender
 from goalworker.pipeline import refused_messages
 from goalworker.postgres import connections, tables
 
@@ -23,10 +23,13 @@ LEFT_BEHIND_SECONDS: Final = 20
 # An owner that takes longer claims its judgements, this often: well before a sweeper takes them for orphans.
 CLAIM_SECONDS: Final = 5.0
 SWEEP_RECORDS: Final = 1_000
-# A sweep that takes longer commits what it has sent: were it ended in between, all of that would be sent again.
-SWEEP_SECONDS: Final = 10.0
+# What takes longer deletes what was acknowledged so far: were it killed in between, all of that would be sent again.
+DELETE_SECONDS: Final = WINDOW_SECONDS
+# Held messages are tried for so long at a time.
+RETRY_SECONDS: Final = 10.0
 
 _DELETE_BATCHES: Final = "DELETE FROM outbox WHERE batch_id IN ({})"
+_DELETE_VALUES: Final = "DELETE FROM outbox WHERE batch_id = ANY ($1::uuid[]) AND value = ANY ($2::bytea[])"
 _DELETE_ROWS: Final = "DELETE FROM outbox WHERE id = ANY($1::bigint[])"
 
 # What the API wrote has no batch and goes at once; what a worker wrote is its own to send, for a while, and for longer
@@ -57,13 +60,6 @@ class Pending(Struct, frozen=True):
     oldest_timestamp_seconds: float
 
 
-class _Progress(Struct):
-    """What became of messages, by their number."""
-
-    acknowledged: list[int]
-    refused: dict[int, Refusal]
-
-
 async def publish(
     pool: AsyncEngine,
     sender: Sender,
@@ -79,9 +75,14 @@ async def publish(
     """
     known: set[bytes] = set() if acknowledged is None else acknowledged
     sending_now = [message for batch in outgoing.values() for message in batch if message.value not in known]
-    progress = _Progress([], {})
+
+    async def delete_acknowledged(numbers: Sequence[int]) -> None:
+        async with connections.transaction(pool, tables.WORKER_ROLE, "publish") as connection:
+            await connection.execute(_DELETE_VALUES, list(outgoing), [sending_now[number].value for number in numbers])
+
+    progress = _Sending(sender, topics, sending_now, delete_acknowledged=delete_acknowledged)
     try:
-        await _send(sender, topics, sending_now, progress)
+        await progress.run()
     except BaseException:
         known.update(sending_now[number].value for number in progress.acknowledged)
         raise
@@ -125,7 +126,7 @@ async def sweep(pool: AsyncEngine, sender: Sender, topics: Mapping[str, str]) ->
 async def retry_refused(pool: AsyncEngine, sender: Sender, topics: Mapping[str, str]) -> int:
     """Send what its topic takes by now of what it refused, and return how many; 0 where another sweeper is at it."""
     await sender.ready()
-    deadline = time.monotonic() + SWEEP_SECONDS
+    deadline = time.monotonic() + RETRY_SECONDS
     async with connections.transaction(pool, tables.WORKER_ROLE, "sweep", first=_OUTLAST_SENDING) as connection:
         if not await connection.fetchval(_TRY_LOCK):
             return 0
@@ -174,33 +175,92 @@ def record_of(message: messages.Message, topic: str) -> Record:
 
 async def _try_to_send(
     sender: Sender, topics: Mapping[str, str], outgoing: Sequence[messages.Message]
-) -> tuple[_Progress, broker_errors.NotAcknowledgedError | None]:
+) -> tuple["_Sending", broker_errors.NotAcknowledgedError | None]:
     """Send for a while, and return how far it came, with what ended it."""
-    progress = _Progress([], {})
+    progress = _Sending(sender, topics, outgoing, deadline=time.monotonic() + DELETE_SECONDS)
     try:
-        await _send(sender, topics, outgoing, progress, time.monotonic() + SWEEP_SECONDS)
+        await progress.run()
     except broker_errors.NotAcknowledgedError as error:
         return progress, error
     return progress, None
 
 
-async def _send(
-    sender: Sender,
-    topics: Mapping[str, str],
-    outgoing: Sequence[messages.Message],
-    progress: _Progress,
-    deadline: float = math.inf,
-) -> None:
-    """Send in order, a part as large as a window at a time, so that no exit waits for more than it must."""
-    start = 0
-    while start < len(outgoing) and time.monotonic() < deadline:
-        numbers = _part(outgoing, start, sender.window_bytes)
+class _Sending:
+    """Sends messages in order, and knows what became of each by its number.
+
+    After the deadline nothing further is sent. Every few seconds, what was acknowledged since the last time is given to
+    delete_acknowledged, so that a successor finds only the rest.
+    """
+
+    def __init__(
+        self,
+        sender: Sender,
+        topics: Mapping[str, str],
+        outgoing: Sequence[messages.Message],
+        *,
+        deadline: float = math.inf,
+        delete_acknowledged: Callable[[Sequence[int]], Awaitable[None]] | None = None,
+    ) -> None:
+        self._sender = sender
+        self._topics = topics
+        self._outgoing = outgoing
+        self._deadline = deadline
+        self._delete_acknowledged = delete_acknowledged
+        self._next_at = 0.0
+        self._deleted, self._deleted_at = 0, time.monotonic()
+        self.acknowledged: list[int] = []
+        self.refused: dict[int, Refusal] = {}
+
+    async def run(self) -> None:
+        """Send a part as large as a window at a time, so that no exit waits for more than it must."""
+        start, is_over = 0, False
+        while start < len(self._outgoing) and not is_over:
+            numbers = _part(self._outgoing, start, self._sender.window_bytes)
+            is_over = not await self._send_part(numbers)
+            start = numbers.stop
+
+    async def _send_part(self, numbers: Sequence[int]) -> bool:
+        """Send a part, and say whether the deadline left time for all of it."""
         # Of one judgement, achieved is acknowledged before exit is sent (contract section 4). If its topic refuses it,
         # the exit goes nevertheless: to stop the mails matters most, and what is refused is kept and sent later.
         for is_exit in (False, True):
-            these = [number for number in numbers if (outgoing[number].topic == messages.WORKFLOW_EXIT) is is_exit]
-            await _deliver(sender, topics, outgoing, these, progress)
-        start = numbers.stop
+            these = [each for each in numbers if (self._outgoing[each].topic == messages.WORKFLOW_EXIT) is is_exit]
+            if not await self._deliver(these):
+                return False
+        return True
+
+    async def _deliver(self, numbers: Sequence[int]) -> bool:
+        if numbers and self._next_at >= self._deadline:
+            return False  # the broker holds us back for longer
+        records = (record_of(self._outgoing[each], self._topics[self._outgoing[each].topic]) for each in numbers)
+        taken = 0
+
+        def take() -> None:
+            nonlocal taken
+            acknowledged = [numbers[each] for each in delivery.acknowledged[taken:]]
+            taken = len(delivery.acknowledged)
+            self.acknowledged += acknowledged
+            _count([self._outgoing[number] for number in acknowledged], self._topics)
+
+        async def after_window(next_at: float) -> None:
+            self._next_at = next_at
+            take()
+            await self._delete_if_slow()
+
+        delivery = Delivery(records, deadline=self._deadline, after_window=after_window)
+        try:
+            await self._sender.deliver(delivery)
+        finally:
+            take()
+            self.refused |= {numbers[each]: refusal for each, refusal in delivery.refused.items()}
+        return not delivery.waiting
+
+    async def _delete_if_slow(self) -> None:
+        """Delete what was acknowledged where the next window begins long after the last deletion."""
+        if self._delete_acknowledged is None or self._next_at - self._deleted_at < DELETE_SECONDS:
+            return
+        await self._delete_acknowledged(self.acknowledged[self._deleted :])
+        self._deleted, self._deleted_at = len(self.acknowledged), time.monotonic()
 
 
 def _part(outgoing: Sequence[messages.Message], start: int, size_bytes: int) -> range:
@@ -209,23 +269,6 @@ def _part(outgoing: Sequence[messages.Message], start: int, size_bytes: int) -> 
         total += len(outgoing[end].value)
         end += 1
     return range(start, end)
-
-
-async def _deliver(
-    sender: Sender,
-    topics: Mapping[str, str],
-    outgoing: Sequence[messages.Message],
-    numbers: Sequence[int],
-    progress: _Progress,
-) -> None:
-    delivery = Delivery(record_of(outgoing[number], topics[outgoing[number].topic]) for number in numbers)
-    try:
-        await sender.deliver(delivery)
-    finally:
-        acknowledged = [numbers[each] for each in delivery.acknowledged]
-        progress.acknowledged += acknowledged
-        progress.refused |= {numbers[each]: refusal for each, refusal in delivery.refused.items()}
-        _count([outgoing[number] for number in acknowledged], topics)
 
 
 def _count(acknowledged: Sequence[messages.Message], topics: Mapping[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import uuid4
@@ -237,6 +238,76 @@ async def test_a_sweep_that_fails_halfway_deletes_what_was_acknowledged(
     assert await waiting(administrator) == [left(2).value]
 
 
+class Throttling(world.Broker):
+    """Takes one record a window, and asks to wait so long after each."""
+
+    def __init__(self, wait_seconds: float, look: Callable[[], Awaitable[None]]) -> None:
+        super().__init__()
+        self._wait_seconds, self._look = wait_seconds, look
+
+    async def deliver(self, delivery: sender.Delivery) -> None:
+        next_at = time.monotonic()
+        for number, record in list(delivery.waiting.items()):
+            if next_at >= delivery.deadline:
+                return
+            await self.send([record])
+            delivery.acknowledge([number])
+            next_at = time.monotonic() + self._wait_seconds
+            if delivery.after_window is not None:
+                await delivery.after_window(next_at)
+            await self._look()
+
+
+@pytest.mark.parametrize(("wait_seconds", "left_after_each"), [(60.0, [2, 1, 0]), (0.1, [3, 3, 3])])
+async def test_while_it_takes_long_what_was_acknowledged_is_deleted_window_by_window(
+    pool: sa_async.AsyncEngine, administrator: connections.Connection, wait_seconds: float, left_after_each: list[int]
+) -> None:
+    batch_id, others, found = uuid4(), uuid4(), list[int]()
+
+    async def look() -> None:
+        found.append(len(await waiting(administrator)) - 1)
+
+    judged = [achieved(1), achieved(2), left(3)]
+    await write(administrator, *judged, batch_id=batch_id)
+    await write(administrator, achieved(4), batch_id=others)
+    broker = Throttling(wait_seconds, look)
+    await outbox.publish(pool, broker, TOPICS, {batch_id: judged})
+    assert found == left_after_each
+    assert (values(broker), await waiting(administrator)) == ([each.value for each in judged], [achieved(4).value])
+
+
+async def test_a_publishing_that_ends_after_it_deleted_sends_the_rest_and_each_once(
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
+) -> None:
+    async def die() -> None:
+        raise broker_errors.NotAcknowledgedError
+
+    batch_id, known = uuid4(), set[bytes]()
+    judged = [achieved(1), achieved(2), left(3)]
+    await write(administrator, *judged, batch_id=batch_id)
+    dying, healthy = Throttling(60.0, die), world.Broker()
+    with pytest.raises(broker_errors.NotAcknowledgedError):
+        await outbox.publish(pool, dying, TOPICS, {batch_id: judged}, known)
+    assert await waiting(administrator) == [achieved(2).value, left(3).value]
+    await outbox.publish(pool, healthy, TOPICS, {batch_id: judged}, known)
+    assert values(dying) + values(healthy) == [each.value for each in judged]
+    assert (await waiting(administrator), known) == ([], set())
+
+
+async def test_a_sweep_that_is_held_back_commits_what_it_sent_and_sends_no_exit_before_its_achieved(
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
+) -> None:
+    async def look() -> None: ...
+
+    written = [achieved(1), achieved(2), left(3)]
+    await write(administrator, *written)
+    broker, remaining = Throttling(60.0, look), []
+    while await outbox.sweep(pool, broker, TOPICS):
+        remaining.append(await waiting(administrator))
+    assert remaining == [[each.value for each in written[sent:]] for sent in (1, 2, 3)]
+    assert values(broker) == [each.value for each in written]
+
+
 # --- the age of an exit ---
 
 
@@ -402,6 +473,7 @@ async def test_nobody_sweeps_while_another_sends(
     database_url: str, administrator: connections.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "IDLE_IN_TRANSACTION_SECONDS", 1)
+    monkeypatch.setattr(outbox, "DELETE_SECONDS", 60.0)
     await write(administrator, achieved(1), left(2))
     pool = connections.engine(database_url, pool_size=2, statement_timeout_seconds=30, application="test")
     broker = Slow(1.2, lambda: outbox.sweep(pool, world.Broker(), TOPICS))

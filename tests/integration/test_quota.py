@@ -1,15 +1,21 @@
 """Under a quota of the broker, the sender slows down instead of repeating (throttle_time_ms)."""
 
+import asyncio
 import time
+from collections.abc import Mapping
 from uuid import uuid4
 
 import aiokafka
 import pytest
+from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import config
+from goalworker.domain import messages
 from goalworker.kafka import clients, producer
 from goalworker.kafka.records import Record
-from goalworker.kafka.sender import Sender
+from goalworker.kafka.sender import WINDOW_SECONDS, Sender
+from goalworker.pipeline import outbox
+from goalworker.postgres import connections
 from tests import quota, support
 from tests.integration import shells
 
@@ -22,16 +28,8 @@ async def test_under_a_quota_each_record_is_sent_once_and_as_fast_as_it_may(
     bootstrap_servers: str, topics: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clients, "SEND_TIMEOUT_SECONDS", 2)  # as if it were of 15 s, and the quota a seventh
-    client_id, topic = f"throttled-{uuid4()}", topics["workflow_exit"]
-    await quota.limit(bootstrap_servers, client_id, BYTES_PER_SECOND)
-    variables = shells.variables_of(bootstrap_servers, topics) | {"GOALWORKER_KAFKA__CLIENT_ID": client_id}
-    sender = Sender(config.load(variables, env_file=None, secrets_dir=None))
-    # The broker averages over ten seconds: what it lets through at once is used up first.
-    used_up = 0
-    while sender._producer is None or not sender._producer.throttle.until:
-        await sender.send([Record(topic, b"key", b" " * 100_000)])
-        used_up += 1
-    await sender.ready()
+    topic = topics["workflow_exit"]
+    sender, used_up = await _throttled(bootstrap_servers, topics)
     records = [Record(topic, b"%d" % number, b"%d" % number + b" " * 900) for number in range(RECORDS)]
     began = time.monotonic()
     await sender.send(records)
@@ -40,6 +38,56 @@ async def test_under_a_quota_each_record_is_sent_once_and_as_fast_as_it_may(
     per_second = sum(map(producer.batch_size, records)) / seconds
     assert 0.8 * BYTES_PER_SECOND <= per_second <= 1.5 * BYTES_PER_SECOND
     assert await _records_in(bootstrap_servers, topic) == used_up + RECORDS
+
+
+async def test_who_follows_after_a_kill_halfway_sends_little_more_than_the_rest(
+    bootstrap_servers: str,
+    topics: dict[str, str],
+    pool: sa_async.AsyncEngine,
+    administrator: connections.Connection,
+) -> None:
+    topic, batch_id = topics["workflow_exit"], uuid4()
+    sender, used_up = await _throttled(bootstrap_servers, topics)
+    exits = [messages.Message(messages.WORKFLOW_EXIT, b"c%d" % n, b"%d" % n + b" " * 900) for n in range(RECORDS)]
+    await administrator.execute(
+        "INSERT INTO outbox (topic, key, value, batch_id, created_at)"
+        " SELECT $1, 'key', unnest($2::bytea[]), $3, 'epoch'",
+        *(messages.WORKFLOW_EXIT, [message.value for message in exits], batch_id),
+    )
+    killed = asyncio.create_task(outbox.publish(pool, sender, topics, {batch_id: exits}))
+    while await _records_in(bootstrap_servers, topic) < used_up + RECORDS // 2:
+        done, _ = await asyncio.wait({killed}, timeout=0.1)
+        assert not done, "nobody was killed"
+    killed.cancel()
+    await asyncio.gather(killed, return_exceptions=True)
+    await sender.stop()
+    unthrottled = Sender(_settings(bootstrap_servers, topics, f"successor-{uuid4()}"))
+    while await outbox.sweep(pool, unthrottled, topics):
+        pass
+    await unthrottled.stop()
+    assert await administrator.fetchval("SELECT count(*) FROM outbox") == 0
+    window_seconds = 1.5 * WINDOW_SECONDS  # as a window takes, give or take what the broker makes of it
+    copies = await _records_in(bootstrap_servers, topic) - used_up - RECORDS
+    assert 0 <= copies * len(exits[0].value) <= window_seconds * BYTES_PER_SECOND
+
+
+async def _throttled(bootstrap_servers: str, topics: Mapping[str, str]) -> tuple[Sender, int]:
+    """Return a sender that has used up what its quota lets through at once, and how many exits that were."""
+    client_id, topic = f"throttled-{uuid4()}", topics["workflow_exit"]
+    await quota.limit(bootstrap_servers, client_id, BYTES_PER_SECOND)
+    sender = Sender(_settings(bootstrap_servers, topics, client_id))
+    # The broker averages over ten seconds.
+    used_up = 0
+    while sender._producer is None or not sender._producer.throttle.until:
+        await sender.send([Record(topic, b"key", b" " * 100_000)])
+        used_up += 1
+    await sender.ready()
+    return sender, used_up
+
+
+def _settings(bootstrap_servers: str, topics: Mapping[str, str], client_id: str) -> config.Settings:
+    variables = shells.variables_of(bootstrap_servers, topics) | {"GOALWORKER_KAFKA__CLIENT_ID": client_id}
+    return config.load(variables, env_file=None, secrets_dir=None)
 
 
 async def _records_in(bootstrap_servers: str, topic: str) -> int:

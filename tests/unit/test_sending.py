@@ -1,6 +1,7 @@
 """What becomes of records when the broker acknowledges some, refuses some, or says nothing any more."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -168,3 +169,47 @@ def test_a_window_holds_what_fits_and_one_record_at_least() -> None:
         windows.append(list(window))
         delivery.acknowledge(window)
     assert windows == [[0], [1], [2], [3]]
+
+
+def test_after_each_window_it_is_said_when_the_next_may_begin() -> None:
+    said: list[tuple[int, bool]] = []
+
+    async def send() -> None:
+        def throttles(value: bytes) -> None:
+            if value == b"2":
+                fake.throttle.note(1, 200)
+
+        async def after_window(next_at: float) -> None:
+            said.append((len(delivery.acknowledged), next_at > time.monotonic()))
+
+        fake = Fake(throttles)
+        sender = sender_with(fake)
+        sender.window_bytes = 1
+        sender._adapt = lambda *_, **__: None  # type: ignore[method-assign]
+        delivery = Delivery(records(b"1", b"2", b"3"), after_window=after_window)
+        await sender.deliver(delivery)
+
+    asyncio.run(send())
+    assert said == [(1, False), (2, True), (3, False)]
+
+
+def test_no_window_begins_after_the_deadline_nor_waits_beyond_it() -> None:
+    async def send() -> tuple[list[bytes], list[int]]:
+        fake = Fake(takes_all)
+        sender = sender_with(fake)
+        sender.window_bytes = 1
+        late = Delivery(records(b"late"), deadline=time.monotonic())
+        await sender.deliver(late)
+        assert late.waiting
+
+        def throttles(value: bytes) -> None:
+            if value == b"2":
+                fake.throttle.note(1, 100_000)
+
+        fake._answer = throttles
+        sender._adapt = lambda *_, **__: None  # type: ignore[method-assign]
+        delivery = Delivery(records(b"1", b"2", b"3"), deadline=time.monotonic() + 50)
+        await sender.deliver(delivery)
+        return fake.sent, list(delivery.waiting)
+
+    assert asyncio.run(send()) == ([b"1", b"2"], [2])
