@@ -23,7 +23,7 @@ LEFT_BEHIND_SECONDS: Final = 20
 # An owner that takes longer claims its judgements, this often: well before a sweeper takes them for orphans.
 CLAIM_SECONDS: Final = 5.0
 SWEEP_RECORDS: Final = 1_000
-# What takes longer deletes what was acknowledged so far: were it killed in between, all of that would be sent again.
+# What takes longer deletes what each window got acknowledged: were it killed, all of that would be sent again.
 DELETE_SECONDS: Final = WINDOW_SECONDS
 # Held messages are tried for so long at a time.
 RETRY_SECONDS: Final = 10.0
@@ -188,7 +188,7 @@ async def _try_to_send(
 class _Sending:
     """Sends messages in order, and knows what became of each by its number.
 
-    After the deadline nothing further is sent. Every few seconds, what was acknowledged since the last time is given to
+    After the deadline nothing further is sent. Once it takes long, what a window got acknowledged is given to
     delete_acknowledged, so that a successor finds only the rest.
     """
 
@@ -207,7 +207,8 @@ class _Sending:
         self._deadline = deadline
         self._delete_acknowledged = delete_acknowledged
         self._next_at = 0.0
-        self._deleted, self._deleted_at = 0, time.monotonic()
+        self._began_at = time.monotonic()
+        self._deleted = 0
         self.acknowledged: list[int] = []
         self.refused: dict[int, Refusal] = {}
 
@@ -256,11 +257,10 @@ class _Sending:
         return not delivery.waiting
 
     async def _delete_if_slow(self) -> None:
-        """Delete what was acknowledged where the next window begins long after the last deletion."""
-        if self._delete_acknowledged is None or self._next_at - self._deleted_at < DELETE_SECONDS:
-            return
-        await self._delete_acknowledged(self.acknowledged[self._deleted :])
-        self._deleted, self._deleted_at = len(self.acknowledged), time.monotonic()
+        """Delete what was acknowledged once the next window begins long after the first."""
+        if self._delete_acknowledged is not None and self._next_at - self._began_at >= DELETE_SECONDS:
+            await self._delete_acknowledged(self.acknowledged[self._deleted :])
+            self._deleted = len(self.acknowledged)
 
 
 def _part(outgoing: Sequence[messages.Message], start: int, size_bytes: int) -> range:

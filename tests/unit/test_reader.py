@@ -83,7 +83,7 @@ def test_the_newest_record_since_the_last_time_is_compared_with_our_clock(monkey
 def test_logs_are_compared_on_assignment_and_again_when_records_come_from_a_leader_that_did_not_answer() -> None:
     async def compared() -> list[int]:
         reading, found = Consumer(config.load({}), mock.AsyncMock()), list[int]()
-        reading._consumer = consumer = mock.MagicMock(wraps=Consumer())
+        reading._consumer = consumer = mock.MagicMock(wraps=Client())
         records = [decompression.Oversized(0, 0, 0, None, 0)]
         come = (PARTITION, OTHER, PARTITION, PARTITION)
         consumer.getmany = mock.AsyncMock(side_effect=[{partition: records} for partition in come])
