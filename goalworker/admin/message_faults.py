@@ -4,16 +4,16 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from goalworker.decoding import decoder
+from goalworker.decoding import decoder, envelope
 
-Decode = Callable[[bytes, decoder.Pairs], object]
+Decode = Callable[[bytes, envelope.Pairs], object]
 
 _ABSENT: Final = object()
 # One of these is right for each field of the contract; which, the decoder says.
 _STAND_INS: Final[Sequence[object]] = ({}, 1, "1.0", "EUR", _ABSENT)
 
 
-def faults(decoded: Decode, value: bytes, headers: decoder.Pairs, types: Sequence[str]) -> list[decoder.Malformed]:
+def faults(decoded: Decode, value: bytes, headers: envelope.Pairs, types: Sequence[str]) -> list[decoder.Malformed]:
     """Return the faults of a message in the order in which the decoder meets them; types are those of its topic."""
     found: list[decoder.Malformed] = []
     stand_ins: dict[str, Iterator[object]] = {}
@@ -32,7 +32,7 @@ def faults(decoded: Decode, value: bytes, headers: decoder.Pairs, types: Sequenc
     return found
 
 
-def _mended(value: bytes, headers: decoder.Pairs, pointer: str, stand_in: Any) -> tuple[bytes, decoder.Pairs] | None:
+def _mended(value: bytes, headers: envelope.Pairs, pointer: str, stand_in: Any) -> tuple[bytes, envelope.Pairs] | None:
     """Return a message with something else at a pointer, None where that cannot be."""
     if pointer.startswith("header "):
         return value, _headers_with(headers, pointer.removeprefix("header "), stand_in)
@@ -53,6 +53,6 @@ def _mended(value: bytes, headers: decoder.Pairs, pointer: str, stand_in: Any) -
     return json.dumps(document).encode(), headers
 
 
-def _headers_with(headers: decoder.Pairs, name: str, stand_in: Any) -> decoder.Pairs:
+def _headers_with(headers: envelope.Pairs, name: str, stand_in: Any) -> envelope.Pairs:
     others = [(known, value) for known, value in headers if known != name]
     return others if stand_in is _ABSENT else [*others, (name, str(stand_in).encode())]

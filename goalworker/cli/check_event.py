@@ -11,7 +11,8 @@ import typer
 from goalworker import config
 from goalworker.admin import database_connection, message_faults
 from goalworker.cli import common
-from goalworker.decoding.decoder import Malformed, Pairs
+from goalworker.decoding.decoder import Malformed
+from goalworker.decoding.envelope import Pairs
 from goalworker.domain import events, facts
 from goalworker.goal_index import index, matching
 from goalworker.postgres import connections, tables
@@ -65,14 +66,14 @@ def _decoder(
     decoder = worker_service.decoder(settings)
 
     def decoded(value: bytes, headers: Pairs) -> events.Event | Malformed:
-        found = decoder.decode(topic, value, headers, timestamp_ms, now, key=key, place=_PLACE)
+        found = decoder.decode(topic, value, headers, timestamp_ms, now, key=key, position=_FIRST_POSITION)
         return cast("events.Event | Malformed", found)  # not None: bytes are no tombstone
 
     return decoded
 
 
 # A file has no partition and no offset: an id that is made of them is shown as that of a topic's first record.
-_PLACE: Final = (0, 0)
+_FIRST_POSITION: Final = (0, 0)
 
 
 async def _hits(settings: config.Settings, event: events.Event) -> list[dict[str, object]]:

@@ -9,12 +9,8 @@ from typing import Any, Final, Literal, TypeVar
 from msgspec import DecodeError, Raw, Struct, ValidationError, defstruct, json, structs
 
 from goalworker.decoding import envelope
-from goalworker.decoding.wire import FINISH, RULES, TEXT_RULE, WIRE, InvalidFieldError
-from goalworker.domain import events
+from goalworker.decoding.wire import FINISH, RULES, TEXT_RULE, WIRE, InvalidFieldError, Reader, has_valid_texts
 from goalworker.domain.text import Text, is_valid_text
-
-Data = events.GoalData | events.LifecycleData
-Reader = Callable[[Raw], Data]
 
 
 class Envelope(Struct, gc=False):
@@ -74,12 +70,12 @@ _WRAPPED: Final = (
     "is wrapped in `schema` and `payload` by Kafka Connect; set value.converter.schemas.enable=false there"
 )
 _PLAIN_HINT: Final = "GOALWORKER_EVENTS__PLAIN_JSON=true here"
-Bare = Literal["taken", "refused", "impossible"]
+PlainJson = Literal["enabled", "disabled", "impossible"]
 """What becomes of a value without an envelope; it is impossible where a topic has no goal type."""
 
 
-def form_of(value: bytes, headers: envelope.Headers, max_bytes: int, plain: Bare) -> Form:
-    """Return the form of a record, or raise WrongError."""
+def form_of(value: bytes, headers: envelope.Headers, max_bytes: int, plain: PlainJson) -> Form:
+    """Return the form of a record, or raise InvalidFieldError."""
     if len(value) > max_bytes:
         raise InvalidFieldError("too_large", "", f"has {len(value)} bytes; {max_bytes} are allowed")
     if value.startswith(b"\x00"):
@@ -90,14 +86,14 @@ def form_of(value: bytes, headers: envelope.Headers, max_bytes: int, plain: Bare
         return Form("binary", body, "header ce_", "")
     form = _one_of_array(body, mode)
     if mode is None and not any(name.startswith("ce_") for name in headers):
-        if plain == "taken":
+        if plain == "enabled":
             return _bare(form)
-        _check_enveloped(form.body, could_be_taken=plain == "refused")
+        _check_enveloped(form.body, could_be_taken=plain == "disabled")
     return form
 
 
 def _check_enveloped(body: bytes, *, could_be_taken: bool) -> None:
-    """Raise WrongError about a JSON object without an envelope, with what would mend it."""
+    """Raise InvalidFieldError about a JSON object without an envelope, with what would mend it."""
     if _connect_payload(body) is not None:
         raise InvalidFieldError("invalid_envelope", "", _WRAPPED + (f", or {_PLAIN_HINT}" if could_be_taken else ""))
     if could_be_taken and body.lstrip().startswith(b"{") and not _has_specversion(body):
@@ -244,7 +240,7 @@ def _is_absent(raw: Raw) -> bool:
 
 
 def check_json(value: bytes) -> None:
-    """Raise WrongError where a value is no JSON in UTF-8."""
+    """Raise InvalidFieldError where a value is no JSON in UTF-8."""
     try:
         value.decode()
         _JSON.decode(value)
@@ -268,7 +264,7 @@ _FIELDS: Final[Mapping[type[Struct], Callable[[bytes], Any]]] = {
 
 
 def _read(wire: type[_S], value: bytes, reason: str, path: str) -> _S:
-    """Return the struct that a JSON object makes, null being absent, or raise WrongError about the first bad field."""
+    """Return the struct of a JSON object, null meaning absent, or raise InvalidFieldError about its first bad field."""
     check_json(value)
     try:
         fields = _FIELDS[wire](value)
@@ -297,17 +293,10 @@ def _field(raw: Raw, kind: Any, reason: str, where: str) -> Any:
         found = _decoder(kind).decode(raw)
     except ValidationError:
         raise InvalidFieldError(reason, where, _rule(where)) from None
-    if not has_good_texts(found):
+    if not has_valid_texts(found):
         raise InvalidFieldError(reason, where, _rule(where))
     return found
 
 
 def _rule(where: str) -> str:
     return RULES.get(where.rpartition("/")[2], TEXT_RULE)
-
-
-def has_good_texts(value: object) -> bool:
-    """Say whether every text in a value is one to take (contract section 1)."""
-    if isinstance(value, str):
-        return is_valid_text(value)
-    return not isinstance(value, tuple) or all(map(has_good_texts, value))

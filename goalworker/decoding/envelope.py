@@ -70,6 +70,12 @@ def attributes_of(headers: Headers, names: Mapping[str, str]) -> dict[str, str]:
     return attributes
 
 
+def attribute_headers(tenant_from: str) -> dict[str, str]:
+    """Return the headers of the binary form by the attribute that each carries, `subject` only where it is a tenant."""
+    names = (*ATTRIBUTES, "subject") if tenant_from == "subject" else ATTRIBUTES
+    return {name: f"ce_{name}" for name in names}
+
+
 def _utf8(value: bytes, path: str) -> str:
     try:
         return value.decode()

@@ -8,7 +8,7 @@ from typing import Any, Final
 from msgspec import Raw, Struct, json
 
 from goalworker.domain import events
-from goalworker.domain.text import TEXT_BYTES_MAX, Text, parse_amount, parse_json_amount
+from goalworker.domain.text import TEXT_BYTES_MAX, Text, is_valid_text, parse_amount, parse_json_amount
 
 
 class InvalidFieldError(ValueError):
@@ -72,10 +72,19 @@ def _tagged(tag: events.TagAdded) -> events.TagAdded:
     return tag
 
 
-Finish = Callable[[Any], events.GoalData | events.LifecycleData]
+Data = events.GoalData | events.LifecycleData
+Reader = Callable[[Raw], Data]
+Finish = Callable[[Any], Data]
 
 WIRE: Final[Mapping[str, type]] = {**events.DATA_OF_TYPE, "payment.completed": _Payment}
 """By the type of an event, what its data is read as."""
 
 FINISH: Final[Mapping[str, Finish]] = {"payment.completed": _paid, "contact.tag.added": _tagged}
-"""By the type of an event, what makes its data of that; raises WrongError."""
+"""By the type of an event, what makes its data of that; raises InvalidFieldError."""
+
+
+def has_valid_texts(value: object) -> bool:
+    """Say whether every text in a value is valid (contract section 1)."""
+    if isinstance(value, str):
+        return is_valid_text(value)
+    return not isinstance(value, tuple) or all(map(has_valid_texts, value))

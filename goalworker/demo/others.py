@@ -9,7 +9,8 @@ import asyncpg
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from msgspec import Struct
 
-from goalworker.decoding.decoder import Decoder, Limits
+from goalworker.decoding.decoder import Decoder
+from goalworker.decoding.limits import Limits
 from goalworker.demo import ledger, malformed, plans, records, stage
 from goalworker.domain import events, ids
 

@@ -8,7 +8,8 @@ from typing import Final
 
 from aiokafka import ConsumerRecord, TopicPartition
 
-from goalworker.decoding.decoder import ANY_WANTED, Decoder, PartitionOffset, Wanted
+from goalworker.decoding.decoder import Decoder, PartitionOffset
+from goalworker.decoding.fast import ANY_WANTED, Wanted
 from goalworker.decoding.record import FetchedRecord
 from goalworker.domain import events, facts
 from goalworker.goal_index import index, matching
@@ -275,7 +276,7 @@ def _take_all(
     batch: Batch, partition: TopicPartition, records: Sequence[FetchedRecord], now: datetime, wanted: Wanted
 ) -> None:
     topic, before = partition.topic, len(batch.items)
-    taken, left = batch.decoder.quick(topic)(records, batch.decoder.latest(now), wanted)
+    taken, left = batch.decoder.fast(topic)(records, batch.decoder.latest(now), wanted)
     batch.items += [(partition, record, event) for record, event in taken]
     # The types of a topic are all of one sort.
     batch.has_lifecycle |= bool(taken) and taken[-1][1].type in events.LIFECYCLE_TYPES
@@ -311,7 +312,7 @@ def _take(
         batch.letters.append(dead_letters.letter_without_value(partition, record))
         return
     outcome = batch.decoder.decode(
-        topic, record.value, record.headers, record.timestamp, now, record.offset, key=record.key, place=place
+        topic, record.value, record.headers, record.timestamp, now, record.offset, key=record.key, position=place
     )
     if isinstance(outcome, events.Event):
         batch.items.append((partition, record, outcome))

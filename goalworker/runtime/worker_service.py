@@ -8,7 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 import goalworker
 from goalworker import config, logs, memory, metrics
-from goalworker.decoding.decoder import Decoder, Limits
+from goalworker.decoding.decoder import Decoder
+from goalworker.decoding.limits import Limits
 from goalworker.domain import events
 from goalworker.kafka import offset_reset
 from goalworker.kafka.sender import Sender

@@ -8,7 +8,8 @@ import aiokafka
 import pytest
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from goalworker.decoding.decoder import Decoder, Limits, Malformed
+from goalworker.decoding.decoder import Decoder, Malformed
+from goalworker.decoding.limits import Limits
 from tests import support
 from tests.acceptance import running, saying, wire
 from tests.unit import hostile

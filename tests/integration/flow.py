@@ -7,7 +7,8 @@ from aiokafka import ConsumerRecord, TopicPartition
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import config
-from goalworker.decoding.decoder import Decoder, Limits
+from goalworker.decoding.decoder import Decoder
+from goalworker.decoding.limits import Limits
 from goalworker.domain import events
 from goalworker.goal_index import index
 from goalworker.kafka import consumer

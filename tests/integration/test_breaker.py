@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import metrics
-from goalworker.decoding import decoder
+from goalworker.decoding import decoder, fast
 from goalworker.decoding.record import FetchedRecord
 from goalworker.domain import events
 from goalworker.pipeline import breaker, paused_topics, worker
@@ -213,10 +213,10 @@ async def test_the_rest_of_a_fetch_whose_topic_pauses_is_not_decoded_again(pool:
     decoded: list[int] = []
 
     class Decoder(decoder.Decoder):
-        def quick(self, topic: str) -> decoder.FastDecode:
-            take = super().quick(topic)
+        def fast(self, topic: str) -> fast.FastDecode:
+            take = super().fast(topic)
 
-            def counting(records: Sequence[FetchedRecord], *rest: Any) -> decoder.Decoded:
+            def counting(records: Sequence[FetchedRecord], *rest: Any) -> fast.Decoded:
                 decoded.extend(record.offset for record in records)
                 return take(records, *rest)
 

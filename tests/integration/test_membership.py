@@ -9,6 +9,7 @@ from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import config
 from goalworker.decoding import decoder
+from goalworker.decoding.limits import Limits
 from goalworker.goal_index import index
 from goalworker.kafka import clients
 from goalworker.pipeline import worker
@@ -46,7 +47,7 @@ async def test_a_breaker_that_waits_for_the_database_keeps_its_group_membership(
     variables = shells.variables_of(bootstrap_servers, topics) | {"GOALWORKER_DEAD_LETTERS__WINDOW": "4"}
     settings = config.load(variables, env_file=None, secrets_dir=None)
     working = worker.Worker(
-        settings, pool, world.Broker(), index.Index(), decoder.Decoder(worker_service.kinds(settings), decoder.Limits())
+        settings, pool, world.Broker(), index.Index(), decoder.Decoder(worker_service.kinds(settings), Limits())
     )
     with statements.hooked(away):
         running = asyncio.create_task(working.run())

@@ -6,7 +6,8 @@ import aiokafka
 import pytest
 
 from goalworker import config
-from goalworker.decoding.decoder import Decoder, Limits
+from goalworker.decoding.decoder import Decoder
+from goalworker.decoding.limits import Limits
 from goalworker.decoding.record import FetchedRecord
 from goalworker.domain import events
 from goalworker.kafka import clients
@@ -49,7 +50,7 @@ async def test_records_of_others_are_decoded_whatever_they_are_compressed_with(
             record.timestamp,
             datetime.now(UTC),
             key=record.key,
-            place=(0, record.offset),
+            position=(0, record.offset),
         )
         assert isinstance(event, events.Event), record
         assert (event.tenant_id, event.data) == ("acme", DATA)

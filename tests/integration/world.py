@@ -14,6 +14,7 @@ from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import config
 from goalworker.decoding import decoder
+from goalworker.decoding.limits import Limits
 from goalworker.domain import criteria, events, goals
 from goalworker.goal_index import index
 from goalworker.kafka import sender
@@ -102,7 +103,7 @@ def _is_decoded(record: ConsumerRecord) -> bool:
     return isinstance(_DECODER.decode(record.topic, record.value, record.headers, 0, now), events.Event)
 
 
-_DECODER = decoder.Decoder(worker_service.kinds(config.load({}, env_file=None, secrets_dir=None)), decoder.Limits())
+_DECODER = decoder.Decoder(worker_service.kinds(config.load({}, env_file=None, secrets_dir=None)), Limits())
 _offsets = itertools.count()
 
 

@@ -3,7 +3,8 @@
 import json
 from typing import Final
 
-from goalworker.decoding.decoder import Decoder, Limits, Malformed
+from goalworker.decoding.decoder import Decoder, Malformed
+from goalworker.decoding.limits import Limits
 from goalworker.domain import events
 from tests.unit import hostile, hostile_forms, hostile_settings
 
@@ -32,7 +33,7 @@ def decoded(
     key: bytes | None = None,
 ) -> Outcome:
     decoder = Decoder(hostile.KINDS, limits)
-    return decoder.decode(topic, value, headers, timestamp_ms, hostile.NOW, 17, key=key, place=PLACE)
+    return decoder.decode(topic, value, headers, timestamp_ms, hostile.NOW, 17, key=key, position=PLACE)
 
 
 def good(kind: str, **attributes: object) -> bytes:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from goalworker.decoding import decoder
+from goalworker.decoding.limits import Limits
 from goalworker.domain import events
 
 NOW: Final = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
@@ -66,7 +66,7 @@ class Record:
     headers: Headers = ()
     timestamp_ms: int = TIMESTAMP_MS
     key: bytes | None = None
-    limits: decoder.Limits = field(default=decoder.Limits())
+    limits: Limits = field(default=Limits())
 
     @property
     def topic(self) -> str:

@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec.structs import replace as replace_struct
 
-from goalworker.decoding import decoder
+from goalworker.decoding.limits import Limits
 from goalworker.domain import events
 from tests.unit.hostile import DATA, EVENT, FORM, GOOD, GOOD_TIME, MARK, Record, ce_headers, headers, without
 
@@ -67,7 +67,7 @@ TENANTS: Final = (
     tenant("wrong bytes beside a tenant", "event", "key-prefix", headers("", "", (), GOOD), b"\xff:"),
 )
 
-PLAIN_LIMITS: Final = decoder.Limits(plain_json=True, default_tenant="south", plain_id="Event-Id")
+PLAIN_LIMITS: Final = Limits(plain_json=True, default_tenant="south", plain_id="Event-Id")
 
 
 def plain(

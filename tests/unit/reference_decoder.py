@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from goalworker.decoding import decoder
+from goalworker.decoding.limits import Limits
 from goalworker.domain import events
 
 FIELDS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -44,7 +44,7 @@ class Number(str):
 
 def reference(
     kinds: Mapping[str, frozenset[str]],
-    limits: decoder.Limits,
+    limits: Limits,
     topic: str,
     value: bytes | None,
     headers: Sequence[tuple[str, bytes | None]],
@@ -83,7 +83,7 @@ def named(pairs: Sequence[tuple[str, bytes | None]]) -> dict[str, bytes | None]:
     return headers
 
 
-def event_of(kinds: frozenset[str], limits: decoder.Limits, record: Record, now: datetime) -> events.Event:
+def event_of(kinds: frozenset[str], limits: Limits, record: Record, now: datetime) -> events.Event:
     headers = record.headers
     require(len(record.value) <= limits.max_bytes, "too_large")
     require(record.value[:1] != b"\x00", "unsupported_wire_format")
@@ -108,7 +108,7 @@ def event_of(kinds: frozenset[str], limits: decoder.Limits, record: Record, now:
     return events.Event(str(tenant_id), envelope["source"], envelope["id"], envelope["type"], time, data, *traces)
 
 
-def envelope_of(kinds: frozenset[str], limits: decoder.Limits, record: Record) -> dict[str, Any]:
+def envelope_of(kinds: frozenset[str], limits: Limits, record: Record) -> dict[str, Any]:
     """The attributes and the data of a record in any form."""
     content_type = (record.headers.get("content-type") or b"").lower()
     says_so = content_type.startswith(b"application/cloudevents")
@@ -142,7 +142,7 @@ def unwrapped(parsed: Any) -> Any:
     return parsed
 
 
-def plain_envelope(parsed: Any, kind: str, limits: decoder.Limits, record: Record) -> dict[str, Any]:
+def plain_envelope(parsed: Any, kind: str, limits: Limits, record: Record) -> dict[str, Any]:
     if not isinstance(parsed, dict):
         raise Refused("invalid_data")
     if parsed.get("specversion") is not None:
@@ -165,7 +165,7 @@ def optional(values: Mapping[str, Any], name: str) -> Any:
     return None if value == "" else value
 
 
-def tenant_of(limits: decoder.Limits, record: Record, envelope: Mapping[str, Any]) -> str | None:
+def tenant_of(limits: Limits, record: Record, envelope: Mapping[str, Any]) -> str | None:
     """The tenant by the place that the settings name; what is no text there is refused."""
     found: Any = None
     if limits.tenant_from == "subject":

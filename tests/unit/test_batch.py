@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from goalworker.decoding import decoder
+from goalworker.decoding.limits import Limits
 from goalworker.goal_index import index
 from goalworker.pipeline import batches
 from tests.unit import hostile
@@ -40,7 +41,7 @@ def fetched(values: Sequence[bytes | None], partition: TopicPartition) -> list[C
 
 
 def decoded(records: batches.FetchedRecords) -> batches.Batch:
-    made = batches.Batch(1, 0, decoder.Decoder(hostile.KINDS, decoder.Limits()), records)
+    made = batches.Batch(1, 0, decoder.Decoder(hostile.KINDS, Limits()), records)
     for _ in batches.decoding(made, index.Index(), "redrive"):
         pass
     return made

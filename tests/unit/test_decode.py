@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from goalworker.decoding.decoder import Decoder, Limits, Malformed
+from goalworker.decoding.decoder import Decoder, Malformed
+from goalworker.decoding.limits import Limits
 from goalworker.domain import events, facts
 from tests.unit import hostile, hostile_settings, near_misses
 from tests.unit.decoding import LIMITS, PLACE, Headers, decoded, event, good, malformed
@@ -22,9 +23,9 @@ def test_both_forms_of_every_type_give_the_same_event(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(hostile.DATA))
-def test_good_records_go_the_quick_way(kind: str) -> None:
+def test_good_records_are_decoded_the_fast_way(kind: str) -> None:
     decoder = Decoder(hostile.KINDS, LIMITS)
-    decoder._careful = {}  # so that the careful way would raise
+    decoder._readers = {}  # so that the careful way would raise
     for value, headers in [(good(kind), ()), (near_misses.token(hostile.DATA[kind]), hostile.ce_headers(kind))]:
         event(decoder.decode(hostile.TOPIC_OF_KIND[kind], value, headers, -1, hostile.NOW))
 
@@ -128,7 +129,7 @@ def test_the_id_without_an_envelope_is_the_headers_or_its_own_or_the_place(
 def test_a_value_without_an_envelope_and_time_is_counted_as_such() -> None:
     decoder = Decoder(hostile.KINDS, hostile_settings.PLAIN_LIMITS)
     for value in (hostile.FORM, hostile_settings.says(time=hostile.GOOD_TIME)):
-        event(decoder.decode("form-submitted", value, (), hostile.TIMESTAMP_MS, hostile.NOW, 17, place=PLACE))
+        event(decoder.decode("form-submitted", value, (), hostile.TIMESTAMP_MS, hostile.NOW, 17, position=PLACE))
     assert decoder.without_time == {"form-submitted": [17]}
 
 

@@ -35,7 +35,7 @@ from tests.unit.decoding import ALL, REASONS, decoded, malformed
             "`product_ids` must be a list of at most 1000 texts of 1 to 255 bytes",
         ),
         (hostile.without("", "", "data"), "/data", "`data` must be a JSON object"),
-        (hostile.without("", "", "tenantid"), "/tenantid", "`tenantid` is missing, and there is no default tenant"),
+        (hostile.without("", "", "tenantid"), "/tenantid", "`tenantid` is missing, and no default tenant is set"),
         (
             hostile.structured("", "", time="noon"),
             "/time",
@@ -120,7 +120,7 @@ from tests.unit.decoding import ALL, REASONS, decoded, malformed
         (
             hostile_settings.tenant("", "", "header:X-T", hostile.without("", "", "tenantid")),
             "/tenantid",
-            "`tenantid` is missing, so is the header that EVENTS__TENANT_FROM names, and there is no default tenant",
+            "`tenantid` is missing, so is the header that EVENTS__TENANT_FROM names, and no default tenant is set",
         ),
         (
             hostile_settings.tenant("", "", "key-prefix", hostile.without("", "", "tenantid"), b"%00:c"),

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from goalworker.decoding.decoder import Decoder, Limits
+from goalworker.decoding.decoder import Decoder
+from goalworker.decoding.limits import Limits
 from goalworker.domain import events, facts
 from tests.unit import hostile, near_misses, reference_decoder
 from tests.unit.decoding import ALL, LIMITS, PLACE, REASONS, Headers, decoded, event, good, malformed
@@ -29,8 +30,8 @@ def agree(
     )
     outcome = decoded(topic, value, headers, timestamp_ms, limits, key)
     careful = Decoder(hostile.KINDS, limits)
-    careful._quick = dict.fromkeys(hostile.KINDS, lambda records, *_: ([], records))  # nothing goes the quick way
-    assert careful.decode(topic, value, headers, timestamp_ms, hostile.NOW, 17, key=key, place=PLACE) == outcome
+    careful._fast = dict.fromkeys(hostile.KINDS, lambda records, *_: ([], records))  # nothing is decoded the fast way
+    assert careful.decode(topic, value, headers, timestamp_ms, hostile.NOW, 17, key=key, position=PLACE) == outcome
     if isinstance(expected, events.Event):
         assert outcome == expected
         assert facts.trigger_of(event(outcome)).data == facts.trigger_of(expected).data

@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 
 from goalworker.decoding import decoder
+from goalworker.decoding.limits import Limits
 from goalworker.demo import corrections, generator, malformed, plans, records, stage
 from goalworker.demo.scene import Scene
 from goalworker.domain import criteria, events, goals, ids
@@ -29,7 +30,7 @@ KINDS = {
     topic: frozenset(kind for kind, of_kind in records.TOPIC_OF_TYPE.items() if of_kind == topic)
     for topic in records.TOPIC_OF_TYPE.values()
 }
-DECODER = decoder.Decoder(KINDS, decoder.Limits(max_bytes=malformed.MAX_BYTES))
+DECODER = decoder.Decoder(KINDS, Limits(max_bytes=malformed.MAX_BYTES))
 
 
 def _decoded(send: plans.Send) -> events.Event | decoder.Malformed | None:

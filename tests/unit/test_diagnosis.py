@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from goalworker.admin import message_faults
 from goalworker.cli import check_event
-from goalworker.decoding import decoder
+from goalworker.decoding import decoder, envelope
+from goalworker.decoding.limits import Limits
 from goalworker.domain import events
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 TYPES = {kind: frozenset({kind}) for kind in events.DATA_OF_TYPE}
-DECODER = decoder.Decoder(TYPES, decoder.Limits())
+DECODER = decoder.Decoder(TYPES, Limits())
 PAYMENT: dict[str, Any] = {
     "specversion": "1.0",
     "id": "e1",
@@ -29,8 +30,8 @@ ENVELOPE = ("specversion", "id", "source", "time", "tenantid")
 DATA = ("contact_id", "payment_id", "amount", "currency", "product_ids")
 
 
-def faults(topic: str, value: bytes, headers: decoder.Pairs = ()) -> list[str]:
-    def decoded(value: bytes, headers: decoder.Pairs) -> object:
+def faults(topic: str, value: bytes, headers: envelope.Pairs = ()) -> list[str]:
+    def decoded(value: bytes, headers: envelope.Pairs) -> object:
         return DECODER.decode(topic, value, headers, 1_700_000_000_000, NOW)
 
     return [fault.pointer for fault in message_faults.faults(decoded, value, headers, [topic])]

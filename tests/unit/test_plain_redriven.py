@@ -2,7 +2,8 @@
 
 from aiokafka import ConsumerRecord, TopicPartition
 
-from goalworker.decoding.decoder import Decoder, Limits
+from goalworker.decoding.decoder import Decoder
+from goalworker.decoding.limits import Limits
 from goalworker.goal_index import index
 from goalworker.pipeline import batches, dead_letters
 from tests.unit import hostile

@@ -9,6 +9,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from goalworker.decoding import decoder
+from goalworker.decoding.limits import Limits
 from goalworker.domain import events
 from goalworker.kafka.fast_fetch import parsed_records
 from tests import vectors
@@ -18,7 +19,7 @@ NOW: Final = datetime(2026, 5, 1, 12, tzinfo=UTC)
 PARTITION: Final = TopicPartition("form-submitted", 0)
 READ_COMMITTED: Final = 1
 CODECS: Final = {"none", "gzip", "snappy", "lz4", "zstd"}
-PLAIN: Final = decoder.Limits(plain_json=True, tenant_from="key-prefix")
+PLAIN: Final = Limits(plain_json=True, tenant_from="key-prefix")
 
 
 def batches(producer: str) -> dict[str, bytes]:

@@ -10,7 +10,8 @@ import jsonschema_rs
 import prometheus_client
 
 from goalworker import config, metrics, schemas
-from goalworker.decoding.decoder import Decoder, Limits
+from goalworker.decoding.decoder import Decoder
+from goalworker.decoding.limits import Limits
 from goalworker.domain import events, ids
 from goalworker.runtime import worker_service
 from goalworker.stores import api_keys

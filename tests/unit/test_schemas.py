@@ -19,6 +19,7 @@ from goalworker import metrics, schemas
 from goalworker.cli.schema import documents
 from goalworker.config import Settings
 from goalworker.decoding import decoder, envelope
+from goalworker.decoding.limits import Limits
 from goalworker.domain import events, facts, ids, judging, messages
 from goalworker.domain.criteria import ANY, FIELDS, Criteria, criteria_to_json
 from goalworker.domain.text import TEXT_BYTES_MAX, is_valid_text, parse_amount
@@ -38,7 +39,7 @@ DATA_VALIDATORS: Final = {
     kind: jsonschema_rs.Draft202012Validator({"$ref": "#/$defs/data", "$defs": schema["$defs"]})
     for kind, schema in SCHEMAS.items()
 }
-DECODER: Final = decoder.Decoder(hostile.KINDS, decoder.Limits())
+DECODER: Final = decoder.Decoder(hostile.KINDS, Limits())
 
 
 def exact(value: bytes | str) -> Any:

@@ -6,7 +6,8 @@ from typing import Final
 
 import pytest
 
-from goalworker.decoding.decoder import Decoder, Limits, Malformed
+from goalworker.decoding.decoder import Decoder, Malformed
+from goalworker.decoding.limits import Limits
 from goalworker.domain import events
 from tests import vectors
 from tests.unit import hostile
@@ -21,7 +22,9 @@ HAS_DEFAULT: Final = Limits(plain_json=True, default_tenant="acme")
 def decoded(vector: vectors.Vector, limits: Limits) -> object:
     timestamp_ms = int(NOON.timestamp() * 1000)
     decoder = Decoder(hostile.KINDS, limits)
-    return decoder.decode(vector.topic, vector.value, vector.headers, timestamp_ms, NOON, key=vector.key, place=(3, 17))
+    return decoder.decode(
+        vector.topic, vector.value, vector.headers, timestamp_ms, NOON, key=vector.key, position=(3, 17)
+    )
 
 
 def taken(vector: vectors.Vector, limits: Limits) -> events.Event:

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from goalworker import config
-from goalworker.decoding.decoder import Decoder, Limits
+from goalworker.decoding.decoder import Decoder
+from goalworker.decoding.limits import Limits
 from goalworker.domain import events, facts, ids, messages
 from goalworker.domain.text import is_valid_text
 from goalworker.kafka import producer

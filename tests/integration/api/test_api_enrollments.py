@@ -9,6 +9,7 @@ from uuid import UUID
 import httpx
 
 from goalworker.decoding import decoder
+from goalworker.decoding.limits import Limits
 from goalworker.domain import events, facts, ids, messages
 from goalworker.postgres import connections
 from tests.integration.api import running
@@ -17,7 +18,7 @@ from tests.integration.api.running import PATH, TENANT, pointers, problem
 ENROLLMENTS = f"{PATH}/enrollments"
 RUN = {"enrollment_id": "e1", "contact_id": "c/1", "enrolled_at": "2026-05-01T14:00:00+02:00"}
 GOAL, ANOTHER_GOAL = UUID(int=1), UUID(int=2)
-DECODER = decoder.Decoder({"lifecycle": events.LIFECYCLE_TYPES}, decoder.Limits())
+DECODER = decoder.Decoder({"lifecycle": events.LIFECYCLE_TYPES}, Limits())
 
 
 async def enrolled(administrator: connections.Connection, **columns: object) -> None:
