@@ -11,6 +11,8 @@ from goalworker import logs
 log = logs.get("outages")
 
 REMIND_SECONDS: Final = 60.0
+# Outages of one dependency that may begin within REMIND_SECONDS; one beyond them is logged once it lasts that long.
+BEGINS_MAX: Final = 3
 # A restart of the server may refuse a login that is right; for as long as this it is given the benefit of the doubt.
 REFUSED_SECONDS: Final = 120.0
 # Refusals further apart are not one run of them.
@@ -41,23 +43,31 @@ class Outage:
         self._since: float | None = None
         self._said_at = 0.0
         self._said: set[Kind] = set()
+        self._begun_at: list[float] = []
 
     def look(self, kind: Kind | None, now: float) -> Notice | None:
         """Take in how the dependency is now, None being fine, and return what is to be said of it."""
         if kind is None:
             since, self._since = self._since, None
-            self._said.clear()
-            return None if since is None else Notice("is_over", now - since)
+            was_said, self._said = bool(self._said), set()
+            return Notice("is_over", now - since) if since is not None and was_said else None
         if self._since is None:
             self._since = now
         if kind not in self._said:  # each kind once, however often they take turns
-            self._said.add(kind)
-            self._said_at = now
-            return Notice("begins", now - self._since)
+            return self._begin(kind, now, self._since)
         if now - self._said_at < REMIND_SECONDS:
             return None
         self._said_at = now
         return Notice("goes_on", now - self._since)
+
+    def _begin(self, kind: Kind, now: float, since: float) -> Notice | None:
+        self._begun_at = [at for at in self._begun_at if now - at < REMIND_SECONDS]
+        if len(self._begun_at) >= BEGINS_MAX:
+            return None
+        self._begun_at.append(now)
+        self._said.add(kind)
+        self._said_at = now
+        return Notice("begins", now - since)
 
 
 class Journal:
@@ -67,6 +77,7 @@ class Journal:
         self._clock = clock
         self._outages: dict[str, Outage] = {}
         self._problems: dict[str, tuple[str, Kind]] = {}
+        self._tried_at: dict[str, float] = {}
 
     def report(self, name: str, problem: str | None, kind: Kind = "away", /) -> None:
         """Note how a dependency is: None is fine, otherwise a sentence says what cannot be used and why."""
@@ -74,6 +85,10 @@ class Journal:
             self._problems.pop(name, None)
         else:
             self._problems[name] = (problem, kind)
+        self._tried_at[name] = self._clock()
+        self._look(name, problem, kind)
+
+    def _look(self, name: str, problem: str | None, kind: Kind) -> None:
         notice = self._outages.setdefault(name, Outage()).look(None if problem is None else kind, self._clock())
         if notice is not None:
             # Outside the context of the request that noticed it: its id and its tenant have nothing to do with it.
@@ -82,7 +97,7 @@ class Journal:
     def remind(self) -> None:
         """Write the reminders that are due for dependencies that nobody uses meanwhile."""
         for name, (problem, kind) in list(self._problems.items()):
-            self.report(name, problem, kind)
+            self._look(name, problem, kind)
 
     def _write(self, name: str, notice: Notice, problem: str | None, kind: Kind) -> None:
         since = (datetime.now(UTC) - timedelta(seconds=notice.seconds)).isoformat(timespec="seconds")
@@ -92,11 +107,16 @@ class Journal:
                 logs.REPEATS.silence(name)
                 log.error(f"{name}_{kind}", problem=problem, since=since)
             case "goes_on":
-                held = _held(logs.REPEATS.held(name))
-                log.error(f"{name}_still_{kind}", problem=problem, since=since, away_seconds=seconds, **held)
+                more = self._last_tried(name) | _held(logs.REPEATS.held(name))
+                log.error(f"{name}_still_{kind}", problem=problem, since=since, away_seconds=seconds, **more)
             case "is_over":
                 logs.REPEATS.resume(name)
                 log.info(f"{name}_back", away_seconds=seconds, **_held(logs.REPEATS.take_held(name)))
+
+    def _last_tried(self, name: str) -> dict[str, int]:
+        """Return a field for a dependency that nobody has used for long: it may be back without our knowing."""
+        seconds = self._clock() - self._tried_at[name]
+        return {"last_tried_seconds_ago": round(seconds)} if seconds >= REMIND_SECONDS else {}
 
 
 def _held(messages: int) -> dict[str, int]:

@@ -18,6 +18,7 @@ from tests.faults import machines, outage_logs, rigged, story, workers
 RUNS: Final = 400
 TAG: Final = {"goal_type": "tag_added", "criteria": {"tag_id": "t1"}}
 FAILED_MIN: Final = 50
+CATCH_UP_SECONDS: Final = 300.0
 
 
 class Length(NamedTuple):
@@ -52,7 +53,7 @@ async def test_a_worker_without_its_database(
             finally:
                 await asyncio.to_thread(bad.postgres.start)
             await log.said("database_back")
-            await workers.settled(talk)
+            await workers.settled(talk, CATCH_UP_SECONDS)
             log.check("database", length.remind_seconds)
 
 
@@ -60,7 +61,7 @@ async def _tell_while(told: story.Story, waiting: Coroutine[Any, Any, None], sec
     """Tell more and more for so long at least, and until what is waited for has come."""
     waited, until = asyncio.create_task(waiting), time.monotonic() + seconds
     while time.monotonic() < until or not waited.done():
-        told.plan(60)
+        told.plan(20)
         await told.tell()
         await asyncio.sleep(0.1)
     await waited

@@ -40,6 +40,21 @@ def test_a_server_that_is_away_and_then_refuses_is_said_to_but_not_each_time_tha
     assert outage.look("refused", 30.0) == ("begins", 0.0)
 
 
+def test_a_dependency_that_comes_and_goes_is_said_a_few_times_a_minute_and_no_more() -> None:
+    outage = outages.Outage()
+    said = [notice for now in range(0, 60, 2) if (notice := outage.look("away" if now % 4 else None, float(now)))]
+    assert [notice.state for notice in said] == ["begins", "is_over"] * outages.BEGINS_MAX
+
+
+def test_one_that_comes_and_goes_and_then_stays_away_is_said_within_a_minute() -> None:
+    outage = outages.Outage()
+    for now in range(0, 30, 2):
+        outage.look("away" if now % 4 else None, float(now))
+    said = {now: notice for now in range(30, 200, 2) if (notice := outage.look("away", float(now)))}
+    assert said == {62: ("begins", 32.0), 122: ("goes_on", 92.0), 182: ("goes_on", 152.0)}
+    assert outage.look(None, 190.0) == ("is_over", 160.0)
+
+
 # --- the journal ---
 
 
@@ -122,6 +137,7 @@ def test_a_dependency_that_nobody_uses_meanwhile_is_reminded_of(
     journal.report("jwks", "no answer")
     clock.now += outages.REMIND_SECONDS
     journal.remind()
+    assert written[-1]["last_tried_seconds_ago"] == outages.REMIND_SECONDS
     journal.report("jwks", None)
     clock.now += outages.REMIND_SECONDS
     journal.remind()
