@@ -61,7 +61,7 @@ soak: install ## three workers under random faults, and a check of all that happ
 	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --seed $(SEED)
 
 picture: install ## the live view of `make demo` as README shows it, from a minute of a real run
-	@$(BIN)/python -m tests.acceptance.live_view
+	@$(BIN)/python -m tests.kit.live_view
 
 BENCH := $(VENV)/bench
 
@@ -81,7 +81,7 @@ bench-api: install ## how long the API takes on 5,000,000 enrollments: QUICK=1 f
 	@$(BIN)/python -m tests.bench.api
 
 real-world-table: ## the table of what was tried with what, from the tests into tests/README.md
-	@$(PYTHON) -m tests.real_world
+	@$(PYTHON) -m tests.kit.real_world
 
 check: lint types imports coverage ## what CI runs
 
@@ -126,7 +126,7 @@ requirements: ## pin every dependency with its hashes, for all platforms, withou
 		--python-version 3.11 --group pyproject.toml:deploy -o requirements/deploy.txt
 	$(BIN)/uv pip compile --universal --quiet --generate-hashes --no-emit-index-url --no-header \
 		--python-version 3.11 --group pyproject.toml:bench -c requirements/dev.txt -o requirements/bench.txt
-	$(BIN)/python -m tests.kafka_jars
+	$(BIN)/python -m tests.kit.kafka_jars
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* dist

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import servers, support
+from tests.kit import servers, support
 
 # A shell without job control ignores Ctrl-C for what it puts in the background, and so would all that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

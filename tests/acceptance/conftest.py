@@ -5,31 +5,30 @@ from pathlib import Path
 
 import pytest
 
-from tests import support
-from tests.acceptance import running, wire
+from tests.kit import conversation, support, worker_process
 
 
 @pytest.fixture
 def there(
     bootstrap_servers: str, postgres_url: str, template_database: str, tmp_path: Path
-) -> Iterator[running.Installation]:
+) -> Iterator[worker_process.Installation]:
     """The test's own installation, without a worker."""
-    with running.installation(bootstrap_servers, postgres_url, template_database, tmp_path) as installation:
+    with worker_process.installation(bootstrap_servers, postgres_url, template_database, tmp_path) as installation:
         yield installation
 
 
 @pytest.fixture(scope="module")
 def shared(
     bootstrap_servers: str, postgres_url: str, template_database: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[running.Installation]:
+) -> Iterator[worker_process.Installation]:
     """An installation for all tests of a module."""
     folder = tmp_path_factory.mktemp("shared")
-    with running.installation(bootstrap_servers, postgres_url, template_database, folder) as installation:
+    with worker_process.installation(bootstrap_servers, postgres_url, template_database, folder) as installation:
         yield installation
 
 
 @pytest.fixture(scope="module")
-def worker(shared: running.Installation) -> Iterator[running.Worker]:
+def worker(shared: worker_process.Installation) -> Iterator[worker_process.Worker]:
     """One worker for all tests of a module."""
     started = shared.start()
     try:
@@ -41,7 +40,7 @@ def worker(shared: running.Installation) -> Iterator[running.Worker]:
 
 
 @pytest.fixture
-async def talk(shared: running.Installation, worker: running.Worker) -> AsyncIterator[wire.Talk]:
+async def talk(shared: worker_process.Installation, worker: worker_process.Worker) -> AsyncIterator[conversation.Talk]:
     """A conversation with the module's worker."""
-    async with wire.talk(shared) as talking:
+    async with conversation.talk(shared) as talking:
         yield talking

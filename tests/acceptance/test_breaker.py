@@ -2,34 +2,34 @@
 
 from datetime import UTC, datetime
 
-from tests.acceptance import running, saying, wire
+from tests.kit import conversation, messages_in, worker_process
 
 WINDOW = 20
 SETTINGS = {"DEAD_LETTERS__WINDOW": WINDOW, "DEAD_LETTERS__MAX_RATIO": 0.5}
-GARBAGE = saying.Record("form_submitted", b"{garbage", partition=0)
+GARBAGE = messages_in.Record("form_submitted", b"{garbage", partition=0)
 
 
-async def _good(talk: wire.Talk, at: datetime, topic_runs: int) -> list[saying.Run]:
+async def _good(talk: conversation.Talk, at: datetime, topic_runs: int) -> list[messages_in.Run]:
     """Runs that have begun and submitted a form."""
-    runs = [saying.a_run("garbage") for _ in range(topic_runs)]
+    runs = [messages_in.a_run("garbage") for _ in range(topic_runs)]
     await talk.send(*(run.started(at) for run in runs))
-    await talk.send(*(saying.in_partition(0, run.submits("f", at)) for run in runs))
+    await talk.send(*(messages_in.in_partition(0, run.submits("f", at)) for run in runs))
     return runs
 
 
-async def _exited(talk: wire.Talk, runs: list[saying.Run]) -> bool:
+async def _exited(talk: conversation.Talk, runs: list[messages_in.Run]) -> bool:
     exits = {message.data["enrollment_id"] for message in await talk.messages("workflow_exit")}
     return exits >= {run.enrollment_id for run in runs}
 
 
 async def test_a_topic_of_garbage_is_paused_for_all_and_across_restarts_until_it_is_resumed(
-    there: running.Installation,
+    there: worker_process.Installation,
 ) -> None:
     topic = there.topics["form_submitted"]
-    async with wire.talk(there) as talk:
+    async with conversation.talk(there) as talk:
         await talk.goal("garbage", "form_submitted", form_id="f")
         goal = await talk.goal("garbage", "tag_added", tag_id="t")
-        at = saying.later(goal.created_at, 1)
+        at = messages_in.later(goal.created_at, 1)
         async with there.worker(**SETTINGS) as first:
             before = await _good(talk, at, WINDOW - 1)
             (*_, last) = await talk.send(*[GARBAGE] * 2 * WINDOW)
@@ -43,31 +43,33 @@ async def test_a_topic_of_garbage_is_paused_for_all_and_across_restarts_until_it
             assert first.metric("topic_paused") == 1
 
             # The other topics go on.
-            tagged = saying.a_run("garbage")
-            tag = saying.event("contact.tag.added", {"contact_id": tagged.contact_id, "tag_id": "t"}, at)
+            tagged = messages_in.a_run("garbage")
+            tag = messages_in.event("contact.tag.added", {"contact_id": tagged.contact_id, "tag_id": "t"}, at)
             await talk.send(tagged.started(at), tag)
-            await wire.until(lambda: _exited(talk, [*before, tagged]))
+            await conversation.until(lambda: _exited(talk, [*before, tagged]))
             assert not await _exited(talk, waiting)
             assert len(await talk.dead_letters()) == WINDOW // 2
-            assert await talk.lag(["form_submitted"]) == {wire.partition(topic, 0): last.offset + 1 + 3 - paused_at}
+            assert await talk.lag(["form_submitted"]) == {
+                conversation.partition(topic, 0): last.offset + 1 + 3 - paused_at
+            }
 
         listed = there.call("topics", "list", "--json")
-        (state,) = [row for row in saying.rows(listed.stdout) if row["state"] == "paused"]
+        (state,) = [row for row in messages_in.rows(listed.stdout) if row["state"] == "paused"]
         assert (state["topic"], state["reason"], state["sample_offset"]) == (topic, "invalid_json", paused_at)
 
         async with there.worker(**SETTINGS) as second:
             assert second.metric("topic_paused", topic=topic) == 1
-            another = saying.a_run("garbage")
-            tag = saying.event("contact.tag.added", {"contact_id": another.contact_id, "tag_id": "t"}, at)
+            another = messages_in.a_run("garbage")
+            tag = messages_in.event("contact.tag.added", {"contact_id": another.contact_id, "tag_id": "t"}, at)
             await talk.send(another.started(at), tag)
-            await wire.until(lambda: _exited(talk, [another]))
+            await conversation.until(lambda: _exited(talk, [another]))
             assert len(await talk.dead_letters()) == WINDOW // 2
 
             # Without --accept it is read again, and found to be garbage again.
             assert there.call("topics", "resume", topic).returncode == 0
             await second.said("topic_paused", topic=topic, offset=paused_at + WINDOW - 1)
             # It says so before it is through with what came before.
-            await wire.until(lambda: _letters(talk, WINDOW // 2 + WINDOW - 1))
+            await conversation.until(lambda: _letters(talk, WINDOW // 2 + WINDOW - 1))
 
             assert there.call("topics", "resume", topic, "--accept", str(WINDOW)).returncode == 0
             await talk.settled()
@@ -79,28 +81,30 @@ async def test_a_topic_of_garbage_is_paused_for_all_and_across_restarts_until_it
         assert (again.returncode, topic in again.stderr) == (1, True)
 
 
-async def _letters(talk: wire.Talk, count: int) -> bool:
+async def _letters(talk: conversation.Talk, count: int) -> bool:
     return len(await talk.dead_letters()) == count
 
 
 async def test_a_good_record_may_be_the_one_at_which_its_topic_is_found_to_be_garbage(
-    there: running.Installation,
+    there: worker_process.Installation,
 ) -> None:
     topic = there.topics["form_submitted"]
-    async with wire.talk(there) as talk, there.worker(**SETTINGS) as worker:
-        good = saying.a_run("garbage").submits("f", datetime.now(UTC))
-        await talk.send(*[GARBAGE] * (WINDOW - 1), saying.in_partition(0, good))
+    async with conversation.talk(there) as talk, there.worker(**SETTINGS) as worker:
+        good = messages_in.a_run("garbage").submits("f", datetime.now(UTC))
+        await talk.send(*[GARBAGE] * (WINDOW - 1), messages_in.in_partition(0, good))
         await worker.said("topic_paused", topic=topic, reason="invalid_json", offset=WINDOW - 2)
-        await wire.until(lambda: _is_all_but_one(talk, topic))
+        await conversation.until(lambda: _is_all_but_one(talk, topic))
 
 
-async def _is_all_but_one(talk: wire.Talk, topic: str) -> bool:
-    return await talk.lag(["form_submitted"]) == {wire.partition(topic, 0): 1}
+async def _is_all_but_one(talk: conversation.Talk, topic: str) -> bool:
+    return await talk.lag(["form_submitted"]) == {conversation.partition(topic, 0): 1}
 
 
-async def test_what_is_accepted_counts_for_nothing_and_what_comes_after_does(there: running.Installation) -> None:
+async def test_what_is_accepted_counts_for_nothing_and_what_comes_after_does(
+    there: worker_process.Installation,
+) -> None:
     topic = there.topics["form_submitted"]
-    async with wire.talk(there) as talk, there.worker(**SETTINGS) as worker:
+    async with conversation.talk(there) as talk, there.worker(**SETTINGS) as worker:
         await talk.send(*[GARBAGE] * WINDOW)
         await worker.said("topic_paused", topic=topic, offset=WINDOW - 1)
         assert there.call("topics", "resume", topic, "--accept", "5").returncode == 0
@@ -108,4 +112,4 @@ async def test_what_is_accepted_counts_for_nothing_and_what_comes_after_does(the
         await talk.send(*[GARBAGE] * (WINDOW + 4))
         # One was left when it was paused: of what came then, four were let through too.
         await worker.said("topic_paused", topic=topic, offset=WINDOW + 4 + WINDOW - 1)
-        await wire.until(lambda: _is_all_but_one(talk, topic))
+        await conversation.until(lambda: _is_all_but_one(talk, topic))

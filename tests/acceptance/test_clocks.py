@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from goalworker.embedded import machine
-from tests import support
-from tests.acceptance import running, saying, wire
+from tests.kit import conversation, messages_in, support, worker_process
 
 LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 OFF_SECONDS = 600
@@ -22,7 +21,7 @@ def off_seconds(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture(scope="module")
-def worker(shared: running.Installation, off_seconds: int) -> Iterator[running.Worker]:
+def worker(shared: worker_process.Installation, off_seconds: int) -> Iterator[worker_process.Worker]:
     if not LIBRARIES:
         pytest.skip("no libfaketime is here (Debian's package `faketime` brings it)")
     with pytest.MonkeyPatch.context() as patch:
@@ -42,14 +41,14 @@ def worker(shared: running.Installation, off_seconds: int) -> Iterator[running.W
     "a host without NTP", "the worker's clock is ten minutes slow or fast: no event is refused for it"
 )
 async def test_only_what_is_in_the_future_of_the_database_is_dead_lettered(
-    talk: wire.Talk, worker: running.Worker, off_seconds: int
+    talk: conversation.Talk, worker: worker_process.Worker, off_seconds: int
 ) -> None:
     workflow_id = f"clock {machine.free_port()}"
     goal = await talk.goal(workflow_id, "form_submitted", form_id="f")
-    runs = [saying.a_run(workflow_id) for _ in range(RUNS)]
+    runs = [messages_in.a_run(workflow_id) for _ in range(RUNS)]
     await talk.send(*(run.started(goal.created_at) for run in runs))
-    await talk.send(*(run.submits("f", saying.later(goal.created_at, 1)) for run in runs))
-    late = await talk.send(saying.a_run(workflow_id).submits("f", datetime.now(UTC) + timedelta(seconds=450)))
+    await talk.send(*(run.submits("f", messages_in.later(goal.created_at, 1)) for run in runs))
+    late = await talk.send(messages_in.a_run(workflow_id).submits("f", datetime.now(UTC) + timedelta(seconds=450)))
     await talk.settled()
     await talk.published()
     achieved = [each for each in await talk.messages("goal_achieved") if each.data["workflow_id"] == workflow_id]
@@ -60,14 +59,14 @@ async def test_only_what_is_in_the_future_of_the_database_is_dead_lettered(
     assert {each["x-error-reason"] for each in letters} == {b"future_time"}
 
 
-async def test_a_skew_is_one_warning_and_a_metric(worker: running.Worker, off_seconds: int) -> None:
+async def test_a_skew_is_one_warning_and_a_metric(worker: worker_process.Worker, off_seconds: int) -> None:
     assert worker.metric("clock_skew_seconds", of="database") == pytest.approx(-off_seconds, abs=5)
     (line,) = worker.lines("clock_skew")
     assert line["level"] == "warning"
     assert line["database_ahead_seconds"] == pytest.approx(-off_seconds, abs=5)
 
 
-def test_doctor_finds_it(shared: running.Installation, worker: running.Worker, off_seconds: int) -> None:
+def test_doctor_finds_it(shared: worker_process.Installation, worker: worker_process.Worker, off_seconds: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LD_PRELOAD", str(LIBRARIES[0]))
         patch.setenv("FAKETIME", f"{off_seconds:+d}")

@@ -10,16 +10,14 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from goalworker.decoding.decoder import Decoder, Malformed
 from goalworker.decoding.limits import Limits
-from tests import support
-from tests.acceptance import running, saying, wire
-from tests.unit import hostile
+from tests.kit import conversation, hostile, messages_in, support, worker_process
 
 # A good record before and after each nasty one would be one letter in two: at 1 no topic is ever paused.
 NEVER_PAUSED = {"DEAD_LETTERS__MAX_RATIO": 1}
 
 
 @pytest.fixture(scope="module")
-def worker(shared: running.Installation) -> Iterator[running.Worker]:
+def worker(shared: worker_process.Installation) -> Iterator[worker_process.Worker]:
     started = shared.start(**NEVER_PAUSED)
     try:
         support.run(started.ready())
@@ -29,7 +27,7 @@ def worker(shared: running.Installation) -> Iterator[running.Worker]:
         started.kill()
 
 
-async def _letters(talk: wire.Talk, sent: aiokafka.structs.RecordMetadata) -> list[aiokafka.ConsumerRecord]:
+async def _letters(talk: conversation.Talk, sent: aiokafka.structs.RecordMetadata) -> list[aiokafka.ConsumerRecord]:
     """The dead letters of one record."""
     where = (sent.topic, str(sent.partition), str(sent.offset))
     return [letter for letter in await talk.dead_letters() if _origin(letter) == where]
@@ -40,7 +38,7 @@ def _origin(letter: aiokafka.ConsumerRecord) -> tuple[str, ...]:
     return tuple(headers[f"x-original-{part}"].decode() for part in ("topic", "partition", "offset"))
 
 
-def _ours(talk: wire.Talk, sent: Any, reason: str, message: str) -> list[tuple[str, bytes]]:
+def _ours(talk: conversation.Talk, sent: Any, reason: str, message: str) -> list[tuple[str, bytes]]:
     """The headers that a dead letter gets."""
     headers = {
         "x-original-topic": sent.topic,
@@ -56,24 +54,28 @@ def _ours(talk: wire.Talk, sent: Any, reason: str, message: str) -> list[tuple[s
 
 
 async def test_every_hostile_record_is_dead_lettered_byte_for_byte_and_its_neighbours_are_judged(
-    talk: wire.Talk,
+    talk: conversation.Talk,
 ) -> None:
     topic = talk.there.topics["form_submitted"]
-    larger = ConfigResource(ConfigResourceType.TOPIC, topic, configs={"max.message.bytes": str(running.REQUEST_BYTES)})
+    larger = ConfigResource(
+        ConfigResourceType.TOPIC, topic, configs={"max.message.bytes": str(worker_process.REQUEST_BYTES)}
+    )
     await talk.admin.alter_configs([larger])
     goal = await talk.goal("neighbours", "form_submitted", form_id="f")
-    run = saying.a_run("neighbours")
+    run = messages_in.a_run("neighbours")
     # Neighbours in the very partition: what is skipped or stuck there is missed below.
     nasty = [
-        saying.Record(record.topic.replace("-", "_"), record.value, b"\xff\x00", record.headers, partition=0)
+        messages_in.Record(record.topic.replace("-", "_"), record.value, b"\xff\x00", record.headers, partition=0)
         for record in hostile.CORPUS
     ]
-    runs = [saying.Run(run.workflow_id, f"{run.enrollment_id}-{n}", f"{run.contact_id}-{n}") for n in range(len(nasty))]
-    at = saying.later(goal.created_at, 1)
+    runs = [
+        messages_in.Run(run.workflow_id, f"{run.enrollment_id}-{n}", f"{run.contact_id}-{n}") for n in range(len(nasty))
+    ]
+    at = messages_in.later(goal.created_at, 1)
     await talk.send(*(each.started(at) for each in runs))
     where = []
     for each, record in zip(runs, nasty, strict=True):
-        where += (await talk.send(record, saying.in_partition(0, each.submits("f", at))))[:1]
+        where += (await talk.send(record, messages_in.in_partition(0, each.submits("f", at))))[:1]
     await talk.settled()
 
     decoder = Decoder(hostile.KINDS, Limits())
@@ -91,9 +93,11 @@ async def test_every_hostile_record_is_dead_lettered_byte_for_byte_and_its_neigh
     assert achieved == {each.enrollment_id for each in runs}
 
 
-async def test_a_header_that_is_ours_is_replaced_in_place_and_the_others_keep_their_order(talk: wire.Talk) -> None:
+async def test_a_header_that_is_ours_is_replaced_in_place_and_the_others_keep_their_order(
+    talk: conversation.Talk,
+) -> None:
     theirs = [("a", b"1"), ("x-error-reason", b"theirs"), ("b", None), ("x-original-topic", b"theirs"), ("a", b"\xff")]
-    (sent,) = await talk.send(saying.Record("form_submitted", b"{", headers=theirs))
+    (sent,) = await talk.send(messages_in.Record("form_submitted", b"{", headers=theirs))
     await talk.settled()
     (letter,) = await _letters(talk, sent)
     message = dict(letter.headers)["x-error-message"].decode()
@@ -102,8 +106,8 @@ async def test_a_header_that_is_ours_is_replaced_in_place_and_the_others_keep_th
     assert list(letter.headers) == [*in_place, *ours.items()]
 
 
-async def test_a_dead_letter_says_what_is_wrong_without_quoting_it(talk: wire.Talk) -> None:
-    record = saying.event("form.submitted", {"contact_id": "secret\n", "form_id": "f"}, datetime.now(UTC))
+async def test_a_dead_letter_says_what_is_wrong_without_quoting_it(talk: conversation.Talk) -> None:
+    record = messages_in.event("form.submitted", {"contact_id": "secret\n", "form_id": "f"}, datetime.now(UTC))
     (sent,) = await talk.send(record)
     await talk.settled()
     (letter,) = await _letters(talk, sent)
@@ -112,33 +116,35 @@ async def test_a_dead_letter_says_what_is_wrong_without_quoting_it(talk: wire.Ta
     assert "secret" not in message
 
 
-async def test_an_event_from_the_future_waits_in_the_dlq(talk: wire.Talk) -> None:
+async def test_an_event_from_the_future_waits_in_the_dlq(talk: conversation.Talk) -> None:
     at = datetime.now(UTC) + timedelta(seconds=330)
-    (sent,) = await talk.send(saying.a_run("future").submits("f", at))
+    (sent,) = await talk.send(messages_in.a_run("future").submits("f", at))
     await talk.settled()
     (letter,) = await _letters(talk, sent)
     assert dict(letter.headers)["x-error-reason"] == b"future_time"
 
 
 async def test_an_enrollment_id_that_comes_with_another_contact_is_dead_lettered_and_the_first_stands(
-    talk: wire.Talk, worker: running.Worker
+    talk: conversation.Talk, worker: worker_process.Worker
 ) -> None:
     goal = await talk.goal("conflicts", "form_submitted", form_id="f")
-    run, at = saying.a_run("conflicts"), saying.later(goal.created_at, 1)
-    other = saying.Run(run.workflow_id, run.enrollment_id, "somebody else")
+    run, at = messages_in.a_run("conflicts"), messages_in.later(goal.created_at, 1)
+    other = messages_in.Run(run.workflow_id, run.enrollment_id, "somebody else")
     await talk.say(run.started(at))
     (sent,) = await talk.send(other.ended(at))
     await talk.say(run.submits("f", at), other.submits("f", at))
     (letter,) = await _letters(talk, sent)
     assert dict(letter.headers)["x-error-reason"] == b"conflicting_enrollment"
-    assert wire.kinds(await talk.heard(run)) == [("goal.achieved", 1), ("exit.goal", None)]
+    assert conversation.kinds(await talk.heard(run)) == [("goal.achieved", 1), ("exit.goal", None)]
     lifecycle = talk.there.topics["workflow_lifecycle"]
     assert worker.metric("dead_letters_total", topic=lifecycle, reason="conflicting_enrollment") == 1
 
 
-async def test_a_tombstone_is_skipped_and_counted(talk: wire.Talk, worker: running.Worker) -> None:
+async def test_a_tombstone_is_skipped_and_counted(talk: conversation.Talk, worker: worker_process.Worker) -> None:
     dead = len(await talk.dead_letters())
-    await talk.say(saying.Record("tag_added", None, b"acme:c"), saying.Record("workflow_lifecycle", None, b"w"))
+    await talk.say(
+        messages_in.Record("tag_added", None, b"acme:c"), messages_in.Record("workflow_lifecycle", None, b"w")
+    )
     await talk.send_nothing("redrive")
     await talk.settled()
     assert len(await talk.dead_letters()) == dead
@@ -147,13 +153,13 @@ async def test_a_tombstone_is_skipped_and_counted(talk: wire.Talk, worker: runni
     async def is_counted() -> bool:
         return all(worker.metric("events_total", topic=topic, outcome="tombstone") == 1 for topic in topics)
 
-    await wire.until(is_counted)
+    await conversation.until(is_counted)
 
 
 # --- redrive ---
 
 
-def _redriven(talk: wire.Talk, record: saying.Record, **others: bytes) -> saying.Record:
+def _redriven(talk: conversation.Talk, record: messages_in.Record, **others: bytes) -> messages_in.Record:
     """A record as it stands in the redrive topic."""
     first = {
         "x-original-topic": talk.there.topics[record.topic].encode(),
@@ -165,19 +171,19 @@ def _redriven(talk: wire.Talk, record: saying.Record, **others: bytes) -> saying
         "x-error-message": b"was too early",
         "x-redrive-count": b"2",
     }
-    return saying.Record("redrive", record.value, record.key, [*record.headers, *(first | others).items()])
+    return messages_in.Record("redrive", record.value, record.key, [*record.headers, *(first | others).items()])
 
 
-async def test_a_redriven_record_is_judged_as_one_of_its_first_topic(talk: wire.Talk) -> None:
+async def test_a_redriven_record_is_judged_as_one_of_its_first_topic(talk: conversation.Talk) -> None:
     goal = await talk.goal("redriven", "form_submitted", form_id="f")
-    run, at = saying.a_run("redriven"), saying.later(goal.created_at, 1)
-    form = saying.binary("form.submitted", {"contact_id": run.contact_id, "form_id": "f"}, at)
+    run, at = messages_in.a_run("redriven"), messages_in.later(goal.created_at, 1)
+    form = messages_in.binary("form.submitted", {"contact_id": run.contact_id, "form_id": "f"}, at)
     await talk.say(_redriven(talk, run.started(at)), _redriven(talk, form))
-    assert wire.kinds(await talk.heard(run)) == [("goal.achieved", 1), ("exit.goal", None)]
+    assert conversation.kinds(await talk.heard(run)) == [("goal.achieved", 1), ("exit.goal", None)]
 
 
-async def test_what_fails_again_keeps_where_it_first_came_from_and_its_count(talk: wire.Talk) -> None:
-    record = _redriven(talk, saying.Record("form_submitted", b"\x00", b"key"))
+async def test_what_fails_again_keeps_where_it_first_came_from_and_its_count(talk: conversation.Talk) -> None:
+    record = _redriven(talk, messages_in.Record("form_submitted", b"\x00", b"key"))
     await talk.say(record)
     (letter,) = [letter for letter in await talk.dead_letters() if dict(letter.headers)["x-redrive-count"] == b"2"]
     assert (letter.key, letter.value) == (b"key", b"\x00")
@@ -187,9 +193,9 @@ async def test_what_fails_again_keeps_where_it_first_came_from_and_its_count(tal
     assert changed == {"x-error-reason": b"unsupported_wire_format"}
 
 
-async def test_what_was_put_into_redrive_by_mistake_is_a_dead_letter_of_redrive(talk: wire.Talk) -> None:
-    form = saying.a_run("mistaken").submits("f", datetime.now(UTC))
-    (sent,) = await talk.send(saying.Record("redrive", form.value))
+async def test_what_was_put_into_redrive_by_mistake_is_a_dead_letter_of_redrive(talk: conversation.Talk) -> None:
+    form = messages_in.a_run("mistaken").submits("f", datetime.now(UTC))
+    (sent,) = await talk.send(messages_in.Record("redrive", form.value))
     await talk.settled()
     (letter,) = await _letters(talk, sent)
     assert dict(letter.headers)["x-error-reason"] == b"invalid_envelope"

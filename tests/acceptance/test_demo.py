@@ -1,21 +1,13 @@
 """`goalworker demo` as a person runs it: real servers, a real worker, and a table that must be right."""
 
 import asyncio
-import contextlib
-import fcntl
 import json
 import os
-import pty
 import re
 import signal
-import struct
-import subprocess
-import sys
 import tempfile
-import termios
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -24,87 +16,7 @@ import aiokafka
 import httpx
 import pytest
 
-COMMAND = (sys.executable, "-m", "goalworker", "demo")
-ENVIRONMENT = {
-    **{name: value for name, value in os.environ.items() if not name.startswith("GOALWORKER_")},
-    "TERM": "xterm-256color",
-}
-ROW = re.compile(r"^ (\S.*?) {2,}([\d,]+) +([\d,]+) +(as it must be|DIFFERS.*?) *$", re.MULTILINE)
-
-ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\r")
-
-
-class Demo:
-    """A demo that runs, with what it has printed so far."""
-
-    def __init__(self, process: subprocess.Popen[bytes], output: Path) -> None:
-        self.process = process
-        self._output = output
-
-    @property
-    def drawn(self) -> str:
-        return self._output.read_text(errors="replace")
-
-    @property
-    def said(self) -> str:
-        return ANSI.sub("", self.drawn)
-
-    def rows(self) -> dict[str, tuple[int, int, str]]:
-        return {
-            what: (int(expected.replace(",", "")), int(found.replace(",", "")), verdict)
-            for what, expected, found, verdict in ROW.findall(self.said)
-        }
-
-    def until(self, condition: Callable[[], bool], timeout_seconds: float = 60) -> None:
-        deadline = time.monotonic() + timeout_seconds
-        while not condition():
-            assert self.process.poll() is None, self.said
-            assert time.monotonic() < deadline, self.said
-            time.sleep(0.1)
-
-    def ready_workers(self) -> list[int]:
-        return [int(pid) for pid in re.findall(r"worker (\d+) is ready", self.said)]
-
-    def sent(self) -> int:
-        return max((int(sent.replace(",", "")) for sent in re.findall(r"sent ([\d,]+)", self.said)), default=0)
-
-
-@contextlib.contextmanager
-def demo(*options: str, terminal: tuple[int, int] | None = None) -> Iterator[Demo]:
-    with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "output"
-        with _terminal(output, *terminal) if terminal else _file(output) as stream:
-            process = subprocess.Popen(
-                [*COMMAND, *options], stdout=stream, stderr=subprocess.STDOUT, env=ENVIRONMENT, cwd=folder
-            )
-        try:
-            yield Demo(process, output)
-        finally:
-            process.kill()
-            process.wait()
-
-
-@contextlib.contextmanager
-def _file(output: Path) -> Iterator[int]:
-    with output.open("wb") as stream:
-        yield stream.fileno()
-
-
-@contextlib.contextmanager
-def _terminal(output: Path, columns: int, rows: int) -> Iterator[int]:
-    """Yield a terminal; what is drawn on it goes to the output until nobody holds it."""
-    ours, theirs = pty.openpty()
-    output.touch()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-    threading.Thread(target=_copy, args=(ours, output), daemon=True).start()
-    yield theirs
-    os.close(theirs)
-
-
-def _copy(ours: int, output: Path) -> None:
-    with output.open("wb", buffering=0) as drawn, contextlib.suppress(OSError), open(ours, "rb", buffering=0) as source:
-        while data := source.read(65_536):
-            drawn.write(data)
+from tests.kit.demo_process import Demo, demo
 
 
 @pytest.fixture

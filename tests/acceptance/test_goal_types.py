@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance import saying, wire
+from tests.kit import conversation, messages_in
 
 Data = dict[str, Any]
 
@@ -73,15 +73,15 @@ BOOKED = {"appointment_id": "a"}
     ],
 )
 async def test_a_goal_is_achieved_by_what_meets_its_criteria_and_by_nothing_else(
-    talk: wire.Talk, goal_type: str, criteria: Data, kind: str, hits: list[Data], misses: list[Data]
+    talk: conversation.Talk, goal_type: str, criteria: Data, kind: str, hits: list[Data], misses: list[Data]
 ) -> None:
     workflow_id = f"{goal_type}-{len(criteria)}"
     goal = await talk.goal(workflow_id, goal_type, **criteria)
-    enrolled, happened = saying.later(goal.created_at, 1), saying.later(goal.created_at, 2)
+    enrolled, happened = messages_in.later(goal.created_at, 1), messages_in.later(goal.created_at, 2)
     achieving = {}
     for number, data in enumerate(hits + misses):
-        for form in (saying.event, saying.binary):
-            run = saying.a_run(workflow_id)
+        for form in (messages_in.event, messages_in.binary):
+            run = messages_in.a_run(workflow_id)
             achieving[run.enrollment_id] = number < len(hits)
             record = form(kind, {"contact_id": run.contact_id, **data}, happened)
             await talk.send(run.started(enrolled), record)
@@ -95,10 +95,10 @@ async def test_a_goal_is_achieved_by_what_meets_its_criteria_and_by_nothing_else
     assert await talk.dead_letters() == []
 
 
-async def test_nothing_crosses_tenants(talk: wire.Talk) -> None:
+async def test_nothing_crosses_tenants(talk: conversation.Talk) -> None:
     goal = await talk.goal("private", "form_submitted", form_id="f")
-    run, at = saying.a_run("private"), saying.later(goal.created_at, 1)
+    run, at = messages_in.a_run("private"), messages_in.later(goal.created_at, 1)
     await talk.say(run.started(at), run.submits("f", at, tenantid="other"))
     assert await talk.heard(run) == []
     await talk.say(run.submits("f", at))
-    assert wire.kinds(await talk.heard(run)) == [("goal.achieved", 1), ("exit.goal", None)]
+    assert conversation.kinds(await talk.heard(run)) == [("goal.achieved", 1), ("exit.goal", None)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import aiokafka
 import pytest
 
-from tests.acceptance import running, saying, wire
+from tests.kit import conversation, messages_in, worker_process
 
 MIB = 1024 * 1024
 RSS_BYTES_MAX = 400 * MIB
@@ -17,14 +17,16 @@ RECORDS = {"zstd": 200, "gzip": 200, "lz4": 150, "snappy": 18}
 TOTAL_RECORDS = 400
 
 
-def _memory(worker: running.Worker, name: str) -> int:
+def _memory(worker: worker_process.Worker, name: str) -> int:
     """Return what the kernel says of a process: VmHWM, the most it ever had, or VmRSS, what it has now."""
     status = Path(f"/proc/{worker.process.pid}/status").read_text()
     (kibibytes,) = re.findall(rf"^{name}:\s+(\d+) kB$", status, flags=re.MULTILINE)
     return int(kibibytes) * 1024
 
 
-async def _send(talk: wire.Talk, compression: str, records: Sequence[saying.Record], partitions: Sequence[int]) -> None:
+async def _send(
+    talk: conversation.Talk, compression: str, records: Sequence[messages_in.Record], partitions: Sequence[int]
+) -> None:
     """Send the same records to each partition as one batch."""
     async with aiokafka.AIOKafkaProducer(
         bootstrap_servers=talk.there.bootstrap_servers,
@@ -39,22 +41,24 @@ async def _send(talk: wire.Talk, compression: str, records: Sequence[saying.Reco
             await (await producer.send_batch(batch, talk.there.topics[records[0].topic], partition=partition))
 
 
-def _padded(size: int) -> saying.Record:
+def _padded(size: int) -> messages_in.Record:
     """A form that nobody waits for, of so many bytes."""
     data = {"contact_id": "c", "form_id": "other", "padding": ""}
-    short = saying.event("form.submitted", data, datetime.now(UTC))
+    short = messages_in.event("form.submitted", data, datetime.now(UTC))
     padding = "x" * (size - len(short.value or b""))
-    return saying.event("form.submitted", data | {"padding": padding}, datetime.now(UTC))
+    return messages_in.event("form.submitted", data | {"padding": padding}, datetime.now(UTC))
 
 
 @pytest.mark.real_world("kafkajs#1795", "64 KB of zstd become hundreds of megabytes in the reader's memory")
 @pytest.mark.parametrize("compression", RECORDS)
-async def test_a_worker_stays_small_whatever_compresses_well(there: running.Installation, compression: str) -> None:
+async def test_a_worker_stays_small_whatever_compresses_well(
+    there: worker_process.Installation, compression: str
+) -> None:
     number = RECORDS[compression]
     sends = -(-TOTAL_RECORDS // (2 * number))
-    async with wire.talk(there) as talk, there.worker() as worker:
+    async with conversation.talk(there) as talk, there.worker() as worker:
         goal = await talk.goal("large", "form_submitted", form_id="f")
-        run, at = saying.a_run("large"), saying.later(goal.created_at, 1)
+        run, at = messages_in.a_run("large"), messages_in.later(goal.created_at, 1)
         await talk.say(run.started(at))
         before = _memory(worker, "VmRSS")
         # Of two kinds: what is judged, and what is a dead letter for its size.
@@ -62,9 +66,9 @@ async def test_a_worker_stays_small_whatever_compresses_well(there: running.Inst
         for _ in range(sends):
             await _send(talk, compression, [fine] * (number - 2) + [large] * 2, [0, 1])
         form = run.submits("f", at)
-        await talk.send(saying.in_partition(0, form), saying.in_partition(1, form))
+        await talk.send(messages_in.in_partition(0, form), messages_in.in_partition(1, form))
         await talk.settled(timeout_seconds=120)
-        assert wire.kinds(await talk.heard(run)) == [("goal.achieved", 1), ("exit.goal", None)]
+        assert conversation.kinds(await talk.heard(run)) == [("goal.achieved", 1), ("exit.goal", None)]
         topic = there.topics["form_submitted"]
         letters = sends * 2 * 2
         assert worker.metric("dead_letters_total", topic=topic, reason="too_large") == letters
@@ -77,15 +81,15 @@ async def test_a_worker_stays_small_whatever_compresses_well(there: running.Inst
 
 
 async def test_a_record_that_no_dead_letter_can_hold_is_named_by_one_without_its_value(
-    there: running.Installation,
+    there: worker_process.Installation,
 ) -> None:
-    async with wire.talk(there) as talk, there.worker() as worker:
+    async with conversation.talk(there) as talk, there.worker() as worker:
         goal = await talk.goal("large", "form_submitted", form_id="f")
-        run, at = saying.a_run("large"), saying.later(goal.created_at, 1)
+        run, at = messages_in.a_run("large"), messages_in.later(goal.created_at, 1)
         await talk.say(run.started(at))
         await _send(talk, "zstd", [_padded(200 * MIB), run.submits("f", at)], [0])
         await talk.settled(timeout_seconds=120)
-        assert wire.kinds(await talk.heard(run)) == [("goal.achieved", 1), ("exit.goal", None)]
+        assert conversation.kinds(await talk.heard(run)) == [("goal.achieved", 1), ("exit.goal", None)]
         (letter,) = await talk.dead_letters()
         headers = dict(letter.headers)
         assert letter.value is None

@@ -2,7 +2,7 @@
 
 import uuid
 
-from tests.acceptance import saying, wire
+from tests.kit import conversation, messages_in
 
 NAMESPACE = uuid.UUID("94bece46-2ea0-598c-bf30-462d26b8d233")
 TRACE = (("traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"), ("tracestate", b"vendor=1"))
@@ -13,18 +13,18 @@ def uuid5(*parts: str) -> str:
     return str(uuid.uuid5(NAMESPACE, "|".join(parts)))
 
 
-async def test_achieved_and_exit_say_everything_and_carry_the_trace_of_their_event(talk: wire.Talk) -> None:
+async def test_achieved_and_exit_say_everything_and_carry_the_trace_of_their_event(talk: conversation.Talk) -> None:
     workflow_id = "orders/2026"
     goal = await talk.goal(workflow_id, "purchase_made", min_amount=100)
-    enrolled, paid = saying.later(goal.created_at, 1), saying.later(goal.created_at, 2.5)
-    run = saying.Run(workflow_id, "run|1", "Zoë:1")
+    enrolled, paid = messages_in.later(goal.created_at, 1), messages_in.later(goal.created_at, 2.5)
+    run = messages_in.Run(workflow_id, "run|1", "Zoë:1")
     data = {"contact_id": run.contact_id, "payment_id": "p-1", "amount": 129.90, "currency": "eur", "colour": "red"}
-    payment = saying.event("payment.completed", data, paid, id="e-1", source="/shop")
+    payment = messages_in.event("payment.completed", data, paid, id="e-1", source="/shop")
     await talk.say(run.started(enrolled), payment.with_headers(*TRACE, ("unrelated", b"\xff")))
 
     achieved, ended = await talk.heard(run)
     achievement_id = uuid5("achievement", "acme", "run%7C1", str(goal.id))
-    moment = saying.rfc3339(paid)
+    moment = messages_in.rfc3339(paid)
     assert achieved.body == {
         "specversion": "1.0",
         "id": uuid5("achieved", "acme", "run%7C1", str(goal.id), "1"),
@@ -41,7 +41,7 @@ async def test_achieved_and_exit_say_everything_and_carry_the_trace_of_their_eve
             "goal_id": str(goal.id),
             "goal_version": 1,
             "goal_type": "purchase_made",
-            "enrolled_at": saying.rfc3339(enrolled),
+            "enrolled_at": messages_in.rfc3339(enrolled),
             "achieved_at": moment,
             "trigger_event": {
                 "id": "e-1",
@@ -83,14 +83,14 @@ async def test_achieved_and_exit_say_everything_and_carry_the_trace_of_their_eve
         assert message.headers == (CONTENT_TYPE, *TRACE)
 
 
-async def test_revoked_says_which_achievement_and_why(talk: wire.Talk) -> None:
+async def test_revoked_says_which_achievement_and_why(talk: conversation.Talk) -> None:
     goal = await talk.goal("revoking", "form_submitted", form_id="f")
-    run, at = saying.a_run("revoking"), saying.later(goal.created_at, 1)
+    run, at = messages_in.a_run("revoking"), messages_in.later(goal.created_at, 1)
     await talk.say(run.started(at), run.submits("f", at).with_headers(*TRACE))
     await talk.say(run.ended(at))
     _, revoked, _ = await talk.heard(run)
     body = revoked.body
-    assert body.pop("time") > saying.rfc3339(at)  # the moment of writing
+    assert body.pop("time") > messages_in.rfc3339(at)  # the moment of writing
     assert body == {
         "specversion": "1.0",
         "id": uuid5("revoked", "acme", run.enrollment_id, str(goal.id), "2"),
@@ -112,14 +112,14 @@ async def test_revoked_says_which_achievement_and_why(talk: wire.Talk) -> None:
     assert revoked.headers == (CONTENT_TYPE,)
 
 
-async def test_what_was_configured_is_told_without_a_worker_having_asked(talk: wire.Talk) -> None:
+async def test_what_was_configured_is_told_without_a_worker_having_asked(talk: conversation.Talk) -> None:
     goal = await talk.goal("configuring", "purchase_made", min_amount=100, currency="eur")
     key = f"acme:{goal.id}".encode()
 
     async def is_told() -> bool:
         return any(message.key == key for message in await talk.messages("goal_configured"))
 
-    await wire.until(is_told)
+    await conversation.until(is_told)
     (configured,) = [message for message in await talk.messages("goal_configured") if message.key == key]
     assert configured.body == {
         "specversion": "1.0",
@@ -127,7 +127,7 @@ async def test_what_was_configured_is_told_without_a_worker_having_asked(talk: w
         "source": "/goalworker",
         "type": "workflow.goal.configured",
         "subject": str(goal.id),
-        "time": saying.rfc3339(goal.created_at),
+        "time": messages_in.rfc3339(goal.created_at),
         "tenantid": "acme",
         "datacontenttype": "application/json",
         "data": {
@@ -143,8 +143,8 @@ async def test_what_was_configured_is_told_without_a_worker_having_asked(talk: w
     assert configured.headers == (CONTENT_TYPE,)
 
 
-async def test_trace_headers_that_are_none_are_left_behind(talk: wire.Talk) -> None:
+async def test_trace_headers_that_are_none_are_left_behind(talk: conversation.Talk) -> None:
     goal = await talk.goal("tracing", "form_submitted", form_id="f")
-    run, at = saying.a_run("tracing"), saying.later(goal.created_at, 1)
+    run, at = messages_in.a_run("tracing"), messages_in.later(goal.created_at, 1)
     await talk.say(run.started(at), run.submits("f", at).with_headers(("traceparent", b"\xff"), ("tracestate", None)))
     assert [message.headers for message in await talk.heard(run)] == [(CONTENT_TYPE,)] * 2

@@ -4,7 +4,7 @@ import time
 
 import goalworker
 from goalworker import metrics
-from tests.acceptance import running, saying, wire
+from tests.kit import conversation, messages_in, worker_process
 
 # The contract's table.
 LABELS = {
@@ -47,11 +47,11 @@ HISTOGRAMS = {
 }
 
 
-async def test_every_metric_is_exposed_with_its_labels(talk: wire.Talk, worker: running.Worker) -> None:
+async def test_every_metric_is_exposed_with_its_labels(talk: conversation.Talk, worker: worker_process.Worker) -> None:
     async def is_measured() -> bool:
         return ("goalworker_consumer_lag_records", _where(talk)) in worker.metrics()
 
-    await wire.until(is_measured)
+    await conversation.until(is_measured)
     found: dict[str, set[str]] = {}
     for sample, having in worker.metrics():
         found.setdefault(sample, set()).update(label for label, _ in having)
@@ -60,26 +60,26 @@ async def test_every_metric_is_exposed_with_its_labels(talk: wire.Talk, worker: 
     assert worker.metric("build_info", version=goalworker.__version__) == 1
 
 
-def _where(talk: wire.Talk) -> frozenset[tuple[str, str]]:
+def _where(talk: conversation.Talk) -> frozenset[tuple[str, str]]:
     return frozenset({("topic", talk.there.topics["form_submitted"]), ("partition", "3")})
 
 
-async def test_metrics_count_what_became_of_each_record(talk: wire.Talk, worker: running.Worker) -> None:
+async def test_metrics_count_what_became_of_each_record(talk: conversation.Talk, worker: worker_process.Worker) -> None:
     goal = await talk.goal("measured", "form_submitted", form_id="f")
-    run, at = saying.a_run("measured"), saying.later(goal.created_at, 1)
-    form, later_form = run.submits("f", saying.later(at, 1)), run.submits("f", saying.later(at, 2))
+    run, at = messages_in.a_run("measured"), messages_in.later(goal.created_at, 1)
+    form, later_form = run.submits("f", messages_in.later(at, 1)), run.submits("f", messages_in.later(at, 2))
     await talk.say(run.started(at), later_form)
     await talk.say(later_form, form)
-    timeless = saying.binary("form.submitted", {"contact_id": "c", "form_id": "g"}, at)
+    timeless = messages_in.binary("form.submitted", {"contact_id": "c", "form_id": "g"}, at)
     without_time = [header for header in timeless.headers if header[0] != "ce_time"]
-    await talk.say(saying.Record("form_submitted", timeless.value, headers=without_time))
-    await talk.say(saying.Record("form_submitted", None, b"key"), saying.Record("form_submitted", b"{"))
+    await talk.say(messages_in.Record("form_submitted", timeless.value, headers=without_time))
+    await talk.say(messages_in.Record("form_submitted", None, b"key"), messages_in.Record("form_submitted", b"{"))
     await talk.say(run.ended(at))
 
     async def is_counted() -> bool:  # which is after the commit
         return worker.metric("events_total") == 8
 
-    await wire.until(is_counted)
+    await conversation.until(is_counted)
     forms, lifecycle = talk.there.topics["form_submitted"], talk.there.topics["workflow_lifecycle"]
     counts = {outcome: worker.metric("events_total", topic=forms, outcome=outcome) for outcome in metrics.GOAL_OUTCOMES}
     assert counts == {"matched": 2, "unmatched": 1, "duplicate": 1, "dead_letter": 1, "tombstone": 1}
@@ -104,14 +104,14 @@ async def test_metrics_count_what_became_of_each_record(talk: wire.Talk, worker:
     assert worker.metric("batch_records_sum") == 8
 
 
-async def test_gauges_say_how_it_is_now(talk: wire.Talk, worker: running.Worker) -> None:
+async def test_gauges_say_how_it_is_now(talk: conversation.Talk, worker: worker_process.Worker) -> None:
     await talk.settled()
 
     async def is_idle() -> bool:
         return worker.metric("consumer_lag_records") == worker.metric("outbox_pending_records") == 0
 
-    await wire.until(is_idle)
-    partitions = 4 * len(wire.INPUTS)
+    await conversation.until(is_idle)
+    partitions = 4 * len(conversation.INPUTS)
     assert worker.metric("consumer_assigned_partitions") == partitions
     assert worker.metric("consumer_rebalances_total") >= 1
     progress = worker.metric("consumer_last_progress_timestamp_seconds")  # read before the clock: it goes on

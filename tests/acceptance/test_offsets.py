@@ -10,25 +10,26 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import NewTopic, RecordsToDelete
 
-from tests import support
-from tests.acceptance import running, saying, wire
+from tests.kit import conversation, messages_in, support, worker_process
 
 
-async def test_a_partition_without_a_commit_is_read_from_its_earliest_record(there: running.Installation) -> None:
-    async with wire.talk(there) as talk:
+async def test_a_partition_without_a_commit_is_read_from_its_earliest_record(
+    there: worker_process.Installation,
+) -> None:
+    async with conversation.talk(there) as talk:
         goal = await talk.goal("before", "form_submitted", form_id="f")
-        run, at = saying.a_run("before"), saying.later(goal.created_at, 1)
+        run, at = messages_in.a_run("before"), messages_in.later(goal.created_at, 1)
         await talk.send(run.started(at), run.submits("f", at))
         async with there.worker():
             await talk.settled()
-            assert wire.kinds(await talk.heard(run)) == [("goal.achieved", 1), ("exit.goal", None)]
+            assert conversation.kinds(await talk.heard(run)) == [("goal.achieved", 1), ("exit.goal", None)]
             # Explicitly, everywhere: a partition that gets its first record later is no new case.
-            assert len(await talk.committed()) == 4 * len(wire.INPUTS)
+            assert len(await talk.committed()) == 4 * len(conversation.INPUTS)
 
 
-async def test_an_offset_out_of_range_stops_the_worker_with_a_sentence(there: running.Installation) -> None:
-    async with wire.talk(there) as talk:
-        await talk.send(*(saying.Record("tag_added", b"{", partition=2) for _ in range(5)))
+async def test_an_offset_out_of_range_stops_the_worker_with_a_sentence(there: worker_process.Installation) -> None:
+    async with conversation.talk(there) as talk:
+        await talk.send(*(messages_in.Record("tag_added", b"{", partition=2) for _ in range(5)))
         await talk.rewind()
         deleted = TopicPartition(there.topics["tag_added"], 2)
         await talk.admin.delete_records({deleted: RecordsToDelete(before_offset=3)})
@@ -45,7 +46,7 @@ async def test_an_offset_out_of_range_stops_the_worker_with_a_sentence(there: ru
         assert await talk.members() == {}
 
 
-GARBAGE = [saying.Record("tag_added", b"{", partition=partition) for partition in (2, 3) for _ in range(5)]
+GARBAGE = [messages_in.Record("tag_added", b"{", partition=partition) for partition in (2, 3) for _ in range(5)]
 
 
 @pytest.mark.parametrize(
@@ -54,9 +55,9 @@ GARBAGE = [saying.Record("tag_added", b"{", partition=partition) for partition i
     ids=["earliest", "latest", "later"],
 )
 async def test_offsets_out_of_range_are_set_anew_when_asked_for_and_no_others(
-    there: running.Installation, target: str, to_offset: int, skipped_records: int
+    there: worker_process.Installation, target: str, to_offset: int, skipped_records: int
 ) -> None:
-    async with wire.talk(there) as talk:
+    async with conversation.talk(there) as talk:
         await talk.send(*GARBAGE)
         await talk.rewind()
         deleted = TopicPartition(there.topics["tag_added"], 2)
@@ -71,15 +72,15 @@ async def test_offsets_out_of_range_are_set_anew_when_asked_for_and_no_others(
 
 
 async def test_a_time_takes_back_what_is_beyond_it_and_the_topic_of_redrives_to_its_beginning(
-    there: running.Installation,
+    there: worker_process.Installation,
 ) -> None:
-    def dated(topic: str, minute: int) -> saying.Record:
-        return saying.Record(
+    def dated(topic: str, minute: int) -> messages_in.Record:
+        return messages_in.Record(
             topic, b"{", partition=0, timestamp_ms=int((start + timedelta(minutes=minute)).timestamp() * 1000)
         )
 
     start = datetime.now(UTC) - timedelta(hours=1)
-    async with wire.talk(there) as talk:
+    async with conversation.talk(there) as talk:
         await talk.send(*(dated(topic, minute) for topic in ("tag_added", "redrive") for minute in range(5)))
         async with there.worker():
             await talk.settled()
@@ -91,18 +92,18 @@ async def test_a_time_takes_back_what_is_beyond_it_and_the_topic_of_redrives_to_
 
 
 @pytest.mark.real_world("confluent-kafka-python#1787", "a topic is deleted and made anew while its consumer is frozen")
-async def test_a_topic_made_anew_while_a_worker_is_frozen_stops_it(there: running.Installation) -> None:
+async def test_a_topic_made_anew_while_a_worker_is_frozen_stops_it(there: worker_process.Installation) -> None:
     topic = there.topics["tag_added"]
-    async with wire.talk(there) as talk:
+    async with conversation.talk(there) as talk:
         worker = there.start(KAFKA__SESSION_TIMEOUT_SECONDS=6)
         try:
             await worker.ready()
-            await talk.say(*(saying.Record("tag_added", b"{", partition=2) for _ in range(5)))
+            await talk.say(*(messages_in.Record("tag_added", b"{", partition=2) for _ in range(5)))
             worker.process.send_signal(signal.SIGSTOP)
-            await wire.until(lambda: _has_no_members(talk))
+            await conversation.until(lambda: _has_no_members(talk))
             await talk.admin.delete_topics([topic])
-            await wire.until(lambda: _is_made(talk, topic))
-            await talk.send(*(saying.Record("tag_added", b"[", partition=2) for _ in range(9)))
+            await conversation.until(lambda: _is_made(talk, topic))
+            await talk.send(*(messages_in.Record("tag_added", b"[", partition=2) for _ in range(9)))
             worker.process.send_signal(signal.SIGCONT)
             assert await asyncio.to_thread(worker.wait) == 1
         finally:
@@ -116,11 +117,11 @@ async def test_a_topic_made_anew_while_a_worker_is_frozen_stops_it(there: runnin
         assert sorted(values) == [b"["] * 9 + [b"{"] * 5
 
 
-async def _has_no_members(talk: wire.Talk) -> bool:
+async def _has_no_members(talk: conversation.Talk) -> bool:
     return await talk.members() == {}
 
 
-async def _is_made(talk: wire.Talk, topic: str) -> bool:
+async def _is_made(talk: conversation.Talk, topic: str) -> bool:
     response = await talk.admin.create_topics([NewTopic(topic, support.PARTITIONS, 1)])
     ((_, code, *_),) = response.topic_errors
     return bool(code == 0)
@@ -132,9 +133,9 @@ async def _is_made(talk: wire.Talk, topic: str) -> bool:
     ids=["topic id", "leader epoch"],
 )
 async def test_an_offset_of_another_log_stops_a_worker_until_it_is_set_anew(
-    there: running.Installation, metadata: str, sentence: str
+    there: worker_process.Installation, metadata: str, sentence: str
 ) -> None:
-    async with wire.talk(there) as talk:
+    async with conversation.talk(there) as talk:
         await talk.send(*GARBAGE)
         async with there.worker():
             await talk.settled()
@@ -162,8 +163,8 @@ async def test_an_offset_of_another_log_stops_a_worker_until_it_is_set_anew(
         assert len(await talk.dead_letters()) == 10 + 5
 
 
-async def test_offsets_are_not_set_while_another_worker_runs(there: running.Installation) -> None:
-    async with wire.talk(there) as talk, there.worker():
+async def test_offsets_are_not_set_while_another_worker_runs(there: worker_process.Installation) -> None:
+    async with conversation.talk(there) as talk, there.worker():
         await talk.say(*GARBAGE)
         before = await talk.committed()
         second = there.start("--reset-offsets", "PT1H")
@@ -175,5 +176,5 @@ async def test_offsets_are_not_set_while_another_worker_runs(there: running.Inst
         assert await talk.committed() == before
 
 
-def test_a_target_that_is_none_is_a_usage_error(there: running.Installation) -> None:
+def test_a_target_that_is_none_is_a_usage_error(there: worker_process.Installation) -> None:
     assert there.call("run", "--reset-offsets", "yesterday").returncode == 2

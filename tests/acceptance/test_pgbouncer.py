@@ -11,8 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from goalworker import embedded
 from goalworker.postgres import connections, migrations, pooler, tables
-from tests import pgbouncer, support
-from tests.acceptance import flood, running, wire
+from tests.kit import conversation, flood, pgbouncer, support, worker_process
 
 RUNS = 100
 TIMEOUT_SECONDS = 7
@@ -34,23 +33,25 @@ def postgres() -> Iterator[embedded.Server]:
 @pytest.fixture(scope="module")
 def shared(
     bootstrap_servers: str, postgres: embedded.Server, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[running.Installation]:
+) -> Iterator[worker_process.Installation]:
     folder = tmp_path_factory.mktemp("pgbouncer")
     with support.fresh_database(postgres.address) as template:
         migrations.upgrade(support.with_database(postgres.address, template))
-        with running.installation(bootstrap_servers, postgres.address, template, folder) as installation:
+        with worker_process.installation(bootstrap_servers, postgres.address, template, folder) as installation:
             yield installation
 
 
 @pytest.fixture(scope="module", params=["transaction", "session"])
-def bouncer(request: pytest.FixtureRequest, shared: running.Installation) -> Iterator[embedded.Server]:
+def bouncer(request: pytest.FixtureRequest, shared: worker_process.Installation) -> Iterator[embedded.Server]:
     """A PgBouncer that refuses the startup parameters, as it does unless it is told otherwise."""
     with pgbouncer.running(shared.database_url, request.param) as server:
         yield server
 
 
 @pytest.fixture(params=["", pgbouncer.REMEDY], ids=["refused", "dropped"])
-def address(request: pytest.FixtureRequest, bouncer: embedded.Server, shared: running.Installation) -> Iterator[str]:
+def address(
+    request: pytest.FixtureRequest, bouncer: embedded.Server, shared: worker_process.Installation
+) -> Iterator[str]:
     """The URL of one that refuses startup parameters, and of one that drops them silently."""
     if not request.param:
         yield bouncer.address
@@ -86,7 +87,7 @@ HOLDING = {
 
 
 @pytest.mark.real_world("logto#8065", "PgBouncer refuses statement_timeout as a startup parameter, or drops it")
-async def test_limits_hold_in_each_transaction(pool: AsyncEngine, shared: running.Installation) -> None:
+async def test_limits_hold_in_each_transaction(pool: AsyncEngine, shared: worker_process.Installation) -> None:
     name = shared.database_url.rpartition("/")[2]
     await support.execute(
         shared.database_url, f'ALTER DATABASE "{name}" SET default_transaction_isolation = serializable'
@@ -103,7 +104,7 @@ async def test_limits_hold_in_each_transaction(pool: AsyncEngine, shared: runnin
 
 
 async def test_a_pooler_is_noticed_although_its_server_has_all_limits(
-    pool: AsyncEngine, shared: running.Installation
+    pool: AsyncEngine, shared: worker_process.Installation
 ) -> None:
     name = shared.database_url.rpartition("/")[2]
     limits = connections.session_limits(TIMEOUT_SECONDS)
@@ -117,7 +118,7 @@ async def test_a_pooler_is_noticed_although_its_server_has_all_limits(
         await support.execute(shared.database_url, f'ALTER DATABASE "{name}" RESET ALL')
 
 
-async def test_a_direct_connection_begins_with_nothing_more(shared: running.Installation) -> None:
+async def test_a_direct_connection_begins_with_nothing_more(shared: worker_process.Installation) -> None:
     pool = _engine(shared.database_url)
     async with connections.transaction(pool, tables.WORKER_ROLE, "cli") as connection:
         assert type(connection) is asyncpg.Connection
@@ -149,7 +150,7 @@ async def test_many_transactions_at_once_use_no_statement_of_another(address: st
 
 
 def test_migrations_run_through_it_and_leave_no_lock(
-    address: str, shared: running.Installation, tmp_path: Path
+    address: str, shared: worker_process.Installation, tmp_path: Path
 ) -> None:
     with support.fresh_database(shared.database_url) as name:
         url = support.with_database(address, name)
@@ -168,21 +169,21 @@ async def _locks(pool: AsyncEngine) -> int:
     return found
 
 
-def test_doctor_says_that_limits_hold_through_a_pooler(address: str, shared: running.Installation) -> None:
+def test_doctor_says_that_limits_hold_through_a_pooler(address: str, shared: worker_process.Installation) -> None:
     asked = shared.call("doctor", DATABASE__URL=address)
     assert "a pooler stands before the database: set in each transaction" in asked.stdout
     assert asked.stderr == ""
 
 
-async def _is(worker: running.Worker, path: str, status: int) -> bool:
+async def _is(worker: worker_process.Worker, path: str, status: int) -> bool:
     return worker.answers(path) == status
 
 
 @pytest.mark.real_world("logto#8065", "a worker through PgBouncer, PostgreSQL and PgBouncer restarted meanwhile")
 async def test_a_worker_loses_nothing_while_what_is_behind_it_restarts(
-    bouncer: embedded.Server, postgres: embedded.Server, shared: running.Installation
+    bouncer: embedded.Server, postgres: embedded.Server, shared: worker_process.Installation
 ) -> None:
-    async with shared.worker(DATABASE__URL=bouncer.address) as worker, wire.talk(shared) as talk:
+    async with shared.worker(DATABASE__URL=bouncer.address) as worker, conversation.talk(shared) as talk:
         stream = await flood.flood(talk, f"through {bouncer.port}", RUNS)
         third = len(stream.records) // 3
         await talk.send(*stream.records[:third])
@@ -192,11 +193,11 @@ async def test_a_worker_loses_nothing_while_what_is_behind_it_restarts(
         ):
             server.kill()
             try:
-                await wire.until(lambda: _is(worker, "/healthz/ready", 503))
+                await conversation.until(lambda: _is(worker, "/healthz/ready", 503))
                 await talk.send(*records)
             finally:
                 server.start()
-            await wire.until(lambda: _is(worker, "/healthz/ready", 200))
+            await conversation.until(lambda: _is(worker, "/healthz/ready", 200))
         await stream.check(talk)
         assert worker.is_running
         assert "Traceback" not in worker.log.read_text()

@@ -5,15 +5,17 @@ import sqlite3
 import sys
 from pathlib import Path
 
-from tests.acceptance import readme_clients, running
+from tests.kit import guide_clients, worker_process
 
 
-async def test_the_client_in_python_obeys_each_exit_once_also_after_a_restart(there: running.Installation) -> None:
+async def test_the_client_in_python_obeys_each_exit_once_also_after_a_restart(
+    there: worker_process.Installation,
+) -> None:
     folder = there.folder / "client"
     folder.mkdir()
-    text = readme_clients.program("python", there)
+    text = guide_clients.program("python", there)
     command = (sys.executable, "-W", "error")
-    await readme_clients.check(
+    await guide_clients.check(
         there, text, folder / "client.py", *command, remembered=lambda: _remembered(folder / "engine.db")
     )
 

@@ -6,47 +6,47 @@ from uuid import uuid4
 
 import aiokafka
 
-from tests.acceptance import running, saying, wire
+from tests.kit import conversation, messages_in, worker_process
 
-BROKEN = saying.Record("form_submitted", b"{", b"key")
+BROKEN = messages_in.Record("form_submitted", b"{", b"key")
 
 
-def form_without_tenant_or_time(contact_id: str, at: datetime) -> saying.Record:
+def form_without_tenant_or_time(contact_id: str, at: datetime) -> messages_in.Record:
     data = {"contact_id": contact_id, "form_id": "f"}
     body = {"specversion": "1.0", "id": str(uuid4()), "source": "/crm", "type": "form.submitted", "data": data}
-    return saying.Record("form_submitted", json.dumps(body).encode(), timestamp_ms=int(at.timestamp() * 1000))
+    return messages_in.Record("form_submitted", json.dumps(body).encode(), timestamp_ms=int(at.timestamp() * 1000))
 
 
 def headers_of(letter: aiokafka.ConsumerRecord) -> dict[str, str]:
     return {name: value.decode() for name, value in letter.headers}
 
 
-def redrive(there: running.Installation) -> int:
+def redrive(there: worker_process.Installation) -> int:
     """Return how many letters were sent."""
     outcome = there.call("dlq", "redrive", "--json")
     assert (outcome.returncode, outcome.stderr) == (0, "")
-    return sum(row["records"] for row in saying.rows(outcome.stdout))
+    return sum(row["records"] for row in messages_in.rows(outcome.stdout))
 
 
 async def test_what_was_fixed_is_judged_by_its_own_time_and_what_fails_again_is_a_letter_again(
-    there: running.Installation,
+    there: worker_process.Installation,
 ) -> None:
-    async with wire.talk(there) as talk:
-        goal, run = await talk.goal("w", "form_submitted", form_id="f"), saying.a_run("w")
-        form = form_without_tenant_or_time(run.contact_id, saying.later(goal.created_at, 2))
+    async with conversation.talk(there) as talk:
+        goal, run = await talk.goal("w", "form_submitted", form_id="f"), messages_in.a_run("w")
+        form = form_without_tenant_or_time(run.contact_id, messages_in.later(goal.created_at, 2))
         async with there.worker():
             await talk.say(run.started(goal.created_at), form, BROKEN)
         assert len(await talk.dead_letters()) == 2
         assert await talk.heard(run) == []
 
-        async with there.worker(EVENTS__DEFAULT_TENANT=saying.TENANT):
+        async with there.worker(EVENTS__DEFAULT_TENANT=messages_in.TENANT):
             assert redrive(there) == 2
             await talk.settled()
             achieved, left = await talk.heard(run)
             assert redrive(there) == 1
             await talk.settled()
         at = datetime.fromtimestamp((form.timestamp_ms or 0) / 1000, UTC)
-        assert [message.data["achieved_at"] for message in (achieved, left)] == [saying.rfc3339(at)] * 2
+        assert [message.data["achieved_at"] for message in (achieved, left)] == [messages_in.rfc3339(at)] * 2
 
         letters = [letter for letter in await talk.dead_letters() if letter.value == BROKEN.value]
         assert [letter.key for letter in letters] == [BROKEN.key] * 3
@@ -57,16 +57,16 @@ async def test_what_was_fixed_is_judged_by_its_own_time_and_what_fails_again_is_
 
 
 async def test_what_was_redriven_while_no_worker_ran_is_not_sent_again_and_judged_by_the_next_one(
-    there: running.Installation,
+    there: worker_process.Installation,
 ) -> None:
-    async with wire.talk(there) as talk:
-        goal, run = await talk.goal("w", "form_submitted", form_id="f"), saying.a_run("w")
-        at = saying.later(goal.created_at, 1)
+    async with conversation.talk(there) as talk:
+        goal, run = await talk.goal("w", "form_submitted", form_id="f"), messages_in.a_run("w")
+        at = messages_in.later(goal.created_at, 1)
         data = {"contact_id": run.contact_id, "form_id": "f", "answers": "." * 1_000}
         async with there.worker(EVENTS__MAX_BYTES=1_000):
-            await talk.say(run.started(goal.created_at), saying.event("form.submitted", data, at))
+            await talk.say(run.started(goal.created_at), messages_in.event("form.submitted", data, at))
         assert [headers_of(letter)["x-error-reason"] for letter in await talk.dead_letters()] == ["too_large"]
         assert [redrive(there), redrive(there)] == [1, 0]
         async with there.worker():
             await talk.settled()
-        assert wire.kinds(await talk.heard(run)) == [("goal.achieved", 1), ("exit.goal", None)]
+        assert conversation.kinds(await talk.heard(run)) == [("goal.achieved", 1), ("exit.goal", None)]

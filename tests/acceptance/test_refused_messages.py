@@ -5,30 +5,32 @@ import json
 import pytest
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from tests.acceptance import running, saying, wire
+from tests.kit import conversation, messages_in, worker_process
 
 LIMIT = 2_000
 ENOUGH = 1_048_588
 
 
-async def set_limit(talk: wire.Talk, topic: str, limit: int) -> None:
+async def set_limit(talk: conversation.Talk, topic: str, limit: int) -> None:
     configs = {"max.message.bytes": str(limit)}
     await talk.admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, talk.there.topics[topic], configs)])
 
 
-async def types_about(talk: wire.Talk, run: saying.Run) -> list[str]:
+async def types_about(talk: conversation.Talk, run: messages_in.Run) -> list[str]:
     return sorted(message.body["type"] for message in await talk.heard(run))
 
 
 @pytest.mark.real_world(
     "Agendia#260", "A topic takes less than one message needs, and the worker ended at every start."
 )
-async def test_a_message_that_its_topic_refuses_waits_and_everything_else_goes_on(there: running.Installation) -> None:
-    async with wire.talk(there) as talk:
+async def test_a_message_that_its_topic_refuses_waits_and_everything_else_goes_on(
+    there: worker_process.Installation,
+) -> None:
+    async with conversation.talk(there) as talk:
         await set_limit(talk, "goal_achieved", LIMIT)
         goal = await talk.goal("w", "purchase_made", any_purchase=True)
-        small, large = (saying.Run("w", f"run-{name}", f"c-{name}") for name in ("small", "large"))
-        at = saying.later(goal.created_at, 1)
+        small, large = (messages_in.Run("w", f"run-{name}", f"c-{name}") for name in ("small", "large"))
+        at = messages_in.later(goal.created_at, 1)
         async with there.worker() as worker:
             await worker.said("topic_too_small", topic=there.topics["goal_achieved"], limit_bytes=LIMIT)
             for run, products in ((large, 100), (small, 1)):
@@ -39,12 +41,12 @@ async def test_a_message_that_its_topic_refuses_waits_and_everything_else_goes_o
                     "currency": "EUR",
                     "product_ids": [f"product-{number:020}" for number in range(products)],
                 }
-                await talk.send(run.started(at), saying.event("payment.completed", payment, at))
+                await talk.send(run.started(at), messages_in.event("payment.completed", payment, at))
             await talk.settled()
             assert await types_about(talk, small) == ["workflow.exit.goal", "workflow.goal.achieved"]
             assert await types_about(talk, large) == ["workflow.exit.goal"]
             topic = there.topics["goal_achieved"]
-            await wire.until(lambda: _is(worker, topic, 1))
+            await conversation.until(lambda: _is(worker, topic, 1))
             (refused,) = json.loads(there.call("outbox", "status", "--json").stdout)["refused"]
             assert (refused["topic"], refused["records"], refused["limit_bytes"]) == (topic, 1, LIMIT)
             assert refused["smallest_bytes"] > LIMIT
@@ -54,26 +56,26 @@ async def test_a_message_that_its_topic_refuses_waits_and_everything_else_goes_o
             assert f"{topic} takes messages of {LIMIT} bytes at most" in doctor.stdout
         async with there.worker() as worker:  # which the refused message does not keep from starting
             await set_limit(talk, "goal_achieved", ENOUGH)
-            await wire.until(lambda: _has_gone(talk, large))
-            await wire.until(lambda: _is(worker, topic, 0))
+            await conversation.until(lambda: _has_gone(talk, large))
+            await conversation.until(lambda: _is(worker, topic, 0))
         assert json.loads(there.call("outbox", "status", "--json").stdout)["refused"] == []
 
 
-async def _is(worker: running.Worker, topic: str, refused: int) -> bool:
+async def _is(worker: worker_process.Worker, topic: str, refused: int) -> bool:
     return worker.metric("outbox_refused_records", topic=topic) == refused
 
 
-async def _has_gone(talk: wire.Talk, run: saying.Run) -> bool:
+async def _has_gone(talk: conversation.Talk, run: messages_in.Run) -> bool:
     return "workflow.goal.achieved" in await types_about(talk, run)
 
 
 async def test_a_dead_letter_that_is_too_large_goes_without_its_value_and_says_where_that_is(
-    there: running.Installation,
+    there: worker_process.Installation,
 ) -> None:
-    async with wire.talk(there) as talk, there.worker(DEAD_LETTERS__MAX_RATIO=1):
+    async with conversation.talk(there) as talk, there.worker(DEAD_LETTERS__MAX_RATIO=1):
         await set_limit(talk, "dead_letters", LIMIT)
         values = (b"{small", b"{" + b"x" * LIMIT, b"{last")
-        sent = await talk.send(*(saying.Record("form_submitted", value, b"key", partition=0) for value in values))
+        sent = await talk.send(*(messages_in.Record("form_submitted", value, b"key", partition=0) for value in values))
         await talk.settled()
         letters = sorted(await talk.dead_letters(), key=lambda letter: int(dict(letter.headers)["x-original-offset"]))
         assert [letter.value for letter in letters] == [values[0], None, values[2]]

@@ -12,8 +12,7 @@ import pytest
 
 from goalworker.domain import facts
 from goalworker.stores import enrollments
-from tests import support
-from tests.acceptance import running, saying, wire
+from tests.kit import conversation, messages_in, support, worker_process
 
 TRACE = ("traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
 
@@ -39,19 +38,19 @@ class Exported:
             schema = json.loads((self.folder / message["payload"]["$ref"]).read_bytes())
             if "ce_type" in headers:
                 schema = {"$defs": schema["$defs"], "$ref": "#/$defs/data"}
-            jsonschema_rs.validate(schema, saying.body(record.value), validate_formats=True)
+            jsonschema_rs.validate(schema, messages_in.body(record.value), validate_formats=True)
         return channel, kind
 
 
 def _kind(channel: str, value: bytes, headers: Mapping[str, str]) -> str:
     if channel in ("dead_letters", "redrive"):
         return "dead_letter"
-    kind: str = headers.get("ce_type") or saying.body(value)["type"]
+    kind: str = headers.get("ce_type") or messages_in.body(value)["type"]
     return kind
 
 
 @pytest.fixture(scope="module")
-def exported(shared: running.Installation) -> Exported:
+def exported(shared: worker_process.Installation) -> Exported:
     """What the command writes, under the topics' names here."""
     done = shared.call("schema", "export", "exported")
     folder = shared.folder / "exported"
@@ -60,13 +59,15 @@ def exported(shared: running.Installation) -> Exported:
     return Exported(folder, json.loads((folder / "asyncapi.json").read_bytes()))
 
 
-async def _all_records(there: running.Installation) -> list[aiokafka.ConsumerRecord]:
+async def _all_records(there: worker_process.Installation) -> list[aiokafka.ConsumerRecord]:
     """Every record of every topic."""
     consumer = aiokafka.AIOKafkaConsumer(
         bootstrap_servers=there.bootstrap_servers, isolation_level="read_committed", fetch_max_wait_ms=10
     )
     async with consumer:
-        partitions = [wire.partition(name, n) for name in there.topics.values() for n in range(support.PARTITIONS)]
+        partitions = [
+            conversation.partition(name, n) for name in there.topics.values() for n in range(support.PARTITIONS)
+        ]
         consumer.assign(partitions)
         await consumer.seek_to_beginning()
         records: list[aiokafka.ConsumerRecord] = []
@@ -77,28 +78,34 @@ async def _all_records(there: running.Installation) -> list[aiokafka.ConsumerRec
     return records
 
 
-async def test_every_record_of_a_run_is_what_the_exported_documents_say(talk: wire.Talk, exported: Exported) -> None:
+async def test_every_record_of_a_run_is_what_the_exported_documents_say(
+    talk: conversation.Talk, exported: Exported
+) -> None:
     goal = await talk.goal("shop/1", "purchase_made", min_amount=100, currency="EUR")
     await talk.delete(await talk.change(await talk.goal("other", "appointment_booked", any_appointment=True), name="x"))
-    at = saying.later(goal.created_at, 1)
-    run, taken_in = saying.Run("shop/1", "run:1", "Zoë"), saying.Run("shop/1", "run-2", "c-2")
+    at = messages_in.later(goal.created_at, 1)
+    run, taken_in = messages_in.Run("shop/1", "run:1", "Zoë"), messages_in.Run("shop/1", "run-2", "c-2")
     paid = {"contact_id": run.contact_id, "payment_id": "p", "amount": 129.90, "currency": "eur", "product_ids": ["a"]}
     await talk.say(
-        saying.activated("shop/1", saying.later(at, -1)),
+        messages_in.activated("shop/1", messages_in.later(at, -1)),
         run.started(at),
-        saying.event("payment.completed", paid, at).with_headers(TRACE),
-        saying.binary("contact.tag.added", {"contact_id": "c", "tag_name": "vip"}, at),
-        saying.event("appointment.booked", {"contact_id": "c", "appointment_id": "a", "starts_at": None}, at),
-        saying.event("form.submitted", {"contact_id": "c", "form_id": "f"}, at),
-        saying.event("pipeline.stage.changed", {"contact_id": "c", "pipeline_id": "p", "stage_id": "s"}, at),
+        messages_in.event("payment.completed", paid, at).with_headers(TRACE),
+        messages_in.binary("contact.tag.added", {"contact_id": "c", "tag_name": "vip"}, at),
+        messages_in.event("appointment.booked", {"contact_id": "c", "appointment_id": "a", "starts_at": None}, at),
+        messages_in.event("form.submitted", {"contact_id": "c", "form_id": "f"}, at),
+        messages_in.event("pipeline.stage.changed", {"contact_id": "c", "pipeline_id": "p", "stage_id": "s"}, at),
     )
-    await talk.say(run.ended(at), saying.deactivated("other", at))
-    (nonsense,) = await talk.send(saying.Record("tag_added", b"{", b"key"))
+    await talk.say(run.ended(at), messages_in.deactivated("other", at))
+    (nonsense,) = await talk.send(messages_in.Record("tag_added", b"{", b"key"))
     await enrollments.take_in(
         talk.pool,
-        saying.TENANT,
+        messages_in.TENANT,
         taken_in.workflow_id,
-        [facts.Enrollment(saying.TENANT, taken_in.enrollment_id, taken_in.workflow_id, taken_in.contact_id, at, at)],
+        [
+            facts.Enrollment(
+                messages_in.TENANT, taken_in.enrollment_id, taken_in.workflow_id, taken_in.contact_id, at, at
+            )
+        ],
     )
     await talk.published()
     await talk.settled()
@@ -114,4 +121,4 @@ async def test_every_record_of_a_run_is_what_the_exported_documents_say(talk: wi
     everything = {(name, kind) for name, each in channels.items() for kind in each["messages"]}
     assert {exported.hold(record) for record in records} == everything
     lifecycle = [record for record in records if record.topic == talk.there.topics["workflow_lifecycle"]]
-    assert sum(saying.body(record.value)["source"] == "/goalworker/api" for record in lifecycle) == 2
+    assert sum(messages_in.body(record.value)["source"] == "/goalworker/api" for record in lifecycle) == 2

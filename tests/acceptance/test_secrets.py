@@ -16,9 +16,7 @@ import pytest
 from goalworker import embedded
 from goalworker.embedded import machine
 from goalworker.postgres import migrations, tables
-from tests import support
-from tests.acceptance import running, saying, wire
-from tests.integration import secure_broker
+from tests.kit import conversation, messages_in, secure_broker, support, worker_process
 
 # Planted wherever a secret or a content may stand, and looked for in all that is said.
 MARK = "LEAK"
@@ -28,7 +26,7 @@ BROKER_USER = "operator"
 MARKS = (MARK, secure_broker.password(BROKER_USER))
 
 AT = datetime.now(UTC) - timedelta(hours=1)
-RUN = saying.Run("w", "run-1", f"{MARK}-contact")
+RUN = messages_in.Run("w", "run-1", f"{MARK}-contact")
 
 
 @pytest.fixture(scope="module")
@@ -48,18 +46,18 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[secure_broker.B
 @pytest.fixture
 def there(
     database_server: embedded.Server, broker: secure_broker.Broker, tmp_path: Path
-) -> Iterator[running.Installation]:
+) -> Iterator[worker_process.Installation]:
     """On servers that are ours to kill; the test itself needs no login."""
     with support.fresh_database(database_server.address) as template:
         migrations.upgrade(support.with_database(database_server.address, template))
         roles = f"GRANT {tables.WORKER_ROLE}, {tables.API_ROLE} TO {LOGIN}"
         support.run(support.execute(database_server.address, roles))
-        with running.installation(broker.open, database_server.address, template, tmp_path) as made:
+        with worker_process.installation(broker.open, database_server.address, template, tmp_path) as made:
             yield made
 
 
 @pytest.fixture
-def marked(there: running.Installation, broker: secure_broker.Broker) -> running.Installation:
+def marked(there: worker_process.Installation, broker: secure_broker.Broker) -> worker_process.Installation:
     """The same, whose processes log in with passwords, and say as much as they ever do."""
     host = there.database_url.rpartition("@")[2]
     secrets = {name.removeprefix("GOALWORKER_"): value for name, value in broker.settings(BROKER_USER).items()}
@@ -79,7 +77,7 @@ def assert_silent(said: str) -> None:
 # --- the worker ---
 
 
-def good() -> Iterator[saying.Record]:
+def good() -> Iterator[messages_in.Record]:
     """What can be used, and full of what nobody else is to know."""
     yield RUN.started(AT)
     contact = {"contact_id": RUN.contact_id, f"{MARK}-field": f"{MARK}-value"}
@@ -92,11 +90,11 @@ def good() -> Iterator[saying.Record]:
             "pipeline.stage.changed": {"pipeline_id": f"{MARK}-line", "stage_id": f"{MARK}-stage"},
         }.items()
     ):
-        record = saying.event(kind, contact | data, AT + timedelta(seconds=number), **{f"{MARK.lower()}x": MARK})
+        record = messages_in.event(kind, contact | data, AT + timedelta(seconds=number), **{f"{MARK.lower()}x": MARK})
         yield replace(record, key=f"acme:{RUN.contact_id}".encode()).with_headers((f"x-{MARK}", MARK.encode()))
 
 
-def malformed() -> Iterator[saying.Record]:
+def malformed() -> Iterator[messages_in.Record]:
     """A record for each reason that a sender can give."""
     form = {"contact_id": RUN.contact_id, "form_id": f"{MARK}-form"}
     for value in (
@@ -107,28 +105,28 @@ def malformed() -> Iterator[saying.Record]:
         f"\x00{MARK}",
         MARK * 50_000,
     ):
-        yield saying.Record("form_submitted", value.encode(), key=MARK.encode())
-    yield saying.Record("form_submitted", f'{{"{MARK}": "\xff"}}'.encode("latin-1"))
-    yield saying.event("form.submitted", form | {"form_id": [MARK]}, AT)
-    yield saying.event("form.submitted", form | {"form_id": f"{MARK}\0"}, AT)
-    yield saying.event("form.submitted", form | {"contact_id": MARK * 100}, AT)
-    yield saying.event("form.submitted", form, AT + timedelta(days=2))
-    yield saying.event("form.submitted", form, AT, time=MARK)
-    yield saying.event("payment.completed", {**form, "payment_id": "p", "amount": MARK, "currency": "EUR"}, AT)
-    yield replace(saying.event("payment.completed", form, AT), topic="form_submitted")
+        yield messages_in.Record("form_submitted", value.encode(), key=MARK.encode())
+    yield messages_in.Record("form_submitted", f'{{"{MARK}": "\xff"}}'.encode("latin-1"))
+    yield messages_in.event("form.submitted", form | {"form_id": [MARK]}, AT)
+    yield messages_in.event("form.submitted", form | {"form_id": f"{MARK}\0"}, AT)
+    yield messages_in.event("form.submitted", form | {"contact_id": MARK * 100}, AT)
+    yield messages_in.event("form.submitted", form, AT + timedelta(days=2))
+    yield messages_in.event("form.submitted", form, AT, time=MARK)
+    yield messages_in.event("payment.completed", {**form, "payment_id": "p", "amount": MARK, "currency": "EUR"}, AT)
+    yield replace(messages_in.event("payment.completed", form, AT), topic="form_submitted")
     yield replace(RUN, contact_id=f"{MARK}-other").started(AT)  # conflicting_enrollment
 
 
 async def test_a_worker_says_nothing_of_what_it_reads_nor_its_passwords(
-    there: running.Installation,
-    marked: running.Installation,
+    there: worker_process.Installation,
+    marked: worker_process.Installation,
     database_server: embedded.Server,
     broker: secure_broker.Broker,
 ) -> None:
     worker = marked.start()
     try:
         await worker.ready()
-        async with wire.talk(there) as talk:
+        async with conversation.talk(there) as talk:
             await talk.goal("w", "form_submitted", form_id=f"{MARK}-form")
             await talk.say(*good())
             bad = list(malformed())
@@ -159,13 +157,13 @@ async def test_a_worker_says_nothing_of_what_it_reads_nor_its_passwords(
     ids=["a row that is there", "a value that is refused"],
 )
 async def test_a_bug_is_told_without_the_rows_that_showed_it(
-    there: running.Installation, marked: running.Installation, rule: str, says: str
+    there: worker_process.Installation, marked: worker_process.Installation, rule: str, says: str
 ) -> None:
     support.run(support.execute(there.database_url, rule))
     worker = marked.start()
     try:
         await worker.ready()
-        async with wire.talk(there) as talk:
+        async with conversation.talk(there) as talk:
             goal = await talk.goal("w", "form_submitted", form_id=f"{MARK}-form")
             submitted = RUN.submits(f"{MARK}-form", goal.created_at + timedelta(milliseconds=1))
             await talk.send(RUN.started(AT), submitted, replace(RUN, enrollment_id="run-2").started(AT))
@@ -179,7 +177,7 @@ async def test_a_bug_is_told_without_the_rows_that_showed_it(
 # --- commands ---
 
 
-def test_settings_are_shown_without_passwords(marked: running.Installation) -> None:
+def test_settings_are_shown_without_passwords(marked: worker_process.Installation) -> None:
     shown = marked.call(
         *("config", "show"),
         API__JWT_SECRET=f"{MARK}-jwt",
@@ -208,7 +206,7 @@ def test_settings_are_shown_without_passwords(marked: running.Installation) -> N
     ],
     ids=" ".join,
 )
-def test_what_is_wrong_is_told_without_passwords(marked: running.Installation, wrong: dict[str, object]) -> None:
+def test_what_is_wrong_is_told_without_passwords(marked: worker_process.Installation, wrong: dict[str, object]) -> None:
     outcome = marked.call("doctor", **wrong)
     assert outcome.returncode == 1
     assert "problem" in outcome.stdout
@@ -216,7 +214,7 @@ def test_what_is_wrong_is_told_without_passwords(marked: running.Installation, w
 
 
 def test_a_command_says_nothing_of_a_row_where_it_fails(
-    there: running.Installation, marked: running.Installation
+    there: worker_process.Installation, marked: worker_process.Installation
 ) -> None:
     support.run(support.execute(there.database_url, "CREATE UNIQUE INDEX one ON goals (tenant_id)"))
     words = ("goals", "create", f"{MARK}-workflow", "--tenant", "acme", "--type", "form_submitted", "--name", MARK)
@@ -230,7 +228,7 @@ def test_a_command_says_nothing_of_a_row_where_it_fails(
 
 
 @contextlib.contextmanager
-def api(there: running.Installation, port: int) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+def api(there: worker_process.Installation, port: int) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """An API as a process of its own, and its log."""
     log = there.folder / "api.log"
     with log.open("wb") as output:
@@ -250,7 +248,7 @@ def api(there: running.Installation, port: int) -> Iterator[tuple[subprocess.Pop
 
 
 async def test_the_api_says_nothing_of_requests_nor_credentials(
-    there: running.Installation, marked: running.Installation, database_server: embedded.Server
+    there: worker_process.Installation, marked: worker_process.Installation, database_server: embedded.Server
 ) -> None:
     scopes = ("--scope", "goals:read,goals:write", "--name", MARK, "--json")
     key = json.loads(marked.call("keys", "create", "--tenant", "acme", *scopes).stdout)["key"]
@@ -274,7 +272,7 @@ async def test_the_api_says_nothing_of_requests_nor_credentials(
             answers.append(await client.get(path))
         database_server.start()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(running.STOP_SECONDS) == 0
+        assert process.wait(worker_process.STOP_SECONDS) == 0
         said = log.read_text()
     assert [answer.status_code for answer in answers] == [401, 201, 409, 415, 400, 500, 503]
     assert {"request", "request_failed"} <= {json.loads(line)["event"] for line in said.splitlines()}

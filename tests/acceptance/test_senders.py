@@ -5,21 +5,21 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.acceptance import running, saying, wire
+from tests.kit import conversation, messages_in, worker_process
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 @pytest.mark.real_world("kcat, hand-made producers", "JSON without an envelope, the tenant in the key")
-async def test_plain_json_with_the_tenant_in_the_key_achieves_and_exits(there: running.Installation) -> None:
+async def test_plain_json_with_the_tenant_in_the_key_achieves_and_exits(there: worker_process.Installation) -> None:
     settings = {"EVENTS__PLAIN_JSON": "true", "EVENTS__TENANT_FROM": "key-prefix", "EVENTS__PLAIN_ID": "Event-Id"}
-    async with there.worker(**settings), wire.talk(there) as talk:
+    async with there.worker(**settings), conversation.talk(there) as talk:
         goal = await talk.goal("w", "form_submitted", form_id="f")
-        run, at = saying.a_run("w"), saying.later(goal.created_at, 1)
-        value = json.dumps({"contact_id": run.contact_id, "form_id": "f", "time": saying.rfc3339(at)}).encode()
-        key = f"{saying.TENANT}:{run.contact_id}".encode()
+        run, at = messages_in.a_run("w"), messages_in.later(goal.created_at, 1)
+        value = json.dumps({"contact_id": run.contact_id, "form_id": "f", "time": messages_in.rfc3339(at)}).encode()
+        key = f"{messages_in.TENANT}:{run.contact_id}".encode()
         headers = (("event-id", b"e-1"), ("traceparent", TRACE.encode()))
-        await talk.say(run.started(at), saying.Record("form_submitted", value, key, headers))
+        await talk.say(run.started(at), messages_in.Record("form_submitted", value, key, headers))
         achieved, exit_ = await talk.heard(run)
         trigger = achieved.data["trigger_event"]
         assert (trigger["source"], trigger["id"]) == (f"kafka:{there.topics['form_submitted']}", "e-1")
@@ -31,14 +31,14 @@ async def test_plain_json_with_the_tenant_in_the_key_achieves_and_exits(there: r
 
 @pytest.mark.real_world("CloudEvents SDKs", "traceparent as an extension, in the attributes or in a ce_ header")
 @pytest.mark.parametrize("form", ["structured", "binary"])
-async def test_a_trace_in_the_attributes_comes_out_with_achieved_and_exit(talk: wire.Talk, form: str) -> None:
+async def test_a_trace_in_the_attributes_comes_out_with_achieved_and_exit(talk: conversation.Talk, form: str) -> None:
     goal = await talk.goal(f"w-{form}", "form_submitted", form_id=form)
-    run, at = saying.a_run(f"w-{form}"), datetime.now(UTC)
-    make = saying.event if form == "structured" else saying.binary
+    run, at = messages_in.a_run(f"w-{form}"), datetime.now(UTC)
+    make = messages_in.event if form == "structured" else messages_in.binary
     data = {"contact_id": run.contact_id, "form_id": form}
     event = make("form.submitted", data, at, traceparent=TRACE, tracestate="vendor=1")
-    await talk.say(run.started(saying.later(goal.created_at, 0)), event)
+    await talk.say(run.started(messages_in.later(goal.created_at, 0)), event)
     heard = await talk.heard(run)
-    assert wire.kinds(heard) == [("goal.achieved", 1), ("exit.goal", None)]
+    assert conversation.kinds(heard) == [("goal.achieved", 1), ("exit.goal", None)]
     expected = {("traceparent", TRACE.encode()), ("tracestate", b"vendor=1")}
     assert all(expected <= set(message.headers) for message in heard)

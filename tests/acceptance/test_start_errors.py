@@ -10,8 +10,7 @@ import pytest
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from goalworker.embedded import machine
-from tests import support
-from tests.acceptance import running
+from tests.kit import support, worker_process
 
 TERMINATE_WAITING = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -19,7 +18,7 @@ WHERE datname = current_database() AND wait_event_type = 'Lock'
 """
 
 
-def refused(there: running.Installation, exit_code: int, **settings: object) -> str:
+def refused(there: worker_process.Installation, exit_code: int, **settings: object) -> str:
     """Return the one sentence with which it ends."""
     ended = there.call("run", **{"OPS__PORT": 0, **settings})
     assert ended.returncode == exit_code, ended.stderr
@@ -31,25 +30,25 @@ def refused(there: running.Installation, exit_code: int, **settings: object) -> 
     return str(last["error"])
 
 
-def test_a_missing_topic_is_named_with_the_command_that_makes_it(shared: running.Installation) -> None:
+def test_a_missing_topic_is_named_with_the_command_that_makes_it(shared: worker_process.Installation) -> None:
     sentence = refused(shared, 4, TOPICS__TAG_ADDED="nowhere", TOPICS__REDRIVE="neither")
     assert "neither, nowhere" in sentence
     assert "`goalworker topics create`" in sentence
 
 
-def test_a_broker_that_is_not_there_is_named(shared: running.Installation) -> None:
+def test_a_broker_that_is_not_there_is_named(shared: worker_process.Installation) -> None:
     address = f"127.0.0.1:{machine.free_port()}"
     assert address in refused(shared, 4, KAFKA__BOOTSTRAP_SERVERS=address)
 
 
-def test_a_database_that_is_not_there_is_named_without_its_password(shared: running.Installation) -> None:
+def test_a_database_that_is_not_there_is_named_without_its_password(shared: worker_process.Installation) -> None:
     address = f"127.0.0.1:{machine.free_port()}/events"
     sentence = refused(shared, 4, DATABASE__URL=f"postgresql://ann:hunter2@{address}")
     assert f"postgresql://ann:***@{address}" in sentence
 
 
 @pytest.mark.parametrize("part", ["database", "password"])
-def test_a_database_that_refuses_is_an_error_of_the_same_kind(shared: running.Installation, part: str) -> None:
+def test_a_database_that_refuses_is_an_error_of_the_same_kind(shared: worker_process.Installation, part: str) -> None:
     url = support.with_database(shared.database_url, "nothing_here")
     if part == "password":
         name, _, address = shared.database_url.rpartition("@")
@@ -59,7 +58,7 @@ def test_a_database_that_refuses_is_an_error_of_the_same_kind(shared: running.In
     assert "wrong" not in sentence
 
 
-def test_a_login_without_the_workers_role_is_told_what_it_may_not(shared: running.Installation) -> None:
+def test_a_login_without_the_workers_role_is_told_what_it_may_not(shared: worker_process.Installation) -> None:
     login = f"guest_{secrets.token_hex(4)}"
     support.run(support.execute(shared.database_url, f"CREATE ROLE {login} LOGIN PASSWORD 'guest'"))
     address = shared.database_url.rpartition("@")[2]
@@ -71,7 +70,7 @@ def test_a_login_without_the_workers_role_is_told_what_it_may_not(shared: runnin
 
 
 def test_a_database_that_fails_while_the_worker_starts_is_an_error_of_the_same_kind(
-    shared: running.Installation,
+    shared: worker_process.Installation,
 ) -> None:
     async def refused_meanwhile() -> str:
         holder = await asyncpg.connect(shared.database_url)
@@ -88,22 +87,22 @@ def test_a_database_that_fails_while_the_worker_starts_is_an_error_of_the_same_k
 
 
 def test_a_schema_that_is_behind_names_the_command_that_mends_it(
-    shared: running.Installation, postgres_url: str
+    shared: worker_process.Installation, postgres_url: str
 ) -> None:
     with support.fresh_database(postgres_url) as name:
         sentence = refused(shared, 5, DATABASE__URL=support.with_database(postgres_url, name))
     assert "`goalworker db upgrade`" in sentence
 
 
-def test_a_wrong_setting_is_named_with_a_right_example(shared: running.Installation) -> None:
+def test_a_wrong_setting_is_named_with_a_right_example(shared: worker_process.Installation) -> None:
     assert "for example GOALWORKER_BATCH__MAX_RECORDS=" in refused(shared, 3, BATCH__MAX_RECORDS="many")
 
 
-def test_an_unknown_setting_is_an_error_with_a_suggestion(shared: running.Installation) -> None:
+def test_an_unknown_setting_is_an_error_with_a_suggestion(shared: worker_process.Installation) -> None:
     assert "did you mean GOALWORKER_BATCH__MAX_RECORDS?" in refused(shared, 3, BATCH__MAX_RECRODS=1)
 
 
-async def test_a_dlq_that_takes_less_than_a_topic_it_serves_is_refused(shared: running.Installation) -> None:
+async def test_a_dlq_that_takes_less_than_a_topic_it_serves_is_refused(shared: worker_process.Installation) -> None:
     topic, dlq = shared.topics["form_submitted"], shared.topics["goal_configured"]
     larger = ConfigResource(ConfigResourceType.TOPIC, topic, configs={"max.message.bytes": "2000000"})
     async with support.admin_client(shared.bootstrap_servers) as admin:
@@ -115,7 +114,7 @@ async def test_a_dlq_that_takes_less_than_a_topic_it_serves_is_refused(shared: r
     assert "2000000" in sentence
 
 
-def test_a_port_that_is_taken_is_named(shared: running.Installation) -> None:
+def test_a_port_that_is_taken_is_named(shared: worker_process.Installation) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert f"127.0.0.1:{port}" in refused(shared, 4, OPS__PORT=port)

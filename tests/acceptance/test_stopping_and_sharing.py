@@ -10,7 +10,7 @@ import time
 import pytest
 
 from goalworker.embedded import machine
-from tests.acceptance import flood, running, wire
+from tests.kit import conversation, flood, worker_process
 
 RUNS = 600
 # Not the 45 s that a group waits for a member that is just gone.
@@ -18,15 +18,15 @@ AT_ONCE_SECONDS = 10.0
 
 
 async def test_sigterm_drains_leaves_the_group_and_the_next_worker_takes_over_at_once(
-    there: running.Installation,
+    there: worker_process.Installation,
 ) -> None:
-    async with wire.talk(there) as talk:
+    async with conversation.talk(there) as talk:
         stream = await flood.flood(talk, "stopped", RUNS)
         half = len(stream.records) // 2
         await talk.send(*stream.records[:half])
         async with there.worker(BATCH__MAX_RECORDS=50) as first:
-            await wire.until(lambda: stream.is_judged(talk, 0.01))
-            assert first.stop() < running.STOP_SECONDS
+            await conversation.until(lambda: stream.is_judged(talk, 0.01))
+            assert first.stop() < worker_process.STOP_SECONDS
             assert first.lines("stopped")
             assert await talk.members() == {}
             # The batch under way was finished: nothing that was judged is still to be told.
@@ -89,7 +89,7 @@ service.run(stops())
     [("run", "DATABASE__URL"), ("run", "KAFKA__BOOTSTRAP_SERVERS"), ("api", "DATABASE__URL")],
 )
 def test_sigterm_while_it_waits_for_its_first_answer_ends_it_at_once_with_0(
-    command: str, away: str, there: running.Installation
+    command: str, away: str, there: worker_process.Installation
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
@@ -104,26 +104,26 @@ def test_sigterm_while_it_waits_for_its_first_answer_ends_it_at_once_with_0(
         with process, silent.accept()[0]:
             asked = time.monotonic()
             process.send_signal(signal.SIGTERM)
-            _, said = process.communicate(timeout=running.STOP_SECONDS)
+            _, said = process.communicate(timeout=worker_process.STOP_SECONDS)
         assert process.returncode == 0, said
         assert time.monotonic() - asked < 3
         assert '"stopped"' in said
 
 
-async def test_a_second_worker_may_join_and_the_first_leave_in_mid_stream(there: running.Installation) -> None:
-    async with wire.talk(there) as talk:
+async def test_a_second_worker_may_join_and_the_first_leave_in_mid_stream(there: worker_process.Installation) -> None:
+    async with conversation.talk(there) as talk:
         stream = await flood.flood(talk, "shared", RUNS)
         half = len(stream.records) // 2
         await talk.send(*stream.records[:half])
         async with there.worker(BATCH__MAX_RECORDS=100) as first:
-            await wire.until(lambda: stream.is_judged(talk, 0.01))
+            await conversation.until(lambda: stream.is_judged(talk, 0.01))
             async with there.worker(BATCH__MAX_RECORDS=100) as second:
                 assert len(await talk.members()) == 2
-                assert second.metric("consumer_assigned_partitions") == len(wire.INPUTS) * 4 / 2
+                assert second.metric("consumer_assigned_partitions") == len(conversation.INPUTS) * 4 / 2
                 sending = asyncio.create_task(talk.send(*stream.records[half:]))
-                await wire.until(lambda: stream.is_judged(talk, 0.4))
+                await conversation.until(lambda: stream.is_judged(talk, 0.4))
                 first.stop()
                 await sending
                 await stream.check(talk)
-                assert second.metric("consumer_assigned_partitions") == len(wire.INPUTS) * 4
+                assert second.metric("consumer_assigned_partitions") == len(conversation.INPUTS) * 4
                 assert second.metric("consumer_rebalances_total") >= 2

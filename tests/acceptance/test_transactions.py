@@ -6,30 +6,29 @@ import aiokafka
 import pytest
 
 from goalworker.stores import goal_store
-from tests import support
-from tests.acceptance import running, saying, wire
+from tests.kit import conversation, messages_in, support, worker_process
 
 
-async def _say(producer: aiokafka.AIOKafkaProducer, talk: wire.Talk, *records: saying.Record) -> None:
+async def _say(producer: aiokafka.AIOKafkaProducer, talk: conversation.Talk, *records: messages_in.Record) -> None:
     for record in records:
         await producer.send(talk.there.topics[record.topic], record.value, headers=list(record.headers))
 
 
-async def _end_of_transactions(talk: wire.Talk) -> None:
+async def _end_of_transactions(talk: conversation.Talk) -> None:
     for topic in ("workflow_lifecycle", "form_submitted"):
         await support.until_transactions_ended(talk.there.bootstrap_servers, talk.there.topics[topic])
 
 
 async def test_what_was_aborted_never_happened_and_a_topic_that_ends_in_a_marker_has_no_lag(
-    talk: wire.Talk, worker: running.Worker
+    talk: conversation.Talk, worker: worker_process.Worker
 ) -> None:
     goal: goal_store.StoredGoal = await talk.goal("transactions", "form_submitted", form_id="f")
-    at = saying.later(goal.created_at, 1)
-    kept, dropped = saying.a_run("transactions"), saying.a_run("transactions")
+    at = messages_in.later(goal.created_at, 1)
+    kept, dropped = messages_in.a_run("transactions"), messages_in.a_run("transactions")
     async with aiokafka.AIOKafkaProducer(
         bootstrap_servers=talk.there.bootstrap_servers, transactional_id=f"crm-{goal.id}"
     ) as producer:
-        garbage = saying.Record("form_submitted", b"garbage")
+        garbage = messages_in.Record("form_submitted", b"garbage")
         await producer.begin_transaction()
         await _say(producer, talk, dropped.started(at), dropped.submits("f", at), garbage)
         await producer.abort_transaction()
@@ -38,7 +37,7 @@ async def test_what_was_aborted_never_happened_and_a_topic_that_ends_in_a_marker
         await _end_of_transactions(talk)
         # Settled means committed to the very end, where nothing but the transaction's markers are.
         await talk.settled()
-        assert wire.kinds(await talk.heard(kept)) == [("goal.achieved", 1), ("exit.goal", None)]
+        assert conversation.kinds(await talk.heard(kept)) == [("goal.achieved", 1), ("exit.goal", None)]
 
         # Nothing but an aborted transaction: no record arrives at all, and yet the lag goes away.
         await producer.begin_transaction()
@@ -52,16 +51,16 @@ async def test_what_was_aborted_never_happened_and_a_topic_that_ends_in_a_marker
     async def is_told() -> bool:
         return worker.metric("consumer_lag_records") == 0
 
-    await wire.until(is_told)
+    await conversation.until(is_told)
     assert worker.metric("events_total", outcome="dead_letter") == 0
 
 
 @pytest.mark.real_world("franz-go#581", "one producer leaves its transaction open, and the others' events wait unseen")
 async def test_records_behind_somebodys_open_transaction_are_counted_as_hidden(
-    talk: wire.Talk, worker: running.Worker
+    talk: conversation.Talk, worker: worker_process.Worker
 ) -> None:
     topic = talk.there.topics["form_submitted"]
-    waiting = saying.a_run("hidden")
+    waiting = messages_in.a_run("hidden")
 
     async def shows(records: int) -> bool:
         return worker.metric("consumer_hidden_records", topic=topic, partition="1") == records
@@ -74,12 +73,12 @@ async def test_records_behind_somebodys_open_transaction_are_counted_as_hidden(
     ) as theirs:
         await theirs.begin_transaction()
         await theirs.send_and_wait(topic, b"{}", partition=1)
-        await talk.send(saying.in_partition(1, waiting.submits("f", datetime.now(UTC))))
-        await wire.until(lambda: shows(2))
-        await wire.until(has_stood_still)
+        await talk.send(messages_in.in_partition(1, waiting.submits("f", datetime.now(UTC))))
+        await conversation.until(lambda: shows(2))
+        await conversation.until(has_stood_still)
         assert worker.metric("consumer_lag_records") == 0
         await theirs.abort_transaction()
         await _end_of_transactions(talk)
-    await wire.until(lambda: shows(0))
+    await conversation.until(lambda: shows(0))
     assert worker.metric("consumer_hidden_seconds") == 0
     await talk.settled()

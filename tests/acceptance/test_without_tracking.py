@@ -1,23 +1,23 @@
 """Where the engine sends no lifecycle messages, every contact counts as enrolled (contract rule 3.8)."""
 
-from tests.acceptance import running, saying, wire
+from tests.kit import conversation, messages_in, worker_process
 
 
 async def test_without_tracking_every_contact_counts_once_and_workflow_states_still_do(
-    there: running.Installation,
+    there: worker_process.Installation,
 ) -> None:
-    async with wire.talk(there) as talk:
+    async with conversation.talk(there) as talk:
         goal = await talk.goal("sales/spring", "form_submitted", form_id="f")
-        at = saying.later(goal.created_at, 1)
-        run = saying.Run("sales/spring", "contact:sales%2Fspring:c%3A1", "c:1")
-        ignored = saying.Run("sales/spring", "somebody's run", "c:1")
+        at = messages_in.later(goal.created_at, 1)
+        run = messages_in.Run("sales/spring", "contact:sales%2Fspring:c%3A1", "c:1")
+        ignored = messages_in.Run("sales/spring", "somebody's run", "c:1")
         async with there.worker(ENROLLMENTS__TRACKING="false") as worker:
-            await talk.say(ignored.started(saying.later(at, 100)), ignored.ended(at))
-            await talk.say(run.submits("f", saying.later(at, 20)), run.submits("f", saying.later(at, 30)))
-            await talk.say(run.submits("f", saying.later(at, 10)))
-            await talk.say(saying.deactivated(run.workflow_id, at))
+            await talk.say(ignored.started(messages_in.later(at, 100)), ignored.ended(at))
+            await talk.say(run.submits("f", messages_in.later(at, 20)), run.submits("f", messages_in.later(at, 30)))
+            await talk.say(run.submits("f", messages_in.later(at, 10)))
+            await talk.say(messages_in.deactivated(run.workflow_id, at))
             heard = await talk.heard(run)
-            assert wire.kinds(heard) == [
+            assert conversation.kinds(heard) == [
                 ("goal.achieved", 1),
                 ("goal.achieved", 2),
                 ("goal.revoked", 3),

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from goalworker import embedded
-from tests import support
 from tests.bench import beside, figures, guard, latency, limits, profile, scale, seed, steps, table
+from tests.kit import support
 
 ROUNDS, QUICK_SHARE = 3, 8
 ENROLLMENTS = 20_000

@@ -15,9 +15,8 @@ import asyncpg
 from aiokafka import errors as kafka_errors
 
 from goalworker import embedded
-from tests import support
-from tests.acceptance import running
 from tests.bench import load, seed, usage
+from tests.kit import support, worker_process
 
 DONE_SECONDS = 900.0
 POLL_SECONDS = 0.05
@@ -63,7 +62,7 @@ class Stage:
             yield support.with_database(self.pair.database_url, name)
 
     @contextlib.contextmanager
-    def used(self, workers: Sequence[running.Worker], into: dict[str, float]) -> Iterator[None]:
+    def used(self, workers: Sequence[worker_process.Worker], into: dict[str, float]) -> Iterator[None]:
         """Add what workers and servers use meanwhile, in microseconds an event."""
         pids = {
             "worker": [worker.process.pid for worker in workers],
@@ -80,7 +79,7 @@ Afterwards = Callable[[Stage, str], Awaitable[None]]
 """What to do with a stage and the URL of the database that was worked on."""
 
 
-Meanwhile = Callable[[running.Worker], contextlib.AbstractAsyncContextManager[None]]
+Meanwhile = Callable[[worker_process.Worker], contextlib.AbstractAsyncContextManager[None]]
 """What to do beside a worker while it works."""
 
 
@@ -94,7 +93,7 @@ async def product(
 ) -> Drain:
     """Let `goalworker run` work it off, and check what came of it."""
     async with stage.fresh() as url:
-        there = running.Installation(stage.pair.bootstrap_servers, url, stage.topics, stage.folder)
+        there = worker_process.Installation(stage.pair.bootstrap_servers, url, stage.topics, stage.folder)
         group = f"group-{time.time_ns()}"
         outgoing = await _ends(stage, ("goal_achieved", "workflow_exit"))
         started = [there.start(KAFKA__GROUP_ID=group, LOG__LEVEL="info", **settings) for _ in range(workers)]
@@ -141,7 +140,7 @@ async def program(stage: Stage, module: str, *words: str, python: str = sys.exec
     return Drain(told["events"] / told["seconds"], cpu, told["peak_bytes"])
 
 
-async def _speed(stage: Stage, group: str, workers: Sequence[running.Worker]) -> float:
+async def _speed(stage: Stage, group: str, workers: Sequence[worker_process.Worker]) -> float:
     """Events a second from the first commit that is seen, with every worker there, to the last one."""
     first, last_zero = (0.0, 0), time.monotonic()
     deadline = time.monotonic() + DONE_SECONDS

@@ -10,9 +10,8 @@ from typing import Any
 import aiokafka
 
 from goalworker import embedded
-from tests import support
-from tests.acceptance import running
 from tests.bench import load
+from tests.kit import support, worker_process
 
 SLICE_SECONDS = 0.01
 WARM_UP_SECONDS = 3
@@ -28,7 +27,7 @@ async def measured(
     await support.create_topics(pair.bootstrap_servers, topics)
     with support.fresh_database(pair.database_url, f"TEMPLATE {database} STRATEGY FILE_COPY") as name:
         url = support.with_database(pair.database_url, name)
-        there = running.Installation(pair.bootstrap_servers, url, topics, folder)
+        there = worker_process.Installation(pair.bootstrap_servers, url, topics, folder)
         async with there.worker(LOG__LEVEL="info"):
             seen = asyncio.create_task(_seen(pair.bootstrap_servers, topics["workflow_exit"], mix.achievements))
             sent = await _sent(pair.bootstrap_servers, topics, mix, events_per_second)

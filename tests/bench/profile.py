@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.acceptance import running
 from tests.bench import drains, limits, scale
+from tests.kit import worker_process
 
 PYTHON = Path(".venv/bench/bin")
 SECONDS, SAMPLES_A_SECOND = 6, 200
@@ -63,7 +63,7 @@ async def _of(stage: drains.Stage) -> dict[str, float]:
 
 
 @contextlib.asynccontextmanager
-async def _sampled(worker: running.Worker, *, to: Path) -> AsyncIterator[None]:
+async def _sampled(worker: worker_process.Worker, *, to: Path) -> AsyncIterator[None]:
     words = ("record", "--pid", worker.process.pid, "--duration", SECONDS, "--rate", SAMPLES_A_SECOND)
     process = await asyncio.create_subprocess_exec(
         PYTHON / "py-spy",

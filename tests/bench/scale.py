@@ -7,9 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Any
 
-from tests import support
-from tests.acceptance import running
 from tests.bench import drains, figures, limits, load, seed, usage
+from tests.kit import support, worker_process
 
 GOALS = (1_000, 10_000, 100_000, 1_000_000)
 GOALS_PER_TENANT = 100
@@ -93,7 +92,7 @@ async def _loaded(stage: drains.Stage) -> tuple[float, int]:
     await support.create_topics(stage.pair.bootstrap_servers, topics)
     url = support.with_database(stage.pair.database_url, stage.database)
     began = time.monotonic()
-    worker = running.Installation(stage.pair.bootstrap_servers, url, topics, stage.folder).start()
+    worker = worker_process.Installation(stage.pair.bootstrap_servers, url, topics, stage.folder).start()
     try:
         await worker.said("worker_ready", timeout_seconds=READY_SECONDS)
         seconds, resting = time.monotonic() - began, usage.resting_bytes(worker.process.pid)

@@ -16,8 +16,8 @@ import httpx
 import yaml  # type: ignore[import-untyped]
 
 from goalworker.embedded import machine
-from tests.acceptance import test_demo
 from tests.deploy import rules
+from tests.kit import demo_process
 
 PATIENCE_SECONDS = 60
 RECORDS_PER_SECOND = 300
@@ -67,7 +67,7 @@ class Live:
 
 @contextlib.contextmanager
 def live() -> Iterator[Live]:
-    with test_demo.demo("--rate", str(RECORDS_PER_SECOND), "--events", "1000000") as demo:
+    with demo_process.demo("--rate", str(RECORDS_PER_SECOND), "--events", "1000000") as demo:
         demo.until(lambda: all(_ready(demo.said, name) for name in JOBS.values()) and "export GW=" in demo.said)
         demo.until(lambda: _lag(demo.said) < LAG_RECORDS)  # what came before the worker is late, and nobody's fault
         ports = {job: _operations_port(_ready(demo.said, name)) for job, name in JOBS.items()}

@@ -16,9 +16,8 @@ import pytest
 
 from goalworker import config
 from goalworker.config import groups
-from tests import support
-from tests.acceptance import running
 from tests.deploy import dockerfile, image, readme, tools
+from tests.kit import support, worker_process
 
 pytestmark = pytest.mark.deploy
 
@@ -53,7 +52,7 @@ class Installed:
                 assert process.poll() is None, process.communicate()
                 yield
                 process.send_signal(signal.SIGTERM)
-                _, said = await asyncio.to_thread(process.communicate, timeout=running.STOP_SECONDS)
+                _, said = await asyncio.to_thread(process.communicate, timeout=worker_process.STOP_SECONDS)
                 assert process.returncode == 0, said
             finally:
                 process.kill()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from goalworker.embedded import jars
-from tests import kafka_jars
+from tests.kit import kafka_jars
 
 
 @pytest.mark.deploy

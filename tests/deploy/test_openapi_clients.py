@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 
 from tests.deploy import programs, tools
-from tests.integration.api import running
+from tests.kit import running_api
 
 pytestmark = pytest.mark.deploy
 
@@ -72,6 +72,6 @@ async def test_a_client_of_oapi_codegen_compiles_and_works(database_url: str, tm
 
 async def used(database_url: str, *command: str | Path, within: Path) -> dict[str, Any]:
     """Return what a client finds, whose arguments are the API's address and a token."""
-    async with running.running(database_url) as api:
-        answer: dict[str, Any] = json.loads(await programs.run(*command, api.url, running.token(), within=within))
+    async with running_api.running(database_url) as api:
+        answer: dict[str, Any] = json.loads(await programs.run(*command, api.url, running_api.token(), within=within))
     return answer

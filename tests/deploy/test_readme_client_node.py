@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance import readme_clients, running
 from tests.deploy import programs, tools
+from tests.kit import guide_clients, worker_process
 
 pytestmark = pytest.mark.deploy
 
@@ -16,9 +16,9 @@ async def test_the_client_in_node_obeys_each_exit_once_also_after_a_restart(
     node = tools.system_tool("node", "nodejs")
     (tmp_path / "client").mkdir()
     (tmp_path / "client" / "node_modules").symlink_to(await programs.node_packages())
-    with running.installation(bootstrap_servers, postgres_url, template_database, tmp_path) as there:
-        text = readme_clients.program("js", there)
+    with worker_process.installation(bootstrap_servers, postgres_url, template_database, tmp_path) as there:
+        text = guide_clients.program("js", there)
         log = tmp_path / "client" / "exits.log"
-        await readme_clients.check(
+        await guide_clients.check(
             there, text, log.with_name("client.mjs"), node, remembered=lambda: log.read_text().splitlines()
         )

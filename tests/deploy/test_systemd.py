@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from goalworker import errors
-from tests.acceptance import running
 from tests.deploy import command_line, tools
+from tests.kit import worker_process
 
 pytestmark = pytest.mark.deploy
 
@@ -69,7 +69,7 @@ def test_it_is_started_again_for_ever_but_not_where_that_changes_nothing(unit: P
 
 @each_that_stays
 def test_it_has_more_time_to_stop_than_it_takes(unit: Path) -> None:
-    assert int(_settings(unit)["TimeoutStopSec"][0]) > running.STOP_SECONDS
+    assert int(_settings(unit)["TimeoutStopSec"][0]) > worker_process.STOP_SECONDS
 
 
 def test_addresses_and_passwords_come_from_files_of_root_s() -> None:

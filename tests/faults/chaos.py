@@ -10,9 +10,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tests import support
-from tests.acceptance import running
 from tests.faults import machines, rigged, workers
+from tests.kit import support, worker_process
 
 CREW: Final = 3
 SETTINGS: Final[dict[str, Any]] = {"BATCH__MAX_RECORDS": 200, "DATABASE__STATEMENT_TIMEOUT_SECONDS": 5}
@@ -29,9 +28,9 @@ class Chaos:
     """Who works now, what was done to them, and how any of them ended that should not have."""
 
     bad: machines.Machines
-    there: running.Installation
+    there: worker_process.Installation
     chance: random.Random
-    crew: list[running.Worker] = field(default_factory=list)
+    crew: list[worker_process.Worker] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
     bad_ends: list[str] = field(default_factory=list)
     rigs: dict[int, str] = field(default_factory=dict)
@@ -66,14 +65,14 @@ class Chaos:
             self.crew.remove(worker)
             self.take_in(worker)
 
-    def take_in(self, worker: running.Worker) -> None:
+    def take_in(self, worker: worker_process.Worker) -> None:
         code, point = worker.wait(), self.rigs.pop(worker.process.pid, None)
         if code not in EXIT_CODES:
             self.bad_ends.append(f"exit code {code}: see {worker.log}")
         if code == -signal.SIGKILL and point is not None:
             self.faults[f"killed at {point}"] += 1
 
-    def hire(self) -> running.Worker:
+    def hire(self) -> worker_process.Worker:
         worker = workers.start(self.there, **SETTINGS)
         self.crew.append(worker)
         return worker
@@ -84,18 +83,18 @@ class Chaos:
         self.crew.append(worker)
         self.rigs[worker.process.pid] = point
 
-    def kill(self, worker: running.Worker) -> None:
+    def kill(self, worker: worker_process.Worker) -> None:
         self.rigs.pop(worker.process.pid, None)
         worker.kill()
 
-    def end(self, worker: running.Worker) -> None:
+    def end(self, worker: worker_process.Worker) -> None:
         """Ask it to stop; who has only begun to start has no ear for that yet."""
         if worker.lines("worker_ready"):
             worker.process.send_signal(signal.SIGTERM)
         else:
             self.kill(worker)
 
-    def somebody(self) -> running.Worker | None:
+    def somebody(self) -> worker_process.Worker | None:
         """A worker that runs, where one does."""
         running_ones = [worker for worker in self.crew if worker.is_running]
         return self.chance.choice(running_ones) if running_ones else None

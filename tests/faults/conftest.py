@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import support
-from tests.acceptance import running
 from tests.faults import machines, workers
+from tests.kit import support, worker_process
 
 
 @pytest.fixture(scope="session")
@@ -38,9 +37,9 @@ def template_database(postgres_url: str) -> Iterator[str]:
 @pytest.fixture
 def there(
     bootstrap_servers: str, postgres_url: str, template_database: str, tmp_path: Path
-) -> Iterator[running.Installation]:
+) -> Iterator[worker_process.Installation]:
     """The test's own installation, without a worker, whose workers are on the good wire, and whose logs are silent."""
-    with running.installation(
+    with worker_process.installation(
         bootstrap_servers, postgres_url, template_database, tmp_path, **workers.SECRETS
     ) as installation:
         yield installation
@@ -48,7 +47,7 @@ def there(
 
 
 @pytest.fixture
-def behind_wires(bad: machines.Machines, there: running.Installation) -> Iterator[running.Installation]:
+def behind_wires(bad: machines.Machines, there: worker_process.Installation) -> Iterator[worker_process.Installation]:
     """The test's own installation, whose workers are on the bad wires; the test itself is not."""
     yield replace(there, settings={**there.settings, **bad.by_wire(there.database_url)})
     bad.database_wire.heal()

@@ -8,8 +8,8 @@ import aiokafka
 import asyncpg
 from aiokafka import TopicPartition
 
-from tests.acceptance import wire
 from tests.faults import history
+from tests.kit import conversation
 
 _FACTS = """
 SELECT 'hit' AS kind, tenant_id, event_id AS name, event_time AS time FROM goal_hits
@@ -24,7 +24,7 @@ _EXITS = "SELECT tenant_id, enrollment_id FROM exits"
 _WAITING = "SELECT count(*) FROM outbox"
 
 
-async def gather(talk: wire.Talk) -> history.Found:
+async def gather(talk: conversation.Talk) -> history.Found:
     """Read everything of an installation."""
     there = talk.there
     committed = {(each.topic, each.partition): offset for each, offset in (await talk.committed()).items()}
@@ -43,22 +43,22 @@ async def gather(talk: wire.Talk) -> history.Found:
         achievements={(row[0], row[1], row[2]): history.Row(row[3], row[4], history.Trigger(*row[5:])) for row in rows},
         exits=exits,
         waiting=waiting,
-        inputs=await copies(talk, wire.INPUTS),
+        inputs=await copies(talk, conversation.INPUTS),
         achieved_topic=await copies(talk, ["goal_achieved"]),
         exit_topic=await copies(talk, ["workflow_exit"]),
         dead_letters=await copies(talk, ["dead_letters"]),
     )
 
 
-async def lag(talk: wire.Talk) -> int:
+async def lag(talk: conversation.Talk) -> int:
     """How many records the group has not committed, in as many partitions as there are by now."""
-    async with _reader(talk, wire.INPUTS) as (consumer, partitions):
+    async with _reader(talk, conversation.INPUTS) as (consumer, partitions):
         ends = await consumer.end_offsets(partitions)
     committed = await talk.committed()
     return sum(max(0, end - committed.get(partition, 0)) for partition, end in ends.items())
 
 
-async def copies(talk: wire.Talk, topics: Iterable[str]) -> list[history.Copy]:
+async def copies(talk: conversation.Talk, topics: Iterable[str]) -> list[history.Copy]:
     """Read topics from their beginnings to where they end now; topics by the lower-case names of their settings."""
     async with _reader(talk, topics) as (consumer, partitions):
         await consumer.seek_to_beginning()
@@ -72,7 +72,7 @@ async def copies(talk: wire.Talk, topics: Iterable[str]) -> list[history.Copy]:
 
 @contextlib.asynccontextmanager
 async def _reader(
-    talk: wire.Talk, topics: Iterable[str]
+    talk: conversation.Talk, topics: Iterable[str]
 ) -> AsyncIterator[tuple[aiokafka.AIOKafkaConsumer, list[TopicPartition]]]:
     partitions = await _partitions(talk, [talk.there.topics[topic] for topic in topics])
     consumer = aiokafka.AIOKafkaConsumer(bootstrap_servers=talk.there.bootstrap_servers, fetch_max_wait_ms=10)
@@ -81,7 +81,7 @@ async def _reader(
         yield consumer, partitions
 
 
-async def _partitions(talk: wire.Talk, topics: list[str]) -> list[TopicPartition]:
+async def _partitions(talk: conversation.Talk, topics: list[str]) -> list[TopicPartition]:
     """As many as a topic has now: a partition may be new."""
     return [
         TopicPartition(topic["topic"], each["partition"])

@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 
 from goalworker.domain import ids
-from tests.acceptance import saying
+from tests.kit import messages_in
 
 MARK: Final = "x-telling"
 ACHIEVED: Final = "workflow.goal.achieved"
@@ -48,7 +48,7 @@ class Fact(NamedTuple):
 class Telling:
     """One thing that a test says: the record, and the fact or the reason of the dead letter that comes of it."""
 
-    record: saying.Record
+    record: messages_in.Record
     fact: Fact | None = None
     reason: str | None = None
 

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from goalworker.embedded import machine
-from tests import support
-from tests.acceptance import running
+from tests.kit import support, worker_process
 
 LINES_MAX: Final = 10
 BACK_SECONDS: Final = 90.0
@@ -24,11 +23,11 @@ BACK_SECONDS: Final = 90.0
 class Log:
     """The lines of a process from a moment on."""
 
-    process: running.Worker
+    process: worker_process.Worker
     begin: int
 
     @classmethod
-    def from_now(cls, process: running.Worker) -> "Log":
+    def from_now(cls, process: worker_process.Worker) -> "Log":
         return cls(process, process.log.stat().st_size)
 
     def lines(self) -> list[dict[str, Any]]:
@@ -61,7 +60,9 @@ class Log:
 
 
 @contextlib.asynccontextmanager
-async def api(there: running.Installation, rig: str, **settings: object) -> AsyncIterator[tuple[running.Worker, str]]:
+async def api(
+    there: worker_process.Installation, rig: str, **settings: object
+) -> AsyncIterator[tuple[worker_process.Worker, str]]:
     """A rigged API, in which everybody is one tenant unless it takes tokens, and its address."""
     port = machine.free_port()
     insecure = () if "API__JWKS_URL" in settings else ("--insecure-tenant", "acme")
@@ -74,7 +75,9 @@ async def api(there: running.Installation, rig: str, **settings: object) -> Asyn
         started.kill()
 
 
-def _start(there: running.Installation, words: list[str], settings: Mapping[str, object]) -> running.Worker:
+def _start(
+    there: worker_process.Installation, words: list[str], settings: Mapping[str, object]
+) -> worker_process.Worker:
     ops_port = machine.free_port()
     log = there.folder / f"api-{ops_port}.log"
     with log.open("wb") as output:
@@ -86,7 +89,7 @@ def _start(there: running.Installation, words: list[str], settings: Mapping[str,
             stdout=output,
             stderr=output,
         )
-    return running.Worker(process, log, ops_port)
+    return worker_process.Worker(process, log, ops_port)
 
 
 Request = Callable[[], Awaitable[int]]

@@ -20,10 +20,9 @@ from typing import Final
 
 from goalworker.postgres import database_errors
 from goalworker.stores import goal_store
-from tests import support
-from tests.acceptance import running, saying, wire
-from tests.faults import chaos as chaos_
 from tests.faults import evidence, history, machines, story, workers
+from tests.faults.chaos import CREW, Chaos
+from tests.kit import conversation, messages_in, support, worker_process
 
 ROUND_SECONDS: Final = 0.5
 RUNS_A_ROUND: Final = 20
@@ -52,7 +51,7 @@ class Traffic:
         told.chance.shuffle(self._sunsets)
 
     @classmethod
-    async def begin(cls, talk: wire.Talk, seed: int) -> "Traffic":
+    async def begin(cls, talk: conversation.Talk, seed: int) -> "Traffic":
         told = await story.begin(talk, "soak", seed)
         for workflow in ("edited", *(f"sunset-{number}" for number in range(SUNSETS))):
             told.goals[workflow] = await talk.goal(f"soak-{workflow}", "form_submitted", form_id=workflow)
@@ -82,7 +81,7 @@ class Traffic:
             told.started(run, told.at(0))
             told.submits(run, workflow, told.at(10))
             told.may_exit(run)
-        told.says(saying.deactivated(f"soak-{workflow}", told.at(5)))
+        told.says(messages_in.deactivated(f"soak-{workflow}", told.at(5)))
 
     def _meet_edited_goal(self) -> None:
         """Do what a version of the goal asks for while it is in force, and what another one does just then."""
@@ -117,12 +116,12 @@ class Traffic:
 
 
 async def _until_it_works(
-    talk: wire.Talk, goal: goal_store.StoredGoal, change: dict[str, object]
+    talk: conversation.Talk, goal: goal_store.StoredGoal, change: dict[str, object]
 ) -> goal_store.StoredGoal:
     """Change a goal: a worker may stand still with the lock, and our own connection may be from before a restart."""
     while True:
         try:
-            return await goal_store.update(talk.pool, saying.TENANT, goal.id, change, actor="soak")
+            return await goal_store.update(talk.pool, messages_in.TENANT, goal.id, change, actor="soak")
         except Exception as error:
             if not (isinstance(error, goal_store.LockBusyError) or database_errors.is_transient(error)):
                 raise
@@ -133,17 +132,19 @@ async def _until_it_works(
 
 
 @contextlib.contextmanager
-def _installed(bad: machines.Machines, folder: Path) -> Iterator[running.Installation]:
+def _installed(bad: machines.Machines, folder: Path) -> Iterator[worker_process.Installation]:
     with (
         support.migrated_database(bad.postgres.address) as template,
-        running.installation(bad.bootstrap_servers, bad.postgres.address, template, folder, **workers.SECRETS) as there,
+        worker_process.installation(
+            bad.bootstrap_servers, bad.postgres.address, template, folder, **workers.SECRETS
+        ) as there,
     ):
         yield replace(there, settings={**there.settings, **bad.by_wire(there.database_url)})
 
 
 @contextlib.asynccontextmanager
-async def _crew(bad: machines.Machines, there: running.Installation, seed: int) -> AsyncIterator[chaos_.Chaos]:
-    chaos = chaos_.Chaos(bad, there, random.Random(seed))
+async def _crew(bad: machines.Machines, there: worker_process.Installation, seed: int) -> AsyncIterator[Chaos]:
+    chaos = Chaos(bad, there, random.Random(seed))
     try:
         yield chaos
     finally:
@@ -151,14 +152,14 @@ async def _crew(bad: machines.Machines, there: running.Installation, seed: int) 
             worker.kill()
 
 
-async def soak(bad: machines.Machines, there: running.Installation, seconds: float, seed: int) -> int:
+async def soak(bad: machines.Machines, there: worker_process.Installation, seconds: float, seed: int) -> int:
     """Return how much was wrong."""
-    async with wire.talk(there) as talk, _crew(bad, there, seed) as chaos:
+    async with conversation.talk(there) as talk, _crew(bad, there, seed) as chaos:
         traffic = await Traffic.begin(talk, seed)
         await asyncio.gather(chaos.run(seconds), traffic.run(seconds, chaos.database_whole))
         await chaos.dismiss()
         ended = time.monotonic()
-        for _ in range(chaos_.CREW):
+        for _ in range(CREW):
             await chaos.hire().ready()
         with contextlib.suppress(AssertionError):  # what is not finished by then is among the problems
             await workers.settled(talk, CATCH_UP_SECONDS)
@@ -177,7 +178,7 @@ async def soak(bad: machines.Machines, there: running.Installation, seconds: flo
         return len(problems)
 
 
-def _report(chaos: chaos_.Chaos, told: story.Story, found: history.Found, problems: list[str]) -> None:
+def _report(chaos: Chaos, told: story.Story, found: history.Found, problems: list[str]) -> None:
     outgoing = (found.achieved_topic, found.exit_topic)
     distinct = [history.messages(topic) for topic in outgoing]
     letters = {tuple(each for each in letter.headers if each[0].startswith("x-")) for letter in found.dead_letters}

@@ -15,8 +15,8 @@ from uuid import uuid4
 from aiokafka import errors as kafka_errors
 
 from goalworker.stores import goal_store
-from tests.acceptance import saying, wire
 from tests.faults import history
+from tests.kit import conversation, messages_in
 
 SENT_AT_ONCE: Final = 500
 # In ids, payloads, keys and headers, and in no line of a log (workers.leaks).
@@ -32,14 +32,14 @@ MALFORMED: Final = {
 class Story:
     """What has been told so far, and what must have come of it in the end."""
 
-    talk: wire.Talk
+    talk: conversation.Talk
     name: str
     goals: dict[str, goal_store.StoredGoal]
     since: datetime
     chance: random.Random
     tellings: dict[bytes, history.Telling] = field(default_factory=dict)
     expected: history.Expected = field(default_factory=history.Expected)
-    untold: list[saying.Record] = field(default_factory=list)
+    untold: list[messages_in.Record] = field(default_factory=list)
     _marks: Iterator[int] = field(default_factory=itertools.count)
 
     # --- to plan ---
@@ -53,32 +53,32 @@ class Story:
             self.garbage()
         self.chance.shuffle(self.untold)
 
-    def run(self, workflow: str) -> saying.Run:
+    def run(self, workflow: str) -> messages_in.Run:
         """The run of another contact through a workflow of this story."""
         number = next(self._marks)
-        return saying.Run(f"{self.name}-{workflow}", f"{PLANTED}-run-{number}", f"{PLANTED}-contact-{number}")
+        return messages_in.Run(f"{self.name}-{workflow}", f"{PLANTED}-run-{number}", f"{PLANTED}-contact-{number}")
 
     def at(self, milliseconds: float) -> datetime:
         """A moment after the goals were made."""
-        return saying.later(self.since, milliseconds)
+        return messages_in.later(self.since, milliseconds)
 
-    def started(self, run: saying.Run, at: datetime) -> None:
-        fact = history.Fact("started", saying.TENANT, run.enrollment_id, at)
+    def started(self, run: messages_in.Run, at: datetime) -> None:
+        fact = history.Fact("started", messages_in.TENANT, run.enrollment_id, at)
         self._tell(history.Telling(run.started(at), fact))
 
-    def ended(self, run: saying.Run, at: datetime) -> None:
-        fact = history.Fact("ended", saying.TENANT, run.enrollment_id, at)
+    def ended(self, run: messages_in.Run, at: datetime) -> None:
+        fact = history.Fact("ended", messages_in.TENANT, run.enrollment_id, at)
         self._tell(history.Telling(run.ended(at), fact))
 
-    def submits(self, run: saying.Run, goal: str, at: datetime, partition: int | None = None) -> history.Trigger:
+    def submits(self, run: messages_in.Run, goal: str, at: datetime, partition: int | None = None) -> history.Trigger:
         """The form that a goal asks for."""
         return self.hits(run, self.goals[goal].criteria["form_id"], at, partition)
 
-    def hits(self, run: saying.Run, form_id: str, at: datetime, partition: int | None = None) -> history.Trigger:
+    def hits(self, run: messages_in.Run, form_id: str, at: datetime, partition: int | None = None) -> history.Trigger:
         """A form that some goal asks for at that moment."""
         event_id = uuid4().hex
         record = replace(run.submits(form_id, at, id=event_id), partition=partition)
-        self._tell(history.Telling(record, history.Fact("hit", saying.TENANT, event_id, at)))
+        self._tell(history.Telling(record, history.Fact("hit", messages_in.TENANT, event_id, at)))
         return history.Trigger(at, "/crm", event_id)
 
     def garbage(self, topic: str | None = None) -> None:
@@ -89,24 +89,24 @@ class Story:
         value += b" " * self.chance.randrange(3)
         self._tell(
             history.Telling(
-                saying.Record(topic, value, PLANTED.encode() + self.chance.randbytes(5), headers), reason=reason
+                messages_in.Record(topic, value, PLANTED.encode() + self.chance.randbytes(5), headers), reason=reason
             )
         )
 
-    def says(self, record: saying.Record) -> None:
+    def says(self, record: messages_in.Record) -> None:
         """What nothing comes of by itself."""
         self._tell(history.Telling(record))
 
-    def achieves(self, run: saying.Run, **triggers: history.Trigger) -> None:
+    def achieves(self, run: messages_in.Run, **triggers: history.Trigger) -> None:
         """Expect an achievement for each goal."""
         for goal, trigger in triggers.items():
-            self.expected.achieved[saying.TENANT, run.enrollment_id, self.goals[goal].id] = trigger
+            self.expected.achieved[messages_in.TENANT, run.enrollment_id, self.goals[goal].id] = trigger
 
-    def exits(self, run: saying.Run) -> None:
-        self.expected.exits.add((saying.TENANT, run.enrollment_id))
+    def exits(self, run: messages_in.Run) -> None:
+        self.expected.exits.add((messages_in.TENANT, run.enrollment_id))
 
-    def may_exit(self, run: saying.Run) -> None:
-        self.expected.may_exit.add((saying.TENANT, run.enrollment_id))
+    def may_exit(self, run: messages_in.Run) -> None:
+        self.expected.may_exit.add((messages_in.TENANT, run.enrollment_id))
 
     def _tell(self, telling: history.Telling) -> None:
         # Sometimes twice: the same event again is the same event.
@@ -125,7 +125,7 @@ class Story:
             await self._send(self.untold[start : min(start + SENT_AT_ONCE, number)])
         del self.untold[:number]
 
-    async def _send(self, records: Sequence[saying.Record]) -> None:
+    async def _send(self, records: Sequence[messages_in.Record]) -> None:
         for _ in range(20):
             with contextlib.suppress(kafka_errors.KafkaError):
                 await self.talk.send(*records)
@@ -133,7 +133,7 @@ class Story:
         raise AssertionError("the test itself cannot send")
 
 
-async def begin(talk: wire.Talk, name: str, seed: int = 0) -> Story:
+async def begin(talk: conversation.Talk, name: str, seed: int = 0) -> Story:
     """Make the goals of a story."""
     await talk.logic(f"{name}-all", "all")
     await talk.logic(f"{name}-never", "never")

@@ -10,9 +10,8 @@ from aiokafka.admin import NewTopic
 from goalworker import config
 from goalworker.kafka import broker_errors, clients, records
 from goalworker.kafka.sender import Sender
-from tests import support
-from tests.acceptance import running, wire
 from tests.faults import evidence, machines, story, workers
+from tests.kit import conversation, support, worker_process
 
 RUNS = 400
 AWAY_SECONDS = 70
@@ -21,20 +20,20 @@ ALL_PARTITIONS = 28
 
 @pytest.mark.fault
 async def test_the_broker_killed_and_started_again_and_again(
-    bad: machines.Machines, there: running.Installation
+    bad: machines.Machines, there: worker_process.Installation
 ) -> None:
-    async with wire.talk(there) as talk:
+    async with conversation.talk(there) as talk:
         told = await story.begin(talk, "killed")
         told.plan(RUNS * 3, malformed=20)
         await told.tell()
     async with workers.worker(there, BATCH__MAX_RECORDS=50) as worker:
         for share in (0.2, 0.5):
-            async with wire.talk(there) as talk:
+            async with conversation.talk(there) as talk:
                 told.talk = talk
                 await workers.wait_for_share(told, share)
             await asyncio.to_thread(bad.kafka.kill)
             await asyncio.to_thread(bad.kafka.start)
-        async with wire.talk(there) as talk:
+        async with conversation.talk(there) as talk:
             told.talk = talk
             await workers.check(told)
             assert worker.is_running
@@ -42,8 +41,10 @@ async def test_the_broker_killed_and_started_again_and_again(
 
 
 @pytest.mark.fault
-async def test_the_broker_away_for_more_than_a_minute(bad: machines.Machines, there: running.Installation) -> None:
-    async with wire.talk(there) as talk:
+async def test_the_broker_away_for_more_than_a_minute(
+    bad: machines.Machines, there: worker_process.Installation
+) -> None:
+    async with conversation.talk(there) as talk:
         told = await story.begin(talk, "away")
         told.plan(RUNS * 3, malformed=20)
         await told.tell()
@@ -51,7 +52,7 @@ async def test_the_broker_away_for_more_than_a_minute(bad: machines.Machines, th
         workers.worker(there, BATCH__MAX_RECORDS=50) as first,
         workers.worker(there, BATCH__MAX_RECORDS=50) as second,
     ):
-        async with wire.talk(there) as talk:
+        async with conversation.talk(there) as talk:
             told.talk = talk
             await workers.wait_for_share(told, 0.2)
         both = (first, second)
@@ -64,7 +65,7 @@ async def test_the_broker_away_for_more_than_a_minute(bad: machines.Machines, th
         finally:
             await asyncio.to_thread(bad.kafka.start)
         back = time.monotonic()
-        async with wire.talk(there) as talk:
+        async with conversation.talk(there) as talk:
             told.talk = talk
             told.plan(RUNS)
             await told.tell()
@@ -79,9 +80,9 @@ async def test_the_broker_away_for_more_than_a_minute(bad: machines.Machines, th
 @pytest.mark.fault
 @pytest.mark.parametrize("seconds", [3, 40])
 async def test_a_black_hole_before_the_broker(
-    seconds: float, bad: machines.Machines, behind_wires: running.Installation
+    seconds: float, bad: machines.Machines, behind_wires: worker_process.Installation
 ) -> None:
-    async with wire.talk(behind_wires) as talk:
+    async with conversation.talk(behind_wires) as talk:
         told = await story.begin(talk, "black-hole")
         told.plan(RUNS, malformed=10)
         await told.tell()
@@ -104,9 +105,9 @@ async def test_a_black_hole_before_the_broker(
 @pytest.mark.fault
 @pytest.mark.parametrize("how", ["cut", "reset"])
 async def test_connections_that_end_in_the_midst_of_everything(
-    how: str, bad: machines.Machines, behind_wires: running.Installation
+    how: str, bad: machines.Machines, behind_wires: worker_process.Installation
 ) -> None:
-    async with wire.talk(behind_wires) as talk:
+    async with conversation.talk(behind_wires) as talk:
         told = await story.begin(talk, how)
         told.plan(RUNS * 2, malformed=20)
         await told.tell()
@@ -121,9 +122,9 @@ async def test_connections_that_end_in_the_midst_of_everything(
 @pytest.mark.fault
 @pytest.mark.parametrize("topic", ["goal_achieved", "workflow_exit", "dead_letters"])
 async def test_a_topic_out_that_is_deleted_is_waited_for_and_nothing_is_committed_without_it(
-    topic: str, there: running.Installation
+    topic: str, there: worker_process.Installation
 ) -> None:
-    async with wire.talk(there) as talk:
+    async with conversation.talk(there) as talk:
         told = await story.begin(talk, "no-topic")
         # Short: the worker must know that this is something to wait for, and no stall.
         async with workers.worker(there, OPS__STALL_SECONDS=10) as worker:
@@ -144,8 +145,10 @@ async def test_a_topic_out_that_is_deleted_is_waited_for_and_nothing_is_committe
 
 
 @pytest.mark.fault
-async def test_a_topic_in_that_is_deleted_and_made_anew_is_read_from_its_beginning(there: running.Installation) -> None:
-    async with wire.talk(there) as talk:
+async def test_a_topic_in_that_is_deleted_and_made_anew_is_read_from_its_beginning(
+    there: worker_process.Installation,
+) -> None:
+    async with conversation.talk(there) as talk:
         told = await story.begin(talk, "deleted")
         deleted = there.topics["stage_changed"]
         async with workers.worker(there) as worker:
@@ -164,7 +167,7 @@ async def test_a_topic_in_that_is_deleted_and_made_anew_is_read_from_its_beginni
 
 
 async def test_producers_that_failed_leave_nothing_behind(
-    bad: machines.Machines, behind_wires: running.Installation, monkeypatch: pytest.MonkeyPatch
+    bad: machines.Machines, behind_wires: worker_process.Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clients, "SEND_TIMEOUT_SECONDS", 1)
     sender = Sender(config.load(behind_wires.environment(), env_file=None, secrets_dir=None))

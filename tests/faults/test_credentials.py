@@ -11,10 +11,8 @@ from urllib import parse
 
 import pytest
 
-from tests import support
-from tests.acceptance import running
 from tests.faults import machines, rigged, workers
-from tests.integration import secure_broker
+from tests.kit import secure_broker, support, worker_process
 
 USER = "operator"  # may do everything
 LATER_SECONDS = 20.0
@@ -29,11 +27,11 @@ def broker(tmp_path: Path) -> Iterator[secure_broker.Broker]:
 @pytest.fixture
 def logged_in(
     broker: secure_broker.Broker, bad: machines.Machines, template_database: str, tmp_path: Path
-) -> Iterator[running.Installation]:
+) -> Iterator[worker_process.Installation]:
     """An installation whose workers log in to Kafka by SCRAM."""
     given = broker.settings(USER, "SCRAM-SHA-512")
     settings = {name.removeprefix("GOALWORKER_"): value for name, value in given.items()}
-    with running.installation(
+    with worker_process.installation(
         broker.open, bad.postgres.address, template_database, tmp_path, **settings
     ) as installation:
         yield installation
@@ -44,7 +42,7 @@ def logged_in(
     "confluent-kafka-dotnet#2102", "the password of its SCRAM user is changed while a consumer runs"
 )
 async def test_a_kafka_password_changed_while_a_worker_runs_ends_it_with_code_4(
-    logged_in: running.Installation, broker: secure_broker.Broker
+    logged_in: worker_process.Installation, broker: secure_broker.Broker
 ) -> None:
     async with _refused(logged_in, "broker") as worker:
         await broker.change_password(USER, "another")
@@ -55,7 +53,9 @@ async def test_a_kafka_password_changed_while_a_worker_runs_ends_it_with_code_4(
 
 
 @pytest.mark.fault
-async def test_a_database_password_changed_while_a_worker_runs_ends_it_with_code_4(there: running.Installation) -> None:
+async def test_a_database_password_changed_while_a_worker_runs_ends_it_with_code_4(
+    there: worker_process.Installation,
+) -> None:
     user = f"u{secrets.token_hex(4)}"
     parts = parse.urlsplit(there.database_url)
     url = parts._replace(netloc=f"{user}:one@{parts.netloc.rpartition('@')[2]}").geturl()
@@ -71,7 +71,7 @@ async def test_a_database_password_changed_while_a_worker_runs_ends_it_with_code
 
 
 @contextlib.asynccontextmanager
-async def _refused(there: running.Installation, dependency: str) -> AsyncIterator[running.Worker]:
+async def _refused(there: worker_process.Installation, dependency: str) -> AsyncIterator[worker_process.Worker]:
     """A worker whose credentials the block makes wrong: see it wait for a while, and end as another does at once."""
     worker = workers.start(there, "impatient")
     try:

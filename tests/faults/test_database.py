@@ -8,9 +8,8 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from tests import support
-from tests.acceptance import running, wire
 from tests.faults import machines, story, workers
+from tests.kit import conversation, support, worker_process
 
 RUNS = 400
 BACK_SECONDS = 20.0
@@ -26,9 +25,9 @@ TRANSACTIONS = {"facts": b"pg_advisory_xact_lock_shared", "judge": b"COPY", "any
 
 
 async def test_a_commit_whose_reply_is_lost_is_done_once(
-    bad: machines.Machines, behind_wires: running.Installation
+    bad: machines.Machines, behind_wires: worker_process.Installation
 ) -> None:
-    async with wire.talk(behind_wires) as talk:
+    async with conversation.talk(behind_wires) as talk:
         told = await story.begin(talk, "lost-reply")
         async with workers.worker(behind_wires, BATCH__MAX_RECORDS=50) as worker:
             for said_before in TRANSACTIONS.values():
@@ -42,18 +41,20 @@ async def test_a_commit_whose_reply_is_lost_is_done_once(
 
 
 async def test_postgresql_away_under_load_costs_nothing_but_time_and_no_memory(
-    bad: machines.Machines, there: running.Installation
+    bad: machines.Machines, there: worker_process.Installation
 ) -> None:
     await _away_under_load(bad, there, seconds=8)
 
 
 @pytest.mark.fault
-async def test_postgresql_away_for_two_minutes_under_load(bad: machines.Machines, there: running.Installation) -> None:
+async def test_postgresql_away_for_two_minutes_under_load(
+    bad: machines.Machines, there: worker_process.Installation
+) -> None:
     await _away_under_load(bad, there, seconds=120)
 
 
-async def _away_under_load(bad: machines.Machines, there: running.Installation, seconds: float) -> None:
-    async with wire.talk(there) as talk:
+async def _away_under_load(bad: machines.Machines, there: worker_process.Installation, seconds: float) -> None:
+    async with conversation.talk(there) as talk:
         told = await story.begin(talk, "away")
         told.plan(RUNS, malformed=10)
         await told.tell()
@@ -90,7 +91,7 @@ async def _away_under_load(bad: machines.Machines, there: running.Installation, 
 
 
 @contextlib.asynccontextmanager
-async def _sizes(worker: running.Worker) -> AsyncIterator[list[int]]:
+async def _sizes(worker: worker_process.Worker) -> AsyncIterator[list[int]]:
     """How much memory a worker has, from time to time while the block runs."""
     sizes = [workers.resident_bytes(worker)]
 
@@ -117,9 +118,9 @@ async def _load(told: story.Story, seconds: float) -> None:
 
 @pytest.mark.fault
 async def test_postgresql_killed_and_started_again_and_again(
-    bad: machines.Machines, there: running.Installation
+    bad: machines.Machines, there: worker_process.Installation
 ) -> None:
-    async with wire.talk(there) as talk:
+    async with conversation.talk(there) as talk:
         told = await story.begin(talk, "killed")
         told.plan(RUNS * 3, malformed=20)
         await told.tell()
@@ -135,9 +136,9 @@ async def test_postgresql_killed_and_started_again_and_again(
 @pytest.mark.fault
 @pytest.mark.parametrize("how", ["cut", "reset"])
 async def test_connections_that_end_in_the_midst_of_everything(
-    how: str, bad: machines.Machines, behind_wires: running.Installation
+    how: str, bad: machines.Machines, behind_wires: worker_process.Installation
 ) -> None:
-    async with wire.talk(behind_wires) as talk:
+    async with conversation.talk(behind_wires) as talk:
         told = await story.begin(talk, how)
         told.plan(RUNS * 2, malformed=20)
         await told.tell()
@@ -151,9 +152,9 @@ async def test_connections_that_end_in_the_midst_of_everything(
 
 @pytest.mark.fault
 async def test_a_black_hole_before_postgresql_ends_in_timeouts_and_then_all_goes_on(
-    bad: machines.Machines, behind_wires: running.Installation
+    bad: machines.Machines, behind_wires: worker_process.Installation
 ) -> None:
-    async with wire.talk(behind_wires) as talk:
+    async with conversation.talk(behind_wires) as talk:
         told = await story.begin(talk, "black-hole")
         told.plan(RUNS, malformed=10)
         await told.tell()
@@ -172,9 +173,9 @@ async def test_a_black_hole_before_postgresql_ends_in_timeouts_and_then_all_goes
 
 @pytest.mark.fault
 async def test_slow_postgresql_is_slow_and_nothing_else(
-    bad: machines.Machines, behind_wires: running.Installation
+    bad: machines.Machines, behind_wires: worker_process.Installation
 ) -> None:
-    async with wire.talk(behind_wires) as talk:
+    async with conversation.talk(behind_wires) as talk:
         told = await story.begin(talk, "slow")
         told.plan(RUNS, malformed=10)
         await told.tell()
@@ -186,8 +187,8 @@ async def test_slow_postgresql_is_slow_and_nothing_else(
 
 
 @pytest.mark.fault
-async def test_statements_that_take_too_long_are_given_up_and_tried_again(there: running.Installation) -> None:
-    async with wire.talk(there) as talk:
+async def test_statements_that_take_too_long_are_given_up_and_tried_again(there: worker_process.Installation) -> None:
+    async with conversation.talk(there) as talk:
         told = await story.begin(talk, "locked")
         told.plan(RUNS, malformed=10)
         async with workers.worker(there, DATABASE__STATEMENT_TIMEOUT_SECONDS=2, **EVERY_LINE) as worker:
@@ -206,9 +207,9 @@ async def test_statements_that_take_too_long_are_given_up_and_tried_again(there:
 
 @pytest.mark.fault
 async def test_a_database_that_is_read_only_for_a_while_is_waited_for(
-    bad: machines.Machines, there: running.Installation
+    bad: machines.Machines, there: worker_process.Installation
 ) -> None:
-    async with wire.talk(there) as talk:
+    async with conversation.talk(there) as talk:
         told = await story.begin(talk, "read-only")
         told.plan(RUNS, malformed=10)
         await told.tell(0.2)
@@ -238,8 +239,8 @@ _LOCK = "SELECT FROM enrollments WHERE enrollment_id = $1 FOR UPDATE"
 
 
 @pytest.mark.fault
-async def test_who_loses_a_deadlock_tries_again(there: running.Installation) -> None:
-    async with wire.talk(there) as talk:
+async def test_who_loses_a_deadlock_tries_again(there: worker_process.Installation) -> None:
+    async with conversation.talk(there) as talk:
         told = await story.begin(talk, "deadlock")
         first, last = sorted((told.run("any") for _ in range(2)), key=lambda run: run.enrollment_id)
         for run in (first, last):
@@ -266,6 +267,6 @@ async def test_who_loses_a_deadlock_tries_again(there: running.Installation) -> 
             assert any("Deadlock" in line["error"] for line in worker.lines("retry"))
 
 
-async def _waits(talk: wire.Talk, worker: running.Worker) -> bool:
+async def _waits(talk: conversation.Talk, worker: worker_process.Worker) -> bool:
     waiting: int = await talk.sql(_WAITS, worker.client_id)
     return waiting > 0

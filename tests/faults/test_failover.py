@@ -4,9 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests import support
-from tests.acceptance import running, wire
 from tests.faults import machines, story, workers
+from tests.kit import conversation, support, worker_process
 
 RUNS = 200
 # What comes of these is the same message by message, in whatever order they are read. Of others a correction was
@@ -17,9 +16,9 @@ COPY = "standby"
 
 @pytest.mark.fault
 async def test_a_standby_that_lacks_what_was_committed_is_made_whole_by_rewinding_to_a_time(
-    bad: machines.Machines, there: running.Installation
+    bad: machines.Machines, there: worker_process.Installation
 ) -> None:
-    async with wire.talk(there) as talk:
+    async with conversation.talk(there) as talk:
         told = await story.begin(talk, "failover")
         told.plan(RUNS, malformed=10)
         await told.tell()
@@ -54,11 +53,11 @@ def _plan_uncorrected(told: story.Story) -> None:
     told.chance.shuffle(told.untold)
 
 
-def _name(there: running.Installation) -> str:
+def _name(there: worker_process.Installation) -> str:
     return there.database_url.rpartition("/")[2]
 
 
-async def _copy(bad: machines.Machines, there: running.Installation) -> None:
+async def _copy(bad: machines.Machines, there: worker_process.Installation) -> None:
     """Keep the database as it is now."""
     name = _name(there)
     await support.execute(
@@ -68,7 +67,7 @@ async def _copy(bad: machines.Machines, there: running.Installation) -> None:
     )
 
 
-async def _fail_over(bad: machines.Machines, there: running.Installation) -> None:
+async def _fail_over(bad: machines.Machines, there: worker_process.Installation) -> None:
     """From one moment to the next the database is as it was."""
     name = _name(there)
     await support.execute(

@@ -13,18 +13,17 @@ from aiokafka import TopicPartition
 from aiokafka.admin import NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
-from tests import support
-from tests.acceptance import running, saying, wire
 from tests.faults import machines, rigged, story, workers
+from tests.kit import conversation, messages_in, support, worker_process
 
 RUNS = 400
 STORM_SECONDS = 45
 
 
 @pytest.mark.fault
-async def test_a_storm_of_rebalances_with_three_workers_coming_and_going(there: running.Installation) -> None:
+async def test_a_storm_of_rebalances_with_three_workers_coming_and_going(there: worker_process.Installation) -> None:
     chance = random.Random(3)
-    async with wire.talk(there) as talk:
+    async with conversation.talk(there) as talk:
         told = await story.begin(talk, "storm")
         for _ in range(3):
             told.plan(RUNS, malformed=5)
@@ -59,9 +58,9 @@ async def _slowly(told: story.Story) -> None:
 
 
 @pytest.mark.fault
-async def test_partitions_added_are_read_from_their_beginning(there: running.Installation) -> None:
+async def test_partitions_added_are_read_from_their_beginning(there: worker_process.Installation) -> None:
     topic = there.topics["form_submitted"]
-    async with wire.talk(there) as talk:
+    async with conversation.talk(there) as talk:
         told = await story.begin(talk, "more")
         told.plan(RUNS)
         await told.tell(0.5)
@@ -80,10 +79,12 @@ async def test_partitions_added_are_read_from_their_beginning(there: running.Ins
 
 
 @pytest.mark.fault
-async def test_partitions_added_while_postgresql_is_away(bad: machines.Machines, there: running.Installation) -> None:
+async def test_partitions_added_while_postgresql_is_away(
+    bad: machines.Machines, there: worker_process.Installation
+) -> None:
     """A rebalance comes to a worker that waits, and brings partitions without an offset."""
     topic = there.topics["form_submitted"]
-    async with wire.talk(there) as talk:
+    async with conversation.talk(there) as talk:
         told = await story.begin(talk, "both")
         told.plan(RUNS)
         await told.tell(0.3)
@@ -103,17 +104,17 @@ async def test_partitions_added_while_postgresql_is_away(bad: machines.Machines,
 
 
 @pytest.mark.fault
-async def test_offsets_out_of_range_stop_the_worker_and_skip_nothing(there: running.Installation) -> None:
+async def test_offsets_out_of_range_stop_the_worker_and_skip_nothing(there: worker_process.Installation) -> None:
     """While it runs: the records that it is to read next are deleted before it reads them."""
     topic = there.topics["tag_added"]
-    async with wire.talk(there) as talk:
+    async with conversation.talk(there) as talk:
         worker = workers.start(there)
         try:
             await worker.ready()
             await workers.settled(talk)
             async with workers.paused(worker):
                 await asyncio.sleep(1)  # what it has asked for is answered by then: it is to ask after the deletion
-                await talk.send(*(saying.Record("tag_added", b"{", partition=1) for _ in range(5)))
+                await talk.send(*(messages_in.Record("tag_added", b"{", partition=1) for _ in range(5)))
                 await talk.admin.delete_records({TopicPartition(topic, 1): RecordsToDelete(before_offset=3)})
             await support.until(lambda: not worker.is_running, 30)
         finally:
@@ -125,9 +126,9 @@ async def test_offsets_out_of_range_stop_the_worker_and_skip_nothing(there: runn
 
 @pytest.mark.fault
 async def test_half_of_the_records_malformed_each_is_dead_lettered_and_the_others_judged(
-    there: running.Installation,
+    there: worker_process.Installation,
 ) -> None:
-    async with wire.talk(there) as talk:
+    async with conversation.talk(there) as talk:
         told = await story.begin(talk, "half")
         told.plan(RUNS, malformed=RUNS * 2)
         await told.tell()
@@ -137,9 +138,11 @@ async def test_half_of_the_records_malformed_each_is_dead_lettered_and_the_other
 
 
 @pytest.mark.fault
-async def test_one_enrollment_judged_by_two_workers_at_once_is_achieved_once(there: running.Installation) -> None:
+async def test_one_enrollment_judged_by_two_workers_at_once_is_achieved_once(
+    there: worker_process.Installation,
+) -> None:
     """Start, hits and end of each run are in partitions that different workers have."""
-    async with wire.talk(there) as talk:
+    async with conversation.talk(there) as talk:
         told = await story.begin(talk, "at-once")
         async with workers.worker(there, BATCH__MAX_RECORDS=20), workers.worker(there, BATCH__MAX_RECORDS=20):
             for _ in range(5):
@@ -155,21 +158,21 @@ async def test_one_enrollment_judged_by_two_workers_at_once_is_achieved_once(the
 
 @pytest.mark.fault
 async def test_a_topic_made_anew_while_a_worker_is_frozen_is_noticed_by_its_leader_epoch(
-    bad: machines.Machines, there: running.Installation
+    bad: machines.Machines, there: worker_process.Installation
 ) -> None:
     """Where the broker gives topics no id, and the new topic has more records than were read of the one before."""
     bad.kafka.kill()
     bad.kafka.start()  # another leader epoch begins
     topic = there.topics["tag_added"]
-    async with wire.talk(there) as talk:
+    async with conversation.talk(there) as talk:
         worker = workers.start(there, "old-broker")
         try:
             await worker.ready()
-            await talk.say(*(saying.Record("tag_added", b"{", partition=2) for _ in range(5)))
+            await talk.say(*(messages_in.Record("tag_added", b"{", partition=2) for _ in range(5)))
             async with workers.paused(worker):
                 await workers.until(lambda: _has_no_members(talk))
                 await _make_anew(talk, topic)
-                await talk.send(*(saying.Record("tag_added", b"[", partition=2) for _ in range(9)))
+                await talk.send(*(messages_in.Record("tag_added", b"[", partition=2) for _ in range(9)))
             assert await asyncio.to_thread(worker.wait) == 1
         finally:
             worker.kill()
@@ -183,10 +186,10 @@ async def test_a_topic_made_anew_while_a_worker_is_frozen_is_noticed_by_its_lead
 
 @pytest.mark.fault
 async def test_a_worker_that_cannot_join_its_group_becomes_unready_and_says_so_once(
-    there: running.Installation,
+    there: worker_process.Installation,
 ) -> None:
     """Another member does not finish dividing the partitions; when it does, the worker goes on."""
-    async with wire.talk(there), _undecided(there) as decide:
+    async with conversation.talk(there), _undecided(there) as decide:
         worker = workers.start(there, "impatient")
         try:
             await worker.said("broker_unjoined")
@@ -206,14 +209,14 @@ async def test_a_worker_that_cannot_join_its_group_becomes_unready_and_says_so_o
             worker.kill()
 
 
-def _unjoined_seconds(worker: running.Worker) -> int | None:
+def _unjoined_seconds(worker: worker_process.Worker) -> int | None:
     answer = httpx.get(f"http://127.0.0.1:{worker.port}/healthz/ready", timeout=5, trust_env=False).json()
     found = re.search(r"has not been joined for (\d+) s", str(answer.get("checks", {}).get("broker")))
     return found and int(found[1])
 
 
 @contextlib.asynccontextmanager
-async def _undecided(there: running.Installation) -> AsyncIterator[Callable[[], None]]:
+async def _undecided(there: worker_process.Installation) -> AsyncIterator[Callable[[], None]]:
     """A member of the group that gives no partition away until the function that this yields is called."""
     decided = asyncio.Event()
 
@@ -241,11 +244,11 @@ async def _undecided(there: running.Installation) -> AsyncIterator[Callable[[], 
         await member.stop()
 
 
-async def _has_no_members(talk: wire.Talk) -> bool:
+async def _has_no_members(talk: conversation.Talk) -> bool:
     return await talk.members() == {}
 
 
-async def _make_anew(talk: wire.Talk, topic: str) -> None:
+async def _make_anew(talk: conversation.Talk, topic: str) -> None:
     async def is_made() -> bool:
         response = await talk.admin.create_topics([NewTopic(topic, support.PARTITIONS, 1)])
         ((_, code, *_),) = response.topic_errors

@@ -10,8 +10,8 @@ import pytest
 from msgspec import json
 
 from goalworker.domain import ids
-from tests.acceptance import saying
 from tests.faults import history
+from tests.kit import messages_in
 
 TENANT, RUN, LATE = "acme", "run-1", "run-2"
 GOAL = UUID(int=1)
@@ -75,10 +75,10 @@ FACTS = (
 )
 TELLINGS = {
     **{
-        MARKS[number]: history.Telling(saying.Record("form_submitted", b"", headers=[mark(number)]), fact)
+        MARKS[number]: history.Telling(messages_in.Record("form_submitted", b"", headers=[mark(number)]), fact)
         for number, fact in enumerate(FACTS)
     },
-    MARKS[3]: history.Telling(saying.Record("form_submitted", b"garbage"), reason="invalid_json"),
+    MARKS[3]: history.Telling(messages_in.Record("form_submitted", b"garbage"), reason="invalid_json"),
 }
 EXPECTED = history.Expected({(TENANT, RUN, GOAL): FIRST}, {(TENANT, RUN)}, {(TENANT, LATE)})
 RIGHT = history.Found(

@@ -5,19 +5,18 @@ import signal
 
 import pytest
 
-from tests import support
-from tests.acceptance import running, wire
 from tests.faults import rigged, story, workers
+from tests.kit import conversation, support, worker_process
 
 RUNS = 25
 MANY_RUNS = 400
 
 
 async def test_workers_killed_at_every_point_one_after_the_other_lose_and_double_nothing(
-    there: running.Installation,
+    there: worker_process.Installation,
 ) -> None:
     # In batches so small that each point is passed more than once, though several of them are told together.
-    async with wire.talk(there) as talk:
+    async with conversation.talk(there) as talk:
         told = await story.begin(talk, "every-point")
         for point in rigged.POINTS:
             told.plan(RUNS, malformed=4)
@@ -40,10 +39,10 @@ async def test_workers_killed_at_every_point_one_after_the_other_lose_and_double
 @pytest.mark.fault
 @pytest.mark.parametrize("point", rigged.POINTS)
 async def test_workers_killed_again_and_again_lose_and_double_nothing_after(
-    point: str, there: running.Installation
+    point: str, there: worker_process.Installation
 ) -> None:
     """The group is told nothing: the next worker waits until the dead one is missed."""
-    async with wire.talk(there) as talk:
+    async with conversation.talk(there) as talk:
         told = await story.begin(talk, "again", seed=len(point))
         told.plan(MANY_RUNS, malformed=20)
         await told.tell()
@@ -60,9 +59,9 @@ async def test_workers_killed_again_and_again_lose_and_double_nothing_after(
 
 @pytest.mark.fault
 async def test_paused_beyond_the_session_timeout_a_worker_wakes_as_a_stranger_and_does_no_harm(
-    there: running.Installation,
+    there: worker_process.Installation,
 ) -> None:
-    async with wire.talk(there) as talk:
+    async with conversation.talk(there) as talk:
         told = await story.begin(talk, "paused")
         told.plan(MANY_RUNS * 4, malformed=20)
         await told.tell(0.5)
@@ -82,17 +81,17 @@ async def test_paused_beyond_the_session_timeout_a_worker_wakes_as_a_stranger_an
             await _has(first, 14)
 
 
-async def _has_begun(worker: running.Worker) -> None:
+async def _has_begun(worker: worker_process.Worker) -> None:
     await support.until(lambda: worker.metric("events_total") > 0)
 
 
-async def _has(worker: running.Worker, partitions: int) -> None:
+async def _has(worker: worker_process.Worker, partitions: int) -> None:
     await support.until(lambda: worker.metric("consumer_assigned_partitions") == partitions, workers.SETTLED_SECONDS)
 
 
 @pytest.mark.fault
-async def test_sigterm_in_mid_batch_finishes_the_batch_and_leaves_the_rest(there: running.Installation) -> None:
-    async with wire.talk(there) as talk:
+async def test_sigterm_in_mid_batch_finishes_the_batch_and_leaves_the_rest(there: worker_process.Installation) -> None:
+    async with conversation.talk(there) as talk:
         told = await story.begin(talk, "sigterm")
         told.plan(MANY_RUNS * 4, malformed=20)
         await told.tell()

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance import running
 from tests.faults import story, workers
+from tests.kit import worker_process
 
-THERE = running.Installation("kafka:9092", "postgresql://ann:secret-word@db/goalworker", {}, Path())
+THERE = worker_process.Installation("kafka:9092", "postgresql://ann:secret-word@db/goalworker", {}, Path())
 
 
 @pytest.mark.parametrize("said", [f"a contact {story.PLANTED}-contact-3", "connecting to ann:secret-word@db"])

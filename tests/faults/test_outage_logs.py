@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
 from goalworker import outages
-from tests.acceptance import running, wire
 from tests.faults import machines, outage_logs, rigged, story, workers
+from tests.kit import conversation, worker_process
 
 RUNS: Final = 400
 TAG: Final = {"goal_type": "tag_added", "criteria": {"tag_id": "t1"}}
@@ -38,9 +38,9 @@ pytestmark = pytest.mark.parametrize("length", LENGTHS)
 
 
 async def test_a_worker_without_its_database(
-    length: Length, bad: machines.Machines, there: running.Installation
+    length: Length, bad: machines.Machines, there: worker_process.Installation
 ) -> None:
-    async with wire.talk(there) as talk:
+    async with conversation.talk(there) as talk:
         told = await story.begin(talk, "log-database")
         told.plan(RUNS)
         async with workers.worker(there, length.rig) as worker:
@@ -67,13 +67,15 @@ async def _tell_while(told: story.Story, waiting: Coroutine[Any, Any, None], sec
     await waited
 
 
-async def test_a_worker_without_its_broker(length: Length, bad: machines.Machines, there: running.Installation) -> None:
-    async with wire.talk(there) as talk:
+async def test_a_worker_without_its_broker(
+    length: Length, bad: machines.Machines, there: worker_process.Installation
+) -> None:
+    async with conversation.talk(there) as talk:
         told = await story.begin(talk, "log-broker")
         told.plan(RUNS * 3)
         await told.tell()
     async with workers.worker(there, length.rig, BATCH__MAX_RECORDS=50) as worker:
-        async with wire.talk(there) as talk:
+        async with conversation.talk(there) as talk:
             told.talk = talk
             await workers.wait_for_share(told, 0.1)
         log = outage_logs.Log.from_now(worker)
@@ -84,13 +86,15 @@ async def test_a_worker_without_its_broker(length: Length, bad: machines.Machine
         finally:
             await asyncio.to_thread(bad.kafka.start)
         await log.said("broker_back")
-        async with wire.talk(there) as talk:
+        async with conversation.talk(there) as talk:
             told.talk = talk
             await workers.check(told)
         log.check("broker", length.remind_seconds)
 
 
-async def test_an_api_without_its_database(length: Length, bad: machines.Machines, there: running.Installation) -> None:
+async def test_an_api_without_its_database(
+    length: Length, bad: machines.Machines, there: worker_process.Installation
+) -> None:
     async with (
         outage_logs.api(there, length.rig) as (process, url),
         httpx.AsyncClient(trust_env=False, timeout=20) as client,
@@ -114,7 +118,7 @@ async def test_an_api_without_its_database(length: Length, bad: machines.Machine
         log.check("database", length.remind_seconds)
 
 
-async def test_an_api_without_the_keys_of_tokens(length: Length, there: running.Installation) -> None:
+async def test_an_api_without_the_keys_of_tokens(length: Length, there: worker_process.Installation) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     published = ECAlgorithm.to_jwk(key.public_key())
     claims = {"iss": "issuer", "aud": "audience", "sub": "ann", "tenant_id": "acme", "scope": "goals:read"}
@@ -142,7 +146,9 @@ async def test_an_api_without_the_keys_of_tokens(length: Length, there: running.
             log.check("jwks", length.remind_seconds)
 
 
-async def test_an_api_without_the_system_that_goals_refer_to(length: Length, there: running.Installation) -> None:
+async def test_an_api_without_the_system_that_goals_refer_to(
+    length: Length, there: worker_process.Installation
+) -> None:
     with outage_logs.answering({"/tag/t1": b""}) as crm:
         settings = {"REFERENCES__URL": f"{crm.url}/{{kind}}/{{id}}"}
         async with (

@@ -6,27 +6,26 @@ import pytest
 
 from goalworker.kafka import producer
 from goalworker.kafka.records import Record
-from tests import quota
-from tests.acceptance import running, saying, wire
+from tests.kit import conversation, messages_in, quota, worker_process
 
 EXITS = 3_000
 PLENTY = 50_000_000
 PATIENCE_SECONDS = 300.0
 
 
-async def _backlog(talk: wire.Talk) -> None:
+async def _backlog(talk: conversation.Talk) -> None:
     goal = await talk.goal("quota", "form_submitted", form_id="f")
-    at = saying.later(goal.created_at, 1)
-    runs = [saying.Run("quota", f"run-{number}", f"c-{number}") for number in range(EXITS)]
+    at = messages_in.later(goal.created_at, 1)
+    runs = [messages_in.Run("quota", f"run-{number}", f"c-{number}") for number in range(EXITS)]
     await talk.send(*(run.started(at) for run in runs), *(run.submits("f", at) for run in runs))
 
 
-async def _sizes(talk: wire.Talk, topic: str) -> list[int]:
+async def _sizes(talk: conversation.Talk, topic: str) -> list[int]:
     records = await talk.records(topic)
     return [producer.batch_size(Record(each.topic, each.key, each.value, list(each.headers))) for each in records]
 
 
-async def _copies(talk: wire.Talk) -> float:
+async def _copies(talk: conversation.Talk) -> float:
     """Return how many records more there are than messages, as a share of these."""
     topics = ("goal_achieved", "workflow_exit")
     records = sum([len(await talk.records(topic)) for topic in topics])
@@ -35,9 +34,9 @@ async def _copies(talk: wire.Talk) -> float:
 
 @pytest.mark.fault
 @pytest.mark.real_world("kafka-python#2506", "3,000 exits under a quota of 50 KB/s were sent five times over")
-async def test_a_quota_of_50_kb_a_second_is_used_and_nothing_is_repeated(there: running.Installation) -> None:
+async def test_a_quota_of_50_kb_a_second_is_used_and_nothing_is_repeated(there: worker_process.Installation) -> None:
     rate = 50_000
-    async with wire.talk(there) as talk:
+    async with conversation.talk(there) as talk:
         async with there.worker() as worker:
             await quota.limit(there.bootstrap_servers, worker.client_id, rate)
             began = time.monotonic()
@@ -53,13 +52,13 @@ async def test_a_quota_of_50_kb_a_second_is_used_and_nothing_is_repeated(there: 
 @pytest.mark.fault
 @pytest.mark.real_world("kafka-python#2506", "under a quota of 3 KB/s nothing got out")
 async def test_under_a_quota_of_3_kb_a_second_exits_go_out_after_their_achievements(
-    there: running.Installation,
+    there: worker_process.Installation,
 ) -> None:
-    async with wire.talk(there) as talk:
+    async with conversation.talk(there) as talk:
         async with there.worker() as worker:
             await quota.limit(there.bootstrap_servers, worker.client_id, 3_000)
             await _backlog(talk)
-            await wire.until(lambda: _have_gone(talk, 50), PATIENCE_SECONDS)
+            await conversation.until(lambda: _have_gone(talk, 50), PATIENCE_SECONDS)
             exits = {message.body["subject"] for message in await talk.messages("workflow_exit")}
             achieved = {message.body["subject"] for message in await talk.messages("goal_achieved")}
             assert exits <= achieved
@@ -70,22 +69,22 @@ async def test_under_a_quota_of_3_kb_a_second_exits_go_out_after_their_achieveme
         assert await _copies(talk) <= 0.05
 
 
-async def _have_gone(talk: wire.Talk, exits: int) -> bool:
+async def _have_gone(talk: conversation.Talk, exits: int) -> bool:
     return len(await talk.messages("workflow_exit")) >= exits
 
 
 @pytest.mark.fault
 @pytest.mark.real_world("kafka-python#2506", "a worker that is killed under its quota left copies of all it had sent")
 async def test_who_follows_a_worker_killed_halfway_under_its_quota_repeats_a_window_at_most(
-    there: running.Installation,
+    there: worker_process.Installation,
 ) -> None:
-    async with wire.talk(there) as talk:
+    async with conversation.talk(there) as talk:
         worker = there.start()
         try:
             await worker.ready()
             await quota.limit(there.bootstrap_servers, worker.client_id, 50_000)
             await _backlog(talk)
-            await wire.until(lambda: _have_gone(talk, EXITS // 2), PATIENCE_SECONDS)
+            await conversation.until(lambda: _have_gone(talk, EXITS // 2), PATIENCE_SECONDS)
         finally:
             worker.kill()
         await talk.bury(worker)

@@ -1,14 +1,13 @@
 """A consumer that says nothing more, while the group believes that it lives, is noticed from beside it (hazard 2)."""
 
-from tests import support
-from tests.acceptance import running, wire
 from tests.faults import story, workers
+from tests.kit import conversation, support, worker_process
 
 STALL_SECONDS = 4
 
 
-async def test_a_stuck_consumer_ends_the_worker_with_code_6_and_a_sentence(there: running.Installation) -> None:
-    async with wire.talk(there) as talk:
+async def test_a_stuck_consumer_ends_the_worker_with_code_6_and_a_sentence(there: worker_process.Installation) -> None:
+    async with conversation.talk(there) as talk:
         told = await story.begin(talk, "stuck")
         told.plan(20)
         await told.tell()

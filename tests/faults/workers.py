@@ -14,9 +14,8 @@ from urllib import parse
 from aiokafka import errors as kafka_errors
 
 from goalworker.embedded import machine
-from tests import support
-from tests.acceptance import running, wire
 from tests.faults import evidence, history, story
+from tests.kit import conversation, support, worker_process
 
 SETTLED_SECONDS: Final = 90.0
 # A dead member is missed sooner.
@@ -24,7 +23,9 @@ SESSION_TIMEOUT_SECONDS: Final = 6
 SHOWN: Final = 10
 
 
-def start(there: running.Installation, rig: str = "nothing", *words: str, **settings: object) -> running.Worker:
+def start(
+    there: worker_process.Installation, rig: str = "nothing", *words: str, **settings: object
+) -> worker_process.Worker:
     """Start a rigged worker, with words behind `run`; who starts one stops it."""
     port = machine.free_port()
     log = there.folder / f"worker-{port}.log"
@@ -37,7 +38,7 @@ def start(there: running.Installation, rig: str = "nothing", *words: str, **sett
             stdout=output,
             stderr=output,
         )
-    return running.Worker(process, log, port)
+    return worker_process.Worker(process, log, port)
 
 
 def _ours(port: int) -> dict[str, object]:
@@ -50,8 +51,8 @@ def _ours(port: int) -> dict[str, object]:
 
 @contextlib.asynccontextmanager
 async def worker(
-    there: running.Installation, rig: str = "nothing", *words: str, **settings: object
-) -> AsyncIterator[running.Worker]:
+    there: worker_process.Installation, rig: str = "nothing", *words: str, **settings: object
+) -> AsyncIterator[worker_process.Worker]:
     """A worker that is ready, and that is stopped in good order unless the test ended it."""
     started = start(there, rig, *words, **settings)
     try:
@@ -63,7 +64,7 @@ async def worker(
 
 
 @contextlib.asynccontextmanager
-async def paused(worker: running.Worker) -> AsyncIterator[None]:
+async def paused(worker: worker_process.Worker) -> AsyncIterator[None]:
     """The process stands still meanwhile."""
     worker.process.send_signal(signal.SIGSTOP)
     try:
@@ -72,13 +73,13 @@ async def paused(worker: running.Worker) -> AsyncIterator[None]:
         worker.process.send_signal(signal.SIGCONT)
 
 
-async def died_of_its_rig(worker: running.Worker) -> None:
+async def died_of_its_rig(worker: worker_process.Worker) -> None:
     """Wait until a worker has killed itself."""
     await support.until(lambda: not worker.is_running, SETTLED_SECONDS)
     assert worker.wait() == -signal.SIGKILL, worker.log.read_text()
 
 
-async def settled(talk: wire.Talk, timeout_seconds: float = SETTLED_SECONDS) -> None:
+async def settled(talk: conversation.Talk, timeout_seconds: float = SETTLED_SECONDS) -> None:
     """Wait until all is committed and nothing waits in the outbox, whatever is away meanwhile."""
 
     async def is_settled() -> bool:
@@ -135,14 +136,14 @@ SECRETS: Final = {
 }
 
 
-def leaks(there: running.Installation) -> list[str]:
+def leaks(there: worker_process.Installation) -> list[str]:
     """The lines of all logs that say what was planted, or the password of the database."""
     marks = (story.PLANTED, parse.urlsplit(there.database_url).password or story.PLANTED)
     lines = [line for log in there.folder.glob("*.log") for line in log.read_text(errors="replace").splitlines()]
     return [line for line in lines if any(mark in line for mark in marks)]
 
 
-def resident_bytes(worker: running.Worker) -> int:
+def resident_bytes(worker: worker_process.Worker) -> int:
     """How much memory a worker has now."""
     shown = subprocess.run(
         ["ps", "-o", "rss=", "-p", str(worker.process.pid)], capture_output=True, text=True, check=True
@@ -150,7 +151,7 @@ def resident_bytes(worker: running.Worker) -> int:
     return int(shown.stdout) * 1024
 
 
-def open_files(worker: running.Worker) -> int:
+def open_files(worker: worker_process.Worker) -> int:
     """How many files and connections a worker has open now."""
     folder = Path(f"/proc/{worker.process.pid}/fd")
     if folder.is_dir():

@@ -11,7 +11,7 @@ from goalworker.domain import events, goals, ids
 from goalworker.kafka import records
 from goalworker.postgres import connections
 from tests.integration import world
-from tests.unit import naive_judge
+from tests.kit import naive_judge
 
 
 class Row(NamedTuple):

@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker.postgres import connections
-from tests import support
-from tests.integration import shells, statements
-from tests.integration.shells import Shell
+from tests.integration import statements
+from tests.kit import shells, support
+from tests.kit.shells import Shell
 
 
 @pytest.fixture

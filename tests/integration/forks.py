@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tests.integration import shells
+from tests.kit import shells
 
 _FORKER = """
 import gc, importlib, json, os, pkgutil, sys

@@ -1,7 +1,7 @@
 """What a person sees where a command is refused something."""
 
 from goalworker import __main__ as command_line
-from tests.integration import shells
+from tests.kit import shells
 
 
 def assert_refused(name: str, outcome: shells.Outcome, code: int, says: str) -> None:

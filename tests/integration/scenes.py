@@ -4,7 +4,7 @@ from datetime import datetime
 from uuid import UUID
 
 from goalworker.domain import criteria, events, goals
-from tests.unit.strategies import at
+from tests.kit.strategies import at
 
 TENANT = "north"
 DEACTIVATED, ACTIVATED = events.WORKFLOW_DEACTIVATED, events.WORKFLOW_ACTIVATED

@@ -6,9 +6,8 @@ import pytest
 
 from goalworker import embedded
 from goalworker.embedded import machine
-from tests import every_command, support
-from tests.integration import shells
-from tests.integration.shells import Shell
+from tests.kit import every_command, shells, support
+from tests.kit.shells import Shell
 
 TOPICS = support.fresh_topics()
 # doctor goes on to look at the rest, and has a test of its own.

@@ -13,8 +13,7 @@ from aiokafka import TopicPartition
 from aiokafka import errors as kafka_errors
 
 from goalworker.kafka import broker_requests
-from tests import support
-from tests.integration import shells
+from tests.kit import shells, support
 
 
 @pytest.fixture

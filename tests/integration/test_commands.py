@@ -16,9 +16,8 @@ import goalworker
 from goalworker import config
 from goalworker.postgres import connections, migrations, tables
 from goalworker.stores import goal_store
-from tests import support
-from tests.integration import shells
-from tests.integration.shells import Shell
+from tests.kit import shells, support
+from tests.kit.shells import Shell
 
 
 def test_help_lists_the_commands_and_imports_none_of_them(shell: Shell) -> None:

@@ -13,7 +13,7 @@ from goalworker.pipeline import outbox, phases, worker
 from goalworker.postgres import connections
 from tests.integration import checks, crashes, flow, statements, world
 from tests.integration.scenes import DEACTIVATED, ONE, TWO, ended, logic, started, state, tagged
-from tests.unit import strategies
+from tests.kit import strategies
 
 OTHER, ABSENT = ("w1", "e2", "c2"), ("w1", "e4", "c4")
 BEFORE = (

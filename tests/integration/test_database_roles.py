@@ -12,9 +12,8 @@ import pytest
 from goalworker import embedded
 from goalworker.postgres import connections
 from goalworker.stores import api_keys, goal_store
-from tests import support
-from tests.integration import shells
-from tests.integration.shells import Shell
+from tests.kit import shells, support
+from tests.kit.shells import Shell
 
 OWNER, WORKER, API, STRANGER = "acme_owner", "acme worker", "acme_api", "acme_stranger"
 DATABASE = "events"

@@ -10,9 +10,8 @@ import pytest
 from goalworker.admin import dead_letter_reading
 from goalworker.cli import dlq
 from goalworker.pipeline import dead_letters
-from tests import support
-from tests.integration import shells
-from tests.integration.shells import Shell
+from tests.kit import shells, support
+from tests.kit.shells import Shell
 
 
 def record(topic: str, offset: int, value: bytes) -> aiokafka.ConsumerRecord:

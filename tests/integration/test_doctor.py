@@ -6,9 +6,8 @@ import os
 import pytest
 
 from goalworker.postgres import connections
-from tests import support
-from tests.integration import shells
-from tests.integration.shells import Shell
+from tests.kit import shells, support
+from tests.kit.shells import Shell
 
 
 def test_doctor_finds_nothing_amiss_where_nothing_is(with_both: Shell) -> None:

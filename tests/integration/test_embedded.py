@@ -21,7 +21,7 @@ from jgo import maven
 
 from goalworker import embedded, errors
 from goalworker.embedded import guardian, jars
-from tests import support
+from tests.kit import support
 
 # Nothing but the packages may be needed: no Java, Maven or Docker on the path, and no network once the jars are there.
 BARE = {

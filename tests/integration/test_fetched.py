@@ -7,7 +7,7 @@ import pytest
 
 from goalworker import config
 from goalworker.kafka import clients
-from tests.integration import shells
+from tests.kit import shells
 
 VALUES = (b"one", None, b"", b"x" * 900_000, b"last")
 FIELDS = ("offset", "timestamp", "timestamp_type", "key", "value")

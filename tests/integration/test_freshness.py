@@ -13,10 +13,9 @@ from sqlalchemy.ext import asyncio as sa_async
 from goalworker.domain import events
 from goalworker.postgres import connections, tables
 from goalworker.stores import goal_store
-from tests import support
 from tests.integration import checks, crashes, statements, world
 from tests.integration.goal_steps import TENANT, WORKFLOW, create, delete, load, update
-from tests.unit import naive_judge
+from tests.kit import naive_judge, support
 
 MICROSECOND = timedelta(microseconds=1)
 RUN = (WORKFLOW, "e1", "c1")

@@ -15,8 +15,7 @@ from goalworker.admin import goal_file
 from goalworker.cli import streams
 from goalworker.postgres import migrations
 from goalworker.stores import goal_store
-from tests import support
-from tests.integration import shells
+from tests.kit import shells, support
 
 TENANT, WORKFLOW = "acme", "onboarding"
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none"

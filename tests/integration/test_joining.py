@@ -8,9 +8,8 @@ import pytest
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 
 from goalworker import embedded
-from tests import support
-from tests.integration import shells
-from tests.integration.shells import Shell
+from tests.kit import shells, support
+from tests.kit.shells import Shell
 
 TOPICS = support.fresh_topics()
 SESSION_SECONDS_MAX = 20

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration import shells
-from tests.integration.shells import Shell
+from tests.kit import shells
+from tests.kit.shells import Shell
 
 JSON = {"GOALWORKER_LOG__FORMAT": "json"}
 

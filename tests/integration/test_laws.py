@@ -12,8 +12,8 @@ from goalworker.pipeline import phases
 from goalworker.postgres import connections
 from tests.integration import checks, scenes, world
 from tests.integration.scenes import ACTIVATED, DEACTIVATED, ONE, TENANT, TWO, ended, started, state, tagged
-from tests.unit import naive_judge, strategies
-from tests.unit.strategies import at
+from tests.kit import naive_judge, strategies
+from tests.kit.strategies import at
 
 
 @pytest.fixture

@@ -13,9 +13,8 @@ import httpx
 import pytest
 
 from goalworker.embedded import machine
-from tests import support
-from tests.integration import shells
-from tests.integration.shells import Shell
+from tests.kit import shells, support
+from tests.kit.shells import Shell
 
 # One of each kind: a table, JSON, a report, help by the library, a long text, files with their names.
 COMMANDS = (

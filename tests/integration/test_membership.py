@@ -14,8 +14,8 @@ from goalworker.goal_index import index
 from goalworker.kafka import clients
 from goalworker.pipeline import worker
 from goalworker.runtime import worker_service
-from tests import support
-from tests.integration import shells, statements, world
+from tests.integration import statements, world
+from tests.kit import shells, support
 
 MAX_POLL_SECONDS = 2.0
 AWAY_SECONDS = 8.0

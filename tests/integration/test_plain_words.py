@@ -14,8 +14,7 @@ from goalworker.kafka import broker_errors, clients, consumer, sender
 from goalworker.pipeline import outbox, paused_topics
 from goalworker.postgres import connections
 from goalworker.runtime import health_watch, housekeeping, ops_port
-from tests import support
-from tests.integration import shells
+from tests.kit import shells, support
 
 PRIVATE: Final = re.compile(r"(?<!\w)_[A-Za-z]\w*")
 LOOPS: Final = 6

@@ -17,8 +17,7 @@ from goalworker.kafka.records import Record
 from goalworker.kafka.sender import Sender
 from goalworker.pipeline import outbox
 from goalworker.postgres import connections
-from tests import quota, support
-from tests.integration import shells
+from tests.kit import quota, shells, support
 
 BYTES_PER_SECOND = 20_000
 RECORDS = 300

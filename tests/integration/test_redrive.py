@@ -10,9 +10,8 @@ from aiokafka import TopicPartition
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from goalworker.pipeline import dead_letters
-from tests import support
-from tests.integration import shells
-from tests.integration.shells import Shell
+from tests.kit import shells, support
+from tests.kit.shells import Shell
 
 BEGUN_MS = int(time.time() * 1000) - 60_000
 DEAD_LETTERED_MS = BEGUN_MS + 30_000

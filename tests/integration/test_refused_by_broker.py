@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from goalworker.pipeline import dead_letters
-from tests import every_command, support
-from tests.integration import forks, secure_broker, shells
+from tests.integration import forks
 from tests.integration.refusing import assert_refused
-from tests.integration.secure_broker import DESCRIBE, GROUP, READ, TOPIC, Right
+from tests.kit import every_command, secure_broker, shells, support
+from tests.kit.secure_broker import DESCRIBE, GROUP, READ, TOPIC, Right
 
 TOPICS = support.fresh_topics()
 GROUP_ID = f"{TOPICS['tag_added']}-group"  # as shells.variables_of has it

@@ -11,9 +11,9 @@ import structlog
 from goalworker.errors import RefusedError
 from goalworker.postgres import connections, migrations, tables
 from goalworker.runtime import ops_port
-from tests import every_command, support
-from tests.integration import forks, shells
+from tests.integration import forks
 from tests.integration.refusing import assert_refused
+from tests.kit import every_command, shells, support
 
 LOGIN, PASSWORD = f"refused_{secrets.token_hex(4)}", "pw-7f3a"
 WORKER, API = tables.WORKER_ROLE, tables.API_ROLE

@@ -13,7 +13,7 @@ from goalworker.postgres import connections
 from goalworker.stores import retention
 from tests.integration import checks, crashes, statements, world
 from tests.integration.scenes import DEACTIVATED, ONE, TWO, ended, logic, started, state, tagged
-from tests.unit import strategies
+from tests.kit import strategies
 
 WEEK = timedelta(days=7)
 YEARS = timedelta(days=730)

@@ -9,10 +9,9 @@ import aiokafka
 import pytest
 
 import goalworker
-from tests import certificates, support
-from tests.integration import secure_broker, shells
-from tests.integration.secure_broker import DESCRIBE, DESCRIBE_CONFIGS, GROUP, READ, TOPIC, WRITE, Right
-from tests.integration.shells import Shell
+from tests.kit import certificates, secure_broker, shells, support
+from tests.kit.secure_broker import DESCRIBE, DESCRIBE_CONFIGS, GROUP, READ, TOPIC, WRITE, Right
+from tests.kit.shells import Shell
 
 OUT = ("goal_achieved", "workflow_exit", "goal_configured", "workflow_lifecycle", "dead_letters")
 IN = (

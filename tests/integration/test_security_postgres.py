@@ -15,9 +15,8 @@ import sqlalchemy as sa
 
 from goalworker.embedded import machine, server
 from goalworker.postgres import connections
-from tests import certificates, support
-from tests.integration import shells
-from tests.integration.shells import Shell
+from tests.kit import certificates, shells, support
+from tests.kit.shells import Shell
 
 PLACE = Path("/usr/lib/postgresql")
 HOST = machine.LOOPBACK

@@ -8,8 +8,7 @@ from aiokafka.admin import NewTopic
 from goalworker import config
 from goalworker.kafka import producer, records
 from goalworker.kafka.sender import Delivery, Sender
-from tests import support
-from tests.integration import shells
+from tests.kit import shells, support
 
 SMALL_BYTES = 20_000
 

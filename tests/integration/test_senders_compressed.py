@@ -12,7 +12,7 @@ from goalworker.decoding.record import FetchedRecord
 from goalworker.domain import events
 from goalworker.kafka import clients
 from tests import vectors
-from tests.integration import shells
+from tests.kit import shells
 
 PLAIN = Limits(tenant_from="key-prefix", plain_json=True, default_tenant="acme")
 DATA = events.FormSubmitted("c-17", "newsletter")

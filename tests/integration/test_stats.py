@@ -18,7 +18,7 @@ from goalworker.domain import ids, messages
 from goalworker.postgres import connections
 from goalworker.stores import achievements, stats
 from tests.integration import analyst, world
-from tests.unit import strategies
+from tests.kit import strategies
 
 TENANT, WORKFLOW = "north", "w1"
 START = datetime(2026, 1, 1, tzinfo=UTC)

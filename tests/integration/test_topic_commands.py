@@ -10,9 +10,8 @@ import pytest
 
 from goalworker.admin import record_skipping
 from goalworker.postgres import connections
-from tests import support
-from tests.integration import shells
-from tests.integration.shells import Shell
+from tests.kit import shells, support
+from tests.kit.shells import Shell
 
 
 async def configuration_of(bootstrap_servers: str, topic: str) -> dict[str, str]:

@@ -17,7 +17,7 @@ from goalworker.domain import events
 from goalworker.postgres import connections, tables
 from tests.integration import checks, crashes, scenes, statements, world
 from tests.integration.scenes import DEACTIVATED, ONE, TWO, ended, logic, started, state, tagged
-from tests.unit import naive_judge, strategies
+from tests.kit import naive_judge, strategies
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from goalworker.pipeline.batches import Batch
 from goalworker.postgres import connections, tables
 from goalworker.runtime import worker_service
 from tests.integration import statements
-from tests.unit import naive_judge
+from tests.kit import naive_judge
 
 TOPICS = config.load({}, env_file=None, secrets_dir=None).topics
 _TOPIC_OF_TYPE = dict(zip(events.GOAL_TYPE_OF_EVENT, TOPICS.goal_inputs, strict=True))

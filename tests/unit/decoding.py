@@ -6,7 +6,8 @@ from typing import Final
 from goalworker.decoding.decoder import Decoder, Malformed
 from goalworker.decoding.limits import Limits
 from goalworker.domain import events
-from tests.unit import hostile, hostile_forms, hostile_settings
+from tests.kit import hostile
+from tests.unit import hostile_forms, hostile_settings
 
 LIMITS: Final = Limits()
 PLACE: Final = (3, 17)

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from typing import Final
 
-from tests.unit.hostile import BATCH, EVENT, FORM, GOOD, MARK, Headers, Record, ce_headers, headers, raw
+from tests.kit.hostile import BATCH, EVENT, FORM, GOOD, MARK, Headers, Record, ce_headers, headers, raw
 
 DATA_TOKEN: Final = b'"data": ' + FORM
 

@@ -8,7 +8,7 @@ from msgspec.structs import replace as replace_struct
 
 from goalworker.decoding.limits import Limits
 from goalworker.domain import events
-from tests.unit.hostile import DATA, EVENT, FORM, GOOD, GOOD_TIME, MARK, Record, ce_headers, headers, without
+from tests.kit.hostile import DATA, EVENT, FORM, GOOD, GOOD_TIME, MARK, Record, ce_headers, headers, without
 
 
 def tenant(name: str, outcome: str, tenant_from: str, record: Record, key: bytes | None = None) -> Record:

@@ -9,7 +9,7 @@ import msgspec
 
 from goalworker.domain import events, facts, goals, ids, judging
 from goalworker.goal_index import index, matching
-from tests.unit import naive_judge
+from tests.kit import naive_judge
 
 
 class Stored(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from tests.unit import hostile
+from tests.kit import hostile
 
 JSON_TOKENS: Final = st.recursive(
     st.sampled_from(

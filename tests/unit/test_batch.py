@@ -12,7 +12,7 @@ from goalworker.decoding import decoder
 from goalworker.decoding.limits import Limits
 from goalworker.goal_index import index
 from goalworker.pipeline import batches
-from tests.unit import hostile
+from tests.kit import hostile
 
 FORMS, LIFECYCLE = "form-submitted", "workflow-lifecycle"
 PARTITIONS = (TopicPartition(FORMS, 0), TopicPartition(LIFECYCLE, 0), TopicPartition(FORMS, 1))

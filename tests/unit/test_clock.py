@@ -17,7 +17,7 @@ from goalworker import config, metrics
 from goalworker.decoding.decoder import Decoder
 from goalworker.pipeline import clock_skew
 from goalworker.runtime import worker_service
-from tests import support
+from tests.kit import support
 
 OFFSETS = st.floats(-100_000, 100_000)
 DELAYS = st.floats(0, 100)

@@ -14,7 +14,7 @@ import typer
 from goalworker import __main__
 from goalworker.admin import findings
 from goalworker.cli import common
-from tests import every_command
+from tests.kit import every_command
 
 
 @pytest.mark.parametrize("name", __main__.COMMANDS)

@@ -9,7 +9,8 @@ import pytest
 from goalworker.decoding.decoder import Decoder, Malformed
 from goalworker.decoding.limits import Limits
 from goalworker.domain import events, facts
-from tests.unit import hostile, hostile_settings, near_misses
+from tests.kit import hostile
+from tests.unit import hostile_settings, near_misses
 from tests.unit.decoding import LIMITS, PLACE, Headers, decoded, event, good, malformed
 
 

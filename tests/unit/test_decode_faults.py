@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.unit import hostile, hostile_forms, hostile_settings
+from tests.kit import hostile
+from tests.unit import hostile_forms, hostile_settings
 from tests.unit.decoding import ALL, REASONS, decoded, malformed
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from goalworker.decoding.decoder import Decoder
 from goalworker.decoding.limits import Limits
 from goalworker.domain import events, facts
-from tests.unit import hostile, near_misses, reference_decoder
+from tests.kit import hostile
+from tests.unit import near_misses, reference_decoder
 from tests.unit.decoding import ALL, LIMITS, PLACE, REASONS, Headers, decoded, event, good, malformed
 
 

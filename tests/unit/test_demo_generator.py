@@ -14,7 +14,7 @@ from goalworker.decoding.limits import Limits
 from goalworker.demo import corrections, generator, malformed, plans, records, stage
 from goalworker.demo.scene import Scene
 from goalworker.domain import criteria, events, goals, ids
-from tests.unit import naive_judge
+from tests.kit import naive_judge
 
 SINCE = datetime(2026, 3, 1, 12, 0, 0, 123_456, tzinfo=UTC)
 NOW = SINCE + timedelta(seconds=90)

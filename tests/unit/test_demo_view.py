@@ -13,7 +13,7 @@ from rich.text import Text
 
 from goalworker.demo import board, charts, listener, machine_load, membership, picture, stage, story
 from goalworker.demo.snapshot import Exit, History, Percentiles, Process, Snapshot, Still
-from tests.acceptance import live_view
+from tests.kit import live_view
 
 EXIT = Exit("acme", "c-17", "bought", "welcome", 0.041)
 NOW = Snapshot(
@@ -353,13 +353,13 @@ def test_before_anything_is_achieved_every_type_of_goal_has_its_row(shown: board
 
 # --- the picture in README ---
 
-PICTURE = Path(__file__).parents[1] / "acceptance" / "live_view.svg"
+PICTURE = Path(__file__).parents[1] / "kit" / "live_view.svg"
 
 
 def test_the_picture_in_the_readme_is_small_of_the_present_view_and_loads_nothing() -> None:
     svg = PICTURE.read_text()
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    assert "(tests/acceptance/live_view.svg)" in readme.partition("\n## ")[0]
+    assert "(tests/kit/live_view.svg)" in readme.partition("\n## ")[0]
     assert len(svg) < 100_000
     assert re.findall(r"url\((?!#)|@import|@font-face|href=", svg) == []
     words = ("Ctrl-C", "kill", "p50", "p99", "lag", "exits", *picture.NAMES.values())

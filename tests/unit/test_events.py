@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from goalworker.domain import events, facts
 from goalworker.domain.text import format_decimal, format_money, is_valid_text, parse_amount, parse_json_amount
-from tests.unit.strategies import at
+from tests.kit.strategies import at
 
 
 @given(st.text(max_size=260) | st.text(st.sampled_from("aé\U0001f600\x00\x7f\x85\ud800"), min_size=1, max_size=300))

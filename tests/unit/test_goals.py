@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from goalworker.domain import events, goals
 from goalworker.domain.criteria import Criteria, CriteriaError, criteria_to_json, fold_name, matches, parse_criteria
 from goalworker.domain.faults import Fault
-from tests.unit import naive_judge, strategies
-from tests.unit.strategies import at
+from tests.kit import naive_judge, strategies
+from tests.kit.strategies import at
 
 # --- criteria as written ---
 

@@ -13,8 +13,8 @@ from msgspec import structs
 from goalworker.domain import events, facts, goals
 from goalworker.domain.criteria import Criteria
 from goalworker.goal_index import index, keys, matching
-from tests.unit import naive_judge, strategies
-from tests.unit.strategies import at
+from tests.kit import naive_judge, strategies
+from tests.kit.strategies import at
 
 any_type = st.sampled_from(events.GOAL_TYPES).map(lambda goal_type: (goal_type,)) | st.just(events.GOAL_TYPES)
 

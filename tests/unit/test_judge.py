@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from goalworker.domain import criteria, events, facts, goals, judging
 from goalworker.goal_index import index, matching
-from tests.unit import naive_judge, strategies
-from tests.unit.strategies import at
+from tests.kit import naive_judge, strategies
+from tests.kit.strategies import at
 
 ONE, TWO, THREE = UUID(int=1), UUID(int=2), UUID(int=3)
 ALL = (goals.LogicVersion("all", at(-1)),)

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from goalworker.domain import events
-from tests.unit import model, naive_judge, strategies
+from tests.kit import naive_judge, strategies
+from tests.unit import model
 
 Delivery = list[list[events.Event]]
 

@@ -8,8 +8,8 @@ from msgspec import structs
 
 from goalworker.domain import events, goals
 from goalworker.goal_index import codec
-from tests.unit import strategies
-from tests.unit.strategies import at
+from tests.kit import strategies
+from tests.kit.strategies import at
 
 
 @given(

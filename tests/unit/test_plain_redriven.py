@@ -6,7 +6,7 @@ from goalworker.decoding.decoder import Decoder
 from goalworker.decoding.limits import Limits
 from goalworker.goal_index import index
 from goalworker.pipeline import batches, dead_letters
-from tests.unit import hostile
+from tests.kit import hostile
 
 REDRIVE = "goalworker.redrive"
 

@@ -13,7 +13,7 @@ from goalworker.decoding.limits import Limits
 from goalworker.domain import events
 from goalworker.kafka.fast_fetch import parsed_records
 from tests import vectors
-from tests.unit import hostile
+from tests.kit import hostile
 
 NOW: Final = datetime(2026, 5, 1, 12, tzinfo=UTC)
 PARTITION: Final = TopicPartition("form-submitted", 0)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import real_world
+from tests.kit import real_world
 
 MARKED = """
 pytestmark = pytest.mark.real_world("Go SDK 2", "an empty text")

@@ -25,7 +25,8 @@ from goalworker.domain.criteria import ANY, FIELDS, Criteria, criteria_to_json
 from goalworker.domain.text import TEXT_BYTES_MAX, is_valid_text, parse_amount
 from goalworker.pipeline import dead_letters
 from goalworker.stores import api_keys
-from tests.unit import hostile, hostile_forms, near_misses, strategies
+from tests.kit import hostile, strategies
+from tests.unit import hostile_forms, near_misses
 
 COPIES: Final = Path(__file__).parents[2] / "deploy" / "schemas"
 DOCUMENTS: Final = documents(Settings())

@@ -10,7 +10,7 @@ from goalworker.decoding.decoder import Decoder, Malformed
 from goalworker.decoding.limits import Limits
 from goalworker.domain import events
 from tests import vectors
-from tests.unit import hostile
+from tests.kit import hostile
 
 NOON: Final = datetime(2026, 5, 1, 12, tzinfo=UTC)
 DATA: Final = events.FormSubmitted("c-17", "newsletter")

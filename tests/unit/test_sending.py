@@ -12,7 +12,7 @@ from goalworker import config
 from goalworker.kafka import broker_errors, clients, producer
 from goalworker.kafka.records import Record
 from goalworker.kafka.sender import WINDOW_BYTES_MAX, WINDOW_BYTES_MIN, Delivery, Sender
-from tests import support
+from tests.kit import support
 
 TOPIC = "workflow-exit"
 

@@ -19,7 +19,7 @@ from goalworker.domain.text import is_valid_text
 from goalworker.kafka import producer
 from goalworker.pipeline import outbox, topic_limits
 from goalworker.runtime import worker_service
-from tests.unit import strategies
+from tests.kit import strategies
 
 SETTINGS = config.load({}, env_file=None, secrets_dir=None)
 MOMENT = datetime(2026, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)

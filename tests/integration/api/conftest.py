@@ -7,7 +7,7 @@ import httpx
 import pytest
 import structlog
 
-from tests.integration.api import running
+from tests.kit import running_api
 
 
 @pytest.fixture(autouse=True)
@@ -18,19 +18,19 @@ def said() -> Iterator[list[MutableMapping[str, Any]]]:
 
 
 @pytest.fixture
-async def api(database_url: str) -> AsyncIterator[running.Api]:
-    async with running.running(database_url) as api:
+async def api(database_url: str) -> AsyncIterator[running_api.Api]:
+    async with running_api.running(database_url) as api:
         yield api
 
 
 @pytest.fixture
-async def client(api: running.Api) -> AsyncIterator[httpx.AsyncClient]:
+async def client(api: running_api.Api) -> AsyncIterator[httpx.AsyncClient]:
     async with api.holder() as client:
         yield client
 
 
 @pytest.fixture
-async def other(api: running.Api) -> AsyncIterator[httpx.AsyncClient]:
+async def other(api: running_api.Api) -> AsyncIterator[httpx.AsyncClient]:
     """Another tenant's."""
-    async with api.holder(tenant_id=running.OTHER, sub="bob") as client:
+    async with api.holder(tenant_id=running_api.OTHER, sub="bob") as client:
         yield client

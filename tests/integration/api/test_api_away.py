@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from goalworker import log_repeats, logs, metrics
 from goalworker.api import middleware
 from goalworker.postgres import connections, tables
-from tests.integration.api import running
-from tests.integration.api.running import GOALS, PATH, TAG, create, problem
+from tests.kit import running_api
+from tests.kit.running_api import GOALS, PATH, TAG, create, problem
 
 
 def unavailable(answer: httpx.Response) -> None:
@@ -22,7 +22,7 @@ def unavailable(answer: httpx.Response) -> None:
 
 
 async def test_a_database_that_is_not_there_is_said_to_be_away() -> None:
-    async with running.running("postgresql://nobody:secret@127.0.0.1:1/none") as api, api.holder() as client:
+    async with running_api.running("postgresql://nobody:secret@127.0.0.1:1/none") as api, api.holder() as client:
         began = time.monotonic()
         answer = await client.get(GOALS)
         unavailable(answer)
@@ -41,7 +41,7 @@ def _nothing_said_yet(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_of_requests_that_an_outage_fails_one_is_logged_with_the_reason_and_the_rest_are_counted(
     said: list[MutableMapping[str, Any]],
 ) -> None:
-    async with running.running("postgresql://nobody:secret@127.0.0.1:1/none") as api, api.holder() as client:
+    async with running_api.running("postgresql://nobody:secret@127.0.0.1:1/none") as api, api.holder() as client:
         for _ in range(20):
             problem(await client.get(GOALS), 503, "unavailable")
     (line,) = said
@@ -106,7 +106,7 @@ async def test_a_goal_that_cannot_be_changed_now_is_not_waited_for(client: httpx
 
 
 async def test_an_answer_that_takes_too_long_is_given_up_and_its_connection_with_it(
-    client: httpx.AsyncClient, api: running.Api, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, api: running_api.Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(middleware, "ANSWER_SECONDS", 0.3)
     monkeypatch.setattr(connections, "_AS_TENANT", sa.text("SELECT pg_sleep(20), cast(:role || :tenant_id AS text)"))

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from goalworker.api import request_bodies
-from tests.integration.api.running import FORM, GOALS, TAG, create, pointers, problem
+from tests.kit.running_api import FORM, GOALS, TAG, create, pointers, problem
 
 JSON = {"content-type": "application/json"}
 

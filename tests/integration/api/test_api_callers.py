@@ -9,9 +9,8 @@ import sqlalchemy as sa
 
 from goalworker.postgres import connections, tables
 from goalworker.stores import api_keys
-from tests.integration import shells
-from tests.integration.api import running
-from tests.integration.api.running import FORM, GOALS, OTHER, PATH, TAG, TENANT, UNKNOWN, create, problem
+from tests.kit import running_api, shells
+from tests.kit.running_api import FORM, GOALS, OTHER, PATH, TAG, TENANT, UNKNOWN, create, problem
 
 RUN = {"enrollment_id": "e1", "contact_id": "c1", "enrolled_at": "2026-05-01T12:00:00Z"}
 ASKED: list[tuple[str, str, str, dict[str, Any] | None]] = [
@@ -40,7 +39,7 @@ async def known(administrator: connections.Connection, tenant: str = TENANT) -> 
 
 
 async def test_every_call_needs_its_scope_and_none_implies_another(
-    api: running.Api, client: httpx.AsyncClient, administrator: connections.Connection
+    api: running_api.Api, client: httpx.AsyncClient, administrator: connections.Connection
 ) -> None:
     goal = (await create(client))["id"]
     await known(administrator)
@@ -53,7 +52,7 @@ async def test_every_call_needs_its_scope_and_none_implies_another(
             assert (await having.request(method, path.format(goal=goal), json=body)).status_code < 300
 
 
-async def test_who_may_not_is_told_so_before_the_body_is_looked_at(api: running.Api) -> None:
+async def test_who_may_not_is_told_so_before_the_body_is_looked_at(api: running_api.Api) -> None:
     async with api.holder(scope=None) as client, api.client() as nobody:
         problem(await client.post(GOALS, content=b"nonsense"), 403, "missing-scope")
         problem(await nobody.post(GOALS, content=b"nonsense"), 401, "unauthenticated")
@@ -85,7 +84,7 @@ async def test_what_is_another_tenants_is_not_there(
 
 
 async def test_a_query_that_forgets_the_tenant_still_sees_no_other(
-    api: running.Api, client: httpx.AsyncClient, administrator: connections.Connection
+    api: running_api.Api, client: httpx.AsyncClient, administrator: connections.Connection
 ) -> None:
     await create(client)
     await known(administrator)
@@ -107,7 +106,7 @@ async def test_a_query_that_forgets_the_tenant_still_sees_no_other(
 
 
 async def test_a_key_lets_in_its_holder_and_is_kept_nowhere(
-    api: running.Api, administrator: connections.Connection
+    api: running_api.Api, administrator: connections.Connection
 ) -> None:
     key, stored = await api_keys.create(api.pool, TENANT, "the shop", ["goals:write"])
     async with api.client(**{"X-API-Key": key}) as client:
@@ -118,7 +117,7 @@ async def test_a_key_lets_in_its_holder_and_is_kept_nowhere(
     assert (stored.tenant_id, stored.name, stored.scopes) == (TENANT, "the shop", ("goals:write",))
 
 
-async def test_a_revoked_key_is_refused_from_the_next_request_on(api: running.Api) -> None:
+async def test_a_revoked_key_is_refused_from_the_next_request_on(api: running_api.Api) -> None:
     key, stored = await api_keys.create(api.pool, TENANT, "k", api_keys.SCOPES)
     async with api.client(**{"X-API-Key": key}) as client:
         assert (await client.get(GOALS)).status_code == 200
@@ -126,7 +125,7 @@ async def test_a_revoked_key_is_refused_from_the_next_request_on(api: running.Ap
         problem(await client.get(GOALS), 401, "unauthenticated", "The key is not known, or it was revoked")
 
 
-async def test_what_is_no_key_is_refused(api: running.Api) -> None:
+async def test_what_is_no_key_is_refused(api: running_api.Api) -> None:
     key, _ = await api_keys.create(api.pool, TENANT, "k", api_keys.SCOPES)
     for wrong in ("", "gw_", key[:-1], f"{key}x", key.swapcase(), "gw_" + "A" * 43, "x" * 10_000, "gw_\xe4"):
         async with api.client() as client:
@@ -134,7 +133,7 @@ async def test_what_is_no_key_is_refused(api: running.Api) -> None:
         problem(answer, 401, "unauthenticated")
 
 
-async def test_a_key_is_made_for_one_tenant_only_and_revoked_by_no_other(api: running.Api) -> None:
+async def test_a_key_is_made_for_one_tenant_only_and_revoked_by_no_other(api: running_api.Api) -> None:
     _, stored = await api_keys.create(api.pool, TENANT, "k", ["goals:read"])
     with pytest.raises(api_keys.UnknownKeyError):
         await api_keys.revoke(api.pool, OTHER, stored.id)
@@ -143,15 +142,15 @@ async def test_a_key_is_made_for_one_tenant_only_and_revoked_by_no_other(api: ru
 
 
 async def test_everybody_is_the_insecure_tenant(database_url: str) -> None:
-    async with running.running(database_url, {}, insecure_tenant=TENANT) as api, api.client() as client:
+    async with running_api.running(database_url, {}, insecure_tenant=TENANT) as api, api.client() as client:
         assert (await create(client))["created_by"] == "insecure"
-    async with running.running(database_url, {}) as api, api.client() as nobody, api.holder() as bearer:
+    async with running_api.running(database_url, {}) as api, api.client() as nobody, api.holder() as bearer:
         problem(await nobody.get(GOALS), 401, "unauthenticated")
         answer = await bearer.get(GOALS)
         problem(answer, 401, "unauthenticated", "Tokens are not taken here; send `X-API-Key: <key>`")
 
 
-async def test_what_can_be_no_key_is_refused(api: running.Api) -> None:
+async def test_what_can_be_no_key_is_refused(api: running_api.Api) -> None:
     for tenant, scopes, name, words in (
         ("a", ["goals:read", "goals"], "n", "not 'goals'"),
         ("a", [], "n", "one or more of goals:read, goals:write, enrollments:write"),

@@ -8,8 +8,8 @@ from urllib import parse
 import httpx
 import pytest
 
-from tests.integration.api import running
-from tests.integration.api.running import problem
+from tests.kit import running_api
+from tests.kit.running_api import problem
 
 FILES = resources.files("goalworker.api") / "docs_files"
 REFERENCED = re.compile(r'(?:src|href)="([^"]+)"')
@@ -17,7 +17,7 @@ FETCHED_BY_CSS = re.compile(r"url\(\s*(?![\"']?data:)|@import")
 OUTSIDE = re.compile(r"https?:|//")
 
 
-async def test_every_asset_of_the_page_is_served_by_the_api_itself(api: running.Api) -> None:
+async def test_every_asset_of_the_page_is_served_by_the_api_itself(api: running_api.Api) -> None:
     async with api.client() as stranger:  # the page needs no credentials
         page = await stranger.get("/docs")
         assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")

@@ -12,7 +12,7 @@ import pytest
 
 from goalworker import api
 from goalworker.api import problems
-from tests.integration.api import running
+from tests.kit import running_api
 
 CALLS = {
     ("post", "/api/v1/workflows/{workflow_id}/goals"),
@@ -86,13 +86,13 @@ async def test_it_is_served_as_json(client: httpx.AsyncClient) -> None:
 
 async def test_whatever_is_sent_the_answer_is_in_the_document(database_url: str, tmp_path: Path) -> None:
     (tmp_path / "schemathesis.toml").write_text(TOLERATED)
-    variables = {**running.TOKENS, "GOALWORKER_GOALS__MAX_PER_WORKFLOW": "1000"}
-    async with running.running(database_url, variables) as served:
+    variables = {**running_api.TOKENS, "GOALWORKER_GOALS__MAX_PER_WORKFLOW": "1000"}
+    async with running_api.running(database_url, variables) as served:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "schemathesis.cli", "--no-color", "run", f"{served.url}/openapi.json"),
             *("--checks", "all", "--exclude-checks", "positive_data_acceptance", "--max-examples", "5"),
             *("--phases", "examples,coverage,fuzzing,stateful", "--seed", str(SEED)),
-            *("--header", f"Authorization: Bearer {running.token()}"),
+            *("--header", f"Authorization: Bearer {running_api.token()}"),
             cwd=tmp_path,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

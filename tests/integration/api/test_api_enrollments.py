@@ -12,8 +12,8 @@ from goalworker.decoding import decoder
 from goalworker.decoding.limits import Limits
 from goalworker.domain import events, facts, ids, messages
 from goalworker.postgres import connections
-from tests.integration.api import running
-from tests.integration.api.running import PATH, TENANT, pointers, problem
+from tests.kit import running_api
+from tests.kit.running_api import PATH, TENANT, pointers, problem
 
 ENROLLMENTS = f"{PATH}/enrollments"
 RUN = {"enrollment_id": "e1", "contact_id": "c/1", "enrolled_at": "2026-05-01T14:00:00+02:00"}
@@ -210,6 +210,6 @@ async def test_every_fault_of_every_run_is_named(client: httpx.AsyncClient) -> N
 
 
 async def test_without_tracking_there_is_no_intake(database_url: str) -> None:
-    variables = {**running.TOKENS, "GOALWORKER_ENROLLMENTS__TRACKING": "false"}
-    async with running.running(database_url, variables) as api, api.holder() as client:
+    variables = {**running_api.TOKENS, "GOALWORKER_ENROLLMENTS__TRACKING": "false"}
+    async with running_api.running(database_url, variables) as api, api.holder() as client:
         problem(await take_in(client, RUN), 409, "enrollment-tracking-off")

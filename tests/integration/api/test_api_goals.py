@@ -8,7 +8,7 @@ import httpx
 
 from goalworker.postgres import connections
 from goalworker.stores import goal_store
-from tests.integration.api.running import FORM, GOALS, PATH, TAG, UNKNOWN, create, pointers, problem
+from tests.kit.running_api import FORM, GOALS, PATH, TAG, UNKNOWN, create, pointers, problem
 
 FIELDS = [
     "id",

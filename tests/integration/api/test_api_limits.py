@@ -9,8 +9,8 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from goalworker.api import middleware, outbound_http
-from tests.integration.api import running
-from tests.integration.api.running import problem
+from tests.kit import running_api
+from tests.kit.running_api import problem
 
 LIMIT = 1_000
 
@@ -28,14 +28,14 @@ async def test_of_an_answer_without_an_end_no_more_is_read_than_its_limit() -> N
 
         await StreamingResponse(parts())(scope, receive, send)
 
-    async with running.serve(endless) as url, httpx.AsyncClient() as client:
+    async with running_api.serve(endless) as url, httpx.AsyncClient() as client:
         async with asyncio.timeout(10):
             assert await outbound_http.get(client, url, LIMIT) == (200, None)
         assert sent > 0
 
 
 async def test_an_answer_up_to_its_limit_is_read_as_it_is() -> None:
-    async with running.serve(PlainTextResponse("x" * LIMIT, 404)) as url, httpx.AsyncClient() as client:
+    async with running_api.serve(PlainTextResponse("x" * LIMIT, 404)) as url, httpx.AsyncClient() as client:
         assert await outbound_http.get(client, url, LIMIT) == (404, b"x" * LIMIT)
         assert await outbound_http.get(client, url, LIMIT - 1) == (404, None)
 
@@ -49,7 +49,7 @@ async def test_more_requests_at_once_than_may_be_are_told_to_come_again(monkeypa
         await go_on.wait()
         await PlainTextResponse("done")(scope, receive, send)
 
-    async with running.serve(middleware.RequestMiddleware(slow)) as url, httpx.AsyncClient() as client:
+    async with running_api.serve(middleware.RequestMiddleware(slow)) as url, httpx.AsyncClient() as client:
         under_way = [asyncio.create_task(client.get(url)) for _ in range(2)]
         for _ in under_way:
             await arrived.acquire()

@@ -17,9 +17,8 @@ import httpx
 import pytest
 
 from goalworker.embedded import machine
-from tests import support
-from tests.integration import shells
-from tests.integration.api.running import GOALS, TAG, TENANT, problem
+from tests.kit import shells, support
+from tests.kit.running_api import GOALS, TAG, TENANT, problem
 
 T = TypeVar("T")
 

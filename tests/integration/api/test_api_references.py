@@ -12,8 +12,8 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from goalworker.api import references
-from tests.integration.api import running
-from tests.integration.api.running import FORM, GOALS, TENANT, create, problem
+from tests.kit import running_api
+from tests.kit.running_api import FORM, GOALS, TENANT, create, problem
 
 STAGE = {"goal_type": "pipeline_stage_reached", "criteria": {"pipeline_id": "sales", "stage_id": "won"}}
 TIMEOUT_SECONDS = 0.3
@@ -50,13 +50,13 @@ def crm() -> Crm:
 
 @pytest.fixture
 async def client(database_url: str, crm: Crm) -> AsyncIterator[httpx.AsyncClient]:
-    async with running.serve(crm) as url:
+    async with running_api.serve(crm) as url:
         variables = {
-            **running.TOKENS,
+            **running_api.TOKENS,
             "GOALWORKER_REFERENCES__URL": f"{url}/internal/{{kind}}/{{id}}?tenant={{tenant}}",
             "GOALWORKER_REFERENCES__TIMEOUT_SECONDS": str(TIMEOUT_SECONDS),
         }
-        async with running.running(database_url, variables) as api, api.holder() as client:
+        async with running_api.running(database_url, variables) as api, api.holder() as client:
             yield client
 
 
@@ -145,7 +145,7 @@ async def test_while_the_other_system_is_away_nothing_is_said(client: httpx.Asyn
 
 
 async def test_where_nobody_listens_nothing_is_said(database_url: str) -> None:
-    variables = {**running.TOKENS, "GOALWORKER_REFERENCES__URL": "http://127.0.0.1:1/{kind}/{id}"}
-    async with running.running(database_url, variables) as api, api.holder() as client:
+    variables = {**running_api.TOKENS, "GOALWORKER_REFERENCES__URL": "http://127.0.0.1:1/{kind}/{id}"}
+    async with running_api.running(database_url, variables) as api, api.holder() as client:
         problem(await client.post(GOALS, json=FORM), 503, "unavailable")
         await create(client, {"goal_type": "purchase_made", "criteria": {"any_purchase": True}})

@@ -8,7 +8,7 @@ import pytest
 
 from goalworker.domain import ids
 from goalworker.postgres import connections
-from tests.integration.api.running import GOALS, PATH, TENANT, create, pointers, problem
+from tests.kit.running_api import GOALS, PATH, TENANT, create, pointers, problem
 
 PURCHASE = {"goal_type": "purchase_made", "criteria": {"any_purchase": True}, "name": "Bought"}
 

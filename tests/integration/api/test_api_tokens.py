@@ -18,20 +18,20 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from goalworker.api import jwks
-from tests.integration.api import running
-from tests.integration.api.running import AUDIENCE, GOALS, ISSUER, SECRET, claims, problem, token
+from tests.kit import running_api
+from tests.kit.running_api import AUDIENCE, GOALS, ISSUER, SECRET, claims, problem, token
 
 RSA_KEY = rsa.generate_private_key(65_537, 2048)
 EC_KEY = ec.generate_private_key(ec.SECP256R1())
 STRANGERS_KEY = rsa.generate_private_key(65_537, 2048)
 
 
-async def ask(api: running.Api, given: str) -> httpx.Response:
+async def ask(api: running_api.Api, given: str) -> httpx.Response:
     async with api.client(Authorization=f"Bearer {given}") as client:
         return await client.get(GOALS)
 
 
-async def refused(api: running.Api, given: str, detail: str | None = None) -> None:
+async def refused(api: running_api.Api, given: str, detail: str | None = None) -> None:
     answer = await ask(api, given)
     problem(answer, 401, "unauthenticated", detail)
     assert answer.headers["www-authenticate"] == 'Bearer error="invalid_token"'
@@ -44,7 +44,7 @@ def segment(value: object) -> str:
 # --- a secret ---
 
 
-async def test_a_good_token_is_taken(api: running.Api) -> None:
+async def test_a_good_token_is_taken(api: running_api.Api) -> None:
     for good in (
         token(),
         token(aud=["x", AUDIENCE]),
@@ -55,7 +55,7 @@ async def test_a_good_token_is_taken(api: running.Api) -> None:
         assert (await ask(api, good)).status_code == 200
 
 
-async def test_claims_are_checked(api: running.Api) -> None:
+async def test_claims_are_checked(api: running_api.Api) -> None:
     rule = "must be text of 1 to 255 bytes without control characters"
     cases: list[tuple[dict[str, object], str]] = [
         ({"exp": time.time() - 60}, "The token has expired"),
@@ -76,7 +76,7 @@ async def test_claims_are_checked(api: running.Api) -> None:
         await refused(api, token(**changed), detail)
 
 
-async def test_who_has_not_the_secret_makes_no_token(api: running.Api) -> None:
+async def test_who_has_not_the_secret_makes_no_token(api: running_api.Api) -> None:
     body = segment(claims())
     none = f"{segment({'alg': 'none', 'typ': 'JWT'})}.{body}."
     for forged in (
@@ -94,7 +94,7 @@ async def test_who_has_not_the_secret_makes_no_token(api: running.Api) -> None:
         await refused(api, forged)
 
 
-async def test_what_is_no_token_is_refused_without_a_stir(api: running.Api) -> None:
+async def test_what_is_no_token_is_refused_without_a_stir(api: running_api.Api) -> None:
     deep = base64.urlsafe_b64encode(b"[" * 5_000).decode()
     for nonsense in ("x", "a.b", "a.b.c", "...", f"{deep}.e30.AAAA", f"{segment(['HS256'])}.e30.AAAA"):
         await refused(api, nonsense, "The token cannot be read")
@@ -103,7 +103,7 @@ async def test_what_is_no_token_is_refused_without_a_stir(api: running.Api) -> N
     await refused(api, "x" * 20_000, "The token is longer than 8192 bytes")
 
 
-async def test_without_credentials_the_answer_says_which_there_are(api: running.Api) -> None:
+async def test_without_credentials_the_answer_says_which_there_are(api: running_api.Api) -> None:
     for headers in ({}, {"Authorization": "Basic YTpi"}, {"Authorization": "Bearer"}, {"Authorization": ""}):
         async with api.client(**headers) as client:
             answer = await client.get(GOALS)
@@ -159,26 +159,26 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-async def by_keys(database_url: str, issuer: Issuer, clock: Clock) -> AsyncIterator[running.Api]:
-    async with running.serve(Starlette(routes=[Route("/keys", issuer.serve)])) as url:
+async def by_keys(database_url: str, issuer: Issuer, clock: Clock) -> AsyncIterator[running_api.Api]:
+    async with running_api.serve(Starlette(routes=[Route("/keys", issuer.serve)])) as url:
         variables = {
             "GOALWORKER_API__JWKS_URL": f"{url}/keys",
             "GOALWORKER_API__JWT_ISSUER": ISSUER,
             "GOALWORKER_API__JWT_AUDIENCE": AUDIENCE,
         }
-        async with running.running(database_url, variables) as api:
+        async with running_api.running(database_url, variables) as api:
             yield api
 
 
 async def test_tokens_of_both_algorithms_are_taken_and_the_keys_asked_for_once(
-    by_keys: running.Api, issuer: Issuer
+    by_keys: running_api.Api, issuer: Issuer
 ) -> None:
     for good in (signed(RSA_KEY, "RS256", "r"), signed(EC_KEY, "ES256", "e")) * 2:
         assert (await ask(by_keys, good)).status_code == 200
     assert issuer.asked == 1
 
 
-async def test_a_token_signed_with_what_is_public_is_refused(by_keys: running.Api, issuer: Issuer) -> None:
+async def test_a_token_signed_with_what_is_public_is_refused(by_keys: running_api.Api, issuer: Issuer) -> None:
     pem = RSA_KEY.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     body = f"{segment({'alg': 'HS256', 'kid': 'r'})}.{segment(claims())}"
     signature = jwt.get_algorithm_by_name("HS256").sign(body.encode(), pem)
@@ -186,7 +186,7 @@ async def test_a_token_signed_with_what_is_public_is_refused(by_keys: running.Ap
     assert issuer.asked == 0
 
 
-async def test_who_has_not_the_private_key_makes_no_token(by_keys: running.Api) -> None:
+async def test_who_has_not_the_private_key_makes_no_token(by_keys: running_api.Api) -> None:
     for forged in (
         signed(STRANGERS_KEY, "RS256", "r"),
         signed(RSA_KEY, "RS256", "e"),
@@ -209,7 +209,7 @@ async def test_who_has_not_the_private_key_makes_no_token(by_keys: running.Api) 
 
 
 async def test_an_unknown_key_is_asked_for_at_most_every_ten_seconds(
-    by_keys: running.Api, issuer: Issuer, clock: Clock
+    by_keys: running_api.Api, issuer: Issuer, clock: Clock
 ) -> None:
     new = signed(STRANGERS_KEY, "RS256", "new")
     for _ in range(5):
@@ -224,7 +224,7 @@ async def test_an_unknown_key_is_asked_for_at_most_every_ten_seconds(
 
 
 async def test_a_withdrawn_key_is_no_longer_trusted_after_five_minutes(
-    by_keys: running.Api, issuer: Issuer, clock: Clock
+    by_keys: running_api.Api, issuer: Issuer, clock: Clock
 ) -> None:
     old = signed(RSA_KEY, "RS256", "r")
     assert (await ask(by_keys, old)).status_code == 200
@@ -236,7 +236,7 @@ async def test_a_withdrawn_key_is_no_longer_trusted_after_five_minutes(
 
 
 async def test_while_the_issuer_is_away_its_known_keys_are_taken_and_of_others_nothing_can_be_said(
-    by_keys: running.Api, issuer: Issuer, clock: Clock
+    by_keys: running_api.Api, issuer: Issuer, clock: Clock
 ) -> None:
     good, new = signed(RSA_KEY, "RS256", "r"), signed(STRANGERS_KEY, "RS256", "new")
     for away in (
@@ -259,7 +259,7 @@ async def test_while_the_issuer_is_away_its_known_keys_are_taken_and_of_others_n
     problem(await ask(by_keys, new), 503, "unavailable")
 
 
-async def test_keys_that_are_not_for_this_are_passed_over(by_keys: running.Api, issuer: Issuer) -> None:
+async def test_keys_that_are_not_for_this_are_passed_over(by_keys: running_api.Api, issuer: Issuer) -> None:
     issuer.keys = [
         {"kty": "oct", "kid": "o", "k": "c2VjcmV0"},
         {"kty": "RSA", "kid": "broken"},

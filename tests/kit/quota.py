@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from aiokafka.protocol import api, types
 
-from tests import support
+from tests.kit import support
 
 _ENTITY: Final = types.Array(("type", types.String("utf-8")), ("name", types.String("utf-8")))
 

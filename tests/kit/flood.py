@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from tests.acceptance import saying, wire
+from tests.kit import conversation, messages_in
 
 MALFORMED_EVERY = 20
 
@@ -16,15 +16,15 @@ class Flood:
     """Runs that each achieve one goal once, and the records that say so, in no order."""
 
     workflow_id: str
-    runs: Sequence[saying.Run]
-    records: Sequence[saying.Record]
-    malformed: Sequence[saying.Record]
+    runs: Sequence[messages_in.Run]
+    records: Sequence[messages_in.Record]
+    malformed: Sequence[messages_in.Record]
 
-    async def is_judged(self, talk: wire.Talk, share: float) -> bool:
+    async def is_judged(self, talk: conversation.Talk, share: float) -> bool:
         """Say whether that share of the goals is achieved."""
         return await _count(talk, "achievements", self.workflow_id) >= share * len(self.runs)
 
-    async def check(self, talk: wire.Talk) -> None:
+    async def check(self, talk: conversation.Talk) -> None:
         """All is judged and nothing twice; messages that come twice are the same bytes, which `messages` asserts."""
         await talk.settled()
         await talk.published()
@@ -42,25 +42,25 @@ class Flood:
         assert len({tuple(letter.headers) for letter in letters}) == len(values)
 
 
-async def flood(talk: wire.Talk, workflow_id: str, runs: int) -> Flood:
+async def flood(talk: conversation.Talk, workflow_id: str, runs: int) -> Flood:
     """Create the goal, and everything to be said about it."""
     goal = await talk.goal(workflow_id, "form_submitted", form_id="f")
     chance = random.Random(runs)
-    all_runs = [saying.a_run(workflow_id) for _ in range(runs)]
+    all_runs = [messages_in.a_run(workflow_id) for _ in range(runs)]
     records = [record for run in all_runs for record in _about(run, goal.created_at)]
     malformed = [
-        saying.Record("form_submitted", f"{{{workflow_id} {number}".encode())
+        messages_in.Record("form_submitted", f"{{{workflow_id} {number}".encode())
         for number in range(runs // MALFORMED_EVERY)
     ]
     chance.shuffle(records := records + malformed)
     return Flood(workflow_id, all_runs, records, malformed)
 
 
-def _about(run: saying.Run, at: datetime) -> list[saying.Record]:
-    hit, other = run.submits("f", saying.later(at, 2)), run.submits("g", saying.later(at, 1))
+def _about(run: messages_in.Run, at: datetime) -> list[messages_in.Record]:
+    hit, other = run.submits("f", messages_in.later(at, 2)), run.submits("g", messages_in.later(at, 1))
     return [run.started(at), run.started(at), hit, hit, other]
 
 
-async def _count(talk: wire.Talk, table: str, workflow_id: str) -> int:
+async def _count(talk: conversation.Talk, table: str, workflow_id: str) -> int:
     count: int = await talk.sql(f"SELECT count(*) FROM {table} WHERE workflow_id = $1", workflow_id)
     return count

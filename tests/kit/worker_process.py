@@ -16,7 +16,7 @@ import httpx
 from prometheus_client import parser
 
 from goalworker.embedded import machine
-from tests import support
+from tests.kit import support
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 20.0  # what the contract gives SIGTERM (section 6)

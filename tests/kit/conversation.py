@@ -14,8 +14,7 @@ from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker.postgres import connections
 from goalworker.stores import goal_store
-from tests import support
-from tests.acceptance import running, saying
+from tests.kit import messages_in, support, worker_process
 
 SETTLED_SECONDS: Final = 30.0
 INPUTS: Final = (*support.TOPICS[:6], "redrive")
@@ -33,7 +32,7 @@ class Message:
 
     @property
     def body(self) -> dict[str, Any]:
-        return saying.body(self.value)
+        return messages_in.body(self.value)
 
     @property
     def data(self) -> dict[str, Any]:
@@ -45,7 +44,7 @@ class Message:
 class Talk:
     """Clients of one installation."""
 
-    there: running.Installation
+    there: worker_process.Installation
     producer: aiokafka.AIOKafkaProducer
     consumer: aiokafka.AIOKafkaConsumer
     admin: AIOKafkaAdminClient
@@ -57,18 +56,18 @@ class Talk:
     async def goal(self, workflow_id: str, goal_type: str, **criteria: object) -> goal_store.StoredGoal:
         """A new goal, in force from its created_at on."""
         draft = goal_store.draft({"goal_type": goal_type, "criteria": criteria})
-        return await goal_store.create(self.pool, saying.TENANT, workflow_id, draft, actor="test", maximum=3)
+        return await goal_store.create(self.pool, messages_in.TENANT, workflow_id, draft, actor="test", maximum=3)
 
     async def change(self, goal: goal_store.StoredGoal, **given: object) -> goal_store.StoredGoal:
-        return await goal_store.update(self.pool, saying.TENANT, goal.id, given, actor="test")
+        return await goal_store.update(self.pool, messages_in.TENANT, goal.id, given, actor="test")
 
     async def delete(self, goal: goal_store.StoredGoal) -> goal_store.StoredGoal:
-        return await goal_store.delete(self.pool, saying.TENANT, goal.id, actor="test")
+        return await goal_store.delete(self.pool, messages_in.TENANT, goal.id, actor="test")
 
     async def logic(self, workflow_id: str, logic: str) -> None:
-        await goal_store.set_logic(self.pool, saying.TENANT, workflow_id, logic, actor="test")
+        await goal_store.set_logic(self.pool, messages_in.TENANT, workflow_id, logic, actor="test")
 
-    async def send(self, *records: saying.Record) -> list[aiokafka.structs.RecordMetadata]:
+    async def send(self, *records: messages_in.Record) -> list[aiokafka.structs.RecordMetadata]:
         """Send in order, and return where each is."""
         waiting = [
             await self.producer.send(
@@ -89,7 +88,7 @@ class Talk:
         batch.append(key=None, value=None, timestamp=None)
         await (await self.producer.send_batch(batch, self.there.topics[topic], partition=0))
 
-    async def say(self, *records: saying.Record) -> None:
+    async def say(self, *records: messages_in.Record) -> None:
         """Send, and wait until everything sent so far is judged and published."""
         await self.send(*records)
         await self.settled()
@@ -120,7 +119,7 @@ class Talk:
         ((_, _, _, _, _, members, *_),) = response.groups
         return {member_id: client_id for member_id, client_id, *_ in members}
 
-    async def bury(self, worker: running.Worker) -> None:
+    async def bury(self, worker: worker_process.Worker) -> None:
         """Say the goodbye that a killed worker could not: else the group waits for it for a session, 45 s."""
         coordinator = await self.admin.find_coordinator(self.there.group_id)
         for member_id, client_id in (await self.members()).items():
@@ -164,7 +163,7 @@ class Talk:
             assert messages.setdefault(message.body["id"], message) == message
         return list(messages.values())
 
-    async def heard(self, run: saying.Run) -> list[Message]:
+    async def heard(self, run: messages_in.Run) -> list[Message]:
         """What was said about a run: achieved and revoked in their order, then exits."""
         both = [*await self.messages("goal_achieved"), *await self.messages("workflow_exit")]
         return [message for message in both if message.body["subject"] == run.enrollment_id]
@@ -189,14 +188,14 @@ class Talk:
 
 
 @contextlib.asynccontextmanager
-async def talk(there: running.Installation) -> AsyncIterator[Talk]:
+async def talk(there: worker_process.Installation) -> AsyncIterator[Talk]:
     """Connect to an installation."""
     servers: Mapping[str, Any] = {"bootstrap_servers": there.bootstrap_servers}
     pool = connections.engine(there.database_url, pool_size=2, statement_timeout_seconds=30, application="test")
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(pool.dispose)
         producer = await stack.enter_async_context(
-            aiokafka.AIOKafkaProducer(**servers, max_request_size=running.REQUEST_BYTES)
+            aiokafka.AIOKafkaProducer(**servers, max_request_size=worker_process.REQUEST_BYTES)
         )
         consumer = aiokafka.AIOKafkaConsumer(
             **servers, isolation_level="read_committed", enable_auto_commit=False, fetch_max_wait_ms=10

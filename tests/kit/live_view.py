@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
-from tests.acceptance import test_demo
+from tests.kit import demo_process
 
 FILE: Final = Path(__file__).with_suffix(".svg")
 COLUMNS: Final = 120
@@ -61,7 +61,7 @@ def svg_of(frame: str, columns: int) -> str:
 
 def main() -> int:
     """Run the demo for a minute, and write the last picture before Ctrl-C."""
-    with test_demo.demo(terminal=(COLUMNS, ROWS)) as running:
+    with demo_process.demo(terminal=(COLUMNS, ROWS)) as running:
         running.until(lambda: "traffic" in running.said, timeout_seconds=180)
         time.sleep(SECONDS)
         frame = last_frame(running.drawn)

@@ -14,7 +14,7 @@ from aiokafka.protocol.admin import CreateAclsRequest
 
 from goalworker import embedded
 from goalworker.embedded import machine
-from tests import certificates, support
+from tests.kit import certificates, support
 
 HOST = machine.LOOPBACK
 MODULE = "org.apache.kafka.common.security"

@@ -12,15 +12,14 @@ from typing import Any, Final
 
 import aiokafka
 
-from tests import support
-from tests.acceptance import running
+from tests.kit import support, worker_process
 
 CLIENTS: Final = Path(__file__).parents[2] / "deploy" / "CLIENTS.md"
 _SERVERS: Final = "localhost:9092"
 _GROUP: Final = '"engine"'
 
 
-def program(language: str, there: running.Installation) -> str:
+def program(language: str, there: worker_process.Installation) -> str:
     """Return the guide's client in a language, with this installation's server and topics for those that it names."""
     (found,) = re.findall(rf"^```{language}\n(.*?)^```$", CLIENTS.read_text(), re.MULTILINE | re.DOTALL)
     named = {_SERVERS: there.bootstrap_servers}
@@ -39,7 +38,11 @@ def program(language: str, there: running.Installation) -> str:
 
 
 async def check(
-    there: running.Installation, text: str, file: Path, *command: str | Path, remembered: Callable[[], Collection[str]]
+    there: worker_process.Installation,
+    text: str,
+    file: Path,
+    *command: str | Path,
+    remembered: Callable[[], Collection[str]],
 ) -> None:
     """Run a client: it obeys the exit that its payment brings, and each other one once, after a restart too.
 
@@ -59,7 +62,7 @@ async def check(
 
 
 async def _obeyed(
-    there: running.Installation,
+    there: worker_process.Installation,
     producer: aiokafka.AIOKafkaProducer,
     text: str,
     file: Path,
@@ -112,12 +115,12 @@ def _environment() -> Mapping[str, str]:
 
 
 @contextlib.asynccontextmanager
-async def _producer(there: running.Installation) -> AsyncIterator[aiokafka.AIOKafkaProducer]:
+async def _producer(there: worker_process.Installation) -> AsyncIterator[aiokafka.AIOKafkaProducer]:
     async with aiokafka.AIOKafkaProducer(bootstrap_servers=there.bootstrap_servers) as producer:
         yield producer
 
 
-async def _exit(there: running.Installation) -> dict[str, Any]:
+async def _exit(there: worker_process.Installation) -> dict[str, Any]:
     """Return the exit that the worker sends."""
     async with aiokafka.AIOKafkaConsumer(
         there.topics["workflow_exit"], bootstrap_servers=there.bootstrap_servers, auto_offset_reset="earliest"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from goalworker.domain import events, facts, goals
 from goalworker.domain.criteria import Criteria
-from tests.unit import naive_judge
+from tests.kit import naive_judge
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 

@@ -1,4 +1,4 @@
-"""The table of tests/README.md, made from the tests' `real_world` markers: `python -m tests.real_world` writes it.
+"""The table of tests/README.md, made from the tests' `real_world` markers: `python -m tests.kit.real_world` writes it.
 
 The test files are parsed, not imported, so no server and no installed package is needed.
 """
@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 README = TESTS / "README.md"
 MARKER = "real_world"
 BEGIN, END = "<!-- real world: made by `make real-world-table` -->\n", "<!-- end of real world -->\n"
 REMEDY = (
     "tests/README.md does not list the tests' real_world markers as they are now: run `make real-world-table`"
-    " (the same as `python -m tests.real_world`) and commit tests/README.md"
+    " (the same as `python -m tests.kit.real_world`) and commit tests/README.md"
 )
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import aiokafka
 from aiokafka.admin import NewTopic
 
-from tests import support
+from tests.kit import support
 
 NOWHERE = {
     "GOALWORKER_DATABASE__URL": "postgresql://nobody:secret@127.0.0.1:1/none",
