@@ -25,6 +25,7 @@ from goalworker.api import (
     problems,
     references,
     report_routes,
+    validation,
 )
 from goalworker.domain.faults import Fault
 from goalworker.postgres import connections, database_errors
@@ -107,7 +108,7 @@ def _methods(request: Request) -> set[str]:
 async def _unreadable(_request: Request, error: Any) -> Response:
     """Answer what FastAPI found wrong with the path (then nothing is there), the query or a header."""
     found = error.errors()
-    faults = [parameters.fault(each) for each in found]
+    faults = [validation.query_fault(each) for each in found]
     if any(each["loc"][0] == "path" for each in found):
         return problems.answer(problems.ProblemError(problems.NOT_FOUND, faults[0].detail))
     return problems.answer(problems.invalid(faults))

@@ -6,7 +6,7 @@ from typing import Any, Final
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from goalworker.api import auth, openapi, parameters, problems, request_bodies, request_models
+from goalworker.api import auth, openapi, parameters, request_bodies, request_models, validation
 from goalworker.domain.criteria import criteria_to_json
 from goalworker.domain.faults import Fault
 from goalworker.stores import goal_store
@@ -29,12 +29,7 @@ async def validate_goals(
     given: request_bodies.OptionalJsonBody,
 ) -> Response:
     """Look at goals without storing them; without a body, at those that are stored. References are asked for."""
-    listed = given.get("goals")
-    faults = request_bodies.reject_unknown_fields(given, ("goals",))
-    if listed is not None and not (isinstance(listed, list) and len(listed) <= request_models.GOALS_MAX):
-        faults.append(Fault("/goals", f"`goals` must be a list of at most {request_models.GOALS_MAX} goals"))
-    if faults:
-        raise problems.invalid(faults)
+    listed = validation.validate(request_models.GoalsToValidate, given).goals
     errors = await (_stored(here, caller, workflow_id) if listed is None else _given(here, caller, listed))
     return parameters.json_answer({"valid": not errors, "errors": errors})
 

@@ -8,8 +8,7 @@ from urllib import parse
 from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
-from goalworker.api import auth, openapi, parameters, problems, request_bodies
-from goalworker.domain import goals
+from goalworker.api import auth, openapi, parameters, problems, request_bodies, response_models, validation
 from goalworker.domain.criteria import Criteria, criteria_to_json
 from goalworker.domain.faults import Fault
 from goalworker.stores import goal_store
@@ -180,13 +179,9 @@ async def set_goal_settings(
     caller: auth.Writer, here: parameters.InContext, workflow_id: parameters.WorkflowId, given: request_bodies.JsonBody
 ) -> Response:
     """Say when the workflow has done its work, for events from now on."""
-    logic, faults = given.get("logic"), request_bodies.reject_unknown_fields(given, ("logic",))
-    if not isinstance(logic, str) or logic not in goals.LOGICS:
-        faults.append(Fault("/logic", f"`logic` must be one of {', '.join(goals.LOGICS)}"))
-    if faults:
-        raise problems.invalid(faults)
-    await goal_store.set_logic(here.pool, caller.tenant_id, workflow_id, str(logic), actor=caller.actor)
-    return parameters.json_answer({"logic": logic})
+    settings = validation.validate(response_models.GoalSettings, given)
+    await goal_store.set_logic(here.pool, caller.tenant_id, workflow_id, settings.logic, actor=caller.actor)
+    return parameters.json_answer({"logic": settings.logic})
 
 
 def _goal(goal: goal_store.StoredGoal, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -1,21 +1,18 @@
 """What routes are given besides a body: what the process has, ids in the path, the query."""
 
 import re
-from datetime import datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
 
 import msgspec
 from fastapi import Depends, Path, Request
 from msgspec import Struct
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from sqlalchemy.ext import asyncio as sa_async
 from starlette.responses import Response
 
 from goalworker import config
-from goalworker.api import references, request_models, response_models
-from goalworker.domain import faults
-from goalworker.domain.text import TEXT_BYTES_MAX, is_valid_text, parse_time
+from goalworker.api import references, response_models, validation
 from goalworker.stores import answer_cache
 
 WORKFLOW: Final = "/api/v1/workflows/{workflow_id}"
@@ -51,23 +48,8 @@ def json_answer(value: object, status: int = 200, headers: dict[str, str] | None
 
 # --- ids ---
 
-TEXT_RULE: Final = f"must be text of 1 to {TEXT_BYTES_MAX} bytes without control characters"
-TIME_RULE: Final = "must be an RFC 3339 time with an offset, such as 2026-05-01T12:00:00Z"
-
-
-def _text(value: str) -> str:
-    if not is_valid_text(value):
-        raise ValueError(TEXT_RULE)
-    return value
-
-
-Text = Annotated[
-    str,
-    Field(min_length=1, max_length=TEXT_BYTES_MAX, json_schema_extra={"pattern": request_models.TEXT_PATTERN}),
-    AfterValidator(_text),
-]
-WorkflowId = Annotated[Text, Path(description="The workflow, by its engine's id", examples=["onboarding"])]
-EnrollmentId = Annotated[Text, Path(description="The enrollment, by its engine's id", examples=["enr_17"])]
+WorkflowId = Annotated[validation.Text, Path(description="The workflow, by its engine's id", examples=["onboarding"])]
+EnrollmentId = Annotated[validation.Text, Path(description="The enrollment, by its engine's id", examples=["enr_17"])]
 GoalId = Annotated[UUID, Path(description="The goal", examples=[response_models.EXAMPLE_GOAL_ID])]
 
 
@@ -86,18 +68,8 @@ def _boolean(value: Any) -> Any:
     return value
 
 
-def _moment(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    moment = parse_time(value)
-    if moment is None:
-        raise ValueError(f"{TIME_RULE} (a + is %2B in a URL)")
-    return moment
-
-
 Offset = Annotated[int, Field(ge=0, le=_OFFSET_MAX), BeforeValidator(_whole)]
 Limit = Annotated[int, Field(ge=1, le=LIMIT_MAX), BeforeValidator(_whole)]
-Moment = Annotated[datetime, BeforeValidator(_moment)]
 
 
 class _Query(BaseModel):
@@ -113,8 +85,8 @@ class GoalsQuery(_Query):
 
 
 class _Span(_Query):
-    since: Moment | None = Field(None, alias="from", description="From this moment on, inclusive")
-    until: Moment | None = Field(None, alias="to", description="Up to this moment, exclusive")
+    since: validation.Moment | None = Field(None, alias="from", description="From this moment on, inclusive")
+    until: validation.Moment | None = Field(None, alias="to", description="Up to this moment, exclusive")
 
 
 class StatsQuery(_Span):
@@ -126,24 +98,5 @@ class AchievementsQuery(_Span):
 
     cursor: str | None = Field(None, description="`next_cursor` of the answer before")
     limit: Limit = Field(50, description="How many at most")
-    contact_id: Text | None = Field(None, description="Only of this contact")
+    contact_id: validation.Text | None = Field(None, description="Only of this contact")
     goal_id: UUID | None = Field(None, description="Only of this goal")
-
-
-def fault(error: dict[str, Any]) -> faults.Fault:
-    """Return what is wrong with the path, the query or a header, as FastAPI found it."""
-    place, name = error["loc"][0], str(error["loc"][-1])
-    pointer = f"?{name}" if place == "query" else f"{place} {name}"
-    match error["type"]:
-        case "extra_forbidden":
-            return faults.Fault(_printed(pointer), f"`{_printed(name)}` is unknown here")
-        case "value_error":
-            reason = str(error["ctx"]["error"])
-        case _:
-            reason = error["msg"].replace("Input should", "must").replace("String should", "must")
-    got = f'; got "{_printed(error["input"])}"' if isinstance(error["input"], str) else ""
-    return faults.Fault(pointer, f"`{name}` {reason}{got}")
-
-
-def _printed(text: str) -> str:
-    return faults.printable(text[:64])

@@ -35,17 +35,6 @@ OptionalJsonBody = Annotated[Mapping[str, Any], Depends(_optional)]
 """The same, and an empty object for no body."""
 
 
-def reject_unknown_fields(given: Mapping[str, Any], known: tuple[str, ...], at: str = "") -> list[faults.Fault]:
-    """Return a fault for each field that nobody knows."""
-    return [
-        faults.Fault(
-            f"{at}/{faults.pointer(name)}", f"`{faults.printable(name[:64])}` is unknown; there are {', '.join(known)}"
-        )
-        for name in given
-        if name not in known
-    ]
-
-
 def _object(request: Request, body: bytes) -> Mapping[str, Any]:
     _check_media_type(request)
     try:

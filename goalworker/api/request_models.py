@@ -3,17 +3,16 @@
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.config import JsonDict
 from typing_extensions import TypeAliasType
 
-from goalworker.domain.text import AMOUNT_MAX, TEXT_BYTES_MAX
+from goalworker.api.validation import Moment, Text
+from goalworker.domain.text import AMOUNT_MAX
 
 ENROLLMENTS_MAX: Final = 1_000
 GOALS_MAX: Final = 1_000
 
-TEXT_PATTERN: Final = r"^[^\x00-\x1f\x7f-\x9f]+$"
-Text = Annotated[str, Field(min_length=1, max_length=TEXT_BYTES_MAX, pattern=TEXT_PATTERN)]
 Amount = (
     Annotated[float, Field(ge=0, le=float(AMOUNT_MAX))]
     | Annotated[str, Field(pattern=r"^[0-9]{1,15}(\.[0-9]{1,18})?$")]
@@ -174,8 +173,23 @@ class Run(BaseModel):
 
     enrollment_id: Text
     contact_id: Text
-    enrolled_at: datetime
-    ended_at: datetime | None = None
+    enrolled_at: Moment
+    ended_at: Moment | None = None
+
+    @field_validator("enrolled_at", "ended_at")
+    @classmethod
+    def _refuse_future(cls, time: datetime | None, info: ValidationInfo[datetime]) -> datetime | None:
+        """Refuse times after the context, which is the latest moment allowed."""
+        if time is not None and time > info.context:
+            raise ValueError("is in the future, by more than the setting GOALWORKER_EVENTS__MAX_FUTURE_SECONDS allows")
+        return time
+
+    @field_validator("ended_at")
+    @classmethod
+    def _refuse_end_before_start(cls, ended_at: datetime | None, info: ValidationInfo) -> datetime | None:
+        if ended_at is not None and ended_at < info.data.get("enrolled_at", ended_at):
+            raise ValueError("must not be before `enrolled_at`")
+        return ended_at
 
 
 class Runs(BaseModel):

@@ -14,13 +14,14 @@ class Fault(Struct, frozen=True):
 
 
 def fault(name: str, rule: str, value: object) -> Fault:
-    return Fault(f"/{name}", f"`{name}` {rule}; got {_shown(value)}")
+    return Fault(f"/{name}", f"`{name}` {rule}; got {shown(value)}")
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """Return a rejected value as the sentence about it shows it: at most 64 characters."""
     match value:
-        case bool():
-            return str(value).lower()
+        case None | bool():
+            return "null" if value is None else str(value).lower()
         case str():
             return f'"{printable(value[:64])}"'
         case int() if value.bit_length() > 256:

@@ -41,9 +41,7 @@ async def find(pool: sa_async.AsyncEngine, tenant_id: str, enrollment_id: str) -
     return _known(tenant_id, enrollment_id, rows) if rows else None
 
 
-async def take_in(
-    pool: sa_async.AsyncEngine, tenant_id: str, workflow_id: str, runs: Sequence[facts.Enrollment]
-) -> None:
+async def add(pool: sa_async.AsyncEngine, tenant_id: str, workflow_id: str, runs: Sequence[facts.Enrollment]) -> None:
     """Write the lifecycle messages that runs of one workflow stand for into the outbox; ConflictingEnrollmentError."""
     contacts = {run.enrollment_id: run.contact_id for run in reversed(runs)}
     conflicts = {run.enrollment_id for run in runs if contacts[run.enrollment_id] != run.contact_id}

@@ -97,7 +97,7 @@ async def test_every_record_of_a_run_is_what_the_exported_documents_say(
     )
     await talk.say(run.ended(at), messages_in.deactivated("other", at))
     (nonsense,) = await talk.send(messages_in.Record("tag_added", b"{", b"key"))
-    await enrollments.take_in(
+    await enrollments.add(
         talk.pool,
         messages_in.TENANT,
         taken_in.workflow_id,

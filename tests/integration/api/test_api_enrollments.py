@@ -188,6 +188,7 @@ async def test_every_fault_of_every_run_is_named(client: httpx.AsyncClient) -> N
             {**RUN, "enrolled_at": soon},
             {**RUN, "ended_at": "2026-05-01T11:59:59Z"},
             {**RUN, "enrolled_at": 1777636800},
+            {**RUN, "contact_id": None, "ended_at": "2026-05-01T11:59:59Z"},
         ),
         400,
         "invalid-request",
@@ -197,16 +198,29 @@ async def test_every_fault_of_every_run_is_named(client: httpx.AsyncClient) -> N
         "/enrollments/2/enrollment_id",
         "/enrollments/2/contact_id",
         "/enrollments/2/enrolled_at",
-        "/enrollments/3/state",
         "/enrollments/3/contact_id",
         "/enrollments/3/enrolled_at",
+        "/enrollments/3/state",
         "/enrollments/4/enrolled_at",
         "/enrollments/5/ended_at",
         "/enrollments/6/enrolled_at",
+        "/enrollments/7/contact_id",
+        "/enrollments/7/ended_at",
     ]
-    assert "GOALWORKER_EVENTS__MAX_FUTURE_SECONDS" in found["errors"][7]["detail"]
-    for body, where in (({}, ["/enrollments"]), ({"enrollments": {}, "x": 1}, ["/x", "/enrollments"])):
-        assert pointers(problem(await client.post(ENROLLMENTS, json=body), 400, "invalid-request")) == where
+    details = [error["detail"] for error in found["errors"]]
+    assert details[0] == "Entry 1 must be an object"
+    assert details[4] == '`contact_id` must be text of 1 to 255 bytes without control characters; got "a\\x00"'
+    assert details[6] == "`state` is unknown; there are enrollment_id, contact_id, enrolled_at, ended_at"
+    assert "GOALWORKER_EVENTS__MAX_FUTURE_SECONDS" in details[7]
+    assert details[11] == '`ended_at` must not be before `enrolled_at`; got "2026-05-01T11:59:59Z"'
+    for body, where in (
+        ({}, ["/enrollments"]),
+        ({"enrollments": {}, "x": 1}, ["/enrollments", "/x"]),
+        ({"enrollments": [{**RUN, "\ud800": 1}], "x": 1}, ["/enrollments/0", "/x"]),
+        ({"\ud800": 1}, [""]),
+    ):
+        answer = await client.post(ENROLLMENTS, content=json.dumps(body), headers={"content-type": "application/json"})
+        assert pointers(problem(answer, 400, "invalid-request")) == where
 
 
 async def test_without_tracking_there_is_no_intake(database_url: str) -> None:

@@ -1,0 +1,96 @@
+"""Field types of bodies and queries, and pydantic's errors as faults in the sentences of the API."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Final, TypeVar, get_args
+
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic.config import JsonDict
+
+from goalworker.api import problems
+from goalworker.domain import faults
+from goalworker.domain.text import TEXT_BYTES_MAX, is_valid_text, parse_time
+
+TEXT_RULE: Final = f"must be text of 1 to {TEXT_BYTES_MAX} bytes without control characters"
+TIME_RULE: Final = "must be an RFC 3339 time with an offset, such as 2026-05-01T12:00:00Z"
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not is_valid_text(value):
+        raise ValueError(TEXT_RULE)
+    return value
+
+
+def _moment(value: object) -> datetime:
+    moment = parse_time(value) if isinstance(value, str) else None
+    if moment is None:
+        raise ValueError(TIME_RULE)
+    return moment
+
+
+_TEXT_SCHEMA: Final[JsonDict] = {
+    "minLength": 1,
+    "maxLength": TEXT_BYTES_MAX,
+    "pattern": r"^[^\x00-\x1f\x7f-\x9f]+$",
+}
+Text = Annotated[str, Field(json_schema_extra=_TEXT_SCHEMA), BeforeValidator(_text)]
+Moment = Annotated[datetime, BeforeValidator(_moment)]
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def validate(model: type[Model], given: Mapping[str, Any], context: object = None) -> Model:
+    """Return a decoded body as its model; ProblemError 400 with every fault in it."""
+    try:
+        return model.model_validate(given, context=context)
+    except ValidationError as error:
+        raise problems.invalid([_body_fault(model, found) for found in error.errors(include_url=False)]) from None
+
+
+def query_fault(error: Mapping[str, Any]) -> faults.Fault:
+    """Return what FastAPI found wrong with the path, the query or a header."""
+    part, name = error["loc"][0], faults.printable(str(error["loc"][-1])[:64])
+    pointer = f"?{name}" if part == "query" else f"{part} {name}"
+    hint = " (a + is %2B in a URL)" if TIME_RULE in str(error.get("ctx")) else ""
+    return faults.Fault(pointer, f"`{name}` {_rule(error)}{hint}")
+
+
+def _body_fault(model: type[BaseModel], error: Mapping[str, Any]) -> faults.Fault:
+    path = error["loc"]
+    pointer = "".join(f"/{faults.pointer(str(part))}" for part in path)
+    fields = f"; there are {', '.join(_fields(model, path[:-1]))}" if error["type"] == "extra_forbidden" else ""
+    return faults.Fault(pointer, f"{_subject(path)} {_rule(error)}{fields}")
+
+
+def _subject(path: Sequence[str | int]) -> str:
+    if not path:
+        return "The body"
+    name = path[-1]
+    return f"Entry {name}" if isinstance(name, int) else f"`{faults.printable(name[:64])}`"
+
+
+def _fields(model: type[BaseModel], path: Sequence[str | int]) -> Iterable[str]:
+    """Return the fields of the model at a path into a body; lists hold models of one kind."""
+    for name in path:
+        if isinstance(name, str):
+            annotation = model.model_fields[name].annotation
+            model = next(kind for kind in get_args(annotation) if issubclass(kind, BaseModel))
+    return model.model_fields
+
+
+def _rule(error: Mapping[str, Any]) -> str:
+    """Return the rule that a value breaks, with the value unless its shape is wrong."""
+    kind = error["type"]
+    if kind in _RULES_OF_SHAPE:
+        return _RULES_OF_SHAPE[kind].format_map(error.get("ctx", {}))
+    rule = error["msg"].removeprefix("Value error, ").replace("Input should", "must").replace("String should", "must")
+    return f"{rule}; got {faults.shown(error['input'])}"
+
+
+_RULES_OF_SHAPE: Final = {
+    "missing": "is missing",
+    "extra_forbidden": "is unknown",
+    "string_unicode": "has a field whose name contains a lone surrogate",
+    "model_type": "must be an object",
+    "list_type": "must be a list",
+    "too_long": "must have at most {max_length} entries",
+}
