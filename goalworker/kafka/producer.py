@@ -137,16 +137,31 @@ class Producer:
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await self._kafka.stop()
             except TimeoutError:
-                for future in self._queued():
-                    future.cancel()
-                ends = (self._kafka._sender.close(), self._kafka.client.close())
-                async with asyncio.timeout(CLOSE_SECONDS):
-                    await asyncio.gather(*ends, return_exceptions=True)
+                await self._drop()
 
-    def _queued(self) -> Sequence[asyncio.Future[Any]]:
+    async def _drop(self) -> None:
+        queued = self._queued()
+        for batch in queued:
+            batch.future.cancel()
+        ends = (self._kafka._sender.close(), self._kafka.client.close())
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await asyncio.gather(*ends, return_exceptions=True)
+        finally:
+            # A request that was under way stumbles over its batch being gone, and that fails the others: nobody waits
+            # for them any more, and asyncio would say so as the last words of the process.
+            for batch in (*queued, *self._queued()):
+                _ignore_error(batch.future)
+                _ignore_error(batch._drain_waiter)
+
+    def _queued(self) -> Sequence[Any]:
         queued = self._kafka._message_accumulator
-        batches = [*(batch for batches in queued._batches.values() for batch in batches), *queued._pending_batches]
-        return [batch.future for batch in batches]
+        return [*(batch for batches in queued._batches.values() for batch in batches), *queued._pending_batches]
+
+
+def _ignore_error(future: asyncio.Future[Any]) -> None:
+    if future.done() and not future.cancelled():
+        future.exception()
 
 
 def _wait_when_throttled(client: Any, throttle: Throttle) -> None:

@@ -1,6 +1,7 @@
 """What we rely on inside aiokafka is there, and a broker that throttles is waited for."""
 
 import asyncio
+import gc
 import inspect
 import time
 
@@ -90,6 +91,39 @@ def test_what_a_closed_producer_holds_can_be_found() -> None:
         return found
 
     assert asyncio.run(queued()) == 1
+
+
+def test_a_producer_that_is_closed_in_the_midst_of_a_request_leaves_no_error_to_complain_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(producer, "CLOSE_SECONDS", 0.05)
+
+    async def request_under_way() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise KeyError("the batch was cancelled") from None
+
+    async def complaints() -> list[str]:
+        found: list[str] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: found.append(context["message"]))
+        made = producer.Producer(SETTINGS, idempotent=False, timeout_seconds=1)
+        for partition in range(2):
+            batch = made._kafka.create_batch()
+            producer._append(batch, records.Record("topic", b"key", b"value"))
+            await made._kafka._message_accumulator.add_batch(batch, aiokafka.TopicPartition("topic", partition), 1)
+        sending = made._kafka._sender
+        sending._sender_task = asyncio.create_task(request_under_way())
+        sending._sender_task.add_done_callback(sending._fail_all)
+        await asyncio.sleep(0)
+        await made.close()
+        assert sending._sender_task.done()
+        del made, sending, batch
+        await asyncio.sleep(0)
+        gc.collect()
+        return found
+
+    assert asyncio.run(complaints()) == []
 
 
 def test_a_record_that_breaks_a_rule_of_its_topic_has_an_error_of_its_own() -> None:
