@@ -98,7 +98,7 @@ def _goal(given: Any, at: str, faults: list[Fault]) -> GoalInFile | None:
         faults.append(Fault(at, "must be an object"))
         return None
     try:
-        return GoalInFile(goal_store.draft(given), "name" in given)
+        return GoalInFile(goal_store.parse_draft(given), "name" in given)
     except goal_store.InvalidGoalError as error:
         faults += [Fault(f"{at}{fault.pointer}", fault.detail) for fault in error.faults]
         return None
@@ -133,7 +133,7 @@ async def steps(
 
     The logic comes first, since no new goal shall count by the old one, and deletions make room for what is created.
     """
-    page = await goal_store.page(pool, tenant_id, workflow.workflow_id, limit=1_000)
+    page = await goal_store.list_goals(pool, tenant_id, workflow.workflow_id, limit=1_000)
     stored = {(goal.goal_type, _criteria(goal)): goal for goal in page.goals}
     wanted = {goal.identity for goal in workflow.goals}
     pruned = [goal for identity, goal in stored.items() if identity not in wanted] if prune else []
@@ -153,7 +153,7 @@ def _criteria(goal: goal_store.StoredGoal) -> Criteria:
 
 
 async def _logic_step(pool: sa_async.AsyncEngine, tenant_id: str, workflow: Workflow) -> Step:
-    is_set = await goal_store.logic(pool, tenant_id, workflow.workflow_id) == workflow.logic
+    is_set = await goal_store.get_logic(pool, tenant_id, workflow.workflow_id) == workflow.logic
     return Step(UNCHANGED if is_set else LOGIC_SET, workflow.workflow_id, logic=workflow.logic)
 
 
@@ -176,7 +176,7 @@ async def take(pool: sa_async.AsyncEngine, tenant_id: str, step: Step, *, actor:
     if step.action == LOGIC_SET and step.logic:
         await goal_store.set_logic(pool, tenant_id, step.workflow_id, step.logic, actor=actor)
     elif step.action == CREATED:
-        draft = goal_store.draft({"goal_type": step.goal_type, "criteria": step.criteria, "name": step.name})
+        draft = goal_store.parse_draft({"goal_type": step.goal_type, "criteria": step.criteria, "name": step.name})
         goal = await goal_store.create(pool, tenant_id, step.workflow_id, draft, actor=actor, maximum=maximum)
         return structs.replace(step, goal_id=goal.id)
     elif step.action == RENAMED and step.goal_id:

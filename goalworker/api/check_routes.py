@@ -35,7 +35,7 @@ async def validate_goals(
 
 
 async def _stored(here: parameters.Context, caller: auth.Caller, workflow_id: str) -> Found:
-    page = await goal_store.page(here.pool, caller.tenant_id, workflow_id, limit=_PAGE)
+    page = await goal_store.list_goals(here.pool, caller.tenant_id, workflow_id, limit=_PAGE)
     missing = await here.references.faults(caller.tenant_id, [goal.criteria for goal in page.goals])
     return [
         {"goal_id": goal.id, "pointer": fault.pointer, "detail": fault.detail}
@@ -70,7 +70,7 @@ def _draft(given: Any, faults: list[Fault]) -> goal_store.Draft | None:
         faults.append(Fault("", "A goal must be an object"))
         return None
     try:
-        return goal_store.draft(given)
+        return goal_store.parse_draft(given)
     except goal_store.InvalidGoalError as error:
         faults += error.faults
         return None

@@ -49,7 +49,7 @@ async def create_goal(
     caller: auth.Writer, here: parameters.InContext, workflow_id: parameters.WorkflowId, given: request_bodies.JsonBody
 ) -> Response:
     """Create a goal; it counts for events from now on."""
-    draft = goal_store.draft(given)
+    draft = goal_store.parse_draft(given)
     await _refuse_missing(here, caller, criteria_to_json(draft.goal_type, draft.criteria))
     maximum = here.settings.goals.max_per_workflow
     goal = await goal_store.create(here.pool, caller.tenant_id, workflow_id, draft, actor=caller.actor, maximum=maximum)
@@ -69,7 +69,7 @@ async def list_goals(
     query: Annotated[parameters.GoalsQuery, Query()],
 ) -> Response:
     """Show the goals of a workflow, in the order of their creation."""
-    page = await goal_store.page(here.pool, caller.tenant_id, workflow_id, **query.model_dump())
+    page = await goal_store.list_goals(here.pool, caller.tenant_id, workflow_id, **query.model_dump())
     return parameters.json_answer(
         {"goals": page.goals, "total": page.total, "offset": query.offset, "limit": query.limit}
     )
@@ -107,7 +107,7 @@ async def change_goal(
     expected_version = _expected_version(if_match)
     if here.references.are_checked and "criteria" in given:
         goal = await goal_store.get(here.pool, caller.tenant_id, goal_id, workflow_id=workflow_id)
-        criteria = goal_store.changes(goal.goal_type, given).criteria
+        criteria = goal_store.parse_changes(goal.goal_type, given).criteria
         if isinstance(criteria, Criteria):
             await _refuse_missing(here, caller, criteria_to_json(goal.goal_type, criteria))
     goal = await goal_store.update(
@@ -155,7 +155,7 @@ async def get_audit(
     caller: auth.Reader, here: parameters.InContext, workflow_id: parameters.WorkflowId, goal_id: parameters.GoalId
 ) -> Response:
     """Show who changed what, when, from which to which; also of a deleted goal."""
-    entries = await goal_store.audit(here.pool, caller.tenant_id, goal_id, workflow_id=workflow_id)
+    entries = await goal_store.get_audit(here.pool, caller.tenant_id, goal_id, workflow_id=workflow_id)
     return parameters.json_answer({"entries": entries})
 
 
@@ -167,7 +167,7 @@ async def get_goal_settings(
     caller: auth.Reader, here: parameters.InContext, workflow_id: parameters.WorkflowId
 ) -> Response:
     """Show when the workflow has done its work; `any` before somebody sets it."""
-    return parameters.json_answer({"logic": await goal_store.logic(here.pool, caller.tenant_id, workflow_id)})
+    return parameters.json_answer({"logic": await goal_store.get_logic(here.pool, caller.tenant_id, workflow_id)})
 
 
 @router.put(

@@ -34,7 +34,7 @@ async def get_stats(
     async def count() -> dict[str, Any]:
         tracking = here.settings.enrollments.tracking
         async with connections.tenant_transaction(here.pool, caller.tenant_id, "stats") as connection:
-            await stats.check_known(connection, caller.tenant_id, workflow_id)
+            await stats.require_workflow(connection, caller.tenant_id, workflow_id)
             return await stats.workflow_stats(
                 connection, caller.tenant_id, workflow_id, query.since, query.until, tracking=tracking
             )
@@ -56,9 +56,9 @@ async def list_achievements(
 ) -> Response:
     """Show a workflow's achievements in the order of their events; revoked ones are left out."""
     async with connections.tenant_transaction(here.pool, caller.tenant_id, "stats") as connection:
-        found, next_cursor = await achievements.achievements(
+        found, next_cursor = await achievements.list_achievements(
             connection, caller.tenant_id, workflow_id, **query.model_dump()
         )
         if not found:
-            await stats.check_known(connection, caller.tenant_id, workflow_id)
+            await stats.require_workflow(connection, caller.tenant_id, workflow_id)
     return parameters.json_answer({"achievements": found, "next_cursor": next_cursor})

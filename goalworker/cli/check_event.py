@@ -83,7 +83,7 @@ async def _hits(settings: config.Settings, event: events.Event) -> list[dict[str
         database_connection.pool(settings) as pool,
         connections.transaction(pool, tables.WORKER_ROLE, "cli") as sql,
     ):
-        await goal_store.refresh(sql, known)
+        await goal_store.refresh_index(sql, known)
         hits = matching.hits(event, known)
         if not settings.enrollments.tracking:
             return [_row(hit, ENROLLED) for hit in hits]

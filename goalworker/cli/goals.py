@@ -67,7 +67,7 @@ def create(
     as_json: common.Json = False,
 ) -> None:
     """Create a goal; it counts for events from now on."""
-    draft = goal_store.draft({"goal_type": goal_type, "criteria": _criteria(criteria), "name": name})
+    draft = goal_store.parse_draft({"goal_type": goal_type, "criteria": _criteria(criteria), "name": name})
     goal = _with_pool(
         lambda pool, maximum: goal_store.create(
             pool, tenant, workflow, draft, actor=operator_acts.actor(), maximum=maximum
@@ -239,7 +239,7 @@ async def _all(
 ) -> list[goal_store.StoredGoal]:
     found: list[goal_store.StoredGoal] = []
     while True:
-        page = await goal_store.page(
+        page = await goal_store.list_goals(
             pool, tenant, workflow, offset=len(found), limit=_PAGE, include_deleted=include_deleted
         )
         found += page.goals

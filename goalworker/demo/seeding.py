@@ -64,7 +64,9 @@ async def seed(database_url: str, names: tuple[str, ...]) -> stage.Stage:
             for workflow_id, logic in stage.LOGICS.items():
                 await goal_store.set_logic(pool, tenant_id, workflow_id, logic, actor=ACTOR)
             for goal in stage.GOALS:
-                draft = goal_store.draft({"goal_type": goal.goal_type, "criteria": goal.criteria, "name": goal.key})
+                draft = goal_store.parse_draft(
+                    {"goal_type": goal.goal_type, "criteria": goal.criteria, "name": goal.key}
+                )
                 created[tenant_id, goal.key] = await goal_store.create(
                     pool, tenant_id, goal.workflow_id, draft, actor=ACTOR, maximum=3
                 )

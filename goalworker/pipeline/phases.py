@@ -84,7 +84,7 @@ class Phases:
         One at a time: of two, the one that read first could put an older version of a goal over a newer one.
         """
         async with self._refreshing:
-            await goal_store.refresh(connection, self._index)
+            await goal_store.refresh_index(connection, self._index)
         metrics.goals_loaded.set(len(self._index))
         metrics.goals_loaded_timestamp_seconds.set_to_current_time()
 

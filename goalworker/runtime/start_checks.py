@@ -117,7 +117,7 @@ async def _check_topics(settings: config.Settings, admin: Any) -> None:
 async def load_goals(settings: config.Settings, pool: AsyncEngine) -> index.Index:
     known = index.Index()
     async with connections.transaction(pool, tables.WORKER_ROLE, "goals") as connection:
-        await goal_store.refresh(connection, known)
+        await goal_store.refresh_index(connection, known)
     metrics.goals_loaded.set(len(known))
     metrics.goals_loaded_timestamp_seconds.set_to_current_time()
     log.info("goals_loaded", goals=len(known), revision=known.revision)

@@ -51,7 +51,7 @@ class _Cursor(msgspec.Struct, array_like=True):
     goal_id: UUID
 
 
-async def achievements(  # noqa: PLR0913 - the filters of the contract
+async def list_achievements(  # noqa: PLR0913 - the filters of the contract
     connection: sa_async.AsyncConnection,
     tenant_id: str,
     workflow_id: str,

@@ -149,7 +149,7 @@ async def workflow_stats(
     }
 
 
-async def check_known(connection: sa_async.AsyncConnection, tenant_id: str, workflow_id: str) -> None:
+async def require_workflow(connection: sa_async.AsyncConnection, tenant_id: str, workflow_id: str) -> None:
     """Raise UnknownWorkflowError for a workflow without any goal, logic, enrollment or workflow state."""
     given = {"tenant_id": tenant_id, "workflow_id": workflow_id}
     if (await connection.execute(_KNOWN, given)).first() is None:

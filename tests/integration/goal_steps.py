@@ -22,7 +22,7 @@ async def create(
     workflow_id: str = WORKFLOW,
     given: Mapping[str, Any] | None = None,
 ) -> goal_store.StoredGoal:
-    draft = goal_store.draft(given or {"goal_type": "tag_added", "criteria": {"tag_id": tag_id}})
+    draft = goal_store.parse_draft(given or {"goal_type": "tag_added", "criteria": {"tag_id": tag_id}})
     return await goal_store.create(pool, tenant_id, workflow_id, draft, actor=ACTOR, maximum=MAXIMUM)
 
 
@@ -39,7 +39,7 @@ async def delete(pool: sa_async.AsyncEngine, goal: goal_store.StoredGoal) -> goa
 async def load(pool: sa_async.AsyncEngine, known: index.Index | None = None) -> index.Index:
     known = index.Index() if known is None else known
     async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
-        await goal_store.refresh(connection, known)
+        await goal_store.refresh_index(connection, known)
     return known
 
 

@@ -334,7 +334,9 @@ def test_a_topic_that_is_not_read_is_refused_with_those_that_are(shell: Shell) -
 async def test_the_goals_that_a_message_hits_are_listed_with_the_enrollment(
     with_database: Shell, pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
-    drafts = [goal_store.draft({"goal_type": "form_submitted", "criteria": {"form_id": form}}) for form in ("f1", "f2")]
+    drafts = [
+        goal_store.parse_draft({"goal_type": "form_submitted", "criteria": {"form_id": form}}) for form in ("f1", "f2")
+    ]
     goals = [await goal_store.create(pool, "acme", "w1", draft, actor="test", maximum=3) for draft in drafts]
     found = with_database("check-event", "--topic", "form-submitted", "-", "--json", stdin=GOOD).rows
     hit = {"workflow_id": "w1", "goal_id": str(goals[0].id), "version": 1, "contact_id": "ann"}

@@ -177,7 +177,7 @@ async def test_the_worker_works_as_its_login(
 async def test_the_api_works_as_its_login(installation: Installation) -> None:
     pool = connections.engine(installation.url(API), pool_size=1, statement_timeout_seconds=5, application="test")
     try:
-        draft = goal_store.draft({"goal_type": "form_submitted", "criteria": {"form_id": "f"}})
+        draft = goal_store.parse_draft({"goal_type": "form_submitted", "criteria": {"form_id": "f"}})
         goal = await goal_store.create(pool, "acme", "w", draft, actor="ann", maximum=3)
         assert await goal_store.get(pool, "acme", goal.id) == goal
         key, stored = await api_keys.create(pool, "acme", "ci", ["goals:read"])

@@ -285,7 +285,7 @@ def test_prune_asks_at_a_terminal(
 
 
 async def test_prune_leaves_a_goal_that_was_changed_since_it_was_shown(pool: AsyncEngine) -> None:
-    draft = goal_store.draft(tag("t1"))
+    draft = goal_store.parse_draft(tag("t1"))
     goal = await goal_store.create(pool, TENANT, WORKFLOW, draft, actor="test", maximum=3)
     (step,) = await goal_file.steps(pool, TENANT, goal_file.Workflow(WORKFLOW), maximum=3, prune=True)
     changed = await goal_store.update(pool, TENANT, goal.id, {"criteria": {"tag_id": "t9"}}, actor="somebody")

@@ -54,7 +54,7 @@ async def test_who_idles_with_the_lock_is_ended(pool: sa_async.AsyncEngine) -> N
     holder = asyncio.create_task(idle(is_over))
     await is_locked.wait()
     async with asyncio.timeout(connections.IDLE_IN_TRANSACTION_SECONDS + 3):
-        while (await goal_store.page(pool, TENANT, WORKFLOW)).total == 0:
+        while (await goal_store.list_goals(pool, TENANT, WORKFLOW)).total == 0:
             with contextlib.suppress(goal_store.LockBusyError):
                 await create(pool)
     is_over.set()
@@ -170,8 +170,8 @@ async def test_a_change_is_found_by_its_revision(pool: sa_async.AsyncEngine) -> 
     known = await load(pool)
     await create(pool)
     async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
-        assert await goal_store.revision(connection) == known.revision + 1
-        assert await goal_store.refresh(connection, known) == known.revision == 1
+        assert await goal_store.get_revision(connection) == known.revision + 1
+        assert await goal_store.refresh_index(connection, known) == known.revision == 1
 
 
 # --- the mode of tracking ---

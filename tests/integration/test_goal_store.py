@@ -79,7 +79,7 @@ async def test_of_ten_goals_created_at_once_a_workflow_takes_three(pool: sa_asyn
     outcomes = await asyncio.gather(*(create(pool, f"t{number}") for number in range(10)), return_exceptions=True)
     refused = [outcome for outcome in outcomes if isinstance(outcome, goal_store.TooManyGoalsError)]
     assert [error.sentence for error in refused] == ["Maximum of 3 goals per workflow exceeded"] * 7
-    assert (await goal_store.page(pool, TENANT, WORKFLOW)).total == MAXIMUM
+    assert (await goal_store.list_goals(pool, TENANT, WORKFLOW)).total == MAXIMUM
 
 
 async def test_of_ten_equal_goals_created_at_once_one_is_made(pool: sa_async.AsyncEngine) -> None:
@@ -109,7 +109,7 @@ async def test_a_goal_is_deleted_once(pool: sa_async.AsyncEngine) -> None:
     goal = await create(pool)
     outcomes = await asyncio.gather(*(delete(pool, goal) for _ in range(5)), return_exceptions=True)
     assert sum(isinstance(outcome, goal_store.GoalNotFoundError) for outcome in outcomes) == 4
-    assert [entry.action for entry in await goal_store.audit(pool, TENANT, goal.id)] == ["created", "deleted"]
+    assert [entry.action for entry in await goal_store.get_audit(pool, TENANT, goal.id)] == ["created", "deleted"]
 
 
 # --- what is refused ---
@@ -173,13 +173,13 @@ async def test_a_stale_change_or_deletion_changes_nothing(pool: sa_async.AsyncEn
 )
 def test_every_fault_of_a_goal_is_pointed_at(given: dict[str, Any], pointers: set[str]) -> None:
     with pytest.raises(goal_store.InvalidGoalError) as refusal:
-        goal_store.draft(given)
+        goal_store.parse_draft(given)
     assert {fault.pointer for fault in refusal.value.faults} == pointers
 
 
 def test_an_unknown_type_is_answered_with_the_five() -> None:
     with pytest.raises(goal_store.InvalidGoalError, match=", ".join(events.GOAL_TYPES)):
-        goal_store.draft({"goal_type": "sale", "criteria": {}})
+        goal_store.parse_draft({"goal_type": "sale", "criteria": {}})
 
 
 async def test_every_fault_of_a_change_is_pointed_at(pool: sa_async.AsyncEngine) -> None:
@@ -196,8 +196,8 @@ async def test_a_workflow_id_that_cannot_be_is_refused_and_has_no_goals(
 ) -> None:
     with pytest.raises(goal_store.InvalidGoalError):
         await create(pool, workflow_id=workflow_id)
-    assert await goal_store.page(pool, TENANT, workflow_id) == goal_store.Page((), 0)
-    assert await goal_store.logic(pool, TENANT, workflow_id) == "any"
+    assert await goal_store.list_goals(pool, TENANT, workflow_id) == goal_store.Page((), 0)
+    assert await goal_store.get_logic(pool, TENANT, workflow_id) == "any"
 
 
 # --- what a change leaves behind ---
@@ -217,14 +217,14 @@ async def test_a_change_of_nothing_leaves_no_trace(
 async def test_setting_the_same_logic_again_leaves_no_trace(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
-    assert await goal_store.logic(pool, TENANT, WORKFLOW) == "any"
+    assert await goal_store.get_logic(pool, TENANT, WORKFLOW) == "any"
     assert not await goal_store.set_logic(pool, TENANT, WORKFLOW, "any", actor=ACTOR)
     assert await traces(administrator) == [0, 0, 0, 0]
     outcomes = await asyncio.gather(
         *(goal_store.set_logic(pool, TENANT, WORKFLOW, "all", actor=ACTOR) for _ in range(5))
     )
     assert sorted(outcomes) == [False] * 4 + [True]
-    assert await goal_store.logic(pool, TENANT, WORKFLOW) == "all"
+    assert await goal_store.get_logic(pool, TENANT, WORKFLOW) == "all"
     assert await traces(administrator) == [0, 1, 1, 0]
     (entry,) = await administrator.fetch("SELECT actor, action, before, after FROM audit_log")
     assert tuple(entry) == (ACTOR, "logic_set", '{"logic": "any"}', '{"logic": "all"}')
@@ -267,7 +267,7 @@ async def test_every_change_is_audited_from_which_to_which(pool: sa_async.AsyncE
     goal = await create(pool)
     await update(pool, goal, name="Signed")
     await delete(pool, goal)
-    entries = await goal_store.audit(pool, TENANT, goal.id, workflow_id=WORKFLOW)
+    entries = await goal_store.get_audit(pool, TENANT, goal.id, workflow_id=WORKFLOW)
     unnamed = {"goal_type": "tag_added", "criteria": {"tag_id": "t1"}, "name": None, "is_active": True}
     named = unnamed | {"name": "Signed"}
     assert [(entry.actor, entry.action, entry.version, entry.before, entry.after) for entry in entries] == [
@@ -276,7 +276,7 @@ async def test_every_change_is_audited_from_which_to_which(pool: sa_async.AsyncE
         ("eve", "deleted", 3, named, None),
     ]
     with pytest.raises(goal_store.GoalNotFoundError):
-        await goal_store.audit(pool, TENANT, uuid4())
+        await goal_store.get_audit(pool, TENANT, uuid4())
 
 
 async def test_a_deleted_goal_is_seen_only_in_the_list_that_asks_for_it(pool: sa_async.AsyncEngine) -> None:
@@ -286,15 +286,15 @@ async def test_a_deleted_goal_is_seen_only_in_the_list_that_asks_for_it(pool: sa
     for attempt in (goal_store.get(pool, TENANT, gone.id), update(pool, gone, name="x"), delete(pool, gone)):
         with pytest.raises(goal_store.GoalNotFoundError):
             await attempt
-    assert await goal_store.page(pool, TENANT, WORKFLOW) == goal_store.Page((kept,), 1)
-    everything = await goal_store.page(pool, TENANT, WORKFLOW, include_deleted=True)
+    assert await goal_store.list_goals(pool, TENANT, WORKFLOW) == goal_store.Page((kept,), 1)
+    everything = await goal_store.list_goals(pool, TENANT, WORKFLOW, include_deleted=True)
     assert everything == goal_store.Page((kept, deleted), 2)
 
 
 async def test_pages_are_in_the_order_of_creation_and_know_the_total(pool: sa_async.AsyncEngine) -> None:
     made = [await create(pool, workflow_id=f"w{number}") for number in range(5)]
-    assert await goal_store.page(pool, TENANT, None, offset=1, limit=2) == goal_store.Page(tuple(made[1:3]), 5)
-    assert await goal_store.page(pool, TENANT, None, offset=9) == goal_store.Page((), 5)
+    assert await goal_store.list_goals(pool, TENANT, None, offset=1, limit=2) == goal_store.Page(tuple(made[1:3]), 5)
+    assert await goal_store.list_goals(pool, TENANT, None, offset=9) == goal_store.Page((), 5)
 
 
 # --- tenants ---
@@ -306,7 +306,7 @@ async def test_another_tenants_goal_is_not_there(pool: sa_async.AsyncEngine) -> 
         goal_store.get(pool, "other", goal.id),
         goal_store.update(pool, "other", goal.id, {"name": "x"}, actor=ACTOR),
         goal_store.delete(pool, "other", goal.id, actor=ACTOR),
-        goal_store.audit(pool, "other", goal.id),
+        goal_store.get_audit(pool, "other", goal.id),
         goal_store.get(pool, TENANT, goal.id, workflow_id="another"),
     ):
         with pytest.raises(goal_store.GoalNotFoundError):

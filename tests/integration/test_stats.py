@@ -261,7 +261,7 @@ async def page(
 ) -> tuple[list[messages.Achieved], str | None]:
     everything: dict[str, Any] = dict.fromkeys(("contact_id", "goal_id", "since", "until"))
     async with connections.tenant_transaction(pool, caller, "stats") as connection:
-        return await achievements.achievements(
+        return await achievements.list_achievements(
             connection, TENANT, WORKFLOW, cursor=cursor, limit=limit, **everything | wanted
         )
 

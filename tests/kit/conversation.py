@@ -55,7 +55,7 @@ class Talk:
 
     async def goal(self, workflow_id: str, goal_type: str, **criteria: object) -> goal_store.StoredGoal:
         """A new goal, in force from its created_at on."""
-        draft = goal_store.draft({"goal_type": goal_type, "criteria": criteria})
+        draft = goal_store.parse_draft({"goal_type": goal_type, "criteria": criteria})
         return await goal_store.create(self.pool, messages_in.TENANT, workflow_id, draft, actor="test", maximum=3)
 
     async def change(self, goal: goal_store.StoredGoal, **given: object) -> goal_store.StoredGoal:

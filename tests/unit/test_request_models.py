@@ -38,7 +38,7 @@ def drafts(draw: st.DrawFn) -> dict[str, Any]:
 
 def _faults(given_: dict[str, Any]) -> Sequence[Fault]:
     try:
-        goal_store.draft(given_)
+        goal_store.parse_draft(given_)
     except goal_store.InvalidGoalError as error:
         return error.faults
     return ()
@@ -54,7 +54,7 @@ def test_rules_accept_every_draft_that_the_document_allows(given_: dict[str, Any
 @given(drafts())
 def test_the_document_allows_every_draft_that_the_rules_accept(given_: dict[str, Any]) -> None:
     assume(not _faults(given_))
-    draft = goal_store.draft(given_)
+    draft = goal_store.parse_draft(given_)
     normalised = criteria.criteria_to_json(draft.goal_type, draft.criteria)
     written = {"goal_type": draft.goal_type, "criteria": normalised, "name": draft.name}
     # The pattern of amounts as text ends below the largest amount, which a number reaches.

@@ -1,9 +1,9 @@
 """Goals in the database: what people change and read, and what the worker loads (contract sections 3, 5 and 6)."""
 
 from goalworker.stores.goal_store.changes import create, delete, set_logic, update
-from goalworker.stores.goal_store.drafts import Changes, Draft, changes, draft
-from goalworker.stores.goal_store.loading import check_tracking, ensure_tracking, refresh, revision
-from goalworker.stores.goal_store.reading import AuditEntry, Page, StoredGoal, audit, get, logic, page
+from goalworker.stores.goal_store.drafts import Changes, Draft, parse_changes, parse_draft
+from goalworker.stores.goal_store.loading import check_tracking, ensure_tracking, get_revision, refresh_index
+from goalworker.stores.goal_store.reading import AuditEntry, Page, StoredGoal, get, get_audit, get_logic, list_goals
 from goalworker.stores.goal_store.refusals import (
     DuplicateGoalError,
     GoalNotFoundError,
@@ -25,18 +25,18 @@ __all__ = [
     "StaleGoalError",
     "StoredGoal",
     "TooManyGoalsError",
-    "audit",
-    "changes",
     "check_tracking",
     "create",
     "delete",
-    "draft",
     "ensure_tracking",
     "get",
-    "logic",
-    "page",
-    "refresh",
-    "revision",
+    "get_audit",
+    "get_logic",
+    "get_revision",
+    "list_goals",
+    "parse_changes",
+    "parse_draft",
+    "refresh_index",
     "set_logic",
     "update",
 ]

@@ -64,7 +64,7 @@ async def update(
     async with connections.tenant_transaction(pool, tenant_id, "goals_write") as connection:
         seen = await reading.find(connection, tenant_id, goal_id, workflow_id)
         _refuse_stale(seen, expected_version)
-        wanted = drafts.changes(seen.goal_type, given)
+        wanted = drafts.parse_changes(seen.goal_type, given)
         if _changed(seen, wanted) == seen:
             return seen
         turn, live = await _goals_turn(connection, tenant_id, seen.workflow_id, actor)

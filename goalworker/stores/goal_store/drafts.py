@@ -30,7 +30,7 @@ class Changes(Struct, frozen=True):
     is_active: bool | UnsetType = UNSET
 
 
-def draft(given: Mapping[str, Any]) -> Draft:
+def parse_draft(given: Mapping[str, Any]) -> Draft:
     """Return a new goal from {goal_type, criteria, name?}, numbers as int or Decimal; InvalidGoalError has every fault.
 
     The pointers of the faults begin at what was given.
@@ -49,7 +49,7 @@ def draft(given: Mapping[str, Any]) -> Draft:
     raise refusals.InvalidGoalError(faults)
 
 
-def changes(goal_type: str, given: Mapping[str, Any]) -> Changes:
+def parse_changes(goal_type: str, given: Mapping[str, Any]) -> Changes:
     """Return the change that {criteria?, name?, is_active?} asks for; InvalidGoalError has every fault."""
     faults = _unknown(given, ("criteria", "name", "is_active"))
     criteria = _criteria(goal_type, given["criteria"], faults) if "criteria" in given else UNSET

@@ -23,12 +23,12 @@ _CRITERIA: Final = json.Decoder(Criteria)
 Rows = list[Any]
 
 
-async def revision(connection: connections.Connection) -> int:
+async def get_revision(connection: connections.Connection) -> int:
     """Return the revision of the last change to a goal or a logic."""
     return int(await connection.fetchval("SELECT revision FROM goal_revision"))
 
 
-async def refresh(connection: connections.Connection, known: index.Index) -> int:
+async def refresh_index(connection: connections.Connection, known: index.Index) -> int:
     """Load into the index what has changed since its revision, and return the revision that it is at now.
 
     For a transaction of the worker's role, READ COMMITTED. Between the chunks other tasks may use the index: until the
@@ -36,7 +36,7 @@ async def refresh(connection: connections.Connection, known: index.Index) -> int
     """
     since = known.revision
     # Read before the rows: what is written after it is loaded now or the next time, never missed.
-    current = await revision(connection)
+    current = await get_revision(connection)
     if current == since:
         return current
     with _without_collector():

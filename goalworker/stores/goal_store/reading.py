@@ -108,7 +108,7 @@ async def find(
     return stored(row)
 
 
-async def page(
+async def list_goals(
     pool: sa_async.AsyncEngine,
     tenant_id: str,
     workflow_id: str | None,
@@ -130,7 +130,7 @@ async def page(
         return Page(tuple(map(stored, rows)), total or 0)
 
 
-async def logic(pool: sa_async.AsyncEngine, tenant_id: str, workflow_id: str) -> str:
+async def get_logic(pool: sa_async.AsyncEngine, tenant_id: str, workflow_id: str) -> str:
     """Return a workflow's logic; before anyone sets it, `any`."""
     if not is_valid_text(workflow_id):
         return goals.DEFAULT_LOGIC
@@ -150,7 +150,7 @@ def logic_now(tenant_id: str, workflow_id: str) -> sa.ScalarSelect[str]:
     )
 
 
-async def audit(
+async def get_audit(
     pool: sa_async.AsyncEngine, tenant_id: str, goal_id: UUID, *, workflow_id: str | None = None
 ) -> tuple[AuditEntry, ...]:
     """Return every change of a goal, oldest first, also after its deletion; GoalNotFoundError."""
