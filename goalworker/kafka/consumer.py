@@ -30,10 +30,10 @@ Offsets = Mapping[TopicPartition, int]
 class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
     """A consumer of the group; its epoch grows with each rebalance, and offsets of an older epoch are not committed."""
 
-    def __init__(self, settings: config.Settings, finish: Callable[[], Awaitable[None]]) -> None:
-        """Finish is awaited before partitions are given away, and must not take long."""
+    def __init__(self, settings: config.Settings) -> None:
         self._settings = settings
-        self._finish = finish
+        self.before_revoke: Callable[[], Awaitable[None]] = _nothing
+        """Awaited before partitions are given away; must take less than rebalance_timeout_ms."""
         self._consumer: aiokafka.AIOKafkaConsumer | None = None
         self._waiting: frozenset[str] = frozenset()
         self._is_held_back = False
@@ -194,8 +194,8 @@ class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aio
                     await asyncio.gather(consumer.stop(), return_exceptions=True)
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """Finish what is under way, then forget what was ours."""
-        await self._finish()
+        """Finish the batches in flight, then forget the partitions that were ours."""
+        await self.before_revoke()
         self._lose_membership()
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
@@ -247,6 +247,10 @@ class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aio
         waiting = {partition for partition in partitions if partition.topic in self._waiting}
         self._consumer.pause(*waiting)
         self._consumer.resume(*(set(partitions) - waiting))
+
+
+async def _nothing() -> None:
+    pass
 
 
 def _out_of_range(error: Any) -> GoalworkerError:

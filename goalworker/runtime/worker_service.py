@@ -12,6 +12,7 @@ from goalworker.decoding.decoder import Decoder
 from goalworker.decoding.limits import Limits
 from goalworker.domain import events
 from goalworker.kafka import offset_reset
+from goalworker.kafka.consumer import Consumer
 from goalworker.kafka.sender import Sender
 from goalworker.pipeline import clock_skew, worker
 from goalworker.postgres import tables
@@ -52,13 +53,14 @@ async def _run_worker(settings: config.Settings, reset_offsets: offset_reset.Tar
         health.set("goals", None)
         sender = Sender(settings)
         reading = decoder(settings)
-        flow = worker.Worker(settings, pool, sender, known, reading)
-        skew = clock_skew.ClockSkew(pool, reading, flow.consumer.take_records_ahead)
+        consumer = Consumer(settings)
+        flow = worker.Worker(settings, pool, sender, consumer, known, reading)
+        skew = clock_skew.ClockSkew(pool, reading, consumer.take_records_ahead)
         with start_checks.explained(settings):
             await flow.paused_topics.read()
             await skew.measure()
         try:
-            await _run_until_stopped(settings, pool, health, sender, flow, skew)
+            await _run_until_stopped(settings, pool, health, sender, consumer, flow, skew)
         finally:
             await sender.stop()
 
@@ -68,6 +70,7 @@ async def _run_until_stopped(
     pool: AsyncEngine,
     health: ops_port.Health,
     sender: Sender,
+    consumer: Consumer,
     flow: worker.Worker,
     skew: clock_skew.ClockSkew,
 ) -> None:
@@ -76,13 +79,13 @@ async def _run_until_stopped(
     beside = [
         asyncio.create_task(part, name=name)
         for name, part in {
-            "ready": _announce(health, flow),
+            "ready": _announce(health, consumer),
             "housekeeping": housekeeping.Housekeeping(
                 settings, pool, sender, flow.paused_topics.read, flow.claim_unpublished
             ).run(),
             "clock": skew.run(),
             "watch": health_watch.HealthWatch(
-                settings, pool, health.set, flow.consumer, lambda: flow.paused_topics.topics
+                settings, pool, health.set, consumer, lambda: flow.paused_topics.topics
             ).run(),
         }.items()
     ]
@@ -99,10 +102,10 @@ async def _run_until_stopped(
     log.info("stopped")
 
 
-async def _announce(health: ops_port.Health, flow: worker.Worker) -> None:
-    await flow.consumer.joined.wait()
+async def _announce(health: ops_port.Health, consumer: Consumer) -> None:
+    await consumer.joined.wait()
     health.started = True
-    log.info("worker_ready", partitions=len(flow.consumer.partitions))
+    log.info("worker_ready", partitions=len(consumer.partitions))
     await asyncio.Event().wait()
 
 

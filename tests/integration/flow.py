@@ -11,7 +11,7 @@ from goalworker.decoding.decoder import Decoder
 from goalworker.decoding.limits import Limits
 from goalworker.domain import events
 from goalworker.goal_index import index
-from goalworker.kafka import consumer
+from goalworker.kafka.consumer import Consumer
 from goalworker.pipeline import worker
 from goalworker.runtime import worker_service
 from tests.integration import statements, world
@@ -47,15 +47,14 @@ class Log:
         }
 
 
-class Reader(consumer.Consumer):
+class LogConsumer(Consumer):
     """Reads a log from what is committed on; ends the flow when it is idle."""
 
-    def __init__(self, settings: config.Settings, log: Log, stop: Callable[[], None]) -> None:
-        async def nothing() -> None:
-            return None
-
-        super().__init__(settings, nothing)
-        self._log, self._stop = log, stop
+    def __init__(self, settings: config.Settings, log: Log) -> None:
+        super().__init__(settings)
+        self._log = log
+        self.stop: Callable[[], None] = _nothing
+        self.during_fetch: Callable[[], None] = _nothing
         self._positions = dict(log.committed)
         self._paused: frozenset[str] = frozenset()
         self.polls = 0
@@ -70,7 +69,8 @@ class Reader(consumer.Consumer):
                 fetched[partition] = taken
                 self._positions[partition] = position + len(taken)
         if not fetched:
-            self._stop()
+            self.stop()
+        self.during_fetch()
         return fetched
 
     async def commit(self, epoch: int, offsets: Mapping[TopicPartition, int]) -> None:
@@ -95,9 +95,13 @@ class Reader(consumer.Consumer):
         self._positions.update(offsets)
 
 
+def _nothing() -> None:
+    pass
+
+
 async def run(pool: sa_async.AsyncEngine, broker: world.Broker, log: Log, **env: str) -> None:
     """Start a worker on a log and let it work until nothing more comes."""
-    flow = worker_of(pool, broker, log, env)
+    flow, _ = worker_of(pool, broker, log, env)
     await flow.paused_topics.read()
     await flow.run()
 
@@ -108,9 +112,11 @@ def worker_of(
     log: Log,
     env: Mapping[str, str],
     decoder: type[Decoder] = Decoder,
-) -> worker.Worker:
-    """Return a worker on a log that has not started yet."""
+) -> tuple[worker.Worker, LogConsumer]:
+    """Return a worker on a log that has not started yet, and its consumer."""
     settings = config.load({"GOALWORKER_BATCH__MAX_RECORDS": str(RECORDS_MAX), **env}, env_file=None, secrets_dir=None)
-    flow = worker.Worker(settings, pool, broker, index.Index(), decoder(worker_service.kinds(settings), Limits()))
-    flow.consumer = Reader(settings, log, flow.stop)
-    return flow
+    consumer = LogConsumer(settings, log)
+    decoding = decoder(worker_service.kinds(settings), Limits())
+    flow = worker.Worker(settings, pool, broker, consumer, index.Index(), decoding)
+    consumer.stop = flow.stop
+    return flow, consumer

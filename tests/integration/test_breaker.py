@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import json
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,7 +15,7 @@ from goalworker import metrics
 from goalworker.decoding import decoder, fast
 from goalworker.decoding.record import FetchedRecord
 from goalworker.domain import events
-from goalworker.pipeline import breaker, paused_topics, worker
+from goalworker.pipeline import breaker, paused_topics, waiting, worker
 from goalworker.postgres import connections, tables
 from tests.integration import checks, crashes, flow, statements, world
 from tests.integration.scenes import ONE, ended, started, tagged
@@ -209,27 +209,57 @@ def _without_time(event: events.Event) -> bytes:
     return json.dumps({name: value for name, value in fields.items() if name != "time"}).encode()
 
 
-async def test_the_rest_of_a_fetch_whose_topic_pauses_is_not_decoded_again(pool: sa_async.AsyncEngine) -> None:
-    decoded: list[int] = []
+class CountingDecoder(decoder.Decoder):
+    """Keeps the offsets that were decoded."""
 
-    class Decoder(decoder.Decoder):
-        def fast(self, topic: str) -> fast.FastDecode:
-            take = super().fast(topic)
+    decoded: list[int]
 
-            def counting(records: Sequence[FetchedRecord], *rest: Any) -> fast.Decoded:
-                decoded.extend(record.offset for record in records)
-                return take(records, *rest)
+    def fast(self, topic: str) -> fast.FastDecode:
+        take = super().fast(topic)
 
-            return counting
+        def counting(records: Sequence[FetchedRecord], *rest: Any) -> fast.Decoded:
+            self.decoded.extend(record.offset for record in records)
+            return take(records, *rest)
 
+        return counting
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    offsets: list[int] = []
+    monkeypatch.setattr(CountingDecoder, "decoded", offsets, raising=False)
+    return offsets
+
+
+async def test_the_rest_of_a_fetch_whose_topic_pauses_is_not_decoded_again(
+    pool: sa_async.AsyncEngine, decoded: list[int]
+) -> None:
     log = flow.Log([*(_without_time(tagged(f"h{number}", 5)) for number in range(2)), *[b"{"] * 9])
     log.produce(started(0))
     counter = metrics.events_without_time_total.labels(topic=TOPIC)
     before = counter._value.get()
-    working = flow.worker_of(pool, world.Broker(), log, ENV | {"GOALWORKER_BATCH__MAX_RECORDS": "20"}, Decoder)
+    env = ENV | {"GOALWORKER_BATCH__MAX_RECORDS": "20"}
+    working, _ = flow.worker_of(pool, world.Broker(), log, env, CountingDecoder)
     await working.run()
     assert log.lag == {TOPIC: 11 - 4, OTHER: 0}
     assert len(decoded) == 12
+    assert counter._value.get() - before == 2
+
+
+async def test_records_of_a_topic_that_another_worker_pauses_during_the_fetch_are_decoded_once_it_resumes(
+    pool: sa_async.AsyncEngine, decoded: list[int]
+) -> None:
+    log = flow.Log([_without_time(tagged(f"h{number}", 5)) for number in range(2)])
+    log.produce(started(0))
+    counter = metrics.events_without_time_total.labels(topic=TOPIC)
+    before = counter._value.get()
+    working, consumer = flow.worker_of(pool, world.Broker(), log, ENV, CountingDecoder)
+    consumer.during_fetch = lambda: setattr(working.paused_topics, "topics", {TOPIC})
+    await working.run()
+    assert log.lag == {TOPIC: 2, OTHER: 0}
+    assert len(decoded) == 1
+    await flow.run(pool, world.Broker(), log, **ENV)
+    assert log.lag == {TOPIC: 0, OTHER: 0}
     assert counter._value.get() - before == 2
 
 
@@ -238,32 +268,31 @@ async def test_a_breaker_that_waits_for_the_database_keeps_polling(
     pool: sa_async.AsyncEngine, monkeypatch: pytest.MonkeyPatch, statement: str
 ) -> None:
     async def away_until_polled(made: statements.Statement) -> object:
-        if statement in made.sql and reader.polls < 3:
+        if statement in made.sql and consumer.polls < 3:
             raise ConnectionError("away")
         return await made.run()
 
-    monkeypatch.setattr(worker, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(waiting, "POLL_SECONDS", 0.01)
     await _pauses(pool).pause(TOPIC, SAMPLE)
     await _resume(pool, accept_records=2)
     log = flow.Log([b"{"] * 9)
-    working = flow.worker_of(pool, world.Broker(), log, ENV)
-    reader = cast("flow.Reader", working.consumer)
+    working, consumer = flow.worker_of(pool, world.Broker(), log, ENV)
     await working.paused_topics.read()
     with statements.hooked(away_until_polled):
         async with asyncio.timeout(30):
             await working.run()
-    assert reader.polls >= 3
+    assert consumer.polls >= 3
     assert log.lag == {TOPIC: 9 - 2 - 3}
 
 
 async def test_what_is_reassigned_while_its_topic_pauses_is_left_to_its_new_owner(pool: sa_async.AsyncEngine) -> None:
     async def reassign(made: statements.Statement) -> object:
         if "INSERT INTO paused_topics" in made.sql:
-            await working.consumer.on_partitions_revoked([])
+            await consumer.on_partitions_revoked([])
         return await made.run()
 
     log, broker = flow.Log([b"{"] * 9), world.Broker()
-    working = flow.worker_of(pool, broker, log, ENV | {"GOALWORKER_BATCH__MAX_RECORDS": "20"})
+    working, consumer = flow.worker_of(pool, broker, log, ENV | {"GOALWORKER_BATCH__MAX_RECORDS": "20"})
     with statements.hooked(reassign):
         await working.run()
     assert working.paused_topics.topics == {TOPIC}

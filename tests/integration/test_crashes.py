@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker.kafka import broker_errors
-from goalworker.pipeline import outbox, phases, worker
+from goalworker.pipeline import outbox, phases, waiting, worker
 from goalworker.postgres import connections
 from tests.integration import checks, crashes, flow, statements, world
 from tests.integration.scenes import DEACTIVATED, ONE, TWO, ended, logic, started, state, tagged
@@ -91,9 +91,9 @@ async def test_a_connection_that_is_killed_or_a_broker_that_does_not_answer_is_f
         broker = await _begin(pool, administrator)
         same = world.Worker(pool, broker)
         batch = world.batch_of(BATCH, same.known)
-        with pytest.raises(Exception) as failed, statements.hooked(_fail_at(step, administrator)):  # noqa: PT011 - is_later says which
+        with pytest.raises(Exception) as failed, statements.hooked(_fail_at(step, administrator)):  # noqa: PT011 - is_transient says which
             await world.through(same.phases, batch)
-        assert worker.is_transient(failed.value), failed.value
+        assert waiting.is_transient(failed.value), failed.value
         await world.through(same.phases, batch)
         await same.sweep()
         await checks.assert_lawful(administrator, broker, GOALS, LOGICS, [*BEFORE, *BATCH])

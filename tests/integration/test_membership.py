@@ -12,7 +12,8 @@ from goalworker.decoding import decoder
 from goalworker.decoding.limits import Limits
 from goalworker.goal_index import index
 from goalworker.kafka import clients
-from goalworker.pipeline import worker
+from goalworker.kafka.consumer import Consumer
+from goalworker.pipeline import waiting, worker
 from goalworker.runtime import worker_service
 from tests.integration import statements, world
 from tests.kit import shells, support
@@ -32,7 +33,7 @@ async def test_a_breaker_that_waits_for_the_database_keeps_its_group_membership(
 
     async def away(made: statements.Statement) -> object:
         if "INSERT INTO paused_topics" in made.sql:
-            epochs.append(working.consumer.epoch)
+            epochs.append(reading.epoch)
             since.setdefault("away", time.monotonic())
             if time.monotonic() < since["away"] + AWAY_SECONDS:
                 raise ConnectionError("away")
@@ -40,19 +41,19 @@ async def test_a_breaker_that_waits_for_the_database_keeps_its_group_membership(
 
     connected, epochs, since = clients.consumer, list[int](), dict[str, float]()
     monkeypatch.setattr(clients, "consumer", impatient)
-    monkeypatch.setattr(worker, "POLL_SECONDS", 0.5)
+    monkeypatch.setattr(waiting, "POLL_SECONDS", 0.5)
     async with aiokafka.AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as producer:
         for _ in range(9):
             await producer.send_and_wait(topics["tag_added"], b"{", partition=0)
     variables = shells.variables_of(bootstrap_servers, topics) | {"GOALWORKER_DEAD_LETTERS__WINDOW": "4"}
     settings = config.load(variables, env_file=None, secrets_dir=None)
-    working = worker.Worker(
-        settings, pool, world.Broker(), index.Index(), decoder.Decoder(worker_service.kinds(settings), Limits())
-    )
+    decoding = decoder.Decoder(worker_service.kinds(settings), Limits())
+    reading = Consumer(settings)
+    working = worker.Worker(settings, pool, world.Broker(), reading, index.Index(), decoding)
     with statements.hooked(away):
         running = asyncio.create_task(working.run())
         await support.until(lambda: topics["tag_added"] in working.paused_topics.topics or running.done())
         working.stop()
         await running
     assert len(epochs) > 2
-    assert set(epochs) == {working.consumer.epoch - 1}  # closing begins the next one
+    assert set(epochs) == {reading.epoch - 1}  # closing begins the next one

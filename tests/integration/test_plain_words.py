@@ -82,10 +82,7 @@ async def test_every_loop_of_the_housekeeping_fails_in_plain_words(
 async def test_readiness_says_what_is_wrong_in_sentences(nowhere: config.Settings, said: Lines) -> None:
     health = ops_port.Health(metrics.CHECKS)
     pool = connections.engine(nowhere.database_url(), pool_size=1, statement_timeout_seconds=1, application="test")
-
-    async def finish() -> None: ...
-
-    looking = health_watch.HealthWatch(nowhere, pool, health.set, consumer.Consumer(nowhere, finish), lambda: ())
+    looking = health_watch.HealthWatch(nowhere, pool, health.set, consumer.Consumer(nowhere), lambda: ())
     running = asyncio.create_task(looking.run())
     try:
         await support.until(lambda: health.checks["broker"] not in (None, ops_port.NOT_CHECKED), 20)

@@ -1,4 +1,4 @@
-"""With a backlog several batches are told at once, and none of them waits for long."""
+"""With a backlog several batches are published together, and none of them waits for long."""
 
 import asyncio
 from collections import Counter
@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker.pipeline import worker
+from goalworker.pipeline import in_flight, waiting, worker
 from goalworker.postgres import connections
 from tests.integration import checks, flow, statements, world
 from tests.integration.scenes import ONE, TWO, logic, started, tagged
 
 BATCHES = 4
-RUNS = [("w1", f"e{number}", f"c{number}") for number in range(BATCHES * flow.RECORDS_MAX)]
-STARTS = [started(0, f"s-{run[1]}", run) for run in RUNS]
-HITS = [tagged(f"h-{contact}", 5, contact_id=contact) for *_, contact in RUNS]
+ENROLLMENTS = [("w1", f"e{number}", f"c{number}") for number in range(BATCHES * flow.RECORDS_MAX)]
+STARTS = [started(0, f"s-{enrollment[1]}", enrollment) for enrollment in ENROLLMENTS]
+HITS = [tagged(f"h-{contact}", 5, contact_id=contact) for *_, contact in ENROLLMENTS]
 GOALS, LOGICS = (ONE, TWO), logic("any")
 
 
@@ -31,13 +31,13 @@ async def broker(
     return broker
 
 
-async def test_a_backlog_is_told_and_committed_several_batches_at_once(
+async def test_a_backlog_is_published_and_committed_several_batches_at_once(
     pool: sa_async.AsyncEngine,
     administrator: connections.Connection,
     broker: world.Broker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(worker, "PUBLISH_WAIT_SECONDS", 10)  # on a slow machine too
+    monkeypatch.setattr(in_flight, "PUBLISH_WAIT_SECONDS", 10)  # on a slow machine too
     steps: Counter[str] = Counter()
 
     async def count(statement: statements.Statement) -> Any:
@@ -54,19 +54,19 @@ async def test_a_backlog_is_told_and_committed_several_batches_at_once(
     await checks.assert_lawful(administrator, broker, GOALS, LOGICS, [*STARTS, *HITS])
 
 
-async def test_a_batch_is_told_though_the_judgement_of_the_next_one_takes_long(
+async def test_a_batch_is_published_though_the_judgement_of_the_next_one_takes_long(
     pool: sa_async.AsyncEngine, administrator: connections.Connection, broker: world.Broker
 ) -> None:
-    told, judgements = asyncio.Event(), 0
+    published, judgements = asyncio.Event(), 0
 
     async def stand_still(statement: statements.Statement) -> Any:
         nonlocal judgements
         if "FOR UPDATE" in statement.sql:
             judgements += 1
             if judgements == 2:
-                await told.wait()
+                await published.wait()
         if statement.sql == "SEND":
-            told.set()
+            published.set()
         return await statement.run()
 
     log = flow.Log(HITS)
@@ -74,5 +74,31 @@ async def test_a_batch_is_told_though_the_judgement_of_the_next_one_takes_long(
         with statements.hooked(stand_still):
             await flow.run(pool, broker, log)
     assert judgements == BATCHES
+    assert set(log.lag.values()) == {0}
+    await checks.assert_lawful(administrator, broker, GOALS, LOGICS, [*STARTS, *HITS])
+
+
+async def test_a_worker_that_was_stopped_keeps_polling_while_its_last_batch_waits_for_the_database(
+    pool: sa_async.AsyncEngine,
+    administrator: connections.Connection,
+    broker: world.Broker,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def away_until_polled(statement: statements.Statement) -> Any:
+        if "FOR UPDATE" in statement.sql:
+            polls.append(consumer.polls)
+            if polls[-1] < polls[0] + 3:
+                raise ConnectionError("away")
+        return await statement.run()
+
+    polls: list[int] = []
+    monkeypatch.setattr(waiting, "POLL_SECONDS", 0.01)
+    log = flow.Log(HITS)
+    working, consumer = flow.worker_of(pool, broker, log, {"GOALWORKER_BATCH__MAX_RECORDS": str(len(HITS))})
+    consumer.during_fetch = working.stop
+    async with asyncio.timeout(30):
+        with statements.hooked(away_until_polled):
+            await working.run()
+    assert polls[-1] >= polls[0] + 3
     assert set(log.lag.values()) == {0}
     await checks.assert_lawful(administrator, broker, GOALS, LOGICS, [*STARTS, *HITS])

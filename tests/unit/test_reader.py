@@ -45,7 +45,7 @@ class Client:
 @pytest.mark.parametrize("is_rebalanced", [False, True])
 def test_nothing_is_committed_idly_while_the_group_is_rebalanced(is_rebalanced: bool) -> None:
     async def commits() -> list[Mapping[TopicPartition, int]]:
-        reading, consumer = Consumer(config.load({}), mock.AsyncMock()), Client()
+        reading, consumer = Consumer(config.load({})), Client()
         reading._consumer = consumer
         await reading.on_partitions_assigned([PARTITION])
         if is_rebalanced:
@@ -65,7 +65,7 @@ def test_the_newest_record_since_the_last_time_is_compared_with_our_clock(monkey
         return decompression.Oversized(0, int(seconds * 1000), 0, None, 0)
 
     async def ahead() -> list[float]:
-        reading, consumer = Consumer(config.load({}), mock.AsyncMock()), Client()
+        reading, consumer = Consumer(config.load({})), Client()
         reading._consumer = consumer
         found = [reading.take_records_ahead()]
         for newest in (990.0, 1_600.0, 980.0):
@@ -82,7 +82,7 @@ def test_the_newest_record_since_the_last_time_is_compared_with_our_clock(monkey
 
 def test_logs_are_compared_on_assignment_and_again_when_records_come_from_a_leader_that_did_not_answer() -> None:
     async def compared() -> list[int]:
-        reading, found = Consumer(config.load({}), mock.AsyncMock()), list[int]()
+        reading, found = Consumer(config.load({})), list[int]()
         reading._consumer = consumer = mock.MagicMock(wraps=Client())
         records = [decompression.Oversized(0, 0, 0, None, 0)]
         come = (PARTITION, OTHER, PARTITION, PARTITION)

@@ -1,0 +1,123 @@
+"""Admission of records, topic by topic: circuit breakers decide what may pass (contract section 4)."""
+
+from collections.abc import Mapping, Sequence
+
+from aiokafka import TopicPartition
+
+from goalworker import logs
+from goalworker.goal_index import index
+from goalworker.kafka.consumer import Consumer
+from goalworker.pipeline import dead_letters, phases, waiting
+from goalworker.pipeline.batches import (
+    Batch,
+    FetchedRecords,
+    RecordPosition,
+    covered,
+    dead_in_order,
+    last_letter,
+    position_of,
+    positions,
+)
+from goalworker.pipeline.paused_topics import PausedTopics, PauseTrigger
+
+log = logs.get("worker")
+
+
+class Admission:
+    """Withholds the records of paused topics, and pauses a topic when too many of its records are dead letters.
+
+    Withheld records stay uncommitted, and are read again when their topic resumes.
+    """
+
+    def __init__(self, consumer: Consumer, paused_topics: PausedTopics, goal_index: index.Index) -> None:
+        self._consumer = consumer
+        self._paused_topics = paused_topics
+        self._index = goal_index
+        self._last_letters: dict[str, dead_letters.DeadLetter] = {}
+        self._accepted: set[RecordPosition] = set()
+
+    def hold_back_paused(self) -> None:
+        """Stop fetching from the topics that are paused now, and fetch again from those that are not."""
+        self._consumer.wait_for(self._paused_topics.topics)
+
+    def without_paused(self, fetched: FetchedRecords) -> FetchedRecords:
+        """Leave out, before they are decoded, the records of topics that were paused during the fetch."""
+        paused = self._paused_topics.topics
+        resume_at = {
+            partition: records[0].offset for partition, records in fetched.items() if partition.topic in paused
+        }
+        if not resume_at:
+            return fetched
+        self._withhold(resume_at)
+        return {partition: records for partition, records in fetched.items() if partition not in resume_at}
+
+    async def admit(self, batch: Batch) -> Batch | None:
+        """Withhold what may not pass, and return the rest.
+
+        Return None if the partitions were reassigned meanwhile: their new owner reads the records again.
+        """
+        for topic in list(batch.timestamps):
+            position = await self._first_withheld(batch, topic)
+            if batch.epoch != self._consumer.epoch:
+                return None
+            if position is not None:
+                self._withhold(batch.withhold(topic, position, self._index))
+        return batch
+
+    async def count_late_letters(self, batch: Batch) -> None:
+        """Count for the breakers the records that only the database refused; a topic pauses at its next records.
+
+        Records that an operator accepted do not count.
+        """
+        late: dict[str, list[dead_letters.DeadLetter]] = {}
+        for letter in batch.letters:
+            if letter.reason in phases.FOUND_LATE and position_of(letter.record) not in self._accepted:
+                late.setdefault(letter.record.topic, []).append(letter)
+        self._accepted -= covered(batch, self._accepted)
+        for topic, letters in late.items():
+            self._last_letters[topic] = letters[-1]
+            if self._paused_topics.condemn(topic, len(letters)):
+                await self._pause(topic, letters[-1])
+
+    def _withhold(self, resume_at: Mapping[TopicPartition, int]) -> None:
+        self.hold_back_paused()
+        self._consumer.rewind(resume_at)
+
+    async def _first_withheld(self, batch: Batch, topic: str) -> int | None:
+        """Return the position of a topic's first record that may not pass, and pause the topic there; None: all may."""
+        if topic in self._paused_topics.topics:
+            return 0  # paused after the fetch
+        is_dead = dead_in_order(batch, topic)
+        accepted = await self._accept(batch, topic, len(is_dead))
+        found = self._paused_topics.admit(topic, is_dead[accepted:])
+        position = None if found is None else accepted + found
+        self._remember_last_letter(batch, topic, is_dead, position)
+        if position is not None:
+            # The record that fills the window may be a good one: the letter before it says why the topic pauses.
+            await waiting.await_polling(self._pause(topic, self._last_letters[topic]), self._consumer)
+        return position
+
+    async def _accept(self, batch: Batch, topic: str, records: int) -> int:
+        """Return how many of the next records pass whatever they are, as an operator asked."""
+        if not self._paused_topics.is_accepting(topic):
+            return 0
+        accepted = await waiting.await_polling(self._paused_topics.accept(topic, records), self._consumer)
+        self._accepted.update(positions(batch, topic)[:accepted])
+        return accepted
+
+    def _remember_last_letter(self, batch: Batch, topic: str, is_dead: Sequence[bool], position: int | None) -> None:
+        last = len(is_dead) - 1 if position is None else position
+        if any(is_dead) and (letter := last_letter(batch, topic, last)):
+            self._last_letters[topic] = letter
+
+    async def _pause(self, topic: str, letter: dead_letters.DeadLetter) -> None:
+        trigger = PauseTrigger(letter.reason, letter.record.partition, letter.record.offset)
+        await self._paused_topics.pause(topic, trigger)
+        log.error(
+            "topic_paused",
+            topic=topic,
+            partition=trigger.partition,
+            offset=trigger.offset,
+            reason=trigger.reason,
+            remedy=f"fix what sends to it, then: goalworker topics resume {topic}",
+        )

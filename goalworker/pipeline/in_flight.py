@@ -1,0 +1,204 @@
+"""Batches in flight: with a backlog, one is recorded while others are judged or published."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+from aiokafka import TopicPartition
+
+from goalworker import logs, metrics
+from goalworker.kafka.consumer import Consumer
+from goalworker.pipeline import judgements, outcomes, phases, waiting
+from goalworker.pipeline.batches import Batch
+from goalworker.pipeline.waiting import retry_transient
+
+log = logs.get("worker")
+
+# Batches at once: one computes while the others wait for the database. More would not help, and would take the last
+# connections of the pool.
+IN_FLIGHT_MAX: Final = 3
+# Bytes of fetched records: beyond them no other batch begins, and none waits to be published with others.
+IN_FLIGHT_BYTES: Final = 16 * 1024 * 1024
+# Batches published together, at most; and messages, beyond which no further batch is waited for. A publication takes
+# the broker three requests, whatever its size.
+PUBLISH_BATCHES_MAX: Final = 8
+PUBLISH_MESSAGES: Final = 1_000
+# Seconds that a batch waits for the next one to be judged, so that both are published together.
+PUBLISH_WAIT_SECONDS: Final = 0.05
+# Seconds that a rebalance waits for batches in flight, less than rebalance_timeout_ms allows; what is unfinished then
+# is replayed by the new owner of its partitions (hazard 5).
+FINISH_SECONDS: Final = 10.0
+
+
+class Unpublished(NamedTuple):
+    """A judged batch with its judgements, which are yet to be published."""
+
+    batch: Batch
+    written: list[judgements.Written]
+
+
+class InFlight(NamedTuple):
+    """One batch: its steps are tasks, of which each awaits the step before it.
+
+    Batches are recorded and published in order. Judgements need no order, since those of the same enrollment take turns
+    (design, The flow). The result of publishing is what it left to the next batch to publish.
+    """
+
+    size_bytes: int
+    recording: asyncio.Task[None]
+    judging: asyncio.Task[list[judgements.Written]]
+    publishing: asyncio.Task[list[Unpublished]]
+
+    @property
+    def tasks(self) -> tuple[asyncio.Task[Any], ...]:
+        return (self.recording, self.judging, self.publishing)
+
+
+class InFlightBatches:
+    """The batches between fetch and commit, in the order in which they were fetched.
+
+    `recorded` is awaited with each batch whose facts are recorded, before the next one is.
+    """
+
+    def __init__(
+        self,
+        of_worker: phases.Phases,
+        consumer: Consumer,
+        recorded: Callable[[Batch], Awaitable[None]],
+        *,
+        batches_max: int,
+        tracking: bool,
+    ) -> None:
+        self._phases = of_worker
+        self._consumer = consumer
+        self._recorded = recorded
+        self._batches_max = batches_max
+        self._tracking = tracking
+        self._batches: deque[InFlight] = deque()
+        self._is_finishing = False
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def begin(self, batch: Batch) -> None:
+        """Let a batch go through the phases, after those that are in flight."""
+        before = self._batches[-1].publishing if self._batches else None
+        recording = asyncio.create_task(self._record(batch))
+        judging = asyncio.create_task(self._judge(batch, recording))
+        publishing = asyncio.create_task(self._publish(batch, judging, before))
+        self._batches.append(InFlight(batch.size_bytes, recording, judging, publishing))
+
+    async def until_recorded(self) -> None:
+        """Wait until the last batch is recorded and another one may begin."""
+        await self._until(lambda last: last.recording.done())
+
+    async def until_judged(self) -> None:
+        """Wait until the last batch is judged and another one may begin."""
+        await self._until(lambda last: last.judging.done())
+
+    async def until_published(self) -> None:
+        """Wait until all batches are published and committed."""
+        await self._until(lambda last: last.publishing.done())
+
+    async def finish(self) -> None:
+        """Wait a limited time for the batches in flight, before their partitions are given away."""
+        self._is_finishing = True
+        try:
+            if self._batches:
+                await asyncio.wait({batch.publishing for batch in self._batches}, timeout=FINISH_SECONDS)
+        finally:
+            self._is_finishing = False
+
+    async def cancel(self) -> None:
+        """Abandon what is in flight: it is not committed, and is read again."""
+        tasks = [task for batch in self._batches for task in batch.tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _until(self, is_far_enough: Callable[[InFlight], bool]) -> None:
+        while True:
+            for task in [task for batch in self._batches for task in batch.tasks if task.done()]:
+                await task  # raises its error, whatever the batches before it are waiting for
+            while self._batches and self._batches[0].publishing.done():
+                self._batches.popleft()
+            if not self._batches:
+                return
+            has_room = len(self._batches) < self._batches_max and _size(self._batches) < IN_FLIGHT_BYTES
+            if is_far_enough(self._batches[-1]) and has_room:
+                return
+            unfinished = [task for batch in self._batches for task in batch.tasks if not task.done()]
+            await waiting.first_done(unfinished, self._consumer)
+
+    async def _record(self, batch: Batch) -> None:
+        await retry_transient(lambda: self._phases.record(batch))
+        await self._recorded(batch)
+
+    async def _judge(self, batch: Batch, recording: asyncio.Task[None]) -> list[judgements.Written]:
+        await recording
+        written: list[judgements.Written] = []  # of every attempt: what was committed before one failed is told too
+        try:
+            await self._phases.judge(batch, written)
+        except Exception as error:
+            if not waiting.is_transient(error):
+                raise
+            await retry_transient(lambda: self._judge_again(batch, written), error)
+        batch.forget_records()
+        return written
+
+    async def _judge_again(self, batch: Batch, written: list[judgements.Written]) -> None:
+        # A retry begins at facts: after a failover the database may lack them.
+        await self._phases.record(batch)
+        await self._phases.judge(batch, written)
+
+    async def _publish(
+        self,
+        batch: Batch,
+        judging: asyncio.Task[list[judgements.Written]],
+        before: asyncio.Task[list[Unpublished]] | None,
+    ) -> list[Unpublished]:
+        written = await judging
+        unpublished = [*(await before if before is not None else ()), Unpublished(batch, written)]
+        if self._may_wait(unpublished) and await self._next_is_judged(judging):
+            return unpublished
+        await self._publish_together(unpublished)
+        return []
+
+    def _may_wait(self, unpublished: Sequence[Unpublished]) -> bool:
+        return (
+            not self._is_finishing
+            and len(unpublished) < PUBLISH_BATCHES_MAX
+            and _messages(unpublished) < PUBLISH_MESSAGES
+            and _size(batch for batch, _ in unpublished) < IN_FLIGHT_BYTES
+        )
+
+    async def _next_is_judged(self, judging: asyncio.Task[list[judgements.Written]]) -> bool:
+        of_all = [batch.judging for batch in self._batches]
+        following = of_all[of_all.index(judging) + 1 :][:1]
+        if not following:
+            return False
+        done, _ = await asyncio.wait(following, timeout=PUBLISH_WAIT_SECONDS)
+        return bool(done)
+
+    async def _publish_together(self, unpublished: Sequence[Unpublished]) -> None:
+        written = [judgement for _, of_batch in unpublished for judgement in of_batch]
+        await retry_transient(lambda: self._phases.publish(written))
+        # Commit last: a crash before it replays, and a replay is harmless.
+        epoch = unpublished[-1].batch.epoch
+        offsets: dict[TopicPartition, int] = {}
+        for batch, _ in unpublished:
+            offsets |= batch.offsets if batch.epoch == epoch else {}
+        with metrics.batch_duration_seconds.labels(stage="commit").time():
+            await retry_transient(lambda: self._consumer.commit(epoch, offsets))
+        for batch, _ in unpublished:
+            outcomes.count(batch, tracking=self._tracking)
+            log.debug("batch", records=batch.records, hits=len(batch.hits), dead_letters=len(batch.letters))
+
+
+def _size(batches: Iterable[InFlight | Batch]) -> int:
+    return sum(batch.size_bytes for batch in batches)
+
+
+def _messages(unpublished: Iterable[Unpublished]) -> int:
+    return sum(len(judgement.messages) for _, written in unpublished for judgement in written)
