@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker.postgres import connections
-from tests.integration import statements
+from tests.integration import forks, statements
 from tests.kit import shells, support
 from tests.kit.shells import Shell
 
@@ -30,10 +30,16 @@ async def administrator(database_url: str) -> AsyncIterator[connections.Connecti
     await connection.close()
 
 
+@pytest.fixture(scope="session")
+def forked() -> Iterator[forks.Forks]:
+    with forks.forking() as forked:
+        yield forked
+
+
 @pytest.fixture
-def shell(tmp_path: Path) -> Shell:
+def shell(tmp_path: Path, forked: forks.Forks) -> Shell:
     """Nothing is set."""
-    return Shell(tmp_path, {})
+    return Shell(tmp_path, {}, forked)
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ from tests.kit import shells
 
 _FORKER = """
 import gc, importlib, json, os, pkgutil, sys
-from goalworker import __main__ as line, api, commands
-for module in pkgutil.iter_modules(commands.__path__):
-    importlib.import_module(f"goalworker.commands.{module.name}")
+from goalworker import __main__ as line, api, cli
+for module in pkgutil.iter_modules(cli.__path__):
+    importlib.import_module(f"goalworker.cli.{module.name}")
 gc.collect()
 gc.freeze()
 while request := sys.stdin.readline():
@@ -44,24 +44,26 @@ if request:
 
 
 # A service that nothing refuses would run for ever: then it ends with 0, as SIGTERM has it.
-LIMIT_SECONDS = 30.0
+LIMIT_SECONDS = 60.0
 
 
 class Forks:
     """Runs commands one after the other."""
 
-    def __init__(self, process: "subprocess.Popen[str]", folder: Path) -> None:
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
-        self._folder = folder
 
-    def __call__(self, words: list[str], settings: Mapping[str, str], stdin: bytes = b"") -> shells.Outcome:
-        """Run a command to its end."""
-        with tempfile.TemporaryDirectory(dir=self._folder) as made:
-            paths = {name: str(Path(made, name)) for name in ("in", "out", "err")}
-            Path(paths["in"]).write_bytes(stdin)
-            request = {"folder": made, "env": {**shells.INHERITED, **settings}, "words": words, **paths}
+    def __call__(
+        self, words: list[str], settings: Mapping[str, str], stdin: bytes = b"", folder: Path | None = None
+    ) -> shells.Outcome:
+        """Run a command to its end, in a folder or in an empty one."""
+        with tempfile.TemporaryDirectory() as empty, tempfile.TemporaryDirectory() as streams:
+            read, out, err = (Path(streams, name) for name in ("in", "out", "err"))
+            read.write_bytes(stdin)
+            where = {"folder": str(folder or empty), "in": str(read), "out": str(out), "err": str(err)}
+            request = {"env": {**shells.INHERITED, **settings}, "words": words, **where}
             code = self._run(json.dumps(request))
-            return shells.Outcome(code, Path(paths["out"]).read_text(), Path(paths["err"]).read_text())
+            return shells.Outcome(code, out.read_bytes().decode(), err.read_bytes().decode())
 
     def _run(self, request: str) -> int:
         assert self._process.stdin is not None
@@ -78,7 +80,7 @@ class Forks:
 
 
 @contextlib.contextmanager
-def forking(folder: Path) -> Iterator[Forks]:
+def forking() -> Iterator[Forks]:
     """Start the process that forks, and end it."""
     with subprocess.Popen(
         [sys.executable, "-c", _FORKER],
@@ -88,7 +90,7 @@ def forking(folder: Path) -> Iterator[Forks]:
         text=True,
     ) as process:
         try:
-            yield Forks(process, folder)
+            yield Forks(process)
         finally:
             assert process.stdin is not None
             process.stdin.close()

@@ -105,8 +105,8 @@ def test_a_reader_that_goes_away_is_no_reason_for_a_traceback(shell: Shell) -> N
 
 def test_a_bug_ends_with_1_and_a_traceback(shell: Shell) -> None:
     script = (
-        "import sys; from goalworker import settings, __main__ as line\n"
-        "settings.table = lambda: 1 / 0\n"
+        "import sys; from goalworker import config, __main__ as line\n"
+        "config.table = lambda: 1 / 0\n"
         "sys.argv = ['goalworker', 'config', 'docs']; line.main()"
     )
     found = subprocess.run(

@@ -12,6 +12,7 @@ import pytest
 from goalworker import embedded
 from goalworker.postgres import connections
 from goalworker.stores import api_keys, goal_store
+from tests.integration import forks
 from tests.kit import shells, support
 from tests.kit.shells import Shell
 
@@ -89,9 +90,9 @@ class Installation:
 
 
 @pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def installation(tmp_path_factory: pytest.TempPathFactory, forked: forks.Forks) -> Iterator[Installation]:
     """On a server of its own, since roles are the whole server's."""
-    shell = Shell(tmp_path_factory.mktemp("roles"), {})
+    shell = Shell(tmp_path_factory.mktemp("roles"), {}, forked)
     with embedded.postgres() as server:
         logins = [f"CREATE ROLE \"{login}\" LOGIN PASSWORD 'pw'" for login in (OWNER, WORKER, API, STRANGER)]
         support.run(support.execute(server.address, *logins, f"CREATE DATABASE {DATABASE}"))

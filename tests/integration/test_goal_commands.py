@@ -273,13 +273,12 @@ def test_prune_deletes_nothing_where_there_is_no_terminal_to_ask_at(goals: Goals
 
 @pytest.mark.parametrize(("answer", "code", "left"), [("n", 1, ["t1"]), ("y", 0, ["t2"])])
 def test_prune_asks_at_a_terminal(
-    goals: Goals, database_url: str, tmp_path: Path, answer: str, code: int, left: list[str]
+    goals: Goals, with_database: shells.Shell, answer: str, code: int, left: list[str]
 ) -> None:
     create(goals, "t1")
     wanted = {"workflows": [{"workflow_id": WORKFLOW, "goals": [tag("t2")]}]}
-    (tmp_path / "goals.json").write_text(json.dumps(wanted), encoding="utf-8")
-    shell = shells.Shell(tmp_path, {"GOALWORKER_DATABASE__URL": database_url})
-    outcome = shell.at_terminal(f"{answer}\n", "goals", "apply", "--tenant", TENANT, "--prune", "goals.json")
+    (with_database.folder / "goals.json").write_text(json.dumps(wanted), encoding="utf-8")
+    outcome = with_database.at_terminal(f"{answer}\n", "goals", "apply", "--tenant", TENANT, "--prune", "goals.json")
     assert (outcome.code, [goal["criteria"]["tag_id"] for goal in goals("list", "--json").json]) == (code, left)
     assert 'onboarding: tag_added {"tag_id":"t1"}\nDelete 1 goal for good?' in outcome.err
 

@@ -73,12 +73,6 @@ async def _fill(broker: secure_broker.Broker) -> None:
         await producer.send_and_wait(TOPICS["redrive"], b"{{", partition=0)
 
 
-@pytest.fixture(scope="module")
-def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[forks.Forks]:
-    with forks.forking(tmp_path_factory.mktemp("commands")) as forked:
-        yield forked
-
-
 def call(
     forked: forks.Forks, broker: secure_broker.Broker, database_url: str, name: str, user: str, password: str | None
 ) -> shells.Outcome:

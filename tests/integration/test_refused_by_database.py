@@ -98,12 +98,11 @@ class Installation:
 
 @pytest.fixture(scope="module")
 def installation(
-    postgres_url: str, template_database: str, bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory
+    postgres_url: str, template_database: str, bootstrap_servers: str, forked: forks.Forks
 ) -> Iterator[Installation]:
-    folder = tmp_path_factory.mktemp("refused")
     topics = support.fresh_topics()
     support.run(support.create_topics(bootstrap_servers, topics))
-    with support.fresh_database(postgres_url, f"TEMPLATE {template_database}") as name, forks.forking(folder) as forked:
+    with support.fresh_database(postgres_url, f"TEMPLATE {template_database}") as name:
         administrator = support.with_database(postgres_url, name)
         login = f"CREATE ROLE {LOGIN} LOGIN PASSWORD '{PASSWORD}' IN ROLE {WORKER}, {API}"
         support.run(support.execute(administrator, login, f"GRANT CREATE ON SCHEMA public TO {LOGIN}"))

@@ -7,12 +7,15 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aiokafka
 from aiokafka.admin import NewTopic
 
 from tests.kit import support
+
+if TYPE_CHECKING:
+    from tests.integration import forks
 
 NOWHERE = {
     "GOALWORKER_DATABASE__URL": "postgresql://nobody:secret@127.0.0.1:1/none",
@@ -40,14 +43,13 @@ class Outcome(NamedTuple):
 class Shell:
     """Runs `goalworker` in a folder of its own, with these settings and no others."""
 
-    def __init__(self, folder: Path, variables: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, variables: Mapping[str, str], forked: "forks.Forks") -> None:
         self.folder = folder
         self.settings = dict(variables)
+        self._forked = forked
 
     def __call__(self, *words: object, stdin: bytes = b"", **variables: str) -> Outcome:
-        with self.started(*words, **variables) as process:
-            out, err = process.communicate(stdin, timeout=60)
-        return Outcome(process.returncode, out.decode(), err.decode())
+        return self._forked([*map(str, words)], {**self.settings, **variables}, stdin, self.folder)
 
     def at_terminal(self, typed: str, *words: object) -> Outcome:
         """Run it where stdin is a terminal."""
@@ -76,7 +78,7 @@ class Shell:
 
     def set(self, variables: Mapping[str, str]) -> "Shell":
         """One with more settings."""
-        return Shell(self.folder, {**self.settings, **variables})
+        return Shell(self.folder, {**self.settings, **variables}, self._forked)
 
 
 def variables_of(bootstrap_servers: str, topics: Mapping[str, str]) -> dict[str, str]:
