@@ -111,8 +111,7 @@ def assert_one_sentence(outcome: Outcome, code: int, *parts: str) -> None:
 
 async def create_topic(bootstrap_servers: str, name: str, **configuration: str) -> None:
     options = {key.replace("_", "."): value for key, value in configuration.items()}
-    async with support.admin_client(bootstrap_servers) as admin:
-        await admin.create_topics([NewTopic(name, 1, 1, topic_configs=options)])
+    await support.make_topics(bootstrap_servers, [NewTopic(name, 1, 1, topic_configs=options)])
 
 
 @contextlib.asynccontextmanager

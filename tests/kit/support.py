@@ -84,9 +84,20 @@ async def create_topics(bootstrap_servers: str, names: Mapping[str, str]) -> Non
     wanted = [
         NewTopic(name, PARTITIONS, 1, topic_configs=configs.get(logical, kept)) for logical, name in names.items()
     ]
+    await make_topics(bootstrap_servers, wanted)
+
+
+async def make_topics(bootstrap_servers: str, wanted: list[NewTopic]) -> None:
+    """Return once the broker knows them, and not when the controller has made them, which is a little earlier."""
+
+    async def are_known() -> bool:
+        described = await admin.describe_topics([topic.name for topic in wanted])
+        return not any(each["error_code"] for topic in described for each in (topic, *topic["partitions"]))
+
     async with admin_client(bootstrap_servers) as admin:
         response = await admin.create_topics(wanted)
-    assert not any(code for _, code, *_ in response.topic_errors), response
+        assert not any(code for _, code, *_ in response.topic_errors), response
+        await until(are_known)
 
 
 async def delete_topics(bootstrap_servers: str, names: Mapping[str, str]) -> None:
