@@ -15,8 +15,8 @@ from goalworker.decoding.decoder import Malformed
 from goalworker.decoding.envelope import Pairs
 from goalworker.domain import events, facts
 from goalworker.goal_index import index, matching
+from goalworker.pipeline.event_decoder import event_decoder
 from goalworker.postgres import connections, tables
-from goalworker.runtime import worker_service
 from goalworker.stores import goal_store
 
 app = typer.Typer(add_completion=False)
@@ -49,7 +49,7 @@ def check_event(
     )
     found = decoded(value, headers)
     if isinstance(found, Malformed):
-        types = sorted(worker_service.kinds(settings)[topic])
+        types = sorted(settings.topics.event_types[topic])
         _show_malformed(message_faults.faults(decoded, value, headers, types), as_json=as_json)
         raise typer.Exit(1)
     hits = common.run(_hits(settings, found)) if settings.database.url else None
@@ -59,11 +59,11 @@ def check_event(
 def _decoder(
     settings: config.Settings, topic: str, key: bytes | None
 ) -> Callable[[bytes, Pairs], events.Event | Malformed]:
-    kinds = worker_service.kinds(settings)
-    if topic not in kinds:
-        raise typer.BadParameter(f"{topic!r} is no topic that goalworker reads; those are {', '.join(kinds)}")
+    topics = settings.topics.inputs
+    if topic not in topics:
+        raise typer.BadParameter(f"{topic!r} is no topic that goalworker reads; those are {', '.join(topics)}")
     timestamp_ms, now = time.time_ns() // 1_000_000, datetime.now(UTC)
-    decoder = worker_service.decoder(settings)
+    decoder = event_decoder(settings)
 
     def decoded(value: bytes, headers: Pairs) -> events.Event | Malformed:
         found = decoder.decode(topic, value, headers, timestamp_ms, now, key=key, position=_FIRST_POSITION)

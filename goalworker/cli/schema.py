@@ -9,7 +9,6 @@ import typer
 from goalworker import api, config, errors, schemas
 from goalworker.admin import kafka_topics
 from goalworker.cli import common
-from goalworker.runtime import worker_service
 
 app = typer.Typer(help="Write down what goes in and out.", no_args_is_help=True, add_completion=False)
 
@@ -37,9 +36,7 @@ def export(
 def documents(settings: config.Settings) -> dict[str, bytes]:
     """Return every document, as JSON, by its path in DIR."""
     every: dict[str, Any] = {f"messages/{kind}.json": found for kind, found in schemas.of_messages().items()}
-    every["asyncapi.json"] = schemas.asyncapi(
-        settings.topics, worker_service.kinds(settings), kafka_topics.CONFIGURATION
-    )
+    every["asyncapi.json"] = schemas.asyncapi(settings.topics, kafka_topics.CONFIGURATION)
     every["openapi.json"] = api.document()
     return {name: msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n" for name, found in every.items()}
 

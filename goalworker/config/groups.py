@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from goalworker import errors
 from goalworker.config import values
+from goalworker.domain.events import GOAL_TYPE_TABLE, LIFECYCLE_TYPES
 
 OPS_PORTS: Final[Mapping[str, int]] = {"run": 9464, "api": 9465}
 
@@ -112,16 +113,21 @@ class Topics(_Group):
 
     @property
     def goal_inputs(self) -> dict[str, str]:
-        """The five goal topics: name → which it is (`tag_added`, ...)."""
-        return {
-            getattr(self, which): which
-            for which in ("tag_added", "payment_completed", "appointment_booked", "form_submitted", "stage_changed")
-        }
+        """The five goal topics: each name with its setting (`tag_added`, ...)."""
+        return {getattr(self, row.topic): row.topic for row in GOAL_TYPE_TABLE.values()}
 
     @property
     def inputs(self) -> dict[str, str]:
-        """The goal topics and the lifecycle topic: name → which it is; redrive is none, it carries all of them."""
+        """The goal topics and the lifecycle topic, each name with its setting; redrive carries records of each."""
         return {**self.goal_inputs, self.workflow_lifecycle: "workflow_lifecycle"}
+
+    @property
+    def event_types(self) -> dict[str, frozenset[str]]:
+        """The CloudEvents types that each of these topics may carry, by its name (contract section 2)."""
+        return {
+            **{getattr(self, row.topic): frozenset({row.event_type}) for row in GOAL_TYPE_TABLE.values()},
+            self.workflow_lifecycle: LIFECYCLE_TYPES,
+        }
 
     @property
     def outputs(self) -> tuple[str, ...]:

@@ -169,4 +169,4 @@ _NO_TENANT: Final = {
 
 def _plain_type(event_types: frozenset[str]) -> str | None:
     """Return the type of values without an envelope in a topic, None for the lifecycle topic, which takes none."""
-    return next((event_type for event_type in events.GOAL_TYPE_OF_EVENT if event_type in event_types), None)
+    return next((event_type for event_type in events.GOAL_EVENT_TYPES if event_type in event_types), None)

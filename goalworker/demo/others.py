@@ -21,11 +21,6 @@ Workflow = tuple[str, str]
 Contact = tuple[str, str]
 """(tenant, contact)."""
 
-_KINDS: Final = {
-    topic: frozenset(kind for kind, of_kind in records.TOPIC_OF_TYPE.items() if of_kind == topic)
-    for topic in records.TOPIC_OF_TYPE.values()
-}
-
 # Whoever explains or plans is audited too, without a before and an after.
 _CHANGED_WORKFLOWS: Final = """
 SELECT DISTINCT tenant_id, workflow_id FROM audit_log
@@ -92,7 +87,7 @@ def touched_by(found: Iterable[events.Event]) -> Touched:
 
 def events_of(found: Iterable[ConsumerRecord]) -> list[events.Event]:
     """Return the events among records; what is none of the worker's events alters nothing."""
-    decoder = Decoder(_KINDS, Limits(max_bytes=malformed.MAX_BYTES))
+    decoder = Decoder(records.TOPICS.event_types, Limits(max_bytes=malformed.MAX_BYTES))
     now = datetime.now(UTC)
     decoded = [decoder.decode(each.topic, each.value, each.headers, each.timestamp, now) for each in found]
     return [each for each in decoded if isinstance(each, events.Event)]

@@ -9,20 +9,12 @@ from msgspec import json
 
 from goalworker import config
 from goalworker.demo import plans
-from goalworker.domain import events, ids
+from goalworker.domain import ids
 
 TOPICS: Final = config.Topics()
 
 TOPIC_OF_TYPE: Final[Mapping[str, str]] = {
-    "contact.tag.added": TOPICS.tag_added,
-    "payment.completed": TOPICS.payment_completed,
-    "appointment.booked": TOPICS.appointment_booked,
-    "form.submitted": TOPICS.form_submitted,
-    "pipeline.stage.changed": TOPICS.stage_changed,
-    events.ENROLLMENT_STARTED: TOPICS.workflow_lifecycle,
-    events.ENROLLMENT_ENDED: TOPICS.workflow_lifecycle,
-    events.WORKFLOW_ACTIVATED: TOPICS.workflow_lifecycle,
-    events.WORKFLOW_DEACTIVATED: TOPICS.workflow_lifecycle,
+    event_type: topic for topic, event_types in TOPICS.event_types.items() for event_type in event_types
 }
 
 JSON: Final = ("content-type", b"application/json")

@@ -65,21 +65,6 @@ def fold_name(name: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).strip().casefold())
 
 
-FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
-    "tag_added": ("tag_id", "tag_name"),
-    "purchase_made": ("product_id", "min_amount", "currency"),
-    "appointment_booked": ("calendar_id", "service_id"),
-    "form_submitted": ("form_id",),
-    "pipeline_stage_reached": ("pipeline_id", "stage_id"),
-}
-
-
-ANY: Final[Mapping[str, str]] = {"purchase_made": "any_purchase", "appointment_booked": "any_appointment"}
-
-
-ALL_REQUIRED: Final = frozenset({"form_submitted", "pipeline_stage_reached"})
-
-
 class CriteriaError(ValueError):
     """Criteria that cannot be; every fault at once."""
 
@@ -97,16 +82,15 @@ def parse_criteria(goal_type: str, given: Mapping[str, Any]) -> Criteria:
     Raises CriteriaError with every fault.
     """
     present = {name: value for name, value in given.items() if value is not None}
-    any_field = ANY.get(goal_type)
+    row = events.GOAL_TYPE_TABLE[goal_type]
     faults: list[Fault] = []
-    if any_field is not None and not isinstance(present.get(any_field, False), bool):
-        faults.append(fault(any_field, "must be true or left out", present[any_field]))
-    anything = any_field is not None and bool(present.pop(any_field, False))
-    known = FIELDS[goal_type]
-    faults += [Fault(f"/{pointer(name)}", _unknown(name, goal_type)) for name in present if name not in known]
-    values: dict[str, Any] = {name: _value(name, present[name], faults) for name in known if name in present}
+    if row.any_flag is not None and not isinstance(present.get(row.any_flag, False), bool):
+        faults.append(fault(row.any_flag, "must be true or left out", present[row.any_flag]))
+    is_any = row.any_flag is not None and bool(present.pop(row.any_flag, False))
+    faults += [Fault(f"/{pointer(name)}", _unknown(name, row)) for name in present if name not in row.criteria]
+    values: dict[str, Any] = {name: _value(name, present[name], faults) for name in row.criteria if name in present}
     if not faults:
-        faults = _missing(goal_type, set(values), anything=anything)
+        faults = _missing(row, set(values), is_any=is_any)
     if faults:
         raise CriteriaError(faults)
     return Criteria(**values)
@@ -114,20 +98,21 @@ def parse_criteria(goal_type: str, given: Mapping[str, Any]) -> Criteria:
 
 def criteria_to_json(goal_type: str, criteria: Criteria) -> dict[str, Any]:
     """Return criteria as people read and the database keeps them: normalised, amounts as strings."""
-    fields = {name: getattr(criteria, name) for name in FIELDS[goal_type] if getattr(criteria, name) is not None}
+    row = events.GOAL_TYPE_TABLE[goal_type]
+    fields = {name: getattr(criteria, name) for name in row.criteria if getattr(criteria, name) is not None}
     if criteria.min_amount is not None:
         fields["min_amount"] = format_decimal(criteria.min_amount)
-    return fields or {ANY[goal_type]: True}
+    return fields if row.any_flag is None else fields or {row.any_flag: True}
 
 
-def _missing(goal_type: str, fields: set[str], *, anything: bool) -> list[Fault]:
-    if anything and fields:
-        return [Fault(f"/{ANY[goal_type]}", f"`{ANY[goal_type]}` stands alone: leave it or the other fields out")]
-    if not fields and not anything:
+def _missing(row: events.GoalType, fields: set[str], *, is_any: bool) -> list[Fault]:
+    if is_any and fields:
+        return [Fault(f"/{row.any_flag}", f"`{row.any_flag}` stands alone: leave it or the other fields out")]
+    if not fields and not is_any:
         return [Fault("", EMPTY_CRITERIA)]
-    if goal_type in ALL_REQUIRED:
-        absent = [name for name in FIELDS[goal_type] if name not in fields]
-        return [Fault(f"/{name}", f"`{name}` is required for {goal_type}") for name in absent]
+    if row.are_criteria_required:
+        absent = [name for name in row.criteria if name not in fields]
+        return [Fault(f"/{name}", f"`{name}` is required for {row.name}") for name in absent]
     return []
 
 
@@ -162,6 +147,6 @@ def _amount(value: object) -> Decimal | None:
     return amount.quantize(Decimal(1)) if amount == amount.to_integral_value() else amount.normalize(_EXACT)
 
 
-def _unknown(name: str, goal_type: str) -> str:
-    fields = [*FIELDS[goal_type], *([ANY[goal_type]] if goal_type in ANY else [])]
-    return f"`{printable(name[:64])}` is no criterion of {goal_type}; it takes {', '.join(fields)}"
+def _unknown(name: str, row: events.GoalType) -> str:
+    fields = row.criteria if row.any_flag is None else (*row.criteria, row.any_flag)
+    return f"`{printable(name[:64])}` is no criterion of {row.name}; it takes {', '.join(fields)}"

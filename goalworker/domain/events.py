@@ -82,47 +82,93 @@ GoalData = TagAdded | PaymentCompleted | AppointmentBooked | FormSubmitted | Sta
 LifecycleData = EnrollmentChanged | WorkflowChanged
 
 
+class GoalType(Struct, frozen=True, kw_only=True):
+    """A type of goal: one row of the table that settings, decoder, index, API, schemas and metrics are made from."""
+
+    name: str
+    event_type: str
+    """CloudEvents type of the events that can achieve such a goal."""
+    topic: str
+    """Setting of their topic, a field of config.Topics."""
+    data: type[GoalData]
+    criteria: tuple[str, ...]
+    """Fields of the criteria that goals of this type may set."""
+    are_criteria_required: bool = False
+    """Whether a goal must set all of these fields; otherwise it sets at least one."""
+    any_flag: str | None = None
+    """Flag that a goal sets in place of these fields when any event is good enough for it."""
+    index_key: str
+    """Field of the criteria under which the index keeps a goal."""
+
+
+_ROWS: Final = (
+    GoalType(
+        name="tag_added",
+        event_type="contact.tag.added",
+        topic="tag_added",
+        data=TagAdded,
+        criteria=("tag_id", "tag_name"),
+        index_key="tag_id",
+    ),
+    GoalType(
+        name="purchase_made",
+        event_type="payment.completed",
+        topic="payment_completed",
+        data=PaymentCompleted,
+        criteria=("product_id", "min_amount", "currency"),
+        any_flag="any_purchase",
+        index_key="product_id",
+    ),
+    GoalType(
+        name="appointment_booked",
+        event_type="appointment.booked",
+        topic="appointment_booked",
+        data=AppointmentBooked,
+        criteria=("calendar_id", "service_id"),
+        any_flag="any_appointment",
+        index_key="calendar_id",
+    ),
+    GoalType(
+        name="form_submitted",
+        event_type="form.submitted",
+        topic="form_submitted",
+        data=FormSubmitted,
+        criteria=("form_id",),
+        are_criteria_required=True,
+        index_key="form_id",
+    ),
+    GoalType(
+        name="pipeline_stage_reached",
+        event_type="pipeline.stage.changed",
+        topic="stage_changed",
+        data=StageChanged,
+        criteria=("pipeline_id", "stage_id"),
+        are_criteria_required=True,
+        index_key="stage_id",
+    ),
+)
+
+GOAL_TYPE_TABLE: Final[Mapping[str, GoalType]] = {row.name: row for row in _ROWS}
+GOAL_TYPES: Final[tuple[str, ...]] = tuple(row.name for row in _ROWS)
+GOAL_EVENT_TYPES: Final[tuple[str, ...]] = tuple(row.event_type for row in _ROWS)
+
 ENROLLMENT_STARTED: Final = "workflow.enrollment.started"
-
-
 ENROLLMENT_ENDED: Final = "workflow.enrollment.ended"
-
-
 WORKFLOW_ACTIVATED: Final = "workflow.activated"
-
-
 WORKFLOW_DEACTIVATED: Final = "workflow.deactivated"
 
-
-DATA_OF_TYPE: Final[Mapping[str, type[GoalData | LifecycleData]]] = {
-    "contact.tag.added": TagAdded,
-    "payment.completed": PaymentCompleted,
-    "appointment.booked": AppointmentBooked,
-    "form.submitted": FormSubmitted,
-    "pipeline.stage.changed": StageChanged,
+_LIFECYCLE_DATA: Final[Mapping[str, type[LifecycleData]]] = {
     ENROLLMENT_STARTED: EnrollmentChanged,
     ENROLLMENT_ENDED: EnrollmentChanged,
     WORKFLOW_ACTIVATED: WorkflowChanged,
     WORKFLOW_DEACTIVATED: WorkflowChanged,
 }
+LIFECYCLE_TYPES: Final = frozenset(_LIFECYCLE_DATA)
 
-
-LIFECYCLE_TYPES: Final = frozenset({ENROLLMENT_STARTED, ENROLLMENT_ENDED, WORKFLOW_ACTIVATED, WORKFLOW_DEACTIVATED})
-
-
-GOAL_TYPE_OF_EVENT: Final[Mapping[str, str]] = {
-    "contact.tag.added": "tag_added",
-    "payment.completed": "purchase_made",
-    "appointment.booked": "appointment_booked",
-    "form.submitted": "form_submitted",
-    "pipeline.stage.changed": "pipeline_stage_reached",
+DATA_OF_TYPE: Final[Mapping[str, type[GoalData | LifecycleData]]] = {
+    **{row.event_type: row.data for row in _ROWS},
+    **_LIFECYCLE_DATA,
 }
-
-
-EVENT_TYPE_OF_GOAL: Final[Mapping[str, str]] = {goal: event for event, goal in GOAL_TYPE_OF_EVENT.items()}
-
-
-GOAL_TYPES: Final[tuple[str, ...]] = tuple(EVENT_TYPE_OF_GOAL)
 
 
 class Event(Struct, frozen=True, gc=False):

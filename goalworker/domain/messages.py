@@ -104,7 +104,9 @@ def achievement_data(enrollment: facts.Enrollment, goal_type: str, achievement: 
         goal_type,
         achievement.enrolled_at,
         trigger.time,
-        TriggerEvent(trigger.id, trigger.source, events.EVENT_TYPE_OF_GOAL[goal_type], trigger.time, Raw(trigger.data)),
+        TriggerEvent(
+            trigger.id, trigger.source, events.GOAL_TYPE_TABLE[goal_type].event_type, trigger.time, Raw(trigger.data)
+        ),
     )
 
 

@@ -32,7 +32,10 @@ class Index:
         self._numbers = multimap.Multimap()
         self._recall = lru_cache(_UNPACKED_WORKFLOWS)(self._look_up)
         self._keys = {goal_type: keys.TypeIndex(goal_type, self._goal_at) for goal_type in events.GOAL_TYPES}
-        self._finders = {events.EVENT_TYPE_OF_GOAL[kind]: keys.finder(of_type) for kind, of_type in self._keys.items()}
+        self._finders = {
+            events.GOAL_TYPE_TABLE[goal_type].event_type: keys.finder(of_type)
+            for goal_type, of_type in self._keys.items()
+        }
 
     def __len__(self) -> int:
         return self._count

@@ -190,7 +190,7 @@ def _take_slice(
 
 
 def _wanted(goal_index: index.Index) -> Wanted:
-    return {**ANY_WANTED, **{kind: goal_index.finder(kind) for kind in events.GOAL_TYPE_OF_EVENT}}
+    return {**ANY_WANTED, **{kind: goal_index.finder(kind) for kind in events.GOAL_EVENT_TYPES}}
 
 
 # For what was let in already, whatever the clock says since.

@@ -12,7 +12,7 @@ from msgspec import Struct
 from goalworker import config
 from goalworker.config import groups
 from goalworker.domain import events, facts, ids, messages
-from goalworker.domain.criteria import FIELDS, Criteria, criteria_to_json
+from goalworker.domain.criteria import Criteria, criteria_to_json
 from goalworker.domain.text import AMOUNT_FRACTION_DIGITS_MAX, AMOUNT_MAX, TEXT_BYTES_MAX
 from goalworker.kafka import producer
 from goalworker.pipeline import outbox
@@ -76,7 +76,8 @@ def _largest_messages(max_goals: int) -> Iterable[messages.Message]:
     achieved = (_GOAL,) * max(max_goals, _ACHIEVED_GOALS)
     yield messages.exit_goal(_ENROLLMENT, longest_type, facts.Exit(_GOAL, "any", _MOMENT, achieved, _TRACE, _TRACE))
     for goal_type in events.GOAL_TYPES:
-        criteria: dict[str, Any] = {name: _CRITERIA_VALUES.get(name, LONGEST_TEXT) for name in FIELDS[goal_type]}
+        fields = events.GOAL_TYPE_TABLE[goal_type].criteria
+        criteria: dict[str, Any] = {name: _CRITERIA_VALUES.get(name, LONGEST_TEXT) for name in fields}
         description = {
             "workflow_id": LONGEST_TEXT,
             "goal_type": goal_type,

@@ -1,20 +1,17 @@
 """Run the worker: start-up, its tasks, shutdown."""
 
 import asyncio
-from datetime import timedelta
 
 import stamina.instrumentation
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import goalworker
 from goalworker import config, logs, memory, metrics
-from goalworker.decoding.decoder import Decoder
-from goalworker.decoding.limits import Limits
-from goalworker.domain import events
 from goalworker.kafka import offset_reset
 from goalworker.kafka.consumer import Consumer
 from goalworker.kafka.sender import Sender
 from goalworker.pipeline import clock_skew, worker
+from goalworker.pipeline.event_decoder import event_decoder
 from goalworker.postgres import tables
 from goalworker.runtime import health_watch, housekeeping, ops_port, service, start_checks
 from goalworker.runtime.service import DRAIN_SECONDS, begin
@@ -52,10 +49,10 @@ async def _run_worker(settings: config.Settings, reset_offsets: offset_reset.Tar
         memory.settle()
         health.set("goals", None)
         sender = Sender(settings)
-        reading = decoder(settings)
+        decoder = event_decoder(settings)
         consumer = Consumer(settings)
-        flow = worker.Worker(settings, pool, sender, consumer, known, reading)
-        skew = clock_skew.ClockSkew(pool, reading, consumer.take_records_ahead)
+        flow = worker.Worker(settings, pool, sender, consumer, known, decoder)
+        skew = clock_skew.ClockSkew(pool, decoder, consumer.take_records_ahead)
         with start_checks.explained(settings):
             await flow.paused_topics.read()
             await skew.measure()
@@ -107,30 +104,6 @@ async def _announce(health: ops_port.Health, consumer: Consumer) -> None:
     health.started = True
     log.info("worker_ready", partitions=len(consumer.partitions))
     await asyncio.Event().wait()
-
-
-def decoder(settings: config.Settings) -> Decoder:
-    """Return the decoder of the topics in, by the settings."""
-    wanted = settings.events
-    limits = Limits(
-        max_bytes=wanted.max_bytes,
-        max_future=timedelta(seconds=wanted.max_future_seconds),
-        default_tenant=wanted.default_tenant,
-        tenant_from=wanted.tenant_from,
-        plain_json=wanted.plain_json,
-        plain_id=wanted.plain_id,
-    )
-    return Decoder(kinds(settings), limits)
-
-
-def kinds(settings: config.Settings) -> dict[str, frozenset[str]]:
-    """Return which types each topic may carry (contract section 2)."""
-    topics = settings.topics
-    types = dict(zip(topics.goal_inputs, events.GOAL_TYPE_OF_EVENT, strict=True))
-    return {
-        **{topic: frozenset({type_}) for topic, type_ in types.items()},
-        topics.workflow_lifecycle: events.LIFECYCLE_TYPES,
-    }
 
 
 def _initialise_metrics(settings: config.Settings) -> None:

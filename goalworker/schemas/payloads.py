@@ -8,7 +8,7 @@ from uuid import UUID
 
 from msgspec import Struct, json
 
-from goalworker.domain import criteria, events, messages
+from goalworker.domain import events, messages
 from goalworker.domain.text import AMOUNT_MAX, TEXT_BYTES_MAX, Text
 from goalworker.schemas import outgoing
 
@@ -113,7 +113,7 @@ def _trigger_event() -> Schema:
     properties = {
         "id": _TEXT_REF,
         "source": _TEXT_REF,
-        "type": {"enum": list(events.GOAL_TYPE_OF_EVENT)},
+        "type": {"enum": list(events.GOAL_EVENT_TYPES)},
         "time": _TIME,
         "data": {"type": "object"},
     }
@@ -122,7 +122,7 @@ def _trigger_event() -> Schema:
         "properties": properties,
         "required": list(properties),
         "oneOf": [
-            {"properties": {"type": {"const": kind}, "data": _evidence(kind)}} for kind in events.GOAL_TYPE_OF_EVENT
+            {"properties": {"type": {"const": kind}, "data": _evidence(kind)}} for kind in events.GOAL_EVENT_TYPES
         ],
     }
 
@@ -135,14 +135,18 @@ def _evidence(kind: str) -> Schema:
 
 
 def _criteria(goal_type: str) -> Schema:
-    fields = {name: _CRITERION.get(name, _TEXT_REF) for name in criteria.FIELDS[goal_type]}
+    row = events.GOAL_TYPE_TABLE[goal_type]
+    fields = {name: _CRITERION.get(name, _TEXT_REF) for name in row.criteria}
     some = {"type": "object", "properties": fields, "additionalProperties": False, "minProperties": 1}
-    if goal_type in criteria.ALL_REQUIRED:
+    if row.are_criteria_required:
         return {**some, "required": list(fields)}
-    if goal_type not in criteria.ANY:
+    if row.any_flag is None:
         return some
-    alone = criteria.ANY[goal_type]
-    anything = {"properties": {alone: {"const": True}}, "required": [alone], "additionalProperties": False}
+    anything = {
+        "properties": {row.any_flag: {"const": True}},
+        "required": [row.any_flag],
+        "additionalProperties": False,
+    }
     return {"anyOf": [some, {"type": "object", **anything}]}
 
 

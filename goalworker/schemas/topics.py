@@ -16,16 +16,12 @@ _DEAD_LETTER: Final = "dead_letter"
 _PART: Final = "[A-Za-z0-9_.~%-]+"
 
 
-def asyncapi(
-    topics: config.Topics,
-    kinds: Mapping[str, Collection[str]],
-    configuration: Mapping[str, Mapping[str, str]],
-) -> Schema:
-    """Return the AsyncAPI document; kinds: what each topic in may carry, configuration: of topics by their setting.
+def asyncapi(topics: config.Topics, configuration: Mapping[str, Mapping[str, str]]) -> Schema:
+    """Return the AsyncAPI document; configuration holds the options of topics at the broker, by their setting.
 
     It refers to the message schemas as `./messages/<type>.json`.
     """
-    carried = _carried(topics, kinds)
+    carried = _carried(topics)
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -56,9 +52,10 @@ optional text that is empty counts as absent. A byte order mark before the value
 that event, and with `GOALWORKER_EVENTS__PLAIN_JSON` a value that is no CloudEvent is taken as `data`."""
 
 
-def _carried(topics: config.Topics, kinds: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
+def _carried(topics: config.Topics) -> dict[str, list[str]]:
     """Return the messages of each topic, by its setting."""
-    carried = {which: sorted(kinds[name]) for name, which in topics.inputs.items()}
+    event_types = topics.event_types
+    carried = {which: sorted(event_types[name]) for name, which in topics.inputs.items()}
     for kind, message in outgoing.BY_TYPE.items():
         carried.setdefault(message.topic, []).append(kind)
     return {**carried, "dead_letters": [_DEAD_LETTER], "redrive": [_DEAD_LETTER]}

@@ -13,7 +13,6 @@ from goalworker.domain import events
 from goalworker.goal_index import index
 from goalworker.kafka.consumer import Consumer
 from goalworker.pipeline import worker
-from goalworker.runtime import worker_service
 from tests.integration import statements, world
 
 RECORDS_MAX = 3
@@ -116,7 +115,7 @@ def worker_of(
     """Return a worker on a log that has not started yet, and its consumer."""
     settings = config.load({"GOALWORKER_BATCH__MAX_RECORDS": str(RECORDS_MAX), **env}, env_file=None, secrets_dir=None)
     consumer = LogConsumer(settings, log)
-    decoding = decoder(worker_service.kinds(settings), Limits())
+    decoding = decoder(settings.topics.event_types, Limits())
     flow = worker.Worker(settings, pool, broker, consumer, index.Index(), decoding)
     consumer.stop = flow.stop
     return flow, consumer

@@ -14,7 +14,6 @@ from goalworker.goal_index import index
 from goalworker.kafka import clients
 from goalworker.kafka.consumer import Consumer
 from goalworker.pipeline import waiting, worker
-from goalworker.runtime import worker_service
 from tests.integration import statements, world
 from tests.kit import shells, support
 
@@ -47,7 +46,7 @@ async def test_a_breaker_that_waits_for_the_database_keeps_its_group_membership(
             await producer.send_and_wait(topics["tag_added"], b"{", partition=0)
     variables = shells.variables_of(bootstrap_servers, topics) | {"GOALWORKER_DEAD_LETTERS__WINDOW": "4"}
     settings = config.load(variables, env_file=None, secrets_dir=None)
-    decoding = decoder.Decoder(worker_service.kinds(settings), Limits())
+    decoding = decoder.Decoder(settings.topics.event_types, Limits())
     reading = Consumer(settings)
     working = worker.Worker(settings, pool, world.Broker(), reading, index.Index(), decoding)
     with statements.hooked(away):

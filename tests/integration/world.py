@@ -22,12 +22,11 @@ from goalworker.kafka.records import Record
 from goalworker.pipeline import dead_letters, judgements, outbox, phases
 from goalworker.pipeline.batches import Batch
 from goalworker.postgres import connections, tables
-from goalworker.runtime import worker_service
 from tests.integration import statements
 from tests.kit import naive_judge
 
 TOPICS = config.load({}, env_file=None, secrets_dir=None).topics
-_TOPIC_OF_TYPE = dict(zip(events.GOAL_TYPE_OF_EVENT, TOPICS.goal_inputs, strict=True))
+_TOPIC_OF_TYPE = {event_type: topic for topic, types in TOPICS.event_types.items() for event_type in types}
 
 
 def examples(number: int) -> hypothesis.settings:
@@ -103,7 +102,7 @@ def _is_decoded(record: ConsumerRecord) -> bool:
     return isinstance(_DECODER.decode(record.topic, record.value, record.headers, 0, now), events.Event)
 
 
-_DECODER = decoder.Decoder(worker_service.kinds(config.load({}, env_file=None, secrets_dir=None)), Limits())
+_DECODER = decoder.Decoder(TOPICS.event_types, Limits())
 _offsets = itertools.count()
 
 

@@ -99,7 +99,7 @@ def hits(event: events.Event, goal: goals.Goal) -> bool:
         version is not None
         and not isinstance(event.data, events.EnrollmentChanged | events.WorkflowChanged)
         and goal.tenant_id == event.tenant_id
-        and events.GOAL_TYPE_OF_EVENT[event.type] == goal.goal_type
+        and event.type == events.GOAL_TYPE_TABLE[goal.goal_type].event_type
         and meets(version.criteria, event.data)
     )
 

@@ -211,7 +211,7 @@ def contact_events(
     )
 
 
-_EVENT_TYPE_OF_DATA: Final = {events.DATA_OF_TYPE[event_type]: event_type for event_type in events.GOAL_TYPE_OF_EVENT}
+_EVENT_TYPE_OF_DATA: Final = {row.data: row.event_type for row in events.GOAL_TYPE_TABLE.values()}
 
 
 @cache

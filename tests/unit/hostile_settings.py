@@ -94,7 +94,7 @@ PLAIN: Final = (
     plain("an object", "event", FORM),
     *(
         plain(f"every goal type: {kind}", "event", json.dumps(DATA[kind]).encode(), kind=kind)
-        for kind in events.GOAL_TYPE_OF_EVENT
+        for kind in events.GOAL_EVENT_TYPES
     ),
     plain(
         "a lifecycle topic",

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from goalworker import config, metrics
 from goalworker.decoding.decoder import Decoder
 from goalworker.pipeline import clock_skew
-from goalworker.runtime import worker_service
+from goalworker.pipeline.event_decoder import event_decoder
 from tests.kit import support
 
 OFFSETS = st.floats(-100_000, 100_000)
@@ -109,7 +109,7 @@ def database(monkeypatch: pytest.MonkeyPatch) -> Database:
 
 @pytest.fixture
 def decoder() -> Decoder:
-    return worker_service.decoder(config.load({}))
+    return event_decoder(config.load({}))
 
 
 @pytest.fixture

@@ -100,7 +100,7 @@ def test_of_a_header_that_comes_twice_the_last_counts() -> None:
     assert event(decoded("form-submitted", hostile.FORM, headers)).id == "last"
 
 
-@pytest.mark.parametrize("kind", sorted(events.GOAL_TYPE_OF_EVENT))
+@pytest.mark.parametrize("kind", sorted(events.GOAL_EVENT_TYPES))
 def test_a_value_without_an_envelope_is_of_its_topics_type_and_source(kind: str) -> None:
     topic = hostile.TOPIC_OF_KIND[kind]
     found = event(decoded(topic, near_misses.token(hostile.DATA[kind]), limits=hostile_settings.PLAIN_LIMITS))

@@ -26,11 +26,7 @@ GOAL_IDS = {
 }
 STAGE = stage.Stage(TENANTS, GOAL_IDS, SINCE)
 
-KINDS = {
-    topic: frozenset(kind for kind, of_kind in records.TOPIC_OF_TYPE.items() if of_kind == topic)
-    for topic in records.TOPIC_OF_TYPE.values()
-}
-DECODER = decoder.Decoder(KINDS, Limits(max_bytes=malformed.MAX_BYTES))
+DECODER = decoder.Decoder(records.TOPICS.event_types, Limits(max_bytes=malformed.MAX_BYTES))
 
 
 def _decoded(send: plans.Send) -> events.Event | decoder.Malformed | None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goalworker.domain import events, facts
+from goalworker.domain import criteria, events, facts
 from goalworker.domain.text import format_decimal, format_money, is_valid_text, parse_amount, parse_json_amount
 from tests.kit.strategies import at
 
@@ -134,14 +134,22 @@ def test_evidence_is_the_contract_fields_that_the_event_had(type_: str, data: ev
     assert trigger.order == (at(5), "/crm", "1")
 
 
-def test_each_goal_type_has_its_event_type_and_each_event_type_its_data() -> None:
-    assert {goal_type: events.DATA_OF_TYPE[event] for goal_type, event in events.EVENT_TYPE_OF_GOAL.items()} == {
-        "tag_added": events.TagAdded,
-        "purchase_made": events.PaymentCompleted,
-        "appointment_booked": events.AppointmentBooked,
-        "form_submitted": events.FormSubmitted,
-        "pipeline_stage_reached": events.StageChanged,
+def test_the_table_of_goal_types_is_that_of_the_contract() -> None:
+    assert {name: (row.topic, row.event_type, row.data) for name, row in events.GOAL_TYPE_TABLE.items()} == {
+        "tag_added": ("tag_added", "contact.tag.added", events.TagAdded),
+        "purchase_made": ("payment_completed", "payment.completed", events.PaymentCompleted),
+        "appointment_booked": ("appointment_booked", "appointment.booked", events.AppointmentBooked),
+        "form_submitted": ("form_submitted", "form.submitted", events.FormSubmitted),
+        "pipeline_stage_reached": ("stage_changed", "pipeline.stage.changed", events.StageChanged),
     }
+
+
+def test_each_criterion_belongs_to_one_goal_type_and_one_of_them_is_its_index_key() -> None:
+    rows = events.GOAL_TYPE_TABLE.values()
+    assert sorted(name for row in rows for name in row.criteria) == sorted(criteria.Criteria.__struct_fields__)
+    assert all(row.index_key in row.criteria for row in rows)
+    # A goal sets all fields, or any of them, or a flag in their place: never two of these.
+    assert [row.name for row in rows if row.are_criteria_required and row.any_flag] == []
 
 
 @pytest.mark.parametrize(

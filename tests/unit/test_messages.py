@@ -125,7 +125,9 @@ def test_a_later_revision_has_another_message_id_and_the_same_achievement_id() -
     assert first["data"]["achievement_id"] == second["data"]["achievement_id"]
 
 
-@pytest.mark.parametrize(("goal_type", "event_type"), events.EVENT_TYPE_OF_GOAL.items())
+@pytest.mark.parametrize(
+    ("goal_type", "event_type"), [(row.name, row.event_type) for row in events.GOAL_TYPE_TABLE.values()]
+)
 def test_the_trigger_is_named_by_its_event_type(goal_type: str, event_type: str) -> None:
     message = messages.achieved(ENROLLMENT, goal_type, ACHIEVEMENT)
     assert _read(message)["data"]["trigger_event"]["type"] == event_type

@@ -13,7 +13,6 @@ from goalworker import config, metrics, schemas
 from goalworker.decoding.decoder import Decoder
 from goalworker.decoding.limits import Limits
 from goalworker.domain import events, ids
-from goalworker.runtime import worker_service
 from goalworker.stores import api_keys
 from tests.bench import curves, table
 
@@ -88,7 +87,7 @@ def test_the_make_targets_named_exist() -> None:
 
 def test_the_events_shown_are_taken_and_the_payment_is_the_same_in_both_modes() -> None:
     now = datetime(2026, 5, 2, tzinfo=UTC)
-    decoder = Decoder(worker_service.kinds(config.Settings()), Limits())
+    decoder = Decoder(config.Settings().topics.event_types, Limits())
     shown = [block.encode() for block in re.findall(r"^```json\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)]
     payment, started, exit_ = shown
     ((headers, body),) = re.findall(r"^```text\n(ce_.*?)\n\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)

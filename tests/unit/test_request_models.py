@@ -29,7 +29,8 @@ CANNOT_SAY: Final = (criteria.EMPTY_CRITERIA, "stands alone", f'got "{"é" * 64}
 @st.composite
 def drafts(draw: st.DrawFn) -> dict[str, Any]:
     goal_type = draw(st.sampled_from(events.GOAL_TYPES))
-    fields = [*criteria.FIELDS[goal_type], *filter(None, [criteria.ANY.get(goal_type)]), "form_id"]
+    row = events.GOAL_TYPE_TABLE[goal_type]
+    fields = [*row.criteria, *filter(None, [row.any_flag]), "form_id"]
     chosen = draw(st.lists(st.sampled_from(fields), unique=True, max_size=3))
     values = {name: draw(FLAGS if name.startswith("any_") else VALUES.get(name, TEXTS)) for name in chosen}
     given_: dict[str, Any] = {"goal_type": goal_type, "criteria": values}

@@ -21,7 +21,7 @@ from goalworker.config import Settings
 from goalworker.decoding import decoder, envelope
 from goalworker.decoding.limits import Limits
 from goalworker.domain import events, facts, ids, judging, messages
-from goalworker.domain.criteria import ANY, FIELDS, Criteria, criteria_to_json
+from goalworker.domain.criteria import Criteria, criteria_to_json
 from goalworker.domain.text import TEXT_BYTES_MAX, is_valid_text, parse_amount
 from goalworker.pipeline import dead_letters
 from goalworker.stores import api_keys
@@ -161,7 +161,7 @@ HAPPENED: Final = TYPES.flatmap(
             TEXTS,
             TEXTS,
             TEXTS,
-            st.just(events.EVENT_TYPE_OF_GOAL[goal_type]),
+            st.just(events.GOAL_TYPE_TABLE[goal_type].event_type),
             MOMENTS,
             strategies.goal_data(goal_type, "c1"),
         ),
@@ -389,8 +389,8 @@ def test_criteria_are_told_apart_by_goal_type_and_have_its_fields(name: str) -> 
         goal = resolved("openapi.json", reference)
         assert goal["properties"]["goal_type"]["const"] == goal_type
         criteria = resolved("openapi.json", goal["properties"]["criteria"]["$ref"])
-        alone = [ANY[goal_type]] if goal_type in ANY else []
-        assert list(criteria["properties"]) == [*FIELDS[goal_type], *alone]
+        row = events.GOAL_TYPE_TABLE[goal_type]
+        assert list(criteria["properties"]) == [*row.criteria, *([row.any_flag] if row.any_flag else [])]
 
 
 def test_no_object_in_openapi_has_alternatives_beside_its_properties() -> None:

@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from goalworker import config, errors
+from goalworker.domain import events
 
 DEFAULTS = {
     "DATABASE__URL": "",
@@ -188,6 +189,10 @@ def test_topics_are_known_by_what_they_carry() -> None:
         "stage-changed": "stage_changed",
     }
     assert topics.inputs == {**topics.goal_inputs, "workflow-lifecycle": "workflow_lifecycle"}
+    assert topics.event_types["crm.tags"] == {"contact.tag.added"}
+    assert topics.event_types["stage-changed"] == {"pipeline.stage.changed"}
+    assert topics.event_types["workflow-lifecycle"] == events.LIFECYCLE_TYPES
+    assert topics.event_types.keys() == topics.inputs.keys()
     assert topics.outputs == ("goal-achieved", "workflow-exit", "goal-configured", "workflow-lifecycle")
 
 

@@ -18,7 +18,6 @@ from goalworker.domain import events, facts, ids, messages
 from goalworker.domain.text import is_valid_text
 from goalworker.kafka import producer
 from goalworker.pipeline import outbox, topic_limits
-from goalworker.runtime import worker_service
 from tests.kit import strategies
 
 SETTINGS = config.load({}, env_file=None, secrets_dir=None)
@@ -56,7 +55,7 @@ class Sender:
 
     def event(self) -> events.Event:
         headers = tuple((name, b"x" * 512) for name in ("traceparent", "tracestate"))
-        decoder = Decoder(worker_service.kinds(SETTINGS), Limits())
+        decoder = Decoder(SETTINGS.topics.event_types, Limits())
         found = decoder.decode("payment-completed", self.value(), headers, 0, MOMENT)
         assert isinstance(found, events.Event), found
         return found
