@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from goalworker.kafka import fast_fetch
 from tests.kit import servers, support
 
 # A shell without job control ignores Ctrl-C for what it puts in the background, and so would all that tests start.
@@ -45,3 +46,19 @@ def topics(bootstrap_servers: str) -> Iterator[dict[str, str]]:
     support.run(support.create_topics(bootstrap_servers, names))
     yield names
     support.run(support.delete_topics(bootstrap_servers, names))
+
+
+@pytest.fixture
+def fast_fetching(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Install the fast path for this test alone."""
+    for module, name, _ in fast_fetch.replacements():
+        monkeypatch.setattr(module, name, getattr(module, name))  # put back afterwards
+    assert fast_fetch.install()
+
+
+@pytest.fixture(params=["fast", "stock"])
+def fetching(request: pytest.FixtureRequest) -> str:
+    """Run a test twice: with the fast path, and with aiokafka's own fetching."""
+    if request.param == "fast":
+        request.getfixturevalue("fast_fetching")
+    return str(request.param)

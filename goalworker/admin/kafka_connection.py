@@ -34,7 +34,7 @@ async def admin(settings: config.Settings) -> AsyncIterator[kafka_admin.AIOKafka
 async def consumer(settings: config.Settings, group_id: str | None = None) -> AsyncIterator[aiokafka.AIOKafkaConsumer]:
     """Yield a connected consumer; without a group, reading disturbs nobody. Errors are as with `admin`."""
     client = aiokafka.AIOKafkaConsumer(
-        **config.kafka_client_options(settings),
+        **clients.client_options(settings),
         group_id=group_id,
         enable_auto_commit=False,
         auto_offset_reset="earliest",

@@ -1,11 +1,17 @@
-"""A fetched record, as the decoder reads it."""
+"""Fetched records, as the decoder reads them."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
+
+from msgspec import Struct
+
+# In bytes. A longer record is fetched without its value: with the headers of a dead letter it would exceed the 16 MiB
+# that the dead letter topic takes.
+RECORD_BYTES_MAX: Final = 16 * 1024 * 1024 - 64 * 1024
 
 
 class FetchedRecord(Protocol):
-    """What the client's parser makes of a record; the topic and the partition are known to whoever fetched it."""
+    """A record as aiokafka's parser returns it; the mapping that holds it names its topic and partition."""
 
     @property
     def offset(self) -> int: ...
@@ -19,3 +25,15 @@ class FetchedRecord(Protocol):
     def value(self) -> bytes | None: ...
     @property
     def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
+
+
+class OversizedRecord(Struct, frozen=True, gc=False):
+    """A record above RECORD_BYTES_MAX without its value; size is in bytes, key is None where it is long."""
+
+    offset: int
+    timestamp: int
+    timestamp_type: int
+    key: bytes | None
+    size: int
+    value: bytes = b""
+    headers: tuple[tuple[str, bytes | None], ...] = ()

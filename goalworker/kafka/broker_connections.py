@@ -59,12 +59,17 @@ class ConnectionLog:
 
 
 CONNECTION_LOG: Final = ConnectionLog()
-_create_connection: Final[Any] = conn.create_conn
+
+
+def install() -> None:
+    """Note connections and group errors from now on, in this process; another call changes nothing."""
+    client.create_conn = _create_and_note
+    logging.getLogger("aiokafka.consumer.group_coordinator").addHandler(GROUP_ERROR_LOG)
 
 
 async def _create_and_note(host: str, port: int, **options: Any) -> Any:
     try:
-        connection = await _create_connection(host, port, **options)
+        connection = await conn.create_conn(host, port, **options)
     except asyncio.CancelledError:
         # Whoever waited gave up, as with a host that drops packets.
         CONNECTION_LOG.note(host, port, TimeoutError())
@@ -74,9 +79,6 @@ async def _create_and_note(host: str, port: int, **options: Any) -> Any:
         raise
     CONNECTION_LOG.note(host, port, None)
     return connection
-
-
-client.create_conn = _create_and_note
 
 
 class GroupErrorLog(logging.Handler):
@@ -100,4 +102,3 @@ class GroupErrorLog(logging.Handler):
 
 
 GROUP_ERROR_LOG: Final = GroupErrorLog()
-logging.getLogger("aiokafka.consumer.group_coordinator").addHandler(GROUP_ERROR_LOG)

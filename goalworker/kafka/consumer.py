@@ -15,7 +15,7 @@ from goalworker import config, logs, memory, metrics
 from goalworker.decoding.record import FetchedRecord
 from goalworker.errors import GoalworkerError
 from goalworker.kafka import clients, topic_identity
-from goalworker.kafka.fast_fetch import parsed_records
+from goalworker.kafka.fast_fetch.fetch_state import ALLOWANCE
 
 log = logs.get("reader")
 
@@ -67,10 +67,10 @@ class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aio
             self._is_held_back = False
             self._hold_back(self.partitions)
         self._release_memory()
-        parsed_records.ALLOWANCE.begin()
+        ALLOWANCE.begin()
         try:
             fetched = dict(await consumer.getmany(timeout_ms=timeout_ms, max_records=max_records))
-            fetched_bytes = parsed_records.ALLOWANCE.taken
+            fetched_bytes = ALLOWANCE.taken or _size(fetched)  # without the fast path nothing counts
             await self._check_logs(consumer, fetched)
         except kafka_errors.NoOffsetForPartitionError:
             await self._commit_beginnings(consumer)
@@ -247,6 +247,10 @@ class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aio
         waiting = {partition for partition in partitions if partition.topic in self._waiting}
         self._consumer.pause(*waiting)
         self._consumer.resume(*(set(partitions) - waiting))
+
+
+def _size(fetched: Mapping[TopicPartition, Sequence[FetchedRecord]]) -> int:
+    return sum(len(record.key or b"") + len(record.value or b"") for records in fetched.values() for record in records)
 
 
 async def _nothing() -> None:

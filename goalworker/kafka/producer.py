@@ -19,6 +19,7 @@ from aiokafka import errors as kafka_errors
 from aiokafka.record import default_records, util
 
 from goalworker import config
+from goalworker.kafka import clients
 from goalworker.kafka.records import Record
 
 CLOSE_SECONDS: Final = 1
@@ -90,7 +91,7 @@ class Producer:
         self.idempotent = idempotent
         self.throttle = Throttle()
         self._kafka = aiokafka.AIOKafkaProducer(
-            **config.kafka_client_options(settings),
+            **clients.client_options(settings),
             acks="all",
             enable_idempotence=idempotent,
             linger_ms=0,

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from goalworker.errors import GoalworkerError
 from goalworker.kafka import broker_requests
-from goalworker.kafka.fast_fetch import parsed_records
+from goalworker.kafka.fast_fetch.fetch_state import LEADER_EPOCHS
 
 _METADATA: Final = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})?(?::([0-9]{1,10}))?")
 
@@ -86,12 +86,12 @@ class TopicIdentity:
     def begin(self, partitions: Collection[TopicPartition]) -> None:
         """Forget the leader epochs of partitions that are read from their beginning: the log may be another."""
         for partition in partitions:
-            parsed_records.LEADER_EPOCHS.pop(partition, None)
+            LEADER_EPOCHS.pop(partition, None)
 
     def with_metadata(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, Any]:
         """Return offsets as they are to be committed, with the topic's id and the leader epoch where they are known."""
         committed = {
-            partition: Committed(offset, self._ids.get(partition.topic), parsed_records.LEADER_EPOCHS.get(partition))
+            partition: Committed(offset, self._ids.get(partition.topic), LEADER_EPOCHS.get(partition))
             for partition, offset in offsets.items()
         }
         self._committed |= committed

@@ -10,11 +10,10 @@ from aiokafka import ConsumerRecord, TopicPartition
 
 from goalworker.decoding.decoder import Decoder, PartitionOffset
 from goalworker.decoding.fast import ANY_WANTED, Wanted
-from goalworker.decoding.record import FetchedRecord
+from goalworker.decoding.record import FetchedRecord, OversizedRecord
 from goalworker.domain import events, facts
 from goalworker.goal_index import index, matching
 from goalworker.kafka import sender
-from goalworker.kafka.fast_fetch import decompression
 from goalworker.pipeline import dead_letters
 
 Item = tuple[TopicPartition, FetchedRecord, events.Event]
@@ -308,7 +307,7 @@ def _take(
     now: datetime,
     place: PartitionOffset | None,
 ) -> None:
-    if isinstance(record, decompression.Oversized):
+    if isinstance(record, OversizedRecord):
         batch.letters.append(dead_letters.letter_without_value(partition, record))
         return
     outcome = batch.decoder.decode(

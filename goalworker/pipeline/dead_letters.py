@@ -8,9 +8,8 @@ from typing import Final
 from aiokafka import ConsumerRecord, TopicPartition
 from msgspec import Struct
 
-from goalworker.decoding.record import FetchedRecord
+from goalworker.decoding.record import RECORD_BYTES_MAX, FetchedRecord, OversizedRecord
 from goalworker.kafka import records
-from goalworker.kafka.fast_fetch import decompression
 
 ORIGINAL_TOPIC: Final = "x-original-topic"
 ORIGINAL_PARTITION: Final = "x-original-partition"
@@ -75,10 +74,10 @@ def shortened(letter: DeadLetter) -> DeadLetter:
     return DeadLetter(without, letter.reason, message)
 
 
-def letter_without_value(partition: TopicPartition, record: decompression.Oversized) -> DeadLetter:
+def letter_without_value(partition: TopicPartition, record: OversizedRecord) -> DeadLetter:
     """Return a dead letter for a record that no topic of dead letters takes: it says where its value is."""
     sentence = (
-        f"has {record.size} bytes, and no record of more than {decompression.RECORD_BYTES_MAX} is kept: "
+        f"has {record.size} bytes, and no record of more than {RECORD_BYTES_MAX} is kept: "
         "its value is in the original topic only"
     )
     letter_of = letter(partition, record, "too_large", sentence)

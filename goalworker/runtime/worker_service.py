@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 import goalworker
 from goalworker import config, logs, memory, metrics
-from goalworker.kafka import offset_reset
+from goalworker.kafka import fast_fetch, offset_reset
 from goalworker.kafka.consumer import Consumer
 from goalworker.kafka.sender import Sender
 from goalworker.pipeline import clock_skew, worker
@@ -23,6 +23,7 @@ log = logs.get("app")
 def run_worker(settings: config.Settings, *, reset_offsets: offset_reset.Target | None = None) -> None:
     """Run the worker until SIGTERM or SIGINT, from offsets set anew if asked; GoalworkerError with its exit code."""
     begin(settings, "run")
+    fast_fetch.install()
     _initialise_metrics(settings)
     stamina.instrumentation.set_on_retry_hooks([_log_retry])
     with start_checks.refusals_explained(settings):

@@ -1,37 +1,58 @@
-"""What the worker's consumer hands on is what the client's own records say."""
+"""The worker's consumer hands over what a plain consumer reads, with the fast path and without it."""
 
+import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import aiokafka
 import pytest
+import structlog
 
 from goalworker import config
-from goalworker.kafka import clients
+from goalworker.decoding.record import FetchedRecord
+from goalworker.kafka import clients, fast_fetch
+from goalworker.kafka.consumer import Consumer
 from tests.kit import shells
 
 VALUES = (b"one", None, b"", b"x" * 900_000, b"last")
 FIELDS = ("offset", "timestamp", "timestamp_type", "key", "value")
 
 
-async def test_records_as_parsed_say_what_the_clients_own_records_say(
-    bootstrap_servers: str, topics: dict[str, str]
+@pytest.mark.parametrize("compression", [None, "gzip", "snappy", "lz4", "zstd"])
+async def test_records_are_those_of_a_plain_consumer(
+    bootstrap_servers: str, topics: dict[str, str], compression: str | None, fetching: str
 ) -> None:
-    topic = topics["tag_added"]
-    await _send(bootstrap_servers, topic)
-    settings = config.load(shells.variables_of(bootstrap_servers, topics), env_file=None, secrets_dir=None)
-    parsed = await _read(topic, clients.consumer(settings))
-    whole = await _read(topic, aiokafka.AIOKafkaConsumer(bootstrap_servers=bootstrap_servers))
-    assert not any(isinstance(record, aiokafka.ConsumerRecord) for record in parsed)
-    assert [_fields(record) for record in parsed] == [_fields(record) for record in whole]
-    assert [record.value for record in parsed] == list(VALUES)
-
-
-@pytest.mark.parametrize("compression", ["gzip", "snappy", "lz4", "zstd"])
-async def test_what_senders_compress_is_read(bootstrap_servers: str, topics: dict[str, str], compression: str) -> None:
     topic = topics["tag_added"]
     await _send(bootstrap_servers, topic, compression)
     settings = config.load(shells.variables_of(bootstrap_servers, topics), env_file=None, secrets_dir=None)
-    assert [record.value for record in await _read(topic, clients.consumer(settings))] == list(VALUES)
+    handed_over = await _read(topic, clients.consumer(settings))
+    assert {isinstance(record, aiokafka.ConsumerRecord) for record in handed_over} == {fetching == "stock"}
+    plain = await _read(topic, aiokafka.AIOKafkaConsumer(bootstrap_servers=bootstrap_servers))
+    assert all(isinstance(record, aiokafka.ConsumerRecord) for record in plain)
+    assert [_fields(record) for record in handed_over] == [_fields(record) for record in plain]
+    assert [record.value for record in handed_over] == list(VALUES)
+
+
+async def test_a_group_reads_the_same_where_the_version_of_aiokafka_is_unknown(
+    bootstrap_servers: str, topics: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aiokafka, "__version__", "0.14.99")
+    with structlog.testing.capture_logs() as lines:
+        assert not fast_fetch.install()
+    assert [line["event"] for line in lines] == ["fast_fetch_unavailable"]
+    await _send(bootstrap_servers, topics["tag_added"])
+    settings = config.load(shells.variables_of(bootstrap_servers, topics), env_file=None, secrets_dir=None)
+    records, fetched_bytes = await _read_by_group(settings)
+    assert [record.value for record in records] == list(VALUES)
+    assert fetched_bytes == sum(len(record.key or b"") + len(record.value or b"") for record in records)
+
+
+@pytest.mark.usefixtures("fetching")
+async def test_a_fetch_says_how_many_bytes_it_has(bootstrap_servers: str, topics: dict[str, str]) -> None:
+    await _send(bootstrap_servers, topics["tag_added"])
+    settings = config.load(shells.variables_of(bootstrap_servers, topics), env_file=None, secrets_dir=None)
+    _, fetched_bytes = await _read_by_group(settings)
+    assert 900_000 < fetched_bytes < 901_000
 
 
 async def _send(bootstrap_servers: str, topic: str, compression: str | None = None) -> None:
@@ -53,6 +74,22 @@ async def _read(topic: str, consumer: Any) -> list[Any]:
             assert fetched, "nothing more came"
             records += fetched[partition]
         return records
+
+
+async def _read_by_group(settings: config.Settings) -> tuple[Sequence[FetchedRecord], int]:
+    """Read as the worker does, and return the records with the bytes of all fetches."""
+    consumer = Consumer(settings)
+    records: list[FetchedRecord] = []
+    fetched_bytes = 0
+    try:
+        async with asyncio.timeout(60):
+            while len(records) < len(VALUES):
+                for fetched in (await consumer.fetch(100, 1_000)).values():
+                    records += fetched
+                fetched_bytes += consumer.fetched_bytes
+    finally:
+        await consumer.close()
+    return records, fetched_bytes
 
 
 def _fields(record: Any) -> tuple[object, ...]:

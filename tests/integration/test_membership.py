@@ -21,6 +21,7 @@ MAX_POLL_SECONDS = 2.0
 AWAY_SECONDS = 8.0
 
 
+@pytest.mark.usefixtures("fetching")
 async def test_a_breaker_that_waits_for_the_database_keeps_its_group_membership(
     bootstrap_servers: str, topics: dict[str, str], pool: sa_async.AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

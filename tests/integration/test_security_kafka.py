@@ -191,7 +191,7 @@ def test_every_client_is_made_with_the_same_options() -> None:
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2].startswith("AIOKafka")
     ]
-    assert {file for file, _ in made} == {"kafka.py", "kafka_connection.py", "producer.py"}
+    assert {file for file, _ in made} == {"clients.py", "kafka_connection.py", "producer.py"}
     for _, call in made:
         spread = [ast.unparse(keyword.value) for keyword in call.keywords if keyword.arg is None]
-        assert [text.partition("(")[0].rpartition(".")[2] for text in spread] == ["kafka_client_options"]
+        assert [text.partition("(")[0].rpartition(".")[2] for text in spread] == ["client_options"]

@@ -17,7 +17,8 @@ SETTINGS = config.load({"GOALWORKER_KAFKA__BOOTSTRAP_SERVERS": "kafka:9092"}, en
 
 @pytest.fixture
 def connections(monkeypatch: pytest.MonkeyPatch) -> broker_connections.ConnectionLog:
-    """No attempt was made yet."""
+    """An empty log, which every connection from now on is noted in."""
+    broker_connections.install()
     fresh = broker_connections.ConnectionLog()
     monkeypatch.setattr(broker_connections, "CONNECTION_LOG", fresh)
     return fresh

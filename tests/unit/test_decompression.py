@@ -12,6 +12,7 @@ from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBat
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from goalworker.decoding.record import OversizedRecord
 from goalworker.kafka.fast_fetch import decompression
 
 CODECS: dict[str, tuple[int, Callable[[bytes], bytes]]] = {
@@ -76,9 +77,9 @@ def test_a_record_that_is_too_long_is_left_out_and_those_around_it_are_not(kind:
     data = batch_of([b"a", b"b" * 100_000, b"c" * 399, b"d"], kind)
     expected = [fields(record) for record in DefaultRecordBatch(data)]
     found = [record for records in cut(data) for record in records]
-    kept = [record for record in found if not isinstance(record, decompression.Oversized)]
+    kept = [record for record in found if not isinstance(record, OversizedRecord)]
     assert [fields(record) for record in kept] == [expected[0], expected[3]]
-    first, second = (record for record in found if isinstance(record, decompression.Oversized))
+    first, second = (record for record in found if isinstance(record, OversizedRecord))
     assert [record.offset for record in found] == [500, 501, 502, 503]
     assert (first.timestamp, first.key, first.timestamp_type) == (expected[1][1], b"key1", 0)
     assert first.size > 100_000 > second.size > 400

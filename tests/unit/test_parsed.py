@@ -1,9 +1,10 @@
-"""Taking a list at a time gives what the client's own iterator gives, whatever was fetched."""
+"""Records taken a list at a time are those of aiokafka's own iterator, whatever was fetched."""
 
 import asyncio
 import gc
 import struct
 import weakref
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -17,7 +18,7 @@ from aiokafka.record.util import calc_crc32c
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goalworker.kafka.fast_fetch import parsed_records
+from goalworker.kafka.fast_fetch import fetch_state, parsed_records
 
 PARTITION = TopicPartition("t", 0)
 READ_COMMITTED = 1
@@ -58,14 +59,25 @@ def encoded(batch: Batch, offset: int, leader_epoch: int = 0) -> bytes:
     return bytes(data)
 
 
-def fetched(batches: list[Batch], aborted: list[tuple[int, int]], start: int, of: Any) -> fetcher.PartitionRecords:
+def bytes_of(batches: list[Batch]) -> bytes:
+    """Return batches one behind the other, as a broker sends them."""
     data, offset = b"", 0
     for batch in batches:
         offset += batch.gap
         data += encoded(batch, offset)
         offset += batch.records
-    return parsed_records._PartitionRecords(
-        PARTITION, parsed_records._MemoryRecords(data), aborted, start, None, of, True, READ_COMMITTED
+    return data
+
+
+def fetched(data: bytes, aborted: Sequence[tuple[int, int]] = (), start: int = 0) -> parsed_records.PartitionRecords:
+    return parsed_records.PartitionRecords(
+        PARTITION, parsed_records.MemoryRecords(data), aborted, start, None, None, True, READ_COMMITTED
+    )
+
+
+def fetched_by_aiokafka(data: bytes, aborted: Sequence[tuple[int, int]], start: int) -> fetcher.PartitionRecords:
+    return fetcher.PartitionRecords(
+        PARTITION, fetcher.MemoryRecords(data), aborted, start, None, None, True, READ_COMMITTED
     )
 
 
@@ -83,9 +95,11 @@ def test_lists_give_what_the_clients_iterator_gives(
     batches: list[Batch], aborted: list[tuple[int, int]], start: int, limit: int
 ) -> None:
     start = min(start, batches[0].gap + batches[0].records - 1)  # a broker begins with the batch that was asked for
-    own = fetched(batches, aborted, start, None)
+    data = bytes_of(batches)
+    own = fetched_by_aiokafka(data, aborted, start)
+    assert not isinstance(own, parsed_records.PartitionRecords)
     expected = [fields(record) for record in own]
-    ours = fetched(batches, aborted, start, parsed_records.as_parsed)
+    ours = fetched(data, aborted, start)
     found, position, has_more = [], start, True
     while has_more:
         part, has_more = ours.take(limit)
@@ -98,13 +112,13 @@ def test_lists_give_what_the_clients_iterator_gives(
 
 
 def test_the_position_is_behind_what_was_taken_and_not_behind_what_is_left() -> None:
-    records = fetched([Batch(5), Batch(3)], [], 0, parsed_records.as_parsed)
+    records = fetched(bytes_of([Batch(5), Batch(3)]))
     assert [[record.offset for record in records.take(4)[0]], records.next_fetch_offset] == [[0, 1, 2, 3], 4]
     assert [[record.offset for record in records.take(2)[0]], records.next_fetch_offset] == [[4, 5], 6]
 
 
 def test_what_was_fetched_goes_with_its_last_reference() -> None:
-    records = fetched([Batch(3)], [], 0, parsed_records.as_parsed)
+    records = fetched(bytes_of([Batch(3)]))
     kept = weakref.ref(records)
     gc.disable()
     try:
@@ -119,9 +133,7 @@ def test_a_batch_that_was_damaged_is_refused_and_nothing_behind_it_is_taken() ->
     damaged = bytearray(encoded(Batch(2), 2))
     damaged[-1] ^= 1
     data = encoded(Batch(2), 0) + bytes(damaged) + encoded(Batch(2), 4)
-    records = parsed_records._PartitionRecords(
-        PARTITION, parsed_records._MemoryRecords(data), [], 0, None, parsed_records.as_parsed, True, READ_COMMITTED
-    )
+    records = fetched(data)
     assert [record.offset for record in records.take(2)[0]] == [0, 1]
     with pytest.raises(kafka_errors.CorruptRecordException):
         records.take(2)
@@ -135,30 +147,21 @@ def test_a_batch_in_the_format_of_old_has_its_own_checksum() -> None:
     data = bytearray(builder.build())
     for at, is_damaged in ((-1, False), (-1, True)):
         data[at] ^= is_damaged
-        records = parsed_records._MemoryRecords(bytes(data))
+        records = parsed_records.MemoryRecords(bytes(data))
         assert records.is_damaged(records.next_batch()) is is_damaged
 
 
 def test_the_highest_leader_epoch_of_what_was_handed_over_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     def hand_over(data: bytes, offset: int, limit: int) -> int | None:
-        records = parsed_records._PartitionRecords(
-            PARTITION,
-            parsed_records._MemoryRecords(data),
-            [],
-            offset,
-            None,
-            parsed_records.as_parsed,
-            True,
-            READ_COMMITTED,
-        )
-        result = parsed_records._FetchResult(
-            PARTITION, assignment=mock.MagicMock(), partition_records=records, backoff=0
+        result = parsed_records.FetchResult(
+            PARTITION, assignment=mock.MagicMock(), partition_records=fetched(data, start=offset), backoff=0
         )
         monkeypatch.setattr(result, "check_assignment", lambda _: True)
         assert len(asyncio.run(_all(result, limit))) == limit
-        return parsed_records.LEADER_EPOCHS.get(PARTITION)
+        return epochs.get(PARTITION)
 
-    monkeypatch.setattr(parsed_records, "LEADER_EPOCHS", {})
+    epochs = dict[TopicPartition, int]()
+    monkeypatch.setattr(parsed_records, "LEADER_EPOCHS", epochs)
     two = encoded(Batch(2), 0, 3) + encoded(Batch(2), 2, 5)
     assert hand_over(two, 0, 1) == 3
     assert hand_over(two, 0, 3) == 5
@@ -169,6 +172,19 @@ def test_the_highest_leader_epoch_of_what_was_handed_over_is_known(monkeypatch: 
 
 
 async def _all(result: Any, limit: int) -> list[Any]:
-    parsed_records.ALLOWANCE.begin()
+    fetch_state.ALLOWANCE.begin()
     taken: list[Any] = result.getall(limit)
     return taken
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "isolation"), [(bytes, None, READ_COMMITTED), (None, bytes, READ_COMMITTED), (None, None, 0)]
+)
+def test_other_consumers_get_records_as_aiokafka_makes_them(key: Any, value: Any, isolation: int) -> None:
+    data = bytes_of([Batch(2)])
+    records = parsed_records.PartitionRecords(
+        PARTITION, parsed_records.MemoryRecords(data), [], 0, key, value, True, isolation
+    )
+    result = parsed_records.FetchResult(PARTITION, assignment=mock.MagicMock(), partition_records=records, backoff=0)
+    with mock.patch.object(result, "check_assignment", return_value=True):
+        assert [(record.topic, record.offset) for record in result.getall(2)] == [("t", 0), ("t", 1)]

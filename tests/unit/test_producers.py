@@ -42,8 +42,8 @@ def check(producer: str, codecs: set[str]) -> None:
 
 
 def _records(data: bytes) -> list[Any]:
-    records = parsed_records._PartitionRecords(
-        PARTITION, parsed_records._MemoryRecords(data), [], 0, None, parsed_records.as_parsed, True, READ_COMMITTED
+    records = parsed_records.PartitionRecords(
+        PARTITION, parsed_records.MemoryRecords(data), [], 0, None, None, True, READ_COMMITTED
     )
     found: list[Any] = []
     while len(found) < 3:

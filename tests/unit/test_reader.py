@@ -10,9 +10,8 @@ import pytest
 from aiokafka import TopicPartition
 
 from goalworker import config
-from goalworker.decoding.record import FetchedRecord
+from goalworker.decoding.record import FetchedRecord, OversizedRecord
 from goalworker.kafka.consumer import Consumer
-from goalworker.kafka.fast_fetch import decompression
 
 PARTITION, OTHER = TopicPartition("tag-added", 0), TopicPartition("tag-added", 1)
 COMMITTED, POSITION = 10, 15
@@ -61,8 +60,8 @@ def test_nothing_is_committed_idly_while_the_group_is_rebalanced(is_rebalanced: 
 def test_the_newest_record_since_the_last_time_is_compared_with_our_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: 1_000.0)
 
-    def record(seconds: float) -> decompression.Oversized:
-        return decompression.Oversized(0, int(seconds * 1000), 0, None, 0)
+    def record(seconds: float) -> OversizedRecord:
+        return OversizedRecord(0, int(seconds * 1000), 0, None, 0)
 
     async def ahead() -> list[float]:
         reading, consumer = Consumer(config.load({})), Client()
@@ -84,7 +83,7 @@ def test_logs_are_compared_on_assignment_and_again_when_records_come_from_a_lead
     async def compared() -> list[int]:
         reading, found = Consumer(config.load({})), list[int]()
         reading._consumer = consumer = mock.MagicMock(wraps=Client())
-        records = [decompression.Oversized(0, 0, 0, None, 0)]
+        records = [OversizedRecord(0, 0, 0, None, 0)]
         come = (PARTITION, OTHER, PARTITION, PARTITION)
         consumer.getmany = mock.AsyncMock(side_effect=[{partition: records} for partition in come])
         reading._identity.check = check = mock.AsyncMock(side_effect=[{PARTITION}, set()])  # type: ignore[method-assign]

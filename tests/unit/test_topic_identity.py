@@ -6,7 +6,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from goalworker.kafka import topic_identity
-from goalworker.kafka.fast_fetch import parsed_records
+from goalworker.kafka.fast_fetch import fetch_state
 
 PARTITION = TopicPartition("tag-added", 0)
 OURS, OTHER = uuid.UUID(int=1), uuid.UUID(int=2)
@@ -71,7 +71,7 @@ def test_offsets_are_committed_with_nothing_beside_them_while_nothing_is_known()
 
 
 def test_offsets_are_committed_with_the_epoch_of_what_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(parsed_records.LEADER_EPOCHS, PARTITION, 4)
+    monkeypatch.setitem(fetch_state.LEADER_EPOCHS, PARTITION, 4)
     identity = topic_identity.TopicIdentity()
     assert identity.with_metadata({PARTITION: OFFSET}) == {PARTITION: (OFFSET, ":4")}
     identity.begin([PARTITION])

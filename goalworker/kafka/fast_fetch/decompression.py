@@ -16,13 +16,12 @@ from typing import Any, Final, Protocol
 import cramjam
 from aiokafka import errors as kafka_errors
 from aiokafka.record.default_records import DefaultRecordBatch
-from msgspec import Struct
+
+from goalworker.decoding.record import RECORD_BYTES_MAX, OversizedRecord
 
 # A batch is decompressed at once up to this size, and above it in pieces of the other.
 AT_ONCE_BYTES: Final = 4 * 1024 * 1024
 PIECE_BYTES: Final = 2 * 1024 * 1024
-# A longer record is not kept: with the headers of a dead letter it would have more than the 16 MiB of such a topic.
-RECORD_BYTES_MAX: Final = 16 * 1024 * 1024 - 64 * 1024
 # A block of snappy cannot be cut: 4 MB of it become so much at most.
 SNAPPY_BYTES_MAX: Final = 96 * 1024 * 1024
 
@@ -44,18 +43,6 @@ _HEAD_BYTES_MAX: Final = 1 + 3 * _VARINT_BYTES_MAX
 _KEY_BYTES_MAX: Final = 64 * 1024
 _XERIAL_MAGIC, _XERIAL_HEADER_BYTES = b"\x82SNAPPY\x00", 16
 _SIZE: Final = struct.Struct(">I")
-
-
-class Oversized(Struct, frozen=True, gc=False):
-    """A record that is too long to be kept: where it is, its size in bytes, and its key where that is short."""
-
-    offset: int
-    timestamp: int
-    timestamp_type: int
-    key: bytes | None
-    size: int
-    value: bytes = b""
-    headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
 def at_once(data: memoryview) -> tuple[list[Any], int] | None:
@@ -117,14 +104,14 @@ def _cut(header: bytearray, rest: "_Rest", timestamp_type: int) -> Iterator[tupl
         raise kafka_errors.CorruptRecordException("a batch has more bytes than its records")
 
 
-def _oversized(header: bytearray, rest: "_Rest", length: int, timestamp_type: int) -> Oversized:
+def _oversized(header: bytearray, rest: "_Rest", length: int, timestamp_type: int) -> OversizedRecord:
     head = rest.peek(_VARINT_BYTES_MAX + _HEAD_BYTES_MAX + _KEY_BYTES_MAX)
     _, at = _varint(head, 0)
     later, at = _varint(head, at + 1)  # behind the attributes
     delta, at = _varint(head, at)
     key_bytes, at = _varint(head, at)
     first, latest = _TIMES.unpack_from(header, _TIMES_AT)
-    return Oversized(
+    return OversizedRecord(
         _OFFSET.unpack_from(header, _OFFSET_AT)[0] + delta,
         latest if timestamp_type else first + later,
         timestamp_type,
