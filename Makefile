@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults soak picture bench bench-table bench-api real-world-table check check-deploy lint types imports coverage audit requirements clean
+.PHONY: help install demo test test-all faults soak picture bench bench-table bench-api real-world-table check check-deploy lint types imports coverage audit requirements clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -38,7 +38,10 @@ demo: $(RUNS) ## a real Kafka, a real PostgreSQL, traffic, and the worker: ARGS=
 # slow ones, as they come.
 BESIDE := -n 2 --dist loadfile --no-loadscope-reorder
 
-test: install ## all tests: ARGS="-k judge"
+test: install ## what a contributor runs, in less than 90 s: tests/unit, and a smoke test of each other suite: ARGS="-k judge"
+	GOALWORKER_TEST_QUICK=1 $(BIN)/python -m pytest $(BESIDE) -m "unit or smoke" $(ARGS)
+
+test-all: install ## every test but the faults and those of deploy/, with all generated examples: ARGS="-k judge"
 	$(BIN)/python -m pytest $(BESIDE) $(ARGS)
 
 faults: install ## everything killed, paused, cut off and slowed down, one test after the other: ARGS="-k broker"

@@ -8,8 +8,16 @@ import pytest
 from goalworker.kafka import fast_fetch
 from tests.kit import servers, support
 
+UNIT = ("tests/unit/", "tests/bench/")
 # A shell without job control ignores Ctrl-C for what it puts in the background, and so would all that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what does no I/O, so that `make test` can select it."""
+    for item in items:
+        if item.nodeid.startswith(UNIT):
+            item.add_marker("unit")
 
 
 @pytest.fixture(scope="session")

@@ -53,7 +53,7 @@ def _ours(talk: conversation.Talk, sent: Any, reason: str, message: str) -> list
     return [(name, str(value).encode()) for name, value in headers.items()]
 
 
-async def test_every_hostile_record_is_dead_lettered_byte_for_byte_and_its_neighbours_are_judged(
+async def test_hostile_records_are_dead_lettered_byte_for_byte_and_others_judged(
     talk: conversation.Talk,
 ) -> None:
     topic = talk.there.topics["form_submitted"]
@@ -124,7 +124,7 @@ async def test_an_event_from_the_future_waits_in_the_dlq(talk: conversation.Talk
     assert dict(letter.headers)["x-error-reason"] == b"future_time"
 
 
-async def test_an_enrollment_id_that_comes_with_another_contact_is_dead_lettered_and_the_first_stands(
+async def test_an_enrollment_id_with_another_contact_is_dead_lettered_the_first_stands(
     talk: conversation.Talk, worker: worker_process.Worker
 ) -> None:
     goal = await talk.goal("conflicts", "form_submitted", form_id="f")

@@ -34,7 +34,7 @@ def _everything_matches(running: Demo) -> None:
     assert "Everything is as it must be" in running.said
 
 
-def test_the_smoke_run_finds_exactly_what_must_be_there_and_so_does_another_on_the_same_data(folder: Path) -> None:
+def test_the_smoke_run_finds_exactly_the_known_results_and_so_does_a_second_one(folder: Path) -> None:
     for seed in ("11", "12"):
         with demo("--smoke", "--seed", seed, "--keep", str(folder)) as running:
             assert running.process.wait(120) == 0, running.said
@@ -60,7 +60,7 @@ def test_on_a_terminal_there_is_a_live_view_with_the_pid_to_kill_and_no_password
         assert [each for each in ("p50", "p99", "lag", "forms", "exits", "/docs", "╰") if each not in left] == []
 
 
-def test_a_worker_killed_in_the_midst_is_replaced_and_ctrl_c_ends_with_a_table_that_still_matches() -> None:
+def test_a_killed_worker_is_replaced_and_ctrl_c_ends_with_a_matching_table() -> None:
     with demo("--rate", "600", "--tenants", "2") as running:
         running.until(lambda: running.sent() > 1_000)
         (killed,) = running.ready_workers()
@@ -127,7 +127,7 @@ def test_the_verdict_leaves_out_what_a_readers_own_integration_did_meanwhile() -
         assert re.search(r"not ours, so not checked: 1 achievement, 1 exit: of messages .* did not send", running.said)
 
 
-def test_a_reader_who_meddles_with_the_demos_own_workflows_is_told_so_and_nothing_differs() -> None:
+def test_a_reader_who_changes_the_demos_workflows_is_told_so_and_nothing_differs() -> None:
     with demo("--rate", "100", "--seed", "4") as running, Reader(running) as reader:
         running.until(lambda: running.sent() > 500)
         reader.call("POST", "/workflows/welcome/goals", goal_type="tag_added", criteria={"tag_name": "other"})

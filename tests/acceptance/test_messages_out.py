@@ -2,6 +2,8 @@
 
 import uuid
 
+import pytest
+
 from tests.kit import conversation, messages_in
 
 NAMESPACE = uuid.UUID("94bece46-2ea0-598c-bf30-462d26b8d233")
@@ -13,6 +15,7 @@ def uuid5(*parts: str) -> str:
     return str(uuid.uuid5(NAMESPACE, "|".join(parts)))
 
 
+@pytest.mark.smoke
 async def test_achieved_and_exit_say_everything_and_carry_the_trace_of_their_event(talk: conversation.Talk) -> None:
     workflow_id = "orders/2026"
     goal = await talk.goal(workflow_id, "purchase_made", min_amount=100)

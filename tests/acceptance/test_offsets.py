@@ -71,7 +71,7 @@ async def test_offsets_out_of_range_are_set_anew_when_asked_for_and_no_others(
             assert len(await talk.dead_letters()) == 5 - to_offset + 5
 
 
-async def test_a_time_takes_back_what_is_beyond_it_and_the_topic_of_redrives_to_its_beginning(
+async def test_a_time_rewinds_topics_to_it_and_the_redrive_topic_to_its_beginning(
     there: worker_process.Installation,
 ) -> None:
     def dated(topic: str, minute: int) -> messages_in.Record:

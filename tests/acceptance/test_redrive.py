@@ -28,7 +28,7 @@ def redrive(there: worker_process.Installation) -> int:
     return sum(row["records"] for row in messages_in.rows(outcome.stdout))
 
 
-async def test_what_was_fixed_is_judged_by_its_own_time_and_what_fails_again_is_a_letter_again(
+async def test_a_fixed_redrive_is_judged_by_its_own_time_a_failing_one_is_a_letter_again(
     there: worker_process.Installation,
 ) -> None:
     async with conversation.talk(there) as talk:
@@ -56,7 +56,7 @@ async def test_what_was_fixed_is_judged_by_its_own_time_and_what_fails_again_is_
         assert first["x-original-topic"] == there.topics["form_submitted"]
 
 
-async def test_what_was_redriven_while_no_worker_ran_is_not_sent_again_and_judged_by_the_next_one(
+async def test_records_redriven_without_a_worker_are_sent_once_and_judged_by_the_next(
     there: worker_process.Installation,
 ) -> None:
     async with conversation.talk(there) as talk:

@@ -69,7 +69,7 @@ async def _has_gone(talk: conversation.Talk, run: messages_in.Run) -> bool:
     return "workflow.goal.achieved" in await types_about(talk, run)
 
 
-async def test_a_dead_letter_that_is_too_large_goes_without_its_value_and_says_where_that_is(
+async def test_a_dead_letter_that_is_too_large_goes_without_its_value_and_says_where(
     there: worker_process.Installation,
 ) -> None:
     async with conversation.talk(there) as talk, there.worker(DEAD_LETTERS__MAX_RATIO=1):

@@ -23,6 +23,7 @@ FILES = (
 )
 
 
+@pytest.mark.smoke
 def test_every_command_exists_with_its_options() -> None:
     commands = readme.commands()
     assert {" ".join(words[:2]) for words in commands} >= {
@@ -36,6 +37,7 @@ def test_every_command_exists_with_its_options() -> None:
         command_line.assert_taken(words)
 
 
+@pytest.mark.smoke
 def test_every_file_exists() -> None:
     typed = re.findall(rf"(?<![\w/.-])({FILES})", "\n".join(readme.lines()))
     spans = [span for span in readme.SPANS if re.fullmatch(FILES, span)]
@@ -53,6 +55,7 @@ def test_every_link_leads_somewhere() -> None:
         assert anchor in _anchors(page), target
 
 
+@pytest.mark.smoke
 def test_every_setting_exists() -> None:
     named = set(re.findall(r"GOALWORKER_[A-Z_]+[A-Z]", readme.TEXT))
     assert {"GOALWORKER_DATABASE__URL", "GOALWORKER_EVENTS__LATENESS"} <= named

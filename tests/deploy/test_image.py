@@ -68,7 +68,7 @@ def installed(made: image.Image, postgres_url: str, bootstrap_servers: str) -> I
         yield Installed(made, addresses)
 
 
-async def test_one_event_gives_one_exit_with_nothing_set_but_two_addresses_and_nothing_to_write_to(
+async def test_one_event_gives_one_exit_with_two_addresses_set_and_a_read_only_disk(
     installed: Installed, bootstrap_servers: str
 ) -> None:
     installed.done("db", "upgrade")

@@ -60,7 +60,7 @@ def sources(expression: str) -> set[str]:
     return found | {source for name in found & recorded.keys() for source in sources(recorded[name])}
 
 
-def test_each_alert_has_a_test_in_which_it_fires_with_its_words_and_one_in_which_it_is_silent() -> None:
+def test_each_alert_has_a_test_that_fires_it_and_one_that_keeps_it_silent() -> None:
     fired = {case["alertname"] for case in alert_tests() if case.get("exp_alerts")}
     silent = set[str]().union(*(silences(test) for test in rules.unit_tests()))
     assert fired == set(ALERTS)
@@ -121,7 +121,7 @@ def sections() -> dict[str, str]:
     return dict(re.findall(r"^## (Goalworker\w+)\n(.*?)(?=^## |\Z)", RUNBOOK, flags=re.MULTILINE | re.DOTALL))
 
 
-def test_each_alert_leads_to_its_section_of_the_runbook_and_each_section_has_its_alert() -> None:
+def test_each_alert_has_its_section_in_the_runbook_and_each_section_its_alert() -> None:
     assert list(sections()) == list(ALERTS)
     for name, alert in ALERTS.items():
         assert alert["annotations"]["runbook_url"] == f"{rules.REPOSITORY}deploy/RUNBOOK.md#{name.lower()}"

@@ -121,7 +121,7 @@ async def test_connections_that_end_in_the_midst_of_everything(
 
 @pytest.mark.fault
 @pytest.mark.parametrize("topic", ["goal_achieved", "workflow_exit", "dead_letters"])
-async def test_a_topic_out_that_is_deleted_is_waited_for_and_nothing_is_committed_without_it(
+async def test_the_worker_waits_for_a_deleted_topic_out_and_commits_nothing_meanwhile(
     topic: str, there: worker_process.Installation
 ) -> None:
     async with conversation.talk(there) as talk:

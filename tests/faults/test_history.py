@@ -108,6 +108,7 @@ def found_wrong(found: history.Found, expected: history.Expected = EXPECTED) -> 
     return [problem.partition(":")[0] for problem in history.problems(TELLINGS, expected, found)]
 
 
+@pytest.mark.smoke
 def test_nothing_is_wrong_with_what_is_right_repeats_and_corrections_included() -> None:
     assert history.problems(TELLINGS, EXPECTED, RIGHT) == []
 
@@ -201,6 +202,7 @@ WRONG: dict[str, tuple[str, Callable[[], history.Found]]] = {
 }
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("what", WRONG)
 def test_it_is_found_that(what: str) -> None:
     kind, make = WRONG[what]

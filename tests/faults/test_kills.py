@@ -58,7 +58,7 @@ async def test_workers_killed_again_and_again_lose_and_double_nothing_after(
 
 
 @pytest.mark.fault
-async def test_paused_beyond_the_session_timeout_a_worker_wakes_as_a_stranger_and_does_no_harm(
+async def test_a_worker_paused_beyond_its_session_does_no_harm_when_it_wakes(
     there: worker_process.Installation,
 ) -> None:
     async with conversation.talk(there) as talk:

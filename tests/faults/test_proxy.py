@@ -52,6 +52,7 @@ def ask(connection: socket.socket, request: bytes) -> bytes:
     return connection.recv(1024)
 
 
+@pytest.mark.smoke
 def test_what_is_said_arrives(wire: proxy.Proxy) -> None:
     with connect(wire) as connection:
         assert ask(connection, b"hello") == b"hello"

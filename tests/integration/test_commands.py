@@ -20,6 +20,7 @@ from tests.kit import shells, support
 from tests.kit.shells import Shell
 
 
+@pytest.mark.smoke
 def test_help_lists_the_commands_and_imports_none_of_them(shell: Shell) -> None:
     script = (
         "import sys; from goalworker import __main__ as line; sys.argv = ['goalworker', '--help']\n"
@@ -33,6 +34,7 @@ def test_help_lists_the_commands_and_imports_none_of_them(shell: Shell) -> None:
     assert found.stderr == "[]\n"
 
 
+@pytest.mark.smoke
 def test_the_version_is_printed(shell: Shell) -> None:
     assert shell("--version") == (0, f"{goalworker.__version__}\n", "")
 

@@ -83,7 +83,7 @@ async def test_a_worker_that_ends_again_and_again_a_little_later_gets_there(
     await checks.assert_lawful(administrator, broker, GOALS, LOGICS, [*BEFORE, *BATCH])
 
 
-async def test_a_connection_that_is_killed_or_a_broker_that_does_not_answer_is_for_later_and_the_same_batch_goes_on(
+async def test_a_killed_connection_or_a_silent_broker_is_retried_with_the_same_batch(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     steps = len(await crashes.round_trips(world.Worker(pool, await _begin(pool, administrator)).take(*BATCH)))

@@ -153,7 +153,7 @@ def test_no_dead_letters_are_a_sentence(with_kafka: Shell) -> None:
     assert with_kafka("dlq", "list") == (0, "no dead letters\n", "")
 
 
-async def test_not_all_are_listed_where_there_are_very_many_and_that_is_said_beside_the_data(
+async def test_a_long_list_is_cut_and_stderr_says_so(
     with_kafka: Shell, bootstrap_servers: str, topics: dict[str, str]
 ) -> None:
     async with shells.producing(bootstrap_servers) as producer:

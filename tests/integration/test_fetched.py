@@ -18,6 +18,7 @@ VALUES = (b"one", None, b"", b"x" * 900_000, b"last")
 FIELDS = ("offset", "timestamp", "timestamp_type", "key", "value")
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("compression", [None, "gzip", "snappy", "lz4", "zstd"])
 async def test_records_are_those_of_a_plain_consumer(
     bootstrap_servers: str, topics: dict[str, str], compression: str | None, fetching: str

@@ -69,7 +69,7 @@ def test_a_command_says_a_sentence_unless_it_was_asked_for_json(shell: Shell) ->
     assert plain.err.splitlines()[-1].startswith("goalworker: ")
 
 
-def test_what_a_command_logs_is_json_off_a_terminal_and_what_it_ends_with_is_a_sentence(shell: Shell) -> None:
+def test_off_a_terminal_a_command_logs_json_and_ends_with_a_sentence(shell: Shell) -> None:
     nowhere = shell.set({**shells.NOWHERE, "GOALWORKER_SERVICE_PORT": "80"})
     outcome = nowhere("topics", "list", GOALWORKER_SERVICE_HOST="10.0.0.1")
     *logged, last = outcome.err.splitlines()

@@ -55,9 +55,10 @@ async def test_slices_of_one_contact_each_give_the_same(
     await checks.assert_lawful(administrator, broker, drawn.goals, drawn.logics, drawn.messages)
 
 
+@pytest.mark.smoke
 @world.examples(40)
 @given(drawn=strategies.worlds())
-async def test_who_sees_everything_at_once_sends_an_exit_to_the_satisfied_without_an_end_and_to_nobody_else(
+async def test_one_batch_with_everything_exits_exactly_the_satisfied_open_enrollments(
     pool: sa_async.AsyncEngine, administrator: connections.Connection, drawn: strategies.World
 ) -> None:
     await world.clear(administrator)

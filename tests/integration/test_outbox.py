@@ -136,7 +136,7 @@ async def held(pool: sa_async.AsyncEngine) -> list[refused_messages.HeldByTopic]
         return await refused_messages.status(connection)
 
 
-async def test_what_a_topic_refuses_is_kept_and_all_else_goes_on_the_exit_of_the_same_judgement_too(
+async def test_a_refused_message_is_held_and_all_others_go_out(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     broker, batch_id = Narrow(), uuid4()
@@ -294,7 +294,7 @@ async def test_a_publishing_that_ends_after_it_deleted_sends_the_rest_and_each_o
     assert (await waiting(administrator), known) == ([], set())
 
 
-async def test_a_sweep_that_is_held_back_commits_what_it_sent_and_sends_no_exit_before_its_achieved(
+async def test_a_slow_sweep_commits_sent_rows_and_sends_no_exit_before_its_achievement(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     async def look() -> None: ...

@@ -113,7 +113,7 @@ def counted(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], int]:
     return {(row["topic"], row["reason"]): row["records"] for row in rows}
 
 
-async def test_a_letter_is_sent_with_everything_it_had_the_first_records_timestamp_and_one_redrive_more(
+async def test_a_redriven_record_keeps_its_bytes_and_timestamp_and_counts_one_more(
     with_kafka: Shell, broker: Broker
 ) -> None:
     await broker.dead_letter(broker.letter(7))
@@ -174,7 +174,7 @@ async def test_so_many_at_most_are_taken_up_where_the_last_ones_ended(
     assert await broker.keys() == [0, 1, 2, 3, 4]
 
 
-async def test_offsets_that_were_forgotten_or_are_of_an_older_topic_repeat_nothing_and_lose_nothing(
+async def test_lost_offsets_or_offsets_of_an_older_topic_repeat_and_lose_nothing(
     with_kafka: Shell, broker: Broker, redrive: Callable[..., int]
 ) -> None:
     await broker.dead_letter(broker.letter(1))
@@ -211,7 +211,7 @@ async def test_what_is_no_dead_letter_is_left_alone(broker: Broker, redrive: Cal
     assert await broker.keys() == [1]
 
 
-async def test_a_redrive_that_is_killed_is_resumed_by_the_same_command_and_keeps_to_its_rate(
+async def test_the_same_command_resumes_a_killed_redrive_at_the_same_rate(
     with_kafka: Shell, broker: Broker, redrive: Callable[..., int]
 ) -> None:
     letters = 800  # at this rate for 20 s, however slowly we look

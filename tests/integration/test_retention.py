@@ -149,7 +149,7 @@ async def _rows_of(administrator: connections.Connection) -> dict[str, set[str]]
     }
 
 
-async def test_an_enrollment_goes_as_a_whole_after_its_end_or_its_exit_and_an_open_one_never(
+async def test_an_ended_or_exited_enrollment_is_deleted_whole_and_an_open_one_never(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await world.install(administrator, [ONE])

@@ -72,7 +72,7 @@ async def test_a_refusal_names_size_and_limit_to_the_byte(
     await sender.stop()
 
 
-async def test_a_record_without_a_key_is_refused_by_a_compacted_topic_and_its_neighbours_are_sent(
+async def test_a_compacted_topic_refuses_a_record_without_a_key_and_takes_its_neighbours(
     bootstrap_servers: str, absent_topics: dict[str, str], sender: Sender
 ) -> None:
     topic = absent_topics["goal_configured"]

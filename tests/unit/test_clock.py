@@ -185,7 +185,7 @@ def test_records_that_are_ahead_say_nothing_of_clocks_that_agree(
     assert written == []
 
 
-def test_it_is_measured_again_and_again_and_the_last_difference_stands_while_the_database_is_away(
+def test_the_last_measured_skew_stands_while_the_database_is_away(
     database: Database, decoder: Decoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clock_skew, "MEASURE_SECONDS", 0.001)

@@ -13,6 +13,7 @@ from goalworker.decoding.decoder import Decoder
 from goalworker.decoding.limits import Limits
 from goalworker.domain import events, facts
 from tests.kit import hostile
+from tests.kit.examples import examples
 from tests.unit import near_misses, reference_decoder
 from tests.unit.decoding import ALL, LIMITS, PLACE, REASONS, Headers, decoded, event, good, malformed
 
@@ -51,7 +52,7 @@ def test_the_corpus_has_every_reason_of_the_decoder() -> None:
     assert {record.outcome for record in hostile.CORPUS} == REASONS | {"event"}
 
 
-@settings(max_examples=1000)
+@settings(max_examples=examples(1000))
 @given(near_misses.records(), st.sampled_from([None, "south"]))
 def test_decode_agrees_with_the_reference_on_records_that_are_nearly_right(
     record: tuple[str, bytes, Headers, int], default_tenant: str | None
@@ -90,7 +91,7 @@ CHANGES: Final = st.sampled_from(
 )
 
 
-@settings(max_examples=1000)
+@settings(max_examples=examples(1000))
 @given(near_misses.records(), OTHER_LIMITS, KEYS, OTHER_HEADERS, CHANGES, st.sampled_from([str, str.upper, str.title]))
 def test_decode_agrees_with_the_reference_whatever_the_settings_and_the_form(
     record: tuple[str, bytes, Headers, int],
@@ -105,7 +106,7 @@ def test_decode_agrees_with_the_reference_whatever_the_settings_and_the_form(
     agree(topic, change(value), (*own, *headers), timestamp_ms, limits, key)
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(st.data(), st.sampled_from(sorted(hostile.DATA)), st.booleans())
 def test_decode_agrees_with_the_reference_on_records_that_were_damaged(
     data: st.DataObject, kind: str, binary: bool
@@ -118,7 +119,7 @@ def test_decode_agrees_with_the_reference_on_records_that_were_damaged(
     agree(hostile.TOPIC_OF_KIND[kind], bytes(value), headers, hostile.TIMESTAMP_MS)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     st.sampled_from(sorted(hostile.KINDS)),
     st.binary(max_size=64),

@@ -307,7 +307,7 @@ CHANGING = _goal(
 )
 
 
-def test_a_version_is_in_force_from_active_from_inclusive_to_active_to_exclusive_if_it_is_active() -> None:
+def test_an_active_version_is_in_force_from_inclusive_to_exclusive() -> None:
     in_force = [goals.version_at(CHANGING, at(tick)) for tick in range(1, 10)]
     assert [version and version.number for version in in_force] == [None, 1, 1, None, None, 3, 3, None, None]
 

@@ -14,6 +14,7 @@ from goalworker.domain import events, facts, goals
 from goalworker.domain.criteria import Criteria
 from goalworker.goal_index import index, keys, matching
 from tests.kit import naive_judge, strategies
+from tests.kit.examples import examples
 from tests.kit.strategies import at
 
 any_type = st.sampled_from(events.GOAL_TYPES).map(lambda goal_type: (goal_type,)) | st.just(events.GOAL_TYPES)
@@ -31,7 +32,7 @@ def _index(known: Iterable[goals.Goal], logics: naive_judge.Logics | None = None
     return made
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(drawn=goals_and_events())
 def test_it_finds_what_a_look_at_every_goal_finds(
     drawn: tuple[tuple[goals.Goal, ...], tuple[events.Event, ...]],
@@ -67,7 +68,7 @@ def histories(draw: strategies.Draw, types: tuple[str, ...]) -> list[Step]:
     return [(tuple(map(goal, numbers)), draw(strategies.logic_maps())) for numbers in steps]
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(data=st.data(), types=any_type, shelf_goals=st.sampled_from((1, 2, 32)))
 def test_step_by_step_it_holds_what_a_list_of_goals_holds(
     data: st.DataObject, types: tuple[str, ...], shelf_goals: int

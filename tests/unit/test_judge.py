@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from goalworker.domain import criteria, events, facts, goals, judging
 from goalworker.goal_index import index, matching
 from tests.kit import naive_judge, strategies
+from tests.kit.examples import examples
 from tests.kit.strategies import at
 
 ONE, TWO, THREE = UUID(int=1), UUID(int=2), UUID(int=3)
@@ -72,7 +73,7 @@ def _as_answer(judgement: judging.Judgement) -> naive_judge.Answer:
     )
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(case=cases(), tracked=st.booleans())
 def test_it_says_what_the_contract_says_when_read_naively(case: Case, tracked: bool) -> None:
     judgement = _judged(case, case.hits(), tracked=tracked)

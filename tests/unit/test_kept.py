@@ -62,7 +62,7 @@ async def test_a_quick_answer_is_made_anew_each_time() -> None:
     assert [await desk.ask(), await desk.ask()] == [1, 2]
 
 
-async def test_a_slow_answer_is_given_for_a_multiple_of_its_time_and_nothing_is_made_meanwhile() -> None:
+async def test_a_slow_answer_is_cached_for_a_multiple_of_its_time() -> None:
     desk = Desk()
     assert await desk.ask(takes_seconds=SLOW_SECONDS) == 1
     desk.now += FRESH_SECONDS - 0.01

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from goalworker.domain import events
 from tests.kit import naive_judge, strategies
+from tests.kit.examples import examples
 from tests.unit import model
 
 Delivery = list[list[events.Event]]
@@ -17,7 +18,7 @@ def _delivered(drawn: strategies.World, batches: Delivery, *, tracked: bool = Tr
     return worker
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(data=st.data(), drawn=strategies.worlds(), tracked=st.booleans())
 def test_any_order_repetition_and_batching_gives_what_one_look_at_the_end_gives(
     data: st.DataObject, drawn: strategies.World, tracked: bool

@@ -31,7 +31,7 @@ def test_a_second_outage_begins_anew() -> None:
     assert outage.look(None, 121.0) == ("is_over", 61.0)
 
 
-def test_a_server_that_is_away_and_then_refuses_is_said_to_but_not_each_time_that_they_take_turns() -> None:
+def test_away_and_refused_are_logged_once_each_however_often_they_take_turns() -> None:
     outage = outages.Outage()
     kinds: list[outages.Kind] = ["away", "refused", "away", "refused"]
     said = [outage.look(kind, float(now)) for now, kind in enumerate(kinds * 5)]

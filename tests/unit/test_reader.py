@@ -79,7 +79,7 @@ def test_the_newest_record_since_the_last_time_is_compared_with_our_clock(monkey
     assert asyncio.run(ahead()) == [-math.inf, 600.0, -math.inf]
 
 
-def test_logs_are_compared_on_assignment_and_again_when_records_come_from_a_leader_that_did_not_answer() -> None:
+def test_logs_are_compared_on_assignment_and_after_a_silent_leader_answers() -> None:
     async def compared() -> list[int]:
         reading, found = Consumer(config.load({})), list[int]()
         reading._consumer = consumer = mock.MagicMock(wraps=Client())

@@ -21,7 +21,7 @@ def test_progress_however_slow_is_no_stall() -> None:
         assert stall.look({FIRST: (step, 1_000)}, step * (STALL_SECONDS - 1)) is None
 
 
-def test_a_partition_without_lag_may_rest_for_ever_and_its_time_begins_with_the_next_record() -> None:
+def test_a_partition_without_lag_never_stalls_until_its_next_record() -> None:
     stall = stall_watch.StallWatch(STALL_SECONDS)
     assert stall.look({FIRST: (5, 5)}, 0.0) is None
     assert stall.look({FIRST: (5, 5)}, 10 * STALL_SECONDS) is None
@@ -41,7 +41,7 @@ def test_one_stalled_partition_among_others_that_move_is_found() -> None:
     assert stall.look({FIRST: (2, 9), SECOND: (1, 9)}, STALL_SECONDS) == SECOND
 
 
-def test_the_time_begins_anew_while_something_is_away_and_after_a_partition_was_given_away() -> None:
+def test_the_stall_clock_restarts_during_an_outage_and_after_a_rebalance() -> None:
     stall = stall_watch.StallWatch(STALL_SECONDS)
     assert stall.look({FIRST: (5, 9)}, 0.0) is None
     assert stall.look({}, STALL_SECONDS - 1) is None

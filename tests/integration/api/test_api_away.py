@@ -38,7 +38,7 @@ def _nothing_said_yet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_nothing_said_yet")
-async def test_of_requests_that_an_outage_fails_one_is_logged_with_the_reason_and_the_rest_are_counted(
+async def test_an_outage_logs_one_failed_request_and_counts_the_others(
     said: list[MutableMapping[str, Any]],
 ) -> None:
     async with running_api.running("postgresql://nobody:secret@127.0.0.1:1/none") as api, api.holder() as client:

@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+import pytest
 
 from goalworker.postgres import connections
 from goalworker.stores import goal_store
@@ -26,6 +27,7 @@ FIELDS = [
 ]
 
 
+@pytest.mark.smoke
 async def test_a_created_goal_has_every_field_an_address_and_an_etag(client: httpx.AsyncClient) -> None:
     answer = await client.post(GOALS, json={**TAG, "name": "Signed"})
     goal = answer.json()
@@ -135,7 +137,7 @@ async def test_an_etag_of_another_version_is_stale(client: httpx.AsyncClient) ->
     assert (await client.get(f"{GOALS}/{goal['id']}")).json() == goal
 
 
-async def test_any_version_is_changed_where_any_will_do_and_what_is_no_etag_is_said_to_be_none(
+async def test_if_match_star_changes_any_version_and_a_malformed_etag_is_refused(
     client: httpx.AsyncClient,
 ) -> None:
     address = f"{GOALS}/{(await create(client))['id']}"

@@ -60,9 +60,7 @@ async def client(database_url: str, crm: Crm) -> AsyncIterator[httpx.AsyncClient
             yield client
 
 
-async def test_a_goal_with_what_exists_is_made_and_what_exists_is_not_asked_for_again_so_soon(
-    client: httpx.AsyncClient, crm: Crm
-) -> None:
+async def test_existing_references_are_accepted_and_cached(client: httpx.AsyncClient, crm: Crm) -> None:
     await create(client, STAGE)
     await create(client, STAGE, path="/api/v1/workflows/another/goals")
     assert crm.asked == {("pipeline", "sales", TENANT): 1, ("stage", "won", TENANT): 1}

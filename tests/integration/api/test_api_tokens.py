@@ -235,7 +235,7 @@ async def test_a_withdrawn_key_is_no_longer_trusted_after_five_minutes(
     await refused(by_keys, old)
 
 
-async def test_while_the_issuer_is_away_its_known_keys_are_taken_and_of_others_nothing_can_be_said(
+async def test_cached_keys_are_used_while_the_issuer_is_away_and_unknown_ones_are_503(
     by_keys: running_api.Api, issuer: Issuer, clock: Clock
 ) -> None:
     good, new = signed(RSA_KEY, "RS256", "r"), signed(STRANGERS_KEY, "RS256", "new")
