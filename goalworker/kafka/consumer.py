@@ -11,10 +11,10 @@ import aiokafka
 from aiokafka import TopicPartition
 from aiokafka import errors as kafka_errors
 
-from goalworker import config, logs, memory, metrics
+from goalworker import config, logs, metrics
 from goalworker.decoding.record import FetchedRecord
 from goalworker.errors import GoalworkerError
-from goalworker.kafka import clients, topic_identity
+from goalworker.kafka import clients, memory, topic_identity
 from goalworker.kafka.fast_fetch.fetch_state import ALLOWANCE
 
 log = logs.get("reader")

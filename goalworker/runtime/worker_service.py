@@ -6,8 +6,8 @@ import stamina.instrumentation
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import goalworker
-from goalworker import config, logs, memory, metrics
-from goalworker.kafka import fast_fetch, offset_reset
+from goalworker import config, logs, metrics
+from goalworker.kafka import fast_fetch, memory, offset_reset
 from goalworker.kafka.consumer import Consumer
 from goalworker.kafka.sender import Sender
 from goalworker.pipeline import clock_skew, worker

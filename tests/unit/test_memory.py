@@ -7,7 +7,7 @@ import sys
 # Three blocks as of three fetches, let go together, five times; then how many pages the system had to give.
 ROUNDS = """
 import gc, resource
-from goalworker import memory
+from goalworker.kafka import memory
 {settle}
 def touch():
     blocks = [b"x" * 12_000_000 for _ in range(3)]
