@@ -1,1 +1,1 @@
-"""Rows as people and services ask for them."""
+"""Queries and changes on the database for the API, the shell and the worker."""

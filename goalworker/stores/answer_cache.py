@@ -8,71 +8,73 @@ from typing import Any, Final
 import msgspec
 
 Answer = dict[str, Any]
-
-
 Make = Callable[[], Coroutine[Any, Any, Answer]]
 
 
-class _Known(msgspec.Struct, frozen=True):
+class _Entry(msgspec.Struct, frozen=True):
     answer: Answer
     fresh_until: float
-    known_until: float
+    expires_at: float
 
 
 class AnswerCache:
-    """Keeps answers that took long; quick ones are always made anew.
+    """Cache of answers that took long; quick ones are computed for every request.
 
-    An answer is fresh for TIMES as long as it took to make. For as long again it is still given, at once, while a new
-    one is being made. Who asks where none is kept waits, all for the same one.
+    An answer is fresh for TIMES as long as it took to compute. For as long again the stale answer is returned at once
+    while a task refreshes it. Requests that find no entry wait, all for the same computation.
     """
 
+    # Seconds. An answer that took less is not cached.
     SLOW_SECONDS: Final = 0.1
     TIMES: Final = 30.0
-    # Of the four connections that a process has, unless it is set otherwise, one is always left to other requests.
+    # Computations at a time; further ones wait. A process has four database connections by default, and one of them
+    # always stays free for other requests.
     NEW_AT_ONCE: Final = 2
     AGAIN_AT_ONCE: Final = 1
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._known: dict[Hashable, _Known] = {}
-        self._making: dict[Hashable, asyncio.Task[Answer]] = {}
-        self._turns = asyncio.Semaphore(self.NEW_AT_ONCE)
-        self._turns_again = asyncio.Semaphore(self.AGAIN_AT_ONCE)
+        self._entries: dict[Hashable, _Entry] = {}
+        self._computing: dict[Hashable, asyncio.Task[Answer]] = {}
+        self._new = asyncio.Semaphore(self.NEW_AT_ONCE)
+        self._refreshes = asyncio.Semaphore(self.AGAIN_AT_ONCE)
 
     async def answer(self, key: Hashable, make: Make) -> Answer:
-        """Return the kept answer for a key, or make it."""
+        """Return the cached answer for a key, or compute it."""
         now = self._clock()
-        self._known = {each: known for each, known in self._known.items() if now < known.known_until}
-        known = self._known.get(key)
-        if known is not None and now < known.fresh_until:
-            return known.answer
-        if key not in self._making:
-            turns = self._turns if known is None else self._turns_again
-            self._making[key] = asyncio.create_task(self._made(key, make, turns))
-            self._making[key].add_done_callback(_seen)
-        return known.answer if known is not None else await asyncio.shield(self._making[key])
+        self._entries = {key: entry for key, entry in self._entries.items() if now < entry.expires_at}
+        entry = self._entries.get(key)
+        if entry is not None and now < entry.fresh_until:
+            return entry.answer
+        if key not in self._computing:
+            slots = self._new if entry is None else self._refreshes
+            self._computing[key] = asyncio.create_task(self._compute(key, make, slots))
+            self._computing[key].add_done_callback(_retrieve_exception)
+        return entry.answer if entry is not None else await asyncio.shield(self._computing[key])
 
-    async def _made(self, key: Hashable, make: Make, turns: asyncio.Semaphore) -> Answer:
-        known = None
+    async def _compute(self, key: Hashable, make: Make, slots: asyncio.Semaphore) -> Answer:
+        entry = None
         try:
-            async with turns:
+            async with slots:
                 began = self._clock()
                 answer = await make()
-                known = self._worth_keeping(answer, self._clock() - began)
+                entry = self._entry(answer, self._clock() - began)
             return answer
         finally:
-            # Where it failed nothing older is given any more, so that who asks next hears of it.
-            del self._making[key]
-            self._known.pop(key, None)
-            if known is not None:
-                self._known[key] = known
+            # A failure evicts the stale answer too, so that the next request meets the error.
+            del self._computing[key]
+            self._entries.pop(key, None)
+            if entry is not None:
+                self._entries[key] = entry
 
-    def _worth_keeping(self, answer: Answer, took: float) -> _Known | None:
-        fresh_until = self._clock() + took * self.TIMES
-        return _Known(answer, fresh_until, fresh_until + took * self.TIMES) if took >= self.SLOW_SECONDS else None
+    def _entry(self, answer: Answer, took_seconds: float) -> _Entry | None:
+        if took_seconds < self.SLOW_SECONDS:
+            return None
+        fresh_until = self._clock() + took_seconds * self.TIMES
+        return _Entry(answer, fresh_until, fresh_until + took_seconds * self.TIMES)
 
 
-def _seen(made: asyncio.Task[Answer]) -> None:
-    # asyncio complains of an error that nobody looked at, and it may be that nobody waits for this answer.
-    if not made.cancelled():
-        made.exception()
+def _retrieve_exception(computed: asyncio.Task[Answer]) -> None:
+    # asyncio logs exceptions that were never retrieved, and a refresh may have no request waiting for it.
+    if not computed.cancelled():
+        computed.exception()

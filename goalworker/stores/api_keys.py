@@ -1,4 +1,4 @@
-"""API keys: made, found, listed and revoked; of a key itself only the hash is kept (contract section 5)."""
+"""API keys: create, find, list and revoke. Only the hash of a key is stored (contract section 5)."""
 
 import hashlib
 import re
@@ -18,25 +18,25 @@ from goalworker.postgres import connections, tables
 
 SCOPES: Final = ("goals:read", "goals:write", "enrollments:write")
 
-# So that a key is known for one, by people and by scanners for leaked secrets.
+# Lets people and scanners for leaked secrets recognise a key.
 _PREFIX: Final = "gw_"
 _SECRET_BYTES: Final = 32
 _KEY: Final = re.compile(rf"{_PREFIX}[A-Za-z0-9_-]{{43}}")
 
 
 class UnknownKeyError(errors.GoalworkerError):
-    """There is no such key, or it is revoked already."""
+    """The key does not exist, or it is revoked already."""
 
     def __init__(self, key_id: UUID) -> None:
-        super().__init__(f"There is no key {key_id} that could be revoked; `goalworker keys list` shows them")
+        super().__init__(f"Key {key_id} does not exist or is revoked already; `goalworker keys list` shows all keys")
 
 
 class InvalidKeyError(errors.GoalworkerError):
-    """What was asked for can't be a key's."""
+    """A tenant, name or scope of a new key is invalid."""
 
 
 class StoredKey(Struct, frozen=True):
-    """What is known of a key: everything but the key."""
+    """Everything about a key except the key itself."""
 
     id: UUID
     tenant_id: str
@@ -47,7 +47,7 @@ class StoredKey(Struct, frozen=True):
 
 
 class KeyHolder(Struct, frozen=True):
-    """Who a key lets in."""
+    """The tenant, name and scopes that a key stands for."""
 
     tenant_id: str
     name: str
@@ -57,7 +57,7 @@ class KeyHolder(Struct, frozen=True):
 async def create(
     pool: sa_async.AsyncEngine, tenant_id: str, name: str, scopes: Collection[str]
 ) -> tuple[str, StoredKey]:
-    """Make a key and return it, this once, with what is stored; BadKeyError."""
+    """Create a key and return it, this once only, with its stored fields; InvalidKeyError."""
     _check(tenant_id, name, scopes)
     key = _PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
     row = {
@@ -69,17 +69,16 @@ async def create(
         "created_at": sa.func.clock_timestamp(),
     }
     async with connections.tenant_transaction(pool, tenant_id, "keys") as connection:
-        made = await connection.execute(sa.insert(tables.api_keys).values(row).returning(*_COLUMNS))
-        return key, _stored(made.one())
+        inserted = await connection.execute(sa.insert(tables.api_keys).values(row).returning(*_COLUMNS))
+        return key, _stored_key(inserted.one())
 
 
 async def find(pool: sa_async.AsyncEngine, key: str) -> KeyHolder | None:
-    """Return who holds a key that was made and not revoked."""
+    """Return the holder of a key, or None if the key is unknown or revoked."""
     if not _KEY.fullmatch(key):
         return None
-    async with connections.tenant_transaction(
-        pool, "", "keys"
-    ) as connection:  # No tenant yet: nothing is seen but by the function.
+    # The tenant is not known yet, so row-level security hides every row except from the function.
+    async with connections.tenant_transaction(pool, "", "keys") as connection:
         row = (await connection.execute(_BY_HASH, {"hash": _hash(key)})).one_or_none()
     return None if row is None else KeyHolder(row.tenant_id, row.name, tuple(row.scopes))
 
@@ -90,18 +89,18 @@ async def list_of_tenant(pool: sa_async.AsyncEngine, tenant_id: str) -> list[Sto
         rows = await connection.execute(
             sa.select(*_COLUMNS).where(_KEYS.tenant_id == tenant_id).order_by(_KEYS.created_at, _KEYS.key_id)
         )
-        return [_stored(row) for row in rows]
+        return [_stored_key(row) for row in rows]
 
 
 async def list_all(pool: sa_async.AsyncEngine) -> list[StoredKey]:
-    """Return the keys of all tenants, which nobody but the schema's owner may see: no role is taken."""
+    """Return the keys of all tenants, as the schema's owner: no other role may see them."""
     async with pool.connect() as connection:
         rows = await connection.execute(sa.select(*_COLUMNS).order_by(_KEYS.tenant_id, _KEYS.created_at, _KEYS.key_id))
-        return [_stored(row) for row in rows]
+        return [_stored_key(row) for row in rows]
 
 
 async def revoke(pool: sa_async.AsyncEngine, tenant_id: str, key_id: UUID) -> StoredKey:
-    """Make a key useless from now on; NoKeyError."""
+    """Revoke a key from now on; UnknownKeyError."""
     revoked = (
         sa.update(tables.api_keys)
         .where(_KEYS.tenant_id == tenant_id, _KEYS.key_id == key_id, _KEYS.revoked_at.is_(None))
@@ -112,7 +111,7 @@ async def revoke(pool: sa_async.AsyncEngine, tenant_id: str, key_id: UUID) -> St
         row = (await connection.execute(revoked)).one_or_none()
     if row is None:
         raise UnknownKeyError(key_id)
-    return _stored(row)
+    return _stored_key(row)
 
 
 _KEYS: Final = tables.api_keys.c
@@ -121,13 +120,12 @@ _BY_HASH: Final = sa.text("SELECT tenant_id, name, scopes FROM goalworker_api_ke
 
 
 def _hash(key: str) -> bytes:
-    # 256 random bits cannot be guessed, so that a fast hash without a salt is enough.
+    # Nobody can guess 256 random bits, so a fast hash without a salt is enough.
     return hashlib.sha256(key.encode()).digest()
 
 
-def _stored(row: sa.Row[*tuple[Any, ...]]) -> StoredKey:
-    key_id, tenant_id, name, scopes, created_at, revoked_at = tuple(row)
-    return StoredKey(key_id, tenant_id, name, tuple(scopes), created_at, revoked_at)
+def _stored_key(row: sa.Row[*tuple[Any, ...]]) -> StoredKey:
+    return StoredKey(row.key_id, row.tenant_id, row.name, tuple(row.scopes), row.created_at, row.revoked_at)
 
 
 def _check(tenant_id: str, name: str, scopes: Collection[str]) -> None:

@@ -1,4 +1,4 @@
-"""Enrollments as people ask for them and hand them in (contract section 5)."""
+"""Enrollments: reading one, and importing those that began earlier (contract section 5)."""
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
@@ -11,18 +11,19 @@ from sqlalchemy.ext import asyncio as sa_async
 from goalworker import errors
 from goalworker.domain import events, facts, messages
 from goalworker.postgres import connections, tables
+from goalworker.stores.achievements import achievement_from_row
 
 
 class ConflictingEnrollmentError(errors.GoalworkerError):
-    """Enrollment ids are known, or given twice, with another workflow or contact; nothing was recorded."""
+    """Some enrollment ids belong to another workflow or contact already; nothing was recorded."""
 
     def __init__(self, enrollment_ids: Collection[str]) -> None:
-        super().__init__(f"{len(enrollment_ids)} enrollment ids are known with another workflow or contact")
+        super().__init__(f"{len(enrollment_ids)} enrollment ids belong to another workflow or contact already")
         self.enrollment_ids = frozenset(enrollment_ids)
 
 
 class StoredEnrollment(Struct, frozen=True):
-    """What is known of one enrollment, in the contract's fields and their order; revoked achievements are left out."""
+    """`enrollment` of contract section 5: the fields and their order; without revoked achievements."""
 
     status: str
     workflow_id: str
@@ -34,63 +35,69 @@ class StoredEnrollment(Struct, frozen=True):
 
 
 async def find(pool: sa_async.AsyncEngine, tenant_id: str, enrollment_id: str) -> StoredEnrollment | None:
-    """Return what is known of an enrollment, None where that is nothing."""
+    """Return an enrollment with its achievements and its exit, or None."""
     async with connections.tenant_transaction(pool, tenant_id, "enrollments_read") as connection:
-        query = _WHOLE.where(_RUNS.tenant_id == tenant_id, _RUNS.enrollment_id == enrollment_id)
+        query = _ENROLLMENT.where(_ENROLLMENTS.tenant_id == tenant_id, _ENROLLMENTS.enrollment_id == enrollment_id)
         rows = (await connection.execute(query)).all()
-    return _known(tenant_id, enrollment_id, rows) if rows else None
+    return _stored_enrollment(tenant_id, enrollment_id, rows) if rows else None
 
 
-async def add(pool: sa_async.AsyncEngine, tenant_id: str, workflow_id: str, runs: Sequence[facts.Enrollment]) -> None:
-    """Write the lifecycle messages that runs of one workflow stand for into the outbox; ConflictingEnrollmentError."""
-    contacts = {run.enrollment_id: run.contact_id for run in reversed(runs)}
-    conflicts = {run.enrollment_id for run in runs if contacts[run.enrollment_id] != run.contact_id}
+async def add(
+    pool: sa_async.AsyncEngine, tenant_id: str, workflow_id: str, imported: Sequence[facts.Enrollment]
+) -> None:
+    """Write the lifecycle messages of one workflow's enrollments into the outbox; ConflictingEnrollmentError."""
+    contacts = {enrollment.enrollment_id: enrollment.contact_id for enrollment in reversed(imported)}
+    conflicts = {
+        enrollment.enrollment_id
+        for enrollment in imported
+        if contacts[enrollment.enrollment_id] != enrollment.contact_id
+    }
     async with connections.tenant_transaction(pool, tenant_id, "enrollments_write") as connection:
-        known = await connection.execute(_WHOSE, {"tenant_id": tenant_id, "enrollment_ids": sorted(contacts)})
+        stored = await connection.execute(_OWNERS, {"tenant_id": tenant_id, "enrollment_ids": sorted(contacts)})
         conflicts |= {
-            enrollment_id
-            for enrollment_id, of_workflow, of_contact in known
-            if (of_workflow, of_contact) != (workflow_id, contacts[enrollment_id])
+            row.enrollment_id
+            for row in stored
+            if (row.workflow_id, row.contact_id) != (workflow_id, contacts[row.enrollment_id])
         }
         if conflicts:
             raise ConflictingEnrollmentError(conflicts)
         rows = [
             {"topic": message.topic, "key": message.key, "value": message.value}
-            for message in dict.fromkeys(_messages(runs))
+            for message in dict.fromkeys(_lifecycle_messages(imported))
         ]
         if rows:
-            await connection.execute(sa.insert(tables.outbox).inline(), rows)  # may not read what it wrote
+            await connection.execute(sa.insert(tables.outbox).inline(), rows)  # this role must not read the outbox
 
 
-def _messages(runs: Iterable[facts.Enrollment]) -> Iterable[messages.Message]:
-    for run in runs:
-        if run.enrolled_at is not None:
-            yield messages.lifecycle(events.ENROLLMENT_STARTED, run, run.enrolled_at)
-        if run.ended_at is not None:
-            yield messages.lifecycle(events.ENROLLMENT_ENDED, run, run.ended_at)
+def _lifecycle_messages(imported: Iterable[facts.Enrollment]) -> Iterable[messages.Message]:
+    for enrollment in imported:
+        if enrollment.enrolled_at is not None:
+            yield messages.lifecycle(events.ENROLLMENT_STARTED, enrollment, enrollment.enrolled_at)
+        if enrollment.ended_at is not None:
+            yield messages.lifecycle(events.ENROLLMENT_ENDED, enrollment, enrollment.ended_at)
 
 
-_WHOSE: Final = sa.text(
+_OWNERS: Final = sa.text(
     "SELECT enrollment_id, workflow_id, contact_id FROM enrollments"
     " WHERE tenant_id = :tenant_id AND enrollment_id = ANY(CAST(:enrollment_ids AS text[]))"
 )
 
-_RUNS: Final = tables.enrollments.c
+_ENROLLMENTS: Final = tables.enrollments.c
 _ACHIEVED: Final = tables.achievements.c
 _EXITS: Final = tables.exits.c
 
-# In one statement, so that nothing changes between its parts: a row for each achievement, or one with none.
-_WHOLE: Final = (
+# One statement sees one state of all three tables. It has a row per achievement, or a single one without.
+_ENROLLMENT: Final = (
     sa.select(
-        _RUNS.workflow_id,
-        _RUNS.contact_id,
-        _RUNS.enrolled_at,
-        _RUNS.ended_at,
-        _RUNS.satisfied_at,
+        _ENROLLMENTS.workflow_id,
+        _ENROLLMENTS.contact_id,
+        _ENROLLMENTS.enrolled_at.label("started_at"),
+        _ENROLLMENTS.ended_at,
+        _ENROLLMENTS.satisfied_at,
         _ACHIEVED.goal_id,
         _ACHIEVED.goal_version,
         _ACHIEVED.goal_type,
-        _ACHIEVED.enrolled_at.label("achieved_enrolled_at"),
+        _ACHIEVED.enrolled_at,
         _ACHIEVED.achieved_at,
         _ACHIEVED.event_source,
         _ACHIEVED.event_id,
@@ -105,26 +112,31 @@ _WHOLE: Final = (
     .select_from(
         tables.enrollments.outerjoin(
             tables.achievements,
-            (_ACHIEVED.tenant_id == _RUNS.tenant_id)
-            & (_ACHIEVED.enrollment_id == _RUNS.enrollment_id)
+            (_ACHIEVED.tenant_id == _ENROLLMENTS.tenant_id)
+            & (_ACHIEVED.enrollment_id == _ENROLLMENTS.enrollment_id)
             & _ACHIEVED.revoked_at.is_(None),
-        ).outerjoin(tables.exits, (_EXITS.tenant_id == _RUNS.tenant_id) & (_EXITS.enrollment_id == _RUNS.enrollment_id))
+        ).outerjoin(
+            tables.exits,
+            (_EXITS.tenant_id == _ENROLLMENTS.tenant_id) & (_EXITS.enrollment_id == _ENROLLMENTS.enrollment_id),
+        )
     )
     .order_by(_ACHIEVED.achieved_at, _ACHIEVED.goal_id)
 )
 
 
-def _known(tenant_id: str, enrollment_id: str, rows: Sequence[sa.Row[*tuple[Any, ...]]]) -> StoredEnrollment:
+def _stored_enrollment(
+    tenant_id: str, enrollment_id: str, rows: Sequence[sa.Row[*tuple[Any, ...]]]
+) -> StoredEnrollment:
     first = rows[0]
-    run = facts.Enrollment(tenant_id, enrollment_id, first.workflow_id, first.contact_id, first.enrolled_at)
+    enrollment = facts.Enrollment(tenant_id, enrollment_id, first.workflow_id, first.contact_id)
     return StoredEnrollment(
         _status(first.satisfied_at, first.ended_at),
         first.workflow_id,
         first.contact_id,
-        first.enrolled_at,
+        first.started_at,
         first.ended_at,
-        [_achievement(run, row) for row in rows if row.goal_id is not None],
-        _exit(run, first) if first.exit_goal_id is not None else None,
+        [achievement_from_row(enrollment, row) for row in rows if row.goal_id is not None],
+        _exit(enrollment, first) if first.exit_goal_id is not None else None,
     )
 
 
@@ -134,12 +146,6 @@ def _status(satisfied_at: datetime | None, ended_at: datetime | None) -> str:
     return "active" if ended_at is None else "ended"
 
 
-def _achievement(run: facts.Enrollment, row: sa.Row[*tuple[Any, ...]]) -> messages.Achieved:
-    trigger = facts.Trigger(row.event_source, row.event_id, row.achieved_at, row.data.encode())
-    achieved = facts.Achievement(row.goal_id, row.goal_version, row.achieved_enrolled_at, trigger, row.revision)
-    return messages.achievement_data(run, row.goal_type, achieved)
-
-
-def _exit(run: facts.Enrollment, row: sa.Row[*tuple[Any, ...]]) -> messages.ExitGoal:
+def _exit(enrollment: facts.Enrollment, row: sa.Row[*tuple[Any, ...]]) -> messages.ExitGoal:
     command = facts.Exit(row.exit_goal_id, row.logic, row.exit_achieved_at, tuple(row.goal_ids))
-    return messages.exit_data(run, row.exit_goal_type, command)
+    return messages.exit_data(enrollment, row.exit_goal_type, command)

@@ -1,4 +1,4 @@
-"""The acts of operators, as they stand in the database: who resumed or skipped what, and when."""
+"""Acts of operators in the database: who resumed a topic or skipped a record, and when."""
 
 import getpass
 import os
@@ -16,7 +16,7 @@ RECORD_SKIPPED: Final = "record_skipped"
 
 
 async def record(sql: connections.Connection, action: str, **detail: object) -> None:
-    """Record an act of whoever runs this command, in the transaction that carries it out."""
+    """Record an act of the user who runs this command, in the transaction that carries it out."""
     await sql.execute(_RECORD, actor(), action, msgspec.json.encode(detail).decode())
 
 
@@ -26,7 +26,7 @@ async def list_acts(sql: connections.Connection) -> list[dict[str, Any]]:
 
 
 def actor() -> str:
-    """Return the name under which the audit records what somebody did in a shell."""
+    """Return the name under which the audit records acts from the shell."""
     try:
         return f"cli:{getpass.getuser()}"
     except (KeyError, OSError):  # a container's user without a name

@@ -1,7 +1,7 @@
-"""The numbers of a workflow, and the list of what was achieved (contract section 5).
+"""Statistics of a workflow (contract section 5).
 
-They are counted when somebody asks: nothing is added up ahead on the way of events, for numbers that are looked at now
-and then. What took long to count is kept for a while (`Kept`).
+Each request counts them afresh: events need not keep running totals that people look at now and then. Counts that took
+long are cached (`AnswerCache`).
 """
 
 from collections.abc import Mapping
@@ -17,16 +17,14 @@ from goalworker.domain.text import format_money
 
 SECONDS_PER_HOUR: Final = 3600
 
-
 _EXACT: Final = Context(prec=128)
-"""Room for every digit of a sum; the default context rounds to 28."""
+"""Precision for every digit of a sum; the default context rounds to 28 digits."""
 
 
-# Counting a million rows takes one processor for a while; the others are for whoever else asks.
-_BY_ITSELF: Final = sa.text(
+# Counting a million rows may use one processor for a while; the other processors serve other requests.
+_ONE_PROCESSOR: Final = sa.text(
     "SELECT set_config('jit', 'off', true), set_config('max_parallel_workers_per_gather', '0', true)"
 )
-
 
 _ENROLLMENTS: Final = """
 SELECT count(enrolled_at) AS enrolled, count(converted_at) AS converted, count(exited_at) AS exits,
@@ -38,7 +36,7 @@ WHERE tenant_id = :tenant_id AND workflow_id = :workflow_id {span}
 """
 
 
-# The achievements are read once, and by index from where the span begins: nothing is achieved before its enrollment.
+# Reads the achievements once, by index from the start of the span: no achievement precedes its enrollment.
 _GOALS: Final = """
 WITH live AS MATERIALIZED (
     SELECT goal_id, goal_type, enrollment_id,
@@ -65,23 +63,19 @@ ORDER BY g.created_at, g.goal_id
 """
 
 
-# The spans of the two, with tracking and without; an exit stands though the conversion was taken back.
-_BEGAN: Final = {"since": "enrolled_at >= :since", "until": "enrolled_at < :until"}
+# Spans of both queries, with tracking and without. An exit stands even if its conversion was revoked.
+_ENROLLED: Final = {"since": "enrolled_at >= :since", "until": "enrolled_at < :until"}
 
+_ACHIEVED_BY_ENROLLED: Final = _ENROLLED | {"since": "enrolled_at >= :since AND achieved_at >= :since"}
 
-_ACHIEVED_BY_THESE: Final = _BEGAN | {"since": "enrolled_at >= :since AND achieved_at >= :since"}
-
-
-_CAME: Final = {
+_CONVERTED: Final = {
     "since": "coalesce(converted_at, exited_at) >= :since",
     "until": "coalesce(converted_at, exited_at) < :until",
 }
 
-
 _ACHIEVED: Final = {"since": "achieved_at >= :since", "until": "achieved_at < :until"}
 
-
-_KNOWN: Final = sa.text(
+_TRACES_OF_WORKFLOW: Final = sa.text(
     " UNION ALL ".join(
         f"(SELECT 1 FROM {table} WHERE tenant_id = :tenant_id AND workflow_id = :workflow_id LIMIT 1)"
         for table in ("goals", "workflow_settings", "workflow_states", "enrollments")
@@ -91,10 +85,10 @@ _KNOWN: Final = sa.text(
 
 
 class UnknownWorkflowError(errors.GoalworkerError):
-    """A workflow has no goal, no logic, and no message that ever named it."""
+    """No goal, logic or message has ever named the workflow."""
 
     def __init__(self) -> None:
-        super().__init__("Nothing is known of this workflow: it has no goal, and no message has named it")
+        super().__init__("Unknown workflow: no goal or message has ever named it")
 
 
 async def workflow_stats(
@@ -108,30 +102,31 @@ async def workflow_stats(
 ) -> dict[str, Any]:
     """Return `stats` of contract section 5 for the enrollments with since <= enrolled_at < until.
 
-    Rates are percentages to one decimal, times hours to two decimals and seconds to three, percentiles interpolated.
-    Without tracking the span selects by when something came of it, and total_enrolled, rates and times are None.
+    Rates are percentages with one decimal, times are hours with two decimals and seconds with three, percentiles are
+    interpolated. Without tracking, the span selects by conversion, exit or achievement, and total_enrolled, rates and
+    times are null.
     """
-    given = {"tenant_id": tenant_id, "workflow_id": workflow_id, "since": since, "until": until}
-    await connection.execute(_BY_ITSELF)
-    runs = (await _execute(connection, _ENROLLMENTS, _BEGAN if tracking else _CAME, given)).one()
-    goals = (await _execute(connection, _GOALS, _ACHIEVED_BY_THESE if tracking else _ACHIEVED, given)).all()
-    shown = [goal for goal in goals if goal.is_live or goal.achieved]
-    enrollments = {goal.goal_type: goal.enrollments_of_type for goal in shown}
-    achieved = {type_: sum(goal.achieved for goal in shown if goal.goal_type == type_) for type_ in enrollments}
+    values = {"tenant_id": tenant_id, "workflow_id": workflow_id, "since": since, "until": until}
+    await connection.execute(_ONE_PROCESSOR)
+    totals = (await _execute(connection, _ENROLLMENTS, _ENROLLED if tracking else _CONVERTED, values)).one()
+    found = (await _execute(connection, _GOALS, _ACHIEVED_BY_ENROLLED if tracking else _ACHIEVED, values)).all()
+    goals = [goal for goal in found if goal.is_live or goal.achieved]
+    enrollments = {goal.goal_type: goal.enrollments_of_type for goal in goals}
+    achieved = {type_: sum(goal.achieved for goal in goals if goal.goal_type == type_) for type_ in enrollments}
 
     def rate(number: int) -> float | None:
-        return _percentage(number, runs.enrolled) if tracking else None
+        return _percentage(number, totals.enrolled) if tracking else None
 
     return {
         "workflow_id": workflow_id,
         "from": since,
         "to": until,
-        "total_enrolled": runs.enrolled if tracking else None,
+        "total_enrolled": totals.enrolled if tracking else None,
         "goals_achieved": sum(achieved.values()),
-        "enrollments_converted": runs.converted,
-        "conversion_rate": rate(runs.converted),
-        **_times_to_goal(avg=runs.mean, median=runs.median, p90=runs.p90),
-        "exits_sent": runs.exits,
+        "enrollments_converted": totals.converted,
+        "conversion_rate": rate(totals.converted),
+        **_times_to_goal(avg=totals.mean, median=totals.median, p90=totals.p90),
+        "exits_sent": totals.exits,
         "by_goal_type": {
             type_: {"achieved": achieved[type_], "conversion_rate": rate(enrollments[type_])} for type_ in enrollments
         },
@@ -143,25 +138,25 @@ async def workflow_stats(
                 "achieved": goal.achieved,
                 "conversion_rate": rate(goal.achieved),
             }
-            for goal in shown
+            for goal in goals
         ],
-        "revenue": _revenue(goal.revenue for goal in shown),
+        "revenue": _revenue(goal.revenue for goal in goals),
     }
 
 
 async def require_workflow(connection: sa_async.AsyncConnection, tenant_id: str, workflow_id: str) -> None:
     """Raise UnknownWorkflowError for a workflow without any goal, logic, enrollment or workflow state."""
-    given = {"tenant_id": tenant_id, "workflow_id": workflow_id}
-    if (await connection.execute(_KNOWN, given)).first() is None:
+    values = {"tenant_id": tenant_id, "workflow_id": workflow_id}
+    if (await connection.execute(_TRACES_OF_WORKFLOW, values)).first() is None:
         raise UnknownWorkflowError
 
 
 async def _execute(
-    connection: sa_async.AsyncConnection, query: str, bounds: Mapping[str, str], given: Mapping[str, Any]
+    connection: sa_async.AsyncConnection, query: str, bounds: Mapping[str, str], values: Mapping[str, Any]
 ) -> sa.CursorResult[Any]:
-    wanted = {name: value for name, value in given.items() if value is not None}
-    span = "".join(f" AND {bound}" for name, bound in bounds.items() if name in wanted)
-    return await connection.execute(sa.text(query.format(span=span)), wanted)
+    values = {name: value for name, value in values.items() if value is not None}
+    span = "".join(f" AND {bound}" for name, bound in bounds.items() if name in values)
+    return await connection.execute(sa.text(query.format(span=span)), values)
 
 
 def _percentage(part: int, whole: int) -> float:
@@ -169,7 +164,7 @@ def _percentage(part: int, whole: int) -> float:
 
 
 def _times_to_goal(**seconds: float | None) -> dict[str, float | None]:
-    """Return each time in hours and in seconds: a goal that takes ten seconds takes 0.0 hours."""
+    """Return each time in hours and in seconds: ten seconds round to 0.0 hours."""
     hours = {
         f"{name}_time_to_goal_hours": None if value is None else round(value / SECONDS_PER_HOUR, 2)
         for name, value in seconds.items()

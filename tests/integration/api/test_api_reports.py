@@ -129,7 +129,7 @@ async def test_pages_of_achievements_are_stable_while_others_come(
 async def test_a_workflow_of_which_nothing_is_known_has_no_reports(
     client: httpx.AsyncClient, other: httpx.AsyncClient, report: str
 ) -> None:
-    unknown = "Nothing is known of this workflow: it has no goal, and no message has named it"
+    unknown = "Unknown workflow: no goal or message has ever named it"
     problem(await client.get(report), 404, "not-found", unknown)
     assert (await client.get(GOALS)).json()["total"] == 0
     assert (await client.get(f"{PATH}/goal-settings")).json() == {"logic": "any"}
