@@ -12,7 +12,7 @@ from goalworker import errors
 from goalworker.domain import exact_json, goals
 from goalworker.domain.criteria import Criteria, criteria_to_json, parse_criteria
 from goalworker.domain.faults import Fault, pointer
-from goalworker.domain.text import is_valid_text
+from goalworker.domain.text import TEXT_RULE, is_valid_text
 from goalworker.stores import goal_store
 
 
@@ -80,7 +80,7 @@ def _workflow(given: Any, at: str, maximum: int, faults: list[Fault]) -> Workflo
         return Workflow("")
     workflow_id, logic = given.get("workflow_id"), given.get("logic")
     if not isinstance(workflow_id, str) or not is_valid_text(workflow_id):
-        faults.append(Fault(f"{at}/workflow_id", "must be text of 1 to 255 bytes without control characters"))
+        faults.append(Fault(f"{at}/workflow_id", TEXT_RULE))
         workflow_id = ""
     if logic is not None and logic not in goals.LOGICS:
         faults.append(Fault(f"{at}/logic", f"must be one of {', '.join(goals.LOGICS)}"))

@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 import jwt
 
 from goalworker.api import jwks
-from goalworker.domain.text import is_valid_text
+from goalworker.domain.text import TEXT_RULE, is_valid_text
 
 LEEWAY_SECONDS: Final = 30
 SECRET_BYTES_MIN: Final = 32
@@ -78,7 +78,7 @@ def _claims(
         raise _bad(error) from None
     for claim in ("sub", "tenant_id"):
         if not isinstance(claims[claim], str) or not is_valid_text(claims[claim]):
-            raise BadTokenError(f"The token's `{claim}` must be text of 1 to 255 bytes without control characters")
+            raise BadTokenError(f"The token's `{claim}` {TEXT_RULE}")
     if not isinstance(claims.get("scope", ""), str):
         raise BadTokenError("The token's `scope` must be text: scopes separated by spaces")
     return claims

@@ -9,10 +9,7 @@ from pydantic.config import JsonDict
 
 from goalworker.api import problems
 from goalworker.domain import faults
-from goalworker.domain.text import TEXT_BYTES_MAX, is_valid_text, parse_time
-
-TEXT_RULE: Final = f"must be text of 1 to {TEXT_BYTES_MAX} bytes without control characters"
-TIME_RULE: Final = "must be an RFC 3339 time with an offset, such as 2026-05-01T12:00:00Z"
+from goalworker.domain.text import TEXT_BYTES_MAX, TEXT_RULE, TIME_RULE, is_valid_text, parse_time
 
 
 def _text(value: object) -> str:

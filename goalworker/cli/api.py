@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from goalworker import config
-from goalworker.domain.text import is_valid_text
+from goalworker.domain.text import TEXT_RULE, is_valid_text
 from goalworker.runtime import api_service
 
 app = typer.Typer(add_completion=False)
@@ -13,7 +13,7 @@ app = typer.Typer(add_completion=False)
 
 def _tenant(value: str | None) -> str | None:
     if value is not None and not is_valid_text(value):
-        raise typer.BadParameter("it must be 1 to 255 bytes without control characters")
+        raise typer.BadParameter(f"it {TEXT_RULE}")
     return value
 
 

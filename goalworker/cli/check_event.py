@@ -14,6 +14,7 @@ from goalworker.cli import common
 from goalworker.decoding.decoder import Malformed
 from goalworker.decoding.envelope import Pairs
 from goalworker.domain import events, facts
+from goalworker.domain.faults import printable
 from goalworker.goal_index import index, matching
 from goalworker.pipeline.event_decoder import event_decoder
 from goalworker.postgres import connections, tables
@@ -128,14 +129,14 @@ def _show_event(event: events.Event, rows: list[dict[str, object]] | None, *, as
         return
     for name, value in {**msgspec.to_builtins(event), **msgspec.to_builtins(event.data)}.items():
         if name != "data" and value is not None:
-            common.say(f"{name}: {common.printable(str(value))}")
+            common.say(f"{name}: {printable(str(value))}")
     if rows is None:
         common.say("\nhits were not looked up: GOALWORKER_DATABASE__URL is not set")
     else:
         common.say("")
         common.show(rows, as_json=False, empty="it hits no goal")
         if rows and all(row["enrollment"] != ENROLLED for row in rows):
-            contact_id = common.printable(str(rows[0]["contact_id"]))
+            contact_id = printable(str(rows[0]["contact_id"]))
             common.say(f"\nnothing is achieved: {contact_id} was not enrolled in these workflows at that time")
 
 

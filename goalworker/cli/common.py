@@ -13,6 +13,7 @@ import typer
 import goalworker
 from goalworker import config, logs
 from goalworker.config import values
+from goalworker.domain.faults import printable
 
 T = TypeVar("T")
 
@@ -88,11 +89,6 @@ def remark(sentence: str) -> None:
         logs.get(__name__).warning("remark", remark=sentence)
     else:
         typer.echo(sentence, err=True)
-
-
-def printable(text: str) -> str:
-    """Return a text from outside without what could drive a terminal: such characters are spelt out."""
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 def _cell(value: object) -> str:

@@ -16,6 +16,7 @@ from goalworker.admin import dead_letter_reading, kafka_connection, kafka_topics
 from goalworker.admin.purge import delete, plan
 from goalworker.admin.redrive import already_sent, fingerprint_of, run
 from goalworker.cli import common
+from goalworker.domain.faults import printable
 from goalworker.pipeline import dead_letters
 
 app = typer.Typer(
@@ -85,7 +86,7 @@ def show(
         common.show_json(_document(record))
         return
     for name, value in [("key", record.key), *record.headers, ("value", record.value)]:
-        common.say(f"{common.printable(name)}: {_shown(value)}")
+        common.say(f"{printable(name)}: {_shown(value)}")
 
 
 @app.command()

@@ -11,6 +11,7 @@ from goalworker import config, errors
 from goalworker.admin import doctor_kafka, doctor_postgres, findings
 from goalworker.admin.findings import State
 from goalworker.cli import common
+from goalworker.domain.faults import printable
 
 app = typer.Typer(add_completion=False)
 
@@ -25,7 +26,7 @@ def doctor(as_json: common.Json = False) -> None:
         common.show_json(found)
     else:
         for finding in found:
-            common.say(f"{_marked(finding.state)}  {finding.check:<10}  {common.printable(finding.detail)}")
+            common.say(f"{_marked(finding.state)}  {finding.check:<10}  {printable(finding.detail)}")
     raise typer.Exit(int(any(finding.state is State.PROBLEM for finding in found)))
 
 

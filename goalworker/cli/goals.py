@@ -13,7 +13,8 @@ from goalworker import config, errors
 from goalworker.admin import database_connection, goal_file
 from goalworker.cli import common
 from goalworker.domain import events, goals
-from goalworker.domain.text import is_valid_text
+from goalworker.domain.faults import printable
+from goalworker.domain.text import TEXT_RULE, is_valid_text
 from goalworker.stores import goal_store, operator_acts
 
 T = TypeVar("T")
@@ -25,7 +26,7 @@ _PAGE: Final = 1_000
 
 def _text(value: str) -> str:
     if not is_valid_text(value):
-        raise typer.BadParameter("it must be 1 to 255 bytes without control characters")
+        raise typer.BadParameter(f"it {TEXT_RULE}")
     return value
 
 
@@ -129,7 +130,7 @@ def set_logic(
     is_new = _with_pool(
         lambda pool, _: goal_store.set_logic(pool, tenant, workflow, logic, actor=operator_acts.actor())
     )
-    sentence = f"{common.printable(workflow)}: {logic}{'' if is_new else ' already'}"
+    sentence = f"{printable(workflow)}: {logic}{'' if is_new else ' already'}"
     common.report({"workflow_id": workflow, "logic": logic, "changed": is_new}, sentence, as_json=as_json)
 
 
@@ -191,7 +192,7 @@ def _confirm_deletions(todo: list[goal_file.Step]) -> None:
             "changed: look with --dry-run, then give --yes"
         )
     for step in doomed:
-        label = common.printable(f"{step.workflow_id}: {step.goal_type} {_compact(step.criteria)} {step.name or ''}")
+        label = printable(f"{step.workflow_id}: {step.goal_type} {_compact(step.criteria)} {step.name or ''}")
         typer.echo(label.rstrip(), err=True)
     typer.confirm(f"Delete {_counted(len(doomed), 'goal')} for good?", abort=True, err=True)
 

@@ -172,7 +172,7 @@ class Events(_Group):
     max_bytes: int = Field(
         1_048_576, ge=1, le=16_777_216, description="A record whose value is larger is a dead letter"
     )
-    default_tenant: values.Tenant | None = Field(
+    default_tenant: values.Text | None = Field(
         None, description="The tenant of events without `tenantid`; unset, they are dead letters", examples=["acme"]
     )
     tenant_from: values.TenantFrom = Field(

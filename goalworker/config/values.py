@@ -7,6 +7,8 @@ from urllib import parse
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
+from goalworker.domain.text import TEXT_RULE, is_valid_text
+
 MASK: Final = "***"
 
 
@@ -28,9 +30,9 @@ def _topic(value: str) -> str:
     return value
 
 
-def _tenant(value: str) -> str:
-    if len(value.encode(errors="surrogatepass")) > 255 or re.search(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", value):
-        raise ValueError("a tenant should be 1 to 255 bytes of UTF-8 without control characters")
+def _text(value: str) -> str:
+    if not is_valid_text(value):
+        raise ValueError(f"it {TEXT_RULE}")
     return value
 
 
@@ -96,11 +98,10 @@ def _upper(value: object) -> object:
 LOWER: Final = BeforeValidator(_lower)
 UPPER: Final = BeforeValidator(_upper)
 
-Text = Annotated[str, Field(min_length=1, max_length=255)]
+Text = Annotated[str, AfterValidator(_text)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_bounded)]
 Topic = Annotated[str, AfterValidator(_topic)]
-Tenant = Annotated[str, AfterValidator(_tenant)]
 TenantFrom = Annotated[str, AfterValidator(_tenant_from)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 Servers = Annotated[str, AfterValidator(_servers)]

@@ -9,8 +9,8 @@ from typing import Any, Final, Literal, TypeVar
 from msgspec import DecodeError, Raw, Struct, ValidationError, defstruct, json, structs
 
 from goalworker.decoding import envelope
-from goalworker.decoding.wire import FINISH, RULES, TEXT_RULE, WIRE, InvalidFieldError, Reader, has_valid_texts
-from goalworker.domain.text import Text, is_valid_text
+from goalworker.decoding.wire import FINISH, RULES, WIRE, InvalidFieldError, Reader, has_valid_texts
+from goalworker.domain.text import TEXT_RULE, Text, is_valid_text
 
 
 class Envelope(Struct, gc=False):

@@ -8,7 +8,7 @@ from urllib import parse
 from msgspec import Raw, ValidationError, json
 
 from goalworker.decoding import wire
-from goalworker.domain.text import is_valid_text, parse_time
+from goalworker.domain.text import TEXT_RULE, TIME_RULE, is_valid_text, parse_time
 
 Headers = Mapping[str, bytes | None]
 Pairs = Sequence[tuple[str, bytes | None]]
@@ -104,7 +104,7 @@ def tenant_lookup(tenant_from: str, default_tenant: str | None) -> TenantLookup:
     def found(subject: str | None, headers: Headers, key: bytes | None) -> str | None:
         tenant_id = find(subject, headers, key)
         if tenant_id and not is_valid_text(tenant_id):
-            raise wire.InvalidFieldError("invalid_envelope", path, wire.TEXT_RULE)
+            raise wire.InvalidFieldError("invalid_envelope", path, TEXT_RULE)
         return tenant_id or default_tenant
 
     return found
@@ -132,7 +132,7 @@ def moment(text: str | None, timestamp_ms: int) -> datetime:
     if text is not None:
         time = parse_time(text)
         if time is None:
-            raise wire.InvalidFieldError("invalid_envelope", "time", wire.RULES["time"])
+            raise wire.InvalidFieldError("invalid_envelope", "time", TIME_RULE)
         return time
     try:
         if timestamp_ms >= 0:

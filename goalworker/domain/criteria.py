@@ -10,7 +10,17 @@ from msgspec import Struct
 
 from goalworker.domain import events
 from goalworker.domain.faults import Fault, fault, pointer, printable
-from goalworker.domain.text import AMOUNT_MAX, format_decimal, is_valid_text, parse_amount, parse_json_amount
+from goalworker.domain.text import (
+    AMOUNT_MAX,
+    AMOUNT_RULE,
+    CURRENCY_RULE,
+    TEXT_RULE,
+    format_decimal,
+    is_currency,
+    is_valid_text,
+    parse_amount,
+    parse_json_amount,
+)
 
 
 class Criteria(Struct, frozen=True, gc=False, omit_defaults=True):
@@ -120,14 +130,14 @@ def _value(name: str, value: object, faults: list[Fault]) -> str | Decimal | Non
     if name == "min_amount":
         amount = _amount(value)
         if amount is None:
-            faults.append(fault(name, "must be a number of at least 0, at most 10^15, with at most 18 decimals", value))
+            faults.append(fault(name, AMOUNT_RULE, value))
         return amount
     if not isinstance(value, str) or not is_valid_text(value):
-        faults.append(fault(name, "must be text of 1 to 255 bytes without control characters", value))
+        faults.append(fault(name, TEXT_RULE, value))
         return None
     if name == "currency":
-        if not (len(value) == 3 and value.isascii() and value.isalpha()):
-            faults.append(fault(name, 'must be three letters, such as "EUR"', value))
+        if not is_currency(value):
+            faults.append(fault(name, CURRENCY_RULE, value))
         return value.upper()
     return value
 

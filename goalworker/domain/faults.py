@@ -1,4 +1,4 @@
-"""Faults in what people write: a JSON pointer and a sentence."""
+"""Faults in input that people write: a JSON pointer and a sentence."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -7,13 +7,14 @@ from msgspec import Struct
 
 
 class Fault(Struct, frozen=True):
-    """One thing that is wrong with what somebody gave, where (a JSON pointer), and what would be right."""
+    """A fault in some input: its location as a JSON pointer, and a sentence that states the rule."""
 
     pointer: str
     detail: str
 
 
 def fault(name: str, rule: str, value: object) -> Fault:
+    """Return the fault of a field whose value breaks a rule."""
     return Fault(f"/{name}", f"`{name}` {rule}; got {shown(value)}")
 
 
@@ -35,9 +36,10 @@ def shown(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text that can be encoded and shown: lone surrogates and control characters are spelt out."""
+    """Return a text that is safe to encode and to show: lone surrogates and control characters become escapes."""
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 def pointer(name: str) -> str:
+    """Return a name as a token of a JSON pointer."""
     return name.encode(errors="backslashreplace").decode().replace("~", "~0").replace("/", "~1")

@@ -1,4 +1,4 @@
-"""Texts, amounts and times as senders write them, and the rules that each keeps (contract section 2)."""
+"""Rules of texts, amounts, currencies and times from outside, each stated once (contract sections 1 and 2)."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -8,17 +8,17 @@ from typing import Annotated, Final
 from msgspec import Meta, ValidationError, convert
 
 TEXT_BYTES_MAX: Final = 255
-
-
 AMOUNT_MAX: Final = Decimal(10**15)
-
-
 AMOUNT_FRACTION_DIGITS_MAX: Final = 18
 
+# Rules in the words in which a faulty text, amount, currency or time is refused; each follows the name of a field.
+TEXT_RULE: Final = f"must be text of 1 to {TEXT_BYTES_MAX} bytes without control characters"
+AMOUNT_RULE: Final = "must be a JSON number or plain decimal string from 0 to 10^15 with at most 18 decimals"
+CURRENCY_RULE: Final = "must be three ASCII letters, such as EUR"
+TIME_RULE: Final = "must be an RFC 3339 time with an offset, such as 2026-05-01T12:00:00Z"
 
 Text = Annotated[str, Meta(min_length=1, max_length=TEXT_BYTES_MAX)]
-"""A text from outside, as far as a schema can say it; is_text says the rest."""
-
+"""A text from outside, as far as a schema can state its rule; is_valid_text checks the rest."""
 
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f]")
 
@@ -34,31 +34,33 @@ def is_valid_text(value: str) -> bool:
     return 0 < size_bytes <= TEXT_BYTES_MAX and not _CONTROL.search(value)
 
 
+def is_currency(text: str) -> bool:
+    """Say whether a text can be the code of a currency, in capitals or not."""
+    return len(text) == 3 and text.isascii() and text.isalpha()
+
+
 _PLAIN_DECIMAL: Final = re.compile(r"[0-9]{1,64}(\.[0-9]{1,18})?")
-
-
 _JSON_NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,4})?")
-
-
 _NUMBER_LENGTH_MAX: Final = 128
+"""Characters of a JSON number; a longer one is refused, because parsing takes time that grows with its square."""
 
 
 def parse_amount(text: str) -> Decimal | None:
-    """Return the exact amount that a plain decimal string stands for; None where it is none or out of range."""
+    """Return the exact amount of a plain decimal string, None for any other text and for an amount out of range."""
     return _in_range(Decimal(text)) if _PLAIN_DECIMAL.fullmatch(text) else None
 
 
 def parse_json_amount(number: str) -> Decimal | None:
-    """Return the exact amount that a JSON number, as it is written, stands for; None where out of range."""
+    """Return the exact amount of a JSON number as it is written, None for one that is too long or out of range."""
     if len(number) > _NUMBER_LENGTH_MAX or not _JSON_NUMBER.fullmatch(number):
         return None
     return _in_range(Decimal(number))
 
 
 def parse_time(text: str) -> datetime | None:
-    """Return the moment that an RFC 3339 time with an offset stands for, in UTC, rounded half up to the microsecond.
+    """Return the moment of an RFC 3339 time with an offset, in UTC, rounded half up to the microsecond.
 
-    Second 60 is the first of the next minute. None where it is none.
+    Second 60 is the first of the next minute. Any other text gives None.
     """
     try:
         if text[16:19] == ":60":
@@ -75,7 +77,7 @@ def parse_time(text: str) -> datetime | None:
 
 
 def format_decimal(amount: Decimal) -> str:
-    """Return an amount as a plain decimal string with the digits that it came with."""
+    """Return an amount as a plain decimal string with all its digits."""
     return format(amount, "f")
 
 

@@ -13,7 +13,7 @@ from msgspec import Struct
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import errors
-from goalworker.domain.text import is_valid_text
+from goalworker.domain.text import TEXT_RULE, is_valid_text
 from goalworker.postgres import connections, tables
 
 SCOPES: Final = ("goals:read", "goals:write", "enrollments:write")
@@ -131,7 +131,7 @@ def _stored_key(row: sa.Row[*tuple[Any, ...]]) -> StoredKey:
 def _check(tenant_id: str, name: str, scopes: Collection[str]) -> None:
     for word, text in (("tenant", tenant_id), ("name", name)):
         if not is_valid_text(text):
-            raise InvalidKeyError(f"The {word} of a key must be text of 1 to 255 bytes without control characters")
+            raise InvalidKeyError(f"The {word} of a key {TEXT_RULE}")
     unknown = [scope for scope in scopes if scope not in SCOPES]
     if unknown or not scopes:
         got = f", not {', '.join(map(repr, unknown))}" if unknown else ""

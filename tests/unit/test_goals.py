@@ -72,7 +72,7 @@ def test_amounts_are_the_same_however_they_are_written(amount: object, normalise
 
 
 TEXT_RULE = "must be text of 1 to 255 bytes without control characters"
-AMOUNT_RULE = "must be a number of at least 0, at most 10^15, with at most 18 decimals"
+AMOUNT_RULE = "must be a JSON number or plain decimal string from 0 to 10^15 with at most 18 decimals"
 
 
 @pytest.mark.parametrize(
@@ -106,13 +106,13 @@ AMOUNT_RULE = "must be a number of at least 0, at most 10^15, with at most 18 de
             "purchase_made",
             {"currency": "EURO"},
             "/currency",
-            '`currency` must be three letters, such as "EUR"; got "EURO"',
+            '`currency` must be three ASCII letters, such as EUR; got "EURO"',
         ),
         (
             "purchase_made",
             {"currency": "€UR"},
             "/currency",
-            '`currency` must be three letters, such as "EUR"; got "€UR"',
+            '`currency` must be three ASCII letters, such as EUR; got "€UR"',
         ),
         (
             "purchase_made",

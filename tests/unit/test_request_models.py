@@ -37,8 +37,8 @@ def drafts(draw: st.DrawFn) -> dict[str, Any]:
     row = events.GOAL_TYPE_TABLE[goal_type]
     fields = [*row.criteria, *filter(None, [row.any_flag]), "form_id"]
     if draw(st.integers(0, 3)):  # mostly good ones, for each test looks at those only
-        values = draw(st.fixed_dictionaries({name: GOOD.get(name, GOOD_TEXTS) for name in row.criteria}))
-        return {"goal_type": goal_type, "criteria": values}
+        good = draw(st.fixed_dictionaries({name: GOOD.get(name, GOOD_TEXTS) for name in row.criteria}))
+        return {"goal_type": goal_type, "criteria": good}
     chosen = draw(st.lists(st.sampled_from(fields), unique=True, max_size=3))
     values = {name: draw(FLAGS if name.startswith("any_") else VALUES.get(name, TEXTS)) for name in chosen}
     given_: dict[str, Any] = {"goal_type": goal_type, "criteria": values}

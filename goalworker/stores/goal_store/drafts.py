@@ -8,10 +8,10 @@ from msgspec import UNSET, Struct, UnsetType
 from goalworker.domain import events
 from goalworker.domain.criteria import Criteria, CriteriaError, parse_criteria
 from goalworker.domain.faults import Fault, pointer, printable
-from goalworker.domain.text import is_valid_text
+from goalworker.domain.text import TEXT_RULE, is_valid_text
 from goalworker.stores.goal_store import refusals
 
-NAME_RULE: Final = "`name` must be text of 1 to 255 bytes without control characters, or null"
+NAME_RULE: Final = f"`name` {TEXT_RULE}, or null"
 
 
 class Draft(Struct, frozen=True):
@@ -65,8 +65,7 @@ def parse_changes(goal_type: str, given: Mapping[str, Any]) -> Changes:
 
 def require_ids(**ids: str) -> None:
     """Refuse texts that can't be ids from outside (contract section 1)."""
-    rule = "must be text of 1 to 255 bytes without control characters"
-    faults = [Fault(f"/{field}", f"`{field}` {rule}") for field, text in ids.items() if not is_valid_text(text)]
+    faults = [Fault(f"/{field}", f"`{field}` {TEXT_RULE}") for field, text in ids.items() if not is_valid_text(text)]
     if faults:
         raise refusals.InvalidGoalError(faults)
 

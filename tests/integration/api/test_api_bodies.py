@@ -40,9 +40,9 @@ async def test_all_faults_of_a_body_are_named_at_once(client: httpx.AsyncClient)
         "/criteria/form~1id": "`form/id` is no criterion of purchase_made; it takes product_id, min_amount, currency, "
         "any_purchase",
         "/criteria/product_id": '`product_id` must be text of 1 to 255 bytes without control characters; got ""',
-        "/criteria/min_amount": "`min_amount` must be a number of at least 0, at most 10^15, with at most 18 decimals;"
-        ' got "ten"',
-        "/criteria/currency": '`currency` must be three letters, such as "EUR"; got "euro"',
+        "/criteria/min_amount": "`min_amount` must be a JSON number or plain decimal string from 0 to 10^15 with at "
+        'most 18 decimals; got "ten"',
+        "/criteria/currency": '`currency` must be three ASCII letters, such as EUR; got "euro"',
         "/name": "`name` must be text of 1 to 255 bytes without control characters, or null",
     }
     assert found["detail"] == f"{found['errors'][0]['detail']} (and 5 more, see errors)"
