@@ -10,7 +10,7 @@ import struct
 import time
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from aiokafka import errors as kafka_errors
 from aiokafka.record import default_records, util
 
 from goalworker import config
-from goalworker.kafka import clients
+from goalworker.kafka import aiokafka_internals, clients
 from goalworker.kafka.records import Record
 
 CLOSE_SECONDS: Final = 1
@@ -138,31 +138,7 @@ class Producer:
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await self._kafka.stop()
             except TimeoutError:
-                await self._drop()
-
-    async def _drop(self) -> None:
-        queued = self._queued()
-        for batch in queued:
-            batch.future.cancel()
-        ends = (self._kafka._sender.close(), self._kafka.client.close())
-        try:
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await asyncio.gather(*ends, return_exceptions=True)
-        finally:
-            # A request that was under way stumbles over its batch being gone, and that fails the others: nobody waits
-            # for them any more, and asyncio would say so as the last words of the process.
-            for batch in (*queued, *self._queued()):
-                _ignore_error(batch.future)
-                _ignore_error(batch._drain_waiter)
-
-    def _queued(self) -> Sequence[Any]:
-        queued = self._kafka._message_accumulator
-        return [*(batch for batches in queued._batches.values() for batch in batches), *queued._pending_batches]
-
-
-def _ignore_error(future: asyncio.Future[Any]) -> None:
-    if future.done() and not future.cancelled():
-        future.exception()
+                await aiokafka_internals.close_without_delivering(self._kafka, CLOSE_SECONDS)
 
 
 def _wait_when_throttled(client: Any, throttle: Throttle) -> None:

@@ -151,3 +151,17 @@ def test_a_partition_of_which_nothing_was_reported_can_be_forgotten_too() -> Non
 
 def test_the_process_is_measured_too() -> None:
     assert {"python_info", "process_cpu_seconds"} <= exposed().keys()
+
+
+def test_a_value_observed_many_times_at_once_counts_as_often() -> None:
+    registry = prometheus_client.CollectorRegistry()
+    one, many = (
+        prometheus_client.Histogram(name, "Ages.", ["topic"], buckets=(0.1, 1, 10), registry=registry)
+        for name in ("one", "many")
+    )
+    for value, count in ((0.1, 3), (0.5, 2), (99.0, 4), (1.0, 1)):
+        metrics.observe_many(many.labels("tags"), value, count)
+        for _ in range(count):
+            one.labels("tags").observe(value)
+    found = {metric.name: [(s.name, s.labels, s.value) for s in metric.samples] for metric in registry.collect()}
+    assert found["many"] == [(name.replace("one", "many"), labels, value) for name, labels, value in found["one"]]

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from goalworker import config
-from goalworker.kafka import producer, records
+from goalworker.kafka import aiokafka_internals, producer, records
 
 SETTINGS = config.load({"GOALWORKER_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1"}, env_file=None, secrets_dir=None)
 
@@ -86,7 +86,7 @@ def test_what_a_closed_producer_holds_can_be_found() -> None:
         batch = made._kafka.create_batch()
         producer._append(batch, records.Record("topic", b"key", b"value"))
         await made._kafka._message_accumulator.add_batch(batch, aiokafka.TopicPartition("topic", 0), 1)
-        found = len(made._queued())
+        found = len(aiokafka_internals.queued_batches(made._kafka))
         await made.close()
         return found
 
