@@ -9,8 +9,22 @@ from msgspec import Struct, json, structs
 from goalworker.domain.events import Event, PaymentCompleted
 from goalworker.domain.text import format_decimal
 
+EventKey = tuple[str, str, str]
+"""(tenant_id, source, id) of an event."""
+ContactKey = tuple[str, str, str]
+"""(tenant_id, workflow_id, contact_id): a contact in a workflow, with all its enrollments."""
+EnrollmentKey = tuple[str, str]
+"""(tenant_id, enrollment_id)."""
+WorkflowKey = tuple[str, str]
+"""(tenant_id, workflow_id)."""
+
 BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
 """Where the window of an enrollment begins when enrollments are not tracked (contract rule 3.8)."""
+
+
+def event_key(event: Event) -> EventKey:
+    """Return the identity of an event (contract section 2)."""
+    return (event.tenant_id, event.source, event.id)
 
 
 class Trigger(Struct, frozen=True, gc=False):

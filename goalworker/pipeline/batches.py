@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiokafka import ConsumerRecord, TopicPartition
 
@@ -18,7 +18,6 @@ from goalworker.pipeline import dead_letters
 
 Item = tuple[TopicPartition, FetchedRecord, events.Event]
 FetchedRecords = Mapping[TopicPartition, Sequence[FetchedRecord]]
-EventKey = tuple[str, str, str]
 RecordPosition = tuple[str, int, int]
 """(topic, partition, offset) of a record."""
 WithoutTime = tuple[str, TopicPartition, list[int]]
@@ -50,8 +49,6 @@ class Batch:
     tombstones: Counter[str] = field(default_factory=Counter)
     timestamps: dict[str, Counter[int]] = field(default_factory=dict)
     without_time: list[WithoutTime] = field(default_factory=list)
-    new_facts: set[EventKey] = field(default_factory=set)
-    new_enrollments: set[tuple[str, str]] = field(default_factory=set)
 
     @property
     def records(self) -> int:
@@ -125,13 +122,13 @@ class Batch:
         self._find_hits(goal_index)
         return resume_at
 
-    def timestamps_of_hits(self, redrive_topic: str) -> dict[EventKey, int]:
+    def timestamps_of_hits(self, redrive_topic: str) -> dict[facts.EventKey, int]:
         """Return when the events that hit a goal were recorded, in milliseconds; what was redriven is left out.
 
         A redriven record has the timestamp that it had the first time, which says nothing about us.
         """
         return {
-            event_key(event): record.timestamp
+            facts.event_key(event): record.timestamp
             for partition, record, event in reversed(self.matched)  # of repeats the first one counts
             if partition.topic != redrive_topic
         }
@@ -140,21 +137,46 @@ class Batch:
         """Let go of what was fetched: it is judged, and nothing is matched again."""
         self.fetched = {}
 
-    def drop(self, identities: Collection[EventKey]) -> None:
-        """Leave events out: they are dead letters now."""
-        self.items = without(identities, self.items)
-        self.matched = without(identities, self.matched)
-        self.hits = [h for h in self.hits if (h.tenant_id, h.trigger.source, h.trigger.id) not in identities]
+    def refuse(self, refused: Collection[facts.EventKey], reason: str, sentence: str) -> None:
+        """Make dead letters of events, as often as each is in the batch."""
+        self.letters += [
+            dead_letters.letter(partition, record, reason, sentence)
+            for partition, record, event in self.items
+            if facts.event_key(event) in refused
+        ]
+        self.items = without(refused, self.items)
+        self.matched = without(refused, self.matched)
+        self.hits = [h for h in self.hits if (h.tenant_id, h.trigger.source, h.trigger.id) not in refused]
+
+    def whole(self) -> "Part":
+        """Return all events of the batch as one part."""
+        return Part(self.revision, self.items, self.hits)
 
 
-def without(identities: Collection[EventKey], items: Iterable[Item]) -> list[Item]:
-    """Return the items that are none of these events."""
-    return [item for item in items if event_key(item[2]) not in identities]
+class Part(NamedTuple):
+    """Events of a batch that are recorded in one transaction; revision is that of the goals which the hits are of."""
+
+    revision: int
+    items: list[Item]
+    hits: list[facts.Hit]
+
+    def halves(self, goal_index: index.Index) -> tuple["Part", "Part"]:
+        """Return the two halves of a part; the goals must be those of its revision."""
+        middle = len(self.items) // 2
+        return self._of(self.items[:middle], goal_index), self._of(self.items[middle:], goal_index)
+
+    def _of(self, items: list[Item], goal_index: index.Index) -> "Part":
+        return Part(self.revision, items, matching.all_hits((event for *_, event in items), goal_index))
+
+    def without(self, refused: Collection[facts.EventKey]) -> "Part":
+        """Return the part without these events."""
+        hits = [h for h in self.hits if (h.tenant_id, h.trigger.source, h.trigger.id) not in refused]
+        return Part(self.revision, without(refused, self.items), hits)
 
 
-def event_key(event: events.Event) -> EventKey:
-    """Return what makes an event the same event (contract section 2)."""
-    return (event.tenant_id, event.source, event.id)
+def without(refused: Collection[facts.EventKey], items: Iterable[Item]) -> list[Item]:
+    """Return the items but for those of these events."""
+    return [item for item in items if facts.event_key(item[2]) not in refused]
 
 
 def decoding(batch: Batch, goal_index: index.Index, redrive_topic: str) -> Iterator[None]:

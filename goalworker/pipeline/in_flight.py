@@ -3,14 +3,17 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import aclosing
 from typing import Any, Final, NamedTuple
 
 from aiokafka import TopicPartition
 
 from goalworker import logs, metrics
 from goalworker.kafka.consumer import Consumer
-from goalworker.pipeline import judgements, outcomes, phases, waiting
+from goalworker.pipeline import outcomes, phases, waiting
 from goalworker.pipeline.batches import Batch
+from goalworker.pipeline.judgements import Judged
+from goalworker.pipeline.recording import Recorded
 from goalworker.pipeline.waiting import retry_transient
 
 log = logs.get("worker")
@@ -32,10 +35,11 @@ FINISH_SECONDS: Final = 10.0
 
 
 class Unpublished(NamedTuple):
-    """A judged batch with its judgements, which are yet to be published."""
+    """A judged batch, with the results of its phases that are yet to be published and counted."""
 
     batch: Batch
-    written: list[judgements.Written]
+    recorded: Recorded
+    judged: tuple[Judged, ...]
 
 
 class InFlight(NamedTuple):
@@ -46,8 +50,8 @@ class InFlight(NamedTuple):
     """
 
     size_bytes: int
-    recording: asyncio.Task[None]
-    judging: asyncio.Task[list[judgements.Written]]
+    recording: asyncio.Task[Recorded]
+    judging: asyncio.Task[Unpublished]
     publishing: asyncio.Task[list[Unpublished]]
 
     @property
@@ -86,7 +90,7 @@ class InFlightBatches:
         before = self._batches[-1].publishing if self._batches else None
         recording = asyncio.create_task(self._record(batch))
         judging = asyncio.create_task(self._judge(batch, recording))
-        publishing = asyncio.create_task(self._publish(batch, judging, before))
+        publishing = asyncio.create_task(self._publish(judging, before))
         self._batches.append(InFlight(batch.size_bytes, recording, judging, publishing))
 
     async def until_recorded(self) -> None:
@@ -131,35 +135,46 @@ class InFlightBatches:
             unfinished = [task for batch in self._batches for task in batch.tasks if not task.done()]
             await waiting.first_done(unfinished, self._consumer)
 
-    async def _record(self, batch: Batch) -> None:
-        await retry_transient(lambda: self._phases.record(batch))
+    async def _record(self, batch: Batch) -> Recorded:
+        recorded = await retry_transient(lambda: self._phases.record(batch))
+        await retry_transient(lambda: self._phases.send_letters(batch))
         await self._recorded(batch)
+        return recorded
 
-    async def _judge(self, batch: Batch, recording: asyncio.Task[None]) -> list[judgements.Written]:
-        await recording
-        written: list[judgements.Written] = []  # of every attempt: what was committed before one failed is told too
+    async def _judge(self, batch: Batch, recording: asyncio.Task[Recorded]) -> Unpublished:
+        recorded = await recording
+        judged: list[Judged] = []  # of every attempt: what one committed before it failed is published too
+
+        async def judge() -> None:
+            async for part in self._phases.judge(batch):
+                judged.append(part)
+            async with aclosing(self._phases.judge_changed_workflows(batch)) as parts:
+                async for part in parts:
+                    judged.append(part)
+                    await self._phases.publish(judged)  # at once: a large workflow has many parts
+                    judged.clear()
+
+        async def judge_again() -> None:
+            nonlocal recorded
+            # A retry begins at facts: after a failover the database may lack them.
+            recorded = recorded.merged(await self._phases.record(batch))
+            await self._phases.send_letters(batch)
+            await judge()
+
         try:
-            await self._phases.judge(batch, written)
+            await judge()
         except Exception as error:
             if not waiting.is_transient(error):
                 raise
-            await retry_transient(lambda: self._judge_again(batch, written), error)
+            await retry_transient(judge_again, error)
         batch.forget_records()
-        return written
-
-    async def _judge_again(self, batch: Batch, written: list[judgements.Written]) -> None:
-        # A retry begins at facts: after a failover the database may lack them.
-        await self._phases.record(batch)
-        await self._phases.judge(batch, written)
+        return Unpublished(batch, recorded, tuple(judged))
 
     async def _publish(
-        self,
-        batch: Batch,
-        judging: asyncio.Task[list[judgements.Written]],
-        before: asyncio.Task[list[Unpublished]] | None,
+        self, judging: asyncio.Task[Unpublished], before: asyncio.Task[list[Unpublished]] | None
     ) -> list[Unpublished]:
-        written = await judging
-        unpublished = [*(await before if before is not None else ()), Unpublished(batch, written)]
+        judged = await judging
+        unpublished = [*(await before if before is not None else ()), judged]
         if self._may_wait(unpublished) and await self._next_is_judged(judging):
             return unpublished
         await self._publish_together(unpublished)
@@ -170,10 +185,10 @@ class InFlightBatches:
             not self._is_finishing
             and len(unpublished) < PUBLISH_BATCHES_MAX
             and _messages(unpublished) < PUBLISH_MESSAGES
-            and _size(batch for batch, _ in unpublished) < IN_FLIGHT_BYTES
+            and _size(judged.batch for judged in unpublished) < IN_FLIGHT_BYTES
         )
 
-    async def _next_is_judged(self, judging: asyncio.Task[list[judgements.Written]]) -> bool:
+    async def _next_is_judged(self, judging: asyncio.Task[Unpublished]) -> bool:
         of_all = [batch.judging for batch in self._batches]
         following = of_all[of_all.index(judging) + 1 :][:1]
         if not following:
@@ -182,17 +197,17 @@ class InFlightBatches:
         return bool(done)
 
     async def _publish_together(self, unpublished: Sequence[Unpublished]) -> None:
-        written = [judgement for _, of_batch in unpublished for judgement in of_batch]
-        await retry_transient(lambda: self._phases.publish(written))
+        parts = [part for _, _, judged in unpublished for part in judged]
+        await retry_transient(lambda: self._phases.publish(parts))
         # Commit last: a crash before it replays, and a replay is harmless.
         epoch = unpublished[-1].batch.epoch
         offsets: dict[TopicPartition, int] = {}
-        for batch, _ in unpublished:
+        for batch, *_ in unpublished:
             offsets |= batch.offsets if batch.epoch == epoch else {}
         with metrics.batch_duration_seconds.labels(stage="commit").time():
             await retry_transient(lambda: self._consumer.commit(epoch, offsets))
-        for batch, _ in unpublished:
-            outcomes.count(batch, tracking=self._tracking)
+        for batch, recorded, _ in unpublished:
+            outcomes.count(batch, recorded, tracking=self._tracking)
             log.debug("batch", records=batch.records, hits=len(batch.hits), dead_letters=len(batch.letters))
 
 
@@ -201,4 +216,4 @@ def _size(batches: Iterable[InFlight | Batch]) -> int:
 
 
 def _messages(unpublished: Iterable[Unpublished]) -> int:
-    return sum(len(judgement.messages) for _, written in unpublished for judgement in written)
+    return sum(len(part.messages) for _, _, judged in unpublished for part in judged)

@@ -12,16 +12,23 @@ from uuid import UUID, uuid4
 import msgspec
 
 from goalworker.domain import messages
-from goalworker.domain.facts import Achievement, Enrollment, Hit, Trigger, WorkflowState
+from goalworker.domain.facts import (
+    Achievement,
+    ContactKey,
+    Enrollment,
+    EnrollmentKey,
+    EventKey,
+    Hit,
+    Trigger,
+    WorkflowKey,
+    WorkflowState,
+)
 from goalworker.domain.verdicts import Change, Verdict, verdict_of
 from goalworker.goal_index import index
 from goalworker.postgres import arrays, connections
 
-ContactKey = tuple[str, str, str]
-"""(tenant_id, workflow_id, contact_id): whose enrollments are judged."""
-EnrollmentKey = tuple[str, str]
 Refresh = Callable[[connections.Connection], Awaitable[None]]
-Timestamps = Callable[[], Mapping[tuple[str, str, str], int]]
+Timestamps = Callable[[], Mapping[EventKey, int]]
 """When a batch's events were recorded in Kafka, in milliseconds, by (tenant_id, source, id)."""
 
 # A statement of its own that returns the rows as they are after the wait; whatever is read before or in it may be old.
@@ -111,15 +118,15 @@ ORDER BY contact_id LIMIT $5
 """
 
 
-class Written(msgspec.Struct, frozen=True):
-    """What a judgement committed: the outbox batch to publish, and what is to be counted (kind or exit, label)."""
+class Judged(msgspec.Struct, frozen=True):
+    """One committed transaction of judgements: its outbox batch, and counts by (kind of change or "exit", label)."""
 
     batch_id: UUID
     messages: tuple[messages.Message, ...]
     counts: Mapping[tuple[str, str], int]
 
 
-def _no_timestamps() -> Mapping[tuple[str, str, str], int]:
+def _no_timestamps() -> Mapping[EventKey, int]:
     return {}
 
 
@@ -140,7 +147,7 @@ async def judge_contacts(
     *,
     tracking: bool,
     timestamps: Timestamps = _no_timestamps,
-) -> Written:
+) -> Judged:
     """Judge every enrollment of the contacts in the caller's transaction and write what differs from what is stored.
 
     The timestamps are asked for only where there is an exit.
@@ -148,19 +155,19 @@ async def judge_contacts(
     enrollments = await _lock(connection, sorted(set(contacts)))
     batch_id = uuid4()
     if not enrollments:
-        return Written(batch_id, (), {})
+        return Judged(batch_id, (), {})
     facts = await _read(connection, enrollments, batch_hits, goal_index, refresh)
     now = datetime.now(UTC)
     verdicts = await _verdicts(enrollments, facts, goal_index, now, tracking=tracking)
     await _write(connection, verdicts, now)
     outgoing = _outgoing(verdicts, timestamps)
     await _write_outbox(connection, outgoing, batch_id)
-    return Written(batch_id, outgoing, _counts(verdicts))
+    return Judged(batch_id, outgoing, _counts(verdicts))
 
 
 class _Facts(msgspec.Struct, frozen=True):
     hits: defaultdict[ContactKey, list[Hit]]
-    states: defaultdict[tuple[str, str], list[WorkflowState]]
+    states: defaultdict[WorkflowKey, list[WorkflowState]]
     achievements: defaultdict[EnrollmentKey, list[Achievement]]
 
 

@@ -4,14 +4,14 @@ import time
 from collections import Counter
 
 from goalworker import metrics
-from goalworker.domain import events
-from goalworker.pipeline import batches
+from goalworker.domain import events, facts
+from goalworker.pipeline import batches, recording
 
 
-def count(batch: batches.Batch, *, tracking: bool) -> None:
+def count(batch: batches.Batch, recorded: recording.Recorded, *, tracking: bool) -> None:
     """Count the records of a committed batch by topic and outcome, and how old each was (contract section 6)."""
     metrics.batch_records.observe(batch.records)
-    outcomes = _outcomes(batch, tracking=tracking)
+    outcomes = _outcomes(batch, recorded, tracking=tracking)
     for (topic, outcome), number in outcomes.items():
         metrics.events_total.labels(topic=topic, outcome=outcome).inc(number)
     for topic, _, offsets in batch.without_time:
@@ -23,19 +23,19 @@ def count(batch: batches.Batch, *, tracking: bool) -> None:
             metrics.observe_many(ages, max(now - timestamp_ms / 1000, 0.0), number)
 
 
-def _outcomes(batch: batches.Batch, *, tracking: bool) -> Counter[tuple[str, str]]:
+def _outcomes(batch: batches.Batch, recorded: recording.Recorded, *, tracking: bool) -> Counter[tuple[str, str]]:
     outcomes: Counter[tuple[str, str]] = Counter()
-    new = batch.new_facts
+    new = recorded.new_events
     # Counted in one go: of each hundred events, ten or more may be among them.
     outcomes.update(
         [
-            (partition.topic, "matched" if batches.event_key(event) in new else "duplicate")
+            (partition.topic, "matched" if facts.event_key(event) in new else "duplicate")
             for partition, _, event in batch.matched
         ]
     )
     for partition, _, event in batch.items if batch.has_lifecycle else ():
         if event.type in events.LIFECYCLE_TYPES:
-            outcomes[partition.topic, _lifecycle_outcome(event, batch, tracking=tracking)] += 1
+            outcomes[partition.topic, _lifecycle_outcome(event, recorded, tracking=tracking)] += 1
     for letter in batch.letters:
         outcomes[letter.record.topic, "dead_letter"] += 1
     for topic, number in batch.tombstones.items():
@@ -50,9 +50,9 @@ def _outcomes(batch: batches.Batch, *, tracking: bool) -> Counter[tuple[str, str
     return outcomes
 
 
-def _lifecycle_outcome(event: events.Event, batch: batches.Batch, *, tracking: bool) -> str:
+def _lifecycle_outcome(event: events.Event, recorded: recording.Recorded, *, tracking: bool) -> str:
     if isinstance(event.data, events.EnrollmentChanged):
         if not tracking:
             return "ignored"
-        return "recorded" if (event.tenant_id, event.data.enrollment_id) in batch.new_enrollments else "duplicate"
-    return "recorded" if batches.event_key(event) in batch.new_facts else "duplicate"
+        return "recorded" if (event.tenant_id, event.data.enrollment_id) in recorded.new_enrollments else "duplicate"
+    return "recorded" if facts.event_key(event) in recorded.new_events else "duplicate"

@@ -9,12 +9,6 @@ from msgspec import Struct, json
 from goalworker.domain import events, facts, ids
 from goalworker.postgres import arrays, connections
 
-ContactKey = tuple[str, str, str]
-"""(tenant_id, workflow_id, contact_id): whose enrollments a judgement is about."""
-EventKey = tuple[str, str, str]
-"""(tenant_id, source, id) of an event."""
-EnrollmentKey = tuple[str, str]
-
 # A goal written while this lock is held in share is seen by the statement after it (design, Goal freshness).
 _LOCK_GOALS: Final = f"SELECT pg_advisory_xact_lock_shared({connections.GOAL_LOCK})"
 NOTHING_NEWER: Final = "SELECT 0"
@@ -63,21 +57,24 @@ RETURNING tenant_id, workflow_id, since
 
 
 class Recorded(Struct, frozen=True):
-    """What was new among the facts of a batch, and which enrollment messages contradict what is known."""
+    """The facts of a batch that were new, and the enrollment messages that contradict what was recorded before."""
 
-    new_events: frozenset[EventKey]
-    new_enrollments: frozenset[EnrollmentKey]
-    conflicts: frozenset[EventKey]
+    new_events: frozenset[facts.EventKey] = frozenset()
+    new_enrollments: frozenset[facts.EnrollmentKey] = frozenset()
+    conflicts: frozenset[facts.EventKey] = frozenset()
+
+    def merged(self, other: "Recorded") -> "Recorded":
+        """Return what two transactions recorded."""
+        return Recorded(
+            self.new_events | other.new_events,
+            self.new_enrollments | other.new_enrollments,
+            self.conflicts | other.conflicts,
+        )
 
 
 def lock_goals(revision: int) -> str:
     """Return SQL that begins the phase; its tag is NOTHING_NEWER where the goals are still at a revision."""
     return f"{_LOCK_GOALS}; SELECT FROM goal_revision WHERE revision > {revision:d}"
-
-
-def event_key(event: events.Event) -> EventKey:
-    """Return what makes an event the same event (contract section 2)."""
-    return (event.tenant_id, event.source, event.id)
 
 
 async def record(
@@ -103,7 +100,7 @@ async def record(
 
 async def _record_enrollments(
     connection: connections.Connection, lifecycle: Iterable[events.Event]
-) -> tuple[set[EnrollmentKey], set[EventKey]]:
+) -> tuple[set[facts.EnrollmentKey], set[facts.EventKey]]:
     messages = [(event, event.data) for event in lifecycle if isinstance(event.data, events.EnrollmentChanged)]
     enrollments = _merged(messages)
     first = {_key(enrollment): enrollment for enrollment in reversed(enrollments)}
@@ -119,14 +116,14 @@ async def _record_enrollments(
     ]
     new |= await _insert_enrollments(connection, late)
     conflicts = {
-        event_key(event)
+        facts.event_key(event)
         for event, data in messages
         if owners[event.tenant_id, data.enrollment_id] != (data.workflow_id, data.contact_id)
     }
     return new, conflicts
 
 
-def _key(enrollment: facts.Enrollment) -> EnrollmentKey:
+def _key(enrollment: facts.Enrollment) -> facts.EnrollmentKey:
     return (enrollment.tenant_id, enrollment.enrollment_id)
 
 
@@ -155,7 +152,7 @@ def _contacts_as_enrollments(hits: Iterable[facts.Hit]) -> list[facts.Enrollment
 
 async def _insert_enrollments(
     connection: connections.Connection, enrollments: Sequence[facts.Enrollment]
-) -> set[EnrollmentKey]:
+) -> set[facts.EnrollmentKey]:
     if not enrollments:
         return set()
     rows = sorted(
@@ -176,15 +173,15 @@ async def _insert_enrollments(
 
 
 async def _owners(
-    connection: connections.Connection, keys: Sequence[EnrollmentKey]
-) -> dict[EnrollmentKey, tuple[str, str]]:
+    connection: connections.Connection, keys: Sequence[facts.EnrollmentKey]
+) -> dict[facts.EnrollmentKey, tuple[str, str]]:
     if not keys:
         return {}
     rows = await connection.fetch(_WHOSE_ENROLLMENTS, *zip(*keys, strict=True))
     return {(row[0], row[1]): (row[2], row[3]) for row in rows}
 
 
-async def _insert_hits(connection: connections.Connection, hits: Sequence[facts.Hit]) -> set[EventKey]:
+async def _insert_hits(connection: connections.Connection, hits: Sequence[facts.Hit]) -> set[facts.EventKey]:
     if not hits:
         return set()
     some = await connection.fetchval(_INSERT_HITS, *_hit_columns(sorted(hits, key=_hit_key)), len(hits))
@@ -193,7 +190,7 @@ async def _insert_hits(connection: connections.Connection, hits: Sequence[facts.
     return {*_IDENTITIES.decode(some)}
 
 
-_IDENTITIES: Final = json.Decoder(list[EventKey])
+_IDENTITIES: Final = json.Decoder(list[facts.EventKey])
 
 
 def _hit_columns(hits: Sequence[facts.Hit]) -> Iterable[str]:
@@ -217,7 +214,7 @@ def _hit_key(hit: facts.Hit) -> tuple[object, ...]:
     return (hit.tenant_id, hit.workflow_id, hit.contact_id, hit.goal_id, hit.trigger.source, hit.trigger.id)
 
 
-async def _insert_states(connection: connections.Connection, lifecycle: Iterable[events.Event]) -> set[EventKey]:
+async def _insert_states(connection: connections.Connection, lifecycle: Iterable[events.Event]) -> set[facts.EventKey]:
     messages = [(event, event.data) for event in lifecycle if isinstance(event.data, events.WorkflowChanged)]
     states: dict[tuple[str, str, datetime], bool] = {}
     for event, data in messages:
@@ -227,4 +224,6 @@ async def _insert_states(connection: connections.Connection, lifecycle: Iterable
         return set()
     rows = sorted((*key, active) for key, active in states.items())
     new = {tuple(row) for row in await connection.fetch(_INSERT_STATES, *zip(*rows, strict=True))}
-    return {event_key(event) for event, data in messages if (event.tenant_id, data.workflow_id, event.time) in new}
+    return {
+        facts.event_key(event) for event, data in messages if (event.tenant_id, data.workflow_id, event.time) in new
+    }

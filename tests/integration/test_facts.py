@@ -2,7 +2,7 @@
 
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker.pipeline.batches import event_key
+from goalworker.domain.facts import event_key
 from goalworker.postgres import connections
 from tests.integration import world
 from tests.integration.scenes import ONE, TWO, tagged
@@ -17,6 +17,9 @@ async def test_new_facts_are_told_from_those_that_were_there(
     await world.install(administrator, (ONE, TWO))
     worker = world.Worker(pool, world.Broker())
     batches = [(FIRST, SECOND), (FIRST, THIRD, THIRD), (SECOND, FIRST), (tagged("h4", 8), tagged("h4", 8))]
-    found = [(await worker.take(*messages)).new_facts for messages in batches]
+    found = []
+    for messages in batches:
+        await worker.take(*messages)
+        found.append(worker.recorded.new_events)
     new = [{FIRST, SECOND}, {THIRD}, set(), {tagged("h4", 8)}]
     assert found == [set(map(event_key, messages)) for messages in new]

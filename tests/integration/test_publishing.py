@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker.pipeline import in_flight, waiting, worker
+from goalworker.pipeline import in_flight, phases, waiting, worker
 from goalworker.postgres import connections
 from tests.integration import checks, flow, statements, world
 from tests.integration.scenes import ONE, TWO, logic, started, tagged
@@ -101,4 +101,27 @@ async def test_a_worker_that_was_stopped_keeps_polling_while_its_last_batch_wait
             await working.run()
     assert polls[-1] >= polls[0] + 3
     assert set(log.lag.values()) == {0}
+    await checks.assert_lawful(administrator, broker, GOALS, LOGICS, [*STARTS, *HITS])
+
+
+async def test_judgements_that_were_committed_before_an_attempt_failed_are_published_too(
+    pool: sa_async.AsyncEngine,
+    administrator: connections.Connection,
+    broker: world.Broker,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def away_once(statement: statements.Statement) -> Any:
+        if "FOR UPDATE" in statement.sql:
+            judgements.append(statement.sql)
+            if len(judgements) == 2:
+                raise ConnectionError("away")
+        return await statement.run()
+
+    judgements: list[str] = []
+    monkeypatch.setattr(phases, "JUDGE_CONTACTS_MAX", 1)
+    log = flow.Log(HITS)
+    with statements.hooked(away_once):
+        await flow.run(pool, broker, log)
+    assert len(judgements) == len(HITS) + 2
+    assert await administrator.fetchval("SELECT count(*) FROM outbox") == 0
     await checks.assert_lawful(administrator, broker, GOALS, LOGICS, [*STARTS, *HITS])

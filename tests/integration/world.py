@@ -5,6 +5,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime
 
 import hypothesis
@@ -19,8 +20,9 @@ from goalworker.domain import criteria, events, goals
 from goalworker.goal_index import index
 from goalworker.kafka import sender
 from goalworker.kafka.records import Record
-from goalworker.pipeline import dead_letters, judgements, outbox, phases
+from goalworker.pipeline import dead_letters, outbox, phases
 from goalworker.pipeline.batches import Batch
+from goalworker.pipeline.recording import Recorded
 from goalworker.postgres import connections, tables
 from tests.integration import statements
 from tests.kit import naive_judge
@@ -152,12 +154,18 @@ class Broker(sender.Sender):
         return [(dict(letter.headers)[dead_letters.ERROR_REASON].decode(), letter.value) for letter in letters]
 
 
-async def through(of_worker: phases.Phases, batch: Batch) -> None:
+async def through(of_worker: phases.Phases, batch: Batch) -> Recorded:
     """Take a batch through the phases, one after the other."""
-    written: list[judgements.Written] = []
-    await of_worker.record(batch)
-    await of_worker.judge(batch, written)
-    await of_worker.publish(written)
+    recorded = await of_worker.record(batch)
+    await of_worker.send_letters(batch)
+    judged = [part async for part in of_worker.judge(batch)]
+    async with aclosing(of_worker.judge_changed_workflows(batch)) as parts:
+        async for part in parts:
+            judged.append(part)
+            await of_worker.publish(judged)
+            judged.clear()
+    await of_worker.publish(judged)
+    return recorded
 
 
 class Worker:
@@ -167,13 +175,14 @@ class Worker:
         env = {"GOALWORKER_ENROLLMENTS__TRACKING": str(tracked).lower()}
         settings = config.load(env, env_file=None, secrets_dir=None)
         self.known = index.Index()
+        self.recorded = Recorded()
         self.phases = phases.Phases(settings, pool, broker, self.known)
         self._pool, self._broker = pool, broker
 
     async def take(self, *messages: events.Event) -> Batch:
         """Take one batch through all phases."""
         batch = batch_of(messages, self.known)
-        await through(self.phases, batch)
+        self.recorded = await through(self.phases, batch)
         return batch
 
     async def take_all(self, batches: Iterable[Sequence[events.Event]]) -> None:

@@ -4,6 +4,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 
 from goalworker.decoding.decoder import Decoder
 from goalworker.decoding.limits import Limits
+from goalworker.domain import facts
 from goalworker.goal_index import index
 from goalworker.pipeline import batches, dead_letters
 from tests.kit import hostile
@@ -27,10 +28,10 @@ def record(topic: str, partition: int, offset: int, headers: tuple[tuple[str, by
     )
 
 
-def identities(decoder: Decoder, fetched: ConsumerRecord) -> list[batches.EventKey]:
+def identities(decoder: Decoder, fetched: ConsumerRecord) -> list[facts.EventKey]:
     found = batches.Batch(
         epoch=1, revision=-1, decoder=decoder, fetched={TopicPartition(fetched.topic, fetched.partition): [fetched]}
     )
     for _ in batches.decoding(found, index.Index(), REDRIVE):
         pass
-    return [batches.event_key(item[2]) for item in found.items]
+    return [facts.event_key(item[2]) for item in found.items]
