@@ -81,6 +81,6 @@ def _note_duplicate(
 ) -> None:
     for other, before in drafts.items():
         if (before.goal_type, before.criteria) == (draft.goal_type, draft.criteria):
-            faults.append(Fault("", f"Goal {other} has the same goal_type and criteria already"))
+            faults.append(Fault("", f"Goal {other} already has the same goal_type and criteria"))
             break
     drafts[index] = draft

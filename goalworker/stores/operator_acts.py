@@ -16,7 +16,7 @@ RECORD_SKIPPED: Final = "record_skipped"
 
 
 async def record(sql: connections.Connection, action: str, **detail: object) -> None:
-    """Record an act of the user who runs this command, in the transaction that carries it out."""
+    """Record an act of the current user, in the transaction that carries it out."""
     await sql.execute(_RECORD, actor(), action, msgspec.json.encode(detail).decode())
 
 

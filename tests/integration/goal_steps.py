@@ -1,4 +1,4 @@
-"""What the tests do with goals."""
+"""Steps on goals that several tests take: create, change, delete and load them, and count what is left."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -141,8 +141,8 @@ def test_a_logic_is_set_once(goals: Goals) -> None:
 def test_what_is_refused_exits_with_1_and_says_why_on_stderr(goals: Goals) -> None:
     goal_id = create(goals)["id"]
     refused = {
-        "There is no goal": goals("get", UNKNOWN),
-        "There is no goal ": goals("pause", goal_id, tenant="other"),
+        f"Goal {UNKNOWN} not found": goals("get", UNKNOWN),
+        f"Goal {goal_id} not found": goals("pause", goal_id, tenant="other"),
         "same goal_type and criteria": goals("create", WORKFLOW, "--type", "tag_added", "--criteria", "tag_id=t1"),
         "must be one of tag_added": goals("create", WORKFLOW, "--type", "sale", "--criteria", "tag_id=t1"),
         "no criterion of tag_added": goals("update", goal_id, "--criteria", "form_id=f"),

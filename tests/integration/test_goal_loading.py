@@ -1,4 +1,4 @@
-"""The goals' lock, and what a worker's index knows while others write."""
+"""The lock on goals, and a worker's index while others write."""
 
 import asyncio
 import contextlib
@@ -90,8 +90,8 @@ async def test_reading_needs_no_lock(pool: sa_async.AsyncEngine) -> None:
 # --- loading ---
 
 
-def known_of(known: index.Index, workflow_ids: Iterable[str]) -> dict[str, Any]:
-    found = {workflow_id: known.workflow(TENANT, workflow_id) for workflow_id in workflow_ids}
+def contents(goal_index: index.Index, workflow_ids: Iterable[str]) -> dict[str, Any]:
+    found = {workflow_id: goal_index.workflow(TENANT, workflow_id) for workflow_id in workflow_ids}
     return {
         workflow_id: (sorted(workflow.goals, key=lambda goal: goal.goal_id), workflow.logics)
         for workflow_id, workflow in found.items()
@@ -121,9 +121,9 @@ async def test_loading_step_by_step_gives_what_loading_at_once_gives(
         await write_at_random(pool, workflow_id)
         await load(pool, stepwise)
     at_once = await load(pool)
-    assert known_of(stepwise, workflow_ids) == known_of(at_once, workflow_ids)
+    assert contents(stepwise, workflow_ids) == contents(at_once, workflow_ids)
     assert stepwise.revision == at_once.revision == 44
-    (first, second), logics = known_of(at_once, ["w0"])["w0"]
+    (first, second), logics = contents(at_once, ["w0"])["w0"]
     assert {len(first.versions), len(second.versions)} == {5, 3}
     assert [version.logic for version in logics] == ["all", "never"]
 
@@ -131,18 +131,18 @@ async def test_loading_step_by_step_gives_what_loading_at_once_gives(
 async def test_nothing_is_missed_while_others_write(pool: sa_async.AsyncEngine) -> None:
     workflow_ids = [f"w{number}" for number in range(6)]
     writers = [asyncio.create_task(write_at_random(pool, workflow_id)) for workflow_id in workflow_ids]
-    known, loads = index.Index(), 0
+    goal_index, loads = index.Index(), 0
     while not all(writer.done() for writer in writers):
-        await load(pool, known)
+        await load(pool, goal_index)
         loads += 1
     await asyncio.gather(*writers)
-    await load(pool, known)
+    await load(pool, goal_index)
     assert loads > 2
-    assert known_of(known, workflow_ids) == known_of(await load(pool), workflow_ids)
+    assert contents(goal_index, workflow_ids) == contents(await load(pool), workflow_ids)
 
 
 class Interrupted(index.Index):
-    """Takes in a part of the news and no more."""
+    """An index that fails after the first part of the changes."""
 
     is_interrupted = True
 
@@ -157,21 +157,21 @@ async def test_a_load_that_breaks_off_is_made_up_for_by_the_next(
 ) -> None:
     monkeypatch.setattr(loading, "_CHUNK_ROWS", 5)
     await write_at_random(pool, WORKFLOW)
-    known = Interrupted()
+    goal_index = Interrupted()
     with pytest.raises(TimeoutError):
-        await load(pool, known)
-    assert known.revision == 0
-    known.is_interrupted = False
-    await load(pool, known)
-    assert known_of(known, [WORKFLOW]) == known_of(await load(pool), [WORKFLOW])
+        await load(pool, goal_index)
+    assert goal_index.revision == 0
+    goal_index.is_interrupted = False
+    await load(pool, goal_index)
+    assert contents(goal_index, [WORKFLOW]) == contents(await load(pool), [WORKFLOW])
 
 
 async def test_a_change_is_found_by_its_revision(pool: sa_async.AsyncEngine) -> None:
-    known = await load(pool)
+    goal_index = await load(pool)
     await create(pool)
     async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
-        assert await goal_store.get_revision(connection) == known.revision + 1
-        assert await goal_store.refresh_index(connection, known) == known.revision == 1
+        assert await goal_store.get_revision(connection) == goal_index.revision + 1
+        assert await goal_store.refresh_index(connection, goal_index) == goal_index.revision == 1
 
 
 # --- the mode of tracking ---

@@ -1,4 +1,4 @@
-"""Goals in the database: what people change and read, and what the worker loads (contract sections 3, 5 and 6)."""
+"""Goals in the database: changes and queries of people, and loading for the worker (contract sections 3, 5 and 6)."""
 
 from goalworker.stores.goal_store.changes import create, delete, set_logic, update
 from goalworker.stores.goal_store.drafts import Changes, Draft, parse_changes, parse_draft

@@ -1,4 +1,4 @@
-"""What people give as a goal or as a change of one, checked before anything is stored."""
+"""Drafts and changes of goals, parsed from JSON and checked before anything is stored."""
 
 from collections.abc import Collection, Mapping
 from typing import Any, Final
@@ -15,7 +15,7 @@ NAME_RULE: Final = f"`name` {TEXT_RULE}, or null"
 
 
 class Draft(Struct, frozen=True):
-    """A goal that somebody wants."""
+    """A new goal."""
 
     goal_type: str
     criteria: Criteria
@@ -23,7 +23,7 @@ class Draft(Struct, frozen=True):
 
 
 class Changes(Struct, frozen=True):
-    """What somebody wants to be different; what is UNSET stays, and criteria replace the whole."""
+    """Changes to a goal; UNSET fields stay, and criteria replace the whole."""
 
     criteria: Criteria | UnsetType = UNSET
     name: str | UnsetType | None = UNSET
@@ -33,28 +33,28 @@ class Changes(Struct, frozen=True):
 def parse_draft(given: Mapping[str, Any]) -> Draft:
     """Return a new goal from {goal_type, criteria, name?}, numbers as int or Decimal; InvalidGoalError has every fault.
 
-    The pointers of the faults begin at what was given.
+    Pointers of faults are relative to the given object.
     """
-    faults = _unknown(given, ("goal_type", "criteria", "name"))
+    faults = _unknown_fields(given, ("goal_type", "criteria", "name"))
     goal_type, name = given.get("goal_type"), given.get("name")
     criteria: Criteria | None = None
     if not isinstance(goal_type, str) or goal_type not in events.GOAL_TYPES:
         faults.append(Fault("/goal_type", f"`goal_type` must be one of {', '.join(events.GOAL_TYPES)}"))
     else:
         criteria = _criteria(goal_type, given.get("criteria"), faults)
-        if criteria is not None and not faults and _is_name(name):
+        if criteria is not None and not faults and _is_valid_name(name):
             return Draft(goal_type, criteria, name)
-    if not _is_name(name):
+    if not _is_valid_name(name):
         faults.append(Fault("/name", NAME_RULE))
     raise refusals.InvalidGoalError(faults)
 
 
 def parse_changes(goal_type: str, given: Mapping[str, Any]) -> Changes:
-    """Return the change that {criteria?, name?, is_active?} asks for; InvalidGoalError has every fault."""
-    faults = _unknown(given, ("criteria", "name", "is_active"))
+    """Return the changes in {criteria?, name?, is_active?}; InvalidGoalError has every fault."""
+    faults = _unknown_fields(given, ("criteria", "name", "is_active"))
     criteria = _criteria(goal_type, given["criteria"], faults) if "criteria" in given else UNSET
     name, is_active = given.get("name", UNSET), given.get("is_active", UNSET)
-    if name is not UNSET and not _is_name(name):
+    if name is not UNSET and not _is_valid_name(name):
         faults.append(Fault("/name", NAME_RULE))
     if is_active is not UNSET and not isinstance(is_active, bool):
         faults.append(Fault("/is_active", "`is_active` must be true or false"))
@@ -64,7 +64,7 @@ def parse_changes(goal_type: str, given: Mapping[str, Any]) -> Changes:
 
 
 def require_ids(**ids: str) -> None:
-    """Refuse texts that can't be ids from outside (contract section 1)."""
+    """Raise InvalidGoalError unless every text is a valid id from outside (contract section 1)."""
     faults = [Fault(f"/{field}", f"`{field}` {TEXT_RULE}") for field, text in ids.items() if not is_valid_text(text)]
     if faults:
         raise refusals.InvalidGoalError(faults)
@@ -81,13 +81,13 @@ def _criteria(goal_type: str, given: object, faults: list[Fault]) -> Criteria | 
         return None
 
 
-def _is_name(value: object) -> bool:
+def _is_valid_name(value: object) -> bool:
     return value is None or (isinstance(value, str) and is_valid_text(value))
 
 
-def _unknown(given: Mapping[str, Any], known: Collection[str]) -> list[Fault]:
+def _unknown_fields(given: Mapping[str, Any], allowed: Collection[str]) -> list[Fault]:
     return [
-        Fault(f"/{pointer(name)}", f"`{printable(name[:64])}` is unknown; there are {', '.join(known)}")
+        Fault(f"/{pointer(name)}", f"`{printable(name[:64])}` is unknown; there are {', '.join(allowed)}")
         for name in given
-        if name not in known
+        if name not in allowed
     ]

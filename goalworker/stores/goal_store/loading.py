@@ -1,4 +1,4 @@
-"""What the worker loads: goals and logics with all their versions, since the revision that it knows."""
+"""Loading for the worker: goals and logics with all their versions, changed since the revision of its index."""
 
 import asyncio
 import gc
@@ -28,31 +28,31 @@ async def get_revision(connection: connections.Connection) -> int:
     return int(await connection.fetchval("SELECT revision FROM goal_revision"))
 
 
-async def refresh_index(connection: connections.Connection, known: index.Index) -> int:
-    """Load into the index what has changed since its revision, and return the revision that it is at now.
+async def refresh_index(connection: connections.Connection, goal_index: index.Index) -> int:
+    """Load all changes since the index's revision into the index, and return its new revision.
 
-    For a transaction of the worker's role, READ COMMITTED. Between the chunks other tasks may use the index: until the
-    end it is at the old revision, so that what they match by a part of the news is matched again.
+    Needs a READ COMMITTED transaction of the worker's role. Between chunks other tasks may use the index. It keeps the
+    old revision until the end, so whatever they match against a part of the changes is matched again.
     """
-    since = known.revision
-    # Read before the rows: what is written after it is loaded now or the next time, never missed.
+    since = goal_index.revision
+    # Read before the rows: a later change is loaded now or the next time, but never missed.
     current = await get_revision(connection)
     if current == since:
         return current
     with _without_collector():
         async with aclosing(_chunks(connection, _GOALS_CHANGED, since, _TENANT, _GOAL)) as chunks:
             async for rows in chunks:
-                known.replace(_goals_of(rows), {}, since)
+                goal_index.replace(_goals_of(rows), {}, since)
         async with aclosing(_chunks(connection, _LOGICS_CHANGED, since, _WORKFLOW)) as chunks:
             async for rows in chunks:
-                known.replace((), dict(_logics_of(rows)), since)
-    known.replace((), {}, current)
+                goal_index.replace((), dict(_logics_of(rows)), since)
+    goal_index.replace((), {}, current)
     return current
 
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    # Of a million goals nothing is garbage, and looking for some takes a third of the time.
+    # A million goals hold no garbage, and looking for it takes a third of the time.
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -62,19 +62,19 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
-# By tenant, so that the goals of a workflow come together and are packed once; and then by goal, which is the order of
-# both keys: the first rows come at once, without sorting a million. A goal was created when its first version began,
-# and a NULL is read faster than a time.
+# Sorted by tenant, so that the goals of a workflow arrive together and are packed once, and then by goal. Both primary
+# keys have this order, so the first rows arrive at once, without sorting a million. A goal was created when its first
+# version began; a NULL in place of that time decodes faster.
 _GOALS_CHANGED: Final = """
-    SELECT g.tenant_id, g.goal_id, g.workflow_id, g.goal_type, nullif(g.created_at, v.active_from),
-           v.version, v.criteria::text, v.is_active, v.active_from, v.active_to
+    SELECT g.tenant_id, g.goal_id, g.workflow_id, g.goal_type, nullif(g.created_at, v.active_from) AS created_at,
+           v.version, v.criteria::text AS criteria, v.is_active, v.active_from, v.active_to
     FROM goals g JOIN goal_versions v USING (tenant_id, goal_id)
     WHERE g.revision > $1
     ORDER BY g.tenant_id, g.goal_id, v.version
 """
-_TENANT: Final = itemgetter(0)
-_GOAL: Final = itemgetter(0, 1)
-_WORKFLOW: Final = itemgetter(0, 1)
+_TENANT: Final = itemgetter("tenant_id")
+_GOAL: Final = itemgetter("tenant_id", "goal_id")
+_WORKFLOW: Final = itemgetter("tenant_id", "workflow_id")
 
 _LOGICS_CHANGED: Final = """
     SELECT tenant_id, workflow_id, logic, active_from
@@ -87,29 +87,30 @@ _LOGICS_CHANGED: Final = """
 async def _chunks(
     connection: connections.Connection, query: str, since: int, *keys: Callable[[Any], Any]
 ) -> AsyncGenerator[Rows, None]:
-    """Yield the rows of a query in chunks: those with the same last key never apart, with the same other ones seldom.
+    """Yield the rows of a query in chunks; it sorts by each of the keys.
 
-    The query sorts by each of the keys.
+    Rows with the same last key are always in one chunk, rows with the same other keys usually.
     """
     cursor = await connection.cursor(query, since)
     rows: Rows = []
-    coming = asyncio.create_task(cursor.fetch(_CHUNK_ROWS))
+    fetching = asyncio.create_task(cursor.fetch(_CHUNK_ROWS))
     try:
-        while fetched := await coming:
-            # The database looks for the next rows while these are taken in.
-            coming = asyncio.create_task(cursor.fetch(_CHUNK_ROWS))
+        while fetched := await fetching:
+            # The database reads the next rows while these are processed.
+            fetching = asyncio.create_task(cursor.fetch(_CHUNK_ROWS))
             await asyncio.sleep(0)
             rows += fetched
-            # The last key's rows may go on in what is fetched next.
+            # The next fetch may continue the rows of the last key.
             whole = next(filter(None, (bisect_left(rows, key(rows[-1]), key=key) for key in keys)), 0)
             yield rows[:whole]
             rows = rows[whole:]
         yield rows
     finally:
-        await asyncio.gather(coming, return_exceptions=True)
+        await asyncio.gather(fetching, return_exceptions=True)
 
 
 def _goals_of(rows: Rows) -> list[goals.Goal]:
+    # Unpacked in the order of _GOALS_CHANGED: a million rows by name take longer.
     found: list[goals.Goal] = []
     last: goals.Goal | None = None
     for tenant_id, goal_id, workflow_id, goal_type, created_at, number, criteria, is_active, since, until in rows:
@@ -123,21 +124,24 @@ def _goals_of(rows: Rows) -> list[goals.Goal]:
 
 
 def _logics_of(rows: Rows) -> Iterator[tuple[tuple[str, str], tuple[goals.LogicVersion, ...]]]:
-    for (tenant_id, workflow_id), versions in groupby(rows, itemgetter(0, 1)):
-        yield (tenant_id, workflow_id), tuple([goals.LogicVersion(row[2], row[3]) for row in versions])
+    for (tenant_id, workflow_id), versions in groupby(rows, _WORKFLOW):
+        yield (
+            (tenant_id, workflow_id),
+            tuple([goals.LogicVersion(row["logic"], row["active_from"]) for row in versions]),
+        )
 
 
 async def ensure_tracking(connection: connections.Connection, tracking: bool) -> None:
-    """Write the mode of enrollment tracking at the first start; SettingsError if it was another (contract rule 3.8)."""
+    """Store the tracking mode at the first start; SettingsError if another is stored (contract rule 3.8)."""
     await connection.execute("INSERT INTO installation VALUES (1, $1) ON CONFLICT DO NOTHING", tracking)
     await check_tracking(connection, tracking)
 
 
 async def check_tracking(connection: connections.Connection, tracking: bool) -> None:
-    """Refuse another mode than the one at the first start, if there was one yet; SettingsError."""
+    """Raise SettingsError if another tracking mode is stored."""
     if await connection.fetchval("SELECT enrollment_tracking FROM installation") not in (None, tracking):
-        was, is_ = str(not tracking).lower(), str(tracking).lower()
+        stored, given = str(not tracking).lower(), str(tracking).lower()
         raise errors.SettingsError(
-            f"GOALWORKER_ENROLLMENTS__TRACKING={is_}, but this database was started with {was}, and what it holds "
-            f"means nothing in the other mode: set it to {was}, or use another database"
+            f"GOALWORKER_ENROLLMENTS__TRACKING={given}, but this database was started with {stored}, and its contents "
+            f"mean nothing in the other mode: set it to {stored}, or use another database"
         )

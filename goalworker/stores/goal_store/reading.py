@@ -1,4 +1,4 @@
-"""Goals as people see them: one, a page of them, the logic of a workflow, and who changed what."""
+"""Queries for people: one goal, a page of goals, the logic of a workflow, and the audit."""
 
 from datetime import datetime
 from typing import Any, Final
@@ -17,7 +17,7 @@ from goalworker.stores.goal_store import refusals
 
 
 class StoredGoal(Struct, frozen=True):
-    """`goal` of contract section 5: the fields, their order, the criteria normalised."""
+    """`goal` of contract section 5: the fields in their order, criteria normalised."""
 
     id: UUID
     workflow_id: str
@@ -34,14 +34,14 @@ class StoredGoal(Struct, frozen=True):
 
 
 class Page(Struct, frozen=True):
-    """Some of the goals, in the order of their creation, and how many there are."""
+    """A page of goals in the order of their creation, and the total number of goals."""
 
     goals: tuple[StoredGoal, ...]
     total: int
 
 
 class AuditEntry(Struct, frozen=True):
-    """One change: who, when, and from which to which."""
+    """One change of a goal: time, actor, and the goal before and after."""
 
     at: datetime
     actor: str
@@ -54,7 +54,7 @@ class AuditEntry(Struct, frozen=True):
 _GOALS: Final = tables.goals.c
 _VERSIONS: Final = tables.goal_versions.c
 
-# A deletion takes a number of its own, for its message, and makes no version.
+# A deletion takes a version number for its message, but has no row in goal_versions.
 _LAST_VERSION: Final = _GOALS.version - sa.case((_GOALS.deleted_at.is_not(None), 1), else_=0)
 WITH_VERSION: Final = tables.goals.join(
     tables.goal_versions,
@@ -78,8 +78,8 @@ COLUMNS: Final = (
 )
 
 
-def stored(row: sa.Row[*tuple[Any, ...]]) -> StoredGoal:
-    """Return the goal in a row with COLUMNS; the database keeps criteria in an order of its own, we in ours."""
+def stored_goal(row: sa.Row[*tuple[Any, ...]]) -> StoredGoal:
+    """Return the goal in a row with COLUMNS. JSONB does not keep the order of criteria, so they are put in ours."""
     fields = {name: getattr(row, name) for name in StoredGoal.__struct_fields__}
     criteria = msgspec.convert(row.criteria, Criteria)
     return StoredGoal(**fields | {"criteria": criteria_to_json(row.goal_type, criteria)})
@@ -88,7 +88,7 @@ def stored(row: sa.Row[*tuple[Any, ...]]) -> StoredGoal:
 async def get(
     pool: sa_async.AsyncEngine, tenant_id: str, goal_id: UUID, *, workflow_id: str | None = None
 ) -> StoredGoal:
-    """Return a goal, of that workflow if one is given; GoalNotFoundError."""
+    """Return a goal, of the given workflow if any; GoalNotFoundError."""
     async with connections.tenant_transaction(pool, tenant_id, "goals_read") as connection:
         return await find(connection, tenant_id, goal_id, workflow_id)
 
@@ -97,15 +97,15 @@ async def find(
     connection: sa_async.AsyncConnection, tenant_id: str, goal_id: UUID, workflow_id: str | None
 ) -> StoredGoal:
     """Return a goal that is not deleted; GoalNotFoundError."""
-    found = await connection.execute(
+    result = await connection.execute(
         sa.select(*COLUMNS)
         .select_from(WITH_VERSION)
         .where(_GOALS.tenant_id == tenant_id, _GOALS.goal_id == goal_id, _GOALS.deleted_at.is_(None))
     )
-    row = found.one_or_none()
+    row = result.one_or_none()
     if row is None or workflow_id not in (None, row.workflow_id):
         raise refusals.GoalNotFoundError(goal_id)
-    return stored(row)
+    return stored_goal(row)
 
 
 async def list_goals(
@@ -117,29 +117,29 @@ async def list_goals(
     limit: int = 50,
     include_deleted: bool = False,
 ) -> Page:
-    """Return goals of a workflow, or of the whole tenant for None."""
+    """Return a page of goals of a workflow, or of the whole tenant for None."""
     if workflow_id is not None and not is_valid_text(workflow_id):
         return Page((), 0)
-    wanted = [_GOALS.tenant_id == tenant_id]
-    wanted += [_GOALS.workflow_id == workflow_id] if workflow_id is not None else []
-    wanted += [] if include_deleted else [_GOALS.deleted_at.is_(None)]
-    shown = sa.select(*COLUMNS).select_from(WITH_VERSION).where(*wanted)
+    conditions = [_GOALS.tenant_id == tenant_id]
+    conditions += [_GOALS.workflow_id == workflow_id] if workflow_id is not None else []
+    conditions += [] if include_deleted else [_GOALS.deleted_at.is_(None)]
+    query = sa.select(*COLUMNS).select_from(WITH_VERSION).where(*conditions)
     async with connections.tenant_transaction(pool, tenant_id, "goals_read") as connection:
-        total = await connection.scalar(sa.select(sa.func.count()).select_from(tables.goals).where(*wanted))
-        rows = await connection.execute(shown.order_by(_GOALS.created_at, _GOALS.goal_id).offset(offset).limit(limit))
-        return Page(tuple(map(stored, rows)), total or 0)
+        total = await connection.scalar(sa.select(sa.func.count()).select_from(tables.goals).where(*conditions))
+        rows = await connection.execute(query.order_by(_GOALS.created_at, _GOALS.goal_id).offset(offset).limit(limit))
+        return Page(tuple(map(stored_goal, rows)), total or 0)
 
 
 async def get_logic(pool: sa_async.AsyncEngine, tenant_id: str, workflow_id: str) -> str:
-    """Return a workflow's logic; before anyone sets it, `any`."""
+    """Return a workflow's logic, `any` by default."""
     if not is_valid_text(workflow_id):
         return goals.DEFAULT_LOGIC
     async with connections.tenant_transaction(pool, tenant_id, "goals_read") as connection:
-        return await connection.scalar(sa.select(logic_now(tenant_id, workflow_id))) or goals.DEFAULT_LOGIC
+        return await connection.scalar(sa.select(latest_logic(tenant_id, workflow_id))) or goals.DEFAULT_LOGIC
 
 
-def logic_now(tenant_id: str, workflow_id: str) -> sa.ScalarSelect[str]:
-    """Return the query for the logic that was set last, NULL where none was."""
+def latest_logic(tenant_id: str, workflow_id: str) -> sa.ScalarSelect[str]:
+    """Return a query for the logic that was set last; it yields NULL before the first."""
     settings = tables.workflow_settings.c
     return (
         sa.select(settings.logic)
@@ -153,13 +153,13 @@ def logic_now(tenant_id: str, workflow_id: str) -> sa.ScalarSelect[str]:
 async def get_audit(
     pool: sa_async.AsyncEngine, tenant_id: str, goal_id: UUID, *, workflow_id: str | None = None
 ) -> tuple[AuditEntry, ...]:
-    """Return every change of a goal, oldest first, also after its deletion; GoalNotFoundError."""
+    """Return every change of a goal, oldest first, even after its deletion; GoalNotFoundError."""
     log = tables.audit_log.c
-    wanted = [log.tenant_id == tenant_id, log.goal_id == goal_id]
-    wanted += [log.workflow_id == workflow_id] if workflow_id is not None else []
-    columns = (log.at, log.actor, log.action, log.version, log.before, log.after)
+    conditions = [log.tenant_id == tenant_id, log.goal_id == goal_id]
+    conditions += [log.workflow_id == workflow_id] if workflow_id is not None else []
+    columns = [log[name] for name in AuditEntry.__struct_fields__]
     async with connections.tenant_transaction(pool, tenant_id, "goals_read") as connection:
-        rows = (await connection.execute(sa.select(*columns).where(*wanted).order_by(log.id))).all()
+        rows = (await connection.execute(sa.select(*columns).where(*conditions).order_by(log.id))).all()
     if not rows:
         raise refusals.GoalNotFoundError(goal_id)
-    return tuple(AuditEntry(*row) for row in rows)
+    return tuple(AuditEntry(**row._mapping) for row in rows)

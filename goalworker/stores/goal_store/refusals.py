@@ -1,4 +1,4 @@
-"""Why a goal is not read or not changed; each says so in a sentence (contract section 5, Errors)."""
+"""Errors of reading and changing goals (contract section 5, Errors)."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -8,15 +8,15 @@ from goalworker.domain.faults import Fault
 
 
 class GoalNotFoundError(errors.GoalworkerError):
-    """The goal is not there, is deleted, or is another tenant's: these can't be told apart."""
+    """The goal does not exist, is deleted, or belongs to another tenant; callers cannot tell which."""
 
     def __init__(self, goal_id: UUID) -> None:
-        super().__init__(f"There is no goal {goal_id}")
+        super().__init__(f"Goal {goal_id} not found")
         self.goal_id = goal_id
 
 
 class InvalidGoalError(errors.GoalworkerError):
-    """What was given is no goal; every fault at once."""
+    """A draft or change is invalid; every fault at once."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         super().__init__("; ".join(fault.detail for fault in faults))
@@ -24,32 +24,32 @@ class InvalidGoalError(errors.GoalworkerError):
 
 
 class DuplicateGoalError(errors.GoalworkerError):
-    """The workflow has a goal of the same type with the same criteria, active or not."""
+    """The workflow already has a goal of the same type with the same criteria, active or not."""
 
     def __init__(self, goal_id: UUID) -> None:
-        super().__init__(f"The workflow's goal {goal_id} has the same goal_type and criteria already")
+        super().__init__(f"Goal {goal_id} of this workflow already has the same goal_type and criteria")
         self.goal_id = goal_id
 
 
 class TooManyGoalsError(errors.GoalworkerError):
-    """The workflow has as many goals as it may have."""
+    """The workflow has reached its maximum of goals."""
 
     def __init__(self, maximum: int) -> None:
         sentence = f"Maximum of {maximum} goals per workflow exceeded"
         self.remedy = "Delete a goal of this workflow, or raise the setting GOALWORKER_GOALS__MAX_PER_WORKFLOW"
         super().__init__(f"{sentence}. {self.remedy}")
-        self.sentence = sentence  # the contract's words, without a stop
+        self.sentence = sentence  # the sentence of the contract, without a full stop
 
 
 class StaleGoalError(errors.GoalworkerError):
-    """The goal's version is not the one that the change was meant for."""
+    """The goal is at another version than the change expects."""
 
     def __init__(self, current: int, expected: int) -> None:
-        super().__init__(f"The goal is at version {current}, not {expected}: get it again, then change it")
+        super().__init__(f"The goal is at version {current}, not {expected}; get it again, then change it")
 
 
 class LockBusyError(errors.DependencyError):
-    """Somebody else kept the goals' lock for longer than we wait; it passes."""
+    """Another change or batch held the lock on goals for longer than we wait. Transient."""
 
     def __init__(self) -> None:
-        super().__init__("The goals are being changed or counted by somebody else: try again in a few seconds")
+        super().__init__("The goals are locked by another change; try again in a few seconds")

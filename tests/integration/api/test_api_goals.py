@@ -123,7 +123,7 @@ async def test_of_concurrent_changes_of_a_version_one_wins(client: httpx.AsyncCl
         answers = await asyncio.gather(*changes)
         assert sorted(answer.status_code for answer in answers) == [200] + [412] * 7
     stale = next(answer for answer in answers if answer.status_code == 412)
-    problem(stale, 412, "stale-version", "The goal is at version 3, not 2: get it again, then change it")
+    problem(stale, 412, "stale-version", "The goal is at version 3, not 2; get it again, then change it")
     assert (await client.get(address)).json()["version"] == 3
 
 
@@ -154,7 +154,7 @@ async def test_a_deleted_goal_is_in_the_list_with_deleted_ones_and_nowhere_else(
     answer = await client.delete(address)
     assert (answer.status_code, answer.content) == (204, b"")
     for gone in (client.get(address), client.patch(address, json={"name": "x"}), client.delete(address)):
-        problem(await gone, 404, "not-found", f"There is no goal {goal['id']}")
+        problem(await gone, 404, "not-found", f"Goal {goal['id']} not found")
     assert (await client.get(GOALS)).json()["goals"] == []
     (shown,) = (await client.get(GOALS, params={"include_deleted": "true"})).json()["goals"]
     assert shown["deleted_at"] == shown["updated_at"] > goal["updated_at"]
@@ -207,7 +207,7 @@ async def test_of_concurrent_goals_a_workflow_takes_as_many_as_it_may_have(clien
 async def test_the_same_goal_is_a_conflict_by_post_and_by_patch(client: httpx.AsyncClient) -> None:
     first = await create(client, {"goal_type": "purchase_made", "criteria": {"min_amount": 100}})
     again = await client.post(GOALS, json={"goal_type": "purchase_made", "criteria": {"min_amount": "100.0"}})
-    detail = f"The workflow's goal {first['id']} has the same goal_type and criteria already"
+    detail = f"Goal {first['id']} of this workflow already has the same goal_type and criteria"
     problem(again, 409, "duplicate-goal", detail)
     other = await create(client, {"goal_type": "purchase_made", "criteria": {"any_purchase": True}})
     change = {"criteria": {"min_amount": 100}}
@@ -257,7 +257,7 @@ async def test_each_fault_of_each_goal_is_named_by_its_index(client: httpx.Async
     assert {error["detail"] for error in found["errors"]} >= {
         "Goal criteria cannot be empty",
         "A goal must be an object",
-        "Goal 0 has the same goal_type and criteria already",
+        "Goal 0 already has the same goal_type and criteria",
         str(goal_store.TooManyGoalsError(3)),
     }
 
@@ -318,7 +318,7 @@ async def test_a_goal_of_another_workflow_is_not_there(client: httpx.AsyncClient
         await client.delete(elsewhere),
         await client.get(f"{elsewhere}/audit"),
     ):
-        problem(answer, 404, "not-found", f"There is no goal {goal['id']}")
+        problem(answer, 404, "not-found", f"Goal {goal['id']} not found")
 
 
 async def test_an_id_with_anything_but_a_slash_works_in_a_path(client: httpx.AsyncClient) -> None:
