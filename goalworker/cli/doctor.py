@@ -50,7 +50,7 @@ async def _examine() -> list[findings.Finding]:
 
 def _settings(settings: config.Settings) -> Iterator[findings.Finding]:
     for name in settings.ignored_names:
-        yield findings.warn("settings", f"{name} is no setting and is ignored: unset it if it is a typing error")
+        yield findings.warn("settings", f"{name} is not a setting and is ignored: unset it if it is a typing error")
     yield findings.ok("settings", "they can be read; `goalworker config show` prints them")
 
 

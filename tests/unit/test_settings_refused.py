@@ -161,7 +161,7 @@ def test_a_wrong_url_is_refused_without_telling_the_password(name: str, value: s
 
 
 def test_an_unknown_name_is_an_error_that_suggests_the_right_one(tmp_path: Path) -> None:
-    sentence = "GOALWORKER_BATCH__MAX_RECORD in {} is no setting; did you mean GOALWORKER_BATCH__MAX_RECORDS?"
+    sentence = "GOALWORKER_BATCH__MAX_RECORD in {} is not a setting; did you mean GOALWORKER_BATCH__MAX_RECORDS?"
     assert refusal({"BATCH__MAX_RECORD": "1"}) == sentence.format("the environment")
     (tmp_path / ".env").write_text("GOALWORKER_BATCH__MAX_RECORD=1\n")
     assert refusal({}, env_file=tmp_path / ".env") == sentence.format(tmp_path / ".env")
@@ -169,7 +169,7 @@ def test_an_unknown_name_is_an_error_that_suggests_the_right_one(tmp_path: Path)
 
 def test_an_unknown_name_like_no_other_is_sent_to_the_list() -> None:
     assert refusal({"ZZZ__QQQ": "1"}) == (
-        "GOALWORKER_ZZZ__QQQ in the environment is no setting; `goalworker config docs` lists those there are"
+        "GOALWORKER_ZZZ__QQQ in the environment is not a setting; `goalworker config docs` lists all settings"
     )
 
 
