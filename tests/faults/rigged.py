@@ -1,8 +1,7 @@
-"""A worker with one thing rigged: `python -m tests.faults.rigged WHAT run`; nothing in the product knows of it.
+"""`goalworker` with a fault built in: `python rigged.py RIG run`. The product does not know about rigs.
 
-WHAT is `nothing`, `stuck`, `old-broker`, `impatient`, `reminding`, or `POINT:N`: the process ends by SIGKILL when
-it passes the point for the N-th time. The constants below are shortened for all of them, so that what a fault leaves
-behind is taken up sooner.
+RIG is `nothing`, `stuck`, `old-broker`, `impatient`, `reminding`, or `POINT:N`: the process ends by SIGKILL when it
+passes the point for the N-th time. Every rig also shortens the intervals below, so that a worker recovers sooner.
 """
 
 import asyncio
@@ -12,8 +11,10 @@ import os
 import signal
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import Any, Final
+
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from goalworker import __main__, config, outages
 from goalworker.kafka import broker_requests, consumer, sender
@@ -28,17 +29,19 @@ REFUSED_SECONDS: Final = 15
 REMIND_SECONDS: Final = 2
 
 Pass = Callable[[], None]
+Rig = Callable[[Pass], None]
+Begun = tuple[connections.Connection, str]
 
 
 def shorten() -> None:
-    """A new partition is seen and an orphaned message is sent sooner."""
+    """Make workers see a new partition and send an orphaned message sooner."""
     outbox.LEFT_BEHIND_SECONDS = LEFT_BEHIND_SECONDS  # type: ignore[misc]
     options = config.kafka_client_options
     config.kafka_client_options = lambda settings: options(settings) | {"metadata_max_age_ms": METADATA_MS}
 
 
 def stuck() -> None:
-    """After its first records the consumer says nothing more, while the group believes that it lives (hazard 2)."""
+    """Let the consumer hang after its first records, while its heartbeats go on (hazard 2)."""
     fetch = consumer.Consumer.fetch
 
     async def fetch_once(self: consumer.Consumer, max_records: int, timeout_ms: int) -> Any:
@@ -51,30 +54,30 @@ def stuck() -> None:
 
 
 def at_old_broker() -> None:
-    """The broker is too old to give topics an id."""
+    """Pretend that the broker is too old to give topics an id."""
 
-    async def none(*_: object) -> dict[str, uuid.UUID]:
+    async def no_ids(client: Any, topics: Collection[str]) -> dict[str, uuid.UUID]:
         return {}
 
-    vars(broker_requests)["topic_ids"] = none
+    broker_requests.topic_ids = no_ids
 
 
 def impatient() -> None:
-    """A group that is not joined is complained of sooner, and refused credentials are given up sooner."""
+    """Report a group that cannot be joined sooner, and give up on refused credentials sooner."""
     health_watch.JOIN_SECONDS = JOIN_SECONDS  # type: ignore[misc]
     outages.REFUSED_SECONDS = REFUSED_SECONDS  # type: ignore[misc]
 
 
 def reminding() -> None:
-    """What is away is reminded of sooner."""
+    """Log the reminder of an outage more often."""
     outages.REMIND_SECONDS = REMIND_SECONDS  # type: ignore[misc]
 
 
-# --- points to be killed at ---
+# --- points at which a process kills itself ---
 
 
 def at_fetch(passed: Pass) -> None:
-    """Records are here, and nothing is done yet."""
+    """Pass when records are fetched and nothing has been done with them."""
     fetch = consumer.Consumer.fetch
 
     async def rigged(self: consumer.Consumer, max_records: int, timeout_ms: int) -> Any:
@@ -87,7 +90,7 @@ def at_fetch(passed: Pass) -> None:
 
 
 def at_commit(passed: Pass) -> None:
-    """The offsets are committed."""
+    """Pass when offsets are committed."""
     commit = consumer.Consumer.commit
 
     async def rigged(self: consumer.Consumer, epoch: int, offsets: consumer.Offsets) -> None:
@@ -98,60 +101,60 @@ def at_commit(passed: Pass) -> None:
     consumer.Consumer.commit = rigged  # type: ignore[method-assign]
 
 
-def after_transaction(operation: str) -> Callable[[Pass], None]:
-    """A transaction is committed."""
+def after_transaction(watched: str) -> Rig:
+    """Pass when a transaction of this operation is committed."""
 
     def rig(passed: Pass) -> None:
-        begun = connections.begin
+        begin = connections.begin
 
         @contextlib.asynccontextmanager
-        async def rigged(pool: Any, role: str, done: str, first: str) -> AsyncIterator[Any]:
-            async with begun(pool, role, done, first) as both:
-                yield both
-            if done == operation:
+        async def rigged(pool: AsyncEngine, role: str, operation: str, first: str) -> AsyncIterator[Begun]:
+            async with begin(pool, role, operation, first) as begun:
+                yield begun
+            if operation == watched:
                 passed()
 
-        vars(connections)["begun"] = rigged
+        connections.begin = rigged
 
     return rig
 
 
-def in_transaction(operation: str) -> Callable[[Pass], None]:
-    """A transaction has said everything but COMMIT."""
+def in_transaction(watched: str) -> Rig:
+    """Pass when a transaction of this operation has sent everything but COMMIT."""
 
     def rig(passed: Pass) -> None:
-        begun = connections.begin
+        begin = connections.begin
 
         @contextlib.asynccontextmanager
-        async def rigged(pool: Any, role: str, doing: str, first: str) -> AsyncIterator[Any]:
-            async with begun(pool, role, doing, first) as both:
-                yield both
-                if doing == operation:
+        async def rigged(pool: AsyncEngine, role: str, operation: str, first: str) -> AsyncIterator[Begun]:
+            async with begin(pool, role, operation, first) as begun:
+                yield begun
+                if operation == watched:
                     passed()
 
-        vars(connections)["begun"] = rigged
+        connections.begin = rigged
 
     return rig
 
 
-def after_round_trip(operation: str) -> Callable[[Pass], None]:
-    """A transaction of one round trip is committed."""
+def after_round_trip(watched: str) -> Rig:
+    """Pass when a transaction that takes one round trip is committed."""
 
     def rig(passed: Pass) -> None:
-        at_once = connections.execute_in_one_trip
+        execute = connections.execute_in_one_trip
 
-        async def rigged(pool: Any, role: str, done: str, sql: str) -> None:
-            await at_once(pool, role, done, sql)
-            if done == operation:
+        async def rigged(pool: AsyncEngine, role: str, operation: str, sql: str) -> None:
+            await execute(pool, role, operation, sql)
+            if operation == watched:
                 passed()
 
-        vars(connections)["at_once"] = rigged
+        connections.execute_in_one_trip = rigged
 
     return rig
 
 
-def after_sending(logical: str) -> Callable[[Pass], None]:
-    """Records of a topic are acknowledged; logical is the topic's setting."""
+def after_sending(logical: str) -> Rig:
+    """Pass when records of a topic, named by its setting, are acknowledged."""
 
     def rig(passed: Pass) -> None:
         deliver = sender.Sender.deliver
@@ -168,7 +171,7 @@ def after_sending(logical: str) -> Callable[[Pass], None]:
     return rig
 
 
-POINTS: Final[dict[str, Callable[[Pass], None]]] = {
+POINTS: Final[dict[str, Rig]] = {
     "fetch": at_fetch,
     "in-facts": in_transaction("facts"),
     "facts": after_transaction("facts"),
@@ -185,25 +188,25 @@ POINTS: Final[dict[str, Callable[[Pass], None]]] = {
 RIGS: Final = {"stuck": stuck, "old-broker": at_old_broker, "impatient": impatient, "reminding": reminding}
 
 
-def killed_at(point: str, time: int) -> None:
-    """End this process by SIGKILL when it passes the point for that time."""
+def kill_at(point: str, nth: int) -> None:
+    """End this process by SIGKILL when it passes the point for the nth time."""
     passes = itertools.count(1)
 
     def passed() -> None:
-        if next(passes) == time:
+        if next(passes) == nth:
             os.kill(os.getpid(), signal.SIGKILL)
 
     POINTS[point](passed)
 
 
 def main() -> None:
-    what = sys.argv.pop(1)
+    rig = sys.argv.pop(1)
     shorten()
-    if what in RIGS:
-        RIGS[what]()
-    elif what != "nothing":
-        point, _, time = what.partition(":")
-        killed_at(point, int(time))
+    if rig in RIGS:
+        RIGS[rig]()
+    elif rig != "nothing":
+        point, _, nth = rig.partition(":")
+        kill_at(point, int(nth))
     __main__.main()
 
 
