@@ -7,6 +7,7 @@ import pytest
 
 from goalworker.kafka import fast_fetch
 from tests.kit import servers, support
+from tests.kit.forker import Forker, running_forker
 
 UNIT = ("tests/unit/", "tests/bench/")
 # A shell without job control ignores Ctrl-C for what it puts in the background, and so would all that tests start.
@@ -25,6 +26,13 @@ def postgres_url() -> Iterator[str]:
     """The server, as a superuser; tests that want a database take `database_url`."""
     with servers.postgres() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def forker() -> Iterator[Forker]:
+    """Process from which commands are forked."""
+    with running_forker() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

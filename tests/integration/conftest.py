@@ -8,8 +8,9 @@ import pytest
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker.postgres import connections
-from tests.integration import forks, statements
+from tests.integration import statements
 from tests.kit import shells, support
+from tests.kit.forker import Forker
 from tests.kit.shells import Shell
 
 
@@ -30,16 +31,10 @@ async def administrator(database_url: str) -> AsyncIterator[connections.Connecti
     await connection.close()
 
 
-@pytest.fixture(scope="session")
-def forked() -> Iterator[forks.Forks]:
-    with forks.forking() as forked:
-        yield forked
-
-
 @pytest.fixture
-def shell(tmp_path: Path, forked: forks.Forks) -> Shell:
+def shell(tmp_path: Path, forker: Forker) -> Shell:
     """Nothing is set."""
-    return Shell(tmp_path, {}, forked)
+    return Shell(tmp_path, {}, forker)
 
 
 @pytest.fixture

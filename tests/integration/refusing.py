@@ -2,9 +2,10 @@
 
 from goalworker import __main__ as command_line
 from tests.kit import shells
+from tests.kit.forker import Outcome
 
 
-def assert_refused(name: str, outcome: shells.Outcome, code: int, says: str) -> None:
+def assert_refused(name: str, outcome: Outcome, code: int, says: str) -> None:
     """It ended with one sentence that a person can use; doctor lists it and goes on."""
     assert "Traceback" not in outcome.err, outcome.err
     assert "pw-" not in outcome.out + outcome.err  # of every password in these tests

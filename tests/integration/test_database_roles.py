@@ -12,8 +12,8 @@ import pytest
 from goalworker import embedded
 from goalworker.postgres import connections
 from goalworker.stores import api_keys, goal_store
-from tests.integration import forks
 from tests.kit import shells, support
+from tests.kit.forker import Forker, Outcome
 from tests.kit.shells import Shell
 
 OWNER, WORKER, API, STRANGER = "acme_owner", "acme worker", "acme_api", "acme_stranger"
@@ -82,7 +82,7 @@ class Installation:
     """A database of the owner's, made as an administrator would; `refused`: what an upgrade said before that."""
 
     administrator: str
-    refused: shells.Outcome
+    refused: Outcome
 
     def url(self, login: str) -> str:
         host = self.administrator.rpartition("@")[2]
@@ -90,14 +90,14 @@ class Installation:
 
 
 @pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory, forked: forks.Forks) -> Iterator[Installation]:
+def installation(tmp_path_factory: pytest.TempPathFactory, forker: Forker) -> Iterator[Installation]:
     """On a server of its own, since roles are the whole server's."""
-    shell = Shell(tmp_path_factory.mktemp("roles"), {}, forked)
+    shell = Shell(tmp_path_factory.mktemp("roles"), {}, forker)
     with embedded.postgres() as server:
         logins = [f"CREATE ROLE \"{login}\" LOGIN PASSWORD 'pw'" for login in (OWNER, WORKER, API, STRANGER)]
         support.run(support.execute(server.address, *logins, f"CREATE DATABASE {DATABASE}"))
         administrator = support.with_database(server.address, DATABASE)
-        there = Installation(administrator, refused=shells.Outcome(0, "", ""))
+        there = Installation(administrator, refused=Outcome(0, "", ""))
         upgrade = shell.set({"GOALWORKER_DATABASE__URL": there.url(OWNER)})
         there = Installation(administrator, refused=upgrade("db", "upgrade"))
         roles = shell("db", "roles", "--migrate-user", OWNER, "--worker-user", WORKER, "--api-user", API)

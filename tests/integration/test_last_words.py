@@ -11,12 +11,13 @@ import httpx
 import pytest
 
 from tests.kit import shells
+from tests.kit.forker import INHERITED, Outcome
 from tests.kit.shells import Shell
 
 JSON = {"GOALWORKER_LOG__FORMAT": "json"}
 
 
-def lines(outcome: shells.Outcome) -> list[dict[str, Any]]:
+def lines(outcome: Outcome) -> list[dict[str, Any]]:
     return [json.loads(line) for line in outcome.err.splitlines()]
 
 
@@ -90,7 +91,7 @@ def test_a_bug_is_one_line_of_json_with_its_traceback(fault: str, shell: Shell) 
     ended = subprocess.run(
         [sys.executable, "-c", BUG.format(fault, "__main__.main()")],
         cwd=shell.folder,
-        env={**shells.INHERITED, **JSON},
+        env={**INHERITED, **JSON},
         capture_output=True,
         text=True,
         timeout=60,
@@ -120,7 +121,7 @@ def test_at_a_terminal_the_start_is_a_line_that_says_where_settings_come_from(sh
     (shell.folder / ".env").write_text("GOALWORKER_LOG__LEVEL=info\n")
     ours, its = os.openpty()
     try:
-        environment = {**shells.INHERITED, **shells.NOWHERE, "GOALWORKER_OPS__PORT": "0"}
+        environment = {**INHERITED, **shells.NOWHERE, "GOALWORKER_OPS__PORT": "0"}
         command = [sys.executable, "-m", "goalworker", "run"]
         with subprocess.Popen(command, cwd=shell.folder, env=environment, stderr=its, stdin=its) as process:
             assert process.wait(60) == 4

@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from goalworker.embedded import machine
-from tests.kit import shells, support
+from tests.kit import support
+from tests.kit.forker import INHERITED
 from tests.kit.shells import Shell
 
 # One of each kind: a table, JSON, a report, help by the library, a long text, files with their names.
@@ -61,7 +62,7 @@ def run(shell: Shell, *words: str, stdout: Stream, stderr: Stream = subprocess.P
     ended = subprocess.run(
         [sys.executable, "-m", "goalworker", *words],
         cwd=shell.folder,
-        env={**shells.INHERITED, **shell.settings},
+        env={**INHERITED, **shell.settings},
         stdin=subprocess.DEVNULL,
         stdout=stdout,
         stderr=stderr,
@@ -73,7 +74,7 @@ def run(shell: Shell, *words: str, stdout: Stream, stderr: Stream = subprocess.P
 
 def in_a_shell(shell: Shell, line: str) -> subprocess.CompletedProcess[str]:
     """Run a line of bash, in which $GOALWORKER is the command."""
-    environment = {**shells.INHERITED, **shell.settings, "GOALWORKER": f"{sys.executable} -m goalworker"}
+    environment = {**INHERITED, **shell.settings, "GOALWORKER": f"{sys.executable} -m goalworker"}
     return subprocess.run(
         ["bash", "-c", line], cwd=shell.folder, env=environment, capture_output=True, text=True, timeout=60, check=False
     )
@@ -138,7 +139,7 @@ def test_a_service_works_on_without_its_log_and_a_hang_up_drains_it(with_databas
         service = subprocess.Popen(
             [sys.executable, "-m", "goalworker", "api", "--port", "0"],
             cwd=with_database.folder,
-            env={**shells.INHERITED, **with_database.settings, "GOALWORKER_OPS__PORT": str(port)},
+            env={**INHERITED, **with_database.settings, "GOALWORKER_OPS__PORT": str(port)},
             stdin=subprocess.DEVNULL,
             stdout=nobody,
             stderr=nobody,

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from goalworker.pipeline import dead_letters
-from tests.integration import forks
 from tests.integration.refusing import assert_refused
 from tests.kit import every_command, secure_broker, shells, support
+from tests.kit.forker import Forker, Outcome
 from tests.kit.secure_broker import DESCRIBE, GROUP, READ, TOPIC, Right
 
 TOPICS = support.fresh_topics()
@@ -74,40 +74,40 @@ async def _fill(broker: secure_broker.Broker) -> None:
 
 
 def call(
-    forked: forks.Forks, broker: secure_broker.Broker, database_url: str, name: str, user: str, password: str | None
-) -> shells.Outcome:
+    forker: Forker, broker: secure_broker.Broker, database_url: str, name: str, user: str, password: str | None
+) -> Outcome:
     settings = {
         **shells.variables_of("", TOPICS),
         "GOALWORKER_DATABASE__URL": database_url,
         "GOALWORKER_OPS__PORT": "0",
         **broker.settings(user, otherwise={"SASL_PASSWORD": password} if password else {}),
     }
-    return forked(every_command.words(name, TOPICS), settings, every_command.USES[name].stdin)
+    return forker(every_command.words(name, TOPICS), settings, every_command.USES[name].stdin)
 
 
 @pytest.mark.parametrize("user", LACKING)
 def test_every_command_says_which_right_the_broker_lacks(
-    forked: forks.Forks, broker: secure_broker.Broker, database_url: str, user: str
+    forker: Forker, broker: secure_broker.Broker, database_url: str, user: str
 ) -> None:
     for name, (code, says) in LACKING[user].items():
-        assert_refused(name, call(forked, broker, database_url, name, user, None), code, says)
+        assert_refused(name, call(forker, broker, database_url, name, user, None), code, says)
 
 
 def test_every_command_says_that_the_brokers_password_is_wrong(
-    forked: forks.Forks, broker: secure_broker.Broker, database_url: str
+    forker: Forker, broker: secure_broker.Broker, database_url: str
 ) -> None:
     for name in every_command.needing(every_command.BROKER):
-        outcome = call(forked, broker, database_url, name, "reader", "pw-wrong")
+        outcome = call(forker, broker, database_url, name, "reader", "pw-wrong")
         assert_refused(name, outcome, 4, "GOALWORKER_KAFKA__SASL_PASSWORD")
         assert "Is it running" not in outcome.out + outcome.err
 
 
-def test_every_command_says_that_the_broker_is_absent(forked: forks.Forks, database_url: str) -> None:
+def test_every_command_says_that_the_broker_is_absent(forker: Forker, database_url: str) -> None:
     settings = {
         **shells.variables_of("127.0.0.1:1", TOPICS),
         "GOALWORKER_DATABASE__URL": database_url,
         "GOALWORKER_OPS__PORT": "0",
     }
     for name in every_command.needing(every_command.BROKER):
-        outcome = forked(every_command.words(name, TOPICS), settings, every_command.USES[name].stdin)
+        outcome = forker(every_command.words(name, TOPICS), settings, every_command.USES[name].stdin)
         assert_refused(name, outcome, 4, "Is it running")

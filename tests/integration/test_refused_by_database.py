@@ -11,9 +11,9 @@ import structlog
 from goalworker.errors import RefusedError
 from goalworker.postgres import connections, migrations, tables
 from goalworker.runtime import ops_port
-from tests.integration import forks
 from tests.integration.refusing import assert_refused
 from tests.kit import every_command, shells, support
+from tests.kit.forker import Forker, Outcome
 
 LOGIN, PASSWORD = f"refused_{secrets.token_hex(4)}", "pw-7f3a"
 WORKER, API = tables.WORKER_ROLE, tables.API_ROLE
@@ -80,11 +80,11 @@ class Installation:
     administrator: str
     topics: Mapping[str, str]
     settings: Mapping[str, str]
-    forks: forks.Forks
+    forker: Forker
 
-    def __call__(self, name: str, **settings: str) -> shells.Outcome:
+    def __call__(self, name: str, **settings: str) -> Outcome:
         given = {**self.settings, **settings}
-        return self.forks(every_command.words(name, self.topics), given, every_command.USES[name].stdin)
+        return self.forker(every_command.words(name, self.topics), given, every_command.USES[name].stdin)
 
     @contextlib.contextmanager
     def refusing(self, refuse: str, allow: str) -> Iterator[None]:
@@ -98,7 +98,7 @@ class Installation:
 
 @pytest.fixture(scope="module")
 def installation(
-    postgres_url: str, template_database: str, bootstrap_servers: str, forked: forks.Forks
+    postgres_url: str, template_database: str, bootstrap_servers: str, forker: Forker
 ) -> Iterator[Installation]:
     topics = support.fresh_topics()
     support.run(support.create_topics(bootstrap_servers, topics))
@@ -109,7 +109,7 @@ def installation(
         url = f"postgresql://{LOGIN}:{PASSWORD}@{administrator.rpartition('@')[2]}"
         settings = {**shells.variables_of(bootstrap_servers, topics), "GOALWORKER_DATABASE__URL": url}
         ports = {"GOALWORKER_OPS__PORT": "0", "GOALWORKER_LOG__LEVEL": "error"}
-        yield Installation(administrator, topics, settings | ports, forked)
+        yield Installation(administrator, topics, settings | ports, forker)
         support.run(support.execute(administrator, f"DROP OWNED BY {LOGIN}", f"DROP ROLE {LOGIN}"))
     support.run(support.delete_topics(bootstrap_servers, topics))
 

@@ -7,52 +7,33 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import aiokafka
 from aiokafka.admin import NewTopic
 
 from tests.kit import support
-
-if TYPE_CHECKING:
-    from tests.integration import forks
+from tests.kit.forker import INHERITED, Forker, Outcome
 
 NOWHERE = {
     "GOALWORKER_DATABASE__URL": "postgresql://nobody:secret@127.0.0.1:1/none",
     "GOALWORKER_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1",
 }
-# A width that breaks no line, and warnings are errors here too.
-INHERITED = {name: value for name, value in os.environ.items() if not name.startswith("GOALWORKER_")} | {
-    "COLUMNS": "200",
-    "NO_COLOR": "1",
-    "PYTHONWARNINGS": "error",
-}
-
-
-class Outcome(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def rows(self) -> Any:
-        assert (self.code, self.err) == (0, "")
-        return json.loads(self.out)
 
 
 class Shell:
-    """Runs `goalworker` in a folder of its own, with these settings and no others."""
+    """Folder and settings with which to run `goalworker` commands; no other settings apply."""
 
-    def __init__(self, folder: Path, variables: Mapping[str, str], forked: "forks.Forks") -> None:
+    def __init__(self, folder: Path, variables: Mapping[str, str], forker: Forker) -> None:
         self.folder = folder
         self.settings = dict(variables)
-        self._forked = forked
+        self._forker = forker
 
     def __call__(self, *words: object, stdin: bytes = b"", **variables: str) -> Outcome:
-        return self._forked([*map(str, words)], {**self.settings, **variables}, stdin, self.folder)
+        return self._forker([*map(str, words)], {**self.settings, **variables}, stdin, self.folder)
 
     def at_terminal(self, typed: str, *words: object) -> Outcome:
-        """Run it where stdin is a terminal."""
+        """Run a command whose stdin is a terminal on which this was typed."""
         ours, its = os.openpty()
         try:
             os.write(ours, typed.encode())
@@ -77,12 +58,12 @@ class Shell:
         )
 
     def set(self, variables: Mapping[str, str]) -> "Shell":
-        """One with more settings."""
-        return Shell(self.folder, {**self.settings, **variables}, self._forked)
+        """Return a shell with more settings."""
+        return Shell(self.folder, {**self.settings, **variables}, self._forker)
 
 
 def variables_of(bootstrap_servers: str, topics: Mapping[str, str]) -> dict[str, str]:
-    """The settings for a broker with these topics and a consumer group of their own."""
+    """Return the settings for a broker with these topics and a consumer group of their own."""
     return {
         **{f"GOALWORKER_TOPICS__{logical.upper()}": name for logical, name in topics.items()},
         "GOALWORKER_KAFKA__BOOTSTRAP_SERVERS": bootstrap_servers,
@@ -91,7 +72,7 @@ def variables_of(bootstrap_servers: str, topics: Mapping[str, str]) -> dict[str,
 
 
 def last_words(outcome: Outcome) -> str:
-    """The sentence that it ended with: a line of the log where those are JSON, otherwise what a person reads."""
+    """Return the sentence that a command ended with, from its JSON log or from its plain text."""
     last = outcome.err.splitlines()[-1]
     if last.startswith("{"):
         line = json.loads(last)
@@ -102,7 +83,7 @@ def last_words(outcome: Outcome) -> str:
 
 
 def assert_one_sentence(outcome: Outcome, code: int, *parts: str) -> None:
-    """It ended with this code and a single line on stderr that says all of this, and nothing on stdout."""
+    """Assert that a command printed nothing but one line on stderr, with all of these parts, and its exit code."""
     assert (outcome.code, outcome.out) == (code, ""), outcome
     assert outcome.err.count("\n") == 1
     for part in parts:

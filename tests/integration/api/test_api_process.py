@@ -18,6 +18,7 @@ import pytest
 
 from goalworker.embedded import machine
 from tests.kit import shells, support
+from tests.kit.forker import Outcome
 from tests.kit.running_api import GOALS, TAG, TENANT, problem
 
 T = TypeVar("T")
@@ -190,7 +191,7 @@ def test_another_tracking_than_the_database_was_started_with_is_refused(
     refused(shell_of_api("api"), 3, "GOALWORKER_ENROLLMENTS__TRACKING=true")
 
 
-def refused(outcome: shells.Outcome, code: int, *parts: str) -> None:
+def refused(outcome: Outcome, code: int, *parts: str) -> None:
     """It ended with this code, and its last line says all of this."""
     assert (outcome.code, outcome.out) == (code, ""), outcome
     for part in parts:
