@@ -10,11 +10,11 @@ from rich.console import Console
 
 import goalworker
 from goalworker import embedded, logs, signals
-from goalworker.demo import show, view
+from goalworker.demo import runner, view
 from goalworker.embedded import machine
 
 RATE: Final = 200.0
-"""Records a second that leave a small machine air, so that the latency shown is that of the worker."""
+"""Records a second that leave a small machine air, so that the latency monitor is that of the worker."""
 
 SMOKE_RATE: Final = 500.0
 SMOKE_EVENTS: Final = 3_000
@@ -38,7 +38,7 @@ def main(
     a minute where there is no terminal.
     """
     console = Console()
-    options = show.Options(
+    options = runner.Options(
         rate=rate or (SMOKE_RATE if smoke else RATE),
         tenants=tenants,
         seed=seed,
@@ -54,19 +54,19 @@ def main(
         signals.ignore()
 
 
-def _play(options: show.Options, keep: Path | None, console: Console) -> show.Ending:
+def _play(options: runner.Options, keep: Path | None, console: Console) -> runner.Result:
     with machine.home(keep) as home, contextlib.ExitStack() as stack:
         _log_to(home / "demo.log")
         with _waiting("starting PostgreSQL and Kafka", console):
             pair = stack.enter_context(embedded.pair(keep and home, say=console.print))
         try:
-            ending = asyncio.run(show.play(options, pair, home, console, is_kept=keep is not None))
+            ending = asyncio.run(runner.run(options, pair, home, console, is_kept=keep is not None))
         finally:
             signals.ignore()  # the clean-up that begins now takes some seconds at most
         if ending.verdict is None:
             view.unfinished(ending.closing, console)
         else:
-            view.summary(ending.verdict, ending.complaints, ending.closing, console)
+            view.summary(ending.verdict, ending.logged_errors, ending.closing, console)
         if keep:
             console.print(f"data and logs are in {home}", soft_wrap=True)
         return ending
@@ -79,7 +79,7 @@ def _waiting(what: str, console: Console) -> contextlib.AbstractContextManager[o
     return contextlib.nullcontext()
 
 
-def _exit_code(ending: show.Ending) -> int:
+def _exit_code(ending: runner.Result) -> int:
     if ending.verdict is None:
         return INTERRUPTED
     return 0 if all(row.matches for row in ending.verdict.rows) else 1

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import httpx
 
-from goalworker.demo import check, plans, stage
+from goalworker.demo import check, plans, tenant_setup
 from goalworker.embedded import machine
 from goalworker.postgres import connections
 from goalworker.stores import api_keys
@@ -16,7 +16,7 @@ from goalworker.stores import api_keys
 USUAL_PORT: Final = 8080
 _TIMEOUT_SECONDS: Final = 30.0
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_WORKFLOW_OF_GOAL: Final = {goal.key: goal.workflow_id for goal in stage.GOALS}
+_WORKFLOW_OF_GOAL: Final = {goal.key: goal.workflow_id for goal in tenant_setup.GOALS}
 
 WorkflowsOfOthers = Callable[[], Awaitable[Collection[str]]]
 
@@ -37,20 +37,24 @@ async def make_key(database_url: str, tenant_id: str) -> str:
 
 
 async def compare(
-    base_url: str, key: str, on: stage.Stage, expected: plans.Outcome, workflows_of_others: WorkflowsOfOthers
+    base_url: str,
+    key: str,
+    setup: tenant_setup.TenantSetup,
+    expected: plans.Outcome,
+    workflows_of_others: WorkflowsOfOthers,
 ) -> check.Verdict:
     """Compare the first tenant's achievements and exits with the statistics of its workflows.
 
     Statistics count every enrollment of a workflow, so workflows that others take part in are left out. They are
     listed after the statistics were read: whoever came in between is known then.
     """
-    tenant_id, workflows = on.tenants[0], sorted({*_WORKFLOW_OF_GOAL.values()})
+    tenant_id, workflows = setup.tenants[0], sorted({*_WORKFLOW_OF_GOAL.values()})
     async with httpx.AsyncClient(base_url=base_url, headers={"x-api-key": key}, timeout=_TIMEOUT_SECONDS) as client:
         stats = {workflow_id: await _stats(client, workflow_id) for workflow_id in workflows}
     shared = await workflows_of_others()
     own = {workflow_id: numbers for workflow_id, numbers in stats.items() if workflow_id not in shared}
     sentences = [f"statistics of {each} of {tenant_id}: others take part in it" for each in workflows if each in shared]
-    return check.Verdict(_rows(on, expected, own), sentences)
+    return check.Verdict(_rows(setup, expected, own), sentences)
 
 
 async def _stats(client: httpx.AsyncClient, workflow_id: str) -> dict[str, Any]:
@@ -61,13 +65,17 @@ async def _stats(client: httpx.AsyncClient, workflow_id: str) -> dict[str, Any]:
     return numbers
 
 
-def _rows(on: stage.Stage, expected: plans.Outcome, stats: Mapping[str, Mapping[str, Any]]) -> list[check.Row]:
-    tenant_id = on.tenants[0]
-    goals = {goal_id: _WORKFLOW_OF_GOAL[key] for (of, key), goal_id in on.goal_ids.items() if of == tenant_id}
+def _rows(
+    setup: tenant_setup.TenantSetup, expected: plans.Outcome, stats: Mapping[str, Mapping[str, Any]]
+) -> list[check.Row]:
+    tenant_id = setup.tenants[0]
+    goals = {goal_id: _WORKFLOW_OF_GOAL[key] for (of, key), goal_id in setup.goal_ids.items() if of == tenant_id}
     achieved = Counter(str(each.goal_id) for each in expected.achieved if goals.get(each.goal_id) in stats)
     found = Counter({goal["goal_id"]: goal["achieved"] for each in stats.values() for goal in each["by_goal"]})
     exits = sum(1 for each in expected.exited if each.tenant_id == tenant_id and each.workflow_id in stats)
     return [
-        check.row(f"achievements of {tenant_id} by the API", [*achieved.elements()], [*found.elements()]),
-        check.count(f"exits of {tenant_id} by the API", exits, sum(each["exits_sent"] for each in stats.values())),
+        check.compare_items(f"achievements of {tenant_id} by the API", [*achieved.elements()], [*found.elements()]),
+        check.compare_counts(
+            f"exits of {tenant_id} by the API", exits, sum(each["exits_sent"] for each in stats.values())
+        ),
     ]

@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
-from goalworker.demo import corrections, malformed, plans, scenarios, stage
-from goalworker.demo.scene import SPAN, Scene
+from goalworker.demo import corrections, malformed, plans, scenarios, tenant_setup
+from goalworker.demo.scenario_builder import SPAN, ScenarioBuilder
 from goalworker.domain import events
 
-Scenario = Callable[[Scene], plans.Step]
+Scenario = Callable[[ScenarioBuilder], plans.Step]
 
 # How often each comes: most traffic at a tenant's is of no concern to any enrollment.
 WEIGHTS: Final[dict[Scenario, int]] = {
@@ -66,8 +66,8 @@ LOOK_BACK: Final = timedelta(seconds=30)
 class Generator:
     """Writes one plan after the other; `clock` tells the time at which it is about to be sent."""
 
-    def __init__(self, on: stage.Stage, seed: int, clock: Callable[[], datetime]) -> None:
-        self._stage = on
+    def __init__(self, setup: tenant_setup.TenantSetup, seed: int, clock: Callable[[], datetime]) -> None:
+        self._setup = setup
         self._clock = clock
         self._rng = random.Random(seed)  # noqa: S311 - to be repeatable, not secret
         self._numbers: Counter[str] = Counter()
@@ -75,16 +75,16 @@ class Generator:
 
     def opening(self) -> list[plans.Step]:
         """Return what the worker must know before any other record: workflows that are inactive, for a while or on."""
-        since = self._stage.since
+        since = self._setup.since
         steps = []
-        for tenant_id in self._stage.tenants:
-            scene = self._scene(tenant_id)
+        for tenant_id in self._setup.tenants:
+            builder = self._builder(tenant_id)
             pauses = (
                 (events.WORKFLOW_DEACTIVATED, "paused", since),
                 (events.WORKFLOW_DEACTIVATED, "reopened", since),
-                (events.WORKFLOW_ACTIVATED, "reopened", since + stage.PAUSE),
+                (events.WORKFLOW_ACTIVATED, "reopened", since + tenant_setup.PAUSE),
             )
-            steps.append(scene.shuffled(*(scene.workflow_changed(*pause) for pause in pauses)))
+            steps.append(builder.shuffled(*(builder.workflow_changed(*pause) for pause in pauses)))
         return steps
 
     def next(self) -> plans.Step:
@@ -93,25 +93,25 @@ class Generator:
         if first is not None:
             tenant_id, scenario = first
         else:
-            tenant_id = self._rng.choice(self._stage.tenants)
+            tenant_id = self._rng.choice(self._setup.tenants)
             (scenario,) = self._rng.choices(_SCENARIOS, _WEIGHTS)
-        return scenario(self._scene(tenant_id))
+        return scenario(self._builder(tenant_id))
 
     def _one_of_each(self) -> Iterator[tuple[str, Scenario]]:
         for shape in malformed.SHAPES:
-            yield self._stage.tenants[0], partial(malformed.in_shape, shape)
-        for tenant_id in self._stage.tenants:
+            yield self._setup.tenants[0], partial(malformed.in_shape, shape)
+        for tenant_id in self._setup.tenants:
             for scenario in (corrections.workflow_was_paused_all_along, *WEIGHTS):
                 yield tenant_id, scenario
 
-    def _scene(self, tenant_id: str) -> Scene:
+    def _builder(self, tenant_id: str) -> ScenarioBuilder:
         self._numbers[tenant_id] += 1
-        earliest = self._stage.since + stage.PAUSE
+        earliest = self._setup.since + tenant_setup.PAUSE
         latest = self._clock() - SPAN
         begins = max(earliest, latest - self._rng.random() * min(LOOK_BACK, latest - earliest))
         if self._rng.random() < 0.25:
             begins = begins.replace(microsecond=begins.microsecond // 1000 * 1000) + timedelta(milliseconds=1)
-        return Scene(self._stage, tenant_id, self._numbers[tenant_id], begins, self._rng)
+        return ScenarioBuilder(self._setup, tenant_id, self._numbers[tenant_id], begins, self._rng)
 
 
 _SCENARIOS: Final = tuple(WEIGHTS)

@@ -39,7 +39,7 @@ class FoundExit(Struct, frozen=True):
         return (self.tenant_id, self.enrollment_id)
 
     @classmethod
-    def of(cls, expected: plans.Exited) -> "FoundExit":
+    def of(cls, expected: plans.Exit) -> "FoundExit":
         tenant_id, enrollment_id = expected.key
         return cls(
             tenant_id,
@@ -55,14 +55,14 @@ class FoundExit(Struct, frozen=True):
         )
 
 
-class Folded(Struct, frozen=True):
+class LatestRevision(Struct, frozen=True):
     """The last that was said of an achievement; None: revoked."""
 
     revision: int
-    achieved: plans.Achieved | None
+    achieved: plans.Achievement | None
 
 
-class Seen(Struct, frozen=True):
+class RecentExit(Struct, frozen=True):
     """An exit to show, as it comes."""
 
     tenant_id: str
@@ -73,15 +73,15 @@ class Seen(Struct, frozen=True):
     latency_seconds: float | None = None
 
 
-Owner = plans.EnrollmentKey | Origin | UUID | None
+Subject = plans.EnrollmentKey | Origin | UUID | None
 """The enrollment, record or goal that a message is about, as far as it says so."""
 
 
-class Odd(Struct, frozen=True):
+class Anomaly(Struct, frozen=True):
     """Something that must never be seen, in a sentence."""
 
     sentence: str
-    owner: Owner = None
+    subject: Subject = None
 
 
 class _Envelope(Struct):
@@ -131,32 +131,32 @@ class _Configured(Struct):
 
 
 @dataclasses.dataclass(slots=True)
-class Found:
+class Received:
     """Messages read so far, by anybody's doing; standing: achievements that were not revoked, by type of goal."""
 
     exits: dict[UUID, FoundExit] = dataclasses.field(default_factory=dict)
-    achievements: dict[GoalKey, Folded] = dataclasses.field(default_factory=dict)
+    achievements: dict[GoalKey, LatestRevision] = dataclasses.field(default_factory=dict)
     configured: set[UUID] = dataclasses.field(default_factory=set)
     dead_letters: dict[Origin, plans.DeadLetter] = dataclasses.field(default_factory=dict)
     standing: Counter[str] = dataclasses.field(default_factory=Counter)
     reasons: Counter[str] = dataclasses.field(default_factory=Counter)
     kinds: Counter[str] = dataclasses.field(default_factory=Counter)
     repeats: int = 0
-    odd: list[Odd] = dataclasses.field(default_factory=list)
-    recent: deque[Seen] = dataclasses.field(default_factory=lambda: deque(maxlen=RECENT))
+    anomalies: list[Anomaly] = dataclasses.field(default_factory=list)
+    recent: deque[RecentExit] = dataclasses.field(default_factory=lambda: deque(maxlen=RECENT))
 
 
 class Listener:
     """Listens from now on; of what earlier runs on the same data left behind it takes no notice."""
 
     def __init__(self, consumer: AIOKafkaConsumer, tenants: tuple[str, ...], onward: traffic.Traffic) -> None:
-        self.found = Found()
+        self.received = Received()
         self._consumer = consumer
         self._tenants = tenants
         self._keys = tuple(f"{ids.joined(':', tenant_id)}:".encode() for tenant_id in tenants)
         self._traffic = onward
         self._digests: dict[UUID, int] = {}
-        self._take = {
+        self._handlers = {
             records.TOPICS.goal_achieved: self._achievement,
             records.TOPICS.workflow_exit: self._exit,
             records.TOPICS.goal_configured: self._configured,
@@ -167,14 +167,14 @@ class Listener:
         while True:
             for batch in (await self._consumer.getmany(timeout_ms=200)).values():
                 for record in batch:
-                    self.take(record)
+                    self.receive(record)
 
     async def is_caught_up(self) -> bool:
         """Say whether everything that is there has been taken in."""
         ends = await self._consumer.end_offsets(self._consumer.assignment())
         return all([await self._consumer.position(partition) >= end for partition, end in ends.items()])
 
-    def take(self, record: ConsumerRecord) -> None:
+    def receive(self, record: ConsumerRecord) -> None:
         """Take in one record, whatever it is."""
         if record.topic == records.TOPICS.dead_letters:
             self._dead_letter(record)
@@ -183,9 +183,11 @@ class Listener:
             envelope = json.decode(record.value or b"", type=_Envelope)
             if envelope.tenantid not in self._tenants or self._is_repeat(envelope, record):
                 return
-            self._take[record.topic](envelope)
+            self._handlers[record.topic](envelope)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # anybody may write to these topics
-            self.found.odd.append(Odd(f"{record.topic} {record.partition}:{record.offset} cannot be read: {error}"))
+            self.received.anomalies.append(
+                Anomaly(f"{record.topic} {record.partition}:{record.offset} cannot be read: {error}")
+            )
 
     def _is_repeat(self, envelope: _Envelope, record: ConsumerRecord) -> bool:
         digest = hash(record.value)
@@ -193,41 +195,41 @@ class Listener:
         if known is None:
             self._digests[envelope.id] = digest
         elif known == digest:
-            self.found.repeats += 1
+            self.received.repeats += 1
         else:
             sentence = f"{record.topic}: two different messages have the id {envelope.id}"
-            self.found.odd.append(Odd(sentence, _owner(envelope)))
+            self.received.anomalies.append(Anomaly(sentence, _subject(envelope)))
         return known is not None
 
     def _achievement(self, envelope: _Envelope) -> None:
         data = json.decode(envelope.data, type=_Achievement)
         key = (envelope.tenantid, data.enrollment_id, data.goal_id)
-        before = self.found.achievements.get(key)
+        before = self.received.achievements.get(key)
         achieved, kind, make_id = None, "revoked", ids.revoked_message_id
         if envelope.type == "workflow.goal.achieved" and data.trigger_event and data.achieved_at:
             trigger = data.trigger_event
-            achieved = plans.Achieved(*key, data.achieved_at, trigger.source, trigger.id)
+            achieved = plans.Achievement(*key, data.achieved_at, trigger.source, trigger.id)
             kind, make_id = "achieved" if data.revision == 1 else "revised", ids.achieved_message_id
         if envelope.id != make_id(*key, data.revision):
-            self.found.odd.append(
-                Odd(f"{envelope.type} of {' '.join(map(str, key))} has the id {envelope.id}", key[:2])
+            self.received.anomalies.append(
+                Anomaly(f"{envelope.type} of {' '.join(map(str, key))} has the id {envelope.id}", key[:2])
             )
         if before is None or data.revision > before.revision:
-            self.found.achievements[key] = Folded(data.revision, achieved)
+            self.received.achievements[key] = LatestRevision(data.revision, achieved)
             stood = before is not None and before.achieved is not None
-            self.found.standing[data.goal_type] += (achieved is not None) - stood
-        self.found.kinds[kind] += 1
+            self.received.standing[data.goal_type] += (achieved is not None) - stood
+        self.received.kinds[kind] += 1
 
     def _exit(self, envelope: _Envelope) -> None:
         data = json.decode(envelope.data, type=_Exit)
         command = FoundExit(envelope.tenantid, **structs.asdict(data))
         if envelope.id != data.exit_id:
             sentence = f"the exit {data.exit_id} has the message id {envelope.id}"
-            self.found.odd.append(Odd(sentence, (envelope.tenantid, data.enrollment_id)))
-        self.found.exits[envelope.id] = command
-        latency_seconds = self._traffic.saw_exit((envelope.tenantid, data.enrollment_id))
-        self.found.recent.append(
-            Seen(
+            self.received.anomalies.append(Anomaly(sentence, (envelope.tenantid, data.enrollment_id)))
+        self.received.exits[envelope.id] = command
+        latency_seconds = self._traffic.record_exit((envelope.tenantid, data.enrollment_id))
+        self.received.recent.append(
+            RecentExit(
                 envelope.tenantid,
                 data.contact_id,
                 data.workflow_id,
@@ -238,7 +240,7 @@ class Listener:
         )
 
     def _configured(self, envelope: _Envelope) -> None:
-        self.found.configured.add(json.decode(envelope.data, type=_Configured).goal_id)
+        self.received.configured.add(json.decode(envelope.data, type=_Configured).goal_id)
 
     def _dead_letter(self, record: ConsumerRecord) -> None:
         if not (record.key or b"").startswith(self._keys):
@@ -249,23 +251,23 @@ class Listener:
             return
         origin = (TopicPartition(topic, int(partition)), int(offset))
         letter = plans.DeadLetter(topic, record.key, reason)
-        if origin not in self.found.dead_letters:
-            self.found.reasons[reason] += 1
-        known = self.found.dead_letters.setdefault(origin, letter)
+        if origin not in self.received.dead_letters:
+            self.received.reasons[reason] += 1
+        known = self.received.dead_letters.setdefault(origin, letter)
         if known != letter:
             sentence = f"{topic} {partition}:{offset} was dead-lettered as {known.reason} and as {reason}"
-            self.found.odd.append(Odd(sentence, origin))
+            self.received.anomalies.append(Anomaly(sentence, origin))
 
 
-def owner_of(value: bytes) -> Owner:
+def subject_of(value: bytes) -> Subject:
     """Return what a message that goalworker sends is about, None where it does not say."""
     try:
-        return _owner(json.decode(value, type=_Envelope))
+        return _subject(json.decode(value, type=_Envelope))
     except msgspec.MsgspecError:
         return None
 
 
-def _owner(envelope: _Envelope) -> Owner:
+def _subject(envelope: _Envelope) -> Subject:
     data = json.decode(envelope.data, type=_Owned)
     return (envelope.tenantid, data.enrollment_id) if data.enrollment_id is not None else data.goal_id
 

@@ -15,7 +15,7 @@ _STOLEN: Final = 8
 """What follows them is counted among the others already."""
 
 
-def ticks_of(stat: str) -> Ticks | None:
+def parse_ticks(stat: str) -> Ticks | None:
     """Return what the first line of Linux's /proc/stat says, None where it is something else."""
     name, _, rest = stat.partition("\n")[0].partition(" ")
     fields = rest.split()
@@ -25,13 +25,13 @@ def ticks_of(stat: str) -> Ticks | None:
     return sum(numbers) - numbers[_IDLE] - numbers[_WAITING], sum(numbers)
 
 
-def between(before: Ticks, after: Ticks) -> float | None:
+def busy_share(before: Ticks, after: Ticks) -> float | None:
     """Return the busy share of the time between, None where there was none."""
     elapsed = after[1] - before[1]
     return min(max((after[0] - before[0]) / elapsed, 0.0), 1.0) if elapsed > 0 else None
 
 
-class Load:
+class MachineLoad:
     """Asks the system, and says "2 cores at 76 %"; where there is no /proc, the load average, or only the cores."""
 
     def __init__(
@@ -42,11 +42,11 @@ class Load:
         self._cores = os.cpu_count() or 1
         self._before = self._ticks()
 
-    def said(self) -> str:
+    def describe(self) -> str:
         """Return how busy it was since the last time this was asked."""
         cores = f"{self._cores} core{'s' * (self._cores != 1)}"
         ticks = self._ticks()
-        share = between(self._before, ticks) if self._before and ticks else None
+        share = busy_share(self._before, ticks) if self._before and ticks else None
         self._before = ticks
         if share is not None:
             return f"{cores} at {share:.0%}".replace("%", " %")
@@ -57,6 +57,6 @@ class Load:
 
     def _ticks(self) -> Ticks | None:
         try:
-            return ticks_of(self._stat.read_text())
+            return parse_ticks(self._stat.read_text())
         except OSError:
             return None

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from goalworker.demo import plans, records
-from goalworker.demo.scene import Scene
+from goalworker.demo.scenario_builder import ScenarioBuilder
 
 MAX_BYTES: Final = 65_536
 """What the demo's worker takes, so that a record may be too large without being large."""
@@ -15,124 +15,124 @@ Headers = tuple[tuple[str, bytes], ...]
 Shaped = tuple[str, bytes, Headers]
 """The reason, the value, the headers."""
 
-Shape = Callable[[Scene, plans.Happening], Shaped]
+Shape = Callable[[ScenarioBuilder, plans.SourceEvent], Shaped]
 
 
-def malformed(scene: Scene) -> plans.Step:
+def malformed(builder: ScenarioBuilder) -> plans.Step:
     """One record that is no event, in a shape drawn by lot."""
-    (shape,) = scene.rng.choices(SHAPES, _WEIGHTS)
-    return in_shape(shape, scene)
+    (shape,) = builder.rng.choices(SHAPES, _WEIGHTS)
+    return in_shape(shape, builder)
 
 
-def in_shape(shape: Shape, scene: Scene) -> plans.Step:
+def in_shape(shape: Shape, builder: ScenarioBuilder) -> plans.Step:
     """One record that is no event, with a key that no other record has."""
-    scene.contact_id = f"malformed-{scene.number}"
-    happening = scene.rng.choice((_form, _payment))(scene)
-    reason, value, headers = shape(scene, happening)
-    topic, key = records.TOPIC_OF_TYPE[happening.type], records.key_of(happening)
+    builder.contact_id = f"malformed-{builder.number}"
+    event = builder.rng.choice((_form, _payment))(builder)
+    reason, value, headers = shape(builder, event)
+    topic, key = records.TOPIC_OF_TYPE[event.type], records.key_of(event)
     letter = plans.DeadLetter(topic, key, reason)
-    return plans.Step((plans.Send(topic, key, value, headers),), plans.Outcome(dead_letters=(letter,)))
+    return plans.Step((plans.PlannedRecord(topic, key, value, headers),), plans.Outcome(dead_letters=(letter,)))
 
 
-def tombstone(scene: Scene) -> plans.Step:
+def tombstone(builder: ScenarioBuilder) -> plans.Step:
     """A null value: skipped, and no dead letter."""
-    form = _form(scene)
-    return plans.Step((plans.Send(records.TOPIC_OF_TYPE[form.type], records.key_of(form), None),))
+    form = _form(builder)
+    return plans.Step((plans.PlannedRecord(records.TOPIC_OF_TYPE[form.type], records.key_of(form), None),))
 
 
-def _form(scene: Scene) -> plans.Happening:
-    return scene.form("signup", 0)
+def _form(builder: ScenarioBuilder) -> plans.SourceEvent:
+    return builder.form("signup", 0)
 
 
-def _payment(scene: Scene) -> plans.Happening:
-    return scene.payment("99", "EUR", ["pro-plan"], 0)
+def _payment(builder: ScenarioBuilder) -> plans.SourceEvent:
+    return builder.payment("99", "EUR", ["pro-plan"], 0)
 
 
 # --- invalid_json ---
 
 
-def _cut_off(_scene: Scene, happening: plans.Happening) -> Shaped:
-    return "invalid_json", _value(happening)[:-3], ()
+def _cut_off(_builder: ScenarioBuilder, event: plans.SourceEvent) -> Shaped:
+    return "invalid_json", _value(event)[:-3], ()
 
 
-def _no_text(_scene: Scene, happening: plans.Happening) -> Shaped:
-    return "invalid_json", b'\xff\xfe{"data"', _binary(happening)
+def _no_text(_builder: ScenarioBuilder, event: plans.SourceEvent) -> Shaped:
+    return "invalid_json", b'\xff\xfe{"data"', _binary(event)
 
 
-def _nested_too_deeply(_scene: Scene, happening: plans.Happening) -> Shaped:
-    return "invalid_json", b"[" * 20_000, _binary(happening)
+def _nested_too_deeply(_builder: ScenarioBuilder, event: plans.SourceEvent) -> Shaped:
+    return "invalid_json", b"[" * 20_000, _binary(event)
 
 
 # --- invalid_envelope ---
 
 
 def _without(attribute: str) -> Shape:
-    def shape(scene: Scene, happening: plans.Happening) -> Shaped:
-        attributes = records.attributes_of(happening)
+    def shape(builder: ScenarioBuilder, event: plans.SourceEvent) -> Shaped:
+        attributes = records.attributes_of(event)
         del attributes[attribute]
-        if scene.rng.random() < 0.5:
-            return "invalid_envelope", records.structured(attributes, happening.data), ()
-        return "invalid_envelope", _data(happening), (records.JSON, *records.binary_headers(attributes))
+        if builder.rng.random() < 0.5:
+            return "invalid_envelope", records.structured(attributes, event.data), ()
+        return "invalid_envelope", _data(event), (records.JSON, *records.binary_headers(attributes))
 
     return shape
 
 
-def _other_version(_scene: Scene, happening: plans.Happening) -> Shaped:
-    return "invalid_envelope", _value(happening, specversion="0.3"), ()
+def _other_version(_builder: ScenarioBuilder, event: plans.SourceEvent) -> Shaped:
+    return "invalid_envelope", _value(event, specversion="0.3"), ()
 
 
-def _time_without_offset(_scene: Scene, happening: plans.Happening) -> Shaped:
-    return "invalid_envelope", _value(happening, time=happening.time.replace(tzinfo=None).isoformat()), ()
+def _time_without_offset(_builder: ScenarioBuilder, event: plans.SourceEvent) -> Shaped:
+    return "invalid_envelope", _value(event, time=event.time.replace(tzinfo=None).isoformat()), ()
 
 
-def _batch(_scene: Scene, happening: plans.Happening) -> Shaped:
+def _batch(_builder: ScenarioBuilder, event: plans.SourceEvent) -> Shaped:
     content_type = ("content-type", b"application/cloudevents-batch+json")
-    another = _value(happening, id=f"{happening.id}/another")
-    return "invalid_envelope", b"[" + _value(happening) + b"," + another + b"]", (content_type,)
+    another = _value(event, id=f"{event.id}/another")
+    return "invalid_envelope", b"[" + _value(event) + b"," + another + b"]", (content_type,)
 
 
 # --- invalid_data ---
 
 
-def _no_contact(_scene: Scene, happening: plans.Happening) -> Shaped:
-    return "invalid_data", _value(_with(happening, contact_id=None)), ()
+def _no_contact(_builder: ScenarioBuilder, event: plans.SourceEvent) -> Shaped:
+    return "invalid_data", _value(_with(event, contact_id=None)), ()
 
 
-def _wrong_type(_scene: Scene, happening: plans.Happening) -> Shaped:
-    field = "form_id" if "form_id" in happening.data else "amount"
-    return "invalid_data", _value(_with(happening, **{field: {"is": "an object"}})), ()
+def _wrong_type(_builder: ScenarioBuilder, event: plans.SourceEvent) -> Shaped:
+    field = "form_id" if "form_id" in event.data else "amount"
+    return "invalid_data", _value(_with(event, **{field: {"is": "an object"}})), ()
 
 
-def _strange_text(scene: Scene, happening: plans.Happening) -> Shaped:
-    contact_id = scene.rng.choice(("", "x" * 256, "a\x00b", "line\nbreak"))
-    return "invalid_data", _data(_with(happening, contact_id=contact_id)), _binary(happening)
+def _strange_text(builder: ScenarioBuilder, event: plans.SourceEvent) -> Shaped:
+    contact_id = builder.rng.choice(("", "x" * 256, "a\x00b", "line\nbreak"))
+    return "invalid_data", _data(_with(event, contact_id=contact_id)), _binary(event)
 
 
-def _strange_amount(scene: Scene, happening: plans.Happening) -> Shaped:
-    if "amount" not in happening.data:
-        return _no_contact(scene, happening)
-    amount = scene.rng.choice(("NaN", "Infinity", "-1", "1_000", "1e2", "٤٢", "9" * 5_000, -0.01, True))
-    return "invalid_data", _value(_with(happening, amount=amount)), ()
+def _strange_amount(builder: ScenarioBuilder, event: plans.SourceEvent) -> Shaped:
+    if "amount" not in event.data:
+        return _no_contact(builder, event)
+    amount = builder.rng.choice(("NaN", "Infinity", "-1", "1_000", "1e2", "٤٢", "9" * 5_000, -0.01, True))
+    return "invalid_data", _value(_with(event, amount=amount)), ()
 
 
 # --- the others ---
 
 
-def _unknown_type(scene: Scene, happening: plans.Happening) -> Shaped:
-    type_ = scene.rng.choice(("contact.tag.removed", "contact.tag.added", "Form.Submitted"))
-    return "unexpected_type", _value(happening, type=type_), ()
+def _unknown_type(builder: ScenarioBuilder, event: plans.SourceEvent) -> Shaped:
+    type_ = builder.rng.choice(("contact.tag.removed", "contact.tag.added", "Form.Submitted"))
+    return "unexpected_type", _value(event, type=type_), ()
 
 
-def _schema_registry(_scene: Scene, happening: plans.Happening) -> Shaped:
-    return "unsupported_wire_format", b"\x00\x00\x00\x00\x2a" + _data(happening), _binary(happening)
+def _schema_registry(_builder: ScenarioBuilder, event: plans.SourceEvent) -> Shaped:
+    return "unsupported_wire_format", b"\x00\x00\x00\x00\x2a" + _data(event), _binary(event)
 
 
-def _large(_scene: Scene, happening: plans.Happening) -> Shaped:
-    return "too_large", _value(_with(happening, notes="x" * MAX_BYTES)), ()
+def _large(_builder: ScenarioBuilder, event: plans.SourceEvent) -> Shaped:
+    return "too_large", _value(_with(event, notes="x" * MAX_BYTES)), ()
 
 
-def _from_the_future(_scene: Scene, happening: plans.Happening) -> Shaped:
-    return "future_time", _value(happening, time=_in(happening.time, days=30)), ()
+def _from_the_future(_builder: ScenarioBuilder, event: plans.SourceEvent) -> Shaped:
+    return "future_time", _value(event, time=_in(event.time, days=30)), ()
 
 
 SHAPES: Final[tuple[Shape, ...]] = (
@@ -145,26 +145,26 @@ SHAPES: Final[tuple[Shape, ...]] = (
 _WEIGHTS: Final = [1 if shape in (_large, _nested_too_deeply) else 4 for shape in SHAPES]
 
 
-def _value(happening: plans.Happening, **attributes: str) -> bytes:
-    return records.structured({**records.attributes_of(happening), **attributes}, happening.data)
+def _value(event: plans.SourceEvent, **attributes: str) -> bytes:
+    return records.structured({**records.attributes_of(event), **attributes}, event.data)
 
 
-def _data(happening: plans.Happening) -> bytes:
-    return json.dumps(happening.data, default=str).encode()
+def _data(event: plans.SourceEvent) -> bytes:
+    return json.dumps(event.data, default=str).encode()
 
 
-def _binary(happening: plans.Happening) -> Headers:
-    return (records.JSON, *records.binary_headers(records.attributes_of(happening)))
+def _binary(event: plans.SourceEvent) -> Headers:
+    return (records.JSON, *records.binary_headers(records.attributes_of(event)))
 
 
-def _with(happening: plans.Happening, **fields: Any) -> plans.Happening:
-    return plans.Happening(
-        happening.tenant_id,
-        happening.source,
-        happening.id,
-        happening.type,
-        happening.time,
-        {**happening.data, **fields},
+def _with(event: plans.SourceEvent, **fields: Any) -> plans.SourceEvent:
+    return plans.SourceEvent(
+        event.tenant_id,
+        event.source,
+        event.id,
+        event.type,
+        event.time,
+        {**event.data, **fields},
     )
 
 

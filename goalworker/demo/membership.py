@@ -28,11 +28,11 @@ class Membership:
         self.dead_pid, self._died_at, self._took_over_at = pid, self._clock(), None
         self._dead |= {*self._members}
 
-    def found_before(self, members: Mapping[str, int]) -> None:
+    def note_earlier_members(self, members: Mapping[str, int]) -> None:
         """Take in the members before there is a worker of ours: a run before this one left them behind."""
         self._members, self._dead, self._died_at = members, {*members}, self._clock()
 
-    def saw(self, state: str, members: Mapping[str, int]) -> None:
+    def update(self, state: str, members: Mapping[str, int]) -> None:
         """Take in the group's state, and how many partitions each member has."""
         self._members = members
         self._dead &= {*members}

@@ -8,9 +8,9 @@ from rich.console import Group
 from rich.panel import Panel
 from rich.text import Text
 
-from goalworker.demo import charts, story
+from goalworker.demo import charts, sentences
+from goalworker.demo.sentences import StyledText
 from goalworker.demo.snapshot import Snapshot
-from goalworker.demo.story import Told
 
 WIDE: Final = 110
 """From this many columns on, figures and people stand side by side."""
@@ -29,7 +29,7 @@ P50: Final = "green"
 P99: Final = "yellow"
 LAG: Final = "magenta"
 RATE: Final = "cyan"
-NAMES: Final = {
+GOAL_TYPE_NAMES: Final = {
     "tag_added": "tags",
     "purchase_made": "purchases",
     "appointment_booked": "appointments",
@@ -37,7 +37,7 @@ NAMES: Final = {
     "pipeline_stage_reached": "stages",
 }
 
-MEANINGS: Final = (
+SHELL_HINTS: Final = (
     "$GW and $KEY for the API, and the addresses of Kafka and PostgreSQL",
     "$GW, $KEY, Kafka, PostgreSQL",
     "$GW and $KEY",
@@ -50,10 +50,10 @@ Lines = list[Text]
 def draw(now: Snapshot, width: int, height: int, glyphs: charts.Glyphs = charts.BLOCKS) -> Panel:
     """Return the picture, exactly as wide and as high as it may be."""
     inside, rows = max(width - _FRAME_COLUMNS, 1), max(height - _FRAME_ROWS, 1)
-    compose = _beside if width >= WIDE else _below
+    compose = _side_by_side if width >= WIDE else _stacked
     lines = [_fitted(line, inside, glyphs) for line in compose(now, inside, rows, glyphs)[:rows]]
     title = Text.assemble(
-        ("goalworker demo", "bold"), f" {glyphs.dot} {now.phase} {glyphs.dot} {story.duration(now.seconds)}"
+        ("goalworker demo", "bold"), f" {glyphs.dot} {now.phase} {glyphs.dot} {sentences.duration(now.seconds)}"
     )
     return Panel(
         Group(*lines, *[Text()] * (rows - len(lines))),
@@ -68,7 +68,7 @@ def draw(now: Snapshot, width: int, height: int, glyphs: charts.Glyphs = charts.
 
 
 def _advice(now: Snapshot, width: int, glyphs: charts.Glyphs) -> str:
-    if now.phase == story.CHECKED:
+    if now.phase == sentences.CHECKED:
         return ""
     stop = "Ctrl-C to stop and check"
     both = f"kill -9 {now.worker.pid} to see what it survives {glyphs.dot} {stop}"
@@ -78,9 +78,9 @@ def _advice(now: Snapshot, width: int, glyphs: charts.Glyphs) -> str:
 # --- arrangements ---
 
 
-def _below(now: Snapshot, width: int, rows: int, glyphs: charts.Glyphs) -> Lines:
+def _stacked(now: Snapshot, width: int, rows: int, glyphs: charts.Glyphs) -> Lines:
     """Arrange one below the other; where it is high enough, in groups and with charts of several rows."""
-    head, goals, foot = [_situation(now)], _goals(now, width, glyphs), [_processes(now), *_places(now, width)]
+    head, goals, foot = [_status(now)], _goals(now, width, glyphs), [_processes(now), *_addresses(now, width)]
     figures = _figures(now, width, glyphs)
     spare = rows - len(head) - len(figures) - len(goals) - len(foot) - 1
     if spare < 0:  # what is cut off must be neither the state nor the addresses
@@ -96,11 +96,11 @@ def _below(now: Snapshot, width: int, rows: int, glyphs: charts.Glyphs) -> Lines
     return _spaced([head, figures, goals, exits, foot], gaps)
 
 
-def _beside(now: Snapshot, width: int, rows: int, glyphs: charts.Glyphs) -> Lines:
+def _side_by_side(now: Snapshot, width: int, rows: int, glyphs: charts.Glyphs) -> Lines:
     """Arrange the figures at the left, and at the right who achieved what."""
     right = min(width // 2, TENANTS_FROM)
     left = width - right - GAP
-    foot = [_processes(now), *_places(now, width)]
+    foot = [_processes(now), *_addresses(now, width)]
     body = rows - len(foot) - 3
     reasons = _reasons(now, left, glyphs)[: max(body - 18, 0)]
     free = body - (len(reasons) + 1 if reasons else 0) - 6
@@ -110,10 +110,10 @@ def _beside(now: Snapshot, width: int, rows: int, glyphs: charts.Glyphs) -> Line
         figures += [Text(), *reasons]
     goals = _goals(now, right, glyphs)
     people = [*goals, Text(), *_exits(now, max(body - len(goals) - 2, 0), right)]
-    lines = [_situation(now), Text()]
+    lines = [_status(now), Text()]
     for row in range(body):
         at_left, at_right = (
-            _fitted(_at(*each), size, glyphs) for each, size in (((figures, row), left), ((people, row), right))
+            _fitted(_line_at(*each), size, glyphs) for each, size in (((figures, row), left), ((people, row), right))
         )
         lines.append(Text.assemble(at_left, " " * GAP, at_right))
     return [*lines, Text(), *foot]
@@ -131,8 +131,8 @@ def _spaced(groups: Sequence[Lines], gaps: int) -> Lines:
 # --- what stands in it ---
 
 
-def _situation(now: Snapshot) -> Text:
-    sentence, style = story.situation(now)
+def _status(now: Snapshot) -> Text:
+    sentence, style = sentences.status(now)
     return Text(sentence, style)
 
 
@@ -148,11 +148,16 @@ def _figures(now: Snapshot, width: int, glyphs: charts.Glyphs) -> Lines:
     return [
         _row("sent", f"{now.sent:,}", f"{now.rate:,.0f}/s", _or_still(rates, now.still.sent, trend)),
         _row("p50 to exit", p50, "", _or_still(sparks[0], now.still.exits, trend)),
-        _row("p99 to exit", p99, _scale(top, story.milliseconds, glyphs), _or_still(sparks[1], now.still.exits, trend)),
+        _row(
+            "p99 to exit",
+            p99,
+            _scale(top, sentences.milliseconds, glyphs),
+            _or_still(sparks[1], now.still.exits, trend),
+        ),
         _row(
             "lag",
             f"{now.lag_records:,}",
-            _scale(_top(history.lags), _whole, glyphs),
+            _scale(_top(history.lags), _count, glyphs),
             _or_still(lags, _still_lag(now), trend),
         ),
     ]
@@ -178,10 +183,10 @@ def _charts(now: Snapshot, width: int, latency_rows: int, lag_rows: int, glyphs:
         _row("sent", f"{now.sent:,}", f"{now.rate:,.0f}/s", _or_still(rates, now.still.sent, width - LABEL - 22)),
         Text(),
         latency_head,
-        *_scaled(latencies, story.milliseconds(top), glyphs),
+        *_scaled(latencies, sentences.milliseconds(top), glyphs),
         Text(),
         lag_head,
-        *_scaled(lags, _whole(top_lag), glyphs),
+        *_scaled(lags, _count(top_lag), glyphs),
     ]
 
 
@@ -203,7 +208,7 @@ def _goals(now: Snapshot, width: int, glyphs: charts.Glyphs) -> Lines:
     lines = [head]
     for goal_type, count in now.achieved:
         length = charts.bar(count, top, max(width - LABEL - 15, 0), glyphs)
-        name = NAMES.get(goal_type, goal_type)
+        name = GOAL_TYPE_NAMES.get(goal_type, goal_type)
         lines.append(Text.assemble((f"  {name:<{LABEL}}", "dim"), f"{count:>7,}  ", (length, "green")))
     return lines
 
@@ -219,7 +224,7 @@ def _exits(now: Snapshot, count: int, width: int) -> Lines:
     for left in now.recent[:count]:
         tenant = f"  {left.tenant_id} " if width >= TENANTS_FROM else "  "
         style = "" if left.latency_seconds is not None else "dim"
-        lines.append(Text.assemble((tenant, "dim"), (story.exit_(left), style)))
+        lines.append(Text.assemble((tenant, "dim"), (sentences.describe_exit(left), style)))
     return lines
 
 
@@ -238,7 +243,7 @@ def _reasons(now: Snapshot, width: int, glyphs: charts.Glyphs) -> Lines:
 
 def _processes(now: Snapshot) -> Text:
     worker, api = now.worker, now.api
-    text = Text.assemble((f"worker {worker.pid or ''}".rstrip(), "bold"), " ", _state(story.worker_state(now)))
+    text = Text.assemble((f"worker {worker.pid or ''}".rstrip(), "bold"), " ", _state(sentences.worker_state(now)))
     if worker.deaths:
         text.append(f", {worker.deaths} died", "yellow")
     text.append_text(Text.assemble(("  api ", "bold"), _state(api.state)))
@@ -247,18 +252,18 @@ def _processes(now: Snapshot) -> Text:
     return text
 
 
-def _state(state: str) -> Told:
+def _state(state: str) -> StyledText:
     return state, "green" if state == "ready" else "red"
 
 
-def _places(now: Snapshot, width: int) -> Lines:
+def _addresses(now: Snapshot, width: int) -> Lines:
     """Return where to look, an address never cut off as long as there is a row that has room for it."""
     docs, metrics = (
         Text.assemble((f"{name} ", "dim"), url) for name, url in (("docs", now.docs), ("metrics", now.metrics))
     )
     both = Text.assemble(docs, "  ", metrics)
     shell = Text.assemble(("shell ", "dim"), f". {now.shell}")
-    meanings = (f"  # sets {what}" for what in MEANINGS)
+    meanings = (f"  # sets {what}" for what in SHELL_HINTS)
     fitting = next((meaning for meaning in meanings if shell.cell_len + len(meaning) <= width), "")
     return [*([both] if both.cell_len <= width else [docs, metrics]), Text.assemble(shell, (fitting, "dim"))]
 
@@ -273,14 +278,14 @@ def _row(label: str, value: str, beside: str, trend: Text) -> Text:
 def _percentiles(now: Snapshot) -> tuple[str, str]:
     if now.latency is None:
         return "-", "-"
-    return story.milliseconds(now.latency.p50_ms), story.milliseconds(now.latency.p99_ms)
+    return sentences.milliseconds(now.latency.p50_ms), sentences.milliseconds(now.latency.p99_ms)
 
 
 def _scale(top: float, said: Callable[[float], str], glyphs: charts.Glyphs) -> str:
     return f"{glyphs.top} {said(top)}" if top else ""
 
 
-def _whole(value: float) -> str:
+def _count(value: float) -> str:
     return f"{value:,.0f}"
 
 
@@ -289,9 +294,9 @@ def _still_lag(now: Snapshot) -> float:
 
 
 def _still(seconds: float) -> Text | None:
-    if seconds < story.STILL_SECONDS:
+    if seconds < sentences.STILL_SECONDS:
         return None
-    return Text(f"unchanged for {story.duration(seconds)}", "bold yellow")
+    return Text(f"unchanged for {sentences.duration(seconds)}", "bold yellow")
 
 
 def _or_still(trend: Text, seconds: float, width: int) -> Text:
@@ -306,7 +311,7 @@ def _top(values: charts.Values) -> float:
     return max((value for value in values if value is not None), default=0)
 
 
-def _at(lines: Lines, row: int) -> Text:
+def _line_at(lines: Lines, row: int) -> Text:
     return lines[row] if row < len(lines) else Text()
 
 

@@ -12,7 +12,7 @@ EnrollmentKey = tuple[str, str]
 """(tenant, enrollment)."""
 
 
-class Happening(Struct, frozen=True):
+class SourceEvent(Struct, frozen=True):
     """Something that happens at a tenant's, before it is put into one of the shapes that a record can have."""
 
     tenant_id: str
@@ -23,15 +23,15 @@ class Happening(Struct, frozen=True):
     data: dict[str, Any]
 
 
-class Send(Struct, frozen=True):
-    """One record to be sent; settles: the enrollments whose exit cannot come before it."""
+class PlannedRecord(Struct, frozen=True):
+    """One record to be sent; needed_by: the enrollments whose exit cannot come before it."""
 
     topic: str
     key: bytes
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
     timestamp_ms: int | None = None
-    settles: tuple[EnrollmentKey, ...] = ()
+    needed_by: tuple[EnrollmentKey, ...] = ()
 
 
 class Enrollment(Struct, frozen=True):
@@ -47,7 +47,7 @@ class Enrollment(Struct, frozen=True):
         return (self.tenant_id, self.enrollment_id)
 
 
-class Achieved(Struct, frozen=True):
+class Achievement(Struct, frozen=True):
     """An achievement that must stand in the end, and the event that it must rest on."""
 
     tenant_id: str
@@ -62,7 +62,7 @@ class Achieved(Struct, frozen=True):
         return (self.tenant_id, self.enrollment_id)
 
 
-class Exited(Struct, frozen=True):
+class Exit(Struct, frozen=True):
     """The one exit that an enrollment must get."""
 
     tenant_id: str
@@ -90,8 +90,8 @@ class DeadLetter(Struct, frozen=True):
 class Outcome(Struct, frozen=True):
     """Everything that must have come of a plan."""
 
-    achieved: tuple[Achieved, ...] = ()
-    exited: tuple[Exited, ...] = ()
+    achieved: tuple[Achievement, ...] = ()
+    exited: tuple[Exit, ...] = ()
     dead_letters: tuple[DeadLetter, ...] = ()
 
     def __add__(self, other: Outcome) -> Outcome:
@@ -110,7 +110,7 @@ class Step(Struct, frozen=True):
     exits of this one, or has committed its records.
     """
 
-    sends: tuple[Send, ...]
+    records: tuple[PlannedRecord, ...]
     outcome: Outcome = NOTHING
     then: Step | None = None
     once: Literal["exited", "committed"] = "exited"

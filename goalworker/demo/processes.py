@@ -20,8 +20,8 @@ READY_POLL_SECONDS: Final = 0.2
 GRACE_SECONDS: Final = 25.0
 """A little more than SIGTERM may take."""
 
-STILLBORN_MAX: Final = 3
-COMPLAINTS: Final = 5
+FAILED_STARTS_MAX: Final = 3
+LOGGED_ERRORS_SHOWN: Final = 5
 
 
 class Process:
@@ -52,7 +52,7 @@ class Process:
         self._is_kept = is_kept
         self._say = say
         self._died = died
-        self._stillborn = 0
+        self._failed_starts = 0
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.upper().startswith("GOALWORKER_")},
             **environment,
@@ -64,15 +64,17 @@ class Process:
     def is_ready(self) -> bool:
         return self.state == "ready"
 
-    async def until_ready(self) -> None:
+    async def wait_until_ready(self) -> None:
         """Return when it is ready."""
         while not self.is_ready:  # noqa: ASYNC110 - another task asks it
             await asyncio.sleep(READY_POLL_SECONDS)
 
-    def complaints(self) -> list[str]:
+    def logged_errors(self) -> list[str]:
         """Return the last errors in its log."""
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
-        return [line for line in lines if '"level": "error"' in line or '"level": "critical"' in line][-COMPLAINTS:]
+        return [line for line in lines if '"level": "error"' in line or '"level": "critical"' in line][
+            -LOGGED_ERRORS_SHOWN:
+        ]
 
     async def keep_running(self) -> None:
         """Start it, and start it again whenever it dies; when cancelled, end it in good order.
@@ -119,28 +121,28 @@ class Process:
         try:
             async with httpx.AsyncClient(base_url=f"http://{machine.LOOPBACK}:{self.port}", timeout=2) as client:
                 while not over.done():
-                    await self._ask(client)
+                    await self._probe(client)
                     await asyncio.wait([over], timeout=READY_POLL_SECONDS)
         finally:
             over.cancel()
 
-    async def _ask(self, client: httpx.AsyncClient) -> None:
+    async def _probe(self, client: httpx.AsyncClient) -> None:
         try:
             is_ready = (await client.get("/healthz/ready")).is_success
         except httpx.HTTPError:
             is_ready = False
         if is_ready and not self.is_ready:
-            self._stillborn = 0
+            self._failed_starts = 0
             self._say(f"{self.name} {self.pid} is ready")
         if is_ready or self.is_ready:
             self.state = "ready" if is_ready else "not ready"
 
     def _note_death(self) -> None:
         self.deaths += 1
-        self._stillborn += 1
+        self._failed_starts += 1
         self._died(self.pid)
         self._say(f"{self.name} {self.pid} is gone, starting another one")
-        if self._stillborn > STILLBORN_MAX:
+        if self._failed_starts > FAILED_STARTS_MAX:
             words = machine.last_words(self.log.read_text(errors="replace"))
             raise errors.DependencyError(f"`goalworker {self._command}` dies as soon as it is started. {words}")
 

@@ -1,4 +1,4 @@
-"""The shapes that one happening can have as a Kafka record (contract section 2): all must mean the same."""
+"""The shapes that one event can have as a Kafka record (contract section 2): all must mean the same."""
 
 import random
 from collections.abc import Mapping
@@ -26,37 +26,39 @@ _OFFSETS: Final = (UTC, timezone(timedelta(hours=2)), timezone(-timedelta(hours=
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def send(happening: plans.Happening, rng: random.Random, settles: tuple[plans.EnrollmentKey, ...] = ()) -> plans.Send:
-    """Return a record for a happening, in a shape drawn by lot."""
+def encode(
+    event: plans.SourceEvent, rng: random.Random, needed_by: tuple[plans.EnrollmentKey, ...] = ()
+) -> plans.PlannedRecord:
+    """Return a record for a event, in a shape drawn by lot."""
     timestamp_ms = None
-    attributes = attributes_of(happening)
-    if happening.time.microsecond % 1000 == 0 and rng.random() < 0.5:
-        timestamp_ms = (happening.time - _EPOCH) // timedelta(milliseconds=1)
+    attributes = attributes_of(event)
+    if event.time.microsecond % 1000 == 0 and rng.random() < 0.5:
+        timestamp_ms = (event.time - _EPOCH) // timedelta(milliseconds=1)
         del attributes["time"]
     else:
-        attributes["time"] = _written(happening.time, rng)
-    data = happening.data
+        attributes["time"] = _written(event.time, rng)
+    data = event.data
     if rng.random() < 0.1:
         data = {"unknown_field": {"nested": [1, None, "ü"]}, **data}
-    encode = rng.choice(_ENCODERS).encode
+    to_json = rng.choice(_ENCODERS).encode
     if rng.random() < 0.5:
-        value, headers = encode(data), [JSON, *binary_headers(attributes)]
+        value, headers = to_json(data), [JSON, *binary_headers(attributes)]
     else:
-        value, headers = encode(attributes | {"data": data}), [CLOUDEVENT] if rng.random() < 0.5 else []
+        value, headers = to_json(attributes | {"data": data}), [CLOUDEVENT] if rng.random() < 0.5 else []
     if rng.random() < 0.1:
         headers.append(("x-unrelated", b"\xff\x00\xfe"))
-    return plans.Send(TOPIC_OF_TYPE[happening.type], key_of(happening), value, tuple(headers), timestamp_ms, settles)
+    return plans.PlannedRecord(TOPIC_OF_TYPE[event.type], key_of(event), value, tuple(headers), timestamp_ms, needed_by)
 
 
-def attributes_of(happening: plans.Happening) -> dict[str, Any]:
-    """Return the CloudEvents attributes of a happening, its time in UTC."""
+def attributes_of(event: plans.SourceEvent) -> dict[str, Any]:
+    """Return the CloudEvents attributes of a event, its time in UTC."""
     return {
         "specversion": "1.0",
-        "id": happening.id,
-        "source": happening.source,
-        "type": happening.type,
-        "time": happening.time.isoformat(),
-        "tenantid": happening.tenant_id,
+        "id": event.id,
+        "source": event.source,
+        "type": event.type,
+        "time": event.time.isoformat(),
+        "tenantid": event.tenant_id,
     }
 
 
@@ -70,10 +72,10 @@ def structured(attributes: Mapping[str, Any], data: Mapping[str, Any]) -> bytes:
     return _ENCODERS[1].encode({**attributes, "data": data})
 
 
-def key_of(happening: plans.Happening) -> bytes:
+def key_of(event: plans.SourceEvent) -> bytes:
     """Return the key that the contract recommends; nothing may depend on it."""
-    subject = happening.data.get("contact_id") or happening.data["workflow_id"]
-    return ids.joined(":", happening.tenant_id, subject).encode()
+    subject = event.data.get("contact_id") or event.data["workflow_id"]
+    return ids.joined(":", event.tenant_id, subject).encode()
 
 
 def _written(time: datetime, rng: random.Random) -> str:

@@ -10,7 +10,7 @@ from typing import Final
 import asyncpg
 
 from goalworker import errors
-from goalworker.demo import stage
+from goalworker.demo import tenant_setup
 from goalworker.embedded import machine
 from goalworker.postgres import connections, migrations
 from goalworker.stores import goal_store
@@ -41,29 +41,29 @@ async def _make_topics(environment: Mapping[str, str]) -> None:
 _TENANT_KNOWN: Final = "SELECT exists(SELECT FROM goals WHERE tenant_id = $1)"
 
 
-async def tenants(database_url: str, count: int) -> tuple[str, ...]:
+async def unused_tenant_names(database_url: str, count: int) -> tuple[str, ...]:
     """Return names of tenants that the database knows nothing of: it may be kept from an earlier run."""
     connection = await asyncpg.connect(database_url)
     try:
         run = 1
-        names = stage.tenant_names(count)
+        names = tenant_setup.tenant_names(count)
         while await connection.fetchval(_TENANT_KNOWN, names[0]):
             run += 1
-            names = stage.tenant_names(count, f"-{run}")
+            names = tenant_setup.tenant_names(count, f"-{run}")
         return names
     finally:
         await connection.close()
 
 
-async def seed(database_url: str, names: tuple[str, ...]) -> stage.Stage:
+async def seed(database_url: str, names: tuple[str, ...]) -> tenant_setup.TenantSetup:
     """Give each tenant its logics and then its goals, in their order."""
     pool = connections.engine(database_url, pool_size=1, statement_timeout_seconds=30, application="goalworker-demo")
     try:
         created = {}
         for tenant_id in names:
-            for workflow_id, logic in stage.LOGICS.items():
+            for workflow_id, logic in tenant_setup.LOGICS.items():
                 await goal_store.set_logic(pool, tenant_id, workflow_id, logic, actor=ACTOR)
-            for goal in stage.GOALS:
+            for goal in tenant_setup.GOALS:
                 draft = goal_store.parse_draft(
                     {"goal_type": goal.goal_type, "criteria": goal.criteria, "name": goal.key}
                 )
@@ -73,4 +73,4 @@ async def seed(database_url: str, names: tuple[str, ...]) -> stage.Stage:
     finally:
         await pool.dispose()
     since = max(goal.created_at for goal in created.values()) + timedelta(microseconds=1)
-    return stage.Stage(names, {key: goal.id for key, goal in created.items()}, since)
+    return tenant_setup.TenantSetup(names, {key: goal.id for key, goal in created.items()}, since)

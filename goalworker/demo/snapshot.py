@@ -13,7 +13,7 @@ class Exit(Struct, frozen=True):
     latency_seconds: float | None = None
 
 
-class Process(Struct, frozen=True):
+class ProcessState(Struct, frozen=True):
     """One process of ours; state is `starting`, `ready`, `not ready` or `stopping`."""
 
     name: str
@@ -56,8 +56,8 @@ class Snapshot(Struct, frozen=True):
 
     phase: str
     seconds: float
-    worker: Process
-    api: Process
+    worker: ProcessState
+    api: ProcessState
     sent: int = 0
     rate: float = 0
     latency: Percentiles | None = None

@@ -11,7 +11,8 @@ from typing import Final
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.structs import RecordMetadata
 
-from goalworker.demo import generator, ledger, plans
+from goalworker.demo import generator, plans
+from goalworker.demo.own_offsets import OwnOffsets
 
 OPEN_PLANS: Final = 64
 """Plans whose records are mixed."""
@@ -22,7 +23,7 @@ LATENCIES_KEPT: Final = 10_000
 
 
 @dataclasses.dataclass(slots=True, eq=False)
-class _Playing:
+class _ActiveStep:
     """One step of one plan, as far as it is sent; offsets: where the worker is when it has committed all of it."""
 
     plan: int
@@ -32,32 +33,34 @@ class _Playing:
     offsets: dict[TopicPartition, int] = dataclasses.field(default_factory=dict)
 
     def is_committed(self, committed: Mapping[TopicPartition, int]) -> bool:
-        return self.acknowledged == len(self.step.sends) and _lag(self.offsets, committed) == 0
+        return self.acknowledged == len(self.step.records) and _lag(self.offsets, committed) == 0
 
 
 class Traffic:
     """What was sent, what must have come of it so far, and how long the exits took."""
 
-    def __init__(self, producer: AIOKafkaProducer, source: generator.Generator, seed: int, own: ledger.Ledger) -> None:
+    def __init__(
+        self, producer: AIOKafkaProducer, source: generator.Generator, seed: int, own_offsets: OwnOffsets
+    ) -> None:
         self.sent = 0
         self.acknowledged = 0
-        self.seen_lag_records = 0
+        self.sampled_lag_records = 0
         self._latencies_seconds: deque[float] = deque(maxlen=LATENCIES_KEPT)
         self.offsets: dict[TopicPartition, int] = {}
-        self.own = own
+        self.own_offsets = own_offsets
         self.enrollments: set[plans.Enrollment] = set()
         self._producer = producer
         self._source = source
         self._rng = random.Random(seed)  # noqa: S311 - to be repeatable, not secret
         self._outcomes: list[plans.Outcome] = []
-        self._open: list[_Playing] = []
-        self._until_exited: dict[plans.EnrollmentKey, _Playing] = {}
-        self._until_committed: list[_Playing] = []
+        self._open: list[_ActiveStep] = []
+        self._until_exited: dict[plans.EnrollmentKey, _ActiveStep] = {}
+        self._until_committed: list[_ActiveStep] = []
         self._committed: Mapping[TopicPartition, int] = {}
         self._exited: set[plans.EnrollmentKey] = set()
-        self._settled_at: dict[plans.EnrollmentKey, float] = {}
-        self._news = asyncio.Event()
-        self._lost: BaseException | None = None
+        self._latency_starts: dict[plans.EnrollmentKey, float] = {}
+        self._progress = asyncio.Event()
+        self._send_error: BaseException | None = None
 
     def outcome(self) -> plans.Outcome:
         """Return what must have come of everything that was sent."""
@@ -73,7 +76,7 @@ class Traffic:
         return _lag(self.offsets, self._committed)
 
     @property
-    def is_through(self) -> bool:
+    def is_finished(self) -> bool:
         """Everything begun is sent, acknowledged, and committed by the worker."""
         waiting = self._open or self._until_exited or self._until_committed
         return not waiting and self.acknowledged == self.sent and self.lag_records == 0
@@ -84,39 +87,39 @@ class Traffic:
         self._latencies_seconds.clear()
         return taken
 
-    # --- what the others see happening ---
+    # --- what the others see event ---
 
-    def saw_exit(self, key: plans.EnrollmentKey) -> float | None:
+    def record_exit(self, key: plans.EnrollmentKey) -> float | None:
         """Take in that an enrollment's exit was sent; return the seconds it took, None where it is known already."""
         if key in self._exited:
             return None
         self._exited.add(key)
-        self._news.set()
-        if (playing := self._until_exited.pop(key, None)) is not None:
-            self._play_next(playing)
-        settled_at = self._settled_at.pop(key, None)
-        if settled_at is None:
+        self._progress.set()
+        if (active := self._until_exited.pop(key, None)) is not None:
+            self._begin_next(active)
+        latency_start = self._latency_starts.pop(key, None)
+        if latency_start is None:
             return None
-        latency = time.monotonic() - settled_at
+        latency = time.monotonic() - latency_start
         self._latencies_seconds.append(latency)
         return latency
 
-    def saw_commits(self, committed: Mapping[TopicPartition, int]) -> None:
+    def record_commits(self, committed: Mapping[TopicPartition, int]) -> None:
         """Take in how far the worker is."""
         self._committed = committed
         # As of now: what is sent until the commits are looked at again is no lag of the worker's.
-        self.seen_lag_records = self.lag_records
-        self._news.set()
+        self.sampled_lag_records = self.lag_records
+        self._progress.set()
         waiting, self._until_committed = self._until_committed, []
-        for playing in waiting:
-            if playing.is_committed(committed):
-                self._play_next(playing)
+        for active in waiting:
+            if active.is_committed(committed):
+                self._begin_next(active)
             else:
-                self._until_committed.append(playing)
+                self._until_committed.append(active)
 
     # --- sending ---
 
-    async def open(self) -> None:
+    async def send_opening(self) -> None:
         """Send what the worker must know before all others, and return once it has committed that."""
         for step in self._source.opening():
             self._begin(step)
@@ -136,74 +139,74 @@ class Traffic:
     async def finish(self) -> None:
         """Send what was begun, wait for what must be waited for, and return once the worker has committed it all."""
         while True:
-            self._news.clear()
+            self._progress.clear()
             while self._open:
                 await self._send_one()
-            if self.is_through:
+            if self.is_finished:
                 return
             await self._producer.flush()
-            await self._news.wait()
-            if self._lost is not None:
-                raise self._lost
+            await self._progress.wait()
+            if self._send_error is not None:
+                raise self._send_error
 
     def _begin(self, step: plans.Step) -> None:
         self._outcomes.append(plans.NOTHING)
-        self._play(len(self._outcomes) - 1, step)
+        self._activate(len(self._outcomes) - 1, step)
 
-    def _play(self, plan: int, step: plans.Step) -> None:
+    def _activate(self, plan: int, step: plans.Step) -> None:
         self._outcomes[plan] = step.outcome
         self.enrollments.update(step.enrollments)
-        self._open.append(_Playing(plan, step))
+        self._open.append(_ActiveStep(plan, step))
 
     async def _send_one(self) -> None:
-        if self._lost is not None:
-            raise self._lost
+        if self._send_error is not None:
+            raise self._send_error
         place = self._rng.randrange(len(self._open))
-        playing = self._open[place]
-        record = playing.step.sends[playing.sent]
+        active = self._open[place]
+        record = active.step.records[active.sent]
         now = time.monotonic()
-        self._settled_at.update((key, now) for key in record.settles if key not in self._exited)
+        self._latency_starts.update((key, now) for key in record.needed_by if key not in self._exited)
         future = await self._producer.send(
             record.topic, record.value, record.key, timestamp_ms=record.timestamp_ms, headers=list(record.headers)
         )
-        future.add_done_callback(lambda done: self._acknowledged(playing, done))
+        future.add_done_callback(lambda done: self._acknowledged(active, done))
         self.sent += 1
-        playing.sent += 1
-        if playing.sent == len(playing.step.sends):
+        active.sent += 1
+        if active.sent == len(active.step.records):
             self._open[place] = self._open[-1]
             self._open.pop()
-            self._wait_for_worker(playing)
+            self._wait_for_worker(active)
 
-    def _acknowledged(self, playing: _Playing, done: asyncio.Future[RecordMetadata]) -> None:
+    def _acknowledged(self, active: _ActiveStep, done: asyncio.Future[RecordMetadata]) -> None:
         if done.cancelled():
             return
         if (error := done.exception()) is not None:
-            self._lost = error
-            self._news.set()
+            self._send_error = error
+            self._progress.set()
             return
         metadata = done.result()
         partition, end = TopicPartition(metadata.topic, metadata.partition), metadata.offset + 1
-        self.own.note(partition, metadata.offset)
+        self.own_offsets.note(partition, metadata.offset)
         self.acknowledged += 1
-        playing.acknowledged += 1
-        playing.offsets[partition] = max(playing.offsets.get(partition, 0), end)
+        active.acknowledged += 1
+        active.offsets[partition] = max(active.offsets.get(partition, 0), end)
         self.offsets[partition] = max(self.offsets.get(partition, 0), end)
 
-    def _wait_for_worker(self, playing: _Playing) -> None:
-        if playing.step.then is None:
+    def _wait_for_worker(self, active: _ActiveStep) -> None:
+        if active.step.then is None:
             return
-        if playing.step.once == "committed":
-            self._until_committed.append(playing)
+        if active.step.once == "committed":
+            self._until_committed.append(active)
             return
-        (command,) = playing.step.outcome.exited
+        (command,) = active.step.outcome.exited
         if command.key in self._exited:
-            self._play_next(playing)
+            self._begin_next(active)
         else:
-            self._until_exited[command.key] = playing
+            self._until_exited[command.key] = active
 
-    def _play_next(self, playing: _Playing) -> None:
-        if playing.step.then is not None:
-            self._play(playing.plan, playing.step.then)
+    def _begin_next(self, active: _ActiveStep) -> None:
+        if active.step.then is not None:
+            self._activate(active.plan, active.step.then)
 
 
 def _lag(ends: Mapping[TopicPartition, int], committed: Mapping[TopicPartition, int]) -> int:

@@ -1,4 +1,4 @@
-"""What is shown meanwhile: a picture that changes on a terminal, otherwise a line now and then."""
+"""What is monitor meanwhile: a picture that changes on a terminal, otherwise a line now and then."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,7 +10,8 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 
-from goalworker.demo import board, charts, check, picture, story
+from goalworker.demo import charts, check, picture, sentences
+from goalworker.demo.monitor import Monitor
 from goalworker.demo.snapshot import Snapshot
 
 FRAME_SECONDS: Final = 0.5
@@ -20,7 +21,7 @@ LINE_SECONDS: Final = 2.0
 # --- on a terminal ---
 
 
-async def live(shown: board.Board, console: Console) -> None:
+async def live(monitor: Monitor, console: Console) -> None:
     """Draw the picture again and again on a screen of its own; when cancelled, leave the last one in the scrollback.
 
     A screen of its own has no lines that a resized terminal could wrap or push into the scrollback.
@@ -28,12 +29,12 @@ async def live(shown: board.Board, console: Console) -> None:
     try:
         with Live(console=console, screen=True, auto_refresh=False) as drawn:
             while True:
-                shown.sample()
+                monitor.sample()
                 # In a thread, so that exits which are read meanwhile are not taken for late ones.
-                await asyncio.to_thread(_draw, drawn, shown.snapshot(), console)
+                await asyncio.to_thread(_draw, drawn, monitor.snapshot(), console)
                 await asyncio.sleep(FRAME_SECONDS)
     finally:
-        console.print(_picture(shown.snapshot(), console, console.height - 1))
+        console.print(_picture(monitor.snapshot(), console, console.height - 1))
 
 
 def _draw(drawn: Live, now: Snapshot, console: Console) -> None:
@@ -48,25 +49,25 @@ def _picture(now: Snapshot, console: Console, height: int) -> Panel:
 # --- without one ---
 
 
-async def lines(shown: board.Board, console: Console) -> None:
+async def lines(monitor: Monitor, console: Console) -> None:
     """Print a line now and then, and what happens as it happens, until cancelled."""
     noted, due = 0, 0.0
     while True:
-        shown.sample()
-        for note in shown.notes[noted:]:
-            _plain(f"{shown.seconds:5.0f} s | {note}", console)
-        noted = len(shown.notes)
-        if shown.seconds >= due:
-            due = shown.seconds + LINE_SECONDS
-            _plain(_line(shown.snapshot()), console)
+        monitor.sample()
+        for note in monitor.notes[noted:]:
+            _plain(f"{monitor.seconds:5.0f} s | {note}", console)
+        noted = len(monitor.notes)
+        if monitor.seconds >= due:
+            due = monitor.seconds + LINE_SECONDS
+            _plain(_line(monitor.snapshot()), console)
         await asyncio.sleep(FRAME_SECONDS)
 
 
 def _line(now: Snapshot) -> str:
     latency = "-"
     if now.latency is not None:
-        latency = f"p50 {story.milliseconds(now.latency.p50_ms)}, p99 {story.milliseconds(now.latency.p99_ms)}"
-    sentence, _ = story.situation(now)
+        latency = f"p50 {sentences.milliseconds(now.latency.p50_ms)}, p99 {sentences.milliseconds(now.latency.p99_ms)}"
+    sentence, _ = sentences.status(now)
     parts = (
         f"{now.seconds:5.0f} s",
         now.phase,
@@ -76,9 +77,9 @@ def _line(now: Snapshot) -> str:
         f"event to exit {latency}",
         f"lag {now.lag_records:,}",
         f"dead letters {now.dead_letters:,}",
-        f"{now.worker.name} {now.worker.pid} {story.worker_state(now)}",
+        f"{now.worker.name} {now.worker.pid} {sentences.worker_state(now)}",
         now.machine,
-        "" if sentence == story.USUAL[0] else sentence,
+        "" if sentence == sentences.USUAL[0] else sentence,
     )
     return " | ".join(part for part in parts if part)
 
@@ -100,7 +101,7 @@ def unfinished(closing: str, console: Console) -> None:
     console.print(f"Stopped before the check was finished, so nothing was compared: {closing}", soft_wrap=True)
 
 
-def summary(verdict: check.Verdict, complaints: Sequence[str], closing: str, console: Console) -> None:
+def summary(verdict: check.Verdict, logged_errors: Sequence[str], closing: str, console: Console) -> None:
     """Print expected against found, what differs, and then also what the worker complained of."""
     table = Table(box=box.SIMPLE, pad_edge=False)
     table.add_column("what")
@@ -113,14 +114,14 @@ def summary(verdict: check.Verdict, complaints: Sequence[str], closing: str, con
     console.print(table)
     for row in verdict.rows:
         if not row.matches:
-            _plain(f"{row.what}: {row.verdict}", console)
+            _plain(f"{row.what}: {row.mismatch}", console)
         for difference in row.differences:
             _plain(f"  {difference}", console)
-    for sentence in verdict.not_ours:
+    for sentence in verdict.not_checked:
         _plain(f"not ours, so not checked: {sentence}", console)
     if all(row.matches for row in verdict.rows):
         console.print(f"[green]Everything is as it must be:[/] {closing}", soft_wrap=not console.is_terminal)
         return
-    for complaint in complaints:
-        _plain(f"the worker's log: {complaint}", console)
+    for logged_error in logged_errors:
+        _plain(f"the worker's log: {logged_error}", console)
     console.print(f"[bold red]Not everything is as it must be:[/] {closing}", soft_wrap=not console.is_terminal)

@@ -13,8 +13,9 @@ from aiokafka import ConsumerRecord, TopicPartition
 from msgspec import json
 from rich.console import Console
 
-from goalworker.demo import check, corrections, ledger, listener, others, plans, stage, view
-from goalworker.demo.scene import Scene
+from goalworker.demo import check, corrections, foreign_changes, listener, plans, tenant_setup, view
+from goalworker.demo.own_offsets import OwnOffsets
+from goalworker.demo.scenario_builder import ScenarioBuilder
 from goalworker.domain import events, facts, ids, messages
 
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -28,7 +29,7 @@ class _Traffic:
     def __init__(self) -> None:
         self.exits: list[plans.EnrollmentKey] = []
 
-    def saw_exit(self, key: plans.EnrollmentKey) -> float | None:
+    def record_exit(self, key: plans.EnrollmentKey) -> float | None:
         self.exits.append(key)
         return 0.02
 
@@ -69,56 +70,56 @@ def test_the_highest_revision_counts_in_whatever_order_messages_come(
 ) -> None:
     sent = (_achieved(1, "a"), _revoked(2), _achieved(3, "b"))
     for place in order:
-        listening.take(sent[place])
-    folded = listening.found.achievements["acme", "welcome-1", GOAL]
-    assert folded == listener.Folded(3, plans.Achieved("acme", "welcome-1", GOAL, AT, "/web", "b"))
-    assert listening.found.repeats == len(order) - 3
-    assert not listening.found.odd
+        listening.receive(sent[place])
+    folded = listening.received.achievements["acme", "welcome-1", GOAL]
+    assert folded == listener.LatestRevision(3, plans.Achievement("acme", "welcome-1", GOAL, AT, "/web", "b"))
+    assert listening.received.repeats == len(order) - 3
+    assert not listening.received.anomalies
 
 
 def test_a_message_that_comes_again_with_other_bytes_is_odd(listening: listener.Listener) -> None:
-    listening.take(_achieved(1, "a"))
-    listening.take(_achieved(1, "b"))
-    assert len(listening.found.odd) == 1
+    listening.receive(_achieved(1, "a"))
+    listening.receive(_achieved(1, "b"))
+    assert len(listening.received.anomalies) == 1
 
 
 def test_a_message_with_an_id_that_is_not_its_own_is_odd(listening: listener.Listener) -> None:
     body = json.decode(_achieved(1, "a").value)
-    listening.take(_record("goal-achieved", json.encode({**body, "id": str(uuid4())})))
-    assert len(listening.found.odd) == 1
+    listening.receive(_record("goal-achieved", json.encode({**body, "id": str(uuid4())})))
+    assert len(listening.received.anomalies) == 1
 
 
 def test_a_message_that_cannot_be_read_is_odd(listening: listener.Listener) -> None:
-    listening.take(_record("workflow-exit", b"{}"))
-    assert len(listening.found.odd) == 1
+    listening.receive(_record("workflow-exit", b"{}"))
+    assert len(listening.received.anomalies) == 1
 
 
 def test_an_exit_is_passed_on_and_compared_in_every_field(listening: listener.Listener) -> None:
     command = facts.Exit(GOAL, "any", AT, (GOAL,))
-    listening.take(_record("workflow-exit", messages.exit_goal(ENROLLMENT, "form_submitted", command).value))
-    expected = plans.Exited("acme", "welcome-1", "welcome", "contact-1", "any", GOAL, (GOAL,), AT)
-    assert list(listening.found.exits.values()) == [listener.FoundExit.of(expected)]
-    assert list(listening.found.exits) == [ids.exit_id("acme", "welcome-1")]
+    listening.receive(_record("workflow-exit", messages.exit_goal(ENROLLMENT, "form_submitted", command).value))
+    expected = plans.Exit("acme", "welcome-1", "welcome", "contact-1", "any", GOAL, (GOAL,), AT)
+    assert list(listening.received.exits.values()) == [listener.FoundExit.of(expected)]
+    assert list(listening.received.exits) == [ids.exit_id("acme", "welcome-1")]
 
 
 def test_a_dead_letter_that_comes_again_counts_once_unless_its_reason_is_another(listening: listener.Listener) -> None:
     for letter in (_dead("invalid_json", 4), _dead("invalid_json", 4), _dead("invalid_json", 5)):
-        listening.take(letter)
-    assert len(listening.found.dead_letters) == 2
-    assert not listening.found.odd
-    listening.take(_dead("invalid_data", 4))
-    assert listening.found.odd
+        listening.receive(letter)
+    assert len(listening.received.dead_letters) == 2
+    assert not listening.received.anomalies
+    listening.receive(_dead("invalid_data", 4))
+    assert listening.received.anomalies
 
 
 def test_what_another_run_left_behind_is_passed_over(listening: listener.Listener) -> None:
-    listening.take(_dead("invalid_json", 4, b"acme-2:malformed-1"))
+    listening.receive(_dead("invalid_json", 4, b"acme-2:malformed-1"))
     body = json.decode(_achieved(1, "a").value)
-    listening.take(_record("goal-achieved", json.encode({**body, "tenantid": "acme-2"})))
-    assert listening.found == listener.Found()
+    listening.receive(_record("goal-achieved", json.encode({**body, "tenantid": "acme-2"})))
+    assert listening.received == listener.Received()
 
 
 def test_a_row_tells_what_is_missing_from_what_came_twice_and_what_was_altered() -> None:
-    row = check.row(
+    row = check.compare_items(
         "letters", [("a", 1), ("b", 1), ("c", 1)], [("b", 1), ("b", 1), ("c", 2), ("d", 1)], lambda each: each[0]
     )
     assert row.differences == (
@@ -127,14 +128,14 @@ def test_a_row_tells_what_is_missing_from_what_came_twice_and_what_was_altered()
         "altered: c 2, expected c 1",
         "found and not expected: d 1",
     )
-    assert row.verdict == "1 expected and not found, 1 found twice, 1 altered, 1 found and not expected"
+    assert row.mismatch == "1 expected and not found, 1 found twice, 1 altered, 1 found and not expected"
     assert not row.matches
-    assert check.row("letters", ["b", "a"], ["a", "b"]).matches
+    assert check.compare_items("letters", ["b", "a"], ["a", "b"]).matches
 
 
 def test_what_differs_is_shown_as_ids_and_not_as_python() -> None:
-    expected = plans.Exited("acme", "welcome-1", "welcome", "contact-1", "any", GOAL, (GOAL,), AT)
-    (difference,) = check.row("exits", [expected], []).differences
+    expected = plans.Exit("acme", "welcome-1", "welcome", "contact-1", "any", GOAL, (GOAL,), AT)
+    (difference,) = check.compare_items("exits", [expected], []).differences
     assert "acme" in difference
     assert str(GOAL) in difference
     assert AT.isoformat() in difference
@@ -148,7 +149,9 @@ def _summary(verdict: check.Verdict, width: int = 120) -> str:
 
 
 def test_the_summary_shows_a_difference_and_the_workers_complaints() -> None:
-    text = _summary(check.Verdict([check.row("exits", ["a"], []), check.row("others", ["a"], ["a"])], []))
+    text = _summary(
+        check.Verdict([check.compare_items("exits", ["a"], []), check.compare_items("others", ["a"], ["a"])], [])
+    )
     assert "DIFFERS" in text
     assert "exits: 1 expected and not found\n  expected and not found: a\n" in text
     assert "it hurts" in text
@@ -163,7 +166,7 @@ def test_each_line_of_the_table_stays_one_on_80_columns() -> None:
 
 def test_what_is_not_ours_is_a_line_of_the_summary_and_no_difference() -> None:
     text = _summary(
-        check.Verdict([check.row("exits", ["a"], ["a"])], ["1 exit: of messages that the demo did not send"])
+        check.Verdict([check.compare_items("exits", ["a"], ["a"])], ["1 exit: of messages that the demo did not send"])
     )
     assert "1 exit: of messages that the demo did not send" in text
     assert "Everything is as it must be: 3 records" in text
@@ -174,10 +177,10 @@ def test_what_is_not_ours_is_a_line_of_the_summary_and_no_difference() -> None:
 def test_whatever_others_write_into_the_topics_the_listener_goes_on(
     listening: listener.Listener, topic: str, value: bytes | None
 ) -> None:
-    listening.take(_record(topic, value, b"acme:c", [("x-original-topic", None), ("x-original-offset", b"\xff")]))
-    assert all(each.owner is None for each in listening.found.odd)
-    assert not listening.found.exits
-    assert not listening.found.dead_letters
+    listening.receive(_record(topic, value, b"acme:c", [("x-original-topic", None), ("x-original-offset", b"\xff")]))
+    assert all(each.subject is None for each in listening.received.anomalies)
+    assert not listening.received.exits
+    assert not listening.received.dead_letters
 
 
 # --- ours and not ours ---
@@ -186,8 +189,8 @@ PARTITION = TopicPartition("form-submitted", 0)
 OURS = plans.Enrollment("acme", "welcome-1", "welcome", "contact-1")
 
 
-def _ledger(*offsets: int) -> ledger.Ledger:
-    made = ledger.Ledger({PARTITION: 10})
+def _ledger(*offsets: int) -> OwnOffsets:
+    made = OwnOffsets({PARTITION: 10})
     for offset in offsets:
         made.note(PARTITION, offset)
     return made
@@ -227,24 +230,26 @@ def _event(type_: str, tenant_id: str = "acme", **data: Any) -> events.Event:
     ],
 )
 def test_an_enrollment_that_others_sent_messages_about_is_not_judged(event: events.Event, is_covered: bool) -> None:
-    scope = others.Scope([OURS], others.touched_by([event]))
+    scope = foreign_changes.Scope([OURS], foreign_changes.changes_by([event]))
     assert scope.covers(OURS.key) is is_covered
     assert scope.covers_letter(plans.DeadLetter("t", b"acme:contact-1", "conflicting_enrollment")) is is_covered
-    assert OURS.key in scope.own
+    assert OURS.key in scope.own_keys
 
 
 def test_an_enrollment_that_the_demo_did_not_send_is_never_judged() -> None:
-    assert not others.Scope([OURS], others.Touched()).covers(("acme", "mine-1"))
+    assert not foreign_changes.Scope([OURS], foreign_changes.ForeignChanges()).covers(("acme", "mine-1"))
 
 
 def test_of_records_that_are_no_events_nothing_is_touched() -> None:
     records = [_record("form-submitted", b"{"), _record("form-submitted", None)]
-    assert others.events_of(records) == []
+    assert foreign_changes.decoded_events(records) == []
 
 
 def test_each_enrollment_that_a_plan_sends_is_among_its_own() -> None:
-    on = stage.Stage(("acme",), {("acme", goal.key): uuid4() for goal in stage.GOALS}, AT - timedelta(seconds=60))
-    plan = corrections.two_contacts_one_enrollment(Scene(on, "acme", 7, AT, random.Random(1)))
+    setup = tenant_setup.TenantSetup(
+        ("acme",), {("acme", goal.key): uuid4() for goal in tenant_setup.GOALS}, AT - timedelta(seconds=60)
+    )
+    plan = corrections.two_contacts_one_enrollment(ScenarioBuilder(setup, "acme", 7, AT, random.Random(1)))
     own = {each for step in (plan, plan.then) if step for each in step.enrollments}
     assert own == {
         plans.Enrollment("acme", "welcome-7", "welcome", "contact-7"),

@@ -11,27 +11,27 @@ import pytest
 
 from goalworker.decoding import decoder
 from goalworker.decoding.limits import Limits
-from goalworker.demo import corrections, generator, malformed, plans, records, stage
-from goalworker.demo.scene import Scene
+from goalworker.demo import corrections, generator, malformed, plans, records, tenant_setup
+from goalworker.demo.scenario_builder import ScenarioBuilder
 from goalworker.domain import criteria, events, goals, ids
 from tests.kit import naive_judge
 
 SINCE = datetime(2026, 3, 1, 12, 0, 0, 123_456, tzinfo=UTC)
 NOW = SINCE + timedelta(seconds=90)
-TENANTS = stage.tenant_names(3)
+TENANTS = tenant_setup.tenant_names(3)
 GOAL_IDS = {
     (tenant_id, goal.key): UUID(int=random.Random(f"{tenant_id}{goal.key}").getrandbits(128), version=4)
     for tenant_id in TENANTS
-    for goal in stage.GOALS
+    for goal in tenant_setup.GOALS
 }
-STAGE = stage.Stage(TENANTS, GOAL_IDS, SINCE)
+STAGE = tenant_setup.TenantSetup(TENANTS, GOAL_IDS, SINCE)
 
 DECODER = decoder.Decoder(records.TOPICS.event_types, Limits(max_bytes=malformed.MAX_BYTES))
 
 
-def _decoded(send: plans.Send) -> events.Event | decoder.Malformed | None:
-    timestamp_ms = send.timestamp_ms or int(NOW.timestamp() * 1000)
-    return DECODER.decode(send.topic, send.value, send.headers, timestamp_ms, NOW)
+def _decoded(record: plans.PlannedRecord) -> events.Event | decoder.Malformed | None:
+    timestamp_ms = record.timestamp_ms or int(NOW.timestamp() * 1000)
+    return DECODER.decode(record.topic, record.value, record.headers, timestamp_ms, NOW)
 
 
 def _goals() -> list[goals.Goal]:
@@ -41,18 +41,18 @@ def _goals() -> list[goals.Goal]:
             GOAL_IDS[tenant_id, plan.key],
             plan.workflow_id,
             plan.goal_type,
-            SINCE - timedelta(microseconds=len(stage.GOALS) - place),
+            SINCE - timedelta(microseconds=len(tenant_setup.GOALS) - place),
             (
                 goals.GoalVersion(
                     1,
                     criteria.parse_criteria(plan.goal_type, plan.criteria),
                     is_active=True,
-                    active_from=SINCE - timedelta(microseconds=len(stage.GOALS) - place),
+                    active_from=SINCE - timedelta(microseconds=len(tenant_setup.GOALS) - place),
                 ),
             ),
         )
         for tenant_id in TENANTS
-        for place, plan in enumerate(stage.GOALS)
+        for place, plan in enumerate(tenant_setup.GOALS)
     ]
 
 
@@ -60,7 +60,7 @@ def _logics() -> naive_judge.Logics:
     return {
         (tenant_id, workflow_id): (goals.LogicVersion(logic, SINCE - timedelta(seconds=1)),)
         for tenant_id in TENANTS
-        for workflow_id, logic in stage.LOGICS.items()
+        for workflow_id, logic in tenant_setup.LOGICS.items()
     }
 
 
@@ -79,8 +79,8 @@ def _steps(plan: plans.Step) -> Iterator[plans.Step]:
         step = step.then
 
 
-def _sends(source: generator.Generator, count: int) -> list[plans.Send]:
-    return [send for _ in range(count) for step in _steps(source.next()) for send in step.sends]
+def _records(source: generator.Generator, count: int) -> list[plans.PlannedRecord]:
+    return [record for _ in range(count) for step in _steps(source.next()) for record in step.records]
 
 
 class _Worker:
@@ -88,32 +88,32 @@ class _Worker:
 
     def __init__(self) -> None:
         self.messages: list[events.Event] = []
-        self.exits: dict[plans.EnrollmentKey, plans.Exited] = {}
+        self.exits: dict[plans.EnrollmentKey, plans.Exit] = {}
         self.dead: list[plans.DeadLetter] = []
         self._owners: dict[plans.EnrollmentKey, tuple[str, str]] = {}
 
-    def take(self, send: plans.Send) -> None:
-        event = _decoded(send)
+    def take(self, record: plans.PlannedRecord) -> None:
+        event = _decoded(record)
         if isinstance(event, decoder.Malformed):
-            self.dead.append(plans.DeadLetter(send.topic, send.key, event.reason))
+            self.dead.append(plans.DeadLetter(record.topic, record.key, event.reason))
         elif event is not None and self._conflicts(event):
-            self.dead.append(plans.DeadLetter(send.topic, send.key, "conflicting_enrollment"))
+            self.dead.append(plans.DeadLetter(record.topic, record.key, "conflicting_enrollment"))
         elif event is not None:
             self.messages.append(event)
             self._judge()
 
-    def achieved(self) -> set[plans.Achieved]:
+    def achieved(self) -> set[plans.Achievement]:
         answered, _ = naive_judge.answers(GOALS, LOGICS, self.messages)
         return {
-            plans.Achieved(tenant_id, enrollment_id, goal_id, at.time, at.source, at.id)
+            plans.Achievement(tenant_id, enrollment_id, goal_id, at.time, at.source, at.id)
             for (tenant_id, enrollment_id, goal_id), at in answered.items()
         }
 
     def _conflicts(self, event: events.Event) -> bool:
         if not isinstance(event.data, events.EnrollmentChanged):
             return False
-        owner = (event.data.workflow_id, event.data.contact_id)
-        return self._owners.setdefault((event.tenant_id, event.data.enrollment_id), owner) != owner
+        subject = (event.data.workflow_id, event.data.contact_id)
+        return self._owners.setdefault((event.tenant_id, event.data.enrollment_id), subject) != subject
 
     def _judge(self) -> None:
         achieved, satisfied = naive_judge.answers(GOALS, LOGICS, self.messages)
@@ -123,7 +123,7 @@ class _Worker:
             tenant_id, enrollment_id = key
             own = sorted((at.time, goal) for (*enrolled, goal), at in achieved.items() if tuple(enrolled) == key)
             workflow_id, contact_id = self._owners[key]
-            self.exits[key] = plans.Exited(
+            self.exits[key] = plans.Exit(
                 tenant_id,
                 enrollment_id,
                 workflow_id,
@@ -143,23 +143,26 @@ class _Worker:
         )
 
 
-SCENARIOS: list[Callable[[Scene], plans.Step]] = [*generator.WEIGHTS, corrections.workflow_was_paused_all_along]
+SCENARIOS: list[Callable[[ScenarioBuilder], plans.Step]] = [
+    *generator.WEIGHTS,
+    corrections.workflow_was_paused_all_along,
+]
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
 @pytest.mark.parametrize("seed", range(12))
 def test_an_outcome_is_what_the_contract_says_in_whatever_order_a_steps_records_come(
-    scenario: Callable[[Scene], plans.Step], seed: int
+    scenario: Callable[[ScenarioBuilder], plans.Step], seed: int
 ) -> None:
     rng = random.Random(seed)
-    plan = scenario(Scene(STAGE, TENANTS[seed % 3], seed + 15, NOW - timedelta(seconds=20), rng))
+    plan = scenario(ScenarioBuilder(STAGE, TENANTS[seed % 3], seed + 15, NOW - timedelta(seconds=20), rng))
     worker = _Worker()
     for step in _generator().opening():
-        for send in step.sends:
-            worker.take(send)
+        for record in step.records:
+            worker.take(record)
     for step in _steps(plan):
-        for send in rng.sample(step.sends, len(step.sends)):
-            worker.take(send)
+        for record in rng.sample(step.records, len(step.records)):
+            worker.take(record)
         assert worker.achieved() == set(step.outcome.achieved)
         assert set(worker.exits.values()) == set(step.outcome.exited)
         assert Counter(worker.dead) == Counter(step.outcome.dead_letters)
@@ -173,15 +176,15 @@ def test_a_step_that_waits_for_its_exit_has_exactly_one() -> None:
 
 
 def test_a_seed_gives_the_same_traffic_again_and_another_seed_another() -> None:
-    assert _sends(_generator(7), 400) == _sends(_generator(7), 400)
-    assert _sends(_generator(7), 400) != _sends(_generator(8), 400)
+    assert _records(_generator(7), 400) == _records(_generator(7), 400)
+    assert _records(_generator(7), 400) != _records(_generator(8), 400)
 
 
 def test_an_exit_is_settled_by_its_enrollment_and_every_trigger() -> None:
     source = _generator()
     for plan in (source.next() for _ in range(500)):
         for command in plan.outcome.exited:
-            decoded = [_decoded(send) for send in plan.sends if command.key in send.settles]
+            decoded = [_decoded(record) for record in plan.records if command.key in record.needed_by]
             settling = [event for event in decoded if isinstance(event, events.Event)]
             assert len(settling) == len(decoded)
             rested = {(each.source, each.event_id) for each in plan.outcome.achieved if _of(command, each)}
@@ -189,7 +192,7 @@ def test_an_exit_is_settled_by_its_enrollment_and_every_trigger() -> None:
             assert any(event.type == events.ENROLLMENT_STARTED for event in settling)
 
 
-def _of(command: plans.Exited, achieved: plans.Achieved) -> bool:
+def _of(command: plans.Exit, achieved: plans.Achievement) -> bool:
     return (achieved.tenant_id, achieved.enrollment_id) == command.key
 
 
@@ -199,9 +202,9 @@ def test_the_first_plans_show_everything_in_every_tenant() -> None:
     achieved = {
         (each.tenant_id, each.goal_id) for plan in first for step in _steps(plan) for each in step.outcome.achieved
     }
-    hit = {goal.key for goal in stage.GOALS} - {"paused-signup"}
+    hit = {goal.key for goal in tenant_setup.GOALS} - {"paused-signup"}
     assert achieved == {(tenant_id, GOAL_IDS[tenant_id, key]) for tenant_id in TENANTS for key in hit}
-    assert {goal.goal_type for goal in stage.GOALS} == set(events.GOAL_TYPES)
+    assert {goal.goal_type for goal in tenant_setup.GOALS} == set(events.GOAL_TYPES)
     letters = {letter.reason for plan in first for step in _steps(plan) for letter in step.outcome.dead_letters}
     assert letters == {*REASONS, "conflicting_enrollment"}
     logics = {(command.tenant_id, command.logic) for plan in first for command in plan.outcome.exited}
@@ -220,14 +223,14 @@ REASONS = {
 
 
 def test_the_traffic_has_every_shape_and_every_reason_that_a_record_alone_can_have() -> None:
-    sends = _sends(_generator(), 3_000)
-    decoded = [_decoded(send) for send in sends]
+    sent = _records(_generator(), 3_000)
+    decoded = [_decoded(record) for record in sent]
     reasons = {each.reason for each in decoded if isinstance(each, decoder.Malformed)}
     assert reasons == REASONS
-    shapes = Counter("ce_specversion" in dict(send.headers) for send in sends)
-    assert min(shapes.values()) > len(sends) // 4
-    assert any(send.timestamp_ms for send in sends)
-    assert any(send.value is None for send in sends)
+    shapes = Counter("ce_specversion" in dict(record.headers) for record in sent)
+    assert min(shapes.values()) > len(sent) // 4
+    assert any(record.timestamp_ms for record in sent)
+    assert any(record.value is None for record in sent)
     good = Counter((event.tenant_id, event.source, event.id) for event in decoded if isinstance(event, events.Event))
     assert max(good.values()) > 1, "nothing is sent twice"
 
@@ -236,7 +239,7 @@ def test_every_malformed_record_has_the_reason_that_is_expected_of_it() -> None:
     source = _generator()
     steps = [step for _ in range(3_000) for step in _steps(source.next())]
     expected = {(each.topic, each.key): each.reason for step in steps for each in step.outcome.dead_letters}
-    decoded = {(send.topic, send.key): _decoded(send) for step in steps for send in step.sends}
+    decoded = {(record.topic, record.key): _decoded(record) for step in steps for record in step.records}
     found = {at: decoded[at] for at, reason in expected.items() if reason != "conflicting_enrollment"}
     assert len(found) > 100
     differing = [each for at, each in found.items() if getattr(each, "reason", None) != expected[at]]
@@ -245,14 +248,14 @@ def test_every_malformed_record_has_the_reason_that_is_expected_of_it() -> None:
 
 def test_no_topic_comes_near_the_share_of_dead_letters_that_would_pause_it() -> None:
     by_topic: dict[str, list[bool]] = {}
-    for send in _sends(_generator(), 5_000):
-        by_topic.setdefault(send.topic, []).append(isinstance(_decoded(send), decoder.Malformed))
+    for record in _records(_generator(), 5_000):
+        by_topic.setdefault(record.topic, []).append(isinstance(_decoded(record), decoder.Malformed))
     for dead in by_topic.values():
         assert all(sum(dead[start : start + 1000]) < 300 for start in range(0, len(dead), 100))
 
 
 def test_no_good_event_is_dated_ahead_of_the_clock() -> None:
-    decoded = [_decoded(send) for send in _sends(_generator(), 3_000)]
+    decoded = [_decoded(record) for record in _records(_generator(), 3_000)]
     assert all(event.time <= NOW for event in decoded if isinstance(event, events.Event))
 
 
@@ -266,15 +269,15 @@ def test_every_dead_letter_has_a_key_of_its_own() -> None:
 
 
 def test_there_are_as_many_tenants_as_asked_for_and_a_run_can_be_told_from_another() -> None:
-    assert len(set(stage.tenant_names(20))) == 20
-    assert stage.tenant_names(2, "-2") == ("acme-2", "globex-2")
+    assert len(set(tenant_setup.tenant_names(20))) == 20
+    assert tenant_setup.tenant_names(2, "-2") == ("acme-2", "globex-2")
 
 
 def test_what_achieves_a_goal_is_money_so_that_revenue_reads_as_money() -> None:
     source = _generator()
     steps = [step for _ in range(2_000) for step in _steps(source.next())]
     achieved = {(each.tenant_id, each.source, each.event_id) for step in steps for each in step.outcome.achieved}
-    decoded = [_decoded(send) for step in steps for send in step.sends]
+    decoded = [_decoded(record) for step in steps for record in step.records]
     paid = [
         event.data.amount
         for event in decoded

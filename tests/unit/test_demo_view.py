@@ -11,16 +11,17 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from goalworker.demo import board, charts, listener, machine_load, membership, picture, stage, story
-from goalworker.demo.snapshot import Exit, History, Percentiles, Process, Snapshot, Still
+from goalworker.demo import charts, listener, machine_load, membership, picture, sentences, tenant_setup
+from goalworker.demo.monitor import LATENCY_SECONDS, Addresses, Monitor
+from goalworker.demo.snapshot import Exit, History, Percentiles, ProcessState, Snapshot, Still
 from tests.kit import live_view
 
 EXIT = Exit("acme", "c-17", "bought", "welcome", 0.041)
 NOW = Snapshot(
-    phase=story.TRAFFIC,
+    phase=sentences.TRAFFIC,
     seconds=92,
-    worker=Process("worker", 9808, "ready"),
-    api=Process("api", 9809, "ready"),
+    worker=ProcessState("worker", 9808, "ready"),
+    api=ProcessState("api", 9809, "ready"),
     sent=14_321,
     rate=200,
     latency=Percentiles(9.2, 31),
@@ -44,13 +45,13 @@ NOW = Snapshot(
 )
 DEAD = structs.replace(
     NOW,
-    worker=Process("worker", 9911, "ready", 1),
+    worker=ProcessState("worker", 9911, "ready", 1),
     dead_pid=9808,
     group_waits_seconds=38.0,
     lag_records=2_800,
     still=Still(exits=14, achieved=14),
 )
-EMPTY = Snapshot(story.STARTING, 0, Process("worker", 0, "starting"), Process("api", 0, "starting"))
+EMPTY = Snapshot(sentences.STARTING, 0, ProcessState("worker", 0, "starting"), ProcessState("api", 0, "starting"))
 STRANGE = structs.replace(
     NOW, recent=(structs.replace(EXIT, contact_id="名前" * 60, workflow_id="[red]x[/]"),) * 60, shell="/long" * 80
 )
@@ -76,7 +77,7 @@ def test_a_picture_fills_its_terminal_exactly(now: Snapshot, width: int, height:
 def test_all_that_a_stranger_needs_fits_from_80_columns_and_23_rows_on(width: int, height: int) -> None:
     text = "\n".join(_lines(NOW, width, height))
     needed = ("Ctrl-C to stop and check", "kill -9 9808", NOW.docs, NOW.metrics, f". {NOW.shell}", "$KEY", NOW.machine)
-    figures = ("14,321", "p50", "9 ms", "p99", "31 ms", "lag", "1,278", *picture.NAMES.values(), "1,021")
+    figures = ("14,321", "p50", "9 ms", "p99", "31 ms", "lag", "1,278", *picture.GOAL_TYPE_NAMES.values(), "1,021")
     assert [each for each in (*needed, *figures) if each not in text] == []
     assert text.count(" c-17 bought, left welcome after 41 ms") >= 2
 
@@ -118,10 +119,10 @@ def test_a_figure_that_stands_still_is_said_to() -> None:
 
 
 def test_while_the_group_waits_for_a_dead_worker_it_says_for_how_long_and_not_ready() -> None:
-    sentence, _ = story.situation(DEAD)
+    sentence, _ = sentences.status(DEAD)
     assert sentence == "no worker: the group gives 9808's partitions away in at most 38 s"
-    assert story.worker_state(DEAD) == "waits"
-    assert story.worker_state(NOW) == "ready"
+    assert sentences.worker_state(DEAD) == "waits"
+    assert sentences.worker_state(NOW) == "ready"
 
 
 @pytest.mark.parametrize(
@@ -131,31 +132,31 @@ def test_while_the_group_waits_for_a_dead_worker_it_says_for_how_long_and_not_re
         ({"group_waits_seconds": 0.4, "dead_pid": 7}, "any moment now"),
         ({"group_waits_seconds": 30.0}, "an earlier one's partitions"),
         ({"paused_topics": ("form-submitted",)}, "goalworker topics resume form-submitted"),
-        ({"worker": Process("worker", 5, "starting", 1), "dead_pid": 4}, "worker 5 is starting in place of 4"),
+        ({"worker": ProcessState("worker", 5, "starting", 1), "dead_pid": 4}, "worker 5 is starting in place of 4"),
         ({"took_over_seconds": 3.0, "dead_pid": 4}, "worker 9808 took over"),
         ({"still": Still(exits=9, lag=12)}, "nothing has moved for 9 s: 12 records wait"),
         ({"interrupts": 1}, "12 records to go; Ctrl-C again ends it without the check"),
         ({"interrupts": 1, "group_waits_seconds": 20.0}, "no worker for 20 s"),
-        ({"phase": story.STARTING}, "counting begins when both are ready"),
+        ({"phase": sentences.STARTING}, "counting begins when both are ready"),
         ({"phase": "checking"}, "checking, 12 records to go"),
-        ({"phase": story.CHECKED}, "the check is done"),
+        ({"phase": sentences.CHECKED}, "the check is done"),
     ],
 )
 def test_the_most_urgent_thing_is_told(changes: dict[str, object], words: str) -> None:
-    sentence, _ = story.situation(structs.replace(NOW, **changes))
+    sentence, _ = sentences.status(structs.replace(NOW, **changes))
     assert words in sentence
     assert len(sentence) <= 80 - 4 or "topics resume" in sentence
 
 
 def test_an_exit_is_a_sentence() -> None:
-    assert story.exit_(EXIT) == "c-17 bought, left welcome after 41 ms"
-    assert story.exit_(structs.replace(EXIT, latency_seconds=None)) == "c-17 bought, left welcome"
-    assert story.exit_(structs.replace(EXIT, latency_seconds=47.31)).endswith("after 47.3 s")
+    assert sentences.describe_exit(EXIT) == "c-17 bought, left welcome after 41 ms"
+    assert sentences.describe_exit(structs.replace(EXIT, latency_seconds=None)) == "c-17 bought, left welcome"
+    assert sentences.describe_exit(structs.replace(EXIT, latency_seconds=47.31)).endswith("after 47.3 s")
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(12.9, "12 s"), (185, "3 min 5 s"), (7440, "2 h 4 min")])
 def test_a_duration_is_said_as_a_person_would(seconds: float, text: str) -> None:
-    assert story.duration(seconds) == text
+    assert sentences.duration(seconds) == text
 
 
 # --- charts ---
@@ -192,16 +193,16 @@ def clock() -> list[float]:
 
 def test_the_group_waits_for_a_dead_member_for_the_rest_of_its_session(clock: list[float]) -> None:
     group = membership.Membership(lambda: clock[0])
-    group.saw("Stable", {"first": 28})
+    group.update("Stable", {"first": 28})
     assert group.waits_seconds() is None
     group.worker_died(9808)
     clock[0] += 7
-    group.saw("PreparingRebalance", {"first": 0, "second": 0})
+    group.update("PreparingRebalance", {"first": 0, "second": 0})
     assert group.waits_seconds() == membership.SESSION_SECONDS - 7
     assert group.took_over_seconds() is None
     clock[0] += 50
     assert group.waits_seconds() == 0
-    group.saw("Stable", {"second": 28})
+    group.update("Stable", {"second": 28})
     assert group.waits_seconds() is None
     clock[0] += 2
     assert group.took_over_seconds() == 2
@@ -209,19 +210,19 @@ def test_the_group_waits_for_a_dead_member_for_the_rest_of_its_session(clock: li
 
 def test_a_member_of_an_earlier_run_is_waited_for_too(clock: list[float]) -> None:
     group = membership.Membership(lambda: clock[0])
-    group.found_before({"left behind": 28})
+    group.note_earlier_members({"left behind": 28})
     assert group.waits_seconds() == membership.SESSION_SECONDS
-    group.saw("Stable", {"ours": 28})
+    group.update("Stable", {"ours": 28})
     assert group.waits_seconds() is None
     assert group.took_over_seconds() is None
 
 
 def test_a_second_death_while_the_group_waits_is_counted_from_then(clock: list[float]) -> None:
     group = membership.Membership(lambda: clock[0])
-    group.saw("Stable", {"first": 28})
+    group.update("Stable", {"first": 28})
     group.worker_died(1)
     clock[0] += 30
-    group.saw("PreparingRebalance", {"first": 0, "second": 0})
+    group.update("PreparingRebalance", {"first": 0, "second": 0})
     group.worker_died(2)
     assert group.waits_seconds() == membership.SESSION_SECONDS
     assert group.dead_pid == 2
@@ -235,23 +236,23 @@ STAT = "cpu  100 0 50 800 50 0 0 0 0 0\ncpu0 1 2 3 4\n"
 def test_a_machines_load_is_the_busy_share_of_its_ticks(tmp_path: Path) -> None:
     stat = tmp_path / "stat"
     stat.write_text(STAT)
-    load = machine_load.Load(stat)
+    load = machine_load.MachineLoad(stat)
     stat.write_text("cpu  170 0 56 820 54 0 0 0 0 0\n")
-    assert load.said().endswith(" at 76 %")
+    assert load.describe().endswith(" at 76 %")
 
 
 @pytest.mark.parametrize("text", ["", "cpu", "cpu a b c d e", "intr 5 5 5 5 5 5"])
 def test_what_is_no_line_of_ticks_is_none(text: str) -> None:
-    assert machine_load.ticks_of(text) is None
-    assert machine_load.ticks_of(STAT) == (150, 1000)
+    assert machine_load.parse_ticks(text) is None
+    assert machine_load.parse_ticks(STAT) == (150, 1000)
 
 
 def test_without_proc_the_load_average_is_said_and_without_that_the_cores(tmp_path: Path) -> None:
     def none() -> tuple[float, float, float]:
         raise OSError
 
-    assert "load 1.5" in machine_load.Load(tmp_path / "none", lambda: (1.5, 1.0, 1.0)).said()
-    assert "core" in machine_load.Load(tmp_path / "none", none).said()
+    assert "load 1.5" in machine_load.MachineLoad(tmp_path / "none", lambda: (1.5, 1.0, 1.0)).describe()
+    assert "core" in machine_load.MachineLoad(tmp_path / "none", none).describe()
 
 
 # --- the board ---
@@ -259,7 +260,7 @@ def test_without_proc_the_load_average_is_said_and_without_that_the_cores(tmp_pa
 
 class _Traffic:
     sent = 0
-    seen_lag_records = 0
+    sampled_lag_records = 0
 
     def __init__(self) -> None:
         self.latencies: list[float] = []
@@ -275,37 +276,37 @@ class _Process:
 
 
 @pytest.fixture
-def shown(clock: list[float]) -> board.Board:
-    on = stage.Stage(("acme",), {("acme", "bought"): UUID(int=1)}, None)  # type: ignore[arg-type]  # not asked for
-    listening = listener.Listener(None, ("acme",), _Traffic())  # type: ignore[arg-type]  # neither is asked
-    return board.Board(
-        on,
+def monitor(clock: list[float]) -> Monitor:
+    setup = tenant_setup.TenantSetup(("acme",), {("acme", "bought"): UUID(int=1)}, None)  # type: ignore[arg-type]  # not read
+    listening = listener.Listener(None, ("acme",), _Traffic())  # type: ignore[arg-type]  # neither is called
+    return Monitor(
+        setup,
         _Traffic(),  # type: ignore[arg-type]
         listening,
         _Process("worker"),  # type: ignore[arg-type]
         _Process("api"),  # type: ignore[arg-type]
         membership.Membership(lambda: clock[0]),
-        board.Places(),
+        Addresses(),
         [],
         clock=lambda: clock[0],
     )
 
 
-def _pass(shown: board.Board, clock: list[float], *, sent: int = 0, latencies: tuple[float, ...] = ()) -> Snapshot:
+def _pass(monitor: Monitor, clock: list[float], *, sent: int = 0, latencies: tuple[float, ...] = ()) -> Snapshot:
     clock[0] += 1
-    shown.traffic.sent += sent
-    shown.traffic.latencies += latencies  # type: ignore[attr-defined]  # of the stand-in
-    shown.sample()
-    return shown.snapshot()
+    monitor.traffic.sent += sent
+    monitor.traffic.latencies += latencies  # type: ignore[attr-defined]  # of the stand-in
+    monitor.sample()
+    return monitor.snapshot()
 
 
-def test_counting_begins_with_the_traffic(shown: board.Board, clock: list[float]) -> None:
-    before = _pass(shown, clock, sent=500, latencies=(9.0,))
+def test_counting_begins_with_the_traffic(monitor: Monitor, clock: list[float]) -> None:
+    before = _pass(monitor, clock, sent=500, latencies=(9.0,))
     assert before.history == History()
     assert before.still == Still()
-    shown.traffic.take_latencies()
-    shown.count_from_now()
-    now = _pass(shown, clock, sent=200, latencies=(0.01, 0.03))
+    monitor.traffic.take_latencies()
+    monitor.count_from_now()
+    now = _pass(monitor, clock, sent=200, latencies=(0.01, 0.03))
     assert now.seconds == 1
     assert now.history.rates == (200.0,)
     assert now.latency is not None
@@ -313,42 +314,42 @@ def test_counting_begins_with_the_traffic(shown: board.Board, clock: list[float]
 
 
 def test_a_second_without_an_exit_has_no_latency_and_old_ones_are_forgotten(
-    shown: board.Board, clock: list[float]
+    monitor: Monitor, clock: list[float]
 ) -> None:
-    shown.count_from_now()
-    _pass(shown, clock, latencies=(0.01,))
-    now = _pass(shown, clock)
+    monitor.count_from_now()
+    _pass(monitor, clock, latencies=(0.01,))
+    now = _pass(monitor, clock)
     assert now.history.p50s_ms == (10.0, None)
     assert now.latency == Percentiles(10.0, 10.0)
-    for _ in range(board.LATENCY_SECONDS):
-        now = _pass(shown, clock)
+    for _ in range(LATENCY_SECONDS):
+        now = _pass(monitor, clock)
     assert now.latency is None
 
 
-def test_a_figure_is_still_from_its_last_change_on(shown: board.Board, clock: list[float]) -> None:
-    shown.count_from_now()
-    _pass(shown, clock, sent=1)
-    _pass(shown, clock, sent=1)
+def test_a_figure_is_still_from_its_last_change_on(monitor: Monitor, clock: list[float]) -> None:
+    monitor.count_from_now()
+    _pass(monitor, clock, sent=1)
+    _pass(monitor, clock, sent=1)
     for _ in range(5):
-        now = _pass(shown, clock)
+        now = _pass(monitor, clock)
     assert now.still.sent == 5
     assert now.still.exits == 7
 
 
-def test_an_exit_of_somebody_elses_goal_is_told_by_its_type(shown: board.Board) -> None:
+def test_an_exit_of_somebody_elses_goal_is_told_by_its_type(monitor: Monitor) -> None:
     seen = [
-        listener.Seen("acme", "c-1", "checkout", UUID(int=1), "purchase_made", 0.02),
-        listener.Seen("acme", "c-2", "mine", UUID(int=2), "appointment_booked"),
+        listener.RecentExit("acme", "c-1", "checkout", UUID(int=1), "purchase_made", 0.02),
+        listener.RecentExit("acme", "c-2", "mine", UUID(int=2), "appointment_booked"),
     ]
-    shown.listener.found.recent.extend(seen)
-    assert [story.exit_(each) for each in shown.snapshot().recent] == [
+    monitor.listener.received.recent.extend(seen)
+    assert [sentences.describe_exit(each) for each in monitor.snapshot().recent] == [
         "c-2 booked, left mine",
         "c-1 bought, left checkout after 20 ms",
     ]
 
 
-def test_before_anything_is_achieved_every_type_of_goal_has_its_row(shown: board.Board) -> None:
-    assert dict(shown.snapshot().achieved) == dict.fromkeys(picture.NAMES, 0)
+def test_before_anything_is_achieved_every_type_of_goal_has_its_row(monitor: Monitor) -> None:
+    assert dict(monitor.snapshot().achieved) == dict.fromkeys(picture.GOAL_TYPE_NAMES, 0)
 
 
 # --- the picture in README ---
@@ -362,7 +363,7 @@ def test_the_picture_in_the_readme_is_small_of_the_present_view_and_loads_nothin
     assert "(tests/kit/live_view.svg)" in readme.partition("\n## ")[0]
     assert len(svg) < 100_000
     assert re.findall(r"url\((?!#)|@import|@font-face|href=", svg) == []
-    words = ("Ctrl-C", "kill", "p50", "p99", "lag", "exits", *picture.NAMES.values())
+    words = ("Ctrl-C", "kill", "p50", "p99", "lag", "exits", *picture.GOAL_TYPE_NAMES.values())
     assert [word for word in words if word not in svg] == []
 
 

@@ -10,7 +10,7 @@ STILL_SECONDS: Final = 3.0
 TOOK_OVER_SECONDS: Final = 15.0
 """For how long a new worker is introduced."""
 
-Told = tuple[str, str]
+StyledText = tuple[str, str]
 """A sentence and its style."""
 
 
@@ -19,10 +19,10 @@ TRAFFIC: Final = "traffic"
 CHECKED: Final = "checked"
 """Phases of the demo; between the last two, others."""
 
-USUAL: Final[Told] = ("events go in, exits come out; late, double and malformed ones are among them", "green")
+USUAL: Final[StyledText] = ("events go in, exits come out; late, double and malformed ones are among them", "green")
 
 
-def situation(now: Snapshot) -> Told:
+def status(now: Snapshot) -> StyledText:
     """Return what is going on, the most urgent of it."""
     found = (tell(now) for tell in (_checked, _ending, _waiting, _paused, _starting, _taken_over, _stuck, _other_phase))
     return next((told for told in found if told is not None), USUAL)
@@ -34,11 +34,11 @@ def worker_state(now: Snapshot) -> str:
     return "waits" if worker.state == "ready" and now.group_waits_seconds is not None else worker.state
 
 
-def _checked(now: Snapshot) -> Told | None:
+def _checked(now: Snapshot) -> StyledText | None:
     return ("the check is done", "bold") if now.phase == CHECKED else None
 
 
-def _ending(now: Snapshot) -> Told | None:
+def _ending(now: Snapshot) -> StyledText | None:
     if not now.interrupts:
         return None
     waits, rest = now.group_waits_seconds, f"{now.lag_records:,} records to go"
@@ -46,7 +46,7 @@ def _ending(now: Snapshot) -> Told | None:
     return f"{reason}; Ctrl-C again ends it without the check", "yellow"
 
 
-def _waiting(now: Snapshot) -> Told | None:
+def _waiting(now: Snapshot) -> StyledText | None:
     if now.group_waits_seconds is None:
         return None
     seconds = now.group_waits_seconds
@@ -55,14 +55,14 @@ def _waiting(now: Snapshot) -> Told | None:
     return f"no worker: the group gives {whose} partitions away {until}", "bold red"
 
 
-def _paused(now: Snapshot) -> Told | None:
+def _paused(now: Snapshot) -> StyledText | None:
     if not now.paused_topics:
         return None
     topic = now.paused_topics[0]
     return f"{topic} is paused, too much was malformed: goalworker topics resume {topic}", "bold red"
 
 
-def _starting(now: Snapshot) -> Told | None:
+def _starting(now: Snapshot) -> StyledText | None:
     worker = now.worker
     if now.phase == STARTING and not worker.deaths:
         return "worker and API are starting; counting begins when both are ready", "yellow"
@@ -73,24 +73,24 @@ def _starting(now: Snapshot) -> Told | None:
     return f"{which} is {worker.state}{then}", "yellow"
 
 
-def _taken_over(now: Snapshot) -> Told | None:
+def _taken_over(now: Snapshot) -> StyledText | None:
     if now.took_over_seconds is None or now.took_over_seconds > TOOK_OVER_SECONDS:
         return None
     return f"worker {now.worker.pid} took over, and reads on where {now.dead_pid} committed last", "bold green"
 
 
-def _stuck(now: Snapshot) -> Told | None:
+def _stuck(now: Snapshot) -> StyledText | None:
     seconds = min(now.still.lag, now.still.exits)
     if not now.lag_records or seconds < STILL_SECONDS:
         return None
     return f"nothing has moved for {duration(seconds)}: {now.lag_records:,} records wait", "bold red"
 
 
-def _other_phase(now: Snapshot) -> Told | None:
+def _other_phase(now: Snapshot) -> StyledText | None:
     return None if now.phase == TRAFFIC else (f"{now.phase}, {now.lag_records:,} records to go", "yellow")
 
 
-def exit_(left: Exit) -> str:
+def describe_exit(left: Exit) -> str:
     """Return an exit in a sentence: c-17 bought, left welcome after 41 ms."""
     took = f" after {latency(left.latency_seconds)}" if left.latency_seconds is not None else ""
     return f"{left.contact_id} {left.deed}, left {left.workflow_id}{took}"

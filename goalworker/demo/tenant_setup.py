@@ -53,7 +53,7 @@ PAUSE: Final = timedelta(milliseconds=20)
 TENANT_NAMES: Final = ("acme", "globex", "initech", "umbrella", "hooli", "stark", "wayne", "wonka")
 
 
-class Stage(Struct, frozen=True):
+class TenantSetup(Struct, frozen=True):
     """What stands before the traffic begins; every goal and every logic holds from `since` on."""
 
     tenants: tuple[str, ...]

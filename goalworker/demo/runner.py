@@ -18,22 +18,22 @@ from rich.console import Console
 from goalworker import embedded, signals
 from goalworker.demo import (
     api_check,
-    board,
     check,
-    follow,
+    foreign_changes,
     generator,
-    ledger,
     listener,
     malformed,
     membership,
-    others,
+    pollers,
     processes,
     records,
     seeding,
-    story,
+    sentences,
     traffic,
     view,
 )
+from goalworker.demo.monitor import Addresses, Monitor
+from goalworker.demo.own_offsets import OwnOffsets
 from goalworker.embedded import machine
 
 POLL_SECONDS: Final = 0.2
@@ -53,15 +53,15 @@ class Options(Struct, frozen=True):
     seconds: float | None
 
 
-class Ending(Struct, frozen=True):
-    """The result of a run; verdict is None if nothing was checked, complaints are errors that the worker logged."""
+class Result(Struct, frozen=True):
+    """The result of a run; verdict is None if nothing was checked, logged_errors are errors that the worker logged."""
 
     verdict: check.Verdict | None
-    complaints: list[str]
+    logged_errors: list[str]
     closing: str
 
 
-async def play(options: Options, pair: embedded.Pair, home: Path, console: Console, *, is_kept: bool) -> Ending:
+async def run(options: Options, pair: embedded.Pair, home: Path, console: Console, *, is_kept: bool) -> Result:
     """Play it all on a running pair, with the logs in a folder that is kept or not."""
     interrupts = _Interrupts()
     environment = {
@@ -70,16 +70,16 @@ async def play(options: Options, pair: embedded.Pair, home: Path, console: Conso
         "GOALWORKER_EVENTS__MAX_BYTES": str(malformed.MAX_BYTES),
     }
     await seeding.prepare(pair.database_url, environment)
-    names = await seeding.tenants(pair.database_url, options.tenants)
-    on = await seeding.seed(pair.database_url, names)
+    names = await seeding.unused_tenant_names(pair.database_url, options.tenants)
+    setup = await seeding.seed(pair.database_url, names)
     async with _clients(pair.bootstrap_servers) as (producer, consumer, admin):
-        source = generator.Generator(on, options.seed, lambda: datetime.now(UTC))
-        own = ledger.Ledger(await consumer.end_offsets(await _partitions(admin, records.TOPICS.inputs)))
-        sending = traffic.Traffic(producer, source, options.seed, own)
+        source = generator.Generator(setup, options.seed, lambda: datetime.now(UTC))
+        own_offsets = OwnOffsets(await consumer.end_offsets(await _partitions(admin, records.TOPICS.inputs)))
+        sending = traffic.Traffic(producer, source, options.seed, own_offsets)
         listening = listener.Listener(consumer, names, sending)
         notes: list[str] = []
         group = membership.Membership()
-        await follow.earlier_members(admin, group)
+        await pollers.note_earlier_members(admin, group)
         worker = processes.Process("worker", "run", environment, home, notes.append, group.worker_died, is_kept=is_kept)
         url, key = api_check.url(), await api_check.make_key(pair.database_url, names[0])
         of_api = environment | {"GOALWORKER_API__PORT": url.rpartition(":")[2]}
@@ -87,44 +87,44 @@ async def play(options: Options, pair: embedded.Pair, home: Path, console: Conso
         notes.append(f"API of the tenant {names[0]}: export GW={url} KEY={key}")
         shell = _addresses(home, environment | {"GW": url, "KEY": key})
         notes.append(f"all addresses, for a shell: . {shell}")
-        places = board.Places(f"{url}/docs", f"http://{machine.LOOPBACK}:{worker.port}/metrics", str(shell))
-        shown = board.Board(on, sending, listening, worker, api, group, places, notes)
+        places = Addresses(f"{url}/docs", f"http://{machine.LOOPBACK}:{worker.port}/metrics", str(shell))
+        monitor = Monitor(setup, sending, listening, worker, api, group, places, notes)
         show = view.live if view.is_live(console) else view.lines
         async with _background(
             worker.keep_running(),
             api.keep_running(),
             listening.listen(),
-            follow.commits(admin, sending),
-            follow.members(admin, group),
-            follow.pauses(pair.database_url, shown),
-            show(shown, console),
+            pollers.poll_commits(admin, sending),
+            pollers.poll_members(admin, group),
+            pollers.poll_paused_topics(pair.database_url, monitor),
+            show(monitor, console),
         ):
-            await _traffic(options, shown, interrupts)
-            await _patiently(_arrival(shown, pair.database_url), shown, interrupts)
-            await _patiently(api.until_ready(), shown, interrupts)
+            await _traffic(options, monitor, interrupts)
+            await _patiently(_arrival(monitor, pair.database_url), monitor, interrupts)
+            await _patiently(api.wait_until_ready(), monitor, interrupts)
             verdict = None
             if not interrupts.is_impatient:
-                verdict = await _verdict(pair, shown, url, key)
-                shown.phase = story.CHECKED
-    return Ending(verdict, worker.complaints(), shown.closing())
+                verdict = await _verdict(pair, monitor, url, key)
+                monitor.phase = sentences.CHECKED
+    return Result(verdict, worker.logged_errors(), monitor.closing())
 
 
-async def _verdict(pair: embedded.Pair, shown: board.Board, url: str, key: str) -> check.Verdict:
+async def _verdict(pair: embedded.Pair, monitor: Monitor, url: str, key: str) -> check.Verdict:
     """Compare what the demo itself sent with what became of it."""
-    on, sending = shown.stage, shown.traffic
+    setup, sending = monitor.setup, monitor.traffic
     expected = sending.outcome()
     async with aiokafka.AIOKafkaConsumer(**_reading(pair.bootstrap_servers)) as consumer:
-        touched = await others.look(pair.database_url, on, consumer, sending.own)
-    scope = others.Scope(sending.enrollments, touched)
+        touched = await foreign_changes.find(pair.database_url, setup, consumer, sending.own_offsets)
+    scope = foreign_changes.Scope(sending.enrollments, touched)
     found = await check.compare(
-        pair.database_url, on, expected, shown.listener.found, scope, sending.own, sending.lag_records
+        pair.database_url, setup, expected, monitor.listener.received, scope, sending.own_offsets, sending.lag_records
     )
 
     async def workflows_of_others() -> set[str]:
-        return await others.workflows_of(pair.database_url, on.tenants[0], scope)
+        return await foreign_changes.shared_workflows(pair.database_url, setup.tenants[0], scope)
 
-    by_api = await api_check.compare(url, key, on, expected, workflows_of_others)
-    return check.Verdict(found.rows + by_api.rows, found.not_ours + by_api.not_ours)
+    by_api = await api_check.compare(url, key, setup, expected, workflows_of_others)
+    return check.Verdict(found.rows + by_api.rows, found.not_checked + by_api.not_checked)
 
 
 def _reading(bootstrap_servers: str) -> dict[str, Any]:
@@ -208,46 +208,46 @@ async def _background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         raise failed.exceptions[0] from None
 
 
-async def _traffic(options: Options, shown: board.Board, interrupts: _Interrupts) -> None:
+async def _traffic(options: Options, monitor: Monitor, interrupts: _Interrupts) -> None:
     """Send as much as the options say, once everything is ready; everything that was begun is finished."""
-    if not await _patiently(_readiness(shown), shown, interrupts):
+    if not await _patiently(_readiness(monitor), monitor, interrupts):
         return
-    shown.count_from_now()
+    monitor.count_from_now()
 
     def is_over() -> bool:
         return bool(
             interrupts.count
-            or (options.events is not None and shown.traffic.sent >= options.events)
-            or (options.seconds is not None and shown.seconds >= options.seconds)
+            or (options.events is not None and monitor.traffic.sent >= options.events)
+            or (options.seconds is not None and monitor.seconds >= options.seconds)
         )
 
-    await shown.traffic.run(options.rate, is_over)
-    shown.phase = "waiting for the worker to finish"
-    await _patiently(shown.traffic.finish(), shown, interrupts)
+    await monitor.traffic.run(options.rate, is_over)
+    monitor.phase = "waiting for the worker to finish"
+    await _patiently(monitor.traffic.finish(), monitor, interrupts)
 
 
-async def _readiness(shown: board.Board) -> None:
+async def _readiness(monitor: Monitor) -> None:
     """Return once the worker has committed what it must know first, and the API has started too."""
-    await asyncio.gather(shown.worker.until_ready(), shown.api.until_ready())
-    await shown.traffic.open()
+    await asyncio.gather(monitor.worker.wait_until_ready(), monitor.api.wait_until_ready())
+    await monitor.traffic.send_opening()
 
 
-async def _arrival(shown: board.Board, database_url: str) -> None:
+async def _arrival(monitor: Monitor, database_url: str) -> None:
     """Return once everything that the worker has to say was sent and read."""
-    shown.phase = "checking"
-    scope = others.Scope(shown.traffic.enrollments, others.Touched())
-    while await check.unsent(database_url, scope, shown.stage) or not await shown.listener.is_caught_up():  # noqa: ASYNC110 - the database rings no bell
+    monitor.phase = "checking"
+    scope = foreign_changes.Scope(monitor.traffic.enrollments, foreign_changes.ForeignChanges())
+    while await check.count_unsent(database_url, scope, monitor.setup) or not await monitor.listener.is_caught_up():  # noqa: ASYNC110 - the database rings no bell
         await asyncio.sleep(POLL_SECONDS)
 
 
-async def _patiently(work: Coroutine[Any, Any, None], shown: board.Board, interrupts: _Interrupts) -> bool:
+async def _patiently(work: Coroutine[Any, Any, None], monitor: Monitor, interrupts: _Interrupts) -> bool:
     """Wait for work, unless nothing moves for long, or Ctrl-C comes twice; say whether it was done."""
-    task, moved_at, known = asyncio.create_task(work), time.monotonic(), shown.progress()
+    task, moved_at, known = asyncio.create_task(work), time.monotonic(), monitor.progress()
     try:
         while not task.done() and not interrupts.is_impatient and time.monotonic() - moved_at < PATIENCE_SECONDS:
             await asyncio.wait([task], timeout=POLL_SECONDS)
-            shown.interrupts = interrupts.count
-            if (progress := shown.progress()) != known:
+            monitor.interrupts = interrupts.count
+            if (progress := monitor.progress()) != known:
                 moved_at, known = time.monotonic(), progress
         if task.done():
             task.result()

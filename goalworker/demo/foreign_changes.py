@@ -11,7 +11,8 @@ from msgspec import Struct
 
 from goalworker.decoding.decoder import Decoder
 from goalworker.decoding.limits import Limits
-from goalworker.demo import ledger, malformed, plans, records, stage
+from goalworker.demo import malformed, plans, records, tenant_setup
+from goalworker.demo.own_offsets import OwnOffsets
 from goalworker.domain import events, ids
 
 POLL_MS: Final = 500
@@ -31,7 +32,7 @@ WHERE tenant_id = ANY($1) AND at >= $2 AND (before IS NOT NULL OR after IS NOT N
 _ENROLLMENTS: Final = "SELECT workflow_id, enrollment_id FROM enrollments WHERE tenant_id = $1"
 
 
-class Touched(Struct, frozen=True):
+class ForeignChanges(Struct, frozen=True):
     """Workflows, contacts and enrollments that somebody else changed or sent messages about."""
 
     workflows: frozenset[Workflow] = frozenset()
@@ -51,11 +52,11 @@ class Touched(Struct, frozen=True):
 class Scope:
     """The enrollments that the verdict is about: the demo's own, without those that others touched."""
 
-    def __init__(self, own: Iterable[plans.Enrollment], touched: Touched) -> None:
+    def __init__(self, own: Iterable[plans.Enrollment], touched: ForeignChanges) -> None:
         by_key: dict[plans.EnrollmentKey, list[plans.Enrollment]] = {}
         for enrollment in own:
             by_key.setdefault(enrollment.key, []).append(enrollment)
-        self.own: Set[plans.EnrollmentKey] = by_key.keys()
+        self.own_keys: Set[plans.EnrollmentKey] = by_key.keys()
         self._touched = {key for key, each in by_key.items() if any(map(touched.concerns, each))}
         self._touched_keys = {
             ids.joined(":", each.tenant_id, each.contact_id).encode() for key in self._touched for each in by_key[key]
@@ -64,14 +65,14 @@ class Scope:
 
     def covers(self, key: plans.EnrollmentKey) -> bool:
         """Say whether what is known of an enrollment must be exactly what the plans say."""
-        return key in self.own and key not in self._touched
+        return key in self.own_keys and key not in self._touched
 
     def covers_letter(self, letter: plans.DeadLetter) -> bool:
         """Say whether a dead letter of an own record must be exactly what the plans say."""
         return letter.key not in self._touched_keys
 
 
-def touched_by(found: Iterable[events.Event]) -> Touched:
+def changes_by(found: Iterable[events.Event]) -> ForeignChanges:
     """Return what these events of others may have altered."""
     workflows, contacts, enrollments = set(), set(), set()
     for event in found:
@@ -82,10 +83,10 @@ def touched_by(found: Iterable[events.Event]) -> Touched:
         contacts.add((event.tenant_id, data.contact_id))
         if isinstance(data, events.EnrollmentChanged):
             enrollments.add((event.tenant_id, data.enrollment_id))
-    return Touched(frozenset(workflows), frozenset(contacts), frozenset(enrollments))
+    return ForeignChanges(frozenset(workflows), frozenset(contacts), frozenset(enrollments))
 
 
-def events_of(found: Iterable[ConsumerRecord]) -> list[events.Event]:
+def decoded_events(found: Iterable[ConsumerRecord]) -> list[events.Event]:
     """Return the events among records; what is none of the worker's events alters nothing."""
     decoder = Decoder(records.TOPICS.event_types, Limits(max_bytes=malformed.MAX_BYTES))
     now = datetime.now(UTC)
@@ -93,19 +94,21 @@ def events_of(found: Iterable[ConsumerRecord]) -> list[events.Event]:
     return [each for each in decoded if isinstance(each, events.Event)]
 
 
-async def look(database_url: str, on: stage.Stage, consumer: AIOKafkaConsumer, own: ledger.Ledger) -> Touched:
+async def find(
+    database_url: str, setup: tenant_setup.TenantSetup, consumer: AIOKafkaConsumer, own_offsets: OwnOffsets
+) -> ForeignChanges:
     """Return what others touched since the demo began: in the topics, and by API or shell in the goals."""
-    by_events = touched_by(events_of(await _records(consumer, own)))
+    by_events = changes_by(decoded_events(await _records(consumer, own_offsets)))
     connection = await asyncpg.connect(database_url)
     try:
-        changed = await connection.fetch(_CHANGED_WORKFLOWS, on.tenants, on.since)
+        changed = await connection.fetch(_CHANGED_WORKFLOWS, setup.tenants, setup.since)
     finally:
         await connection.close()
     workflows = by_events.workflows | {(each["tenant_id"], each["workflow_id"]) for each in changed}
-    return Touched(workflows, by_events.contacts, by_events.enrollments)
+    return ForeignChanges(workflows, by_events.contacts, by_events.enrollments)
 
 
-async def workflows_of(database_url: str, tenant_id: str, scope: Scope) -> set[str]:
+async def shared_workflows(database_url: str, tenant_id: str, scope: Scope) -> set[str]:
     """Return the tenant's workflows in which others have an enrollment or touched one of the demo's."""
     connection = await asyncpg.connect(database_url)
     try:
@@ -113,13 +116,13 @@ async def workflows_of(database_url: str, tenant_id: str, scope: Scope) -> set[s
     finally:
         await connection.close()
     touched = {workflow_id for tenant, workflow_id in scope.touched_workflows if tenant == tenant_id}
-    return touched | {each["workflow_id"] for each in rows if (tenant_id, each["enrollment_id"]) not in scope.own}
+    return touched | {each["workflow_id"] for each in rows if (tenant_id, each["enrollment_id"]) not in scope.own_keys}
 
 
-async def _records(consumer: AIOKafkaConsumer, own: ledger.Ledger) -> list[ConsumerRecord]:
+async def _records(consumer: AIOKafkaConsumer, own_offsets: OwnOffsets) -> list[ConsumerRecord]:
     """Read again where others sent anything between the demo's own records; nothing at all where nobody did."""
-    partitions = own.partitions
-    spans = own.gaps(await consumer.end_offsets(partitions))
+    partitions = own_offsets.partitions
+    spans = own_offsets.gaps(await consumer.end_offsets(partitions))
     consumer.assign(list(spans))
     for partition, span in spans.items():
         consumer.seek(partition, span.start)
@@ -127,7 +130,7 @@ async def _records(consumer: AIOKafkaConsumer, own: ledger.Ledger) -> list[Consu
     unread = dict(spans)
     while unread:
         for batch in (await consumer.getmany(*unread, timeout_ms=POLL_MS)).values():
-            found += [each for each in batch if not own.is_own(_partition(each), each.offset)]
+            found += [each for each in batch if not own_offsets.is_own(_partition(each), each.offset)]
         unread = {each: span for each, span in unread.items() if await consumer.position(each) < span.stop}
     return found
 

@@ -6,22 +6,24 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final, Literal
 
-from goalworker.demo import plans, records, stage
+from goalworker.demo import plans, records, tenant_setup
 from goalworker.domain import events
 
 SPAN: Final = timedelta(milliseconds=50)
-"""No scene is longer."""
+"""No builder is longer."""
 
 SOURCES: Final = ("/crm", "/shop", "/web")
 REPEATED: Final = 0.08
 """The share of messages that come twice."""
 
 
-class Scene:
-    """Makes happenings, each `ms` milliseconds after the scene begins, and the outcomes that they must have."""
+class ScenarioBuilder:
+    """Makes source_events, each `ms` milliseconds after the builder begins, and the outcomes that they must have."""
 
-    def __init__(self, on: stage.Stage, tenant_id: str, number: int, begins: datetime, rng: random.Random) -> None:
-        self.stage = on
+    def __init__(
+        self, setup: tenant_setup.TenantSetup, tenant_id: str, number: int, begins: datetime, rng: random.Random
+    ) -> None:
+        self.setup = setup
         self.tenant_id = tenant_id
         self.number = number
         self.begins = begins
@@ -36,58 +38,58 @@ class Scene:
 
     # --- what happens ---
 
-    def happening(self, type_: str, time: float | datetime, /, **data: Any) -> plans.Happening:
+    def event(self, type_: str, time: float | datetime, /, **data: Any) -> plans.SourceEvent:
         self._count += 1
         moment = time if isinstance(time, datetime) else self.at(time)
         event_id = f"{self.contact_id}/{self._count}"
         present = {"contact_id": self.contact_id, **data}
-        return plans.Happening(self.tenant_id, self.rng.choice(SOURCES), event_id, type_, moment, present)
+        return plans.SourceEvent(self.tenant_id, self.rng.choice(SOURCES), event_id, type_, moment, present)
 
-    def form(self, form_id: str, time: float | datetime) -> plans.Happening:
-        return self.happening("form.submitted", time, form_id=form_id, submission_id=f"s-{self.number}")
+    def form(self, form_id: str, time: float | datetime) -> plans.SourceEvent:
+        return self.event("form.submitted", time, form_id=form_id, submission_id=f"s-{self.number}")
 
-    def tag(self, time: float, **data: str) -> plans.Happening:
-        return self.happening("contact.tag.added", time, **data)
+    def tag(self, time: float, **data: str) -> plans.SourceEvent:
+        return self.event("contact.tag.added", time, **data)
 
-    def payment(self, amount: str, currency: str, products: list[str], time: float) -> plans.Happening:
+    def payment(self, amount: str, currency: str, products: list[str], time: float) -> plans.SourceEvent:
         paid = {"amount": Decimal(amount), "currency": currency, "product_ids": products}
-        return self.happening("payment.completed", time, payment_id=f"p-{self.number}", **paid)
+        return self.event("payment.completed", time, payment_id=f"p-{self.number}", **paid)
 
-    def appointment(self, calendar_id: str, time: float) -> plans.Happening:
-        return self.happening("appointment.booked", time, appointment_id=f"a-{self.number}", calendar_id=calendar_id)
+    def appointment(self, calendar_id: str, time: float) -> plans.SourceEvent:
+        return self.event("appointment.booked", time, appointment_id=f"a-{self.number}", calendar_id=calendar_id)
 
-    def reaches(self, pipeline_id: str, stage_id: str, time: float) -> plans.Happening:
-        return self.happening("pipeline.stage.changed", time, pipeline_id=pipeline_id, stage_id=stage_id)
+    def reaches(self, pipeline_id: str, stage_id: str, time: float) -> plans.SourceEvent:
+        return self.event("pipeline.stage.changed", time, pipeline_id=pipeline_id, stage_id=stage_id)
 
-    def started(self, workflow_id: str, time: float | datetime, run: str = "") -> plans.Happening:
+    def started(self, workflow_id: str, time: float | datetime, run: str = "") -> plans.SourceEvent:
         return self._lifecycle(events.ENROLLMENT_STARTED, workflow_id, time, run)
 
-    def ended(self, workflow_id: str, time: float, run: str = "") -> plans.Happening:
+    def ended(self, workflow_id: str, time: float, run: str = "") -> plans.SourceEvent:
         return self._lifecycle(events.ENROLLMENT_ENDED, workflow_id, time, run)
 
-    def workflow_changed(self, type_: str, workflow_id: str, time: float | datetime) -> plans.Happening:
-        happening = self.happening(type_, time, workflow_id=workflow_id)
-        del happening.data["contact_id"]
-        return happening
+    def workflow_changed(self, type_: str, workflow_id: str, time: float | datetime) -> plans.SourceEvent:
+        event = self.event(type_, time, workflow_id=workflow_id)
+        del event.data["contact_id"]
+        return event
 
     def enrollment_id(self, workflow_id: str, run: str = "") -> str:
         return f"{workflow_id}-{self.number}{run}"
 
-    def _lifecycle(self, type_: str, workflow_id: str, time: float | datetime, run: str) -> plans.Happening:
+    def _lifecycle(self, type_: str, workflow_id: str, time: float | datetime, run: str) -> plans.SourceEvent:
         enrollment_id = self.enrollment_id(workflow_id, run)
         self._enrollments[plans.Enrollment(self.tenant_id, enrollment_id, workflow_id, self.contact_id)] = None
-        return self.happening(type_, time, workflow_id=workflow_id, enrollment_id=enrollment_id)
+        return self.event(type_, time, workflow_id=workflow_id, enrollment_id=enrollment_id)
 
     # --- what must come of it ---
 
-    def achieved(self, triggers: Mapping[str, plans.Happening], run: str = "") -> plans.Outcome:
+    def achieved(self, triggers: Mapping[str, plans.SourceEvent], run: str = "") -> plans.Outcome:
         """Each goal, by its key, is achieved by this event."""
         return plans.Outcome(
             tuple(
-                plans.Achieved(
+                plans.Achievement(
                     self.tenant_id,
-                    self.enrollment_id(stage.GOAL_OF_KEY[key].workflow_id, run),
-                    self.stage.goal_ids[self.tenant_id, key],
+                    self.enrollment_id(tenant_setup.GOAL_OF_KEY[key].workflow_id, run),
+                    self.setup.goal_ids[self.tenant_id, key],
                     trigger.time,
                     trigger.source,
                     trigger.id,
@@ -96,19 +98,19 @@ class Scene:
             )
         )
 
-    def exited(self, triggers: Mapping[str, plans.Happening], run: str = "") -> plans.Outcome:
+    def exited(self, triggers: Mapping[str, plans.SourceEvent], run: str = "") -> plans.Outcome:
         """Each goal is achieved by this event, and the enrollment exits; the last one named completes it."""
         achieved = self.achieved(triggers, run)
         *_, completing = triggers
-        workflow_id = stage.GOAL_OF_KEY[completing].workflow_id
+        workflow_id = tenant_setup.GOAL_OF_KEY[completing].workflow_id
         in_order = sorted(achieved.achieved, key=lambda each: (each.achieved_at, each.goal_id))
-        command = plans.Exited(
+        command = plans.Exit(
             self.tenant_id,
             self.enrollment_id(workflow_id, run),
             workflow_id,
             self.contact_id,
-            stage.logic(workflow_id),
-            self.stage.goal_ids[self.tenant_id, completing],
+            tenant_setup.logic(workflow_id),
+            self.setup.goal_ids[self.tenant_id, completing],
             tuple(each.goal_id for each in in_order),
             triggers[completing].time,
         )
@@ -123,38 +125,38 @@ class Scene:
 
     def in_order(
         self,
-        *happenings: plans.Happening,
+        *source_events: plans.SourceEvent,
         outcome: plans.Outcome = plans.NOTHING,
         then: plans.Step | None = None,
         once: Literal["exited", "committed"] = "exited",
     ) -> plans.Step:
         """Send these as they stand here, some of them once more later on."""
-        sends = [records.send(each, self.rng, _settled(each, outcome)) for each in happenings]
-        for happening in happenings:
+        planned = [records.encode(each, self.rng, _exits_needing(each, outcome)) for each in source_events]
+        for event in source_events:
             if self.rng.random() < REPEATED:
-                sends.append(records.send(happening, self.rng))
-        return plans.Step(tuple(sends), outcome, then, once, self.enrollments)
+                planned.append(records.encode(event, self.rng))
+        return plans.Step(tuple(planned), outcome, then, once, self.enrollments)
 
     def shuffled(
         self,
-        *happenings: plans.Happening,
+        *source_events: plans.SourceEvent,
         outcome: plans.Outcome = plans.NOTHING,
         then: plans.Step | None = None,
         once: Literal["exited", "committed"] = "exited",
     ) -> plans.Step:
         """Send these in any order: an enrollment may come after its events."""
-        order = self.rng.sample(happenings, len(happenings))
+        order = self.rng.sample(source_events, len(source_events))
         return self.in_order(*order, outcome=outcome, then=then, once=once)
 
 
-def _settled(happening: plans.Happening, outcome: plans.Outcome) -> tuple[plans.EnrollmentKey, ...]:
-    """Return the enrollments that cannot exit before this happening is known."""
-    if happening.type == events.ENROLLMENT_STARTED:
-        own = (happening.tenant_id, happening.data["enrollment_id"])
+def _exits_needing(event: plans.SourceEvent, outcome: plans.Outcome) -> tuple[plans.EnrollmentKey, ...]:
+    """Return the enrollments that cannot exit before this event is known."""
+    if event.type == events.ENROLLMENT_STARTED:
+        own = (event.tenant_id, event.data["enrollment_id"])
         return tuple(command.key for command in outcome.exited if command.key == own)
     rested = {
         (each.tenant_id, each.enrollment_id)
         for each in outcome.achieved
-        if (each.source, each.event_id) == (happening.source, happening.id)
+        if (each.source, each.event_id) == (event.source, event.id)
     }
     return tuple(command.key for command in outcome.exited if command.key in rested)

@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping
 from typing import Final
 from uuid import UUID
 
-from goalworker.demo import listener as listeners
-from goalworker.demo import machine_load, processes, story
-from goalworker.demo import membership as memberships
-from goalworker.demo import snapshot as snapshots
-from goalworker.demo import stage as stages
-from goalworker.demo import traffic as traffics
+from goalworker.demo import sentences, tenant_setup
+from goalworker.demo.listener import Listener, RecentExit
+from goalworker.demo.machine_load import MachineLoad
+from goalworker.demo.membership import Membership
+from goalworker.demo.processes import Process
+from goalworker.demo.snapshot import Exit, History, Percentiles, ProcessState, Snapshot, Still
+from goalworker.demo.traffic import Traffic
 
 HISTORY_SECONDS: Final = 240
 LATENCY_SECONDS: Final = 30
@@ -23,7 +24,7 @@ LATENCY_SECONDS: Final = 30
 Second = tuple[float, float | None, float | None, float]
 """(rate, p50, p99, lag) of one second."""
 
-DEEDS: Final = {goal.key: goal.deed for goal in stages.GOALS}
+DEEDS: Final = {goal.key: goal.deed for goal in tenant_setup.GOALS}
 DEED_OF_TYPE: Final = {
     "tag_added": "was tagged",
     "purchase_made": "bought",
@@ -35,7 +36,7 @@ DEED_OF_TYPE: Final = {
 
 
 @dataclasses.dataclass(slots=True, frozen=True)
-class Places:
+class Addresses:
     """Where to look, as addresses; shell is a file that a shell reads."""
 
     docs: str = ""
@@ -44,20 +45,20 @@ class Places:
 
 
 @dataclasses.dataclass(slots=True)
-class Board:
+class Monitor:
     """Samples once a second; `clock` is monotonic."""
 
-    stage: stages.Stage
-    traffic: traffics.Traffic
-    listener: listeners.Listener
-    worker: processes.Process
-    api: processes.Process
-    membership: memberships.Membership
-    places: Places
+    setup: tenant_setup.TenantSetup
+    traffic: Traffic
+    listener: Listener
+    worker: Process
+    api: Process
+    membership: Membership
+    addresses: Addresses
     notes: list[str]
-    load: machine_load.Load = dataclasses.field(default_factory=machine_load.Load)
+    load: MachineLoad = dataclasses.field(default_factory=MachineLoad)
     clock: Callable[[], float] = time.monotonic
-    phase: str = story.STARTING
+    phase: str = sentences.STARTING
     paused_topics: tuple[str, ...] = ()
     interrupts: int = 0
     _began: float = 0.0
@@ -71,7 +72,7 @@ class Board:
 
     def __post_init__(self) -> None:
         self._began = self._sampled_at = self.clock()
-        self._keys = {goal_id: key for (_, key), goal_id in self.stage.goal_ids.items()}
+        self._keys = {goal_id: key for (_, key), goal_id in self.setup.goal_ids.items()}
 
     @property
     def seconds(self) -> float:
@@ -81,40 +82,40 @@ class Board:
         """Begin to count: everything is ready."""
         self._began = self._sampled_at = self.clock()
         self._sent = self.traffic.sent
-        self.phase = story.TRAFFIC
+        self.phase = sentences.TRAFFIC
 
     def progress(self) -> tuple[int, ...]:
         """Return numbers of which some change as long as anything moves."""
-        found = self.listener.found
+        found = self.listener.received
         return (self.traffic.sent, self.traffic.lag_records, len(found.exits), sum(found.kinds.values()))
 
     def closing(self) -> str:
         """Return what there was to see, in a sentence."""
         died = self.worker.deaths
         deaths = f"the worker died {died}x" if died else "the worker did not die"
-        repeats = f"it sent {self.listener.found.repeats:,} messages twice, byte for byte"
+        repeats = f"it sent {self.listener.received.repeats:,} messages twice, byte for byte"
         return f"{self.traffic.sent:,} records in {self.seconds:.0f} s; {deaths}; {repeats}"
 
     def sample(self) -> None:
         """Take the values of the last second, once it is over."""
         now = self.clock()
         elapsed = now - self._sampled_at
-        if elapsed < 1 or self.phase == story.STARTING:
+        if elapsed < 1 or self.phase == sentences.STARTING:
             return
         rate = (self.traffic.sent - self._sent) / elapsed
         self._sampled_at, self._sent = now, self.traffic.sent
-        self._machine = self.load.said()
+        self._machine = self.load.describe()
         latencies = self.traffic.take_latencies()
         self._latencies.append(latencies)
         found = percentiles(latencies)
         low, high = (found.p50_ms, found.p99_ms) if found else (None, None)
-        self._history.append((rate, low, high, self.traffic.seen_lag_records))
+        self._history.append((rate, low, high, self.traffic.sampled_lag_records))
 
-    def snapshot(self) -> snapshots.Snapshot:
+    def snapshot(self) -> Snapshot:
         """Return the present state; everything in it is a copy."""
-        now, found, group = self.clock(), self.listener.found, self.membership
+        now, found, group = self.clock(), self.listener.received, self.membership
         rates, p50s, p99s, lags = zip(*self._history, strict=True) if self._history else ((), (), (), ())
-        return snapshots.Snapshot(
+        return Snapshot(
             phase=self.phase,
             seconds=now - self._began,
             worker=_process(self.worker),
@@ -122,7 +123,7 @@ class Board:
             sent=self.traffic.sent,
             rate=rates[-1] if rates else 0.0,
             latency=percentiles([*itertools.chain.from_iterable(self._latencies)]),
-            lag_records=self.traffic.seen_lag_records,
+            lag_records=self.traffic.sampled_lag_records,
             dead_letters=len(found.dead_letters),
             reasons=tuple(found.reasons.most_common()),
             achieved=_by_type(found.standing),
@@ -130,37 +131,37 @@ class Board:
             revoked=found.kinds["revoked"],
             exits=len(found.exits),
             recent=tuple(self._exit(each) for each in reversed(found.recent)),
-            history=snapshots.History(rates, p50s, p99s, lags),
+            history=History(rates, p50s, p99s, lags),
             still=self._still(now),
             dead_pid=group.dead_pid,
             group_waits_seconds=group.waits_seconds(),
             took_over_seconds=group.took_over_seconds(),
             paused_topics=self.paused_topics,
             machine=self._machine,
-            docs=self.places.docs,
-            metrics=self.places.metrics,
-            shell=self.places.shell,
+            docs=self.addresses.docs,
+            metrics=self.addresses.metrics,
+            shell=self.addresses.shell,
             interrupts=self.interrupts,
         )
 
-    def _still(self, now: float) -> snapshots.Still:
-        found = self.listener.found
-        if self.phase == story.STARTING:
-            return snapshots.Still()
+    def _still(self, now: float) -> Still:
+        found = self.listener.received
+        if self.phase == sentences.STARTING:
+            return Still()
         figures = {
             "sent": self.traffic.sent,
             "exits": len(found.exits),
             "achieved": sum(found.kinds.values()),
-            "lag": self.traffic.seen_lag_records,
+            "lag": self.traffic.sampled_lag_records,
         }
         for name, value in figures.items():
             known, changed_at = self._changed.get(name, (value, self._began))
             self._changed[name] = (value, changed_at if value == known else now)
-        return snapshots.Still(**{name: now - self._changed[name][1] for name in figures})
+        return Still(**{name: now - self._changed[name][1] for name in figures})
 
-    def _exit(self, seen: listeners.Seen) -> snapshots.Exit:
+    def _exit(self, seen: RecentExit) -> Exit:
         deed = DEEDS.get(self._keys.get(seen.goal_id, "")) or DEED_OF_TYPE.get(seen.goal_type, "met a goal")
-        return snapshots.Exit(seen.tenant_id, seen.contact_id, deed, seen.workflow_id, seen.latency_seconds)
+        return Exit(seen.tenant_id, seen.contact_id, deed, seen.workflow_id, seen.latency_seconds)
 
 
 def _by_type(standing: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
@@ -168,15 +169,15 @@ def _by_type(standing: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(((each, standing.get(each, 0)) for each in DEED_OF_TYPE), key=lambda each: -each[1]))
 
 
-def percentiles(latencies_seconds: list[float]) -> snapshots.Percentiles | None:
+def percentiles(latencies_seconds: list[float]) -> Percentiles | None:
     """Return p50 and p99, None of nothing."""
     if not latencies_seconds:
         return None
     if len(latencies_seconds) == 1:
-        return snapshots.Percentiles(latencies_seconds[0] * 1000, latencies_seconds[0] * 1000)
+        return Percentiles(latencies_seconds[0] * 1000, latencies_seconds[0] * 1000)
     cuts = statistics.quantiles(latencies_seconds, n=100, method="inclusive")
-    return snapshots.Percentiles(cuts[49] * 1000, cuts[98] * 1000)
+    return Percentiles(cuts[49] * 1000, cuts[98] * 1000)
 
 
-def _process(process: processes.Process) -> snapshots.Process:
-    return snapshots.Process(process.name, process.pid, process.state, process.deaths)
+def _process(process: Process) -> ProcessState:
+    return ProcessState(process.name, process.pid, process.state, process.deaths)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from aiokafka import TopicPartition
 
 
-class Ledger:
+class OwnOffsets:
     """Own offsets of each partition, as ranges; `starts` says where the partitions ended when the demo began."""
 
     def __init__(self, starts: Mapping[TopicPartition, int]) -> None:

@@ -10,7 +10,8 @@ from aiokafka import admin as kafka_admin
 from aiokafka import errors as kafka_errors
 from aiokafka.coordinator import protocol
 
-from goalworker.demo import board, membership, traffic
+from goalworker.demo import membership, traffic
+from goalworker.demo.monitor import Monitor
 
 COMMITS_SECONDS: Final = 0.2
 GROUP_SECONDS: Final = 0.5
@@ -21,31 +22,31 @@ GROUP_ID: Final = "goalworker"
 _PAUSED: Final = "SELECT topic FROM paused_topics WHERE is_paused ORDER BY topic"
 
 
-async def commits(admin: kafka_admin.AIOKafkaAdminClient, sending: traffic.Traffic) -> None:
+async def poll_commits(admin: kafka_admin.AIOKafkaAdminClient, sending: traffic.Traffic) -> None:
     """Tell the traffic how far the worker has committed, until cancelled."""
     while True:
         with contextlib.suppress(kafka_errors.KafkaError):  # the group is not there before the worker
             offsets = await admin.list_consumer_group_offsets(GROUP_ID)
-            sending.saw_commits({partition: committed.offset for partition, committed in offsets.items()})
+            sending.record_commits({partition: committed.offset for partition, committed in offsets.items()})
         await asyncio.sleep(COMMITS_SECONDS)
 
 
-async def earlier_members(admin: kafka_admin.AIOKafkaAdminClient, group: membership.Membership) -> None:
+async def note_earlier_members(admin: kafka_admin.AIOKafkaAdminClient, group: membership.Membership) -> None:
     """Tell who is in the group before our worker is; a broker that was just started needs a moment to know that."""
     deadline = time.monotonic() + COORDINATOR_SECONDS
     while time.monotonic() < deadline:
         with contextlib.suppress(kafka_errors.KafkaError):
             _, members = await _described(admin)
-            group.found_before(members)
+            group.note_earlier_members(members)
             return
         await asyncio.sleep(GROUP_SECONDS)
 
 
-async def members(admin: kafka_admin.AIOKafkaAdminClient, group: membership.Membership) -> None:
+async def poll_members(admin: kafka_admin.AIOKafkaAdminClient, group: membership.Membership) -> None:
     """Tell who holds the partitions, until cancelled."""
     while True:
         with contextlib.suppress(kafka_errors.KafkaError):
-            group.saw(*await _described(admin))
+            group.update(*await _described(admin))
         await asyncio.sleep(GROUP_SECONDS)
 
 
@@ -58,13 +59,13 @@ async def _described(admin: kafka_admin.AIOKafkaAdminClient) -> tuple[str, dict[
     return state, {member_id: _partitions(assignment) for member_id, _, _, _, assignment in found}
 
 
-async def pauses(database_url: str, shown: board.Board) -> None:
+async def poll_paused_topics(database_url: str, monitor: Monitor) -> None:
     """Tell the board which topics are paused, until cancelled."""
     while True:
         with contextlib.suppress(asyncpg.PostgresError, OSError):
             connection = await asyncpg.connect(database_url)
             try:
-                shown.paused_topics = tuple(each["topic"] for each in await connection.fetch(_PAUSED))
+                monitor.paused_topics = tuple(each["topic"] for each in await connection.fetch(_PAUSED))
             finally:
                 await connection.close()
         await asyncio.sleep(PAUSES_SECONDS)
