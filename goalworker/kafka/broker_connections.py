@@ -1,8 +1,8 @@
-"""What aiokafka keeps to itself: why it could not connect to a broker, and why it could not join the group.
+"""Errors that aiokafka keeps to itself: why it cannot connect to a broker, and why it cannot join the group.
 
-It only logs that, and raises something vaguer, or tries again for ever. Its `client` module calls `create_conn` for
-every connection, so that function is wrapped here, and nowhere else; what goes wrong with a group is read off its log.
-tests/unit/test_broker_connections.py fails first when the library does either in another way.
+aiokafka only logs these, and raises something vaguer or retries for ever. Its `client` module calls `create_conn` for
+every connection, so install() wraps that function; errors of the group are read off aiokafka's log.
+tests/unit/test_broker_connections.py fails first when aiokafka changes either.
 """
 
 import asyncio
@@ -14,14 +14,14 @@ from typing import Any, Final, NamedTuple
 from aiokafka import client, conn
 from aiokafka import errors as kafka_errors
 
-# Addresses remembered at most: a cluster has fewer brokers.
+# Addresses remembered; beyond this the log starts anew. A cluster has fewer brokers.
 _ADDRESSES_MAX: Final = 1_000
 
 Address = tuple[str, int]
 
 
 class Attempt(NamedTuple):
-    """The last connection to an address: error is None if it succeeded; at is by the clock of `Connections`."""
+    """The last attempt to connect to an address, with its error if it failed, at a moment of the log's clock."""
 
     address: Address
     error: BaseException | None
@@ -29,7 +29,7 @@ class Attempt(NamedTuple):
 
 
 class ConnectionLog:
-    """The last attempt at each address."""
+    """The last attempt to connect to each address."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -44,11 +44,11 @@ class ConnectionLog:
 
     @property
     def last_failure(self) -> Attempt | None:
-        """The latest attempt that failed, None if the last one at each address succeeded."""
+        """The latest failed attempt, None if the last one at each address succeeded."""
         return next((attempt for attempt in reversed(self._attempts.values()) if attempt.error is not None), None)
 
     def unreachable_advertised(self, bootstrap: Collection[Address]) -> Attempt | None:
-        """Return the last failure at an address that a bootstrap server named, if that server itself answered."""
+        """Return the last failure at an address that a bootstrap server advertised, if that server itself answered."""
         answered = [self._attempts[address].error is None for address in bootstrap if address in self._attempts]
         failures = [
             attempt
@@ -58,31 +58,8 @@ class ConnectionLog:
         return failures[-1] if any(answered) and failures else None
 
 
-CONNECTION_LOG: Final = ConnectionLog()
-
-
-def install() -> None:
-    """Note connections and group errors from now on, in this process; another call changes nothing."""
-    client.create_conn = _create_and_note
-    logging.getLogger("aiokafka.consumer.group_coordinator").addHandler(GROUP_ERROR_LOG)
-
-
-async def _create_and_note(host: str, port: int, **options: Any) -> Any:
-    try:
-        connection = await conn.create_conn(host, port, **options)
-    except asyncio.CancelledError:
-        # Whoever waited gave up, as with a host that drops packets.
-        CONNECTION_LOG.note(host, port, TimeoutError())
-        raise
-    except (OSError, TimeoutError, kafka_errors.KafkaError) as error:
-        CONNECTION_LOG.note(host, port, error)
-        raise
-    CONNECTION_LOG.note(host, port, None)
-    return connection
-
-
-class GroupErrorLog(logging.Handler):
-    """Keeps the last error of the coordinator of a group."""
+class LastGroupError(logging.Handler):
+    """The last error that aiokafka logged about the group."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(logging.WARNING)
@@ -90,15 +67,36 @@ class GroupErrorLog(logging.Handler):
         self._last: tuple[float, BaseException] | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep the error that a line is about, if there is one."""
+        """Remember the error among a line's arguments, if there is one."""
         parts = record.args if isinstance(record.args, tuple) else ()
         error = next((part for part in parts if isinstance(part, BaseException)), None)
         if error is not None:
             self._last = (self._clock(), error)
 
-    def last_since(self, moment: float) -> BaseException | None:
-        """Return the last error, None if there was none since a moment of the clock."""
+    def since(self, moment: float) -> BaseException | None:
+        """Return the last error, None if it is older than a moment of the clock."""
         return self._last[1] if self._last is not None and self._last[0] >= moment else None
 
 
-GROUP_ERROR_LOG: Final = GroupErrorLog()
+CONNECTION_LOG: Final = ConnectionLog()
+LAST_GROUP_ERROR: Final = LastGroupError()
+
+
+def install() -> None:
+    """Record this process's connections and group errors from now on; a second call changes nothing."""
+    client.create_conn = _connect_and_note
+    logging.getLogger("aiokafka.consumer.group_coordinator").addHandler(LAST_GROUP_ERROR)
+
+
+async def _connect_and_note(host: str, port: int, **options: Any) -> Any:
+    try:
+        connection = await conn.create_conn(host, port, **options)
+    except asyncio.CancelledError:
+        # The caller gave up waiting, as it does on a host that drops packets.
+        CONNECTION_LOG.note(host, port, TimeoutError())
+        raise
+    except (OSError, TimeoutError, kafka_errors.KafkaError) as error:
+        CONNECTION_LOG.note(host, port, error)
+        raise
+    CONNECTION_LOG.note(host, port, None)
+    return connection

@@ -54,7 +54,7 @@ def summarize(settings: config.Settings, error: BaseException) -> str:
 
 def describe_unjoined(settings: config.Settings, since: float, now: float) -> str:
     """Return one sentence about a group that could not be joined since a moment of the monotonic clock."""
-    error = broker_connections.GROUP_ERROR_LOG.last_since(since)
+    error = broker_connections.LAST_GROUP_ERROR.since(since)
     reason = "its members do not finish dividing the partitions" if error is None else _reason(settings, error)
     return (
         f"Kafka at {settings.bootstrap_servers()} answers, but the consumer group {settings.kafka.group_id} has not "

@@ -1,4 +1,4 @@
-"""Where we are in the topics: fetching, committing, and what a rebalance takes away (hazards 1 to 13)."""
+"""The worker's consumer: fetch, commit, and follow the rebalances of its group (hazards 1 to 13)."""
 
 import asyncio
 import contextlib
@@ -19,61 +19,64 @@ from goalworker.kafka.fast_fetch.fetch_state import ALLOWANCE
 
 log = logs.get("reader")
 
+# Seconds to leave the group; then the connection is dropped, and the group notices by the session timeout.
 STOP_SECONDS: Final = 5
-# A fetch of this size is large; after so many bytes of large fetches, freed memory is given back to the system.
+# A fetch of this many decompressed bytes is large.
 LARGE_BYTES: Final = 8 * 1024 * 1024
+# After large fetches of this many bytes together, and after the last one, freed memory is returned to the system.
 RELEASE_BYTES: Final = 64 * 1024 * 1024
 
 Offsets = Mapping[TopicPartition, int]
 
 
 class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
-    """A consumer of the group; its epoch grows with each rebalance, and offsets of an older epoch are not committed."""
+    """Member of the group; its epoch grows with each rebalance, and offsets of an older epoch are not committed."""
 
     def __init__(self, settings: config.Settings) -> None:
         self._settings = settings
         self.before_revoke: Callable[[], Awaitable[None]] = _nothing
         """Awaited before partitions are given away; must take less than rebalance_timeout_ms."""
         self._consumer: aiokafka.AIOKafkaConsumer | None = None
-        self._waiting: frozenset[str] = frozenset()
-        self._is_held_back = False
-        # While the group is rebalanced, aiokafka still has the partitions and positions of before, which may be past
-        # what was dropped.
+        self._paused_topics: frozenset[str] = frozenset()
+        self._is_all_paused = False  # by keep_polling()
+        # During a rebalance aiokafka keeps the former partitions and positions, which may be past records that were
+        # dropped without a commit.
         self._has_joined = False
         self._identity = topic_identity.TopicIdentity()
-        self._has_new_partitions = False
-        self._unchecked: set[TopicPartition] = set()  # their leader did not answer
+        self._must_check_logs = False
+        self._unchecked: set[TopicPartition] = set()  # their leaders did not answer the last check
         self._polled_at = time.monotonic()
         self.unjoined_since: float | None = time.monotonic()
         self.epoch = 0
-        self.fetched_bytes = 0  # of the last fetch, decompressed
-        self._large_bytes = 0
+        self.fetched_bytes = 0  # by the last fetch, decompressed
+        self._large_bytes = 0  # by large fetches since memory was last returned
         self._records_ahead_seconds = -math.inf
         self.committed: dict[TopicPartition, int] = {}
         self.joined = asyncio.Event()
 
     @property
     def partitions(self) -> Collection[TopicPartition]:
-        """What this worker has now."""
+        """Partitions that the group has assigned to this worker."""
         return frozenset() if self._consumer is None else self._consumer.assignment()
 
     async def fetch(self, max_records: int, timeout_ms: int) -> Mapping[TopicPartition, Sequence[FetchedRecord]]:
-        """Return the next records, at most so many; nothing after the timeout.
+        """Return up to `max_records` records, none after the timeout.
 
-        Raises GoalworkerError for an offset out of range, and what kafka.is_later knows; a new consumer follows then.
+        Raises GoalworkerError for an offset out of range. On another error, which broker_errors.is_transient tells
+        from a permanent one, it leaves the group; the next call joins it again.
         """
         consumer = self._consumer or await self._connect()
-        if self._is_held_back:
-            self._is_held_back = False
-            self._hold_back(self.partitions)
+        if self._is_all_paused:
+            self._is_all_paused = False
+            self._pause_and_resume(self.partitions)
         self._release_memory()
         ALLOWANCE.begin()
         try:
             fetched = dict(await consumer.getmany(timeout_ms=timeout_ms, max_records=max_records))
-            fetched_bytes = ALLOWANCE.taken or _size(fetched)  # without the fast path nothing counts
+            fetched_bytes = ALLOWANCE.taken or _size(fetched)  # only the fast path counts bytes
             await self._check_logs(consumer, fetched)
         except kafka_errors.NoOffsetForPartitionError:
-            await self._commit_beginnings(consumer)
+            await self._commit_earliest(consumer)
             await self.close()
             return {}
         except kafka_errors.OffsetOutOfRangeError as error:
@@ -88,25 +91,25 @@ class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aio
         return fetched
 
     def take_records_ahead(self) -> float:
-        """Return how far the newest record since the last call was ahead of our clock, in seconds; -inf: none came."""
+        """Return by how many seconds the newest record since the last call was ahead of our clock; -inf without one."""
         ahead_seconds, self._records_ahead_seconds = self._records_ahead_seconds, -math.inf
         return ahead_seconds
 
     async def _check_logs(self, consumer: aiokafka.AIOKafkaConsumer, fetched: Collection[TopicPartition]) -> None:
-        """Compare the logs with those that the positions are of, before records are handed on.
+        """Check that the committed offsets belong to the logs that records come from, before these are processed.
 
-        A topic may have been made anew while others had its partitions, or while this process was frozen.
+        A topic may have been recreated while another worker had its partitions, or while this process was frozen.
         """
         since, self._polled_at = self._polled_at, time.monotonic()
         was_frozen = self._polled_at - since > self._settings.kafka.session_timeout_seconds
-        is_due = self._has_new_partitions or was_frozen or not self._unchecked.isdisjoint(fetched)
+        is_due = self._must_check_logs or was_frozen or not self._unchecked.isdisjoint(fetched)
         if self._has_joined and is_due:
-            self._has_new_partitions = False
+            self._must_check_logs = False
             async with asyncio.timeout(clients.COMMIT_TIMEOUT_SECONDS):
                 self._unchecked = await self._identity.check(consumer, self.partitions)
 
     def _release_memory(self) -> None:
-        """Give memory back that large batches took: by itself it would stay with this process for good."""
+        """Return the memory of large fetches to the system; the allocator would keep it for the process's life."""
         self._large_bytes += self.fetched_bytes if self.fetched_bytes >= LARGE_BYTES else 0
         is_over = self._large_bytes > 0 and self.fetched_bytes < LARGE_BYTES
         self.fetched_bytes = 0
@@ -115,7 +118,7 @@ class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aio
             memory.release()
 
     async def commit(self, epoch: int, offsets: Offsets) -> None:
-        """Commit offsets of an epoch; those of an earlier one are left to whoever has the partitions now."""
+        """Commit the offsets of an epoch; if it is over, the partitions' new owner reads the records again."""
         if self._consumer is None or epoch != self.epoch or not offsets:
             return
         try:
@@ -128,15 +131,15 @@ class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aio
             self.committed.update(offsets)
 
     async def commit_idle(self) -> None:
-        """Commit positions that moved without a record, past the marker of a transaction (hazard 12).
+        """Commit positions that moved without a record, past a transaction marker (hazard 12).
 
-        Failures are ignored, since the next call tries again; the deadline keeps the caller polling.
+        Errors are ignored, since the next call retries; the timeout lets the caller go on polling.
         """
         if self._consumer is None or not self._has_joined:
             return
         epoch, moved = self.epoch, {}
         with contextlib.suppress(TimeoutError, kafka_errors.KafkaError):
-            # Only where an offset is known to be committed: position() waits for ever where there is none.
+            # Only for partitions with a committed offset: without one, position() never returns.
             async with asyncio.timeout(clients.COMMIT_TIMEOUT_SECONDS):
                 for partition, committed in list(self.committed.items()):
                     position = await self._consumer.position(partition)
@@ -144,8 +147,8 @@ class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aio
                         moved[partition] = position
             await self.commit(epoch, moved)
 
-    async def positions(self) -> Offsets:
-        """Return the offset committed for each partition that is ours."""
+    async def committed_offsets(self) -> Offsets:
+        """Return the committed offset of each partition that this worker has."""
         consumer, epoch = self._consumer, self.epoch
         for partition in self.partitions if self._has_joined else ():
             if consumer is not None and partition not in self.committed:
@@ -155,56 +158,56 @@ class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aio
         return dict(self.committed)
 
     async def keep_polling(self) -> None:
-        """Show the group that we live while a batch waits; nothing is read until fetch(), nor kept in memory."""
+        """Poll without fetching, so that the group keeps this member while a batch waits for something."""
         if self._consumer is None:
             return
-        # Until the next fetch: what would be read in between is thrown away by each poll, and read again.
-        self._is_held_back = True
+        # Until the next fetch: otherwise each poll would fetch records, drop them, and fetch them again.
+        self._is_all_paused = True
         self._consumer.pause(*self.partitions)
         if time.monotonic() - self._polled_at > self._settings.kafka.session_timeout_seconds:
-            self._has_new_partitions = True  # frozen: the next fetch is to look at the topics
+            self._must_check_logs = True  # the process was frozen
         self._polled_at = time.monotonic()
         try:
             polled = await self._consumer.getmany(timeout_ms=0)
             self.rewind({partition: records[0].offset for partition, records in polled.items()})
         except kafka_errors.KafkaError as error:
-            # It comes again with the next fetch, which knows what to do about it.
+            # The next fetch gets the same error and handles it.
             log.info("poll_failed", reason=type(error).__name__)
 
-    def wait_for(self, topics: Iterable[str]) -> None:
-        """Read nothing from these topics until told otherwise."""
-        if self._waiting != frozenset(topics):
-            self._waiting = frozenset(topics)
-            self._hold_back(self.partitions)
+    def pause_topics(self, topics: Iterable[str]) -> None:
+        """Fetch nothing from these topics, and from all others again, until the next call."""
+        if self._paused_topics != frozenset(topics):
+            self._paused_topics = frozenset(topics)
+            self._pause_and_resume(self.partitions)
 
     def rewind(self, offsets: Offsets) -> None:
-        """Read these partitions again from an offset, as far as they are still ours."""
+        """Fetch partitions again from an offset, except those that were reassigned."""
         for partition, offset in offsets.items():
             if self._consumer is not None and partition in self.partitions:
                 self._consumer.seek(partition, offset)
 
     async def close(self) -> None:
-        """Leave the group; what is not committed is read again by whoever comes next."""
+        """Leave the group; the partitions' next owner reads again what is not committed."""
         consumer, self._consumer = self._consumer, None
         self._lose_membership()
         if consumer is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(STOP_SECONDS):
-                    # Gathered, since where the broker is away stop() is cancelled by a task that it cancels itself.
+                    # gather() keeps a CancelledError apart: without a broker, stop() raises that of a task it cancels.
                     await asyncio.gather(consumer.stop(), return_exceptions=True)
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """Finish the batches in flight, then forget the partitions that were ours."""
+        """Finish the batches in flight, then end the epoch."""
         await self.before_revoke()
         self._lose_membership()
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        """Begin anew with what is ours now."""
+        """Begin a new epoch with the assigned partitions."""
         assigned = list(assigned)
-        self._has_joined = self._has_new_partitions = True
+        self._has_joined = self._must_check_logs = True
         self.unjoined_since = None
-        self._forget()
-        self._hold_back(assigned)
+        self._begin_epoch()
+        self._pause_and_resume(assigned)
         metrics.consumer_rebalances_total.inc()
         metrics.consumer_assigned_partitions.set(len(assigned))
         log.info("partitions_assigned", partitions=len(assigned), epoch=self.epoch)
@@ -222,8 +225,8 @@ class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aio
         self._consumer = consumer
         return consumer
 
-    async def _commit_beginnings(self, consumer: aiokafka.AIOKafkaConsumer) -> None:
-        """Begin at the earliest record where the group never committed, explicitly (hazard 9)."""
+    async def _commit_earliest(self, consumer: aiokafka.AIOKafkaConsumer) -> None:
+        """Commit the earliest offset of partitions for which the group has no committed one (hazard 9)."""
         new = [partition for partition in consumer.assignment() if await consumer.committed(partition) is None]
         self._identity.begin(new)
         await self.commit(self.epoch, await consumer.beginning_offsets(new))
@@ -232,21 +235,21 @@ class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aio
     def _lose_membership(self) -> None:
         self._has_joined = False
         self.unjoined_since = self.unjoined_since or time.monotonic()
-        self._forget()
+        self._begin_epoch()
 
-    def _forget(self) -> None:
+    def _begin_epoch(self) -> None:
         self.epoch += 1
         for partition in self.committed:
             with contextlib.suppress(KeyError):
                 metrics.forget_partition(partition.topic, partition.partition)
         self.committed = {}
 
-    def _hold_back(self, partitions: Iterable[TopicPartition]) -> None:
+    def _pause_and_resume(self, partitions: Iterable[TopicPartition]) -> None:
         if self._consumer is None:
             return
-        waiting = {partition for partition in partitions if partition.topic in self._waiting}
-        self._consumer.pause(*waiting)
-        self._consumer.resume(*(set(partitions) - waiting))
+        paused = {partition for partition in partitions if partition.topic in self._paused_topics}
+        self._consumer.pause(*paused)
+        self._consumer.resume(*(set(partitions) - paused))
 
 
 def _size(fetched: Mapping[TopicPartition, Sequence[FetchedRecord]]) -> int:

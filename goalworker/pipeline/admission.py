@@ -38,7 +38,7 @@ class Admission:
 
     def hold_back_paused(self) -> None:
         """Stop fetching from the topics that are paused now, and fetch again from those that are not."""
-        self._consumer.wait_for(self._paused_topics.topics)
+        self._consumer.pause_topics(self._paused_topics.topics)
 
     def without_paused(self, fetched: FetchedRecords) -> FetchedRecords:
         """Leave out, before they are decoded, the records of topics that were paused during the fetch."""

@@ -64,7 +64,7 @@ class HealthWatch:
                 partitions = list(self._reader.partitions)
                 highs = await broker_requests.high_watermarks(observer, partitions)
                 ends = await observer.end_offsets(partitions)
-                committed = await self._reader.positions()
+                committed = await self._reader.committed_offsets()
         except Exception as error:
             if not broker_errors.is_transient(error) and not isinstance(error, TimeoutError):
                 raise

@@ -87,7 +87,7 @@ class LogConsumer(Consumer):
     async def keep_polling(self) -> None:
         self.polls += 1
 
-    def wait_for(self, topics: Iterable[str]) -> None:
+    def pause_topics(self, topics: Iterable[str]) -> None:
         self._paused = frozenset(topics)
 
     def rewind(self, offsets: Mapping[TopicPartition, int]) -> None:

@@ -49,7 +49,7 @@ def test_nothing_is_committed_idly_while_the_group_is_rebalanced(is_rebalanced: 
         await reading.on_partitions_assigned([PARTITION])
         if is_rebalanced:
             await reading.on_partitions_revoked([PARTITION])
-        committed = await reading.positions()
+        committed = await reading.committed_offsets()
         await reading.commit_idle()
         assert committed == ({} if is_rebalanced else {PARTITION: COMMITTED})
         return consumer.commits
