@@ -1,7 +1,7 @@
 """A way into the database that says, where it is closed, what to do."""
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 from sqlalchemy.ext import asyncio as sa_async
 
@@ -16,20 +16,9 @@ async def pool(settings: config.Settings, *, migrated: bool = True) -> AsyncIter
     timeout_seconds = settings.database.statement_timeout_seconds
     opened = connections.engine(url, pool_size=2, statement_timeout_seconds=timeout_seconds, application="goalworker")
     try:
-        with explained(url):
+        with database_errors.explain_errors(url):
             if migrated and (problem := await migrations.problem(opened)):
                 raise errors.MigrationsBehindError(problem)
             yield opened
     finally:
         await opened.dispose()
-
-
-@contextlib.contextmanager
-def explained(url: str) -> Iterator[None]:
-    """Turn the database's foreseeable errors into one that names it; any other is a bug and passes."""
-    try:
-        yield
-    except Exception as error:
-        if database_errors.is_transient(error) or database_errors.is_permanent(error):
-            raise database_errors.explain(url, error) from error
-        raise

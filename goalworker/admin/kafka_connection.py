@@ -2,12 +2,11 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Final
 
 import aiokafka
 from aiokafka import admin as kafka_admin
-from aiokafka import errors as kafka_errors
 
 from goalworker import config
 from goalworker.kafka import broker_errors, clients
@@ -21,7 +20,7 @@ FETCH_WAIT_MS: Final = 100
 async def admin(settings: config.Settings) -> AsyncIterator[kafka_admin.AIOKafkaAdminClient]:
     """Yield a connected admin client; where the broker cannot be used, DependencyError says which and why."""
     client = clients.admin(settings)
-    with explained(settings):
+    with broker_errors.explain_errors(settings):
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 await client.start()
@@ -42,19 +41,10 @@ async def consumer(settings: config.Settings, group_id: str | None = None) -> As
         fetch_max_wait_ms=FETCH_WAIT_MS,
         request_timeout_ms=TIMEOUT_SECONDS * 1000,
     )
-    with explained(settings):
+    with broker_errors.explain_errors(settings):
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 await client.start()
             yield client
         finally:
             await client.stop()
-
-
-@contextlib.contextmanager
-def explained(settings: config.Settings) -> Iterator[None]:
-    """Turn the broker's errors into a DependencyError that names it."""
-    try:
-        yield
-    except (kafka_errors.KafkaError, OSError) as error:
-        raise broker_errors.explain(settings, error) from error

@@ -19,8 +19,7 @@ app = typer.Typer(
 def upgrade(as_json: common.Json = False) -> None:
     """Create the roles where that is allowed, and bring the schema up to date; several at once is fine."""
     url = common.load().database_url()
-    with database_connection.explained(url):
-        revision = migrations.upgrade(url)
+    revision = migrations.upgrade(url)
     is_newer = not migrations.is_known(revision)
     newer = ", which is newer than this build: that is fine, nothing was changed" if is_newer else ""
     facts = {"revision": revision, "newer_than_build": is_newer}

@@ -2,6 +2,8 @@
 
 import socket
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from aiokafka import errors as kafka_errors
@@ -214,3 +216,17 @@ def is_transient(error: BaseException) -> bool:
 def is_permanent(error: BaseException) -> bool:
     """Say whether the broker will not have it, however often it is asked."""
     return isinstance(error, _REFUSED)
+
+
+@contextmanager
+def explain_errors(settings: config.Settings, *, permanent_only: bool = False) -> Iterator[None]:
+    """Raise the broker's errors as one that names the broker, the reason and the remedy; any other error passes.
+
+    permanent_only: for code that retries transient errors itself.
+    """
+    try:
+        yield
+    except Exception as error:
+        if is_permanent(error) or (not permanent_only and is_transient(error)):
+            raise explain(settings, error) from error
+        raise

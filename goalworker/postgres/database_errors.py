@@ -2,6 +2,8 @@
 
 import re
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import asyncpg
@@ -223,6 +225,22 @@ def driver_error(error: BaseException) -> BaseException:
 def explain(url: str, error: BaseException) -> GoalworkerError:
     """Return an error that says which database cannot be used, why, and what to do, without its password."""
     return _explain(mask_password(url), driver_error(error))
+
+
+@contextmanager
+def explain_errors(url: str, *, permanent_only: bool = False) -> Iterator[None]:
+    """Raise the database's errors as one that names the database, the reason and the remedy; any other error passes.
+
+    permanent_only: for code that retries transient errors itself.
+    """
+    try:
+        yield
+    except GoalworkerError:
+        raise
+    except Exception as error:
+        if is_permanent(error) or (not permanent_only and is_transient(error)):
+            raise explain(url, error) from error
+        raise
 
 
 def summarize(url: str, error: BaseException) -> str:

@@ -203,11 +203,8 @@ def _folder() -> Path:
 async def _with_connection(url: str, run: object) -> object:
     pool = connections.engine(url, pool_size=1, statement_timeout_seconds=600, application="goalworker-migrate")
     try:
-        async with pool.connect() as connection:
-            return await connection.run_sync(run)  # type: ignore[arg-type]
-    except Exception as error:
-        if database_errors.is_transient(error):
-            raise database_errors.explain(url, error) from error
-        raise
+        with database_errors.explain_errors(url):
+            async with pool.connect() as connection:
+                return await connection.run_sync(run)  # type: ignore[arg-type]
     finally:
         await pool.dispose()

@@ -28,7 +28,7 @@ def run_api(settings: config.Settings, *, insecure_tenant: str | None = None) ->
         )
     begin(settings, "api")
     metrics.initialise_api(goalworker.__version__)
-    with start_checks.refusals_explained(settings):
+    with start_checks.explain_refusals(settings):
         service.run(_run_api(settings, insecure_tenant))
 
 

@@ -38,7 +38,7 @@ async def check_database(
     role: str,
     check_tracking: Callable[[connections.Connection, bool], Awaitable[None]],
 ) -> None:
-    with explained(settings):
+    with database_errors.explain_errors(settings.database_url()):
         behind = await migrations.problem(pool)
         if behind is not None:
             raise MigrationsBehindError(behind)
@@ -50,36 +50,13 @@ async def check_database(
 
 
 @contextmanager
-def explained(settings: config.Settings) -> Iterator[None]:
-    try:
+def explain_refusals(settings: config.Settings) -> Iterator[None]:
+    """Explain what is refused while a service runs: a right was taken away, or is missed only when it is needed."""
+    with (
+        database_errors.explain_errors(settings.database_url(), permanent_only=True),
+        broker_errors.explain_errors(settings, permanent_only=True),
+    ):
         yield
-    except Exception as error:
-        if database_errors.is_transient(error) or database_errors.is_permanent(error):
-            raise database_errors.explain(settings.database_url(), error) from error
-        raise
-
-
-@contextmanager
-def refusals_explained(settings: config.Settings) -> Iterator[None]:
-    """Say in a sentence what is refused later on: a right was taken away, or is missed only when it is needed."""
-    try:
-        yield
-    except Exception as error:
-        if database_errors.is_permanent(error):
-            raise database_errors.explain(settings.database_url(), error) from error
-        if broker_errors.is_permanent(error):
-            raise broker_errors.explain(settings, error) from error
-        raise
-
-
-@contextmanager
-def broker_explained(settings: config.Settings) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        if broker_errors.is_transient(error) or broker_errors.is_permanent(error):
-            raise broker_errors.explain(settings, error) from error
-        raise
 
 
 async def check_broker(settings: config.Settings) -> None:

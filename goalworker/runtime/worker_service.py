@@ -7,12 +7,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 import goalworker
 from goalworker import config, logs, metrics
-from goalworker.kafka import fast_fetch, memory, offset_reset
+from goalworker.kafka import broker_errors, fast_fetch, memory, offset_reset
 from goalworker.kafka.consumer import Consumer
 from goalworker.kafka.sender import Sender
 from goalworker.pipeline import clock_skew, worker
 from goalworker.pipeline.event_decoder import event_decoder
-from goalworker.postgres import tables
+from goalworker.postgres import database_errors, tables
 from goalworker.runtime import health_watch, housekeeping, ops_port, service, start_checks
 from goalworker.runtime.service import DRAIN_SECONDS, begin
 from goalworker.stores import goal_store
@@ -26,7 +26,7 @@ def run_worker(settings: config.Settings, *, reset_offsets: offset_reset.Target 
     fast_fetch.install()
     _initialise_metrics(settings)
     stamina.instrumentation.set_on_retry_hooks([_log_retry])
-    with start_checks.refusals_explained(settings):
+    with start_checks.explain_refusals(settings):
         service.run(_run_worker(settings, reset_offsets))
 
 
@@ -39,13 +39,13 @@ async def _run_worker(settings: config.Settings, reset_offsets: offset_reset.Tar
         await start_checks.check_database(settings, pool, tables.WORKER_ROLE, goal_store.ensure_tracking)
         health.set("database", None)
         health.set("migrations", None)
-        with start_checks.broker_explained(settings):
+        with broker_errors.explain_errors(settings):
             await start_checks.check_broker(settings)
             if reset_offsets is not None:
                 await offset_reset.reset(settings, reset_offsets)
         health.set("broker", None)
         health.set("topics", None)
-        with start_checks.explained(settings):
+        with database_errors.explain_errors(settings.database_url()):
             known = await start_checks.load_goals(settings, pool)
         memory.settle()
         health.set("goals", None)
@@ -54,7 +54,7 @@ async def _run_worker(settings: config.Settings, reset_offsets: offset_reset.Tar
         consumer = Consumer(settings)
         flow = worker.Worker(settings, pool, sender, consumer, known, decoder)
         skew = clock_skew.ClockSkew(pool, decoder, consumer.take_records_ahead)
-        with start_checks.explained(settings):
+        with database_errors.explain_errors(settings.database_url()):
             await flow.paused_topics.read()
             await skew.measure()
         try:
