@@ -1,1 +1,1 @@
-"""Pure in-memory index of goals, and matching against it."""
+"""Pure in-memory index of goals, and matching of events against it."""

@@ -1,4 +1,4 @@
-"""A workflow and its goals as bytes: a tenth of what they take as objects, for the many that nobody asks for."""
+"""Workflows and their goals packed into bytes, which take a tenth of the memory that objects take."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -12,8 +12,8 @@ from goalworker.domain import events, goals
 
 class _Goal(Struct, frozen=True, gc=False, array_like=True):
     goal_id: UUID
-    goal_type: int  # which one of GOAL_TYPES
-    created_at: datetime | None  # None: when its first version began
+    goal_type: int  # position in GOAL_TYPES
+    created_at: datetime | None  # None where its first version begins at the same moment
     versions: tuple[goals.GoalVersion, ...]
 
 
@@ -21,7 +21,7 @@ class _Workflow(Struct, frozen=True, gc=False, array_like=True):
     tenant_id: str
     workflow_id: str
     logics: tuple[goals.LogicVersion, ...]
-    goals: list[Raw]  # each a _Goal, for mostly one of them is wanted
+    goals: list[Raw]  # _Goal each, decoded one by one, because mostly one is wanted
 
 
 _ENCODER: Final = msgpack.Encoder(uuid_format="bytes")
@@ -31,28 +31,30 @@ _GOAL_DECODER: Final = msgpack.Decoder(_Goal)
 _NUMBER_OF_TYPE: Final = {goal_type: number for number, goal_type in enumerate(events.GOAL_TYPES)}
 
 
-def pack(workflow: tuple[str, str], known: Iterable[goals.Goal], logics: tuple[goals.LogicVersion, ...]) -> bytes:
-    """Return a workflow (tenant and id) or a part of it as bytes: times to the microsecond, amounts exactly."""
-    # Into a buffer and out of it: what the encoder gives by itself keeps room for a third more.
-    _ENCODER.encode_into((*workflow, logics, [_packed(goal) for goal in known]), _BUFFER)
+def pack(
+    workflow_key: tuple[str, str], of_workflow: Iterable[goals.Goal], logics: tuple[goals.LogicVersion, ...]
+) -> bytes:
+    """Return a workflow (tenant and id), or a page of it, as bytes: times to the microsecond, amounts exactly."""
+    # The bytes are copied out of a buffer, because those that encode() returns keep room for a third more.
+    _ENCODER.encode_into((*workflow_key, logics, [_packed(goal) for goal in of_workflow]), _BUFFER)
     return bytes(_BUFFER)
 
 
-def beginning(workflow: tuple[str, str]) -> bytes:
-    """Return how the bytes of a workflow begin, and of no other."""
-    return _ENCODER.encode((*workflow, (), ()))[:-2]
+def prefix(workflow_key: tuple[str, str]) -> bytes:
+    """Return the bytes with which every page of a workflow begins, and no page of another."""
+    return _ENCODER.encode((*workflow_key, (), ()))[:-2]
 
 
 def unpack(packed: bytes) -> goals.Workflow:
-    """Return a workflow as it was packed."""
+    """Return a packed workflow."""
     found = _DECODER.decode(packed)
     return goals.Workflow(tuple([_unpacked(found, goal) for goal in found.goals]), found.logics)
 
 
-def unpack_one(packed: bytes, place: int) -> goals.Goal:
-    """Return the goal that was packed after so many others."""
+def unpack_one(packed: bytes, position: int) -> goals.Goal:
+    """Return the goal at a position of a packed workflow."""
     found = _DECODER.decode(packed)
-    return _unpacked(found, found.goals[place])
+    return _unpacked(found, found.goals[position])
 
 
 def _packed(goal: goals.Goal) -> tuple[object, ...]:

@@ -1,4 +1,4 @@
-"""Every goal by what an event carries, in memory: which goals may match, without asking the database."""
+"""In-memory index of all goals by the data of events: it finds the goals that may match without asking the database."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,8 +9,10 @@ from uuid import UUID
 from goalworker.domain import events, goals
 from goalworker.goal_index import codec, keys, multimap
 
-_SHELF_GOALS: Final = 32
+_PAGE_GOALS: Final = 32
+"""Goals on a page: a larger page takes longer to unpack, a smaller one packs less tightly."""
 _UNPACKED_WORKFLOWS: Final = 2_048
+"""Workflows kept unpacked; above this the one that was used longest ago is evicted."""
 
 WorkflowKey = tuple[str, str]
 """Tenant and id of a workflow."""
@@ -18,19 +20,20 @@ Goals = dict[UUID, goals.Goal]
 
 
 class Index:
-    """All versions of all goals and logics as of a revision; old versions decide late events and `all`.
+    """All versions of all goals and logics as of a revision, because old versions decide late events and `all`.
 
-    At rest a workflow is bytes on a shelf with a number, on several where it has very many goals; these are found by
-    the hash of its ids and of the keys of its goals. Some thousand are unpacked: those that were asked for last.
+    At rest a workflow is packed bytes on a numbered page, or on several where it has very many goals. The multimap
+    finds pages by the hash of a workflow's ids; the keys of goals lead to their locations, which are page and position
+    in one number. A few thousand workflows, those used last, are also kept unpacked.
     """
 
     def __init__(self) -> None:
         self.revision = 0
         self._count = 0
         self._tenants: set[str] = set()
-        self._shelves: list[bytes] = []
-        self._numbers = multimap.Multimap()
-        self._recall = lru_cache(_UNPACKED_WORKFLOWS)(self._look_up)
+        self._pages: list[bytes] = []
+        self._page_numbers = multimap.Multimap()
+        self._unpacked = lru_cache(_UNPACKED_WORKFLOWS)(self._find_workflow)
         self._keys = {goal_type: keys.TypeIndex(goal_type, self._goal_at) for goal_type in events.GOAL_TYPES}
         self._finders = {
             events.GOAL_TYPE_TABLE[goal_type].event_type: keys.finder(of_type)
@@ -41,22 +44,22 @@ class Index:
         return self._count
 
     def workflow(self, tenant_id: str, workflow_id: str) -> goals.Workflow:
-        """Return what judgement must know of a workflow."""
-        return self._recall(tenant_id, workflow_id)
+        """Return a workflow with every goal and every logic that it ever had."""
+        return self._unpacked(tenant_id, workflow_id)
 
-    def _look_up(self, tenant_id: str, workflow_id: str) -> goals.Workflow:
-        numbers = self._numbers_of((tenant_id, workflow_id))
+    def _find_workflow(self, tenant_id: str, workflow_id: str) -> goals.Workflow:
+        numbers = self._pages_of((tenant_id, workflow_id))
         if len(numbers) == 1:
             return self._unpack(numbers[0])
-        shelves = [self._unpack(number) for number in numbers] or [_NO_WORKFLOW]
-        return goals.Workflow(tuple([goal for shelf in shelves for goal in shelf.goals]), shelves[0].logics)
+        pages = [self._unpack(number) for number in numbers] or [_NO_WORKFLOW]
+        return goals.Workflow(tuple([goal for page in pages for goal in page.goals]), pages[0].logics)
 
     def candidates(self, event: events.Event) -> Sequence[goals.Goal]:
         """Return the goals that may match an event, in some version; one may come twice."""
         return self.finder(event.type)(event.tenant_id, event.data)
 
     def finder(self, event_type: str) -> keys.Find:
-        """Return what finds the candidates for events of a type by tenant and data, now and after a change."""
+        """Return the finder of candidates for events of a type; it stays valid when goals change."""
         return self._finders.get(event_type, _find_nothing)
 
     def replace(
@@ -65,98 +68,102 @@ class Index:
         logics: Mapping[tuple[str, str], tuple[goals.LogicVersion, ...]],
         revision: int,
     ) -> None:
-        """Take in goals, and logics by (tenant, workflow), that are new or have changed, each with all its versions.
+        """Add or replace goals, and logics by (tenant, workflow), each with all its versions.
 
-        A goal stays in its workflow and of its type.
+        A goal never changes its workflow or its type.
         """
-        news: defaultdict[WorkflowKey, Goals] = defaultdict(dict, {place: {} for place in logics})
+        changes: defaultdict[WorkflowKey, Goals] = defaultdict(dict, {workflow_key: {} for workflow_key in logics})
         for goal in changed:
-            news[goal.tenant_id, goal.workflow_id][goal.goal_id] = goal
-        # A tenant that is new has nothing that could be found, and while all are loaded all are new.
-        new_tenants = {tenant_id for tenant_id, _ in news} - self._tenants
+            changes[goal.tenant_id, goal.workflow_id][goal.goal_id] = goal
+        # A new tenant has no page to look for; while the index is first loaded, every tenant is new.
+        new_tenants = {tenant_id for tenant_id, _ in changes} - self._tenants
         self._tenants |= new_tenants
-        for place, of_workflow in news.items():
-            numbers = [] if place[0] in new_tenants else self._numbers_of(place)
-            self._take_in(place, numbers, of_workflow, logics.get(place))
-        if news:
-            self._recall.cache_clear()
-        if revision != self.revision:  # All has come that was to come.
+        for workflow_key, of_workflow in changes.items():
+            numbers = [] if workflow_key[0] in new_tenants else self._pages_of(workflow_key)
+            self._update(workflow_key, numbers, of_workflow, logics.get(workflow_key))
+        if changes:
+            self._unpacked.cache_clear()
+        if revision != self.revision:  # The last part of a revision has come.
             self._settle()
         self.revision = revision
 
     def _settle(self) -> None:
-        self._numbers.settle()
+        self._page_numbers.settle()
         for of_type in self._keys.values():
-            of_type.spots.settle()
+            of_type.locations.settle()
 
-    def _take_in(
-        self, place: WorkflowKey, numbers: Sequence[int], changed: Goals, logics: tuple[goals.LogicVersion, ...] | None
+    def _update(
+        self,
+        workflow_key: WorkflowKey,
+        numbers: Sequence[int],
+        changed: Goals,
+        logics: tuple[goals.LogicVersion, ...] | None,
     ) -> None:
-        first = numbers[0] if numbers else self._add_shelf(place)
-        known = self._unpack(first)
-        if len(numbers) <= 1 and len(known.goals) + len(changed) <= _SHELF_GOALS:
-            self._put(first, place, known, changed, known.logics if logics is None else logics)
+        first = numbers[0] if numbers else self._add_page(workflow_key)
+        page = self._unpack(first)
+        if len(numbers) <= 1 and len(page.goals) + len(changed) <= _PAGE_GOALS:
+            self._put(first, workflow_key, page, changed, page.logics if logics is None else logics)
             return
-        for number, of_shelf in self._by_shelf(place, first, numbers[-1] if numbers else first, changed).items():
-            known = self._unpack(number)
-            self._put(number, place, known, of_shelf, known.logics if logics is None or number != first else logics)
+        for number, of_page in self._by_page(workflow_key, first, numbers[-1] if numbers else first, changed).items():
+            page = self._unpack(number)
+            self._put(number, workflow_key, page, of_page, page.logics if logics is None or number != first else logics)
 
-    def _by_shelf(self, place: WorkflowKey, first: int, last: int, changed: Goals) -> Mapping[int, Goals]:
-        """Return the goals by the shelf that they are on or may be put on; those of the first are there at least."""
+    def _by_page(self, workflow_key: WorkflowKey, first: int, last: int, changed: Goals) -> Mapping[int, Goals]:
+        """Return the changed goals by the page that holds or shall hold them; the first page is always among them."""
         found: defaultdict[int, Goals] = defaultdict(dict, {first: {}})
-        on_first = {goal.goal_id for goal in self._unpack(first).goals}
-        room = _SHELF_GOALS - len(self._unpack(last).goals)
+        on_first_page = {goal.goal_id for goal in self._unpack(first).goals}
+        room = _PAGE_GOALS - len(self._unpack(last).goals)
         for goal_id, goal in changed.items():
-            number = first if goal_id in on_first else self._number_of(place, goal_id)
+            number = first if goal_id in on_first_page else self._page_of(workflow_key, goal_id)
             if number is None:
                 if room <= 0:
-                    last, room = self._add_shelf(place), _SHELF_GOALS
+                    last, room = self._add_page(workflow_key), _PAGE_GOALS
                 number, room = last, room - 1
-                if number != first:  # Few workflows have more than one shelf, and few goals need an entry of their own.
-                    self._numbers.add(hash((place, goal_id)), number)
+                if number != first:  # Only goals beyond the first page need an entry of their own.
+                    self._page_numbers.add(hash((workflow_key, goal_id)), number)
             found[number][goal_id] = goal
         return found
 
-    def _add_shelf(self, place: WorkflowKey) -> int:
-        number = len(self._shelves)
-        self._shelves.append(b"")
-        self._numbers.add(hash(place), number)
+    def _add_page(self, workflow_key: WorkflowKey) -> int:
+        number = len(self._pages)
+        self._pages.append(b"")
+        self._page_numbers.add(hash(workflow_key), number)
         return number
 
     def _put(
         self,
         number: int,
-        place: WorkflowKey,
-        known: goals.Workflow,
+        workflow_key: WorkflowKey,
+        page: goals.Workflow,
         changed: Goals,
         logics: tuple[goals.LogicVersion, ...],
     ) -> None:
-        merged = {goal.goal_id: goal for goal in known.goals} | changed if known.goals else changed
-        self._shelves[number] = codec.pack(place, merged.values(), logics)
-        for spot, goal in enumerate(merged.values(), number * _SHELF_GOALS):
-            if not known.goals or goal.goal_id in changed:
-                self._keys[goal.goal_type].add(goal, spot)
-        self._count += len(merged) - len(known.goals)
+        merged = {goal.goal_id: goal for goal in page.goals} | changed if page.goals else changed
+        self._pages[number] = codec.pack(workflow_key, merged.values(), logics)
+        for location, goal in enumerate(merged.values(), number * _PAGE_GOALS):
+            if not page.goals or goal.goal_id in changed:
+                self._keys[goal.goal_type].add(goal, location)
+        self._count += len(merged) - len(page.goals)
 
-    def _numbers_of(self, place: WorkflowKey) -> list[int]:
-        numbers = self._numbers.find(hash(place))
+    def _pages_of(self, workflow_key: WorkflowKey) -> list[int]:
+        numbers = self._page_numbers.find(hash(workflow_key))
         if not numbers:
             return numbers
-        beginning = codec.beginning(place)
-        return [number for number in numbers if self._shelves[number].startswith(beginning)]
+        prefix = codec.prefix(workflow_key)
+        return [number for number in numbers if self._pages[number].startswith(prefix)]
 
-    def _number_of(self, place: WorkflowKey, goal_id: UUID) -> int | None:
-        for number in self._numbers.find(hash((place, goal_id))):
+    def _page_of(self, workflow_key: WorkflowKey, goal_id: UUID) -> int | None:
+        for number in self._page_numbers.find(hash((workflow_key, goal_id))):
             if any(goal.goal_id == goal_id for goal in self._unpack(number).goals):
                 return number
         return None
 
-    def _goal_at(self, spot: int) -> goals.Goal:
-        return codec.unpack_one(self._shelves[spot // _SHELF_GOALS], spot % _SHELF_GOALS)
+    def _goal_at(self, location: int) -> goals.Goal:
+        return codec.unpack_one(self._pages[location // _PAGE_GOALS], location % _PAGE_GOALS)
 
     def _unpack(self, number: int) -> goals.Workflow:
-        shelf = self._shelves[number]
-        return codec.unpack(shelf) if shelf else _NO_WORKFLOW
+        packed = self._pages[number]
+        return codec.unpack(packed) if packed else _NO_WORKFLOW
 
 
 _NO_WORKFLOW: Final = goals.Workflow()

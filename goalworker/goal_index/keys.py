@@ -1,4 +1,4 @@
-"""The goals of one type by what an event carries: a look for each event, most of which find nothing."""
+"""Index of the goals of one type by the ids in an event's data; every event is looked up, and most find nothing."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
@@ -10,60 +10,61 @@ from goalworker.goal_index import multimap
 
 _ANY: Final = ""
 _NAME: Final = "\n"
-"""Keys that are no ids: of goals that look at none, and before the name of a tag.
+"""Special keys: of goals whose criteria name no id, and the prefix of a tag's name.
 
-Ids from outside are never empty and have no control characters, so none collides with these.
+Ids from outside are never empty and hold no control character, so they cannot collide with these.
 """
 
 _HOT_GOALS: Final = 2_048
+"""Goals and keys in the younger generation of the cache; when it is full, the older generation is dropped."""
 
 Goals = tuple[goals.Goal, ...]
 Key = tuple[str, str]
-"""A tenant, and what one of its events must carry."""
+"""A tenant, and the id that one of its events must carry."""
 Find = Callable[[str, Any], Sequence[goals.Goal]]
 GoalAt = Callable[[int], goals.Goal]
-"""The goal at a spot, which is a number; it stays there for ever, in all its versions."""
+"""Returns the goal at a location, a number; it stays there for ever, with all its versions."""
 
 
 class TypeIndex:
-    """At which spots are the goals of a type under a key; `goal_at` says which one that is.
+    """Locations of the goals of one type by key; `goal_at` returns the goal at a location.
 
-    No key is ever taken out: a goal keeps its workflow, its type and its versions for ever.
+    No key is ever removed: a goal keeps its workflow, its type and its versions for ever.
     """
 
     def __init__(self, goal_type: str, goal_at: GoalAt) -> None:
         self.goal_type = goal_type
         self._keys_of = _keys_of(events.GOAL_TYPE_TABLE[goal_type])
         self._goal_at = goal_at
-        # What was found of late: what is not asked for while as many other goals are is in neither.
+        # A cache of two generations: an entry that is not used while _HOT_GOALS others are is evicted.
         self._hot_goals = 0
         self._hot: dict[Key, Goals] = {}
         self._warm: dict[Key, Goals] = {}
-        self.spots = multimap.Multimap()
-        # Tenants with keys that are no ids: for the others these need no look.
+        self.locations = multimap.Multimap()
+        # Tenants with special keys: only their events are looked up under such.
         self.special: set[str] = set()
 
-    def add(self, goal: goals.Goal, spot: int) -> None:
-        """Take in the keys of a goal, in any version, at its spot, and forget what was found under them."""
-        for wanted in self._wanted_by(goal):
-            key = (goal.tenant_id, wanted)
-            self.spots.add(hash(key), spot)
-            if self._hot_goals:  # Before the first event nothing was found.
+    def add(self, goal: goals.Goal, location: int) -> None:
+        """Add the location of a goal under the keys of all its versions, and evict them from the cache."""
+        for id_ in self._ids_of(goal):
+            key = (goal.tenant_id, id_)
+            self.locations.add(hash(key), location)
+            if self._hot_goals:  # Before the first event the cache is empty.
                 self._hot.pop(key, None)
                 self._warm.pop(key, None)
-            if wanted < " ":
+            if id_ < " ":
                 self.special.add(goal.tenant_id)
 
-    def _wanted_by(self, goal: goals.Goal) -> Iterable[str]:
+    def _ids_of(self, goal: goals.Goal) -> Iterable[str]:
         if len(goal.versions) == 1:
             return self._keys_of(goal.versions[0].criteria)
-        return {wanted for version in goal.versions for wanted in self._keys_of(version.criteria)}
+        return {id_ for version in goal.versions for id_ in self._keys_of(version.criteria)}
 
     def recall(self, key: Key) -> Goals:
-        """Return the goals under a key."""
-        return self._hot.get(key) or self._recall_slowly(key)
+        """Return the goals under a key, from the cache if it holds them."""
+        return self._hot.get(key) or self._recall_older(key)
 
-    def _recall_slowly(self, key: Key) -> Goals:
+    def _recall_older(self, key: Key) -> Goals:
         found = self._warm.get(key) or self._look_up(key)
         if not found:
             return found
@@ -74,12 +75,12 @@ class TypeIndex:
         return found
 
     def _look_up(self, key: Key) -> Goals:
-        spots = self.spots.find(hash(key))
-        if not spots:
+        locations = self.locations.find(hash(key))
+        if not locations:
             return ()
-        tenant_id, wanted = key
-        found = map(self._goal_at, spots)
-        return tuple([goal for goal in found if goal.tenant_id == tenant_id and wanted in self._wanted_by(goal)])
+        tenant_id, id_ = key
+        found = map(self._goal_at, locations)
+        return tuple([goal for goal in found if goal.tenant_id == tenant_id and id_ in self._ids_of(goal)])
 
 
 def _keys_of(row: events.GoalType) -> Callable[[Criteria], tuple[str, ...]]:
@@ -95,7 +96,7 @@ def _keys_of_tag(tag: Criteria) -> tuple[str, ...]:
 
 
 def finder(keys: TypeIndex) -> Find:
-    """Return what finds, by tenant and data of an event, the goals that may match; one may come twice."""
+    """Return a finder of the goals that may match an event, by its tenant and data; one may come twice."""
     return _FINDERS[events.GOAL_TYPE_TABLE[keys.goal_type].data](keys)
 
 
@@ -104,14 +105,14 @@ def finder(keys: TypeIndex) -> Find:
 
 
 def _tag_finder(keys: TypeIndex) -> Find:
-    spots, special, recall = keys.spots, keys.special, keys.recall
+    locations, special, recall = keys.locations, keys.special, keys.recall
 
     def find(tenant_id: str, tag: events.TagAdded) -> Goals:
         found: Goals = ()
         if tag.tag_id is not None:
             key = (tenant_id, tag.tag_id)
-            slot = hash(key) >> spots.sieve_shift
-            if spots.sieve[slot >> 3] >> (slot & 7) & 1:
+            slot = hash(key) >> locations.sieve_shift
+            if locations.sieve[slot >> 3] >> (slot & 7) & 1:
                 found = recall(key)
         if tag.tag_name is not None and tenant_id in special:
             found += recall((tenant_id, _NAME + fold_name(tag.tag_name)))
@@ -121,15 +122,15 @@ def _tag_finder(keys: TypeIndex) -> Find:
 
 
 def _payment_finder(keys: TypeIndex) -> Find:
-    spots, special, recall = keys.spots, keys.special, keys.recall
+    locations, special, recall = keys.locations, keys.special, keys.recall
 
     def find(tenant_id: str, payment: events.PaymentCompleted) -> Goals:
         found = recall((tenant_id, _ANY)) if tenant_id in special else ()
         products = payment.product_ids or ()
         for product_id in products if len(products) < 2 else set(products):
             key = (tenant_id, product_id)
-            slot = hash(key) >> spots.sieve_shift
-            if spots.sieve[slot >> 3] >> (slot & 7) & 1:
+            slot = hash(key) >> locations.sieve_shift
+            if locations.sieve[slot >> 3] >> (slot & 7) & 1:
                 found += recall(key)
         return found
 
@@ -137,14 +138,14 @@ def _payment_finder(keys: TypeIndex) -> Find:
 
 
 def _appointment_finder(keys: TypeIndex) -> Find:
-    spots, special, recall = keys.spots, keys.special, keys.recall
+    locations, special, recall = keys.locations, keys.special, keys.recall
 
     def find(tenant_id: str, booked: events.AppointmentBooked) -> Goals:
         found = recall((tenant_id, _ANY)) if tenant_id in special else ()
         if booked.calendar_id is not None:
             key = (tenant_id, booked.calendar_id)
-            slot = hash(key) >> spots.sieve_shift
-            if spots.sieve[slot >> 3] >> (slot & 7) & 1:
+            slot = hash(key) >> locations.sieve_shift
+            if locations.sieve[slot >> 3] >> (slot & 7) & 1:
                 found += recall(key)
         return found
 
@@ -152,23 +153,23 @@ def _appointment_finder(keys: TypeIndex) -> Find:
 
 
 def _form_finder(keys: TypeIndex) -> Find:
-    spots, recall = keys.spots, keys.recall
+    locations, recall = keys.locations, keys.recall
 
     def find(tenant_id: str, form: events.FormSubmitted) -> Goals:
         key = (tenant_id, form.form_id)
-        slot = hash(key) >> spots.sieve_shift
-        return recall(key) if spots.sieve[slot >> 3] >> (slot & 7) & 1 else ()
+        slot = hash(key) >> locations.sieve_shift
+        return recall(key) if locations.sieve[slot >> 3] >> (slot & 7) & 1 else ()
 
     return find
 
 
 def _stage_finder(keys: TypeIndex) -> Find:
-    spots, recall = keys.spots, keys.recall
+    locations, recall = keys.locations, keys.recall
 
     def find(tenant_id: str, stage: events.StageChanged) -> Goals:
         key = (tenant_id, stage.stage_id)
-        slot = hash(key) >> spots.sieve_shift
-        return recall(key) if spots.sieve[slot >> 3] >> (slot & 7) & 1 else ()
+        slot = hash(key) >> locations.sieve_shift
+        return recall(key) if locations.sieve[slot >> 3] >> (slot & 7) & 1 else ()
 
     return find
 

@@ -1,4 +1,4 @@
-"""Which goals does an event hit? (contract rule 3.1)"""
+"""Matching of events against the goals of an index (contract rule 3.1)."""
 
 from collections.abc import Iterable
 
@@ -6,18 +6,18 @@ from goalworker.domain import criteria, events, facts, goals
 from goalworker.goal_index import index
 
 
-def hits(event: events.Event, known: index.Index) -> list[facts.Hit]:
+def hits(event: events.Event, goal_index: index.Index) -> list[facts.Hit]:
     """Return one hit for each goal whose version in force at the event's time matches it, ordered by goal."""
-    candidates = known.candidates(event)
-    return _among(candidates, event) if candidates else []
+    candidates = goal_index.candidates(event)
+    return _matching(candidates, event) if candidates else []
 
 
-def all_hits(batch: Iterable[events.Event], known: index.Index) -> list[facts.Hit]:
-    """Return the hits of many events."""
-    return [hit for event in batch for hit in hits(event, known)]
+def all_hits(batch: Iterable[events.Event], goal_index: index.Index) -> list[facts.Hit]:
+    """Return the hits of a batch of events."""
+    return [hit for event in batch for hit in hits(event, goal_index)]
 
 
-def _among(candidates: Iterable[goals.Goal], event: events.Event) -> list[facts.Hit]:
+def _matching(candidates: Iterable[goals.Goal], event: events.Event) -> list[facts.Hit]:
     data = event.data
     if isinstance(data, events.LifecycleData):
         return []
@@ -28,7 +28,7 @@ def _among(candidates: Iterable[goals.Goal], event: events.Event) -> list[facts.
     ]
     if not matched:
         return []
-    if len(matched) > 1:  # in order, and none twice
+    if len(matched) > 1:  # Sorted by goal, each goal once.
         by_id = {goal.goal_id: (goal, number) for goal, number in matched}
         matched = [by_id[goal_id] for goal_id in sorted(by_id)]
     trigger = facts.trigger_of(event)

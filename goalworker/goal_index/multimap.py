@@ -1,6 +1,6 @@
-"""A multimap from hashes to numbers that needs some fifteen bytes an entry, and a sieve for what it does not hold.
+"""Multimap from hashes to numbers, at some fifteen bytes an entry, with a sieve for hashes that it does not hold.
 
-Hashes are those of `hash`, in 64 bits. Only their upper halves are kept: what is found is to be looked at.
+Hashes are those of `hash`, 64 bits wide. Only their upper halves are stored, so the caller must check each result.
 """
 
 from array import array
@@ -13,23 +13,23 @@ _UPPER: Final = 0xFFFF_FFFF_0000_0000
 NUMBERS_MAX: Final = 0xFFFF_FFFF
 
 _BLOCK_ENTRIES: Final = 64
-_SLOT_BITS: Final = 10  # a block's share of the sieve: sixteen slots of a bit for each entry at least
+_SLOT_BITS: Final = 10  # a block's share of the sieve is 2^10 slots of one bit, at least sixteen for each entry
 
 
 class Multimap:
-    """Numbers below 2^32 by hash, an entry each in one of many sorted blocks, which is the one of its first bits.
+    """Numbers below 2^32 by hash: each pair is an entry in one of many sorted blocks, chosen by the hash's first bits.
 
-    What comes in is put there when next something is looked for. One entry moves those of its block and no more, also
-    where a great many have the same hash; as many as there are already are sorted with them, in a fraction of the time.
+    Added entries are settled into their blocks at the next search. An insertion moves only the entries of one block,
+    however many share a hash; when more entries wait than are settled, all are sorted anew, which is much faster.
 
     `sieve[slot >> 3] >> (slot & 7) & 1` with `slot = hashed >> sieve_shift` is 0 for most hashes that were never added,
-    and for those that have not been settled yet: for a look inline, where calls count.
+    and for entries that are not settled yet. Callers that cannot afford a call test it inline.
     """
 
-    __slots__ = ("_blocks", "_coming", "_count", "_shift", "sieve", "sieve_shift")
+    __slots__ = ("_added", "_blocks", "_count", "_shift", "sieve", "sieve_shift")
 
     def __init__(self) -> None:
-        self._coming = array("Q")
+        self._added = array("Q")
         self._build(array("Q"))
 
     def __len__(self) -> int:
@@ -37,14 +37,14 @@ class Multimap:
         return self._count
 
     def find(self, hashed: int) -> list[int]:
-        """Return the numbers that were added under a hash, and with them those under one with the same upper half."""
-        if self._coming:
+        """Return the numbers under a hash, together with those under hashes with the same upper half."""
+        if self._added:
             self.settle()
         slot = hashed >> self.sieve_shift
         if not self.sieve[slot >> 3] >> (slot & 7) & 1:
             return []
         first = hashed & _UPPER
-        block = self._blocks[hashed >> self._shift]  # of a negative hash from the end, which is where its block is
+        block = self._blocks[hashed >> self._shift]  # a negative hash counts from the end, where its block is
         at, found = bisect_left(block, first), []
         while at < len(block) and block[at] <= first | NUMBERS_MAX:
             found.append(block[at] & NUMBERS_MAX)
@@ -52,16 +52,16 @@ class Multimap:
         return found
 
     def add(self, hashed: int, number: int) -> None:
-        """Add a number under a hash; again is no change."""
-        self._coming.append(hashed & _UPPER | number)
+        """Add a number under a hash; adding it again changes nothing."""
+        self._added.append(hashed & _UPPER | number)
 
     def settle(self) -> None:
-        """Put what has come in where it belongs, now rather than when something is looked for."""
-        coming, self._coming = self._coming, array("Q")
-        if len(coming) > self._count:
-            self._build(array("Q", chain(*self._blocks, coming)))
+        """Put the added entries into their blocks now instead of at the next search."""
+        added, self._added = self._added, array("Q")
+        if len(added) > self._count:
+            self._build(array("Q", chain(*self._blocks, added)))
             return
-        for entry in coming:
+        for entry in added:
             self._insert(entry)
         if self._count > len(self._blocks) * _BLOCK_ENTRIES:
             self._build(array("Q", chain(*self._blocks)))
@@ -76,7 +76,7 @@ class Multimap:
             self.sieve[slot >> 3] |= 1 << (slot & 7)
 
     def _build(self, entries: "array[int]") -> None:
-        """Make blocks and sieve for entries, each of which may come twice."""
+        """Build blocks and sieve from entries, which may have duplicates."""
         bits = (max(len(entries) - 1, 0) // _BLOCK_ENTRIES).bit_length()
         self._shift, self.sieve_shift = _BITS - bits, _BITS - bits - _SLOT_BITS
         self.sieve = bytearray(1 << bits + _SLOT_BITS - 3)

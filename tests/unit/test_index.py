@@ -69,12 +69,12 @@ def histories(draw: strategies.Draw, types: tuple[str, ...]) -> list[Step]:
 
 
 @settings(max_examples=examples(200))
-@given(data=st.data(), types=any_type, shelf_goals=st.sampled_from((1, 2, 32)))
+@given(data=st.data(), types=any_type, page_goals=st.sampled_from((1, 2, 32)))
 def test_step_by_step_it_holds_what_a_list_of_goals_holds(
-    data: st.DataObject, types: tuple[str, ...], shelf_goals: int
+    data: st.DataObject, types: tuple[str, ...], page_goals: int
 ) -> None:
     """What was asked between the steps makes no difference either, nor does how many goals are packed together."""
-    with mock.patch.object(index, "_SHELF_GOALS", shelf_goals):
+    with mock.patch.object(index, "_PAGE_GOALS", page_goals):
         _hold_to_a_list(data, types)
 
 
@@ -163,8 +163,8 @@ def test_versions_that_ask_for_the_same_take_the_room_of_one() -> None:
         many.add(_form_goal(number, *versions * 10), number)
         one.add(_form_goal(number, versions[0]), number)
     for made in (many, one):
-        made.spots.settle()
-    assert len(many.spots.sieve) == len(one.spots.sieve) < 4_000
+        made.locations.settle()
+    assert len(many.locations.sieve) == len(one.locations.sieve) < 4_000
 
 
 @given(data=st.data(), types=any_type)

@@ -22,12 +22,12 @@ def test_a_workflow_and_each_of_its_goals_come_out_as_they_went_in(
 ) -> None:
     changes = {"tenant_id": "north", "workflow_id": "w1"} | ({} if created is None else {"created_at": created})
     workflow = goals.Workflow(tuple(structs.replace(goal, **changes) for goal in known), logics)
-    shelf = codec.pack(("north", "w1"), workflow.goals, workflow.logics)
-    unpacked = codec.unpack(shelf)
+    packed = codec.pack(("north", "w1"), workflow.goals, workflow.logics)
+    unpacked = codec.unpack(packed)
     assert unpacked == workflow
     assert str(unpacked) == str(workflow)  # 100 and 100.00 are equal
     for place, goal in enumerate(workflow.goals):
-        assert str(codec.unpack_one(shelf, place)) == str(goal)
+        assert str(codec.unpack_one(packed, place)) == str(goal)
 
 
 @given(goal_type=st.sampled_from(events.GOAL_TYPES), data=st.data())
@@ -45,4 +45,4 @@ names = st.sampled_from(("", "w", "w1", "w\xe4", "w" * 31, "w" * 32, "w" * 255))
 def test_a_workflow_is_told_by_how_its_bytes_begin(
     one: tuple[str, str], other: tuple[str, str], logics: tuple[goals.LogicVersion, ...]
 ) -> None:
-    assert codec.pack(one, (), logics).startswith(codec.beginning(other)) == (one == other)
+    assert codec.pack(one, (), logics).startswith(codec.prefix(other)) == (one == other)
