@@ -1,4 +1,4 @@
-"""Errors of the broker: which pass by themselves, which never do, and a sentence for each with its remedy."""
+"""Errors of the broker: which are transient, which are permanent, and a sentence with a remedy for each."""
 
 import socket
 import ssl
@@ -13,9 +13,9 @@ from goalworker.errors import DependencyError, GoalworkerError, RefusedError, Se
 from goalworker.kafka import broker_connections
 
 _TRY_DOCTOR: Final = "`goalworker doctor` looks at each part."
-# Raised for whatever kept a client from connecting: the attempt itself knows more.
+# aiokafka raises these whatever kept it from connecting; the log of connections has the cause.
 _VAGUE: Final = (kafka_errors.KafkaConnectionError, kafka_errors.NodeNotReadyError, TimeoutError)
-# The broker answers and lacks a rule that allows it: somebody must add one.
+# The broker answers and lacks an ACL that allows the request: an operator must add it.
 _NOT_ALLOWED: Final = (
     kafka_errors.TopicAuthorizationFailedError,
     kafka_errors.GroupAuthorizationFailedError,
@@ -32,7 +32,7 @@ _LOGIN_REFUSED: Final = (
 
 
 def explain(settings: config.Settings, error: BaseException) -> GoalworkerError:
-    """Return an error that says which broker cannot be used, why, and what to do."""
+    """Return an error whose sentence says which broker cannot be used, why, and what to do."""
     where = f"Kafka at {settings.bootstrap_servers()}"
     if isinstance(error, kafka_errors.InvalidSessionTimeoutError):
         return SettingsError(f"{where} refuses {_session_timeout(settings)}")
@@ -45,7 +45,7 @@ def explain(settings: config.Settings, error: BaseException) -> GoalworkerError:
 
 
 def summarize(settings: config.Settings, error: BaseException) -> str:
-    """Return one sentence without the remedy: what cannot be used, and why."""
+    """Return one sentence that says which broker cannot be used and why, without the remedy."""
     where = f"Kafka at {settings.bootstrap_servers()}"
     advertised = _unreachable_advertised(settings, error)
     if advertised is not None:
@@ -55,7 +55,7 @@ def summarize(settings: config.Settings, error: BaseException) -> str:
 
 
 def describe_unjoined(settings: config.Settings, since: float, now: float) -> str:
-    """Return one sentence about a group that could not be joined since a moment of the monotonic clock."""
+    """Return one sentence that says why the group has not been joined since a moment of the monotonic clock."""
     error = broker_connections.LAST_GROUP_ERROR.since(since)
     reason = "its members do not finish dividing the partitions" if error is None else _reason(settings, error)
     return (
@@ -65,19 +65,19 @@ def describe_unjoined(settings: config.Settings, since: float, now: float) -> st
 
 
 def cause_of(error: BaseException) -> BaseException:
-    """Return why the last connection failed, where the error says only that there is none."""
+    """Return the cause of the last failed connection if the error only says that it failed, else the error."""
     failure = broker_connections.CONNECTION_LOG.last_failure
     is_vague = isinstance(error, _VAGUE) or type(error) is kafka_errors.KafkaError
     return failure.error if is_vague and failure is not None and failure.error is not None else error
 
 
 def is_login_refused(error: BaseException) -> bool:
-    """Say whether the broker refuses our credentials, or we its certificate: no waiting mends that."""
+    """Say whether the broker refuses our credentials, or we its certificate; retrying does not help."""
     return isinstance(cause_of(error), _LOGIN_REFUSED)
 
 
 def names_of(refused: kafka_errors.KafkaError) -> str:
-    """Return which topics or group a refusal is about: aiokafka gives one, or a collection."""
+    """Return the names of the topics or the group that a refusal is about; aiokafka gives one or a collection."""
     names = refused.args[0] if refused.args else "a part of it"
     return names if isinstance(names, str) else ", ".join(sorted(map(str, names)))
 
@@ -92,11 +92,11 @@ def _reason(settings: config.Settings, cause: BaseException) -> str:
             return "this user may neither write to a topic nor create one"
         case kafka_errors.InconsistentGroupProtocolError():
             return (
-                f"the consumer group {settings.kafka.group_id} has members that are no workers of ours: they divide "
-                "partitions in another way"
+                f"the consumer group {settings.kafka.group_id} has members that are not workers of goalworker: they "
+                "divide partitions in another way"
             )
         case kafka_errors.InvalidGroupIdError():
-            return f"it does not take {settings.kafka.group_id!r} for the name of a consumer group"
+            return f"it does not accept {settings.kafka.group_id!r} as the name of a consumer group"
         case _:
             return _plain_reason(cause)
 
@@ -119,7 +119,7 @@ def _remedy(settings: config.Settings, cause: BaseException) -> str:
     return next((remedy for kinds, remedy in _REMEDIES if isinstance(cause, kinds)), otherwise)
 
 
-# The first kind that fits says what to do.
+# The first entry that matches an error has its remedy.
 _REMEDIES: Final[tuple[tuple[tuple[type[BaseException], ...], str], ...]] = (
     (
         (ssl.SSLCertVerificationError,),
@@ -155,12 +155,12 @@ def _session_timeout(settings: config.Settings) -> str:
     )
 
 
-# --- a bootstrap server that answers, and names a broker that cannot be reached ---
+# --- a bootstrap server that answers, and advertises a broker that cannot be reached ---
 
 
 def _unreachable_advertised(settings: config.Settings, error: BaseException) -> broker_connections.Attempt | None:
     if error is cause_of(error) or is_login_refused(error):
-        return None  # not about an address
+        return None  # the error is not about an address
     bootstrap = {_address(server) for server in settings.bootstrap_servers().split(",")}
     return broker_connections.CONNECTION_LOG.unreachable_advertised(bootstrap)
 
@@ -184,20 +184,21 @@ def _advertised(attempt: broker_connections.Attempt) -> str:
     )
 
 
+# --- transient or permanent ---
+
+
 class NotAcknowledgedError(Exception):
-    """The broker did not acknowledge everything in time: what was sent may or may not arrive, send it again."""
+    """The broker did not acknowledge every record in time: they may arrive or not, and must be sent again."""
 
 
-# Joining the group fails with these for as long as nobody changes our settings, or those of the other members.
+# Joining the group fails with these until an operator changes our settings, or those of the other members.
 JOIN_REFUSED: Final = (
     kafka_errors.InvalidSessionTimeoutError,
     kafka_errors.InconsistentGroupProtocolError,
     kafka_errors.InvalidGroupIdError,
 )
-
-
-# What no waiting mends: somebody must change a right or a setting.
-_REFUSED: Final = (
+# Retrying does not help: an operator must change an ACL or a setting.
+_PERMANENT: Final = (
     kafka_errors.TopicAuthorizationFailedError,
     kafka_errors.GroupAuthorizationFailedError,
     kafka_errors.ClusterAuthorizationFailedError,
@@ -209,13 +210,18 @@ _REFUSED: Final = (
 
 
 def is_transient(error: BaseException) -> bool:
-    """Say whether an error of the client passes by itself, so that the same work is to be tried again."""
+    """Say whether an error passes by itself, so that a retry may succeed."""
     return isinstance(error, NotAcknowledgedError | kafka_errors.KafkaError | OSError) and not is_permanent(error)
 
 
 def is_permanent(error: BaseException) -> bool:
-    """Say whether the broker will not have it, however often it is asked."""
-    return isinstance(error, _REFUSED)
+    """Say whether the broker refuses the request however often it is sent."""
+    return isinstance(error, _PERMANENT)
+
+
+def is_broker_error(error: BaseException) -> bool:
+    """Say whether an error comes from aiokafka, transient or permanent."""
+    return isinstance(error, NotAcknowledgedError | kafka_errors.KafkaError)
 
 
 @contextmanager

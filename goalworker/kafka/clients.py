@@ -1,46 +1,34 @@
-"""Clients of Kafka: the worker's consumer, which never commits by itself, an observer and an admin client."""
+"""Clients of Kafka: the worker's consumer, an observer of partitions, and an admin client."""
 
 from typing import Any, Final
 
 import aiokafka
-from aiokafka import errors as kafka_errors
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
 from goalworker import config
 from goalworker.kafka import broker_connections
-from goalworker.kafka.broker_errors import NotAcknowledgedError
 
+# A member sends heartbeats at least this often, in seconds.
 HEARTBEAT_SECONDS_MAX: Final = 3.0
-
-
+# Milliseconds that a member may take for a rebalance; then the group goes on without it.
 REBALANCE_TIMEOUT_MS: Final = 60_000
-
-
+# Seconds without an acknowledgement, or without an answer, after which an attempt fails and is repeated.
 SEND_TIMEOUT_SECONDS: Final = 15
-
-
 COMMIT_TIMEOUT_SECONDS: Final = 10
-
-
 ASK_TIMEOUT_SECONDS: Final = 10
 
 
-def is_of_broker(error: BaseException) -> bool:
-    """Say whether an error comes from the client, whatever it means."""
-    return isinstance(error, NotAcknowledgedError | kafka_errors.KafkaError)
-
-
 def client_options(settings: config.Settings) -> dict[str, Any]:
-    """Return the options of every client; from here on their connections are noted, to explain errors."""
+    """Return the options of every client, and record connections from now on, so that errors can be explained."""
     broker_connections.install()
     return config.kafka_client_options(settings)
 
 
 def consumer(settings: config.Settings) -> aiokafka.AIOKafkaConsumer:
-    """Return a consumer of the group that the worker subscribes: committed records only, offsets committed by us.
+    """Return the worker's consumer: it reads committed records only, and never commits offsets by itself.
 
-    There is no automatic offset reset: an offset out of range must stop the worker, not skip records (hazard 9).
+    Offsets are never reset automatically: one out of range must stop the worker, not skip records (hazard 9).
     """
     session_seconds = settings.kafka.session_timeout_seconds
     return aiokafka.AIOKafkaConsumer(
@@ -65,5 +53,5 @@ def observer(settings: config.Settings) -> aiokafka.AIOKafkaConsumer:
 
 
 def admin(settings: config.Settings) -> AIOKafkaAdminClient:
-    """Return a client that asks about topics and groups, and gives up in time."""
+    """Return a client for questions about topics and groups; each is given up after ASK_TIMEOUT_SECONDS."""
     return AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=ASK_TIMEOUT_SECONDS * 1000)

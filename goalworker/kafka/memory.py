@@ -1,12 +1,13 @@
-"""What a worker asks of the interpreter and the allocator once the goals are loaded: not to tidy what comes again."""
+"""Settings of the garbage collector and the allocator for a process that works batch by batch."""
 
 import ctypes
 import gc
 from typing import Final
 
-# More than what is fetched and not taken yet: all of it would be looked through, again and again.
+# New objects after which the collector runs. Records that were fetched and wait to be processed are fewer, so that it
+# does not search them again and again.
 COLLECT_OBJECTS: Final = 300_000
-# Of mallopt(3), in bytes. The first is the most it takes.
+# Options of mallopt(3) with their values in bytes; 32 MiB is the largest mmap threshold that glibc accepts.
 _MMAP_THRESHOLD: Final = (-3, 32 * 1024 * 1024)
 _TRIM_THRESHOLD: Final = (-1, 64 * 1024 * 1024)
 
@@ -14,18 +15,18 @@ _C_LIBRARY: Final = ctypes.CDLL(None)
 
 
 def release() -> None:
-    """Give what is free back to the system, also where it lies between what is in use; another C library is left."""
+    """Return free memory to the system, also from between memory in use; do nothing without glibc."""
     trim = getattr(_C_LIBRARY, "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
-def settle() -> None:
-    """Let the collector pass over what is there for good, and what a fetch took be there for the next one.
+def tune_for_batches() -> None:
+    """Exclude the objects of today from collection, and keep freed memory for the next fetch; call it after start.
 
-    A batch is thousands of objects that all go at once by themselves: looking through each of them took a tenth of the
-    time. A fetch is megabytes, and glibc would give them back to the system, which clears each page when it is asked
-    for anew: that took a seventh. Another C library is left as it is.
+    A batch is thousands of objects that are freed together without the collector, which took a tenth of the time to
+    search them. A fetch is megabytes, which glibc would return to the system, which clears each page when it is
+    requested again: that took a seventh. Without glibc, the allocator stays as it is.
     """
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""Where the group reads on, set by an explicit act: `goalworker run --reset-offsets` (hazard 9)."""
+"""Reset the group's offsets, which only an operator asks for: `goalworker run --reset-offsets` (hazard 9)."""
 
 import asyncio
 from collections.abc import Collection, Mapping
@@ -17,13 +17,13 @@ from goalworker.kafka import clients, topic_identity
 log = logs.get("offsets")
 
 Target = Literal["earliest", "latest"] | datetime
-"""Where to: the first two for offsets out of range only; a time also takes back those that are beyond it."""
+"""The first two move offsets out of range only; a time also moves back those beyond it."""
 
 Offsets = Mapping[TopicPartition, int]
 
 
 class Move(Struct, frozen=True):
-    """What becomes of one partition's offset; skipped are records that are there and are passed over unread."""
+    """Change of one partition's offset; skipped_records are those in the log that are passed over unread."""
 
     partition: TopicPartition
     from_offset: int
@@ -32,21 +32,22 @@ class Move(Struct, frozen=True):
 
 
 async def reset(settings: config.Settings, target: Target) -> None:
-    """Set the group's offsets as far as the target asks for it, and log each; GoalworkerError while it has members."""
+    """Move the group's offsets to the target, and log each move; raises GoalworkerError while it has members."""
     consumer = clients.consumer(settings)
     try:
         await consumer.start()
-        found = await _committed(settings)
-        consumer.assign(list(found))
-        begins, ends = await consumer.beginning_offsets(list(found)), await consumer.end_offsets(list(found))
-        foreign = topic_identity.foreign(await topic_identity.look(consumer, list(found), {}))
+        committed = await _committed(settings)
+        partitions = list(committed)
+        consumer.assign(partitions)
+        begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+        foreign = topic_identity.foreign(await topic_identity.look(consumer, partitions, {}))
         at = await _at(consumer, target, settings.topics.redrive, begins, ends) if isinstance(target, datetime) else {}
-        decided = moves(target, found, begins, ends, at, foreign)
-        chosen = {move.partition: move.to_offset for move in decided}
+        moves = decide_moves(target, committed, begins, ends, at, foreign)
+        chosen = {move.partition: move.to_offset for move in moves}
         await commit(consumer, settings, chosen, "then start one with --reset-offsets")
     finally:
         await consumer.stop()
-    for move in decided:
+    for move in moves:
         log.warning(
             "offset_reset",
             topic=move.partition.topic,
@@ -55,10 +56,10 @@ async def reset(settings: config.Settings, target: Target) -> None:
             to_offset=move.to_offset,
             skipped_records=move.skipped_records,
         )
-    log.info("offsets_reset", target=str(target), partitions=len(decided))
+    log.info("offsets_reset", target=str(target), partitions=len(moves))
 
 
-def moves(
+def decide_moves(
     target: Target,
     committed: Offsets,
     begins: Offsets,
@@ -66,25 +67,26 @@ def moves(
     at: Offsets,
     foreign: Collection[TopicPartition] = (),
 ) -> list[Move]:
-    """Decide which offsets move; `at` says where each partition is at the target, if that is a time.
+    """Decide which offsets move.
 
-    foreign are the partitions whose offset is of another log: such an offset is in no range.
+    `at` has each partition's offset at the target, if that is a time. The offsets of foreign partitions belong to
+    another log, so they are never in range.
     """
-    decided = []
+    moves = []
     for partition, offset in committed.items():
         begin, end = begins[partition], ends[partition]
         is_in_range = begin <= offset <= end and partition not in foreign
         to = begin if target == "earliest" else end if target == "latest" else at[partition]
         if is_in_range:
-            # Never forward: that would skip what nobody has lost.
+            # Never forward: that would skip records that can still be read.
             to = min(to, offset) if isinstance(target, datetime) else offset
-        if to != offset or partition in foreign:  # committed anew, it is of the log that is there
-            decided.append(Move(partition, offset, to, 0 if is_in_range else to - begin))
-    return decided
+        if to != offset or partition in foreign:  # a new commit ties the same offset to the log of today
+            moves.append(Move(partition, offset, to, 0 if is_in_range else to - begin))
+    return moves
 
 
 async def _committed(settings: config.Settings) -> dict[TopicPartition, int]:
-    """Return the group's offsets; a partition without one begins at its earliest record anyway."""
+    """Return the group's offsets; a partition without one will be read from its earliest record anyway."""
     admin = clients.admin(settings)
     try:
         await admin.start()
@@ -92,16 +94,18 @@ async def _committed(settings: config.Settings) -> dict[TopicPartition, int]:
         listed = await admin.describe_topics([*settings.topics.inputs, settings.topics.redrive])
     finally:
         await admin.close()
-    there = {TopicPartition(topic["topic"], each["partition"]) for topic in listed for each in topic["partitions"]}
-    return {each: found[each].offset for each in sorted(there & found.keys()) if found[each].offset >= 0}
+    existing = {TopicPartition(topic["topic"], of["partition"]) for topic in listed for of in topic["partitions"]}
+    offsets = {partition: found[partition].offset for partition in sorted(existing & found.keys())}
+    return {partition: offset for partition, offset in offsets.items() if offset >= 0}
 
 
 async def _at(
     consumer: aiokafka.AIOKafkaConsumer, moment: datetime, redrive_topic: str, begins: Offsets, ends: Offsets
 ) -> dict[TopicPartition, int]:
-    """Return the first record of a moment or later in each partition; where there is none, its end.
+    """Return the offset of each partition's first record at or after a moment, or its end without such a record.
 
-    What is redriven keeps its original timestamp, which says nothing of when it was read: that topic is read again.
+    Redriven records keep their original timestamps, which do not tell when they were read, so the redrive topic is
+    read from its beginning.
     """
     moment_ms = max(0, int(moment.timestamp() * 1000))
     found = await consumer.offsets_for_times(dict.fromkeys(ends, moment_ms)) if ends else {}
@@ -110,7 +114,10 @@ async def _at(
 
 
 async def commit(consumer: aiokafka.AIOKafkaConsumer, settings: config.Settings, chosen: Offsets, remedy: str) -> None:
-    """Commit offsets that a person chose; GoalworkerError while the group has members, remedy says how to go on."""
+    """Commit offsets that an operator chose; raises GoalworkerError while the group has members.
+
+    The remedy completes the sentence "stop all workers, ...".
+    """
     if not chosen:
         return
     try:

@@ -1,7 +1,6 @@
-"""A connection that produces: aiokafka's producer, which it neither throttles nor closes as we need it.
+"""aiokafka's producer, made to wait when a broker throttles it, and to close although a broker is away.
 
-Everything that depends on how aiokafka works inside stands in this module. tests/unit/test_producer.py fails first when
-the library changes.
+tests/unit/test_producer.py fails first when aiokafka changes.
 """
 
 import asyncio
@@ -22,8 +21,9 @@ from goalworker import config
 from goalworker.kafka import aiokafka_internals, clients
 from goalworker.kafka.records import Record
 
+# Seconds to deliver the remaining records on close; then they are dropped.
 CLOSE_SECONDS: Final = 1
-# What one batch to a partition may hold; a topic takes 1 MiB unless it is configured otherwise.
+# Bytes in one batch to a partition; a topic takes 1 MiB unless it is configured otherwise.
 BATCH_BYTES: Final = 256 * 1024
 
 _BATCH_HEADER_BYTES: Final = 61
@@ -37,7 +37,7 @@ class InvalidRecordError(kafka_errors.BrokerResponseError):  # type: ignore[misc
     description = "The broker refuses this record: it breaks a rule of its topic"
 
 
-# aiokafka does not know this code, and would report it as an unknown error, which may pass.
+# aiokafka lacks this code, and would raise an unknown error, which counts as transient.
 kafka_errors.kafka_errors[InvalidRecordError.errno] = InvalidRecordError
 
 PartitionId = tuple[str, int]
@@ -45,14 +45,14 @@ PartitionId = tuple[str, int]
 
 
 def batch_size(record: Record) -> int:
-    """Return the size of a batch that holds this record alone: what the broker compares with max.message.bytes."""
+    """Return the size of a batch of this record alone, which the broker compares with max.message.bytes."""
     size_of = default_records.DefaultRecordBatchBuilder.size_of
     body = 3 + size_of(record.key, record.value, list(record.headers))  # attributes, and two deltas of 0
     return int(_BATCH_HEADER_BYTES + util.size_of_varint(body) + body)
 
 
 class Throttle:
-    """How long each broker asked us to wait: it reads nothing from the connection before that time is over."""
+    """Times until which brokers throttle us; a broker reads nothing from the connection before its time."""
 
     def __init__(self) -> None:
         self._until: dict[int, float] = {}
@@ -60,16 +60,16 @@ class Throttle:
 
     @property
     def until(self) -> float:
-        """When the last broker can be asked again, by the monotonic clock."""
+        """The moment of the monotonic clock from which no broker throttles us."""
         return max(self._until.values(), default=0.0)
 
     def note(self, node_id: int, throttle_ms: int) -> None:
-        """Note what an answer of a broker asked for."""
+        """Record the throttle time of a broker's response."""
         if throttle_ms > 0:
             self._until[node_id] = time.monotonic() + throttle_ms / 1000
 
     async def wait(self, node_id: int) -> None:
-        """Wait until a broker can be asked again; raises ProducerClosed if the connection is closed meanwhile."""
+        """Wait until a broker no longer throttles us; raises ProducerClosed if close() is called meanwhile."""
         while (seconds := self._until.get(node_id, 0.0) - time.monotonic()) > 0:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
@@ -82,9 +82,9 @@ class Throttle:
 
 
 class Producer:
-    """Sends batches of records, each to the end of one partition, and waits as long as a broker asks it to.
+    """Producer of batches, each for one partition; it waits while a broker throttles it.
 
-    An idempotent one is not to be used any more after an error: its sequence of batches may have a gap (hazard 12).
+    After an error, an idempotent producer must be dropped: its sequence of batches may have a gap (hazard 12).
     """
 
     def __init__(self, settings: config.Settings, *, idempotent: bool, timeout_seconds: float) -> None:
@@ -101,11 +101,11 @@ class Producer:
         _wait_when_throttled(self._kafka.client, self.throttle)
 
     async def start(self) -> None:
-        """Connect; raises what kafka.is_later knows where the broker is away."""
+        """Connect; raises a transient error while the broker is away."""
         await self._kafka.start()
 
     async def by_partition(self, topic: str, records: Mapping[int, Record]) -> dict[PartitionId, list[int]]:
-        """Return the numbers of a topic's records by where they go, in order; TopicAuthorizationFailedError, ..."""
+        """Return the numbers of a topic's records by partition, in order; raises TopicAuthorizationFailedError, ..."""
         partitions = sorted(await self._kafka.partitions_for(topic))
         found: dict[PartitionId, list[int]] = defaultdict(list)
         for number, record in records.items():
@@ -113,25 +113,25 @@ class Producer:
             found[topic, partitions[hashed % len(partitions)]].append(number)
         return found
 
-    async def enqueue(self, place: PartitionId, records: Iterable[Record], limit: int | None) -> tuple[int, Any]:
-        """Enqueue a batch of the first records: as many as fit into it, at least one; limit is in bytes.
+    async def enqueue(self, partition_id: PartitionId, records: Iterable[Record], limit: int | None) -> tuple[int, Any]:
+        """Enqueue a batch of as many of the first records as fit into it, and at least one; limit is in bytes.
 
-        Waits while another batch for the partition is queued. Returns how many records it has and the future of its
-        acknowledgement.
+        Wait while another batch for the partition is queued. Return the number of records in the batch, and the future
+        of its acknowledgement.
         """
         batch, count = self._kafka.create_batch(), 0
         for record in records:
             if count and limit is not None and batch.size() + batch_size(record) > limit:
                 break
-            if not _append(batch, record):  # the first record of a batch is taken whatever its size
+            if not _append(batch, record):  # a batch accepts its first record whatever its size
                 break
             count += 1
-        topic, partition = place
+        topic, partition = partition_id
         return count, await self._kafka.send_batch(batch, topic, partition=partition)
 
     async def close(self) -> None:
-        """Close the connection; what is not acknowledged yet may still arrive."""
-        # aiokafka tries to deliver what it holds first, for ever where the broker is away.
+        """Close the connection; records without an acknowledgement may still arrive."""
+        # aiokafka first tries to deliver what it holds, and without a broker never gives up.
         self.throttle.close()
         with contextlib.suppress(TimeoutError, kafka_errors.KafkaError, OSError):
             try:
@@ -142,7 +142,7 @@ class Producer:
 
 
 def _wait_when_throttled(client: Any, throttle: Throttle) -> None:
-    # A request sent while the broker does not read would time out, and be sent once more on another connection.
+    # A request that a throttling broker does not read would time out, and be sent again on another connection.
     send = client.send
 
     async def send_when_read(node_id: int, request: Any, **options: Any) -> Any:
@@ -163,7 +163,10 @@ def _append(batch: Any, record: Record) -> bool:
 
 @lru_cache(maxsize=4_096)
 def murmur2(key: bytes) -> int:
-    """Return Kafka's own murmur2 of a key, so that a key has one partition whoever sends it; the client's is slower."""
+    """Return the murmur2 hash that Kafka's own clients use, so that all put a key into one partition.
+
+    aiokafka's function is slower.
+    """
     hashed = 0x9747B28C ^ len(key)
     whole = len(key) & ~3
     for word in struct.unpack_from(f"<{whole // 4}I", key):

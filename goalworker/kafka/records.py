@@ -1,4 +1,4 @@
-"""Records to be produced."""
+"""Records to produce."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ Headers = Sequence[tuple[str, bytes]]
 
 
 class Record(Struct, frozen=True, gc=False):
-    """One record to be sent; without a timestamp it has that of its sending."""
+    """A record to produce; without a timestamp it gets the time at which it is sent."""
 
     topic: str
     key: bytes | None

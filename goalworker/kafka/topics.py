@@ -1,4 +1,4 @@
-"""Questions about topics: which are missing, and how large their messages may be."""
+"""Topics at the broker: which are missing, and how large their messages may be."""
 
 from collections.abc import Collection, Iterable
 from typing import Any
@@ -9,7 +9,7 @@ from goalworker import config
 
 
 def missing_topics(settings: config.Settings, present: Collection[str]) -> str | None:
-    """Return a sentence that names the topics that are not there, None where all are."""
+    """Return a sentence that names the missing topics, None if all exist."""
     missing = sorted(set(settings.topics.model_dump().values()) - set(present))
     if not missing:
         return None
@@ -20,7 +20,7 @@ def missing_topics(settings: config.Settings, present: Collection[str]) -> str |
 
 
 async def max_message_bytes(admin: Any, topics: Iterable[str]) -> dict[str, int]:
-    """Return the largest message that each topic takes, in bytes, as far as this user may know it."""
+    """Return max.message.bytes of each topic, as far as this user may see it."""
     resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics]
     return {
         topic: int(entry[1])

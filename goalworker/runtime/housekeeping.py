@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from goalworker import config, logs, metrics
 from goalworker.domain import messages
-from goalworker.kafka import broker_errors, clients
+from goalworker.kafka import broker_errors
 from goalworker.kafka.sender import Sender
 from goalworker.pipeline import outbox, refused_messages
 from goalworker.postgres import connections, database_errors, tables
@@ -114,7 +114,7 @@ class Housekeeping:
 
 def dependency(error: Exception) -> str:
     """Return what an error is about: while that is known to be away, its outage says all there is to be said."""
-    return "broker" if clients.is_of_broker(error) else "database"
+    return "broker" if broker_errors.is_broker_error(error) else "database"
 
 
 async def _every(seconds: float, name: str, step: Callable[[], Awaitable[None]]) -> None:

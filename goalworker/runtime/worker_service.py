@@ -47,7 +47,7 @@ async def _run_worker(settings: config.Settings, reset_offsets: offset_reset.Tar
         health.set("topics", None)
         with database_errors.explain_errors(settings.database_url()):
             known = await start_checks.load_goals(settings, pool)
-        memory.settle()
+        memory.tune_for_batches()
         health.set("goals", None)
         sender = Sender(settings)
         decoder = event_decoder(settings)

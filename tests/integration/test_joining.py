@@ -78,5 +78,5 @@ async def test_a_group_whose_members_use_another_assignor_ends_the_worker(at_str
         outcome = shell("run")
     assert (outcome.code, outcome.out) == (4, ""), outcome
     sentence = shells.last_words(outcome)
-    assert f"the consumer group {group} has members that are no workers of ours" in sentence
+    assert f"the consumer group {group} has members that are not workers of goalworker" in sentence
     assert "GOALWORKER_KAFKA__GROUP_ID" in sentence

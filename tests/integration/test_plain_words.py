@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from goalworker import config, metrics
-from goalworker.kafka import broker_errors, clients, consumer, sender
+from goalworker.kafka import broker_errors, consumer, sender
 from goalworker.pipeline import outbox, paused_topics
 from goalworker.postgres import connections
 from goalworker.runtime import health_watch, housekeeping, ops_port
@@ -62,7 +62,7 @@ async def test_every_loop_of_the_housekeeping_fails_in_plain_words(
     pool = connections.engine(url, pool_size=1, statement_timeout_seconds=1, application="test")
 
     async def read() -> None:
-        await fail() if clients.is_of_broker(away) else await paused_topics.PausedTopics(pool, 0.5, 100).read()
+        await fail() if broker_errors.is_broker_error(away) else await paused_topics.PausedTopics(pool, 0.5, 100).read()
 
     async def claim() -> None:
         await fail()

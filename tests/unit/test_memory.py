@@ -27,13 +27,13 @@ def pages_and_frozen(settle: str) -> tuple[int, int]:
 
 
 def test_memory_that_was_used_is_used_again() -> None:
-    settled, _ = pages_and_frozen("memory.settle()")
+    settled, _ = pages_and_frozen("memory.tune_for_batches()")
     usual, _ = pages_and_frozen("")
     # Other C libraries are left as they are.
     assert settled < usual / (10 if platform.libc_ver()[0] == "glibc" else 0.1)
 
 
 def test_the_collector_passes_over_what_is_there() -> None:
-    _, frozen = pages_and_frozen("memory.settle()")
+    _, frozen = pages_and_frozen("memory.tune_for_batches()")
     _, usual = pages_and_frozen("")
     assert frozen > 1_000 > usual == 0

@@ -13,7 +13,9 @@ TIME = datetime(2026, 5, 1, tzinfo=UTC)
 
 
 def _moved(target: offset_reset.Target, offset: int) -> tuple[int, int] | None:
-    moves = offset_reset.moves(target, {PARTITION: offset}, {PARTITION: BEGIN}, {PARTITION: END}, {PARTITION: AT})
+    moves = offset_reset.decide_moves(
+        target, {PARTITION: offset}, {PARTITION: BEGIN}, {PARTITION: END}, {PARTITION: AT}
+    )
     return next(((move.to_offset, move.skipped_records) for move in moves), None)
 
 
@@ -41,7 +43,7 @@ def test_an_offset_of_another_topic_is_in_no_range_and_is_committed_anew(
     target: offset_reset.Target, to_offset: int
 ) -> None:
     for offset in (BEGIN, AT, END):
-        (move,) = offset_reset.moves(
+        (move,) = offset_reset.decide_moves(
             target, {PARTITION: offset}, {PARTITION: BEGIN}, {PARTITION: END}, {PARTITION: AT}, {PARTITION}
         )
         assert (move.to_offset, move.skipped_records) == (to_offset, to_offset - BEGIN)

@@ -11,7 +11,7 @@ FETCH_BYTES: Final = 16 * 1024 * 1024
 
 
 class Allowance:
-    """Counts the bytes that one call of getmany() hands over, from begin() or the event loop's last turn on."""
+    """Byte limit of one call of getmany(), which begins with begin() or with the event loop's next turn."""
 
     def __init__(self) -> None:
         self.taken = 0
@@ -22,7 +22,7 @@ class Allowance:
         return FETCH_BYTES - self.taken
 
     def take(self, count: int) -> None:
-        """Count bytes: getmany() goes through its partitions without letting the event loop turn."""
+        """Count bytes. getmany() goes through its partitions without yielding to the event loop."""
         if not self._is_counting:
             self._is_counting = True
             asyncio.get_running_loop().call_soon(self.begin)
