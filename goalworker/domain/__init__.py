@@ -1,1 +1,1 @@
-"""Pure rules: what the words of the contract mean, without I/O."""
+"""Pure rules of the contract, without I/O."""

@@ -1,4 +1,4 @@
-"""Criteria of goals: which data matches, and what is wrong with criteria that people write (contract rule 3.1)."""
+"""Criteria of goals: matching them, and parsing those that people write (contract rule 3.1)."""
 
 import unicodedata
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from goalworker.domain.text import (
 
 
 class Criteria(Struct, frozen=True, gc=False, omit_defaults=True):
-    """The condition of a goal, whatever its type; only the fields of its type are set, none means any."""
+    """The condition of a goal: only fields of its type are set, and without any field every event matches."""
 
     tag_id: str | None = None
     tag_name: str | None = None
@@ -39,7 +39,7 @@ class Criteria(Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 def matches(criteria: Criteria, data: events.GoalData) -> bool:
-    """Say whether an event's data meets the criteria of a goal of its type (contract section 3, Criteria)."""
+    """Say whether the data of an event meets the criteria of a goal of its type (contract section 3, Criteria)."""
     match data:
         case events.TagAdded():
             return _tag_matches(criteria, data)
@@ -71,12 +71,12 @@ def _payment_matches(criteria: Criteria, payment: events.PaymentCompleted) -> bo
 
 @lru_cache(maxsize=65_536)
 def fold_name(name: str) -> str:
-    """Return a tag's name as it is compared: NFKC, strip, casefold, NFKC (contract section 3, Criteria)."""
+    """Return the form in which names of tags are compared: NFKC, strip, casefold, NFKC (contract section 3)."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).strip().casefold())
 
 
 class CriteriaError(ValueError):
-    """Criteria that cannot be; every fault at once."""
+    """Invalid criteria, with all their faults."""
 
     def __init__(self, faults: list[Fault]) -> None:
         super().__init__("; ".join(fault.detail for fault in faults))
@@ -87,7 +87,7 @@ EMPTY_CRITERIA: Final = "Goal criteria cannot be empty"
 
 
 def parse_criteria(goal_type: str, given: Mapping[str, Any]) -> Criteria:
-    """Return the normalised criteria for what a person or the database wrote; numbers come as int or Decimal.
+    """Return normalised criteria from those of a person or of the database, whose numbers are int or Decimal.
 
     Raises CriteriaError with every fault.
     """
@@ -107,7 +107,7 @@ def parse_criteria(goal_type: str, given: Mapping[str, Any]) -> Criteria:
 
 
 def criteria_to_json(goal_type: str, criteria: Criteria) -> dict[str, Any]:
-    """Return criteria as people read and the database keeps them: normalised, amounts as strings."""
+    """Return criteria in the form that people read and the database stores: normalised, amounts as strings."""
     row = events.GOAL_TYPE_TABLE[goal_type]
     fields = {name: getattr(criteria, name) for name in row.criteria if getattr(criteria, name) is not None}
     if criteria.min_amount is not None:
@@ -143,13 +143,13 @@ def _value(name: str, value: object, faults: list[Fault]) -> str | Decimal | Non
 
 
 _EXACT: Final = Context(prec=64)
-"""Room for every digit of an amount; the default context rounds to 28."""
+"""Digits of a normalised amount; the default context would round to 28."""
 
 
 def _amount(value: object) -> Decimal | None:
     if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
         return None
-    if isinstance(value, int) and abs(value) > AMOUNT_MAX:  # str() refuses a number of 5,000 digits
+    if isinstance(value, int) and abs(value) > AMOUNT_MAX:  # str() refuses a number of more than 4,300 digits
         return None
     amount = parse_amount(value) if isinstance(value, str) else parse_json_amount(str(value))
     if amount is None:
@@ -159,4 +159,4 @@ def _amount(value: object) -> Decimal | None:
 
 def _unknown(name: str, row: events.GoalType) -> str:
     fields = row.criteria if row.any_flag is None else (*row.criteria, row.any_flag)
-    return f"`{printable(name[:64])}` is no criterion of {row.name}; it takes {', '.join(fields)}"
+    return f"`{printable(name[:64])}` is not a criterion of {row.name}; it takes {', '.join(fields)}"

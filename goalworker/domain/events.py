@@ -1,4 +1,4 @@
-"""What comes in, what is recorded, and what comes of it: the data that travels through the flow."""
+"""Events and their data, and the table of goal types (contract section 2)."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -10,13 +10,11 @@ from msgspec import Meta, Struct
 from goalworker.domain.text import Text
 
 PRODUCT_IDS_MAX: Final = 1000
-
-
 ProductIds = Annotated[tuple[Text, ...], Meta(max_length=PRODUCT_IDS_MAX)]
 
 
 class TagAdded(Struct, frozen=True, gc=False):
-    """`data` of `contact.tag.added`; one of tag_id and tag_name is there."""
+    """`data` of `contact.tag.added`, with a tag_id, a tag_name or both."""
 
     contact_id: Text
     tag_id: Text | None = None
@@ -24,7 +22,7 @@ class TagAdded(Struct, frozen=True, gc=False):
 
 
 class PaymentCompleted(Struct, frozen=True, gc=False):
-    """`data` of `payment.completed`; the amount is exact, the currency as it came."""
+    """`data` of `payment.completed`, with the exact amount and the currency as it was written."""
 
     contact_id: Text
     payment_id: Text
@@ -77,8 +75,6 @@ class WorkflowChanged(Struct, frozen=True, gc=False):
 
 
 GoalData = TagAdded | PaymentCompleted | AppointmentBooked | FormSubmitted | StageChanged
-
-
 LifecycleData = EnrollmentChanged | WorkflowChanged
 
 
@@ -172,7 +168,7 @@ DATA_OF_TYPE: Final[Mapping[str, type[GoalData | LifecycleData]]] = {
 
 
 class Event(Struct, frozen=True, gc=False):
-    """One message in; (tenant_id, source, id) is its identity, and time is when it happened, in UTC."""
+    """One incoming event: (tenant_id, source, id) is its identity, and time is when it happened, in UTC."""
 
     tenant_id: str
     source: str

@@ -1,4 +1,4 @@
-"""JSON that people write: every number is exact, and what cannot be used is refused in a sentence."""
+"""Decoding of JSON that people write: numbers stay exact, and bad JSON is refused with a sentence."""
 
 import json
 from decimal import Decimal, InvalidOperation
@@ -6,11 +6,11 @@ from typing import Any, Never
 
 
 class NotJsonError(ValueError):
-    """The text is no JSON, or none that can be used; the sentence says why."""
+    """A text that is not JSON, or that breaks a limit; the sentence says which."""
 
 
 def decode(text: str | bytes) -> Any:
-    """Decode UTF-8 JSON, numbers as int or Decimal; of a key that comes twice, the last counts. NotJsonError."""
+    """Decode UTF-8 JSON, numbers as int or Decimal; the last of several equal keys counts. Raises NotJsonError."""
     try:
         given = text.decode() if isinstance(text, bytes) else text
         return json.loads(given, parse_float=Decimal, parse_constant=_refuse)
@@ -22,9 +22,9 @@ def decode(text: str | bytes) -> Any:
         raise NotJsonError(f"{error.msg} at line {error.lineno}, column {error.colno}") from None
     except NotJsonError:
         raise
-    except (ValueError, InvalidOperation):  # int() and Decimal() have their limits
+    except (ValueError, InvalidOperation):  # int() and Decimal() limit the number of digits
         raise NotJsonError("a number in it has too many digits") from None
 
 
 def _refuse(constant: str) -> Never:
-    raise NotJsonError(f"{constant} is no JSON")
+    raise NotJsonError(f"{constant} is not JSON")

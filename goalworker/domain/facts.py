@@ -1,4 +1,4 @@
-"""Facts and what follows from them: hits, enrollments, workflow states, achievements and exits."""
+"""Facts and their consequences: hits, enrollments, workflow states, achievements and exits."""
 
 from datetime import UTC, datetime
 from typing import Final
@@ -19,7 +19,7 @@ WorkflowKey = tuple[str, str]
 """(tenant_id, workflow_id)."""
 
 BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
-"""Where the window of an enrollment begins when enrollments are not tracked (contract rule 3.8)."""
+"""Begin of an enrollment's window when enrollments are not tracked (contract rule 3.8)."""
 
 
 def event_key(event: Event) -> EventKey:
@@ -28,7 +28,7 @@ def event_key(event: Event) -> EventKey:
 
 
 class Trigger(Struct, frozen=True, gc=False):
-    """The event that a hit or an achievement rests on; data is its contract fields as JSON bytes."""
+    """The event behind a hit or an achievement; data holds its contract fields as JSON bytes."""
 
     source: str
     id: str
@@ -39,12 +39,12 @@ class Trigger(Struct, frozen=True, gc=False):
 
     @property
     def order(self) -> tuple[datetime, str, str]:
-        """The order of the walk (contract rule 3.3)."""
+        """Key by which judgement walks through hits (contract rule 3.3)."""
         return (self.time, self.source, self.id)
 
 
 def trigger_of(event: Event) -> Trigger:
-    """Return an event as evidence: its contract fields that it had, in the contract's order, amounts as strings."""
+    """Return an event as a trigger: the contract fields that it had, in the contract's order, amounts as strings."""
     present = {name: value for name, value in structs.asdict(event.data).items() if value is not None}
     if isinstance(event.data, PaymentCompleted):
         present["amount"] = format_decimal(event.data.amount)
@@ -52,7 +52,7 @@ def trigger_of(event: Event) -> Trigger:
 
 
 class Hit(Struct, frozen=True, gc=False):
-    """An event that satisfies one goal's criteria, whoever is enrolled (contract rule 3.1)."""
+    """An event that meets the criteria of one goal, whether or not its contact is enrolled (contract rule 3.1)."""
 
     tenant_id: str
     workflow_id: str
@@ -63,7 +63,7 @@ class Hit(Struct, frozen=True, gc=False):
 
 
 class Enrollment(Struct, frozen=True, gc=False):
-    """One run of one contact through one workflow, as far as it is known."""
+    """One run of one contact through one workflow; messages and judgements fill in the optional fields."""
 
     tenant_id: str
     enrollment_id: str
@@ -77,14 +77,14 @@ class Enrollment(Struct, frozen=True, gc=False):
 
 
 class WorkflowState(Struct, frozen=True, gc=False):
-    """A workflow is active, or is not, from a moment on, inclusive."""
+    """State of a workflow, active or not, from a moment on, inclusive."""
 
     since: datetime
     active: bool
 
 
 class Achievement(Struct, frozen=True, gc=False):
-    """What is stored for (tenant, enrollment, goal); a revoked one keeps its trigger as evidence."""
+    """Stored achievement of (tenant, enrollment, goal); a revoked one keeps its trigger as evidence."""
 
     goal_id: UUID
     goal_version: int
@@ -95,7 +95,7 @@ class Achievement(Struct, frozen=True, gc=False):
 
 
 class Exit(Struct, frozen=True, gc=False):
-    """The one command per enrollment telling the engine to stop."""
+    """The only command that an enrollment ever gets: the engine must stop it."""
 
     goal_id: UUID
     logic: str

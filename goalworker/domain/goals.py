@@ -9,13 +9,11 @@ from msgspec import Struct
 from goalworker.domain.criteria import Criteria
 
 LOGICS: Final = ("any", "all", "never")
-
-
 DEFAULT_LOGIC: Final = "any"
 
 
 class GoalVersion(Struct, frozen=True, gc=False, array_like=True):
-    """What a goal asked for from active_from (inclusive) to active_to (exclusive; None: until now)."""
+    """A goal's criteria from active_from (inclusive) to active_to (exclusive; None while it is in force)."""
 
     number: int
     criteria: Criteria
@@ -36,7 +34,7 @@ class Goal(Struct, frozen=True, gc=False):
 
     @property
     def rank(self) -> tuple[datetime, UUID]:
-        """Which of two goals that one event achieves is the completing one: the lower (contract rule 3.3)."""
+        """Order among goals that one event achieves: the lowest is the completing one (contract rule 3.3)."""
         return (self.created_at, self.goal_id)
 
 
@@ -48,7 +46,7 @@ class LogicVersion(Struct, frozen=True, gc=False, array_like=True):
 
 
 class Workflow(Struct, frozen=True, gc=False):
-    """What judgement must know of a workflow: every goal it ever had and every logic."""
+    """A workflow as judgement needs it: every goal and every logic that it ever had."""
 
     goals: tuple[Goal, ...] = ()
     logics: tuple[LogicVersion, ...] = ()
@@ -64,7 +62,7 @@ def version_at(goal: Goal, moment: datetime) -> GoalVersion | None:
 
 
 def logic_at(workflow: Workflow, moment: datetime) -> str:
-    """Return the logic of a workflow at a moment; before anyone sets it, `any` (contract rule 3.3)."""
+    """Return the logic of a workflow at a moment, `any` before one is set (contract rule 3.3)."""
     for version in reversed(workflow.logics):
         if version.active_from <= moment:
             return version.logic

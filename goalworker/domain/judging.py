@@ -1,4 +1,4 @@
-"""What do the facts of one enrollment mean? A pure function of them and of nothing else (contract section 3)."""
+"""Judgement of one enrollment: a pure function of its facts (contract section 3)."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -19,9 +19,9 @@ class Satisfaction(Struct, frozen=True, gc=False):
 
 
 class Judgement(Struct, frozen=True, gc=False):
-    """The achievements of an enrollment, in the order (achieved_at, goal_id), and what satisfied its workflow.
+    """The achievements of an enrollment, in the order (achieved_at, goal_id), and the one that satisfied its workflow.
 
-    converted_at is when it converted: satisfied, or in `never` first achieved anything (contract section 5, stats).
+    converted_at is the moment of that one or, with the logic `never`, of the first one (contract section 5, stats).
     """
 
     achieved: tuple[facts.Hit, ...] = ()
@@ -40,15 +40,16 @@ def judge(
     *,
     tracked: bool = True,
 ) -> Judgement:
-    """Walk the hits of an enrollment (contract rules 3.2 and 3.3); tracked=False: enrolled since the beginning (3.8).
+    """Walk the hits of an enrollment (contract rules 3.2 and 3.3); untracked, it began at the beginning (rule 3.8).
 
-    The hits are those of the enrollment's workflow and contact, each event at most once a goal; states by time.
+    The hits are those of the enrollment's workflow and contact, with each event at most once per goal. States come in
+    the order of time.
     """
     began = enrollment.enrolled_at if tracked else facts.BEGINNING
     if began is None:
         return _NOTHING
-    known = {goal.goal_id: goal for goal in workflow.goals}
-    counting = [hit for hit in hits if _counts(hit, began, enrollment.ended_at, states) and hit.goal_id in known]
+    goals_by_id = {goal.goal_id: goal for goal in workflow.goals}
+    counting = [hit for hit in hits if _counts(hit, began, enrollment.ended_at, states) and hit.goal_id in goals_by_id]
     achieved: dict[object, facts.Hit] = {}
     measured_at: datetime | None = None
     for event_hits in _walk(counting):
@@ -59,7 +60,7 @@ def judge(
         moment = new[0].trigger.time
         logic = goals.logic_at(workflow, moment)
         if logic == "any" or (logic == "all" and _all_achieved(workflow, moment, achieved)):
-            completing = new[0] if len(new) == 1 else min(new, key=lambda hit: known[hit.goal_id].rank)
+            completing = new[0] if len(new) == 1 else min(new, key=lambda hit: goals_by_id[hit.goal_id].rank)
             return Judgement(_in_order(achieved.values()), Satisfaction(completing, logic), moment)
         if logic == "never" and measured_at is None:
             measured_at = moment
@@ -67,7 +68,7 @@ def judge(
 
 
 def active_at(states: Sequence[facts.WorkflowState], moment: datetime) -> bool:
-    """Say whether a workflow is active at a moment; before its first message it is (contract section 2, rule 3.2)."""
+    """Say whether a workflow is active at a moment; it is until its first message (contract section 2, rule 3.2)."""
     for state in reversed(states):
         if state.since <= moment:
             return state.active
@@ -75,7 +76,7 @@ def active_at(states: Sequence[facts.WorkflowState], moment: datetime) -> bool:
 
 
 def reason_revoked(trigger: facts.Trigger, enrollment: facts.Enrollment, states: Sequence[facts.WorkflowState]) -> str:
-    """Say why an achievement that rested on a trigger is none any more (contract section 4, goal-achieved)."""
+    """Return the reason why an achievement with this trigger is revoked (contract section 4, goal-achieved)."""
     if enrollment.ended_at is not None and trigger.time >= enrollment.ended_at:
         return "after_end"
     return "superseded" if active_at(states, trigger.time) else "workflow_inactive"
@@ -87,8 +88,8 @@ def _counts(hit: facts.Hit, began: datetime, ended_at: datetime | None, states: 
 
 
 def _walk(hits: list[facts.Hit]) -> Iterable[list[facts.Hit]]:
-    """Return the hits of one event after the other."""
-    if len(hits) < 2:  # which is what most enrollments have
+    """Return the hits event by event."""
+    if len(hits) < 2:  # as most enrollments have
         return [hits] if hits else ()
     hits.sort(key=attrgetter("trigger.order"))
     return [list(event_hits) for _, event_hits in groupby(hits, key=attrgetter("trigger.order"))]

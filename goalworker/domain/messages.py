@@ -1,4 +1,4 @@
-"""What goes out, as bytes: CloudEvents 1.0 structured JSON, same content, same bytes (contract section 4)."""
+"""Outgoing messages as bytes: CloudEvents in structured JSON, the same bytes for the same content (section 4)."""
 
 from datetime import datetime
 from functools import lru_cache
@@ -21,9 +21,9 @@ TOPICS: Final = (GOAL_ACHIEVED, WORKFLOW_EXIT, GOAL_CONFIGURED, WORKFLOW_LIFECYC
 
 
 class Message(Struct, frozen=True, gc=False):
-    """One message to be sent; topic is the logical name, which the settings map to the real one.
+    """One message to publish; topic is its setting, which config.Topics maps to the topic's name.
 
-    An exit has the timestamp of the record that brought the satisfying event, in milliseconds, where it is known.
+    event_timestamp_ms belongs to exits: the timestamp of the record with the satisfying event, if that is at hand.
     """
 
     topic: str
@@ -50,7 +50,7 @@ def achieved(enrollment: facts.Enrollment, goal_type: str, achievement: facts.Ac
 
 
 class TriggerEvent(Struct, frozen=True, gc=False):
-    """The event that an achievement rests on, with its contract fields."""
+    """The event behind an achievement, with its contract fields."""
 
     id: str
     source: str
@@ -91,7 +91,7 @@ class ExitGoal(Struct, frozen=True, gc=False):
 
 
 def achievement_data(enrollment: facts.Enrollment, goal_type: str, achievement: facts.Achievement) -> Achieved:
-    """Return the `data` of `workflow.goal.achieved`, which is also how the API shows an achievement."""
+    """Return the `data` of `workflow.goal.achieved`, which is also the API's form of an achievement."""
     trigger = achievement.trigger
     return Achieved(
         ids.achievement_id(enrollment.tenant_id, enrollment.enrollment_id, achievement.goal_id),
@@ -113,7 +113,7 @@ def achievement_data(enrollment: facts.Enrollment, goal_type: str, achievement: 
 def revoked(
     enrollment: facts.Enrollment, goal_type: str, achievement: facts.Achievement, reason: str, now: datetime
 ) -> Message:
-    """Return `workflow.goal.revoked` for an achievement with its new revision; now is the moment of writing."""
+    """Return `workflow.goal.revoked` for an achievement with its new revision; now is the message's time."""
     tenant_id, enrollment_id = enrollment.tenant_id, enrollment.enrollment_id
     return _of_enrollment(
         GOAL_ACHIEVED,
@@ -161,12 +161,12 @@ _EXIT_LOGIC: Final = json.Decoder(_ExitLogic)
 
 
 def logic_of(exit_: Message) -> str:
-    """Return the logic by which an exit was decided, from its message."""
+    """Return the logic that decided an exit, from its message."""
     return _EXIT_LOGIC.decode(exit_.value).data.logic
 
 
 def exit_data(enrollment: facts.Enrollment, goal_type: str, command: facts.Exit) -> ExitGoal:
-    """Return the `data` of `workflow.exit.goal`, which is also how the API shows an exit."""
+    """Return the `data` of `workflow.exit.goal`, which is also the API's form of an exit."""
     tenant_id, enrollment_id = enrollment.tenant_id, enrollment.enrollment_id
     return ExitGoal(
         ids.exit_id(tenant_id, enrollment_id),
@@ -192,13 +192,15 @@ def configured(
     return Message(GOAL_CONFIGURED, ids.joined(":", tenant_id, str(goal_id)).encode(), value)
 
 
-def lifecycle(type_: str, run: facts.Enrollment, time: datetime) -> Message:
-    """Return the message that says when a run started or ended, as an engine would send it; the API is its source."""
-    content = (run.tenant_id, run.workflow_id, run.enrollment_id, run.contact_id)
-    message_id = ids.lifecycle_message_id(type_.rpartition(".")[2], *content, time.isoformat())
-    data = {"workflow_id": run.workflow_id, "enrollment_id": run.enrollment_id, "contact_id": run.contact_id}
-    value = envelope(type_, message_id, run.enrollment_id, time, run.tenant_id, data, API_SOURCE)
-    return Message(WORKFLOW_LIFECYCLE, _key(run.tenant_id, run.contact_id), value)
+def lifecycle(type_: str, enrollment: facts.Enrollment, time: datetime) -> Message:
+    """Return the message of an enrollment's start or end as an engine would send it, with the API as its source."""
+    tenant_id, workflow_id = enrollment.tenant_id, enrollment.workflow_id
+    enrollment_id, contact_id = enrollment.enrollment_id, enrollment.contact_id
+    kind = type_.rpartition(".")[2]
+    message_id = ids.lifecycle_message_id(kind, tenant_id, workflow_id, enrollment_id, contact_id, time.isoformat())
+    data = {"workflow_id": workflow_id, "enrollment_id": enrollment_id, "contact_id": contact_id}
+    value = envelope(type_, message_id, enrollment_id, time, tenant_id, data, API_SOURCE)
+    return Message(WORKFLOW_LIFECYCLE, _key(tenant_id, contact_id), value)
 
 
 class _Envelope(Struct, frozen=True, gc=False):
@@ -225,7 +227,7 @@ def envelope(
     data: Struct | dict[str, Any],
     source: str = SOURCE,
 ) -> bytes:
-    """Return a CloudEvent in the structured JSON format, its keys in a fixed order."""
+    """Return a CloudEvent in structured JSON with its keys in a fixed order."""
     return _ENCODER.encode(
         _Envelope("1.0", message_id, source, type_, subject, time, tenant_id, "application/json", data)
     )
@@ -245,6 +247,6 @@ def _of_enrollment(
     return Message(topic, key, value, *trace)
 
 
-@lru_cache(maxsize=64)  # the messages of one judgement have the same
+@lru_cache(maxsize=64)  # the messages of one judgement share a key
 def _key(tenant_id: str, contact_id: str) -> bytes:
     return ids.joined(":", tenant_id, contact_id).encode()

@@ -1,4 +1,4 @@
-"""What is stored and what is judged: what is to be written and said so that the two agree (contract rule 3.5)."""
+"""Verdicts: the changes to write and the messages to send when a judgement differs from the stored one (rule 3.5)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -10,7 +10,7 @@ from goalworker.domain import facts, goals, judging, messages
 
 
 class Change(Struct, frozen=True, gc=False):
-    """One achievement as it is to be stored; kind is what counts it: achieved, revised or revoked."""
+    """One achievement to store; kind is `achieved`, `revised` or `revoked`, as the metrics count it."""
 
     kind: str
     goal_type: str
@@ -18,7 +18,7 @@ class Change(Struct, frozen=True, gc=False):
 
 
 class Verdict(Struct, frozen=True, gc=False):
-    """What is new about one enrollment; exit is (goal type, exit) where one is to be sent, satisfied_by its event."""
+    """Changes of one enrollment; exit is (goal type, exit) where one must be sent, and satisfied_by its event."""
 
     enrollment: facts.Enrollment
     changes: tuple[Change, ...]
@@ -30,7 +30,7 @@ class Verdict(Struct, frozen=True, gc=False):
 
 
 def verdict_of(
-    run: facts.Enrollment,
+    enrollment: facts.Enrollment,
     stored: Sequence[facts.Achievement],
     hits: Iterable[facts.Hit],
     states: Sequence[facts.WorkflowState],
@@ -39,39 +39,40 @@ def verdict_of(
     *,
     tracking: bool,
 ) -> Verdict | None:
-    """Judge an enrollment and return how that differs from what is stored, None where it doesn't.
+    """Judge an enrollment and return the difference from what is stored, None if they agree.
 
-    The hits are those stored for its workflow and contact, then the batch's own; now is the moment of writing.
+    The hits are those stored for its workflow and contact, then those of the batch; now is the time of messages that
+    have no other.
     """
-    judgement = judging.judge(run, _evidence(run, stored, hits), states, workflow, tracked=tracking)
+    judgement = judging.judge(enrollment, _evidence(enrollment, stored, hits), states, workflow, tracked=tracking)
     goal_types = {goal.goal_id: goal.goal_type for goal in workflow.goals}
-    changes = _changes(run, judgement, stored, goal_types)
-    command = _exit(run, judgement, goal_types)
+    changes = _changes(enrollment, judgement, stored, goal_types)
+    command = _exit(enrollment, judgement, goal_types)
     satisfied_by = None if judgement.satisfaction is None else judgement.satisfaction.hit.trigger
     satisfied_at = None if satisfied_by is None else satisfied_by.time
-    if not changes and (satisfied_at, judgement.converted_at) == (run.satisfied_at, run.converted_at):
+    if not changes and (satisfied_at, judgement.converted_at) == (enrollment.satisfied_at, enrollment.converted_at):
         return None
     return Verdict(
-        run,
+        enrollment,
         changes,
         satisfied_at,
         judgement.converted_at,
         command,
         satisfied_by,
-        _messages(run, changes, command, states, now),
+        _messages(enrollment, changes, command, states, now),
     )
 
 
 def _evidence(
-    run: facts.Enrollment, stored: Iterable[facts.Achievement], hits: Iterable[facts.Hit]
+    enrollment: facts.Enrollment, stored: Iterable[facts.Achievement], hits: Iterable[facts.Hit]
 ) -> Iterable[facts.Hit]:
-    """Return each event once a goal: as an achievement has it, else as first recorded, else as the batch has it."""
+    """Return each event once per goal, from its achievement if it has one, else from the first hit in this order."""
     evidence: dict[tuple[UUID, str, str], facts.Hit] = {}
-    for achievement in stored:  # revoked ones too, so that sweeping old hits never takes back an achievement
+    for achievement in stored:  # revoked ones too, so that a sweep of old hits never revokes an achievement
         hit = facts.Hit(
-            run.tenant_id,
-            run.workflow_id,
-            run.contact_id,
+            enrollment.tenant_id,
+            enrollment.workflow_id,
+            enrollment.contact_id,
             achievement.goal_id,
             achievement.goal_version,
             achievement.trigger,
@@ -84,17 +85,17 @@ def _evidence(
 
 
 def _changes(
-    run: facts.Enrollment,
+    enrollment: facts.Enrollment,
     judgement: judging.Judgement,
     stored: Iterable[facts.Achievement],
     goal_types: Mapping[UUID, str],
 ) -> tuple[Change, ...]:
-    """Return the difference between what is judged and what is stored, in everything that a message carries."""
+    """Return the differences between judged and stored achievements, in every field that a message carries."""
     before = {achievement.goal_id: achievement for achievement in stored}
     changes = []
     for hit in judgement.achieved:
         old = before.pop(hit.goal_id, None)
-        new = facts.Achievement(hit.goal_id, hit.goal_version, run.enrolled_at, hit.trigger, 1)
+        new = facts.Achievement(hit.goal_id, hit.goal_version, enrollment.enrolled_at, hit.trigger, 1)
         if old is not None and structs.replace(new, revision=old.revision) == old:
             continue
         if old is not None:
@@ -108,32 +109,32 @@ def _changes(
 
 
 def _messages(
-    run: facts.Enrollment,
+    enrollment: facts.Enrollment,
     changes: Iterable[Change],
     command: tuple[str, facts.Exit] | None,
     states: Sequence[facts.WorkflowState],
     now: datetime,
 ) -> tuple[messages.Message, ...]:
-    said = [_message(run, change, states, now) for change in changes]
+    sent = [_message(enrollment, change, states, now) for change in changes]
     if command is not None:
-        said.append(messages.exit_goal(run, *command))
-    return tuple(said)
+        sent.append(messages.exit_goal(enrollment, *command))
+    return tuple(sent)
 
 
 def _message(
-    run: facts.Enrollment, change: Change, states: Sequence[facts.WorkflowState], now: datetime
+    enrollment: facts.Enrollment, change: Change, states: Sequence[facts.WorkflowState], now: datetime
 ) -> messages.Message:
     if change.kind != "revoked":
-        return messages.achieved(run, change.goal_type, change.achievement)
-    reason = judging.reason_revoked(change.achievement.trigger, run, states)
-    return messages.revoked(run, change.goal_type, change.achievement, reason, now)
+        return messages.achieved(enrollment, change.goal_type, change.achievement)
+    reason = judging.reason_revoked(change.achievement.trigger, enrollment, states)
+    return messages.revoked(enrollment, change.goal_type, change.achievement, reason, now)
 
 
 def _exit(
-    run: facts.Enrollment, judgement: judging.Judgement, goal_types: Mapping[UUID, str]
+    enrollment: facts.Enrollment, judgement: judging.Judgement, goal_types: Mapping[UUID, str]
 ) -> tuple[str, facts.Exit] | None:
-    """Return goal type and exit where the enrollment is satisfied, no end is recorded, and none was sent (rule 3.4)."""
-    if judgement.satisfaction is None or run.ended_at is not None or run.exited_at is not None:
+    """Return goal type and exit of a satisfied enrollment without a recorded end and without an exit (rule 3.4)."""
+    if judgement.satisfaction is None or enrollment.ended_at is not None or enrollment.exited_at is not None:
         return None
     completing = judgement.satisfaction.hit
     command = facts.Exit(

@@ -29,8 +29,8 @@ def test_of_a_key_that_comes_twice_the_last_counts() -> None:
     [
         (b"", "Expecting value at line 1, column 1"),
         (b'{"a": 1,\n "b" 2}', "Expecting ':' delimiter at line 2, column 6"),
-        (b"NaN", "NaN is no JSON"),
-        (b"[-Infinity]", "-Infinity is no JSON"),
+        (b"NaN", "NaN is not JSON"),
+        (b"[-Infinity]", "-Infinity is not JSON"),
         (b'"\xff"', "it is not UTF-8: byte 1 is wrong"),
         (b"[" * 100_000, "it is nested too deeply"),
         (b"9" * 5_000, "a number in it has too many digits"),

@@ -143,19 +143,19 @@ AMOUNT_RULE = "must be a JSON number or plain decimal string from 0 to 10^15 wit
             "tag_added",
             {"tag_id": "t1", "form_id": "f1"},
             "/form_id",
-            "`form_id` is no criterion of tag_added; it takes tag_id, tag_name",
+            "`form_id` is not a criterion of tag_added; it takes tag_id, tag_name",
         ),
         (
             "purchase_made",
             {"any_purchase": True, "a/b~c": 1},
             "/a~1b~0c",
-            "`a/b~c` is no criterion of purchase_made; it takes product_id, min_amount, currency, any_purchase",
+            "`a/b~c` is not a criterion of purchase_made; it takes product_id, min_amount, currency, any_purchase",
         ),
         (
             "form_submitted",
             {"form_id": "f1", "\udfff\n": 1},
             "/\\udfff\n",
-            "`\\udfff\\n` is no criterion of form_submitted; it takes form_id",
+            "`\\udfff\\n` is not a criterion of form_submitted; it takes form_id",
         ),
     ],
 )

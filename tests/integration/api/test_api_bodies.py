@@ -37,8 +37,8 @@ async def test_all_faults_of_a_body_are_named_at_once(client: httpx.AsyncClient)
     found = problem(await client.post(GOALS, json=given), 400, "invalid-request")
     assert {error["pointer"]: error["detail"] for error in found["errors"]} == {
         "/note": "`note` is unknown; there are goal_type, criteria, name",
-        "/criteria/form~1id": "`form/id` is no criterion of purchase_made; it takes product_id, min_amount, currency, "
-        "any_purchase",
+        "/criteria/form~1id": "`form/id` is not a criterion of purchase_made; it takes product_id, min_amount, "
+        "currency, any_purchase",
         "/criteria/product_id": '`product_id` must be text of 1 to 255 bytes without control characters; got ""',
         "/criteria/min_amount": "`min_amount` must be a JSON number or plain decimal string from 0 to 10^15 with at "
         'most 18 decimals; got "ten"',
@@ -79,8 +79,8 @@ async def test_what_is_no_json_is_refused_in_a_sentence(client: httpx.AsyncClien
     for body, reason in (
         (b"", "The body is empty"),
         (b"{", "Expecting property name"),
-        (b'{"goal_type": NaN}', "NaN is no JSON"),
-        (b"-Infinity", "-Infinity is no JSON"),
+        (b'{"goal_type": NaN}', "NaN is not JSON"),
+        (b"-Infinity", "-Infinity is not JSON"),
         (b'{"a": "\xff"}', "it is not UTF-8: byte 7 is wrong"),
         (b"\xef\xbb\xbf{}", "Unexpected UTF-8 BOM"),
         (b'{"a": "\x00"}', "Invalid control character"),
