@@ -1,13 +1,12 @@
-"""The command line: which commands there are, and what becomes of errors.
+"""The command line: the list of commands, and an exit code for every end.
 
-A command's module is imported when it is run and not before, so that `--help` is instant.
+A command's module is imported only when the command is run, so that `--help` is instant.
 """
 
 import importlib
-import os
 import signal
 import sys
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Annotated, Any, Final, NoReturn
 
 import typer
@@ -15,28 +14,24 @@ from typer import core
 
 import goalworker
 from goalworker import errors
-from goalworker.cli import streams
+from goalworker.cli import last_words, streams
 
 COMMANDS: Final = {
     "run": "Run the worker.",
     "api": "Serve the HTTP API.",
-    "demo": "Show it at work: a real Kafka, a real PostgreSQL, traffic, and a check of the result.",
-    "doctor": "Look at everything the worker needs, and say what to do where something is amiss.",
-    "db": "Bring the database's schema up to date, or look at it.",
+    "demo": "Run everything on this machine: Kafka, PostgreSQL, traffic, and a check of the result.",
+    "doctor": "Check everything that the worker needs, and say how to fix what is wrong.",
+    "db": "Upgrade the database's schema, or look at it.",
     "topics": "Create and look at the topics; resume one that was paused; skip a record.",
     "goals": "Work with goals from the shell.",
-    "keys": "Make, list and revoke API keys.",
-    "check-event": "Decode one message as the worker would: what is wrong with it, or which goals it hits.",
+    "keys": "Create, list and revoke API keys.",
+    "check-event": "Decode one message as the worker would, and show its faults or the goals that it hits.",
     "dlq": "Look at dead letters, send them again, delete them.",
-    "lag": "How far the worker is behind, by topic and partition.",
+    "lag": "Show how far the worker is behind, by topic and partition.",
     "outbox": "Look at the messages that are still to be published.",
     "config": "Show the settings.",
-    "schema": "Write down what goes in and out, for others to build against.",
+    "schema": "Write the schemas of messages, topics and API to files.",
 }
-
-
-# They run until they are told to stop: that is no failure, from the moment at which they are known to be meant.
-SERVICES: Final = ("run", "api")
 
 
 class _LateGroup(core.TyperGroup):
@@ -44,7 +39,7 @@ class _LateGroup(core.TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
-        if name in SERVICES:
+        if name in last_words.SERVICES:  # from now on, to be stopped is not a failure
             signal.signal(signal.SIGTERM, _stopped_early)
         return name, command and load(command.name or ""), rest
 
@@ -87,75 +82,44 @@ def _listed() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit as the contract says (section 6, exit codes)."""
-    sys.excepthook = _unforeseen
-    is_json = _logs_are_json(sys.argv[1:])
-    exit_code = 0
+    sys.excepthook = last_words.report_bug
     streams.guard()
+    sys.exit(_exit_code(sys.argv[1:]))
+
+
+def _exit_code(words: list[str]) -> int:
+    """Run the command line, say why it failed if it did, and return the exit code."""
     try:
-        try:
-            # Otherwise the library prints what is wrong with the words by itself, in a frame.
-            exit_code = _command_line()(prog_name="goalworker", standalone_mode=not is_json) or 0
-        finally:
-            sys.stdout.flush()
+        return _run(words)
     except errors.GoalworkerError as error:
-        exit_code = error.exit_code
-        if sentence := str(error):
-            _end(sentence, exit_code)
-    except _UsageError as error:
-        exit_code = error.exit_code
-        _end(error.format_message(), exit_code)
+        sentence, exit_code = str(error), error.exit_code
+    except _WordsError as error:
+        sentence, exit_code = error.format_message(), error.exit_code
+    except typer.Abort:
+        sentence, exit_code = "aborted, nothing was changed", 1
     except KeyboardInterrupt:
-        exit_code = 130
-    sys.exit(exit_code)
+        sentence, exit_code = "", 130
+    if sentence:
+        last_words.say(sentence, exit_code)
+    return exit_code
 
 
-# typer keeps it in a module of its own that is private; the parent of what it does export has an exit code.
-_UsageError: Final[Any] = typer.BadParameter.__mro__[2]
+def _run(words: list[str]) -> int:
+    try:
+        # In its standalone mode, typer ends the process itself, and frames what is wrong with the words.
+        return _command_line()(prog_name="goalworker", standalone_mode=not last_words.is_log_json(words)) or 0
+    finally:
+        sys.stdout.flush()
 
 
-def _logs_are_json(words: list[str]) -> bool:
-    """Say whether what this process logs is JSON, as far as that can be told before the settings are read."""
-    chosen = os.environ.get("GOALWORKER_LOG__FORMAT", "").lower()
-    return chosen == "json" or (_is_service(words) and chosen != "console" and not sys.stderr.isatty())
-
-
-def _is_service(words: list[str]) -> bool:
-    return next(iter(words), None) in SERVICES
-
-
-def _end(sentence: str, exit_code: int) -> None:
-    """Say why this process ends: as a line of the log where a program reads those, otherwise for a person."""
-    from goalworker import logs
-
-    if not _ends_in_json():
-        sys.stderr.write(f"goalworker: {sentence}\n")
-        return
-    logs.get("main").error("ended", error=sentence, exit_code=exit_code)
-
-
-def _ends_in_json() -> bool:
-    from goalworker import logs
-
-    if not logs.is_configured() and _logs_are_json(sys.argv[1:]):
-        logs.configure("info", "json", goalworker.__version__)
-    # Whoever types a command reads the sentence that it ends with, wherever that goes.
-    return logs.is_json(asked_for=not _is_service(sys.argv[1:]))
+# Any mistake in the words of a command, such as a file that cannot be read. typer keeps this class in a private module.
+_WordsError: Final[Any] = typer.BadParameter.__mro__[2]
 
 
 def _stopped_early(_number: int, _frame: FrameType | None) -> NoReturn:
     """End while modules are still being imported; later SIGTERM is the event loop's."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(0)
-
-
-def _unforeseen(_kind: type[BaseException], error: BaseException, _traceback: TracebackType | None) -> None:
-    """Print a bug's traceback, without the rows and values that messages of the database quote; Python exits with 1."""
-    from goalworker import logs
-
-    if _ends_in_json():
-        logs.get("main").critical("ended", error="this is a bug, please report it", exit_code=1, exc_info=error)
-    else:
-        sys.stderr.write(f"goalworker: this is a bug, please report it:\n{logs.described(error)}\n")
 
 
 if __name__ == "__main__":

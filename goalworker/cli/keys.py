@@ -14,7 +14,7 @@ from goalworker.stores import api_keys
 
 T = TypeVar("T")
 
-app = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True, add_completion=False)
 
 SomeTenant = Annotated[
     str | None, typer.Option("--tenant", help="Whose keys; without it all tenants', for the schema's owner only.")

@@ -10,7 +10,9 @@ from goalworker import api, config, errors, schemas
 from goalworker.admin import kafka_topics
 from goalworker.cli import common
 
-app = typer.Typer(help="Write down what goes in and out.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    help="Write the schemas of messages, topics and API to files.", no_args_is_help=True, add_completion=False
+)
 
 
 @app.callback()

@@ -1,6 +1,6 @@
 """What a person sees where a command is refused something."""
 
-from goalworker import __main__ as command_line
+from goalworker.cli.last_words import SERVICES
 from tests.kit import shells
 from tests.kit.forker import Outcome
 
@@ -13,7 +13,7 @@ def assert_refused(name: str, outcome: Outcome, code: int, says: str) -> None:
         assert (outcome.code, outcome.err) == (1, "")
         assert any(line.startswith("problem") and says in line for line in outcome.out.splitlines()), outcome.out
         assert "goalworker doctor" not in outcome.out
-    elif name in command_line.SERVICES:
+    elif name in SERVICES:
         # They log beside it, and where they log JSON the sentence is a line of that.
         assert (outcome.code, outcome.out) == (code, ""), (name, outcome)
         assert says in outcome.err.splitlines()[-1]

@@ -283,6 +283,17 @@ def test_prune_asks_at_a_terminal(
     assert 'onboarding: tag_added {"tag_id":"t1"}\nDelete 1 goal for good?' in outcome.err
 
 
+def test_a_no_where_json_is_logged_is_a_line_of_json_and_no_bug(goals: Goals, with_database: shells.Shell) -> None:
+    create(goals, "t1")
+    wanted = {"workflows": [{"workflow_id": WORKFLOW, "goals": []}]}
+    (with_database.folder / "goals.json").write_text(json.dumps(wanted), encoding="utf-8")
+    shell = with_database.set({"GOALWORKER_LOG__FORMAT": "json"})
+    outcome = shell.at_terminal("n\n", "goals", "apply", "--tenant", TENANT, "--prune", "goals.json")
+    last = json.loads(outcome.err[outcome.err.rindex('{"timestamp') :])  # behind the question
+    assert (outcome.code, last["event"], last["error"]) == (1, "ended", "aborted, nothing was changed")
+    assert [goal["criteria"]["tag_id"] for goal in goals("list", "--json").json] == ["t1"]
+
+
 async def test_prune_leaves_a_goal_that_was_changed_since_it_was_shown(pool: AsyncEngine) -> None:
     draft = goal_store.parse_draft(tag("t1"))
     goal = await goal_store.create(pool, TENANT, WORKFLOW, draft, actor="test", maximum=3)
