@@ -6,24 +6,33 @@ from pathlib import Path
 import pytest
 
 from tests.kit import conversation, support, worker_process
+from tests.kit.forker import Forker
 
 
 @pytest.fixture
 def there(
-    bootstrap_servers: str, postgres_url: str, template_database: str, tmp_path: Path
+    bootstrap_servers: str, postgres_url: str, template_database: str, forker: Forker, tmp_path: Path
 ) -> Iterator[worker_process.Installation]:
     """The test's own installation, without a worker."""
-    with worker_process.installation(bootstrap_servers, postgres_url, template_database, tmp_path) as installation:
+    with worker_process.installation(
+        bootstrap_servers, postgres_url, template_database, tmp_path, forker=forker
+    ) as installation:
         yield installation
 
 
 @pytest.fixture(scope="module")
 def shared(
-    bootstrap_servers: str, postgres_url: str, template_database: str, tmp_path_factory: pytest.TempPathFactory
+    bootstrap_servers: str,
+    postgres_url: str,
+    template_database: str,
+    forker: Forker,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[worker_process.Installation]:
     """An installation for all tests of a module."""
     folder = tmp_path_factory.mktemp("shared")
-    with worker_process.installation(bootstrap_servers, postgres_url, template_database, folder) as installation:
+    with worker_process.installation(
+        bootstrap_servers, postgres_url, template_database, folder, forker=forker
+    ) as installation:
         yield installation
 
 

@@ -54,7 +54,7 @@ async def test_a_topic_of_garbage_is_paused_for_all_and_across_restarts_until_it
             }
 
         listed = there.call("topics", "list", "--json")
-        (state,) = [row for row in messages_in.rows(listed.stdout) if row["state"] == "paused"]
+        (state,) = [row for row in messages_in.rows(listed.out) if row["state"] == "paused"]
         assert (state["topic"], state["reason"], state["sample_offset"]) == (topic, "invalid_json", paused_at)
 
         async with there.worker(**SETTINGS) as second:
@@ -66,19 +66,19 @@ async def test_a_topic_of_garbage_is_paused_for_all_and_across_restarts_until_it
             assert len(await talk.dead_letters()) == WINDOW // 2
 
             # Without --accept it is read again, and found to be garbage again.
-            assert there.call("topics", "resume", topic).returncode == 0
+            assert there.call("topics", "resume", topic).code == 0
             await second.said("topic_paused", topic=topic, offset=paused_at + WINDOW - 1)
             # It says so before it is through with what came before.
             await conversation.until(lambda: _letters(talk, WINDOW // 2 + WINDOW - 1))
 
-            assert there.call("topics", "resume", topic, "--accept", str(WINDOW)).returncode == 0
+            assert there.call("topics", "resume", topic, "--accept", str(WINDOW)).code == 0
             await talk.settled()
             assert await _exited(talk, waiting)
             assert len(await talk.dead_letters()) == 2 * WINDOW
             assert second.metric("topic_paused") == 0
 
         again = there.call("topics", "resume", topic)
-        assert (again.returncode, topic in again.stderr) == (1, True)
+        assert (again.code, topic in again.err) == (1, True)
 
 
 async def _letters(talk: conversation.Talk, count: int) -> bool:
@@ -107,7 +107,7 @@ async def test_what_is_accepted_counts_for_nothing_and_what_comes_after_does(
     async with conversation.talk(there) as talk, there.worker(**SETTINGS) as worker:
         await talk.send(*[GARBAGE] * WINDOW)
         await worker.said("topic_paused", topic=topic, offset=WINDOW - 1)
-        assert there.call("topics", "resume", topic, "--accept", "5").returncode == 0
+        assert there.call("topics", "resume", topic, "--accept", "5").code == 0
         await talk.settled()
         await talk.send(*[GARBAGE] * (WINDOW + 4))
         # One was left when it was paused: of what came then, four were let through too.

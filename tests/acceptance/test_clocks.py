@@ -71,6 +71,6 @@ def test_doctor_finds_it(shared: worker_process.Installation, worker: worker_pro
         patch.setenv("LD_PRELOAD", str(LIBRARIES[0]))
         patch.setenv("FAKETIME", f"{off_seconds:+d}")
         patch.setenv("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-        said = shared.call("doctor").stdout
+        said = shared.call("doctor").out
     (line,) = [line for line in said.splitlines() if "the database's clock is" in line]
     assert line.startswith("warn ")

@@ -177,4 +177,4 @@ async def test_offsets_are_not_set_while_another_worker_runs(there: worker_proce
 
 
 def test_a_target_that_is_none_is_a_usage_error(there: worker_process.Installation) -> None:
-    assert there.call("run", "--reset-offsets", "yesterday").returncode == 2
+    assert there.call("run", "--reset-offsets", "yesterday").code == 2

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from goalworker import embedded
 from goalworker.postgres import connections, migrations, pooler, tables
 from tests.kit import conversation, flood, pgbouncer, support, worker_process
+from tests.kit.forker import Forker
 
 RUNS = 100
 TIMEOUT_SECONDS = 7
@@ -32,12 +33,14 @@ def postgres() -> Iterator[embedded.Server]:
 
 @pytest.fixture(scope="module")
 def shared(
-    bootstrap_servers: str, postgres: embedded.Server, tmp_path_factory: pytest.TempPathFactory
+    bootstrap_servers: str, postgres: embedded.Server, forker: Forker, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[worker_process.Installation]:
     folder = tmp_path_factory.mktemp("pgbouncer")
     with support.fresh_database(postgres.address) as template:
         migrations.upgrade(support.with_database(postgres.address, template))
-        with worker_process.installation(bootstrap_servers, postgres.address, template, folder) as installation:
+        with worker_process.installation(
+            bootstrap_servers, postgres.address, template, folder, forker=forker
+        ) as installation:
             yield installation
 
 
@@ -171,8 +174,8 @@ async def _locks(pool: AsyncEngine) -> int:
 
 def test_doctor_says_that_limits_hold_through_a_pooler(address: str, shared: worker_process.Installation) -> None:
     asked = shared.call("doctor", DATABASE__URL=address)
-    assert "a pooler stands before the database: set in each transaction" in asked.stdout
-    assert asked.stderr == ""
+    assert "a pooler stands before the database: set in each transaction" in asked.out
+    assert asked.err == ""
 
 
 async def _is(worker: worker_process.Worker, path: str, status: int) -> bool:

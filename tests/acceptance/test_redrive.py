@@ -24,8 +24,8 @@ def headers_of(letter: aiokafka.ConsumerRecord) -> dict[str, str]:
 def redrive(there: worker_process.Installation) -> int:
     """Return how many letters were sent."""
     outcome = there.call("dlq", "redrive", "--json")
-    assert (outcome.returncode, outcome.stderr) == (0, "")
-    return sum(row["records"] for row in messages_in.rows(outcome.stdout))
+    assert (outcome.code, outcome.err) == (0, "")
+    return sum(row["records"] for row in messages_in.rows(outcome.out))
 
 
 async def test_a_fixed_redrive_is_judged_by_its_own_time_a_failing_one_is_a_letter_again(

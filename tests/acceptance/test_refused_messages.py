@@ -47,18 +47,18 @@ async def test_a_message_that_its_topic_refuses_waits_and_everything_else_goes_o
             assert await types_about(talk, large) == ["workflow.exit.goal"]
             topic = there.topics["goal_achieved"]
             await conversation.until(lambda: _is(worker, topic, 1))
-            (refused,) = json.loads(there.call("outbox", "status", "--json").stdout)["refused"]
+            (refused,) = json.loads(there.call("outbox", "status", "--json").out)["refused"]
             assert (refused["topic"], refused["records"], refused["limit_bytes"]) == (topic, 1, LIMIT)
             assert refused["smallest_bytes"] > LIMIT
             doctor = there.call("doctor")
-            assert doctor.returncode == 1
-            assert f"{topic} refuses 1 message of {refused['smallest_bytes']} bytes" in doctor.stdout
-            assert f"{topic} takes messages of {LIMIT} bytes at most" in doctor.stdout
+            assert doctor.code == 1
+            assert f"{topic} refuses 1 message of {refused['smallest_bytes']} bytes" in doctor.out
+            assert f"{topic} takes messages of {LIMIT} bytes at most" in doctor.out
         async with there.worker() as worker:  # which the refused message does not keep from starting
             await set_limit(talk, "goal_achieved", ENOUGH)
             await conversation.until(lambda: _has_gone(talk, large))
             await conversation.until(lambda: _is(worker, topic, 0))
-        assert json.loads(there.call("outbox", "status", "--json").stdout)["refused"] == []
+        assert json.loads(there.call("outbox", "status", "--json").out)["refused"] == []
 
 
 async def _is(worker: worker_process.Worker, topic: str, refused: int) -> bool:

@@ -54,8 +54,8 @@ def exported(shared: worker_process.Installation) -> Exported:
     """What the command writes, under the topics' names here."""
     done = shared.call("schema", "export", "exported")
     folder = shared.folder / "exported"
-    assert (done.returncode, done.stderr) == (0, "")
-    assert {shared.folder / line for line in done.stdout.splitlines()} == set(folder.rglob("*.json"))
+    assert (done.code, done.err) == (0, "")
+    assert {shared.folder / line for line in done.out.splitlines()} == set(folder.rglob("*.json"))
     return Exported(folder, json.loads((folder / "asyncapi.json").read_bytes()))
 
 
@@ -109,7 +109,7 @@ async def test_every_record_of_a_run_is_what_the_exported_documents_say(
     )
     await talk.published()
     await talk.settled()
-    assert talk.there.call("dlq", "redrive").returncode == 0
+    assert talk.there.call("dlq", "redrive").code == 0
     await talk.settled()
 
     records = [

@@ -1,10 +1,6 @@
 """Whatever goes wrong, logs and errors say nothing of a record's content, and no password (contract section 6)."""
 
-import contextlib
 import json
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,8 +11,9 @@ import pytest
 
 from goalworker import embedded
 from goalworker.embedded import machine
-from goalworker.postgres import migrations, tables
+from goalworker.postgres import tables
 from tests.kit import conversation, messages_in, secure_broker, support, worker_process
+from tests.kit.forker import Forker
 
 # Planted wherever a secret or a content may stand, and looked for in all that is said.
 MARK = "LEAK"
@@ -43,17 +40,21 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[secure_broker.B
         yield there
 
 
-@pytest.fixture
-def there(
-    database_server: embedded.Server, broker: secure_broker.Broker, tmp_path: Path
-) -> Iterator[worker_process.Installation]:
-    """On servers that are ours to kill; the test itself needs no login."""
-    with support.fresh_database(database_server.address) as template:
-        migrations.upgrade(support.with_database(database_server.address, template))
+@pytest.fixture(scope="module")
+def template(database_server: embedded.Server) -> Iterator[str]:
+    with support.migrated_database(database_server.address) as name:
         roles = f"GRANT {tables.WORKER_ROLE}, {tables.API_ROLE} TO {LOGIN}"
         support.run(support.execute(database_server.address, roles))
-        with worker_process.installation(broker.open, database_server.address, template, tmp_path) as made:
-            yield made
+        yield name
+
+
+@pytest.fixture
+def there(
+    database_server: embedded.Server, template: str, broker: secure_broker.Broker, forker: Forker, tmp_path: Path
+) -> Iterator[worker_process.Installation]:
+    """Installation on servers that a test may kill; the test itself needs no login."""
+    with worker_process.installation(broker.open, database_server.address, template, tmp_path, forker=forker) as made:
+        yield made
 
 
 @pytest.fixture
@@ -185,9 +186,9 @@ def test_settings_are_shown_without_passwords(marked: worker_process.Installatio
         API__JWT_AUDIENCE="audience",
         REFERENCES__URL=f"http://ann:{MARK}@crm/{{kind}}/{{id}}?api_key={MARK}",
     )
-    assert shown.returncode == 0
-    assert_silent(shown.stdout + shown.stderr)
-    assert shown.stdout.count("***") == 5
+    assert shown.code == 0
+    assert_silent(shown.out + shown.err)
+    assert shown.out.count("***") == 5
 
 
 @pytest.mark.parametrize(
@@ -208,9 +209,9 @@ def test_settings_are_shown_without_passwords(marked: worker_process.Installatio
 )
 def test_what_is_wrong_is_told_without_passwords(marked: worker_process.Installation, wrong: dict[str, object]) -> None:
     outcome = marked.call("doctor", **wrong)
-    assert outcome.returncode == 1
-    assert "problem" in outcome.stdout
-    assert_silent(outcome.stdout + outcome.stderr)
+    assert outcome.code == 1
+    assert "problem" in outcome.out
+    assert_silent(outcome.out + outcome.err)
 
 
 def test_a_command_says_nothing_of_a_row_where_it_fails(
@@ -219,46 +220,27 @@ def test_a_command_says_nothing_of_a_row_where_it_fails(
     support.run(support.execute(there.database_url, "CREATE UNIQUE INDEX one ON goals (tenant_id)"))
     words = ("goals", "create", f"{MARK}-workflow", "--tenant", "acme", "--type", "form_submitted", "--name", MARK)
     outcomes = [marked.call(*words, "--criteria", f"form_id={MARK}-{number}") for number in range(2)]
-    assert [outcome.returncode for outcome in outcomes] == [0, 1]
-    assert "UniqueViolationError" in outcomes[1].stderr
-    assert_silent(outcomes[1].stderr)
+    assert [outcome.code for outcome in outcomes] == [0, 1]
+    assert "UniqueViolationError" in outcomes[1].err
+    assert_silent(outcomes[1].err)
 
 
 # --- the API ---
-
-
-@contextlib.contextmanager
-def api(there: worker_process.Installation, port: int) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-    """An API as a process of its own, and its log."""
-    log = there.folder / "api.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "goalworker", "api"],
-            cwd=there.folder,
-            env=there.environment(OPS__PORT=machine.free_port(), API__PORT=port),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-        )
-    try:
-        yield process, log
-    finally:
-        process.kill()
-        process.wait()
 
 
 async def test_the_api_says_nothing_of_requests_nor_credentials(
     there: worker_process.Installation, marked: worker_process.Installation, database_server: embedded.Server
 ) -> None:
     scopes = ("--scope", "goals:read,goals:write", "--name", MARK, "--json")
-    key = json.loads(marked.call("keys", "create", "--tenant", "acme", *scopes).stdout)["key"]
+    key = json.loads(marked.call("keys", "create", "--tenant", "acme", *scopes).out)["key"]
     port = machine.free_port()
     path, goal = (
         f"/workflows/{MARK}/goals",
         {"goal_type": "form_submitted", "criteria": {"form_id": MARK}, "name": MARK},
     )
-    with api(marked, port) as (process, log):
-        await support.until(lambda: "api_ready" in log.read_text() or process.poll() is not None)
+    api = marked.launch("-m", "goalworker", "api", API__PORT=port)
+    async with worker_process.stopping(api):
+        await api.said("api_ready")
         url = f"http://127.0.0.1:{port}/api/v1"
         async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=20) as client:
             answers = [await client.get(path, headers={"Authorization": f"Bearer {MARK}.{MARK}.{MARK}"})]
@@ -271,9 +253,7 @@ async def test_the_api_says_nothing_of_requests_nor_credentials(
             database_server.kill()
             answers.append(await client.get(path))
         database_server.start()
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(worker_process.STOP_SECONDS) == 0
-        said = log.read_text()
+    said = api.log.read_text()
     assert [answer.status_code for answer in answers] == [401, 201, 409, 415, 400, 500, 503]
     assert {"request", "request_failed"} <= {json.loads(line)["event"] for line in said.splitlines()}
     assert key not in said

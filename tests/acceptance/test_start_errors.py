@@ -21,11 +21,11 @@ WHERE datname = current_database() AND wait_event_type = 'Lock'
 def refused(there: worker_process.Installation, exit_code: int, **settings: object) -> str:
     """Return the one sentence with which it ends."""
     ended = there.call("run", **{"OPS__PORT": 0, **settings})
-    assert ended.returncode == exit_code, ended.stderr
-    assert "Traceback" not in ended.stderr
-    assert "worker_ready" not in ended.stderr
-    assert ended.stdout == ""
-    last = [json.loads(line) for line in ended.stderr.splitlines()][-1]
+    assert ended.code == exit_code, ended.err
+    assert "Traceback" not in ended.err
+    assert "worker_ready" not in ended.err
+    assert ended.out == ""
+    last = [json.loads(line) for line in ended.err.splitlines()][-1]
     assert (last["event"], last["exit_code"]) == ("ended", exit_code)
     return str(last["error"])
 

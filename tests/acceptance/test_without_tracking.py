@@ -31,6 +31,6 @@ async def test_without_tracking_every_contact_counts_once_and_workflow_states_st
             assert worker.metric("events_total", topic=lifecycle, outcome="recorded") == 1
 
         other_mode = there.call("run", OPS__PORT=0)
-        assert other_mode.returncode == 3
-        assert "GOALWORKER_ENROLLMENTS__TRACKING=true" in other_mode.stderr
-        assert "Traceback" not in other_mode.stderr
+        assert other_mode.code == 3
+        assert "GOALWORKER_ENROLLMENTS__TRACKING=true" in other_mode.err
+        assert "Traceback" not in other_mode.err

@@ -40,7 +40,7 @@ def there(
 ) -> Iterator[worker_process.Installation]:
     """The test's own installation, without a worker, whose workers are on the good wire, and whose logs are silent."""
     with worker_process.installation(
-        bootstrap_servers, postgres_url, template_database, tmp_path, **workers.SECRETS
+        bootstrap_servers, postgres_url, template_database, tmp_path, settings=workers.SECRETS
     ) as installation:
         yield installation
         assert workers.leaks(installation) == []

@@ -3,16 +3,14 @@
 import asyncio
 import contextlib
 import json
-import subprocess
-import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import server
-from pathlib import Path
 from typing import Any, Final
 
 from goalworker.embedded import machine
+from tests.faults import rigged
 from tests.kit import support, worker_process
 
 LINES_MAX: Final = 10
@@ -64,32 +62,12 @@ async def api(
     there: worker_process.Installation, rig: str, **settings: object
 ) -> AsyncIterator[tuple[worker_process.Worker, str]]:
     """A rigged API, in which everybody is one tenant unless it takes tokens, and its address."""
-    port = machine.free_port()
+    port = str(machine.free_port())
     insecure = () if "API__JWKS_URL" in settings else ("--insecure-tenant", "acme")
-    started = _start(there, [rig, "api", "--port", str(port), *insecure], settings)
-    try:
-        await started.said("api_ready")
-        yield started, f"http://127.0.0.1:{port}/api/v1/workflows/w/goals"
-        await asyncio.to_thread(started.stop)
-    finally:
-        started.kill()
-
-
-def _start(
-    there: worker_process.Installation, words: list[str], settings: Mapping[str, object]
-) -> worker_process.Worker:
-    ops_port = machine.free_port()
-    log = there.folder / f"api-{ops_port}.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.rigged", *words],
-            cwd=Path(__file__).parents[2],
-            env=there.environment(**{"OPS__PORT": ops_port, **settings}),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-        )
-    return worker_process.Worker(process, log, ops_port)
+    api = there.launch(rigged.__file__, rig, "api", "--port", port, *insecure, **settings)
+    async with worker_process.stopping(api):
+        await api.said("api_ready")
+        yield api, f"http://127.0.0.1:{port}/api/v1/workflows/w/goals"
 
 
 Request = Callable[[], Awaitable[int]]

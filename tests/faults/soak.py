@@ -136,7 +136,7 @@ def _installed(bad: machines.Machines, folder: Path) -> Iterator[worker_process.
     with (
         support.migrated_database(bad.postgres.address) as template,
         worker_process.installation(
-            bad.bootstrap_servers, bad.postgres.address, template, folder, **workers.SECRETS
+            bad.bootstrap_servers, bad.postgres.address, template, folder, settings=workers.SECRETS
         ) as there,
     ):
         yield replace(there, settings={**there.settings, **bad.by_wire(there.database_url)})

@@ -157,7 +157,7 @@ async def test_a_topic_in_that_is_deleted_and_made_anew_is_read_from_its_beginni
             # The others go on.
             told.plan(RUNS, malformed=10)
             await told.tell()
-            await workers.until(lambda: workers.is_judged(told, 1))
+            await support.until(lambda: workers.is_judged(told, 1), workers.SETTLED_SECONDS)
             await talk.admin.create_topics([NewTopic(deleted, support.PARTITIONS, 1)])
             await support.until(lambda: worker.answers("/healthz/ready") == 200, 30)
             for _ in range(5):

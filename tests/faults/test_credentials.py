@@ -32,7 +32,7 @@ def logged_in(
     given = broker.settings(USER, "SCRAM-SHA-512")
     settings = {name.removeprefix("GOALWORKER_"): value for name, value in given.items()}
     with worker_process.installation(
-        broker.open, bad.postgres.address, template_database, tmp_path, **settings
+        broker.open, bad.postgres.address, template_database, tmp_path, settings=settings
     ) as installation:
         yield installation
 

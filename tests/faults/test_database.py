@@ -259,7 +259,7 @@ async def test_who_loses_a_deadlock_tries_again(there: worker_process.Installati
             await connection.execute(_LOCK, last.enrollment_id)
             async with workers.paused(worker):
                 await told.tell()
-            await workers.until(lambda: _waits(talk, worker))
+            await support.until(lambda: _waits(talk, worker), workers.SETTLED_SECONDS)
             await connection.execute(_LOCK, first.enrollment_id)
             await transaction.rollback()
             await connection.close()

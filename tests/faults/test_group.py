@@ -170,7 +170,7 @@ async def test_a_topic_made_anew_while_a_worker_is_frozen_is_noticed_by_its_lead
             await worker.ready()
             await talk.say(*(messages_in.Record("tag_added", b"{", partition=2) for _ in range(5)))
             async with workers.paused(worker):
-                await workers.until(lambda: _has_no_members(talk))
+                await support.until(lambda: _has_no_members(talk), workers.SETTLED_SECONDS)
                 await _make_anew(talk, topic)
                 await talk.send(*(messages_in.Record("tag_added", b"[", partition=2) for _ in range(9)))
             assert await asyncio.to_thread(worker.wait) == 1
@@ -255,4 +255,4 @@ async def _make_anew(talk: conversation.Talk, topic: str) -> None:
         return bool(code == 0)
 
     await talk.admin.delete_topics([topic])
-    await workers.until(is_made)
+    await support.until(is_made, workers.SETTLED_SECONDS)

@@ -1,20 +1,16 @@
 """Rigged workers, and waiting until all that was told is judged."""
 
-import asyncio
 import contextlib
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 from urllib import parse
 
 from aiokafka import errors as kafka_errors
 
-from goalworker.embedded import machine
-from tests.faults import evidence, history, story
+from tests.faults import evidence, history, rigged, story
 from tests.kit import conversation, support, worker_process
 
 SETTLED_SECONDS: Final = 90.0
@@ -26,41 +22,19 @@ SHOWN: Final = 10
 def start(
     there: worker_process.Installation, rig: str = "nothing", *words: str, **settings: object
 ) -> worker_process.Worker:
-    """Start a rigged worker, with words behind `run`; who starts one stops it."""
-    port = machine.free_port()
-    log = there.folder / f"worker-{port}.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.rigged", rig, "run", *words],
-            cwd=Path(__file__).parents[2],
-            env=there.environment(**{**_ours(port), **settings}),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-        )
-    return worker_process.Worker(process, log, port)
-
-
-def _ours(port: int) -> dict[str, object]:
-    return {
-        "OPS__PORT": port,
-        "KAFKA__CLIENT_ID": f"worker-{port}",
-        "KAFKA__SESSION_TIMEOUT_SECONDS": SESSION_TIMEOUT_SECONDS,
-    }
+    """Start a rigged worker, with words after `run`; the caller stops it."""
+    settings = {"KAFKA__SESSION_TIMEOUT_SECONDS": SESSION_TIMEOUT_SECONDS, **settings}
+    return there.launch(rigged.__file__, rig, "run", *words, **settings)
 
 
 @contextlib.asynccontextmanager
 async def worker(
     there: worker_process.Installation, rig: str = "nothing", *words: str, **settings: object
 ) -> AsyncIterator[worker_process.Worker]:
-    """A worker that is ready, and that is stopped in good order unless the test ended it."""
-    started = start(there, rig, *words, **settings)
-    try:
+    """Run a worker that is ready, and stop it in good order unless the test ended it."""
+    async with worker_process.stopping(start(there, rig, *words, **settings)) as started:
         await started.ready()
         yield started
-        await asyncio.to_thread(started.stop)
-    finally:
-        started.kill()
 
 
 @contextlib.asynccontextmanager
@@ -88,15 +62,7 @@ async def settled(talk: conversation.Talk, timeout_seconds: float = SETTLED_SECO
         except (kafka_errors.KafkaError, OSError):
             return False
 
-    await until(is_settled, timeout_seconds)
-
-
-async def until(condition: Callable[[], Awaitable[bool]], timeout_seconds: float = SETTLED_SECONDS) -> None:
-    """Return as soon as it is true; fail if it does not become so."""
-    deadline = time.monotonic() + timeout_seconds
-    while not await condition():
-        assert time.monotonic() < deadline, "what was waited for did not happen"
-        await asyncio.sleep(0.1)
+    await support.until(is_settled, timeout_seconds)
 
 
 async def check(told: story.Story, timeout_seconds: float = SETTLED_SECONDS) -> history.Found:
@@ -125,7 +91,7 @@ async def wait_for_share(told: story.Story, share: float) -> None:
     async def is_there() -> bool:
         return await is_judged(told, share)
 
-    await until(is_there)
+    await support.until(is_there, SETTLED_SECONDS)
 
 
 SECRETS: Final = {

@@ -52,7 +52,7 @@ async def check(
         *("goals", "create", "welcome", "--tenant", "acme", "--type", "purchase_made"),
         *("--criteria", "any_purchase=true"),
     )
-    assert told.returncode == 0, told.stderr
+    assert told.code == 0, told.err
     async with there.worker(), _producer(there) as producer:
         first = await _obeyed(there, producer, text, file, command, remembered, ["run-1", "run-2"])
         # In a group of another name it reads every exit again, as after the loss of its offsets.

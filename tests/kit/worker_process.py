@@ -1,5 +1,6 @@
-"""A worker as a process of its own, on topics and in a database that nobody else has."""
+"""Worker as a process of its own, with topics and a database that nothing else uses."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -10,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -17,28 +19,30 @@ from prometheus_client import parser
 
 from goalworker.embedded import machine
 from tests.kit import support
+from tests.kit.forker import Forker, Outcome
 
 READY_SECONDS = 60.0
-STOP_SECONDS = 20.0  # what the contract gives SIGTERM (section 6)
+STOP_SECONDS = 20.0  # from SIGTERM to the exit, as the contract limits it (section 6)
 REQUEST_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """What workers share: topics, a database, a consumer group, settings; folder is where they run and log."""
+    """Topics, database, consumer group and settings that workers share; they run and log in the folder."""
 
     bootstrap_servers: str
     database_url: str
     topics: Mapping[str, str]
     folder: Path
     settings: Mapping[str, str] = field(default_factory=dict)
+    forker: Forker | None = None
 
     @property
     def group_id(self) -> str:
         return f"group-of-{self.topics['redrive']}"
 
     def environment(self, **settings: object) -> dict[str, str]:
-        """The environment of a goalworker process; keywords are settings without `GOALWORKER_`, None unsets one."""
+        """Return the environment of a process; keywords are settings without `GOALWORKER_`, and None unsets one."""
         ours = {
             "DATABASE__URL": self.database_url,
             "KAFKA__BOOTSTRAP_SERVERS": self.bootstrap_servers,
@@ -51,27 +55,24 @@ class Installation:
         others = {name: value for name, value in os.environ.items() if not name.startswith("GOALWORKER_")}
         return others | {f"GOALWORKER_{name}": str(value) for name, value in ours.items() if value is not None}
 
-    def call(self, *words: str, **settings: object) -> subprocess.CompletedProcess[str]:
+    def call(self, *words: str, **settings: object) -> Outcome:
         """Run a command to its end."""
-        return subprocess.run(
-            [sys.executable, "-m", "goalworker", *words],
-            cwd=self.folder,
-            env=self.environment(**settings),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        assert self.forker is not None
+        return self.forker([*words], self.environment(**settings), folder=self.folder)
 
     def start(self, *words: str, **settings: object) -> "Worker":
-        """Start a worker, with words behind `run`; who starts one stops it."""
+        """Start a worker, with words after `run`; the caller stops it."""
+        return self.launch("-m", "goalworker", "run", *words, **settings)
+
+    def launch(self, *arguments: str, **settings: object) -> "Worker":
+        """Start Python with these arguments, an operations port and a log; the caller stops it."""
         port = machine.free_port()
-        log = self.folder / f"worker-{port}.log"
+        log = self.folder / f"process-{port}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "goalworker", "run", *words],
+                [sys.executable, *arguments],
                 cwd=self.folder,
-                env=self.environment(OPS__PORT=port, KAFKA__CLIENT_ID=_client_id(port), **settings),
+                env=self.environment(**{"OPS__PORT": port, "KAFKA__CLIENT_ID": _client_id(port), **settings}),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -80,19 +81,15 @@ class Installation:
 
     @contextlib.asynccontextmanager
     async def worker(self, *words: str, **settings: object) -> AsyncIterator["Worker"]:
-        """A worker that is ready, and that is stopped in good order unless the test ended it."""
-        started = self.start(*words, **settings)
-        try:
-            await started.ready()
-            yield started
-            started.stop()
-        finally:
-            started.kill()
+        """Run a worker that is ready, and stop it in good order unless the test ended it."""
+        async with stopping(self.start(*words, **settings)) as worker:
+            await worker.ready()
+            yield worker
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A process that runs `goalworker run`."""
+    """Process of an installation, with its log and its operations port."""
 
     process: subprocess.Popen[bytes]
     log: Path
@@ -107,30 +104,30 @@ class Worker:
         return self.process.poll() is None
 
     async def ready(self) -> None:
-        """Wait until it says so, and answers so."""
+        """Wait until the worker logs that it is ready, and its probe says so."""
         await self.said("worker_ready", timeout_seconds=READY_SECONDS)
         await support.until(lambda: self.answers("/healthz/ready") == 200)
 
     async def said(self, event: str, *, times: int = 1, timeout_seconds: float = 60.0, **fields: object) -> None:
-        """Wait until it has logged an event so often."""
+        """Wait until the process has logged an event this many times."""
         await support.until(lambda: len(self.lines(event, **fields)) >= times or not self.is_running, timeout_seconds)
         assert len(self.lines(event, **fields)) >= times, self.log.read_text()
 
     def lines(self, event: str, **fields: object) -> list[dict[str, Any]]:
-        """The lines that it has logged of an event."""
+        """Return the lines logged for an event."""
         written = self.log.read_text(errors="replace").splitlines()
         lines = [json.loads(line) for line in written if line.startswith("{") and line.endswith("}")]
         return [line for line in lines if line["event"] == event and fields.items() <= line.items()]
 
     def answers(self, path: str) -> int:
-        """The status with which the operations port answers; 0: not at all."""
+        """Return the status code of the operations port, 0 if it does not answer."""
         try:
             return httpx.get(f"http://127.0.0.1:{self.port}{path}", timeout=5, trust_env=False).status_code
         except httpx.TransportError:
             return 0
 
     def metrics(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-        """Every sample that it exposes, by name and labels."""
+        """Return every exposed sample, by name and labels."""
         text = httpx.get(f"http://127.0.0.1:{self.port}/metrics", timeout=5, trust_env=False).text
         return {
             (sample.name, frozenset(sample.labels.items())): sample.value
@@ -139,7 +136,7 @@ class Worker:
         }
 
     def metric(self, name: str, **labels: str) -> float:
-        """The sum of the samples that have these labels, and perhaps others."""
+        """Return the sum of the samples that have these labels, whatever other labels they have."""
         wanted = set(labels.items())
         return sum(
             value
@@ -148,7 +145,7 @@ class Worker:
         )
 
     def stop(self) -> float:
-        """Ask it to stop; return how many seconds it took to exit with 0."""
+        """Send SIGTERM, assert exit code 0, and return how many seconds that took."""
         asked = time.monotonic()
         if self.is_running:
             self.process.send_signal(signal.SIGTERM)
@@ -156,17 +153,17 @@ class Worker:
         return time.monotonic() - asked
 
     def wait(self) -> int:
-        """Wait for its end; return the exit code."""
+        """Wait for the process to end, and return its exit code."""
         return self.process.wait(STOP_SECONDS)
 
     def kill(self) -> None:
-        """End it as a crash would."""
+        """End the process by SIGKILL, as a crash would."""
         if self.is_running:
             self.process.kill()
             self.process.wait()
 
     def last_words(self) -> str:
-        """The sentence that it ended with, the last line of its log; its exit code is that of the process."""
+        """Return the sentence in the last line of the log, whose exit code must be that of the process."""
         line: dict[str, Any] = json.loads(self.log.read_text().splitlines()[-1])
         assert (line["event"], line["exit_code"]) == ("ended", self.process.poll())
         return str(line["error"])
@@ -176,14 +173,31 @@ def _client_id(port: int) -> str:
     return f"worker-{port}"
 
 
+@contextlib.asynccontextmanager
+async def stopping(worker: Worker) -> AsyncIterator[Worker]:
+    """Stop a process in good order after the block unless it has ended; kill it if the block fails."""
+    try:
+        yield worker
+        await asyncio.to_thread(worker.stop)
+    finally:
+        worker.kill()
+
+
 @contextlib.contextmanager
 def installation(
-    bootstrap_servers: str, postgres_url: str, template: str, folder: Path, **settings: object
+    bootstrap_servers: str,
+    postgres_url: str,
+    template: str,
+    folder: Path,
+    *,
+    forker: Forker | None = None,
+    settings: Mapping[str, object] = MappingProxyType({}),
 ) -> Iterator[Installation]:
-    """Topics and a migrated database, which go away with it."""
+    """Create topics and a migrated database, and remove them afterwards."""
     names = support.fresh_topics()
+    given = {name: str(value) for name, value in settings.items()}
     with support.fresh_database(postgres_url, f"TEMPLATE {template}") as database:
         support.run(support.create_topics(bootstrap_servers, names))
         url = support.with_database(postgres_url, database)
-        yield Installation(bootstrap_servers, url, names, folder, {name: str(v) for name, v in settings.items()})
+        yield Installation(bootstrap_servers, url, names, folder, given, forker)
         support.run(support.delete_topics(bootstrap_servers, names))
