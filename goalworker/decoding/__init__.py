@@ -1,1 +1,1 @@
-"""Pure decoding: one Kafka record becomes an Event or a fault."""
+"""Pure decoding of Kafka records into events or faults."""

@@ -1,4 +1,4 @@
-"""The careful way to decode a record: every form that a sender may use, field by field, or what is wrong with it."""
+"""The careful way to decode a record: any form that a sender may use, field by field, or the fault in it."""
 
 import binascii
 import re
@@ -14,7 +14,7 @@ from goalworker.domain.text import TEXT_RULE, Text, is_valid_text
 
 
 class Envelope(Struct, gc=False):
-    """An event in the structured form; the attributes that are raw are looked at only where they matter."""
+    """An event in the structured form; raw attributes are decoded only where they are used."""
 
     specversion: Literal["1.0"]
     id: Text
@@ -30,7 +30,7 @@ class Envelope(Struct, gc=False):
 
 
 class Plain(Struct, gc=False):
-    """What a value without an envelope may say of itself, beside its data."""
+    """Attributes that a value without an envelope may hold among its data."""
 
     id: Raw = envelope.ABSENT
     time: Text | None = None
@@ -41,9 +41,10 @@ class Plain(Struct, gc=False):
 
 
 class Form(Struct, frozen=True):
-    """The form of a record: the JSON to read, and where its parts stand in the record as it came.
+    """The form of a record: the JSON to read, and the locations of its parts in the original record.
 
-    attributes and data are beginnings of pointers. Into a text that holds JSON (all of it, or the data) none leads.
+    attributes and data are prefixes of pointers. No pointer leads into a text that holds JSON, be it the whole value or
+    the data.
     """
 
     mode: Literal["structured", "binary", "plain"]
@@ -54,7 +55,7 @@ class Form(Struct, frozen=True):
     data_in_text: bool = False
 
     def pointer(self, path: str) -> str:
-        """Return where a path in the structured form leads in this one; a header and the key stand for themselves."""
+        """Return the pointer of a path of the structured form in this one; headers and the key keep their names."""
         name, _, rest = path.partition("/")
         if not path or path == "key" or path.startswith("header "):
             return path
@@ -71,7 +72,7 @@ _WRAPPED: Final = (
 )
 _PLAIN_HINT: Final = "GOALWORKER_EVENTS__PLAIN_JSON=true here"
 PlainJson = Literal["enabled", "disabled", "impossible"]
-"""What becomes of a value without an envelope; it is impossible where a topic has no goal type."""
+"""Whether a value without an envelope is accepted; it cannot be in a topic without a goal type."""
 
 
 def form_of(value: bytes, headers: envelope.Headers, max_bytes: int, plain: PlainJson) -> Form:
@@ -87,25 +88,25 @@ def form_of(value: bytes, headers: envelope.Headers, max_bytes: int, plain: Plai
     form = _one_of_array(body, mode)
     if mode is None and not any(name.startswith("ce_") for name in headers):
         if plain == "enabled":
-            return _bare(form)
-        _check_enveloped(form.body, could_be_taken=plain == "disabled")
+            return _plain_form(form)
+        _check_envelope(form.body, can_be_enabled=plain == "disabled")
     return form
 
 
-def _check_enveloped(body: bytes, *, could_be_taken: bool) -> None:
-    """Raise InvalidFieldError about a JSON object without an envelope, with what would mend it."""
+def _check_envelope(body: bytes, *, can_be_enabled: bool) -> None:
+    """Raise InvalidFieldError for a JSON object without an envelope, with a remedy."""
     if _connect_payload(body) is not None:
-        raise InvalidFieldError("invalid_envelope", "", _WRAPPED + (f", or {_PLAIN_HINT}" if could_be_taken else ""))
-    if could_be_taken and body.lstrip().startswith(b"{") and not _has_specversion(body):
+        raise InvalidFieldError("invalid_envelope", "", _WRAPPED + (f", or {_PLAIN_HINT}" if can_be_enabled else ""))
+    if can_be_enabled and body.lstrip().startswith(b"{") and not _has_specversion(body):
         rule = f"is missing; it {RULES['specversion']}. For JSON without an envelope set {_PLAIN_HINT}"
         raise InvalidFieldError("invalid_envelope", "specversion", rule)
 
 
 def _one_of_array(body: bytes, mode: envelope.Mode) -> Form:
-    """Return an event, or the only one of an array."""
+    """Return the form of a single event, which may be the only one of an array."""
     if not body.lstrip().startswith(b"["):
         if mode == "batch":
-            raise InvalidFieldError("invalid_envelope", "", "is a batch, says its content-type, and no array")
+            raise InvalidFieldError("invalid_envelope", "", "is a batch by its content-type, but not an array")
         return Form("structured", body)
     try:
         (event,) = _ONE.decode(body)
@@ -114,12 +115,12 @@ def _one_of_array(body: bytes, mode: envelope.Mode) -> Form:
     return Form("structured", bytes(event), "/0/", "/0/data")
 
 
-def _bare(form: Form) -> Form:
-    """Return a value that is no CloudEvent as data, out of Connect's wrapper or a text that holds JSON."""
-    body, place, in_text = form.body, form.attributes.removesuffix("/"), False
+def _plain_form(form: Form) -> Form:
+    """Return the form of a value that need not be a CloudEvent, unwrapped from Connect's schema and from a text."""
+    body, prefix, in_text = form.body, form.attributes.removesuffix("/"), False
     wrapped = _connect_payload(body)
     if wrapped is not None:
-        body, place = bytes(wrapped), f"{place}/payload"
+        body, prefix = bytes(wrapped), f"{prefix}/payload"
     if body.lstrip().startswith(b'"'):
         body, in_text = json.decode(body, type=str).encode(), True
         try:
@@ -127,8 +128,8 @@ def _bare(form: Form) -> Form:
         except (InvalidFieldError, RecursionError):
             raise InvalidFieldError("invalid_data", "", "is a text without JSON in it") from None
     if _has_specversion(body):
-        return Form("structured", body, f"{place}/", place if in_text else f"{place}/data", in_text)
-    return Form("plain", body, f"{place}/", place, in_text)
+        return Form("structured", body, f"{prefix}/", prefix if in_text else f"{prefix}/data", in_text)
+    return Form("plain", body, f"{prefix}/", prefix, in_text)
 
 
 def _connect_payload(body: bytes | Raw) -> Raw | None:
@@ -154,7 +155,7 @@ _CONNECT: Final[Any] = json.Decoder(
 
 
 def envelope_of(form: Form, headers: envelope.Headers, attributes: Mapping[str, str]) -> tuple[Envelope, Form]:
-    """Return the envelope of an event in the structured or the binary form, and the form with where its data is."""
+    """Return the envelope of an event in the structured or the binary form, and its form with the place of the data."""
     body = form.body
     if form.mode == "binary":
         body = json.encode({**envelope.attributes_of(headers, attributes), "data": Raw(body)})
@@ -165,7 +166,7 @@ def envelope_of(form: Form, headers: envelope.Headers, attributes: Mapping[str, 
 
 
 def data_of(found: Envelope) -> Raw:
-    """Return the data of an event, out of base64 where it has no other."""
+    """Return the data of an event, decoded from base64 where it has no other."""
     if found.data != envelope.ABSENT or _is_absent(found.data_base64):
         return found.data
     try:
@@ -177,19 +178,21 @@ def data_of(found: Envelope) -> Raw:
     return Raw(decoded)
 
 
-def plain_envelope_of(form: Form, kind: str, topic: str, id_: str | None, place: tuple[int, int] | None) -> Envelope:
-    """Return the envelope that is made for a value without one; id_ is that of its header."""
+def plain_envelope_of(
+    form: Form, event_type: str, topic: str, id_: str | None, position: tuple[int, int] | None
+) -> Envelope:
+    """Return an envelope for a value without one; id_ is the id in its header, position its partition and offset."""
     if not form.body.lstrip().startswith(b"{"):
         raise InvalidFieldError("invalid_data", "data", "must be a JSON object")
     found = _read(Plain, form.body, "invalid_envelope", "")
     if id_ is None:
         id_ = _own_id(found.id)
-    if id_ is None and place is not None:
-        id_ = f"{topic}/{place[0]}/{place[1]}"
+    if id_ is None and position is not None:
+        id_ = f"{topic}/{position[0]}/{position[1]}"
     if id_ is None or not is_valid_text(id_):
         raise InvalidFieldError("invalid_envelope", "id", TEXT_RULE)
     attributes = structs.asdict(found) | {"id": id_}
-    return Envelope(specversion="1.0", source=f"kafka:{topic}", type=kind, data=Raw(form.body), **attributes)
+    return Envelope(specversion="1.0", source=f"kafka:{topic}", type=event_type, data=Raw(form.body), **attributes)
 
 
 def _own_id(raw: Raw) -> str | None:
@@ -213,9 +216,9 @@ def text_of(raw: Raw, path: str) -> str | None:
     return text
 
 
-def reader(kind: str) -> Reader:
-    """Return what reads the data of a type."""
-    read_wire, finish = partial(_read_data, WIRE[kind]), FINISH.get(kind)
+def reader(event_type: str) -> Reader:
+    """Return a reader of the data of a CloudEvents type."""
+    read_wire, finish = partial(_read_data, WIRE[event_type]), FINISH.get(event_type)
     return read_wire if finish is None else lambda raw: finish(read_wire(raw))
 
 
@@ -240,7 +243,7 @@ def _is_absent(raw: Raw) -> bool:
 
 
 def check_json(value: bytes) -> None:
-    """Raise InvalidFieldError where a value is no JSON in UTF-8."""
+    """Raise InvalidFieldError for a value that is not JSON in UTF-8."""
     try:
         value.decode()
         _JSON.decode(value)
@@ -253,7 +256,7 @@ def check_json(value: bytes) -> None:
 
 
 def _fields_of(wire: type[Struct]) -> Callable[[bytes], Struct]:
-    """Return what finds the fields of a struct in a JSON object; of those that it does not know nothing is kept."""
+    """Return a decoder that finds the fields of a struct, still raw, in a JSON object and drops all others."""
     fields: list[Any] = [(name, Raw, envelope.ABSENT) for name in wire.__struct_fields__]
     return json.Decoder(defstruct("_Fields", fields, gc=False)).decode
 
@@ -281,16 +284,16 @@ def _read(wire: type[_S], value: bytes, reason: str, path: str) -> _S:
     return wire(**values)
 
 
-# msgspec looks through a type anew each time that it is asked, which takes longer than to decode a field.
+# msgspec inspects a type anew at each call, which takes longer than decoding a field.
 _fields: Final = cache(structs.fields)
 _decoder: Final = cache(json.Decoder)
 
 
-def _field(raw: Raw, kind: Any, reason: str, where: str) -> Any:
-    if kind is Raw:
+def _field(raw: Raw, type_: Any, reason: str, where: str) -> Any:
+    if type_ is Raw:
         return raw
     try:
-        found = _decoder(kind).decode(raw)
+        found = _decoder(type_).decode(raw)
     except ValidationError:
         raise InvalidFieldError(reason, where, _rule(where)) from None
     if not has_valid_texts(found):

@@ -13,7 +13,7 @@ from goalworker.domain.text import TEXT_RULE, TIME_RULE, is_valid_text, parse_ti
 Headers = Mapping[str, bytes | None]
 Pairs = Sequence[tuple[str, bytes | None]]
 Mode = Literal["structured", "batch", "binary"] | None
-"""What the headers say of the form; None: nothing."""
+"""The form that the headers name; None where they name no form."""
 
 # --- headers ---
 
@@ -21,13 +21,13 @@ ATTRIBUTES: Final = ("specversion", "id", "source", "type", "time", "tenantid")
 _TRACE: Final = ("traceparent", "tracestate")
 _IGNORED: Final = ("subject", "datacontenttype", "dataschema")
 _REMEMBERED_MAX: Final = 1_000
-_REMEMBERED_LENGTH_MAX: Final = 64
+_REMEMBERED_LENGTH_MAX: Final = 64  # characters of a name
 _canonical_names = {"content-type", *_TRACE, *(f"ce_{name}" for name in (*ATTRIBUTES, *_TRACE, *_IGNORED))}
-"""Names known to need no change; those of senders are added until there are too many."""
+"""Header names known to be canonical; names that senders use are added up to a limit, which bounds the memory."""
 
 
 def headers_of(pairs: Pairs) -> Headers:
-    """Return headers by name, in lower case and `ce-` as `ce_`; where one comes several times the last one counts."""
+    """Return headers by canonical name; the last of several with one name counts."""
     headers = dict(pairs)
     if _canonical_names.issuperset(headers):
         return headers
@@ -39,13 +39,13 @@ def headers_of(pairs: Pairs) -> Headers:
 
 
 def canonical(name: str) -> str:
-    """Return the name that a header is known by."""
+    """Return the canonical name of a header: in lower case, and with `ce_` for `ce-`."""
     name = name.lower()
     return f"ce_{name[3:]}" if name.startswith("ce-") else name
 
 
 def mode_of(headers: Headers) -> Mode:
-    """Return the form that the headers say the event has."""
+    """Return the form of the event that the headers name."""
     content_type = headers.get("content-type")
     if content_type == b"application/cloudevents+json":
         return "structured"
@@ -58,7 +58,7 @@ def mode_of(headers: Headers) -> Mode:
 
 
 def attributes_of(headers: Headers, names: Mapping[str, str]) -> dict[str, str]:
-    """Return the attributes that stand in headers, by the names of both."""
+    """Return the attributes in the headers; names maps each attribute to its header."""
     attributes = {}
     for name, header_name in names.items():
         header = headers.get(header_name)
@@ -71,7 +71,7 @@ def attributes_of(headers: Headers, names: Mapping[str, str]) -> dict[str, str]:
 
 
 def attribute_headers(tenant_from: str) -> dict[str, str]:
-    """Return the headers of the binary form by the attribute that each carries, `subject` only where it is a tenant."""
+    """Return the header of each attribute in the binary form; `subject` is one only where it holds the tenant."""
     names = (*ATTRIBUTES, "subject") if tenant_from == "subject" else ATTRIBUTES
     return {name: f"ce_{name}" for name in names}
 
@@ -90,8 +90,8 @@ TenantLookup = Callable[[str | None, Headers, bytes | None], str | None]
 
 
 def tenant_lookup(tenant_from: str, default_tenant: str | None) -> TenantLookup:
-    """Return what finds the tenant of an event without `tenantid`, by `EVENTS__TENANT_FROM`."""
-    place, _, name = tenant_from.partition(":")
+    """Return a function that finds the tenant of an event without `tenantid`, as `EVENTS__TENANT_FROM` says."""
+    source, _, name = tenant_from.partition(":")
     name = canonical(name)
     finders: dict[str, tuple[str, TenantLookup]] = {
         "tenantid": ("tenantid", lambda *_: None),
@@ -99,7 +99,7 @@ def tenant_lookup(tenant_from: str, default_tenant: str | None) -> TenantLookup:
         "header": (f"header {name}", lambda _, headers, __: text_header(headers, name)),
         "key-prefix": ("key", lambda _, __, key: _prefix(key or b"")),
     }
-    path, find = finders[place]
+    path, find = finders[source]
 
     def found(subject: str | None, headers: Headers, key: bytes | None) -> str | None:
         tenant_id = find(subject, headers, key)
@@ -117,7 +117,7 @@ def text_header(headers: Headers, name: str) -> str | None:
 
 
 def _prefix(key: bytes) -> str:
-    """Return the tenant of a key `tenant:contact`, each part percent-encoded; without a colon there is none."""
+    """Return the tenant of a key `tenant:contact`, each part percent-encoded; a key without a colon names no tenant."""
     prefix, colon, _ = key.partition(b":")
     return _utf8(parse.unquote_to_bytes(prefix), "key") if colon else ""
 
@@ -128,7 +128,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def moment(text: str | None, timestamp_ms: int) -> datetime:
-    """Return an RFC 3339 time, or for want of one the record's, in UTC, rounded half up to the microsecond."""
+    """Return an RFC 3339 time in UTC, rounded half up to the microsecond; without a text, the record's timestamp."""
     if text is not None:
         time = parse_time(text)
         if time is None:
@@ -150,7 +150,7 @@ _TRACE_BYTES_MAX: Final = 512
 
 
 def trace_of(headers: Headers, traceparent: Raw, tracestate: Raw) -> tuple[str | None, str | None]:
-    """Return the trace of the headers, or for want of one of the `ce_` headers, or of these attributes."""
+    """Return traceparent and tracestate, each from its header, else from its `ce_` header, else from the attribute."""
     return (
         _trace(headers, "traceparent", "ce_traceparent", traceparent),
         _trace(headers, "tracestate", "ce_tracestate", tracestate),
@@ -158,11 +158,11 @@ def trace_of(headers: Headers, traceparent: Raw, tracestate: Raw) -> tuple[str |
 
 
 def _trace(headers: Headers, name: str, ce_name: str, attribute: Raw) -> str | None:
-    if (header := headers.get(name)) and (text := _printable(header)):
+    if (header := headers.get(name)) and (text := _trace_text(header)):
         return text
-    if (header := headers.get(ce_name)) and (text := _printable(header)):
+    if (header := headers.get(ce_name)) and (text := _trace_text(header)):
         return text
-    return None if attribute is ABSENT else _printable(_bytes_of(attribute))
+    return None if attribute is ABSENT else _trace_text(_bytes_of(attribute))
 
 
 def _bytes_of(attribute: Raw) -> bytes | None:
@@ -172,7 +172,7 @@ def _bytes_of(attribute: Raw) -> bytes | None:
         return None
 
 
-def _printable(value: bytes | None) -> str | None:
+def _trace_text(value: bytes | None) -> str | None:
     if value and len(value) <= _TRACE_BYTES_MAX and value.isascii() and (text := value.decode()).isprintable():
         return text
     return None

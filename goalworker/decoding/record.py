@@ -28,7 +28,7 @@ class FetchedRecord(Protocol):
 
 
 class OversizedRecord(Struct, frozen=True, gc=False):
-    """A record above RECORD_BYTES_MAX without its value; size is in bytes, key is None where it is long."""
+    """A record above RECORD_BYTES_MAX without its value; size is in bytes, a long key is left out."""
 
     offset: int
     timestamp: int

@@ -1,4 +1,4 @@
-"""The data of an event as senders write it, where that is not yet what an Event holds (contract section 2)."""
+"""Data as senders write it, where its struct differs from the one that an Event holds (contract section 2)."""
 
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -22,7 +22,7 @@ from goalworker.domain.text import (
 
 
 class InvalidFieldError(ValueError):
-    """A rule is broken; path leads there in the structured form of the event."""
+    """A field that breaks a rule; path is its location in the structured form of the event."""
 
     def __init__(self, reason: str, path: str, rule: str) -> None:
         super().__init__(f"`{path.rpartition('/')[2]}` {rule}" if path else f"the value {rule}")
@@ -41,7 +41,7 @@ RULES: Final[Mapping[str, str]] = {
 
 
 class _Payment(Struct, gc=False):
-    """PaymentCompleted with the amount as it is written: a number's digits would not survive a float."""
+    """PaymentCompleted with the amount still raw, because a float would lose digits of a number."""
 
     contact_id: Text
     payment_id: Text
@@ -54,7 +54,7 @@ _AMOUNT_BYTES_MAX: Final = 512
 _STRING: Final = json.Decoder(str)
 
 
-def _paid(payment: _Payment) -> events.PaymentCompleted:
+def _finish_payment(payment: _Payment) -> events.PaymentCompleted:
     token, currency = bytes(payment.amount), payment.currency
     amount = _amount(token) if len(token) <= _AMOUNT_BYTES_MAX else None
     if amount is None:
@@ -71,7 +71,7 @@ def _amount(token: bytes) -> Decimal | None:
     return parse_json_amount(token.decode())
 
 
-def _tagged(tag: events.TagAdded) -> events.TagAdded:
+def _finish_tag(tag: events.TagAdded) -> events.TagAdded:
     if tag.tag_id is None and tag.tag_name is None:
         raise InvalidFieldError(
             "invalid_data", "data/tag_id", "is missing, and so is `tag_name`; one of them is needed"
@@ -84,10 +84,10 @@ Reader = Callable[[Raw], Data]
 Finish = Callable[[Any], Data]
 
 WIRE: Final[Mapping[str, type]] = {**events.DATA_OF_TYPE, "payment.completed": _Payment}
-"""By the type of an event, what its data is read as."""
+"""Structs as which the data of each CloudEvents type is read."""
 
-FINISH: Final[Mapping[str, Finish]] = {"payment.completed": _paid, "contact.tag.added": _tagged}
-"""By the type of an event, what makes its data of that; raises InvalidFieldError."""
+FINISH: Final[Mapping[str, Finish]] = {"payment.completed": _finish_payment, "contact.tag.added": _finish_tag}
+"""Functions that turn such a struct into the event's data, or raise InvalidFieldError; other types need none."""
 
 
 def has_valid_texts(value: object) -> bool:
