@@ -1,10 +1,10 @@
-"""What can end a command, each with its exit code (contract section 6)."""
+"""Errors that end a command, each with its exit code (contract section 6)."""
 
 
 class GoalworkerError(Exception):
-    """A sentence for a person: what is wrong, where, and what to do.
+    """A sentence for the user that says what is wrong, where, and what to do.
 
-    hint: where to look further. It ends the message, and `sentence` is the message without it.
+    The hint says where to look further. It ends the message; `sentence` is the message without it.
     """
 
     exit_code = 1
@@ -21,13 +21,13 @@ class SettingsError(GoalworkerError):
 
 
 class DependencyError(GoalworkerError):
-    """Broker, database, topic or package source that cannot be reached or is not there."""
+    """A broker, database, topic or package source cannot be reached, or does not exist."""
 
     exit_code = 4
 
 
 class RefusedError(GoalworkerError):
-    """Broker or database answers, but does not allow what is needed: somebody must change a right there."""
+    """The broker or the database answers, but refuses a request until an operator grants a right."""
 
 
 class MigrationsBehindError(GoalworkerError):
@@ -37,13 +37,13 @@ class MigrationsBehindError(GoalworkerError):
 
 
 class StalledError(GoalworkerError):
-    """There is lag, nothing that it could wait for is known to be away, and nothing moves."""
+    """The worker makes no progress although it has lag and every dependency is available."""
 
     exit_code = 6
 
 
 class OutputLostError(GoalworkerError):
-    """Standard output cannot be written any more; without a sentence where nobody would read it."""
+    """Standard output can no longer be written; the sentence is empty if it could not be read either."""
 
     def __init__(self, sentence: str, exit_code: int) -> None:
         super().__init__(sentence)

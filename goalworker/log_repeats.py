@@ -1,7 +1,7 @@
-"""Which of many alike log lines are written: pure, with the clock passed in.
+"""Limit of repeated log lines: pure, with the clock passed in.
 
-A client that cannot reach its server says so for every attempt, hundreds of times a minute. Of each shape of message
-one a minute is written, of each family of messages a few shapes, and the rest are counted.
+A client that cannot reach its server logs every attempt, hundreds of times a minute. Of each shape of message one a
+minute is written, and of each family a few shapes; the others are held back and counted.
 """
 
 import time
@@ -9,13 +9,14 @@ from collections.abc import Callable
 from typing import Final
 
 WINDOW_SECONDS: Final = 60.0
+# Shapes of a family that are written within the window; further ones are held back.
 SHAPES_MAX: Final = 3
-# Counts kept of shapes that may never come again; beyond this they are forgotten.
+# Counts of shapes, which may never come again; beyond this all are forgotten.
 _COUNTS_MAX: Final = 1_000
 
 
 class RepeatLimiter:
-    """Admits or holds back each message; a silenced family writes nothing, an outage that is known says it all."""
+    """Limiter that admits a message or holds it back; during a known outage, its whole family is silenced."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -25,11 +26,11 @@ class RepeatLimiter:
         self._silenced: set[str] = set()
 
     def admit(self, family: str, shape: str, *, shapes_max: int = SHAPES_MAX) -> int | None:
-        """Return how many of this shape were held back since the last one written, None to hold this one back too."""
+        """Return how many of this shape were held back since the last written one; None: hold this one back too."""
         now = self._clock()
         written = self._written_at.setdefault(family, {})
-        for old in [each for each, at in written.items() if now - at >= WINDOW_SECONDS]:
-            del written[old]
+        for expired in [other for other, at in written.items() if now - at >= WINDOW_SECONDS]:
+            del written[expired]
         if family in self._silenced or shape in written or len(written) >= shapes_max:
             self._held[family] = self._held.get(family, 0) + 1
             if shape in written:
@@ -41,7 +42,7 @@ class RepeatLimiter:
         return self._held_by_shape.pop((family, shape), 0)
 
     def silence(self, family: str) -> None:
-        """Hold back everything of a family from now on, and count from zero."""
+        """Hold back every message of a family until resume()."""
         self._silenced.add(family)
 
     def resume(self, family: str) -> None:
@@ -49,9 +50,9 @@ class RepeatLimiter:
         self._silenced.discard(family)
 
     def held(self, family: str) -> int:
-        """Return how many messages of a family were held back since the last call of take_held()."""
+        """Return the number of messages of a family that were held back since the last call of take_held()."""
         return self._held.get(family, 0)
 
     def take_held(self, family: str) -> int:
-        """Return how many messages of a family were held back, and count from zero again."""
+        """Return the number of messages of a family that were held back, and count from zero again."""
         return self._held.pop(family, 0)

@@ -1,4 +1,4 @@
-"""Logs: one line per occurrence on stderr, whoever says it, never with a payload, a secret or a row's content."""
+"""Log lines on stderr, ours and those of libraries: one per occurrence, without payloads, secrets or rows."""
 
 import logging
 import os
@@ -15,16 +15,16 @@ from structlog.typing import EventDict, ExcInfo, FilteringBoundLogger, Processor
 from goalworker import log_repeats
 
 FIRST_KEYS: Final = ("timestamp", "level", "event", "logger", "version")
-# These say at info, or for every request, what our own lines already say.
+# Below warning, these libraries repeat our own lines, or write one for every request.
 QUIET_LOGGERS: Final = ("aiokafka", "alembic", "asyncio", "httpx", "httpcore", "sqlalchemy", "uvicorn")
-# By the first part of a logger's name: the dependency whose loss a library reports over and over.
+# By the first part of a logger's name, the dependency whose outage the library reports again and again.
 _FAMILIES: Final = {"aiokafka": "broker", "asyncpg": "database", "sqlalchemy": "database"}
 
 REPEATS: Final = log_repeats.RepeatLimiter()
 
 
 def configure(level: str, format: Literal["json", "console"] | None, version: str) -> None:
-    """Send our lines and the libraries' through one renderer; without a format, JSON off a terminal, console on one."""
+    """Render our lines and those of libraries alike; without a format, as JSON unless stderr is a terminal."""
     terminal = sys.stderr.isatty()
     console = format == "console" or (format is None and terminal)
     handler = logging.StreamHandler(sys.stderr)
@@ -34,14 +34,14 @@ def configure(level: str, format: Literal["json", "console"] | None, version: st
     handler.setFormatter(formatter)
     threshold = logging.getLevelNamesMapping()[level.upper()]
     if threshold > logging.DEBUG:
-        handler.addFilter(_is_written)
+        handler.addFilter(_admit)
     logging.basicConfig(handlers=[handler], level=threshold, force=True)
     for name in QUIET_LOGGERS:
         quiet = logging.getLogger(name)
         quiet.setLevel(max(threshold, logging.WARNING))
-        quiet.propagate = True  # a command of ours may have silenced it
+        quiet.propagate = True  # one of our commands may have silenced it
     structlog.configure(
-        processors=[*_known_to_all(version), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*_common_processors(version), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.stdlib.LoggerFactory(),
     )
@@ -49,38 +49,40 @@ def configure(level: str, format: Literal["json", "console"] | None, version: st
 
 def is_configured() -> bool:
     """Say whether configure() was called."""
-    return any(isinstance(each.formatter, structlog.stdlib.ProcessorFormatter) for each in logging.getLogger().handlers)
+    return any(
+        isinstance(handler.formatter, structlog.stdlib.ProcessorFormatter) for handler in logging.getLogger().handlers
+    )
 
 
 def is_json(*, asked_for: bool = False) -> bool:
-    """Say whether our lines go to stderr as JSON; asked_for: and not only because that is no terminal."""
+    """Say whether our lines go to stderr as JSON; asked_for: because of the settings, not for want of a terminal."""
     return any(
-        isinstance(each, logging.StreamHandler)
-        and each.stream is sys.stderr
-        and isinstance(each.formatter, _JsonFormatter)
-        and (each.formatter.was_asked_for or not asked_for)
-        for each in logging.getLogger().handlers
+        isinstance(handler, logging.StreamHandler)
+        and handler.stream is sys.stderr
+        and isinstance(handler.formatter, _JsonFormatter)
+        and (handler.formatter.was_asked_for or not asked_for)
+        for handler in logging.getLogger().handlers
     )
 
 
 def take_over_interpreter() -> None:
     """Log what Python itself would print: warnings, and errors of threads and finalizers."""
     take_over_warnings()
-    threading.excepthook = lambda args: _unhandled("thread_failed", args.exc_value)
+    threading.excepthook = lambda args: _log_unhandled("thread_failed", args.exc_value)
 
 
 def take_over_warnings() -> None:
-    """Log Python's warnings, and the errors of finalizers; what becomes of threads is up to their owner."""
+    """Log Python's warnings, and errors of finalizers; errors of threads are left to their owner."""
     logging.captureWarnings(True)
-    sys.unraisablehook = lambda args: _unhandled("error_ignored", args.exc_value)
+    sys.unraisablehook = lambda args: _log_unhandled("error_ignored", args.exc_value)
 
 
-def _unhandled(event: str, error: BaseException | None) -> None:
+def _log_unhandled(event: str, error: BaseException | None) -> None:
     get("python").error(event, exc_info=error or True)
 
 
-def repeated(family: str, shape: str, *, shapes_max: int = log_repeats.SHAPES_MAX) -> dict[str, int] | None:
-    """Return the field that says how many lines like this one were held back, None to hold this one back too."""
+def limit_repeats(family: str, shape: str, *, shapes_max: int = log_repeats.SHAPES_MAX) -> dict[str, int] | None:
+    """Return the field with the number of lines like this one that were held back; None: hold this one back too."""
     if logging.getLogger().isEnabledFor(logging.DEBUG):
         return {}
     held = REPEATS.admit(family, shape, shapes_max=shapes_max)
@@ -88,7 +90,7 @@ def repeated(family: str, shape: str, *, shapes_max: int = log_repeats.SHAPES_MA
 
 
 def get(name: str) -> FilteringBoundLogger:
-    """Return the logger of a module; what is bound by `structlog.contextvars` is on its lines too."""
+    """Return the logger of a module; its lines include the variables bound by `structlog.contextvars`."""
     logger: FilteringBoundLogger = structlog.get_logger(name)
     return logger
 
@@ -99,24 +101,24 @@ def _formatter(version: str, console: bool, colours: bool) -> logging.Formatter:
     )
     kind = structlog.stdlib.ProcessorFormatter if console else _JsonFormatter
     return kind(
-        foreign_pre_chain=[*_known_to_all(version), _of_library],
+        foreign_pre_chain=[*_common_processors(version), _adjust_library_line],
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.ExceptionRenderer(_described),
-            _in_order,
+            structlog.processors.ExceptionRenderer(_format_exception),
+            _order_keys,
             renderer,
         ],
     )
 
 
 class _JsonFormatter(structlog.stdlib.ProcessorFormatter):
-    """Tells by its type that lines are JSON, and whether somebody asked for that."""
+    """Formatter of JSON lines; was_asked_for if the settings ask for JSON."""
 
     was_asked_for = False
 
 
-def _is_written(record: logging.LogRecord) -> bool:
-    """Hold back what a library has said within the last minute, and count it (contract section 6)."""
+def _admit(record: logging.LogRecord) -> bool:
+    """Hold back a library's line that repeats one of the last minute, and count it (contract section 6)."""
     family = _family(record)
     if family is None:
         return True
@@ -126,7 +128,7 @@ def _is_written(record: logging.LogRecord) -> bool:
 
 
 def _family(record: logging.LogRecord) -> str | None:
-    """Return the dependency that a library's line is about; what asyncio says is about whoever raised it."""
+    """Return the dependency that a library's line is about; for asyncio's, the library that raised the error counts."""
     origin = record.name.partition(".")[0]
     if origin == "asyncio" and record.exc_info and record.exc_info[2]:
         *_, (frame, _) = traceback.walk_tb(record.exc_info[2])
@@ -141,16 +143,16 @@ def _shape(message: str) -> str:
     return re.sub(r"0x[0-9a-f]+|\d+", "#", message)
 
 
-def _of_library(_logger: object, _method: str, event: EventDict) -> EventDict:
+def _adjust_library_line(_logger: object, _method: str, event: EventDict) -> EventDict:
     record: Any = event["_record"]
     if held := vars(record).get(_HELD_BACK):
         event["held_back"] = held
     if event["level"] == "error" and _family(record) is not None:
-        event["level"] = "warning"  # they try again; where it is an error, we say so
+        event["level"] = "warning"  # libraries retry; we log the error that matters
     return event
 
 
-def _known_to_all(version: str) -> list[Processor]:
+def _common_processors(version: str) -> list[Processor]:
     def add_version(_logger: object, _method: str, event: EventDict) -> EventDict:
         event["version"] = version
         return event
@@ -164,31 +166,31 @@ def _known_to_all(version: str) -> list[Processor]:
     ]
 
 
-def _in_order(_logger: object, _method: str, event: EventDict) -> EventDict:
+def _order_keys(_logger: object, _method: str, event: EventDict) -> EventDict:
     return {**{key: event[key] for key in FIRST_KEYS}, **event}
 
 
-def _described(exc_info: ExcInfo) -> str:
-    return described(exc_info[1])
+def _format_exception(exc_info: ExcInfo) -> str:
+    return format_error(exc_info[1])
 
 
-def brief(error: BaseException) -> str:
-    """Return an error in a line: its type and the first line of its message."""
+def summarize_error(error: BaseException) -> str:
+    """Return an error's type and the first line of its message."""
     return f"{_name(error)}: {_first_line(error)}"
 
 
-def described(error: BaseException, seen: frozenset[int] = frozenset()) -> str:
-    """Return the traceback, without local variables and with the first line of each message only.
+def format_error(error: BaseException, seen: frozenset[int] = frozenset()) -> str:
+    """Return a traceback without local variables, and with only the first line of each message.
 
-    PostgreSQL names rows in the lines after the first.
+    In the other lines PostgreSQL quotes rows.
     """
     seen |= {id(error)}
-    parts = [*traceback.format_tb(error.__traceback__), brief(error)]
+    parts = [*traceback.format_tb(error.__traceback__), summarize_error(error)]
     origin = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if origin is not None and id(origin) not in seen:
-        parts = [described(origin, seen), "\n\nwhich led to\n\n", *parts]
+        parts = [format_error(origin, seen), "\n\nwhich led to\n\n", *parts]
     if isinstance(error, BaseExceptionGroup):
-        parts += [f"\n{textwrap.indent(described(each, seen), '  | ')}" for each in error.exceptions]
+        parts += [f"\n{textwrap.indent(format_error(part, seen), '  | ')}" for part in error.exceptions]
     return "".join(parts)
 
 
@@ -197,7 +199,7 @@ def _name(error: BaseException) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    # Errors of SQLSTATE class 22, the driver's own and as SQLAlchemy wraps them, quote the value that is refused.
+    # Errors of SQLSTATE class 22, from the driver or wrapped by SQLAlchemy, quote the refused value.
     sqlstate = getattr(getattr(error, "orig", None) or error, "sqlstate", None) or ""
     if sqlstate.startswith("22"):
         return f"a value was refused (SQLSTATE {sqlstate})"

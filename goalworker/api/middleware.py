@@ -126,7 +126,7 @@ def _log(scope: Scope, failure: Exception | None, **request: object) -> None:
 
 def _log_unavailable(problem: problems.ProblemError, failure: Exception | None, request: Mapping[str, object]) -> None:
     """Log one a minute of those that fail alike, and none while the outage is known: its lines count them."""
-    repeated = logs.repeated(problem.dependency or "requests", f"request {problem.detail}")
+    repeated = logs.limit_repeats(problem.dependency or "requests", f"request {problem.detail}")
     if repeated is not None:
         reason = {"error": connections.reason(failure)} if failure is not None else {}
         log.warning("request", **request, problem=problem.detail, **reason, **repeated)

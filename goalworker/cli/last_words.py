@@ -32,7 +32,7 @@ def report_bug(_kind: type[BaseException], error: BaseException, _traceback: Tra
     if _are_json():
         logs.get("main").critical("ended", error="this is a bug, please report it", exit_code=1, exc_info=error)
     else:
-        sys.stderr.write(f"goalworker: this is a bug, please report it:\n{logs.described(error)}\n")
+        sys.stderr.write(f"goalworker: this is a bug, please report it:\n{logs.format_error(error)}\n")
 
 
 def is_log_json(words: Sequence[str]) -> bool:

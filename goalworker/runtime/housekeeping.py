@@ -126,8 +126,8 @@ async def _every(seconds: float, name: str, step: Callable[[], Awaitable[None]])
         except Exception as error:
             if not (database_errors.is_unavailable(error) or broker_errors.is_transient(error)):
                 raise
-            repeated = logs.repeated(dependency(error), "housekeeping")
+            repeated = logs.limit_repeats(dependency(error), "housekeeping")
             if repeated is not None:
-                log.warning("housekeeping_retry", step=name, error=logs.brief(error), **repeated)
+                log.warning("housekeeping_retry", step=name, error=logs.summarize_error(error), **repeated)
             wait_seconds = max(seconds, min(2 * wait_seconds, WAIT_SECONDS_MAX))
         await asyncio.sleep(wait_seconds)

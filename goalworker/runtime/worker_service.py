@@ -119,12 +119,14 @@ def _initialise_metrics(settings: config.Settings) -> None:
 
 
 def _log_retry(details: stamina.instrumentation.RetryDetails) -> None:
-    repeated = logs.repeated(housekeeping.dependency(details.caused_by), f"retry {type(details.caused_by).__name__}")
+    repeated = logs.limit_repeats(
+        housekeeping.dependency(details.caused_by), f"retry {type(details.caused_by).__name__}"
+    )
     if repeated is not None:
         log.warning(
             "retry",
             retry=details.retry_num,
             wait_seconds=round(details.wait_for, 2),
-            error=logs.brief(details.caused_by),
+            error=logs.summarize_error(details.caused_by),
             **repeated,
         )

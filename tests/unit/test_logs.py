@@ -133,18 +133,18 @@ def test_a_traceback_tells_what_led_to_what() -> None:
         except ValueError as error:
             raise OSError("second") from error
     except OSError as error:
-        told = logs.described(error)
+        told = logs.format_error(error)
     assert told.index("ValueError: duplicate key") < told.index("which led to") < told.index("OSError: second")
 
 
 def test_an_error_that_leads_to_itself_is_told_once() -> None:
     first, second = ValueError("first"), ValueError("second")
     first.__cause__, second.__cause__ = second, first
-    assert logs.described(first) == "ValueError: second\n\nwhich led to\n\nValueError: first"
+    assert logs.format_error(first) == "ValueError: second\n\nwhich led to\n\nValueError: first"
 
 
 def test_of_a_group_each_error_is_told_without_its_rows() -> None:
-    told = logs.described(ExceptionGroup("two", [ValueError("a\nrow"), OSError("b\nrow")]))
+    told = logs.format_error(ExceptionGroup("two", [ValueError("a\nrow"), OSError("b\nrow")]))
     assert told == "ExceptionGroup: two (2 sub-exceptions)\n  | ValueError: a\n  | OSError: b"
 
 
@@ -184,11 +184,14 @@ def test_nothing_goes_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_value_that_the_database_refuses_is_not_quoted() -> None:
     refused = asyncpg.InvalidTextRepresentationError('invalid input syntax for type integer: "c-1"')
-    assert logs.described(refused).endswith("InvalidTextRepresentationError: a value was refused (SQLSTATE 22P02)")
+    assert logs.format_error(refused).endswith("InvalidTextRepresentationError: a value was refused (SQLSTATE 22P02)")
 
 
 def test_an_error_in_brief_is_one_line_without_rows() -> None:
-    assert logs.brief(ValueError("duplicate key\nDETAIL:  Key (contact_id)=(c-1)")) == "ValueError: duplicate key"
+    assert (
+        logs.summarize_error(ValueError("duplicate key\nDETAIL:  Key (contact_id)=(c-1)"))
+        == "ValueError: duplicate key"
+    )
 
 
 # --- repeats of the libraries ---
@@ -222,7 +225,7 @@ def test_at_debug_a_client_says_it_all() -> None:
     stderr = configured("debug")
     for _ in range(3):
         logging.getLogger("aiokafka").error("Unable to update metadata")
-        assert logs.repeated("retry", "OSError") == {}
+        assert logs.limit_repeats("retry", "OSError") == {}
     assert len(stderr.getvalue().splitlines()) == 3
 
 
@@ -231,9 +234,9 @@ def test_a_line_of_ours_that_comes_again_says_how_many_were_held_back(monkeypatc
     configured()
     now = 0.0
     monkeypatch.setattr(logs, "REPEATS", log_repeats.RepeatLimiter(lambda: now))
-    assert [logs.repeated("retry", "OSError") for _ in range(3)] == [{}, None, None]
+    assert [logs.limit_repeats("retry", "OSError") for _ in range(3)] == [{}, None, None]
     now = log_repeats.WINDOW_SECONDS
-    assert logs.repeated("retry", "OSError") == {"held_back": 2}
+    assert logs.limit_repeats("retry", "OSError") == {"held_back": 2}
 
 
 # --- what Python itself would print ---
