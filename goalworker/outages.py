@@ -1,4 +1,4 @@
-"""Dependencies that go away and come back: a line for each, and a reminder a minute in between (contract section 6)."""
+"""Outages of dependencies: a log line for each begin and end, and a reminder a minute between (contract section 6)."""
 
 import contextvars
 import time
@@ -10,54 +10,56 @@ from goalworker import logs
 
 log = logs.get("outages")
 
+# Seconds between two reminders of an outage.
 REMIND_SECONDS: Final = 60.0
-# Outages of one dependency that may begin within REMIND_SECONDS; one beyond them is logged once it lasts that long.
+# Begins of one dependency's outages that are logged within REMIND_SECONDS; a further outage is logged if it lasts until
+# one of these begins is older.
 BEGINS_MAX: Final = 3
-# A restart of the server may refuse a login that is right; for as long as this it is given the benefit of the doubt.
+# Seconds of refused logins after which waiting ends: a server that restarts may refuse valid credentials for a while.
 REFUSED_SECONDS: Final = 120.0
-# Refusals further apart are not one run of them.
+# Seconds between two refusals above which the second one starts a new series.
 REFUSALS_APART_SECONDS: Final = 20.0
 
 
 Kind = Literal["away", "refused", "missing", "behind", "unjoined"]
-"""Why a dependency cannot be used; it is a part of the event's name."""
+"""Reason why a dependency cannot be used; a part of the log event's name."""
 
 
 class Report(Protocol):
-    """Takes in how a dependency is: None is fine, otherwise a sentence says what is wrong."""
+    """Function that receives a dependency's state: its problem in a sentence, or None while it works."""
 
     def __call__(self, name: str, problem: str | None, kind: Kind = "away", /) -> None: ...
 
 
 class Notice(NamedTuple):
-    """What is to be logged of a dependency; seconds is how long it could not be used."""
+    """Change to log about a dependency; seconds is the duration of its outage until now."""
 
     state: Literal["begins", "goes_on", "is_over"]
     seconds: float
 
 
 class Outage:
-    """The state of one dependency: it decides when there is something to be said."""
+    """State of one dependency; it decides when a line is logged."""
 
     def __init__(self) -> None:
         self._since: float | None = None
-        self._said_at = 0.0
-        self._said: set[Kind] = set()
+        self._logged_at = 0.0
+        self._logged: set[Kind] = set()
         self._begun_at: list[float] = []
 
-    def look(self, kind: Kind | None, now: float) -> Notice | None:
-        """Take in how the dependency is now, None being fine, and return what is to be said of it."""
+    def update(self, kind: Kind | None, now: float) -> Notice | None:
+        """Set the dependency's state, None while it works, and return what to log, if anything."""
         if kind is None:
             since, self._since = self._since, None
-            was_said, self._said = bool(self._said), set()
-            return Notice("is_over", now - since) if since is not None and was_said else None
+            was_logged, self._logged = bool(self._logged), set()
+            return Notice("is_over", now - since) if since is not None and was_logged else None
         if self._since is None:
             self._since = now
-        if kind not in self._said:  # each kind once, however often they take turns
+        if kind not in self._logged:  # each kind once in an outage, however often they alternate
             return self._begin(kind, now, self._since)
-        if now - self._said_at < REMIND_SECONDS:
+        if now - self._logged_at < REMIND_SECONDS:
             return None
-        self._said_at = now
+        self._logged_at = now
         return Notice("goes_on", now - self._since)
 
     def _begin(self, kind: Kind, now: float, since: float) -> Notice | None:
@@ -65,13 +67,13 @@ class Outage:
         if len(self._begun_at) >= BEGINS_MAX:
             return None
         self._begun_at.append(now)
-        self._said.add(kind)
-        self._said_at = now
+        self._logged.add(kind)
+        self._logged_at = now
         return Notice("begins", now - since)
 
 
 class Journal:
-    """Logs the outages of dependencies by name, and quiets the client libraries that would tell the same story."""
+    """Log of outages by dependency; during one it silences the client library, whose lines would repeat it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -80,24 +82,24 @@ class Journal:
         self._tried_at: dict[str, float] = {}
 
     def report(self, name: str, problem: str | None, kind: Kind = "away", /) -> None:
-        """Note how a dependency is: None is fine, otherwise a sentence says what cannot be used and why."""
+        """Set a dependency's state: a sentence that says what cannot be used and why, or None while it works."""
         if problem is None:
             self._problems.pop(name, None)
         else:
             self._problems[name] = (problem, kind)
         self._tried_at[name] = self._clock()
-        self._look(name, problem, kind)
+        self._update(name, problem, kind)
 
-    def _look(self, name: str, problem: str | None, kind: Kind) -> None:
-        notice = self._outages.setdefault(name, Outage()).look(None if problem is None else kind, self._clock())
+    def _update(self, name: str, problem: str | None, kind: Kind) -> None:
+        notice = self._outages.setdefault(name, Outage()).update(None if problem is None else kind, self._clock())
         if notice is not None:
-            # Outside the context of the request that noticed it: its id and its tenant have nothing to do with it.
+            # Without the log context of the request that noticed the outage: it is not about its id and its tenant.
             contextvars.Context().run(self._write, name, notice, problem, kind)
 
     def remind(self) -> None:
-        """Write the reminders that are due for dependencies that nobody uses meanwhile."""
+        """Log the reminders that are due although no caller has tried the dependency again."""
         for name, (problem, kind) in list(self._problems.items()):
-            self._look(name, problem, kind)
+            self._update(name, problem, kind)
 
     def _write(self, name: str, notice: Notice, problem: str | None, kind: Kind) -> None:
         since = (datetime.now(UTC) - timedelta(seconds=notice.seconds)).isoformat(timespec="seconds")
@@ -114,7 +116,7 @@ class Journal:
                 log.info(f"{name}_back", away_seconds=seconds, **_held(logs.REPEATS.take_held(name)))
 
     def _last_tried(self, name: str) -> dict[str, int]:
-        """Return a field for a dependency that nobody has used for long: it may be back without our knowing."""
+        """Return a field if no caller has tried the dependency for long: it may work again unnoticed."""
         seconds = self._clock() - self._tried_at[name]
         return {"last_tried_seconds_ago": round(seconds)} if seconds >= REMIND_SECONDS else {}
 
@@ -124,14 +126,14 @@ def _held(messages: int) -> dict[str, int]:
 
 
 class Refusals:
-    """Decides when a server has refused our credentials for so long that waiting is over."""
+    """Series of refused logins, which decides when to stop waiting."""
 
     def __init__(self) -> None:
         self._first_at: float | None = None
         self._last_at = 0.0
 
-    def look(self, refused: bool | None, now: float) -> bool:
-        """Take in whether we were refused (None: the server did not answer), and say whether it is time to give up."""
+    def update(self, refused: bool | None, now: float) -> bool:
+        """Record whether a login was refused (None: no answer), and say whether to give up."""
         if refused is False:
             self._first_at = None
         if not refused:

@@ -24,6 +24,6 @@ class DatabaseProbe:
         """Report how it is, and return whether it answers; raises GoalworkerError after long refusals."""
         error = await migrations.probe(self._pool, self._url, self._report)
         is_refused = error is not None and (database_errors.is_login_refused(error) or None)
-        if self._refusals.look(is_refused, time.monotonic()) and error is not None:
+        if self._refusals.update(is_refused, time.monotonic()) and error is not None:
             raise database_errors.explain(self._url, error) from error
         return error is None

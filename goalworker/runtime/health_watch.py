@@ -71,11 +71,11 @@ class HealthWatch:
             is_refused = broker_errors.is_login_refused(error)
             sentence = broker_errors.summarize(self._settings, error)
             self._report("broker", sentence, "refused" if is_refused else "away")
-            if self._refusals.look(is_refused or None, time.monotonic()):
+            if self._refusals.update(is_refused or None, time.monotonic()):
                 raise broker_errors.explain(self._settings, error) from error
             await self._drop_observer()
             return {}
-        self._refusals.look(False, time.monotonic())
+        self._refusals.update(False, time.monotonic())
         self._report("broker", self._unjoined(time.monotonic()), "unjoined")
         self._hidden.measure(highs, {tp: end for tp, end in ends.items() if tp in committed}, time.monotonic())
         missing = topics.missing_topics(self._settings, present)

@@ -11,48 +11,48 @@ from goalworker import log_repeats, logs, outages
 
 def test_a_dependency_that_is_there_is_not_worth_a_word() -> None:
     outage = outages.Outage()
-    assert [outage.look(None, now) for now in (0.0, 100.0)] == [None, None]
+    assert [outage.update(None, now) for now in (0.0, 100.0)] == [None, None]
 
 
 def test_an_outage_is_said_once_then_once_a_minute_and_when_it_ends() -> None:
     outage = outages.Outage()
-    said = {now: notice for now in range(0, 126, 2) if (notice := outage.look("away", float(now)))}
+    said = {now: notice for now in range(0, 126, 2) if (notice := outage.update("away", float(now)))}
     assert said == {0: ("begins", 0.0), 60: ("goes_on", 60.0), 120: ("goes_on", 120.0)}
-    assert outage.look(None, 130.0) == ("is_over", 130.0)
-    assert outage.look(None, 132.0) is None
+    assert outage.update(None, 130.0) == ("is_over", 130.0)
+    assert outage.update(None, 132.0) is None
 
 
 def test_a_second_outage_begins_anew() -> None:
     outage = outages.Outage()
-    outage.look("away", 0.0)
-    outage.look(None, 59.0)
-    assert outage.look("away", 60.0) == ("begins", 0.0)
-    assert outage.look("away", 119.0) is None
-    assert outage.look(None, 121.0) == ("is_over", 61.0)
+    outage.update("away", 0.0)
+    outage.update(None, 59.0)
+    assert outage.update("away", 60.0) == ("begins", 0.0)
+    assert outage.update("away", 119.0) is None
+    assert outage.update(None, 121.0) == ("is_over", 61.0)
 
 
 def test_away_and_refused_are_logged_once_each_however_often_they_take_turns() -> None:
     outage = outages.Outage()
     kinds: list[outages.Kind] = ["away", "refused", "away", "refused"]
-    said = [outage.look(kind, float(now)) for now, kind in enumerate(kinds * 5)]
+    said = [outage.update(kind, float(now)) for now, kind in enumerate(kinds * 5)]
     assert said == [("begins", 0.0), ("begins", 1.0), *[None] * 18]
-    assert outage.look(None, 20.0) == ("is_over", 20.0)
-    assert outage.look("refused", 30.0) == ("begins", 0.0)
+    assert outage.update(None, 20.0) == ("is_over", 20.0)
+    assert outage.update("refused", 30.0) == ("begins", 0.0)
 
 
 def test_a_dependency_that_comes_and_goes_is_said_a_few_times_a_minute_and_no_more() -> None:
     outage = outages.Outage()
-    said = [notice for now in range(0, 60, 2) if (notice := outage.look("away" if now % 4 else None, float(now)))]
+    said = [notice for now in range(0, 60, 2) if (notice := outage.update("away" if now % 4 else None, float(now)))]
     assert [notice.state for notice in said] == ["begins", "is_over"] * outages.BEGINS_MAX
 
 
 def test_one_that_comes_and_goes_and_then_stays_away_is_said_within_a_minute() -> None:
     outage = outages.Outage()
     for now in range(0, 30, 2):
-        outage.look("away" if now % 4 else None, float(now))
-    said = {now: notice for now in range(30, 200, 2) if (notice := outage.look("away", float(now)))}
+        outage.update("away" if now % 4 else None, float(now))
+    said = {now: notice for now in range(30, 200, 2) if (notice := outage.update("away", float(now)))}
     assert said == {62: ("begins", 32.0), 122: ("goes_on", 92.0), 182: ("goes_on", 152.0)}
-    assert outage.look(None, 190.0) == ("is_over", 160.0)
+    assert outage.update(None, 190.0) == ("is_over", 160.0)
 
 
 # --- the journal ---
@@ -149,23 +149,23 @@ def test_a_dependency_that_nobody_uses_meanwhile_is_reminded_of(
 
 def test_refusals_that_last_are_given_up_after_two_minutes() -> None:
     refusals = outages.Refusals()
-    assert [now for now in range(0, 121, 10) if refusals.look(True, float(now))] == [120]
+    assert [now for now in range(0, 121, 10) if refusals.update(True, float(now))] == [120]
 
 
 def test_a_success_in_between_begins_the_time_anew() -> None:
     refusals = outages.Refusals()
     looks = [(now, now != 60) for now in range(0, 200, 10)]
-    assert [now for now, is_refused in looks if refusals.look(is_refused, float(now))] == [190]
+    assert [now for now, is_refused in looks if refusals.update(is_refused, float(now))] == [190]
 
 
 def test_a_server_that_does_not_answer_neither_refuses_nor_accepts() -> None:
     refusals = outages.Refusals()
     looks = [(float(now), True if now % 20 else None) for now in range(0, 140, 5)]
-    assert [now for now, refused in looks if refusals.look(refused, now)] == [125.0, 130.0, 135.0]
+    assert [now for now, refused in looks if refusals.update(refused, now)] == [125.0, 130.0, 135.0]
 
 
 def test_refusals_long_apart_are_not_one_run_of_them() -> None:
     refusals = outages.Refusals()
-    assert not refusals.look(True, 0.0)
-    refusals.look(None, 60.0)
-    assert not refusals.look(True, 130.0)
+    assert not refusals.update(True, 0.0)
+    refusals.update(None, 60.0)
+    assert not refusals.update(True, 130.0)
