@@ -15,7 +15,7 @@ from goalworker.domain import messages
 from goalworker.kafka import broker_errors, clients
 from goalworker.kafka.records import Record
 from goalworker.kafka.sender import WINDOW_SECONDS, Delivery, Refusal, Sender
-from goalworker.pipeline import refused_messages
+from goalworker.pipeline import message_rows, refused_messages
 from goalworker.postgres import connections, tables
 
 # Longer than an owner takes between commit and acknowledgement, while the broker is well; repeats are harmless.
@@ -34,8 +34,8 @@ _DELETE_ROWS: Final = "DELETE FROM outbox WHERE id = ANY($1::bigint[])"
 
 # What the API wrote has no batch and goes at once; what a worker wrote is its own to send, for a while, and for longer
 # as long as it says that it is still at it.
-_LEFT_BEHIND: Final = """
-SELECT id, topic, key, value, traceparent, tracestate, event_timestamp_ms FROM outbox
+_LEFT_BEHIND: Final = f"""
+SELECT id, {message_rows.COLUMNS} FROM outbox
 WHERE batch_id IS NULL OR (created_at < clock_timestamp() - make_interval(secs => $1)
     AND (claimed_until IS NULL OR claimed_until < clock_timestamp()))
 ORDER BY id LIMIT $2
@@ -111,13 +111,14 @@ async def sweep(pool: AsyncEngine, sender: Sender, topics: Mapping[str, str]) ->
         if not await connection.fetchval(_TRY_LOCK):
             return 0
         rows = await connection.fetch(_LEFT_BEHIND, LEFT_BEHIND_SECONDS, SWEEP_RECORDS)
-        progress, failure = await _try_to_send(sender, topics, [messages.Message(*row[1:]) for row in rows])
+        ids = [row_id for row_id, *_ in rows]
+        outgoing = [message_rows.message_of(message) for _, *message in rows]
+        progress, failure = await _try_to_send(sender, topics, outgoing)
         if progress.refused:
-            await refused_messages.hold_rows(
-                connection, [(rows[number][0], why) for number, why in progress.refused.items()]
-            )
+            refused = [(ids[number], refusal) for number, refusal in progress.refused.items()]
+            await refused_messages.hold_rows(connection, refused)
         if progress.acknowledged:
-            await connection.execute(_DELETE_ROWS, [rows[number][0] for number in progress.acknowledged])
+            await connection.execute(_DELETE_ROWS, [ids[number] for number in progress.acknowledged])
     if failure is not None:
         raise failure
     return len(progress.acknowledged) + len(progress.refused)

@@ -9,13 +9,24 @@ from msgspec import Struct, json
 from goalworker.domain import events, facts, ids
 from goalworker.postgres import arrays, connections
 
+_StateRow = tuple[str, str, datetime, bool]
+"""(tenant_id, workflow_id, since, active)."""
+
 # A goal written while this lock is held in share is seen by the statement after it (design, Goal freshness).
 _LOCK_GOALS: Final = f"SELECT pg_advisory_xact_lock_shared({connections.GOAL_LOCK})"
 NOTHING_NEWER: Final = "SELECT 0"
 
-_INSERT_ENROLLMENTS: Final = """
-INSERT INTO enrollments AS known (tenant_id, enrollment_id, workflow_id, contact_id, enrolled_at, ended_at)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[])
+_ENROLLMENTS: Final[arrays.Columns[facts.Enrollment]] = arrays.Columns(
+    arrays.plain("tenant_id", "text", lambda rows: [row.tenant_id for row in rows]),
+    arrays.plain("enrollment_id", "text", lambda rows: [row.enrollment_id for row in rows]),
+    arrays.plain("workflow_id", "text", lambda rows: [row.workflow_id for row in rows]),
+    arrays.plain("contact_id", "text", lambda rows: [row.contact_id for row in rows]),
+    arrays.plain("enrolled_at", "timestamptz", lambda rows: [row.enrolled_at for row in rows]),
+    arrays.plain("ended_at", "timestamptz", lambda rows: [row.ended_at for row in rows]),
+)
+_INSERT_ENROLLMENTS: Final = f"""
+INSERT INTO enrollments AS known ({_ENROLLMENTS.names})
+SELECT * FROM unnest({_ENROLLMENTS.arrays})
 ON CONFLICT (tenant_id, enrollment_id) DO UPDATE
     SET enrolled_at = least(known.enrolled_at, excluded.enrolled_at),
         ended_at = least(known.ended_at, excluded.ended_at)
@@ -25,31 +36,52 @@ ON CONFLICT (tenant_id, enrollment_id) DO UPDATE
 RETURNING tenant_id, enrollment_id
 """
 
-_WHOSE_ENROLLMENTS: Final = """
+_KEYS: Final[arrays.Columns[facts.EnrollmentKey]] = arrays.Columns(
+    arrays.plain("tenant_id", "text", lambda keys: [tenant_id for tenant_id, _ in keys]),
+    arrays.plain("enrollment_id", "text", lambda keys: [enrollment_id for _, enrollment_id in keys]),
+)
+_OWNERS: Final = f"""
 SELECT e.tenant_id, e.enrollment_id, e.workflow_id, e.contact_id
-FROM unnest($1::text[], $2::text[]) AS wanted (tenant_id, enrollment_id)
+FROM {_KEYS.unnested("wanted")}
 JOIN enrollments e USING (tenant_id, enrollment_id)
 """
 
-# It comes sorted by the key. Which ones were new is told only where not all were.
+_HITS: Final[arrays.Columns[facts.Hit]] = arrays.Columns(
+    arrays.text("tenant_id", lambda hits: [hit.tenant_id for hit in hits]),
+    arrays.text("workflow_id", lambda hits: [hit.workflow_id for hit in hits]),
+    arrays.text("contact_id", lambda hits: [hit.contact_id for hit in hits]),
+    arrays.text("event_source", lambda hits: [hit.trigger.source for hit in hits]),
+    arrays.text("event_id", lambda hits: [hit.trigger.id for hit in hits]),
+    arrays.text("data", lambda hits: [hit.trigger.data.decode() for hit in hits], cast="json"),
+    arrays.typed("goal_id", "uuid", lambda hits: [hit.goal_id for hit in hits]),
+    arrays.typed("goal_version", "int", lambda hits: [hit.goal_version for hit in hits]),
+    arrays.typed("event_time", "timestamptz", lambda hits: [hit.trigger.time for hit in hits]),
+    arrays.typed("traceparent", "text", lambda hits: [hit.trigger.traceparent for hit in hits]),
+    arrays.typed("tracestate", "text", lambda hits: [hit.trigger.tracestate for hit in hits]),
+)
+# The hits come sorted by their key. The answer is NULL if all were new, otherwise the events of the new ones.
 _INSERT_HITS: Final = f"""
 WITH inserted AS (
-    INSERT INTO goal_hits (tenant_id, workflow_id, contact_id, event_source, event_id, data,
-        goal_id, goal_version, event_time, traceparent, tracestate)
-    SELECT t, w, c, s, i, d::json, g, v, at, traceparent, tracestate
-    FROM unnest({arrays.arrays(1, 6)}, $7::text::uuid[], $8::text::int[], $9::text::timestamptz[],
-        $10::text::text[], $11::text::text[]) AS hit (t, w, c, s, i, d, g, v, at, traceparent, tracestate)
+    INSERT INTO goal_hits ({_HITS.names})
+    SELECT {_HITS.selected}
+    FROM {_HITS.unnested("hit")}
     ON CONFLICT DO NOTHING
     RETURNING tenant_id, event_source, event_id
 )
-SELECT CASE WHEN count(*) < $12 THEN
+SELECT CASE WHEN count(*) < ${_HITS.next} THEN
     (SELECT coalesce(json_agg(json_build_array(tenant_id, event_source, event_id)), '[]') FROM inserted)::text
 END FROM inserted
 """
 
-_INSERT_STATES: Final = """
-INSERT INTO workflow_states AS known (tenant_id, workflow_id, since, active)
-SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::bool[])
+_STATES: Final[arrays.Columns[_StateRow]] = arrays.Columns(
+    arrays.plain("tenant_id", "text", lambda states: [tenant_id for tenant_id, *_ in states]),
+    arrays.plain("workflow_id", "text", lambda states: [workflow_id for _, workflow_id, *_ in states]),
+    arrays.plain("since", "timestamptz", lambda states: [since for _, _, since, _ in states]),
+    arrays.plain("active", "bool", lambda states: [active for *_, active in states]),
+)
+_INSERT_STATES: Final = f"""
+INSERT INTO workflow_states AS known ({_STATES.names})
+SELECT * FROM unnest({_STATES.arrays})
 ON CONFLICT (tenant_id, workflow_id, since) DO UPDATE
     SET active = false WHERE known.active AND NOT excluded.active
 RETURNING tenant_id, workflow_id, since
@@ -155,21 +187,8 @@ async def _insert_enrollments(
 ) -> set[facts.EnrollmentKey]:
     if not enrollments:
         return set()
-    rows = sorted(
-        (
-            (
-                enrollment.tenant_id,
-                enrollment.enrollment_id,
-                enrollment.workflow_id,
-                enrollment.contact_id,
-                enrollment.enrolled_at,
-                enrollment.ended_at,
-            )
-            for enrollment in enrollments
-        ),
-        key=lambda row: row[:2],
-    )
-    return {tuple(row) for row in await connection.fetch(_INSERT_ENROLLMENTS, *zip(*rows, strict=True))}
+    rows = await connection.fetch(_INSERT_ENROLLMENTS, *_ENROLLMENTS.arguments(sorted(enrollments, key=_key)))
+    return {(tenant_id, enrollment_id) for tenant_id, enrollment_id in rows}
 
 
 async def _owners(
@@ -177,37 +196,22 @@ async def _owners(
 ) -> dict[facts.EnrollmentKey, tuple[str, str]]:
     if not keys:
         return {}
-    rows = await connection.fetch(_WHOSE_ENROLLMENTS, *zip(*keys, strict=True))
-    return {(row[0], row[1]): (row[2], row[3]) for row in rows}
+    return {
+        (tenant_id, enrollment_id): (workflow_id, contact_id)
+        for tenant_id, enrollment_id, workflow_id, contact_id in await connection.fetch(_OWNERS, *_KEYS.arguments(keys))
+    }
 
 
 async def _insert_hits(connection: connections.Connection, hits: Sequence[facts.Hit]) -> set[facts.EventKey]:
     if not hits:
         return set()
-    some = await connection.fetchval(_INSERT_HITS, *_hit_columns(sorted(hits, key=_hit_key)), len(hits))
+    some = await connection.fetchval(_INSERT_HITS, *_HITS.arguments(sorted(hits, key=_hit_key)), len(hits))
     if some is None:
         return {(hit.tenant_id, hit.trigger.source, hit.trigger.id) for hit in hits}
     return {*_IDENTITIES.decode(some)}
 
 
 _IDENTITIES: Final = json.Decoder(list[facts.EventKey])
-
-
-def _hit_columns(hits: Sequence[facts.Hit]) -> Iterable[str]:
-    triggers = [hit.trigger for hit in hits]
-    return (
-        arrays.texts([hit.tenant_id for hit in hits]),
-        arrays.texts([hit.workflow_id for hit in hits]),
-        arrays.texts([hit.contact_id for hit in hits]),
-        arrays.texts([trigger.source for trigger in triggers]),
-        arrays.texts([trigger.id for trigger in triggers]),
-        arrays.texts([trigger.data.decode() for trigger in triggers]),
-        arrays.array([hit.goal_id for hit in hits]),
-        arrays.array([hit.goal_version for hit in hits]),
-        arrays.array([trigger.time for trigger in triggers]),
-        arrays.array([trigger.traceparent for trigger in triggers]),
-        arrays.array([trigger.tracestate for trigger in triggers]),
-    )
 
 
 def _hit_key(hit: facts.Hit) -> tuple[object, ...]:
@@ -223,7 +227,7 @@ async def _insert_states(connection: connections.Connection, lifecycle: Iterable
     if not states:
         return set()
     rows = sorted((*key, active) for key, active in states.items())
-    new = {tuple(row) for row in await connection.fetch(_INSERT_STATES, *zip(*rows, strict=True))}
+    new = {tuple(row) for row in await connection.fetch(_INSERT_STATES, *_STATES.arguments(rows))}
     return {
         facts.event_key(event) for event, data in messages if (event.tenant_id, data.workflow_id, event.time) in new
     }

@@ -1,24 +1,23 @@
-"""Deletion of what is old enough: hits beyond lateness, enrollments beyond retention (contract section 6)."""
+"""Deletion of old hits and enrollments, by lateness and retention (contract section 6)."""
 
 from datetime import timedelta
 from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from goalworker.postgres import connections, tables
+from goalworker.domain.facts import EnrollmentKey
+from goalworker.postgres import arrays, connections, tables
 
+# Rows deleted in one transaction, at most: a larger one would hold its locks for too long.
 _SLICE: Final = 2_000
-
 
 _RETENTION_LOCK: Final = f"SELECT pg_try_advisory_xact_lock({connections.RETENTION_LOCK})"
 
-
-# By when it was recorded, never by when it happened: an old event must survive until it is judged.
+# By the time of recording, never by the time of the event: an old event must survive until it is judged.
 _SWEEP_HITS: Final = """
 DELETE FROM goal_hits WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM goal_hits WHERE recorded_at < clock_timestamp() - $1::interval ORDER BY recorded_at LIMIT $2))
 """
-
 
 _OLD_ENROLLMENTS: Final = """
 (SELECT e.tenant_id, e.enrollment_id FROM enrollments e
@@ -29,20 +28,23 @@ UNION
 ORDER BY tenant_id, enrollment_id
 """
 
+_KEYS: Final[arrays.Columns[EnrollmentKey]] = arrays.Columns(
+    arrays.plain("tenant_id", "text", lambda keys: [tenant_id for tenant_id, _ in keys]),
+    arrays.plain("enrollment_id", "text", lambda keys: [enrollment_id for _, enrollment_id in keys]),
+)
 
-# In the order in which the judge locks them; who is being judged is left for the next time.
-_LOCK_ENROLLMENTS: Final = """
+# In the order in which the judge locks them; enrollments that are being judged are skipped until the next sweep.
+_LOCK_ENROLLMENTS: Final = f"""
 SELECT e.tenant_id, e.enrollment_id
-FROM unnest($1::text[], $2::text[]) AS old (tenant_id, enrollment_id)
+FROM {_KEYS.unnested("old")}
 JOIN enrollments e USING (tenant_id, enrollment_id)
-WHERE e.ended_at IS NULL OR e.ended_at < clock_timestamp() - $3::interval
+WHERE e.ended_at IS NULL OR e.ended_at < clock_timestamp() - ${_KEYS.next}::interval
 ORDER BY e.tenant_id, e.enrollment_id
 FOR UPDATE OF e SKIP LOCKED
 """
 
-
-_DELETE: Final = """
-DELETE FROM {table} t USING unnest($1::text[], $2::text[]) AS old (tenant_id, enrollment_id)
+_DELETE: Final = f"""
+DELETE FROM {{table}} t USING {_KEYS.unnested("old")}
 WHERE t.tenant_id = old.tenant_id AND t.enrollment_id = old.enrollment_id
 """
 
@@ -61,7 +63,7 @@ async def sweep_hits(pool: AsyncEngine, lateness: timedelta) -> int:
 
 
 async def sweep_enrollments(pool: AsyncEngine, retention: timedelta) -> int:
-    """Delete enrollments as a whole, so long after their end or exit (contract rule 3.7); return how many."""
+    """Delete enrollments as a whole, `retention` after their end or exit (contract rule 3.7); return how many."""
     total = 0
     while deleted := await _sweep_some_enrollments(pool, retention):
         total += deleted
@@ -75,8 +77,8 @@ async def _sweep_some_enrollments(pool: AsyncEngine, retention: timedelta) -> in
         old = await connection.fetch(_OLD_ENROLLMENTS, retention, _SLICE)
         if not old:
             return 0
-        locked = await connection.fetch(_LOCK_ENROLLMENTS, *zip(*old, strict=True), retention)
+        locked = await connection.fetch(_LOCK_ENROLLMENTS, *_KEYS.arguments(old), retention)
         if locked:
             for table in ("achievements", "exits", "enrollments"):
-                await connection.execute(_DELETE.format(table=table), *zip(*locked, strict=True))
+                await connection.execute(_DELETE.format(table=table), *_KEYS.arguments(locked))
     return len(locked)
