@@ -7,8 +7,8 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from goalworker.config import values
-from goalworker.config.groups import Settings
 from goalworker.config.loading import SETTINGS
+from goalworker.config.settings import Settings
 
 
 class Row(NamedTuple):

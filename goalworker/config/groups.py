@@ -1,15 +1,13 @@
-"""Every setting, in groups: its name, default, bounds and meaning (contract section 6)."""
+"""Every setting, in groups, with its default, bounds and meaning (contract section 6)."""
 
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from goalworker import errors
 from goalworker.config import values
 from goalworker.domain.events import GOAL_TYPE_TABLE, LIFECYCLE_TYPES
 
@@ -22,11 +20,11 @@ def variable(group: str, field: str) -> str:
 
 
 def example(field: FieldInfo) -> str:
-    """Return a right value of a setting."""
+    """Return an example of a setting's value."""
     return str(field.examples[0]) if field.examples else values.shown(field.default)
 
 
-# A field with `repr=False` is a URL: it may hold a password, so that it is never quoted, and shown with that masked.
+# A field with `repr=False` is a URL that may hold a password: it is never quoted, and shown with the password masked.
 
 
 class _Group(BaseModel):
@@ -39,28 +37,28 @@ class Database(_Group):
     url: values.DatabaseUrl | None = Field(
         None,
         repr=False,
-        description="Where PostgreSQL is, with user and password; needed by whatever uses the database",
+        description="URL of PostgreSQL with user and password; every command that uses the database needs it",
         examples=["postgresql://goalworker:secret@127.0.0.1:5432/goalworker"],
     )
-    pool_size: int = Field(4, ge=1, le=100, description="Connections a process keeps at most")
-    statement_timeout_seconds: int = Field(30, ge=1, le=3_600, description="After this long a statement is given up")
+    pool_size: int = Field(4, ge=1, le=100, description="Maximum number of connections of a process")
+    statement_timeout_seconds: int = Field(30, ge=1, le=3_600, description="Time after which a statement is cancelled")
 
 
 class Kafka(_Group):
-    """The broker, and who we are to it."""
+    """Kafka's brokers, and the login to them."""
 
     bootstrap_servers: values.Servers | None = Field(
         None,
-        description="Brokers to ask first, host:port separated by commas; needed by whatever uses Kafka",
+        description="Brokers to ask first, host:port separated by commas; every command that uses Kafka needs them",
         examples=["127.0.0.1:9092"],
     )
     group_id: values.Text = Field("goalworker", description="Consumer group; workers of one installation share it")
-    client_id: values.Text = Field("goalworker", description="What every client's id begins with")
+    client_id: values.Text = Field("goalworker", description="Prefix of every client's id")
     session_timeout_seconds: int = Field(
         45,
         ge=1,
         le=1_800,
-        description="A worker that is silent for this long loses its partitions; within the brokers' bounds for groups",
+        description="Silence after which a worker loses its partitions; must be within the brokers' bounds for groups",
     )
     security_protocol: Annotated[Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], values.UPPER] = Field(
         "PLAINTEXT", description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"
@@ -72,23 +70,23 @@ class Kafka(_Group):
         examples=["SCRAM-SHA-512"],
     )
     sasl_username: values.Text | None = Field(None, description="User at the broker", examples=["goalworker"])
-    sasl_password: SecretStr | None = Field(None, description="That user's password", examples=["secret"])
+    sasl_password: SecretStr | None = Field(None, description="Password of that user", examples=["secret"])
     ssl_cafile: Path | None = Field(
         None,
-        description="Authorities (PEM) that the brokers' certificates are checked against",
+        description="Certificate authorities (PEM) that the brokers' certificates are checked against",
         json_schema_extra={"shown_default": "the system's"},
         examples=["/etc/kafka/ca.pem"],
     )
     ssl_certfile: Path | None = Field(
-        None, description="Our own certificate (PEM), for mutual TLS", examples=["/etc/kafka/client.pem"]
+        None, description="Client certificate (PEM), for mutual TLS", examples=["/etc/kafka/client.pem"]
     )
     ssl_keyfile: Path | None = Field(
-        None, description="The key (PEM) of that certificate", examples=["/etc/kafka/client.key"]
+        None, description="Private key (PEM) of that certificate", examples=["/etc/kafka/client.key"]
     )
 
     @property
     def mechanism(self) -> str | None:
-        """The SASL mechanism in effect, None where the protocol has none."""
+        """The SASL mechanism in effect, None for a protocol without SASL."""
         return (self.sasl_mechanism or "PLAIN") if self.security_protocol.startswith("SASL_") else None
 
     @model_validator(mode="after")
@@ -97,7 +95,7 @@ class Kafka(_Group):
 
 
 class Topics(_Group):
-    """Topics in and out (contract sections 2 and 4)."""
+    """Names of the topics in and out (contract sections 2 and 4)."""
 
     tag_added: values.Topic = Field("tag-added", description="In: a contact was tagged")
     payment_completed: values.Topic = Field("payment-completed", description="In: a contact paid")
@@ -108,7 +106,7 @@ class Topics(_Group):
     goal_achieved: values.Topic = Field("goal-achieved", description="Out: goals achieved and revoked")
     workflow_exit: values.Topic = Field("workflow-exit", description="Out: the commands to stop an enrollment")
     goal_configured: values.Topic = Field("goal-configured", description="Out: goals created, updated and deleted")
-    dead_letters: values.Topic = Field("goalworker.dlq", description="Out: records that cannot be used, as they came")
+    dead_letters: values.Topic = Field("goalworker.dlq", description="Out: records that cannot be used, byte for byte")
     redrive: values.Topic = Field("goalworker.redrive", description="Dead letters sent again, which only `run` reads")
 
     @property
@@ -131,7 +129,7 @@ class Topics(_Group):
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Where our own messages go, through the outbox; the lifecycle topic has the API's intake."""
+        """The topics that the outbox publishes to; the lifecycle topic gets the enrollments that the API takes in."""
         return (self.goal_achieved, self.workflow_exit, self.goal_configured, self.workflow_lifecycle)
 
     @model_validator(mode="after")
@@ -140,14 +138,14 @@ class Topics(_Group):
 
 
 class Batch(_Group):
-    """How many records are worked on at once."""
+    """Size of a batch of records."""
 
-    max_records: int = Field(2_000, ge=1, le=10_000, description="Records in a batch at most")
-    max_wait_ms: int = Field(20, ge=1, le=10_000, description="Milliseconds to wait for records where there are none")
+    max_records: int = Field(2_000, ge=1, le=10_000, description="Maximum number of records in a batch")
+    max_wait_ms: int = Field(20, ge=1, le=10_000, description="Milliseconds to wait for records after an empty fetch")
 
 
 class Enrollments(_Group):
-    """Who takes part in a workflow (contract rule 3.8)."""
+    """Enrollments of contacts in workflows (contract rule 3.8)."""
 
     tracking: bool = Field(
         True, description="false: the engine sends no lifecycle messages, and every contact counts as enrolled"
@@ -157,56 +155,66 @@ class Enrollments(_Group):
 class Goals(_Group):
     """Goals of a workflow."""
 
-    max_per_workflow: int = Field(3, ge=1, le=1_000, description="Goals a workflow may have, inactive ones included")
+    max_per_workflow: int = Field(
+        3, ge=1, le=1_000, description="Maximum number of goals of a workflow, inactive ones included"
+    )
 
 
 class Events(_Group):
-    """Messages in."""
+    """Incoming events."""
 
     lateness: values.Duration = Field(
-        timedelta(days=7), description="How long hits are kept, so that late messages can correct an answer (ISO 8601)"
+        timedelta(days=7),
+        description="Time for which hits are kept, so that late messages can correct an answer (ISO 8601)",
     )
     max_future_seconds: int = Field(
         300, ge=0, le=31_536_000, description="An event dated further ahead of the database's clock is a dead letter"
     )
     max_bytes: int = Field(
-        1_048_576, ge=1, le=16_777_216, description="A record whose value is larger is a dead letter"
+        1_048_576,
+        ge=1,
+        le=16_777_216,
+        description="Maximum size of a record's value in bytes; a record with a larger one is a dead letter",
     )
     default_tenant: values.Text | None = Field(
-        None, description="The tenant of events without `tenantid`; unset, they are dead letters", examples=["acme"]
+        None,
+        description="Tenant of events without `tenantid`; while it is unset, they are dead letters",
+        examples=["acme"],
     )
     tenant_from: values.TenantFrom = Field(
         "tenantid",
-        description="Where the tenant of events without `tenantid` is: tenantid, subject, header:NAME or key-prefix",
+        description="Source of the tenant of events without `tenantid`: tenantid, subject, header:NAME or key-prefix",
     )
     plain_json: bool = Field(
-        False, description="true: JSON that is no CloudEvent is taken as the `data` of its topic's type"
+        False, description="true: JSON that is not a CloudEvent is accepted as the `data` of its topic's type"
     )
-    plain_id: values.HeaderName = Field("id", description="Header with the id of events that PLAIN_JSON takes")
+    plain_id: values.HeaderName = Field("id", description="Header with the id of events that PLAIN_JSON accepts")
 
 
 class DeadLetters(_Group):
-    """When a topic has so many dead letters that it is paused (contract section 4)."""
+    """Pausing of topics that have too many dead letters (contract section 4)."""
 
     max_ratio: float = Field(
-        0.5, ge=0, le=1, allow_inf_nan=False, description="Above this share of dead letters a topic is paused"
+        0.5, ge=0, le=1, allow_inf_nan=False, description="Share of dead letters above which a topic is paused"
     )
-    window: int = Field(1_000, ge=1, le=1_000_000, description="Records of a topic over which the share is taken")
+    window: int = Field(
+        1_000, ge=1, le=1_000_000, description="Number of a topic's records over which the share is computed"
+    )
 
 
 class Retention(_Group):
-    """When enrollments are forgotten (contract rule 3.7)."""
+    """Deletion of old data (contract rule 3.7)."""
 
     enrollments: values.Duration = Field(
         timedelta(days=730),
-        description="How long an enrollment is kept after its end or exit (ISO 8601)",
+        description="Time for which an enrollment is kept after its end or exit (ISO 8601)",
         examples=["P730D"],
     )
-    sweep_seconds: int = Field(60, ge=1, le=86_400, description="Pause between two sweeps of what is too old")
+    sweep_seconds: int = Field(60, ge=1, le=86_400, description="Pause between two sweeps of old data")
 
 
 class Api(_Group):
-    """The HTTP API and who may use it."""
+    """The HTTP API and its tokens."""
 
     host: values.Text = Field("127.0.0.1", description="Address that the API listens on")
     port: values.Port = Field(8080, description="Port that the API listens on; 0 takes a free one")
@@ -216,7 +224,7 @@ class Api(_Group):
     jwks_url: values.HttpUrl | None = Field(
         None,
         repr=False,
-        description="Where the keys of RS256 and ES256 tokens are; this or JWT_SECRET",
+        description="URL of the keys of RS256 and ES256 tokens; set this or JWT_SECRET",
         examples=["https://login.example.com/.well-known/jwks.json"],
     )
     jwt_issuer: values.Text | None = Field(
@@ -240,7 +248,10 @@ class Ops(_Group):
         examples=["9464"],
     )
     stall_seconds: int = Field(
-        300, ge=1, le=86_400, description="Lag without progress for this long ends the worker with exit code 6"
+        300,
+        ge=1,
+        le=86_400,
+        description="Time with lag and without progress after which the worker ends with exit code 6",
     )
 
     def port_of(self, command: Literal["run", "api"]) -> int:
@@ -249,21 +260,21 @@ class Ops(_Group):
 
 
 class References(_Group):
-    """Whether what a goal refers to exists (contract section 5)."""
+    """Check that the ids to which goals refer exist (contract section 5)."""
 
     url: values.ReferenceUrl | None = Field(
         None,
         repr=False,
-        description="Where a referenced id is asked for; unset, ids are taken as given",
+        description="URL that says whether a referenced id exists; while it is unset, ids are not checked",
         examples=["http://crm/internal/{kind}/{id}?tenant={tenant}"],
     )
     timeout_seconds: float = Field(
-        2, gt=0, le=60, allow_inf_nan=False, description="After this long that question is given up"
+        2, gt=0, le=60, allow_inf_nan=False, description="Time after which such a request is given up"
     )
 
 
 class Log(_Group):
-    """What is logged, and how."""
+    """Level and format of the log."""
 
     level: Annotated[Literal["debug", "info", "warning", "error"], values.LOWER] = Field(
         "info", description="debug, info, warning or error"
@@ -337,65 +348,3 @@ def _token_problems(api: Api) -> Iterator[str]:
                     f"{name} is not set, and tokens are checked against it where {secret if api.jwt_secret else url} is"
                     f" set; for example {name}={example(Api.model_fields[field])}"
                 )
-
-
-class Settings(BaseSettings):
-    """All settings; `settings.load` makes them from the environment, a .env file and the secrets directory."""
-
-    model_config = SettingsConfigDict(frozen=True, extra="forbid")
-
-    database: Database = Database()
-    kafka: Kafka = Kafka()
-    topics: Topics = Topics()
-    batch: Batch = Batch()
-    enrollments: Enrollments = Enrollments()
-    goals: Goals = Goals()
-    events: Events = Events()
-    dead_letters: DeadLetters = DeadLetters()
-    retention: Retention = Retention()
-    api: Api = Api()
-    ops: Ops = Ops()
-    references: References = References()
-    log: Log = Log()
-    _ignored_names: tuple[str, ...] = PrivateAttr(())
-    _sources: dict[str, str] = PrivateAttr(default_factory=dict)
-
-    @property
-    def ignored_names(self) -> tuple[str, ...]:
-        """Names that begin with GOALWORKER_ and are no setting: worth a warning, Kubernetes injects such."""
-        return self._ignored_names
-
-    @property
-    def sources(self) -> Mapping[str, str]:
-        """The source of each setting that is not at its default, by name: `environment`, a file's path."""
-        return self._sources
-
-    def database_url(self) -> str:
-        """Return the database's URL, password included, or raise SettingsError where there is none."""
-        if self.database.url is None:
-            raise _missing("database", "url", Database)
-        return self.database.url.get_secret_value()
-
-    def bootstrap_servers(self) -> str:
-        """Return the brokers to ask first, or raise SettingsError where there are none."""
-        if self.kafka.bootstrap_servers is None:
-            raise _missing("kafka", "bootstrap_servers", Kafka)
-        return self.kafka.bootstrap_servers
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take only what `settings.load` hands over: it says where a wrong value was found."""
-        return (init_settings,)
-
-
-def _missing(group: str, field: str, model: type[BaseModel]) -> errors.SettingsError:
-    name = variable(group, field)
-    right = f"{name}={example(model.model_fields[field])}"
-    return errors.SettingsError(f"{name} is not set, and this command needs it; for example {right}")

@@ -6,12 +6,13 @@ from typing import Any, Final
 
 from goalworker import errors
 from goalworker.config import groups
+from goalworker.config.settings import Settings
 
 _METADATA_MAX_AGE_MS: Final = 30_000
 """Age at which a client refreshes its metadata: a partition that was added is read this late at most."""
 
 
-def kafka_client_options(settings: groups.Settings) -> dict[str, Any]:
+def kafka_client_options(settings: Settings) -> dict[str, Any]:
     """Return the options of every aiokafka client; SettingsError where brokers or TLS files are missing or wrong."""
     kafka = settings.kafka
     options: dict[str, Any] = {

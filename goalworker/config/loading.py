@@ -18,6 +18,7 @@ from pydantic_settings import DotEnvSettingsSource
 
 from goalworker import errors
 from goalworker.config import groups
+from goalworker.config.settings import Settings
 
 PREFIX: Final = "GOALWORKER_"
 _DELIMITER: Final = "__"
@@ -49,7 +50,7 @@ class _Value(NamedTuple):
 def _settings() -> dict[str, Setting]:
     return {
         groups.variable(group, field): Setting(group, field, info)
-        for group, group_info in groups.Settings.model_fields.items()
+        for group, group_info in Settings.model_fields.items()
         for field, info in type(group_info.default).model_fields.items()
     }
 
@@ -63,7 +64,7 @@ def load(
     *,
     env_file: str | Path | None = ".env",
     secrets_dir: str | Path | None = "/run/secrets",
-) -> groups.Settings:
+) -> Settings:
     """Read the settings: the environment wins over the .env file, that over the secrets; empty is the same as unset.
 
     Raises SettingsError with a sentence for each fault.
@@ -76,7 +77,7 @@ def load(
     unknown = [name for name in values if name not in SETTINGS and not name.startswith(_TEST_PREFIX)]
     faults = [_unknown(name, values[name].place) for name in unknown if _DELIMITER in name]
     try:
-        settings = groups.Settings.model_validate(nested)
+        settings = Settings.model_validate(nested)
     except pydantic.ValidationError as error:
         raise _refused([*faults, *_sentences(error, values)]) from None
     if faults:
@@ -103,7 +104,7 @@ def _read(env: Mapping[str, str], env_file: str | Path | None, secrets_dir: str 
 
 def _read_env_file(path: str | Path | None) -> Mapping[str, str | None]:
     try:
-        return DotEnvSettingsSource(groups.Settings, env_file=path).env_vars
+        return DotEnvSettingsSource(Settings, env_file=path).env_vars
     except (OSError, UnicodeDecodeError) as error:
         raise errors.SettingsError(f"{path} cannot be read as UTF-8 lines of NAME=value: {error}") from error
 

@@ -1,4 +1,4 @@
-"""Values that settings have: what is taken, what is refused, and how they are shown."""
+"""Types of settings' values: parsing, checks, and the form in which a value is shown."""
 
 import re
 from datetime import timedelta
@@ -75,7 +75,7 @@ def _reference_url(value: str) -> str:
 
 
 def _check_url(url: str, *beginnings: str) -> None:
-    """Refuse what is no URL without quoting any of it: a part in the wrong place may be the password."""
+    """Raise ValueError for anything but a URL, without quoting it: a part in the wrong place may be the password."""
     if not url.startswith(beginnings):
         raise ValueError(f"it should begin with {' or '.join(beginnings)}")
     try:
@@ -84,7 +84,7 @@ def _check_url(url: str, *beginnings: str) -> None:
     except ValueError:
         is_url = False
     if not is_url:
-        raise ValueError("it is not a URL; in user and password, percent-encode what is no letter and no digit")
+        raise ValueError("it is not a URL; in user and password, percent-encode everything but letters and digits")
 
 
 def _lower(value: object) -> object:
@@ -111,7 +111,7 @@ ReferenceUrl = Annotated[str, AfterValidator(_reference_url)]
 
 
 def shown(value: object) -> str:
-    """Return a value as it would be written into the environment, a secret as `***`, None as nothing."""
+    """Return a value as the environment would hold it, a secret as `***`, None as an empty text."""
     match value:
         case None:
             return ""
@@ -135,7 +135,7 @@ def _iso_8601(duration: timedelta) -> str:
 
 
 def masked_url(url: str) -> str:
-    """Return the URL with the password masked, before the host or in the query."""
+    """Return a URL with its password masked, whether it stands before the host or in the query."""
     split = parse.urlsplit(url)
     user_info, at, host = split.netloc.rpartition("@")
     user, colon, _ = user_info.partition(":")

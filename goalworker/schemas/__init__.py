@@ -1,4 +1,4 @@
-"""Every message as a JSON Schema, every topic in AsyncAPI (contract sections 2 and 4), from the code they describe."""
+"""JSON Schemas of all messages and AsyncAPI of all topics, made from the code (contract sections 2 and 4)."""
 
 from goalworker.schemas.payloads import of_messages
 from goalworker.schemas.topics import asyncapi

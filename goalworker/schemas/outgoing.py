@@ -1,4 +1,4 @@
-"""The `data` of each message out (contract section 4); messages.py writes it, and the tests hold it to this."""
+"""`data` of each outgoing message (contract section 4); domain/messages.py writes it, and tests hold it to these."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -23,7 +23,7 @@ EnrollmentId = Annotated[
 
 
 class Achieved(Struct):
-    """A contact met a goal while enrolled; a higher revision corrects what a lower one said."""
+    """A contact met a goal while enrolled; a higher revision corrects a lower one."""
 
     achievement_id: UUID
     revision: Number
@@ -39,7 +39,7 @@ class Achieved(Struct):
 
 
 class Revoked(Struct):
-    """A message that came late took an achievement back; a higher revision may bring it again."""
+    """A late message revoked an achievement; a higher revision may restore it."""
 
     achievement_id: UUID
     revision: Annotated[int, Meta(ge=2)]
@@ -52,7 +52,7 @@ class Revoked(Struct):
 
 
 class Exit(Struct):
-    """The engine is to stop an enrollment: a command, at most one per enrollment, which stands."""
+    """Command to the engine to stop an enrollment: at most one per enrollment, and never revoked."""
 
     exit_id: UUID
     workflow_id: Text
@@ -67,7 +67,7 @@ class Exit(Struct):
 
 
 class Configured(Struct):
-    """Somebody created, updated or deleted a goal; what is said of it holds from `time` on."""
+    """A goal was created, updated or deleted; its description is in force from `time` on."""
 
     action: Literal["created", "updated", "deleted"]
     goal_id: UUID
@@ -79,7 +79,7 @@ class Configured(Struct):
 
 
 class Outgoing(NamedTuple):
-    """Where a message goes, what its `data` is, and which field of that is its subject."""
+    """An outgoing message: the setting of its topic, its `data`, and the field of that which is its subject."""
 
     topic: str
     data: type[Struct]

@@ -1,6 +1,6 @@
-"""Messages as JSON Schemas, 2020-12, each one for itself.
+"""JSON Schemas (2020-12) of messages, each complete in itself.
 
-The keywords are those that draft 7 has too: AsyncAPI's own tools read no later one.
+They use only keywords that draft 7 has too, because AsyncAPI's own tools read no later draft.
 """
 
 from typing import Any, Final
@@ -34,7 +34,7 @@ _CURRENCY: Final[Schema] = {"type": "string", "pattern": "^[A-Za-z]{3}$"}
 
 
 def of_messages() -> dict[str, Schema]:
-    """Return the schema of each message, in and out, by its CloudEvents type."""
+    """Return the schema of each incoming and outgoing message by its CloudEvents type."""
     return {
         **{kind: _incoming(kind) for kind in events.DATA_OF_TYPE},
         **{kind: _outgoing(kind) for kind in outgoing.BY_TYPE},
@@ -47,10 +47,13 @@ def _incoming(kind: str) -> Schema:
         "id": _TEXT_REF,
         "source": _TEXT_REF,
         "type": {"const": kind},
-        "time": {"anyOf": [_TIME, _NOTHING], "description": "When it happened; absent: the record's timestamp"},
+        "time": {
+            "anyOf": [_TIME, _NOTHING],
+            "description": "When it happened; if absent, the record's timestamp counts",
+        },
         "tenantid": _TEXT_REF,
         "data": {"anyOf": [{"$ref": "#/$defs/data"}, {"type": "null"}]},
-        "data_base64": {"description": "The data as JSON in base64, where there is no `data`"},
+        "data_base64": {"description": "The data as JSON in base64, in place of `data`"},
     }
     required = ["specversion", "id", "source", "type", "tenantid"]
     schema = _message(kind, properties, required, _data(kind))
@@ -95,7 +98,7 @@ def _message(kind: str, properties: Schema, required: list[str], data: Schema) -
 
 
 def _data(kind: str) -> Schema:
-    """Return the schema of the `data` of a message in, with what its struct can't say."""
+    """Return the schema of the `data` of an incoming message, with the rules that its struct cannot state."""
     struct = events.DATA_OF_TYPE[kind]
     data = _of_struct(struct)
     if struct is events.PaymentCompleted:
@@ -128,7 +131,7 @@ def _trigger_event() -> Schema:
 
 
 def _evidence(kind: str) -> Schema:
-    """Return the schema of an event's data as an achievement quotes it: no nulls, the amount as a string."""
+    """Return the schema of an event's data as an achievement quotes it: without nulls, with the amount as a string."""
     data = _data(kind)
     had = {name: field["anyOf"][0] if "anyOf" in field else field for name, field in data["properties"].items()}
     return {**data, "properties": had, "additionalProperties": False}
@@ -161,7 +164,7 @@ def _of_struct(struct: type[Struct]) -> Schema:
 
 
 def _with_named_texts(node: Any) -> Any:
-    """Refer to what a text is instead of repeating it; a default of null says no more than that null may be."""
+    """Replace each schema of a text by a reference, and drop defaults, which are all null."""
     if node == _TEXT:
         return _TEXT_REF
     if isinstance(node, dict):

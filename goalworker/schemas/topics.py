@@ -1,4 +1,4 @@
-"""Topics in AsyncAPI: what each carries, under which key and headers, and what goalworker does with it."""
+"""AsyncAPI of the topics: their messages, keys and headers, and the operations of goalworker on them."""
 
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
@@ -40,16 +40,17 @@ def asyncapi(topics: config.Topics, configuration: Mapping[str, Mapping[str, str
 
 
 _DESCRIPTION: Final = """\
-CloudEvents 1.0 in JSON. What goes out comes at least once, under a stable id and byte for byte the same: drop an id \
-that you have seen, and ignore a revision lower than one that you know.
+CloudEvents 1.0 in JSON. Outgoing messages are delivered at least once, each with a stable id and always the same \
+bytes: drop an id that you have seen, and ignore a revision lower than one that you know.
 
-What comes in may also be in binary mode: the attributes in the headers `ce_specversion`, `ce_id`, `ce_source`, \
+Incoming messages may also be in binary mode: the attributes in the headers `ce_specversion`, `ce_id`, `ce_source`, \
 `ce_type`, `ce_time` and `ce_tenantid`, and `data` alone (`#/$defs/data` of the message's schema) as the value. A \
-`content-type` of `application/cloudevents...` means structured mode whatever the other headers are. Headers are known \
-in any case, and with `ce-` for `ce_`. `tenantid` may be left out where `GOALWORKER_EVENTS__DEFAULT_TENANT` names a \
-tenant, or `GOALWORKER_EVENTS__TENANT_FROM` says where else it is. Unknown attributes and fields are ignored, and an \
-optional text that is empty counts as absent. A byte order mark before the value is skipped, an array of one event is \
-that event, and with `GOALWORKER_EVENTS__PLAIN_JSON` a value that is no CloudEvent is taken as `data`."""
+`content-type` of `application/cloudevents...` means structured mode whatever the other headers are. The case of \
+headers does not matter, and `ce-` counts as `ce_`. `tenantid` may be left out where \
+`GOALWORKER_EVENTS__DEFAULT_TENANT` names a tenant, or `GOALWORKER_EVENTS__TENANT_FROM` names another source. Unknown \
+attributes and fields are ignored, and an optional text that is empty counts as absent. A byte order mark before the \
+value is skipped, an array of one event is that event, and with `GOALWORKER_EVENTS__PLAIN_JSON` a value that is not a \
+CloudEvent is accepted as `data`."""
 
 
 def _carried(topics: config.Topics) -> dict[str, list[str]]:
@@ -80,14 +81,16 @@ def _configured(key: str, value: str) -> object:
 def _operations(topics: config.Topics, carried: Mapping[str, Collection[str]]) -> Iterable[tuple[str, Schema]]:
     intake = (events.ENROLLMENT_STARTED, events.ENROLLMENT_ENDED)
     for which in topics.inputs.values():
-        yield _operation("receive", which, carried[which], "`goalworker run` judges it")
+        yield _operation("receive", which, carried[which], "`goalworker run` judges them")
     for which in dict.fromkeys(message.topic for message in outgoing.BY_TYPE.values()):
-        yield _operation("send", which, carried[which], "`goalworker run` publishes it")
-    yield _operation("send", messages.WORKFLOW_LIFECYCLE, intake, "The API's intake of enrollments that exist already")
-    yield _operation("send", "dead_letters", carried["dead_letters"], "`goalworker run` puts aside what it can't use")
-    yield _operation("receive", "dead_letters", carried["dead_letters"], "`goalworker dlq` looks at it")
-    yield _operation("send", "redrive", carried["redrive"], "`goalworker dlq redrive` sends it again")
-    yield _operation("receive", "redrive", carried["redrive"], "`goalworker run` judges it once more")
+        yield _operation("send", which, carried[which], "`goalworker run` publishes them")
+    yield _operation("send", messages.WORKFLOW_LIFECYCLE, intake, "The API takes in enrollments that exist already")
+    yield _operation(
+        "send", "dead_letters", carried["dead_letters"], "`goalworker run` puts records aside that it cannot use"
+    )
+    yield _operation("receive", "dead_letters", carried["dead_letters"], "`goalworker dlq` lists them")
+    yield _operation("send", "redrive", carried["redrive"], "`goalworker dlq redrive` sends them again")
+    yield _operation("receive", "redrive", carried["redrive"], "`goalworker run` judges them once more")
 
 
 def _operation(action: str, which: str, carried: Collection[str], summary: str) -> tuple[str, Schema]:
@@ -128,7 +131,7 @@ _HEADERS_IN: Final[Schema] = {
         **_TRACE,
         **{f"ce_{name}": schema for name, schema in _TRACE.items()},
     },
-    "description": "None is needed; `ce_...` is binary mode, and the trace is carried over to what comes of the event",
+    "description": "All are optional: `ce_...` is binary mode, and messages that the event causes carry its trace",
 }
 
 
@@ -140,7 +143,7 @@ def _headers_out(kind: str) -> Schema:
 
 def _key_in(kind: str) -> Schema:
     of = "workflow" if events.DATA_OF_TYPE[kind] is events.WorkflowChanged else "contact"
-    advice = f"Best `tenant:{of}`, each part percent-encoded; what comes of the event never depends on it"
+    advice = f"Best `tenant:{of}`, each part percent-encoded; results never depend on it"
     return {"type": ["string", "null"], "description": advice}
 
 
@@ -157,7 +160,7 @@ def _dead_letter() -> Schema:
     return {
         "name": _DEAD_LETTER,
         "title": _DEAD_LETTER,
-        "summary": "A record that can't be used, byte for byte, with headers that say where it was and what is wrong",
+        "summary": "A record that cannot be used, byte for byte, with headers that name its position and its fault",
         "contentType": "application/octet-stream",
         "headers": {"type": "object", "properties": _DEAD_LETTER_HEADERS, "required": list(_DEAD_LETTER_HEADERS)},
         "payload": {"description": "The original value"},
@@ -173,6 +176,6 @@ _DEAD_LETTER_HEADERS: Final[Schema] = {
     dead_letters.ORIGINAL_TIMESTAMP: {"type": "string", "pattern": "^-?[0-9]+$", "description": "Epoch milliseconds"},
     dead_letters.ORIGINAL_GROUP: {"type": "string"},
     dead_letters.ERROR_REASON: {"enum": list(metrics.REASONS)},
-    dead_letters.ERROR_MESSAGE: {"type": "string", "description": "Quotes nothing of the record"},
-    dead_letters.REDRIVE_COUNT: {**_COUNT, "description": "How often it was sent again"},
+    dead_letters.ERROR_MESSAGE: {"type": "string", "description": "Never quotes the record"},
+    dead_letters.REDRIVE_COUNT: {**_COUNT, "description": "Number of times that it was sent again"},
 }
