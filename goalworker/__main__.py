@@ -35,7 +35,7 @@ COMMANDS: Final = {
 
 
 class _LateGroup(core.TyperGroup):
-    """Lists commands without importing them."""
+    """Group that lists commands without importing them."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)

@@ -1,4 +1,4 @@
-"""Signals that end a process, and that must not change how it ends once it does."""
+"""Signals that end a process; a second one must not interrupt an orderly end."""
 
 import asyncio
 import signal
@@ -10,16 +10,16 @@ ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def exit_once() -> None:
-    """Let the first signal end the process by SystemExit; a later one must not interrupt the clean-up."""
+    """Let the first signal raise SystemExit, and ignore later ones, so that they do not interrupt the clean-up."""
     for number in ENDING:
-        _handle(number, _exit)
+        _set_handler(number, _exit)
 
 
 def call(number: signal.Signals, callback: Callable[[], object]) -> None:
-    """Call back in the running loop each time the signal arrives.
+    """Call a function in the running loop each time the signal arrives.
 
-    The handler outlives the loop and does nothing from then on. `loop.add_signal_handler` would restore the default
-    as the loop closes, and a second signal would kill a process that is ending in good order.
+    The handler stays when the loop closes, and does nothing from then on. `loop.add_signal_handler`, which anyio uses
+    too, would restore the default then, and a second signal would kill a process that is ending in good order.
     """
     loop = asyncio.get_running_loop()
 
@@ -27,17 +27,17 @@ def call(number: signal.Signals, callback: Callable[[], object]) -> None:
         if not loop.is_closed():
             loop.call_soon_threadsafe(callback)
 
-    _handle(number, handle)
+    _set_handler(number, handle)
 
 
 def ignore() -> None:
-    """Ignore what could end the process while it ends by itself; the interpreter's own shutdown keeps it that way."""
+    """Ignore signals while the process ends by itself; they stay ignored during the interpreter's shutdown."""
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _handle(number: signal.Signals, handler: Callable[[int, FrameType | None], object]) -> None:
-    if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup has it ignored
+def _set_handler(number: signal.Signals, handler: Callable[[int, FrameType | None], object]) -> None:
+    if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # under nohup it stays ignored
         signal.signal(number, handler)
 
 

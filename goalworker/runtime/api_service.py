@@ -1,4 +1,4 @@
-"""Run the API: start-up, serving, shutdown."""
+"""API service: start-up, serving, shutdown."""
 
 import asyncio
 import ipaddress
@@ -17,14 +17,14 @@ log = logs.get("app")
 
 
 def run_api(settings: config.Settings, *, insecure_tenant: str | None = None) -> None:
-    """Serve the API until SIGTERM or SIGINT; raises GoalworkerError with its exit code.
+    """Serve the API until SIGTERM or SIGINT; raises GoalworkerError.
 
-    insecure_tenant: everybody is that tenant and may do everything, which is for a loopback address only.
+    insecure_tenant: every request acts as this tenant with all scopes, which only a loopback address allows.
     """
     if insecure_tenant is not None and not _is_loopback(settings.api.host):
         raise SettingsError(
-            f"--insecure-tenant lets everybody in who can reach {settings.api.host}, and that may be anybody: "
-            "use it with --host 127.0.0.1 only, or make a key with `goalworker keys create`"
+            f"--insecure-tenant grants access to everyone who can reach {settings.api.host}: use it with "
+            "--host 127.0.0.1 only, or create a key with `goalworker keys create`"
         )
     begin(settings, "api")
     metrics.initialise_api(goalworker.__version__)
@@ -40,7 +40,7 @@ def _is_loopback(host: str) -> bool:
 
 
 async def _run_api(settings: config.Settings, insecure_tenant: str | None) -> None:
-    # Late, for a worker needs neither: that is a third of what it takes to start, and 20 MB.
+    # Imported late, since a worker needs neither: they take a third of the time to start, and 20 MB.
     import httpx
 
     from goalworker import api
@@ -60,12 +60,9 @@ async def _run_api(settings: config.Settings, insecure_tenant: str | None) -> No
             health.set("migrations", None)
             health.started = True
             log.info("api_ready", host=address.host, port=port, insecure=insecure_tenant is not None)
-            stopping = asyncio.create_task(service.wait_for_signal(), name="signals")
-            watching = asyncio.create_task(_watch_database(settings, pool, health, journal), name="watch")
-            try:
-                await service.wait_for_first([stopping, watching])
-            finally:
-                await service.cancel_and_wait([stopping, watching])
+            watch = _watch_database(settings, pool, health, journal)
+            async with service.running({"signals": service.wait_for_signal(), "watch": watch}) as tasks:
+                await service.wait_for_first(tasks)
             log.info("stopping")
     log.info("stopped")
 

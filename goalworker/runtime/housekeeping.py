@@ -1,4 +1,4 @@
-"""What a worker does beside the flow: sending what was left in the outbox, and letting go of what is old enough."""
+"""Housekeeping of a worker: periodic work beside the flow, such as sweeping the outbox and deleting old rows."""
 
 import asyncio
 import math
@@ -18,25 +18,20 @@ from goalworker.stores.retention import sweep_enrollments, sweep_hits
 
 log = logs.get("housekeeping")
 
-
+# Seconds between sweeps of the outbox. A message that the flow could not publish waits this much longer.
 OUTBOX_SECONDS: Final = 0.25
-
-
+# Seconds between updates of the outbox's metrics, which each cost the database a query.
 OUTBOX_STATUS_SECONDS: Final = 2.0
-
-
+# Seconds between reads of the paused topics. A topic that was resumed is read again this much later.
 PAUSES_SECONDS: Final = 1.0
-
-
+# Seconds between lines about refused messages of one topic, however fast their number grows.
 REFUSED_LOG_SECONDS: Final = 60.0
-
-
-# The longest pause between two attempts while a dependency is away.
+# Seconds between two attempts, at most, while a dependency is away: the pause doubles up to this.
 WAIT_SECONDS_MAX: Final = 5.0
 
 
 class Housekeeping:
-    """The loops beside the flow; each outlives whatever is away for a while."""
+    """Loops beside the flow; each retries while a dependency is away."""
 
     def __init__(
         self,
@@ -52,18 +47,18 @@ class Housekeeping:
         self._topics = settings.topics.model_dump()
         self._read_pauses = read_pauses
         self._claim_unpublished = claim_unpublished
-        self._refused: dict[str, tuple[int, float]] = {}
+        self._logged_refusals: dict[str, tuple[int, float]] = {}
 
     async def run(self) -> None:
-        """Run all loops until cancelled; an error that no waiting mends ends them all."""
+        """Run all loops until cancelled; a permanent error ends them all."""
         retention = self._settings.retention
         async with asyncio.TaskGroup() as loops:
             loops.create_task(_every(OUTBOX_SECONDS, "outbox", self._sweep_outbox))
             loops.create_task(_every(outbox.CLAIM_SECONDS, "outbox claims", self._claim_unpublished))
             loops.create_task(_every(refused_messages.RETRY_SECONDS, "refused messages", self._retry_refused))
-            loops.create_task(_every(OUTBOX_STATUS_SECONDS, "outbox status", self._show))
+            loops.create_task(_every(OUTBOX_STATUS_SECONDS, "outbox status", self._update_metrics))
             loops.create_task(_every(PAUSES_SECONDS, "paused topics", self._read_pauses))
-            loops.create_task(_every(retention.sweep_seconds, "retention", self._sweep_old))
+            loops.create_task(_every(retention.sweep_seconds, "retention", self._delete_old_rows))
 
     async def _sweep_outbox(self) -> None:
         while await outbox.sweep(self._pool, self._sender, self._topics):
@@ -73,17 +68,17 @@ class Housekeeping:
         if sent := await outbox.retry_refused(self._pool, self._sender, self._topics):
             log.info("refused_messages_sent", messages=sent)
 
-    async def _sweep_old(self) -> None:
+    async def _delete_old_rows(self) -> None:
         hits = await sweep_hits(self._pool, self._settings.events.lateness)
         enrollments = await sweep_enrollments(self._pool, self._settings.retention.enrollments)
         if hits or enrollments:
             log.info("swept", hits=hits, enrollments=enrollments)
 
-    async def _show(self) -> None:
+    async def _update_metrics(self) -> None:
         async with connections.transaction(self._pool, tables.WORKER_ROLE, "sweep") as connection:
             pending = await outbox.status(connection)
-            held = {each.topic: each for each in await refused_messages.status(connection)}
-        self._show_refused(held)
+            refused = {held.topic: held for held in await refused_messages.status(connection)}
+        self._report_refused(refused)
         metrics.outbox_pending_records.set(sum(topic.records for topic in pending))
         oldest = min((topic.oldest_timestamp_seconds for topic in pending), default=0.0)
         metrics.outbox_oldest_timestamp_seconds.set(oldest)
@@ -91,29 +86,29 @@ class Housekeeping:
         metrics.db_pool_connections.labels(state="idle").set(idle)
         metrics.db_pool_connections.labels(state="in_use").set(in_use)
 
-    def _show_refused(self, held: Mapping[str, refused_messages.HeldByTopic]) -> None:
+    def _report_refused(self, refused: Mapping[str, refused_messages.HeldByTopic]) -> None:
         for logical in messages.TOPICS:
-            topic, of_topic = self._topics[logical], held.get(logical)
-            count = 0 if of_topic is None else of_topic.records
+            topic, held = self._topics[logical], refused.get(logical)
+            count = 0 if held is None else held.records
             metrics.outbox_refused_records.labels(topic=topic).set(count)
-            known, said_at = self._refused.get(topic, (0, -math.inf))
-            if count == known or (known and time.monotonic() - said_at < REFUSED_LOG_SECONDS):
+            logged_count, logged_at = self._logged_refusals.get(topic, (0, -math.inf))
+            if count == logged_count or (logged_count and time.monotonic() - logged_at < REFUSED_LOG_SECONDS):
                 continue
-            self._refused[topic] = (count, time.monotonic())
-            if of_topic is not None and count > known:
+            self._logged_refusals[topic] = (count, time.monotonic())
+            if held is not None and count > logged_count:
                 log.error(
                     "messages_refused",
                     topic=topic,
                     messages=count,
-                    size_bytes=of_topic.largest_bytes,
-                    limit_bytes=of_topic.limit_bytes,
-                    reason=of_topic.reason,
+                    size_bytes=held.largest_bytes,
+                    limit_bytes=held.limit_bytes,
+                    reason=held.reason,
                     remedy="goalworker outbox status",
                 )
 
 
-def dependency(error: Exception) -> str:
-    """Return what an error is about: while that is known to be away, its outage says all there is to be said."""
+def dependency_of(error: Exception) -> str:
+    """Return the dependency that an error is about; repeated lines about it are held back during its outage."""
     return "broker" if broker_errors.is_broker_error(error) else "database"
 
 
@@ -126,7 +121,7 @@ async def _every(seconds: float, name: str, step: Callable[[], Awaitable[None]])
         except Exception as error:
             if not (database_errors.is_unavailable(error) or broker_errors.is_transient(error)):
                 raise
-            repeated = logs.limit_repeats(dependency(error), "housekeeping")
+            repeated = logs.limit_repeats(dependency_of(error), "housekeeping")
             if repeated is not None:
                 log.warning("housekeeping_retry", step=name, error=logs.summarize_error(error), **repeated)
             wait_seconds = max(seconds, min(2 * wait_seconds, WAIT_SECONDS_MAX))

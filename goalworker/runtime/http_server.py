@@ -1,4 +1,4 @@
-"""HTTP in the running loop: what the operations port and the API have in common."""
+"""HTTP server in the running event loop, for the API and the operations port."""
 
 import asyncio
 import contextlib
@@ -13,21 +13,21 @@ from goalworker import errors
 
 
 class Address(NamedTuple):
-    """Where to listen, port 0 being any free one; what listens there and which settings say so are for the error."""
+    """Address to listen on, where port 0 is any free one; name and settings_group are for the error message."""
 
     host: str
     port: int
-    what: str
-    group: str
+    name: str
+    settings_group: str
 
 
 @contextlib.asynccontextmanager
 async def serve(application: ASGIApp, address: Address, *, drain_seconds: int) -> AsyncIterator[int]:
-    """Serve for as long as the block runs, then let requests under way end; yield the port.
+    """Serve while the block runs, then let requests in flight finish; yield the port.
 
-    Raises DependencyError where the address is not to be had.
+    Raises DependencyError where the address cannot be bound.
     """
-    with _listening(address) as listener:
+    with _listen(address) as listener:
         server = _Server(
             uvicorn.Config(
                 application,
@@ -40,7 +40,7 @@ async def serve(application: ASGIApp, address: Address, *, drain_seconds: int) -
                 timeout_graceful_shutdown=drain_seconds,
             )
         )
-        serving = asyncio.create_task(server.serve(sockets=[listener]), name=address.what)
+        serving = asyncio.create_task(server.serve(sockets=[listener]), name=address.name)
         try:
             yield listener.getsockname()[1]
         finally:
@@ -48,17 +48,17 @@ async def serve(application: ASGIApp, address: Address, *, drain_seconds: int) -
             await serving
 
 
-def _listening(address: Address) -> socket.socket:
-    host, port, what, group = address
+def _listen(address: Address) -> socket.socket:
+    host, port, name, group = address
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         raise errors.DependencyError(
-            f"{what} cannot listen on {host}:{port}: {error.strerror}; end what listens there, or set"
-            f" GOALWORKER_{group}__HOST and GOALWORKER_{group}__PORT to an address that is free (port 0 takes any)"
+            f"{name} cannot listen on {host}:{port}: {error.strerror}; stop the process that listens there, or set"
+            f" GOALWORKER_{group}__HOST and GOALWORKER_{group}__PORT to a free address (port 0 takes any free port)"
         ) from error
-    # Connections inherit it. Without it an answer's second write waits 40 ms for the client to acknowledge the first,
-    # and asyncio leaves it out for sockets that are made like this one (their proto is 0).
+    # Connections inherit this option. Without it, the second write of a response waits 40 ms for the client to
+    # acknowledge the first. asyncio sets it only on sockets whose proto is not 0.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
@@ -66,5 +66,5 @@ def _listening(address: Address) -> socket.socket:
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone: who started us decides in which order things stop."""
+        """Leave the signals to the service, which decides in which order its parts stop."""
         yield

@@ -1,4 +1,4 @@
-"""The operations port: is it started, alive, ready, and the metrics (contract section 6)."""
+"""Operations port: startup, liveness and readiness checks, and the metrics (contract section 6)."""
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
@@ -19,7 +19,7 @@ NOT_CHECKED: Final = "not checked yet"
 
 
 class Health:
-    """What this process knows of itself: the worker and the probes write it, the port reads it."""
+    """Health of this process, written by the worker and the probes and served by the port."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Health:
             self.set(check, NOT_CHECKED)
 
     def set(self, check: str, problem: str | None, kind: outages.Kind = "away", /) -> None:
-        """Note how a check went: None is fine, otherwise a sentence says why not. A change is logged."""
+        """Record a check that passed (None), or the sentence that says why it failed, and log a change."""
         self.checks[check] = problem
         metrics.ready.labels(check).set(problem is None)
         if problem is not NOT_CHECKED:
@@ -44,33 +44,33 @@ class Health:
 
     @property
     def problems(self) -> dict[str, str]:
-        """The checks that are not fine, each with its sentence; ready is who has none."""
+        """Sentences of the checks that fail; a process without any is ready."""
         return {check: problem for check, problem in self.checks.items() if problem is not None}
 
 
 @contextlib.asynccontextmanager
 async def serve(host: str, port: int, health: Health) -> AsyncIterator[int]:
-    """Serve the port in the running loop for as long as the block runs, and yield its number; 0 takes a free one.
+    """Serve the port while the block runs, and yield its number; 0 takes a free one.
 
-    Raises DependencyError where the address is not to be had.
+    Raises DependencyError where the address cannot be bound.
     """
     address = http_server.Address(host, port, "The operations port", "OPS")
-    async with http_server.serve(_application(health), address, drain_seconds=1) as taken:
-        log.info("ops_listening", host=host, port=taken)
-        yield taken
+    async with http_server.serve(_application(health), address, drain_seconds=1) as bound_port:
+        log.info("ops_listening", host=host, port=bound_port)
+        yield bound_port
 
 
 def _application(health: Health) -> Starlette:
     async def startup(_request: Request) -> Response:
-        return _answer("started", "not started", {} if health.started else {"checks": health.problems})
+        return _response("started", "not started", {} if health.started else {"checks": health.problems})
 
     async def live(_request: Request) -> Response:
-        # Only what a restart mends: never the lag, the broker or the database.
-        ended = {} if health.consumer_alive() else {"detail": "the consumer task has ended"}
-        return _answer("live", "not live", ended)
+        # Only what a restart fixes: never the lag, the broker or the database.
+        problem = {} if health.consumer_alive() else {"detail": "the consumer task has ended"}
+        return _response("live", "not live", problem)
 
     async def ready(_request: Request) -> Response:
-        return _answer("ready", "not ready", {"checks": health.problems} if health.problems else {})
+        return _response("ready", "not ready", {"checks": health.problems} if health.problems else {})
 
     async def exposition(_request: Request) -> Response:
         return Response(metrics.render(), media_type=metrics.CONTENT_TYPE)
@@ -82,15 +82,15 @@ def _application(health: Health) -> Starlette:
         "/metrics": exposition,
     }
 
-    async def elsewhere(_request: Request, error: Exception) -> Response:
+    async def not_found(_request: Request, error: Exception) -> Response:
         code = error.status_code if isinstance(error, HTTPException) else 500
         return JSONResponse({"status": "nothing here", "paths": list(paths)}, code)
 
     return Starlette(
         routes=[Route(path, endpoint) for path, endpoint in paths.items()],
-        exception_handlers={HTTPException: elsewhere},
+        exception_handlers={HTTPException: not_found},
     )
 
 
-def _answer(fine: str, otherwise: str, why_not: Mapping[str, object]) -> Response:
-    return JSONResponse({"status": otherwise, **why_not}, 503) if why_not else JSONResponse({"status": fine})
+def _response(ok: str, not_ok: str, problem: Mapping[str, object]) -> Response:
+    return JSONResponse({"status": not_ok, **problem}, 503) if problem else JSONResponse({"status": ok})

@@ -1,8 +1,9 @@
-"""The life of a service: it runs until a signal or an error ends it."""
+"""The life of a service: it begins, runs until a signal or an error ends it, and stops."""
 
 import asyncio
 import signal
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Final, cast
 
 import goalworker
@@ -10,20 +11,37 @@ from goalworker import config, logs, signals
 
 log = logs.get("app")
 
+# Seconds that requests and batches get to finish when the service is stopped; then they are cancelled. A stop may take
+# 20 s (contract section 6), and the rest is for closing connections.
+DRAIN_SECONDS: Final = 12.0
+
+
+def begin(settings: config.Settings, command: str) -> None:
+    """Configure the logs, and log that the service starts and with which settings."""
+    logs.configure(settings.log.level, settings.log.format, goalworker.__version__)
+    logs.take_over_interpreter()
+    if logs.is_json():
+        log.info("starting", command=command, settings=config.masked(settings))
+    else:
+        sources = config.sources_in_short(settings)
+        log.info("starting", command=command, settings_from=sources, more="`goalworker config show`")
+    for name in settings.ignored_names:
+        log.warning("setting_ignored", name=name)
+
 
 def run(service: Coroutine[Any, Any, None]) -> None:
-    """Run a service to its end; SIGTERM before it listens to signals itself cancels what it waits for."""
-    signalled: list[bool] = []
+    """Run a service to its end. Until it waits for signals itself, SIGTERM cancels it, which is a normal end too."""
+    cancelled: list[bool] = []
 
-    async def cancelled_by_sigterm() -> None:
+    async def cancel_on_sigterm() -> None:
         task = cast("asyncio.Task[None]", asyncio.current_task())
-        signals.call(signal.SIGTERM, lambda: signalled.append(task.cancel()))
+        signals.call(signal.SIGTERM, lambda: cancelled.append(task.cancel()))
         await service
 
     try:
-        asyncio.run(cancelled_by_sigterm())
+        asyncio.run(cancel_on_sigterm())
     except asyncio.CancelledError:
-        if not signalled:
+        if not cancelled:
             raise
         log.info("stopped")
     finally:
@@ -38,42 +56,28 @@ async def wait_for_signal() -> None:
     await stop.wait()
 
 
-async def wait_for_first(tasks: list[asyncio.Task[None]]) -> None:
-    """Wait until one ends, and raise what ended it: none but the signals ends without an error."""
+@asynccontextmanager
+async def running(parts: Mapping[str, Coroutine[Any, Any, None]]) -> AsyncIterator[list[asyncio.Task[None]]]:
+    """Run the parts of a service as named tasks; when the block ends, cancel them and ignore what they raise then."""
+    tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def wait_for_first(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Return when the first task ends, or raise its error: of a group of errors, the first."""
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in done:
         try:
             await task
         except BaseExceptionGroup as group:
-            raise _first(group) from None
+            raise _first_error(group) from None
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def _first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
-
-
-async def cancel_and_wait(tasks: list[asyncio.Task[None]]) -> None:
-    """Cancel tasks and wait until they have ended, whatever they raise."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-log = logs.get("app")
-
-
-# Of the 20 s that a stop may take (contract section 6), what is under way gets.
-DRAIN_SECONDS: Final = 12.0
-
-
-def begin(settings: config.Settings, command: str) -> None:
-    logs.configure(settings.log.level, settings.log.format, goalworker.__version__)
-    logs.take_over_interpreter()
-    if logs.is_json():
-        log.info("starting", command=command, settings=config.masked(settings))
-    else:
-        where_from = config.sources_in_short(settings)
-        log.info("starting", command=command, settings_from=where_from, more="`goalworker config show`")
-    for name in settings.ignored_names:
-        log.warning("setting_ignored", name=name)
+    return _first_error(error) if isinstance(error, BaseExceptionGroup) else error

@@ -1,4 +1,4 @@
-"""Stall detection: a partition with lag and no progress (hazard 2)."""
+"""Stall detection: a partition that has lag and makes no progress (hazard 2)."""
 
 from collections.abc import Mapping
 
@@ -7,32 +7,33 @@ from aiokafka import TopicPartition
 from goalworker.errors import StalledError
 
 Progress = Mapping[TopicPartition, tuple[int, int]]
-"""By partition: the offset committed, and the last stable offset."""
+"""The committed offset and the last stable offset of each partition."""
 
 
 class StallWatch:
-    """Notices a partition with lag that has not moved for so long, while nothing that it needs was away."""
+    """Search for a partition that has lag and did not move for a time during which every dependency answered."""
 
     def __init__(self, stall_seconds: float) -> None:
         self._stall_seconds = stall_seconds
-        self._seen: dict[TopicPartition, tuple[int, float]] = {}
+        self._last_moves: dict[TopicPartition, tuple[int, float]] = {}
 
     def is_progress(self, partition: TopicPartition, committed: int, end: int) -> bool:
         """Say whether a partition has moved since the last look, or has nothing left to read."""
-        return committed >= end or self._seen.get(partition, (None,))[0] != committed
+        return committed >= end or self._last_moves.get(partition, (None,))[0] != committed
 
     def look(self, progress: Progress, now: float) -> TopicPartition | None:
-        """Take in where the partitions are (none: something is away) and return one that stalls, if one does."""
-        self._seen = {
-            partition: (committed, now) if self.is_progress(partition, committed, end) else self._seen[partition]
+        """Return a partition that stalls, if there is one; empty progress, as in an outage, starts the clock anew."""
+        self._last_moves = {
+            partition: (committed, now) if self.is_progress(partition, committed, end) else self._last_moves[partition]
             for partition, (committed, end) in progress.items()
         }
-        overdue = (partition for partition, (_, since) in self._seen.items() if now - since >= self._stall_seconds)
-        return next(overdue, None)
+        stalled = (partition for partition, (_, at) in self._last_moves.items() if now - at >= self._stall_seconds)
+        return next(stalled, None)
 
 
-def _stalled(partition: TopicPartition, stall_seconds: int) -> StalledError:
+def stall_error(partition: TopicPartition, stall_seconds: int) -> StalledError:
+    """Return the error that ends a worker whose consumer is stuck."""
     return StalledError(
-        f"{partition.topic}[{partition.partition}] has lag and nothing was committed for {stall_seconds} s, though "
-        "broker and database answer: the consumer is stuck. Start the worker again; what is uncommitted is read again."
+        f"{partition.topic}[{partition.partition}] has lag, and no offset was committed for {stall_seconds} s although "
+        "broker and database answer: the consumer is stuck. Restart the worker; it reads uncommitted records again."
     )

@@ -1,4 +1,4 @@
-"""What must be there before a service starts, and the sentences where it is not."""
+"""Start of a service: check database, schema, broker and topics, and load the goals."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -20,6 +20,7 @@ log = logs.get("app")
 
 @asynccontextmanager
 async def open_pool(settings: config.Settings) -> AsyncIterator[AsyncEngine]:
+    """Yield the pool of a service, which is disposed of when the block ends."""
     pool = connections.engine(
         settings.database_url(),
         pool_size=settings.database.pool_size,
@@ -38,20 +39,21 @@ async def check_database(
     role: str,
     check_tracking: Callable[[connections.Connection, bool], Awaitable[None]],
 ) -> None:
+    """Raise GoalworkerError where the database cannot be used, its schema is behind, or it tracks otherwise."""
     with database_errors.explain_errors(settings.database_url()):
         behind = await migrations.problem(pool)
         if behind is not None:
             raise MigrationsBehindError(behind)
-        found = await migrations.current(pool)
-        if found != migrations.head():
-            log.warning("database_is_newer", found=found, known=migrations.head())
+        revision = await migrations.current(pool)
+        if revision != migrations.head():
+            log.warning("database_is_newer", found=revision, known=migrations.head())
         async with connections.transaction(pool, role, "goals") as connection:
             await check_tracking(connection, settings.enrollments.tracking)
 
 
 @contextmanager
 def explain_refusals(settings: config.Settings) -> Iterator[None]:
-    """Explain what is refused while a service runs: a right was taken away, or is missed only when it is needed."""
+    """Explain permanent errors of a running service, such as a right that was revoked or is first needed now."""
     with (
         database_errors.explain_errors(settings.database_url(), permanent_only=True),
         broker_errors.explain_errors(settings, permanent_only=True),
@@ -60,6 +62,7 @@ def explain_refusals(settings: config.Settings) -> Iterator[None]:
 
 
 async def check_broker(settings: config.Settings) -> None:
+    """Raise DependencyError where a topic is missing, or dead letters might not fit into theirs."""
     admin = clients.admin(settings)
     try:
         await admin.start()
@@ -73,29 +76,30 @@ async def _check_topics(settings: config.Settings, admin: Any) -> None:
     missing = missing_topics(settings, await admin.list_topics())
     if missing is not None:
         raise DependencyError(f"Kafka at {settings.bootstrap_servers()}: {missing}.")
-    served = {*topics.inputs, topics.redrive}
-    checked = {*served, topics.dead_letters, *topics.outputs}
+    inputs = {*topics.inputs, topics.redrive}
+    checked = {*inputs, topics.dead_letters, *topics.outputs}
     sizes = await max_message_bytes(admin, checked)
-    if untold := checked - set(sizes):
-        log.warning("topic_config_hidden", topics=sorted(untold), remedy="allow DESCRIBE_CONFIGS on them")
-    # Not an error: what a topic out refuses waits by itself, and a worker that does not start stops everything else.
+    if hidden := checked - set(sizes):
+        log.warning("topic_config_hidden", topics=sorted(hidden), remedy="allow DESCRIBE_CONFIGS on them")
+    # A warning only: refused messages wait apart, whereas a worker that does not start would stop everything.
     for small in topic_limits.too_small(settings, sizes):
         log.warning("topic_too_small", topic=small.topic, limit_bytes=small.limit, problem=str(small))
-    room = sizes.get(topics.dead_letters)
-    larger = [topic for topic, size in sizes.items() if topic in served and room is not None and size > room]
+    limit = sizes.get(topics.dead_letters)
+    larger = [topic for topic, size in sizes.items() if topic in inputs and limit is not None and size > limit]
     if larger:
         raise DependencyError(
-            f"the topic {topics.dead_letters} takes messages of {room} bytes at most, less than "
+            f"the topic {topics.dead_letters} takes messages of {limit} bytes at most, less than "
             f"{', '.join(larger)}: a dead letter might not fit. Set its max.message.bytes to at least "
             f"{max(sizes[topic] for topic in larger)}."
         )
 
 
-async def load_goals(settings: config.Settings, pool: AsyncEngine) -> index.Index:
-    known = index.Index()
+async def load_goals(pool: AsyncEngine) -> index.Index:
+    """Load every goal into a new index."""
+    goal_index = index.Index()
     async with connections.transaction(pool, tables.WORKER_ROLE, "goals") as connection:
-        await goal_store.refresh_index(connection, known)
-    metrics.goals_loaded.set(len(known))
+        await goal_store.refresh_index(connection, goal_index)
+    metrics.goals_loaded.set(len(goal_index))
     metrics.goals_loaded_timestamp_seconds.set_to_current_time()
-    log.info("goals_loaded", goals=len(known), revision=known.revision)
-    return known
+    log.info("goals_loaded", goals=len(goal_index), revision=goal_index.revision)
+    return goal_index

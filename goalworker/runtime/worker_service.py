@@ -1,4 +1,4 @@
-"""Run the worker: start-up, its tasks, shutdown."""
+"""Worker service: start-up, the tasks of a worker, shutdown."""
 
 import asyncio
 
@@ -21,7 +21,7 @@ log = logs.get("app")
 
 
 def run_worker(settings: config.Settings, *, reset_offsets: offset_reset.Target | None = None) -> None:
-    """Run the worker until SIGTERM or SIGINT, from offsets set anew if asked; GoalworkerError with its exit code."""
+    """Run the worker until SIGTERM or SIGINT, after resetting offsets if wanted; raises GoalworkerError."""
     begin(settings, "run")
     fast_fetch.install()
     _initialise_metrics(settings)
@@ -46,13 +46,13 @@ async def _run_worker(settings: config.Settings, reset_offsets: offset_reset.Tar
         health.set("broker", None)
         health.set("topics", None)
         with database_errors.explain_errors(settings.database_url()):
-            known = await start_checks.load_goals(settings, pool)
+            goal_index = await start_checks.load_goals(pool)
         memory.tune_for_batches()
         health.set("goals", None)
         sender = Sender(settings)
         decoder = event_decoder(settings)
         consumer = Consumer(settings)
-        flow = worker.Worker(settings, pool, sender, consumer, known, decoder)
+        flow = worker.Worker(settings, pool, sender, consumer, goal_index, decoder)
         skew = clock_skew.ClockSkew(pool, decoder, consumer.take_records_ahead)
         with database_errors.explain_errors(settings.database_url()):
             await flow.paused_topics.read()
@@ -72,31 +72,25 @@ async def _run_until_stopped(
     flow: worker.Worker,
     skew: clock_skew.ClockSkew,
 ) -> None:
-    consuming = asyncio.create_task(flow.run(), name="worker")
-    health.consumer_alive = lambda: not consuming.done()
-    beside = [
-        asyncio.create_task(part, name=name)
-        for name, part in {
-            "ready": _announce(health, consumer),
-            "housekeeping": housekeeping.Housekeeping(
-                settings, pool, sender, flow.paused_topics.read, flow.claim_unpublished
-            ).run(),
-            "clock": skew.run(),
-            "watch": health_watch.HealthWatch(
-                settings, pool, health.set, consumer, lambda: flow.paused_topics.topics
-            ).run(),
-        }.items()
-    ]
-    stopping = asyncio.create_task(service.wait_for_signal(), name="signals")
-    try:
-        await service.wait_for_first([consuming, *beside, stopping])
+    keeping = housekeeping.Housekeeping(settings, pool, sender, flow.paused_topics.read, flow.claim_unpublished)
+    watch = health_watch.HealthWatch(settings, pool, health.set, consumer, lambda: flow.paused_topics.topics)
+    parts = {
+        "worker": flow.run(),
+        "ready": _announce(health, consumer),
+        "housekeeping": keeping.run(),
+        "clock": skew.run(),
+        "watch": watch.run(),
+        "signals": service.wait_for_signal(),
+    }
+    async with service.running(parts) as tasks:
+        consuming = tasks[0]
+        health.consumer_alive = lambda: not consuming.done()
+        await service.wait_for_first(tasks)
         log.info("stopping")
         flow.stop()
         await asyncio.wait({consuming}, timeout=DRAIN_SECONDS)
         if consuming.done():
             await consuming
-    finally:
-        await service.cancel_and_wait([consuming, *beside, stopping])
     log.info("stopped")
 
 
@@ -120,7 +114,7 @@ def _initialise_metrics(settings: config.Settings) -> None:
 
 def _log_retry(details: stamina.instrumentation.RetryDetails) -> None:
     repeated = logs.limit_repeats(
-        housekeeping.dependency(details.caused_by), f"retry {type(details.caused_by).__name__}"
+        housekeeping.dependency_of(details.caused_by), f"retry {type(details.caused_by).__name__}"
     )
     if repeated is not None:
         log.warning(

@@ -20,7 +20,7 @@ async def test_a_stuck_consumer_ends_the_worker_with_code_6_and_a_sentence(there
             worker.kill()
         assert worker.wait() == 6, worker.log.read_text()
         sentence = worker.last_words()
-        assert f"has lag and nothing was committed for {STALL_SECONDS} s" in sentence
+        assert f"has lag, and no offset was committed for {STALL_SECONDS} s" in sentence
         assert "Traceback" not in worker.log.read_text()
         assert await talk.members() == {}
         async with workers.worker(there, OPS__STALL_SECONDS=STALL_SECONDS):
