@@ -42,6 +42,19 @@ class StalledError(GoalworkerError):
     exit_code = 6
 
 
+class UndecodableError(GoalworkerError):
+    """A batch whose checksum is right but that cannot be read: fetching it again changes nothing.
+
+    first is the offset of its first record that was not read, last that of its last record.
+    """
+
+    def __init__(self, topic: str, partition: int, first: int, last: int, reason: str, *, hint: str = "") -> None:
+        super().__init__(
+            f"{topic}[{partition}]: the batch of offsets {first} to {last} cannot be read: {reason}.", hint=hint
+        )
+        self.topic, self.partition, self.first, self.last, self.reason = topic, partition, first, last, reason
+
+
 class OutputLostError(GoalworkerError):
     """Standard output can no longer be written; the sentence is empty if it could not be read either."""
 

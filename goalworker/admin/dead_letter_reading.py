@@ -88,7 +88,7 @@ async def between(
         consumer.seek(partition, start)
     left, idle_rounds = set(starts), 0
     while left:
-        batches = await consumer.getmany(*left, timeout_ms=FETCH_TIMEOUT_MS, max_records=FETCH_RECORDS)
+        batches = await kafka_connection.fetch(consumer, left, FETCH_TIMEOUT_MS, FETCH_RECORDS)
         for partition, records in batches.items():
             for record in records:
                 if record.offset < ends[partition]:

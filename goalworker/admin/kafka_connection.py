@@ -2,14 +2,16 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import functools
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Final
 
 import aiokafka
 from aiokafka import admin as kafka_admin
 
 from goalworker import config
-from goalworker.kafka import broker_errors, clients
+from goalworker.kafka import broker_errors, clients, fast_fetch
+from goalworker.kafka.fast_fetch.fetch_state import ALLOWANCE
 
 TIMEOUT_SECONDS: Final = clients.ASK_TIMEOUT_SECONDS
 # So long a broker waits for records before it says anything, also that they may not be read.
@@ -31,7 +33,11 @@ async def admin(settings: config.Settings) -> AsyncIterator[kafka_admin.AIOKafka
 
 @contextlib.asynccontextmanager
 async def consumer(settings: config.Settings, group_id: str | None = None) -> AsyncIterator[aiokafka.AIOKafkaConsumer]:
-    """Yield a connected consumer; without a group, reading disturbs nobody. Errors are as with `admin`."""
+    """Yield a connected consumer, to be read by fetch(); without a group, reading disturbs nobody.
+
+    Errors are as with `admin`.
+    """
+    _bound_decompression()
     client = aiokafka.AIOKafkaConsumer(
         **clients.client_options(settings),
         group_id=group_id,
@@ -48,3 +54,23 @@ async def consumer(settings: config.Settings, group_id: str | None = None) -> As
             yield client
         finally:
             await client.stop()
+
+
+async def fetch(
+    consumer: aiokafka.AIOKafkaConsumer,
+    partitions: Iterable[aiokafka.TopicPartition],
+    timeout_ms: int,
+    max_records: int | None = None,
+) -> Mapping[aiokafka.TopicPartition, Sequence[aiokafka.ConsumerRecord]]:
+    """Return the next records of these partitions; raises UndecodableError for a batch that cannot be read."""
+    ALLOWANCE.begin()  # the event loop may not have turned since the last fetch
+    fetched: Mapping[aiokafka.TopicPartition, Sequence[aiokafka.ConsumerRecord]] = await consumer.getmany(
+        *partitions, timeout_ms=timeout_ms, max_records=max_records
+    )
+    return fetched
+
+
+@functools.cache
+def _bound_decompression() -> None:
+    """Decompress batches in pieces: a command must not run out of memory where the worker does not."""
+    fast_fetch.install(for_commands=True)

@@ -22,7 +22,8 @@ READ_SECONDS: Final = 5.0
 class Position(msgspec.Struct, frozen=True):
     """Where a group stands in a partition: at next_offset; the partition holds offsets from begin to before end.
 
-    first_record is the offset of the first record at or after next_offset, None where none can be read.
+    first_record is the offset of the first record at or after next_offset, or of the last record of a batch that cannot
+    be read; None where the broker returns no record.
     """
 
     next_offset: int
@@ -88,9 +89,11 @@ async def _first_record(
     try:
         async with asyncio.timeout(READ_SECONDS):
             while await consumer.position(partition) < end:
-                found = await consumer.getmany(partition, timeout_ms=500, max_records=1)
+                found = await kafka_connection.fetch(consumer, [partition], 500, max_records=1)
                 for record in found.get(partition, ()):
                     return int(record.offset)
+    except errors.UndecodableError as error:
+        return error.last
     except (kafka_errors.KafkaError, TimeoutError):
         return None
     return None

@@ -8,7 +8,7 @@ import aiokafka
 import typer
 from aiokafka import TopicPartition
 
-from goalworker import config
+from goalworker import config, errors
 from goalworker.admin import kafka_connection, kafka_topics
 from goalworker.cli import common
 from goalworker.kafka import broker_requests
@@ -76,7 +76,7 @@ async def _rows(settings: config.Settings, group_id: str) -> list[dict[str, Any]
 async def _behind_seconds(
     consumer: aiokafka.AIOKafkaConsumer, starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
 ) -> dict[TopicPartition, float]:
-    """Return the age of the first record from each start on, where there is one before the end."""
+    """Return the age of the first record from each start on, where there is one before the end that can be read."""
     left = {each for each, start in starts.items() if start < ends[each]}
     consumer.pause(*(starts.keys() - left))
     for partition in left:
@@ -84,7 +84,15 @@ async def _behind_seconds(
     behind: dict[TopicPartition, float] = {}
     deadline = time.monotonic() + READ_SECONDS
     while left and time.monotonic() < deadline:
-        found = await consumer.getmany(*left, timeout_ms=500)
+        try:
+            found = await kafka_connection.fetch(consumer, left, 500)
+        except errors.UndecodableError as error:
+            unreadable = TopicPartition(error.topic, error.partition)
+            consumer.pause(unreadable)
+            left.discard(unreadable)
+            for partition in left:  # the fetch that failed may have moved their positions
+                consumer.seek(partition, starts[partition])
+            continue
         for partition, records in found.items():
             behind[partition] = round(max(0.0, time.time() - records[0].timestamp / 1000), 1)
         # Where only transaction markers are left, the position comes to the end without a record.

@@ -64,7 +64,13 @@ def resume(
 def skip(
     topic: Annotated[str, typer.Argument(help="The topic's name.")],
     partition: Annotated[int, typer.Argument(min=0, help="The partition's number.")],
-    offset: Annotated[int, typer.Option(min=0, help="The record's offset: the one that the group comes to next.")],
+    offset: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="The offset of the record that the group reads next; for a batch that cannot be read, the last.",
+        ),
+    ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say whether it could be skipped.")] = False,
     as_json: common.Json = False,
 ) -> None:

@@ -28,7 +28,7 @@ class FetchedRecord(Protocol):
 
 
 class OversizedRecord(Struct, frozen=True, gc=False):
-    """A record above RECORD_BYTES_MAX without its value; size is in bytes, a long key is left out."""
+    """A record without its value, which is too large; size is in bytes, and a long key is left out too."""
 
     offset: int
     timestamp: int
@@ -37,3 +37,4 @@ class OversizedRecord(Struct, frozen=True, gc=False):
     size: int
     value: bytes = b""
     headers: tuple[tuple[str, bytes | None], ...] = ()
+    checksum: None = None

@@ -13,7 +13,7 @@ from aiokafka import errors as kafka_errors
 
 from goalworker import config, logs, metrics
 from goalworker.decoding.record import FetchedRecord
-from goalworker.errors import GoalworkerError
+from goalworker.errors import GoalworkerError, UndecodableError
 from goalworker.kafka import clients, memory, topic_identity
 from goalworker.kafka.fast_fetch.fetch_state import ALLOWANCE
 
@@ -62,8 +62,9 @@ class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aio
     async def fetch(self, max_records: int, timeout_ms: int) -> Mapping[TopicPartition, Sequence[FetchedRecord]]:
         """Return up to `max_records` records, none after the timeout.
 
-        Raises GoalworkerError for an offset out of range. On another error, which broker_errors.is_transient tells
-        from a permanent one, it leaves the group; the next call joins it again.
+        Raises GoalworkerError for an offset out of range, and UndecodableError for a batch that cannot be read, after
+        all records before it were returned. On another error, which broker_errors.is_transient tells from a permanent
+        one, it leaves the group; the next call joins it again.
         """
         consumer = self._consumer or await self._connect()
         if self._is_all_paused:
@@ -81,6 +82,8 @@ class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aio
             return {}
         except kafka_errors.OffsetOutOfRangeError as error:
             raise _out_of_range(error) from error
+        except UndecodableError as error:
+            raise _with_remedy(error) from error  # still a member, since batches in flight are to be committed
         except Exception:
             await self.close()
             raise
@@ -258,6 +261,15 @@ def _size(fetched: Mapping[TopicPartition, Sequence[FetchedRecord]]) -> int:
 
 async def _nothing() -> None:
     pass
+
+
+def _with_remedy(error: UndecodableError) -> UndecodableError:
+    topic, partition, last = error.topic, error.partition, error.last
+    return UndecodableError(
+        *(topic, partition, error.first, last, error.reason),
+        hint="The records before it are committed, and none after it is read. Keep a copy of the batch, stop all "
+        f"workers and skip all of it: `goalworker topics skip {topic} {partition} --offset {last}`.",
+    )
 
 
 def _out_of_range(error: Any) -> GoalworkerError:

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from goalworker import config, metrics
 from goalworker.decoding.decoder import Decoder
+from goalworker.errors import UndecodableError
 from goalworker.goal_index import index
 from goalworker.kafka.consumer import Consumer
 from goalworker.kafka.sender import Sender
@@ -65,25 +66,38 @@ class Worker:
         self._is_stopping = True
 
     async def run(self) -> None:
-        """Work until stop(); records that were fetched and not committed by then are read again."""
+        """Work until stop(); records that were fetched and not committed by then are read again.
+
+        Raises UndecodableError after all records before that batch are committed.
+        """
         try:
-            while not self._is_stopping:
-                fetched = await self._fetch()
-                # Recorded in order: of two contradicting messages the first stands, and breakers count in order.
-                await self._in_flight.until_recorded()
-                batch = await self._next_batch(fetched)
-                if batch is not None:
-                    self._in_flight.begin(batch)
-                # Without a backlog, fetching ahead would only make records wait longer.
-                if fetched.records < self._settings.batch.max_records:
-                    await self._in_flight.until_judged()
+            undecodable = await self._work()
             await self._in_flight.until_recorded()
             if self._deferred is not None:
                 self._in_flight.begin(self._deferred)
             await self._in_flight.until_published()
+            if undecodable is not None:
+                raise undecodable
         finally:
             await self._in_flight.cancel()
             await self._consumer.close()
+
+    async def _work(self) -> UndecodableError | None:
+        """Begin batches until stop(), or until records cannot be read; return that error, to be raised at the end."""
+        while not self._is_stopping:
+            try:
+                fetched = await self._fetch()
+            except UndecodableError as error:
+                return error
+            # Recorded in order: of two contradicting messages the first stands, and breakers count in order.
+            await self._in_flight.until_recorded()
+            batch = await self._next_batch(fetched)
+            if batch is not None:
+                self._in_flight.begin(batch)
+            # Without a backlog, fetching ahead would only make records wait longer.
+            if fetched.records < self._settings.batch.max_records:
+                await self._in_flight.until_judged()
+        return None
 
     async def _fetch(self) -> Batch:
         self._admission.hold_back_paused()

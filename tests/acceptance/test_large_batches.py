@@ -1,5 +1,7 @@
 """What compresses well costs a worker time, and no more memory than anything else."""
 
+import asyncio
+import functools
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -7,6 +9,9 @@ from pathlib import Path
 
 import aiokafka
 import pytest
+from aiokafka import codec
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.record._crecords import default_records
 
 from tests.kit import conversation, messages_in, worker_process
 
@@ -78,6 +83,39 @@ async def test_a_worker_stays_small_whatever_compresses_well(
         print(f"{compression}: {before // MIB} MiB before, {most // MIB} MiB at most, {now // MIB} MiB afterwards")
         assert most < RSS_BYTES_MAX
         assert now < before + 100 * MIB
+
+
+@pytest.mark.real_world("kafkajs#1795", "one snappy block is larger than what can be decompressed in pieces")
+async def test_a_batch_that_cannot_be_read_ends_the_worker_with_how_to_go_past_it(
+    there: worker_process.Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_one_block = functools.partial(codec.snappy_encode, xerial_compatible=False)
+    monkeypatch.setattr(default_records, "snappy_encode", in_one_block)
+    topic = there.topics["form_submitted"]
+    async with conversation.talk(there) as talk:
+        larger = ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": str(16 * MIB)})
+        await talk.admin.alter_configs([larger])
+        goal = await talk.goal("large", "form_submitted", form_id="f")
+        before, after = messages_in.a_run("large"), messages_in.a_run("large")
+        at = messages_in.later(goal.created_at, 1)
+        await talk.send(before.started(at), after.started(at))
+        await talk.send(messages_in.in_partition(0, before.submits("f", at)))
+        await _send(talk, "snappy", [_padded(50 * MIB)] * 2, [0])
+        await talk.send(messages_in.in_partition(0, after.submits("f", at)))
+        worker = there.start()
+        try:
+            assert await asyncio.to_thread(worker.process.wait, 60) == 1
+        finally:
+            worker.kill()
+        assert f"{topic}[0]: the batch of offsets 1 to 2 cannot be read: " in worker.last_words()
+        assert f"`goalworker topics skip {topic} 0 --offset 2`" in worker.last_words()
+        await talk.published()
+        assert conversation.kinds(await talk.heard(before)) == [("goal.achieved", 1), ("exit.goal", None)]
+        assert there.call("lag").code == 0
+        assert there.call("topics", "skip", topic, "0", "--offset", "2").code == 0
+        async with there.worker():
+            await talk.settled()
+        assert conversation.kinds(await talk.heard(after)) == [("goal.achieved", 1), ("exit.goal", None)]
 
 
 async def test_a_record_that_no_dead_letter_can_hold_is_named_by_one_without_its_value(

@@ -26,6 +26,7 @@ CODECS: dict[str, tuple[int, Callable[[bytes], bytes]]] = {
 }
 KIND = pytest.mark.parametrize("kind", CODECS)
 HEADER_BYTES, COUNT_AT = 61, 57
+RECORD_BYTES_MAX = 400
 
 
 def batch_of(values: list[bytes | None], kind: str) -> bytes:
@@ -46,7 +47,9 @@ def fields(record: Any) -> tuple[object, ...]:
 def cut(data: bytes) -> list[list[Any]]:
     """Return a batch's records at once where that is possible, else piece by piece."""
     whole = decompression.at_once(memoryview(data))
-    return [whole[0]] if whole is not None else [records for records, _ in decompression.pieces(memoryview(data))]
+    if whole is not None:
+        return [whole[0]]
+    return [records for records, _ in decompression.pieces(memoryview(data), RECORD_BYTES_MAX)]
 
 
 @pytest.fixture
@@ -54,7 +57,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounds of a few hundred bytes."""
     monkeypatch.setattr(decompression, "AT_ONCE_BYTES", 300)
     monkeypatch.setattr(decompression, "PIECE_BYTES", 200)
-    monkeypatch.setattr(decompression, "RECORD_BYTES_MAX", 400)
     monkeypatch.setattr(decompression, "_READ_BYTES", 64)
 
 

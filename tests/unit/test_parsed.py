@@ -2,12 +2,14 @@
 
 import asyncio
 import gc
+import gzip
 import struct
 import weakref
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 from unittest import mock
 
+import aiokafka
 import pytest
 from aiokafka import TopicPartition
 from aiokafka import errors as kafka_errors
@@ -18,11 +20,14 @@ from aiokafka.record.util import calc_crc32c
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goalworker.kafka.fast_fetch import fetch_state, parsed_records
+from goalworker.decoding.record import RECORD_BYTES_MAX, OversizedRecord
+from goalworker.errors import UndecodableError
+from goalworker.kafka.fast_fetch import decompression, fetch_state, parsed_records
 
 PARTITION = TopicPartition("t", 0)
 READ_COMMITTED = 1
 LEADER_EPOCH_AT, CRC_AT, ATTRIBUTES_AT, LAST_DELTA_AT, CONTROL = 12, 17, 21, 23, 0x20
+HEADER_BYTES, LENGTH_AT, GZIP, SNAPPY = 61, 8, 1, 2
 ABORT, COMMIT = b"\0\0\0\0", b"\0\0\0\1"
 
 
@@ -69,10 +74,13 @@ def bytes_of(batches: list[Batch]) -> bytes:
     return data
 
 
-def fetched(data: bytes, aborted: Sequence[tuple[int, int]] = (), start: int = 0) -> parsed_records.PartitionRecords:
-    return parsed_records.PartitionRecords(
-        PARTITION, parsed_records.MemoryRecords(data), aborted, start, None, None, True, READ_COMMITTED
-    )
+def fetched(
+    data: bytes,
+    aborted: Sequence[tuple[int, int]] = (),
+    start: int = 0,
+    of: type[parsed_records.PartitionRecords] = parsed_records.PartitionRecords,
+) -> parsed_records.PartitionRecords:
+    return of(PARTITION, parsed_records.MemoryRecords(data), aborted, start, None, None, True, READ_COMMITTED)
 
 
 def fetched_by_aiokafka(data: bytes, aborted: Sequence[tuple[int, int]], start: int) -> fetcher.PartitionRecords:
@@ -139,6 +147,85 @@ def test_a_batch_that_was_damaged_is_refused_and_nothing_behind_it_is_taken() ->
         records.take(2)
     assert records.take(2) == ([], False)
     assert records.next_fetch_offset == 2
+
+
+def in_snappy(batch: bytes, promised_bytes: int) -> bytes:
+    """Return a batch whose block of snappy declares a decompressed size, under a checksum that is right."""
+    length = b"".join(
+        bytes([promised_bytes >> shift & 0x7F | (0x80 if promised_bytes >> shift + 7 else 0)])
+        for shift in range(0, 35, 7)
+        if promised_bytes >> shift
+    )
+    return compressed(batch, SNAPPY, length + b"\0" * 20)
+
+
+def in_gzip(batch: bytes) -> bytes:
+    return compressed(batch, GZIP, gzip.compress(batch[HEADER_BYTES:]))
+
+
+def compressed(batch: bytes, codec: int, payload: bytes) -> bytes:
+    """Return a batch with another payload, under a checksum that is right."""
+    data = bytearray(batch[:HEADER_BYTES] + payload)
+    data[ATTRIBUTES_AT + 1] |= codec
+    struct.pack_into(">i", data, LENGTH_AT, len(data) - LENGTH_AT - 4)
+    struct.pack_into(">I", data, CRC_AT, calc_crc32c(bytes(data[ATTRIBUTES_AT:])))
+    return bytes(data)
+
+
+@pytest.mark.parametrize("of", [parsed_records.PartitionRecords, parsed_records.CommandPartitionRecords])
+def test_a_batch_that_cannot_be_read_is_named_once_what_comes_before_it_is_taken(
+    of: type[parsed_records.PartitionRecords],
+) -> None:
+    large = in_snappy(encoded(Batch(3), 2), decompression.SNAPPY_BYTES_MAX + 1)
+    data = encoded(Batch(2), 0) + large + encoded(Batch(2), 5)
+    records = fetched(data, of=of)
+    found, has_more = records.take(10)
+    assert ([record.offset for record in found], has_more, records.next_fetch_offset) == ([0, 1], False, 2)
+    with pytest.raises(UndecodableError, match=r"^t\[0\]: the batch of offsets 2 to 4 cannot be read: .* snappy") as no:
+        fetched(large + encoded(Batch(2), 5), start=2, of=of).take(10)
+    assert (no.value.topic, no.value.partition, no.value.first, no.value.last) == ("t", 0, 2, 4)
+
+
+def test_a_header_whose_name_is_no_text_makes_its_batch_unreadable() -> None:
+    data = bytearray(encoded(Batch(2), 0))
+    data[data.rindex(b"\x02n\x02x") + 1] = 0xFF
+    struct.pack_into(">I", data, CRC_AT, calc_crc32c(bytes(data[ATTRIBUTES_AT:])))
+    with pytest.raises(UndecodableError, match=r"offsets 0 to 1 cannot be read: 'utf-8'"):
+        fetched(bytes(data)).take(10)
+
+
+def test_a_fetch_that_begins_in_the_middle_of_a_large_batch_repeats_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decompression, "AT_ONCE_BYTES", 1)
+    monkeypatch.setattr(decompression, "PIECE_BYTES", 60)
+    data = in_gzip(encoded(Batch(12), 0))
+    assert len(fetched(data).take(12, 1)[0]) < 6  # of one piece
+    records = fetched(data, start=7)
+    assert [record.offset for record in records.take(12)[0]] == [7, 8, 9, 10, 11]
+
+
+def test_a_command_gets_the_clients_records_within_the_limit_of_a_fetch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch_state, "FETCH_BYTES", 100)
+    monkeypatch.setattr(parsed_records.FetchResult, "check_assignment", lambda *_: True)
+    data = bytes_of([Batch(3), Batch(5, gap=2), Batch(1)])
+    records = fetched(data, of=parsed_records.CommandPartitionRecords)
+    result = parsed_records.FetchResult(PARTITION, assignment=mock.MagicMock(), partition_records=records, backoff=0)
+    parts = []
+    while result.has_more():
+        parts.append(asyncio.run(_all(result, 100)))
+    assert [record for part in parts for record in part] == list(fetched_by_aiokafka(data, [], 0))
+    assert [len(part) for part in parts if part] == [3, 5, 1]
+
+
+@pytest.mark.parametrize("size", [RECORD_BYTES_MAX + 1, parsed_records.COMMAND_RECORD_BYTES_MAX + 1])
+def test_a_command_gets_values_that_are_too_large_for_the_worker(size: int) -> None:
+    builder = DefaultRecordBatchBuilder(2, GZIP, False, -1, 0, 0, size + 4096)
+    builder.append(0, 1_000, b"key", bytes(size), [])
+    data = bytes(builder.build())
+    (ours,), _ = fetched(data, of=parsed_records.CommandPartitionRecords).take(1)
+    assert isinstance(ours, aiokafka.ConsumerRecord)
+    assert len(ours.value) == (size if size < parsed_records.COMMAND_RECORD_BYTES_MAX else 0)
+    (workers,), _ = fetched(data).take(1)
+    assert isinstance(workers, OversizedRecord)
 
 
 def test_a_batch_in_the_format_of_old_has_its_own_checksum() -> None:

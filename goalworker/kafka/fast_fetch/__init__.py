@@ -21,8 +21,11 @@ AIOKAFKA_VERSIONS: Final = ("0.14.0",)
 PYTHON_VERSIONS: Final = ((3, 11), (3, 12), (3, 13))
 
 
-def install() -> bool:
-    """Replace aiokafka's fetching in this process; with unknown versions, warn, change nothing and return False."""
+def install(*, for_commands: bool = False) -> bool:
+    """Replace aiokafka's fetching in this process; with unknown versions, warn, change nothing and return False.
+
+    A command gets aiokafka's ConsumerRecord, and larger values than the worker, so that it can redrive any dead letter.
+    """
     python = sys.version_info[:2]
     if aiokafka.__version__ not in AIOKAFKA_VERSIONS or python not in PYTHON_VERSIONS:
         log.warning(
@@ -36,22 +39,23 @@ def install() -> bool:
             remedy="install one of the known versions",
         )
         return False
-    for module, name, replacement in replacements():
+    for module, name, replacement in replacements(for_commands=for_commands):
         setattr(module, name, replacement)
     return True
 
 
-def replacements() -> list[tuple[ModuleType, str, Any]]:
+def replacements(*, for_commands: bool = False) -> list[tuple[ModuleType, str, Any]]:
     """Return each class that install() replaces: its module, its name there, and ours."""
     from aiokafka import conn
     from aiokafka.consumer import fetcher
 
     from goalworker.kafka.fast_fetch import buffered_protocol, parsed_records
 
+    partition_records = parsed_records.CommandPartitionRecords if for_commands else parsed_records.PartitionRecords
     return [
         (conn, "AIOKafkaProtocol", buffered_protocol.ReadAheadProtocol),
         (fetcher, "MemoryRecords", parsed_records.MemoryRecords),
-        (fetcher, "PartitionRecords", parsed_records.PartitionRecords),
+        (fetcher, "PartitionRecords", partition_records),
         (fetcher, "FetchResult", parsed_records.FetchResult),
     ]
 

@@ -17,7 +17,7 @@ import cramjam
 from aiokafka import errors as kafka_errors
 from aiokafka.record.default_records import DefaultRecordBatch
 
-from goalworker.decoding.record import RECORD_BYTES_MAX, OversizedRecord
+from goalworker.decoding.record import OversizedRecord
 
 # A batch is decompressed at once up to this size, and above it in pieces of the other.
 AT_ONCE_BYTES: Final = 4 * 1024 * 1024
@@ -63,14 +63,15 @@ def at_once(data: memoryview) -> tuple[list[Any], int] | None:
     return list(DefaultRecordBatch(bytes(_plain_header(data)) + whole)), len(whole)
 
 
-def pieces(data: memoryview) -> Iterator[tuple[list[Any], int]]:
+def pieces(data: memoryview, record_bytes_max: int) -> Iterator[tuple[list[Any], int]]:
     """Yield the records of a compressed batch and how many bytes they have, piece by piece.
 
+    A record of more than record_bytes_max is an OversizedRecord.
     Raises CorruptRecordException where the batch is not what it says.
     """
     attributes, header, payload = data[_CODEC_AT], _plain_header(data), data[_HEADER_BYTES:]
     try:
-        rest = _Rest(_STREAMS[attributes & _CODEC](payload))
+        rest = _Rest(_STREAMS[attributes & _CODEC](payload), record_bytes_max)
         yield from _cut(header, rest, int(bool(attributes & _LOG_APPEND_TIME)))
     except _DAMAGED as error:
         raise kafka_errors.CorruptRecordException(f"a batch cannot be decompressed: {error}") from error
@@ -89,7 +90,7 @@ def _cut(header: bytearray, rest: "_Rest", timestamp_type: int) -> Iterator[tupl
         count, size = 0, 0
         while count < left and size < PIECE_BYTES:
             length = rest.record_bytes(size)
-            if length > RECORD_BYTES_MAX:
+            if length > rest.record_bytes_max:
                 break
             count, size = count + 1, size + length
         if count:
@@ -123,7 +124,8 @@ def _oversized(header: bytearray, rest: "_Rest", length: int, timestamp_type: in
 class _Rest:
     """What is decompressed and not taken yet, and the stream that has the rest."""
 
-    def __init__(self, stream: "_Stream") -> None:
+    def __init__(self, stream: "_Stream", record_bytes_max: int) -> None:
+        self.record_bytes_max = record_bytes_max
         self._bytes, self._at = bytearray(), 0
         self._stream = stream
 
@@ -144,7 +146,7 @@ class _Rest:
         self.has(ahead + _VARINT_BYTES_MAX)
         length, end = _varint(self._bytes, self._at + ahead)
         size = end - self._at - ahead + length
-        if length < 0 or (size <= RECORD_BYTES_MAX and not self.has(ahead + size)):
+        if length < 0 or (size <= self.record_bytes_max and not self.has(ahead + size)):
             raise kafka_errors.CorruptRecordException("a batch ends before its last record")
         return size
 
