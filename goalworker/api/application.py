@@ -1,4 +1,4 @@
-"""The application: its routes, and what becomes of every error."""
+"""The application: its routes and the answers to errors."""
 
 from typing import Any, Final
 
@@ -31,7 +31,7 @@ from goalworker.domain.faults import Fault
 from goalworker.postgres import connections, database_errors
 from goalworker.stores import achievements, answer_cache, goal_store, stats
 
-# In this order: the address of the numbers could be a goal's as well.
+# Order matters: `stats` would match as the id of a goal.
 _ROUTERS: Final = (
     check_routes.router,
     report_routes.router,
@@ -49,13 +49,13 @@ def application(
     insecure_tenant: str | None = None,
     journal: outages.Journal | None = None,
 ) -> ASGIApp:
-    """Return the API; insecure_tenant: everybody is that tenant and may do everything."""
+    """Return the API; with insecure_tenant every caller is that tenant and has all scopes."""
     journal = journal or outages.Journal()
     app = _routed()
     app.state.context = parameters.Context(
         settings, pool, references.References(settings.references, client, journal), answer_cache.AnswerCache()
     )
-    app.state.gate = auth.authenticator(settings, pool, client, insecure_tenant, journal)
+    app.state.authenticator = auth.authenticator(settings, pool, client, insecure_tenant, journal)
     app.add_middleware(middleware.Deadline)
     return middleware.RequestMiddleware(app)
 
@@ -69,7 +69,7 @@ def _routed() -> FastAPI:
     app = FastAPI(
         title="goalworker API",
         version=goalworker.__version__,
-        description="Goals of workflows: notices when an enrolled contact meets one, and tells the engine to stop.",
+        description="Goals of workflows: detects when an enrolled contact meets one, and tells the engine to stop.",
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -87,29 +87,29 @@ def _routed() -> FastAPI:
 
 
 async def _problem(request: Request, error: Any) -> Response:
-    request.state.problem = error  # for the line in the log
+    request.state.problem = error  # for the request's line in the log
     return problems.answer(error)
 
 
-async def _of_router(request: Request, error: Any) -> Response:
+async def _router_problem(request: Request, error: Any) -> Response:
     if error.status_code != problems.METHOD_NOT_ALLOWED.status:
-        return problems.answer(problems.ProblemError(problems.NOT_FOUND, "There is nothing at this address"))
+        return problems.answer(problems.ProblemError(problems.NOT_FOUND, "No such address"))
     allowed = ", ".join(sorted(_methods(request))) or error.headers["Allow"]
-    detail = f"{request.method} cannot be done here, but {allowed} can"
+    detail = f"{request.method} is not allowed here; allowed: {allowed}"
     return problems.answer(problems.ProblemError(problems.METHOD_NOT_ALLOWED, detail, headers={"Allow": allowed}))
 
 
 def _methods(request: Request) -> set[str]:
-    """Return the methods of all routes at the address: the router names those of one route."""
+    """Return the methods of all routes at the address; the router names those of one route only."""
     routes = [route for router in _ROUTERS for route in router.routes if route.matches(request.scope)[0] != Match.NONE]
     return {method for route in routes for method in getattr(route, "methods", ())}
 
 
-async def _unreadable(_request: Request, error: Any) -> Response:
-    """Answer what FastAPI found wrong with the path (then nothing is there), the query or a header."""
+async def _invalid_parameters(_request: Request, error: Any) -> Response:
+    """Answer 404 to an invalid path, 400 to an invalid query or header."""
     found = error.errors()
-    faults = [validation.query_fault(each) for each in found]
-    if any(each["loc"][0] == "path" for each in found):
+    faults = [validation.query_fault(invalid) for invalid in found]
+    if any(invalid["loc"][0] == "path" for invalid in found):
         return problems.answer(problems.ProblemError(problems.NOT_FOUND, faults[0].detail))
     return problems.answer(problems.invalid(faults))
 
@@ -125,7 +125,7 @@ def _refusal(error: errors.GoalworkerError) -> problems.ProblemError:
         case achievements.CursorError():
             return problems.invalid([Fault("?cursor", str(error))])
         case goal_store.LockBusyError():
-            return problems.unavailable("The goals are being changed or counted by somebody else")
+            return problems.unavailable("The goals are locked by another change")
         case goal_store.TooManyGoalsError():
             return problems.ProblemError(problems.TOO_MANY_GOALS, error.sentence, [Fault("", error.remedy)])
         case _:
@@ -141,20 +141,20 @@ _KINDS: Final[dict[type[errors.GoalworkerError], problems.Kind]] = {
 
 
 async def _unforeseen(request: Request, error: Exception) -> Response:
-    """Answer what the database is to blame for with 503, and a bug without a word about it; the front logs it."""
+    """Answer 503 to a failure of the database and 500 to a bug; the middleware logs either."""
     if connections.kind_of_outage(error) == "refused":
-        problem = problems.refused("The database refuses what this needs", "database")
+        problem = problems.refused("The database refuses a right that this needs", "database")
     elif database_errors.is_transient(error):
         problem = problems.unavailable(f"The database {connections.condition(error)}", "database")
     else:
-        problem = problems.ProblemError(problems.BUG, "This is a bug; the log says more by the request's id")
+        problem = problems.ProblemError(problems.BUG, "This is a bug; the log has details under the request id")
     return await _problem(request, problem)
 
 
 _HANDLERS: Final[dict[type[Exception], Any]] = {
     problems.ProblemError: _problem,
-    HTTPException: _of_router,
-    RequestValidationError: _unreadable,
+    HTTPException: _router_problem,
+    RequestValidationError: _invalid_parameters,
     goal_store.InvalidGoalError: _refused,
     goal_store.LockBusyError: _refused,
     goal_store.TooManyGoalsError: _refused,

@@ -1,4 +1,4 @@
-"""Who asks, and what they may: a token, an API key, or, on a machine of one's own, nobody in particular."""
+"""Authentication and scopes: a token, an API key, or on a local machine one tenant without credentials."""
 
 from typing import Annotated, Any, Final
 
@@ -20,7 +20,7 @@ CHALLENGE: Final = "Bearer"
 
 
 class Caller(Struct, frozen=True):
-    """Who asks: the tenant that they see, the name that the audit has for them, what they may."""
+    """The caller of a request: tenant, name in the audit, scopes."""
 
     tenant_id: str
     actor: str
@@ -28,19 +28,19 @@ class Caller(Struct, frozen=True):
 
 
 class Authenticator:
-    """Knows callers by their credentials."""
+    """Authentication of callers by token or key."""
 
     def __init__(
         self, pool: sa_async.AsyncEngine, verify: tokens.Verify | None = None, insecure_tenant: str | None = None
     ) -> None:
         self._pool = pool
         self._verify = verify
-        self._everybody = insecure_tenant and Caller(insecure_tenant, "insecure", frozenset(api_keys.SCOPES))
+        self._insecure_caller = insecure_tenant and Caller(insecure_tenant, "insecure", frozenset(api_keys.SCOPES))
 
     async def caller(self, token: str | None, key: str | None) -> Caller:
-        """Return who asks, by the token where both are there; ProblemError 401, or 503 where the keys are away."""
-        if self._everybody:
-            return self._everybody
+        """Return the caller, by the token if both are present; ProblemError 401, or 503 without the keys of tokens."""
+        if self._insecure_caller:
+            return self._insecure_caller
         if token is not None:
             return await self._by_token(token)
         if key is not None:
@@ -49,19 +49,19 @@ class Authenticator:
 
     async def _by_token(self, token: str) -> Caller:
         if self._verify is None:
-            raise _unauthenticated("Tokens are not taken here; send `X-API-Key: <key>`")
+            raise _unauthenticated("Tokens are not accepted here; send `X-API-Key: <key>`")
         try:
             claims = await self._verify(token)
         except tokens.BadTokenError as error:
             raise _unauthenticated(str(error)) from None
         except jwks.JwksUnreachableError:
-            raise problems.unavailable("The keys that tokens are signed with cannot be reached", "jwks") from None
+            raise problems.unavailable("The keys that sign tokens cannot be fetched", "jwks") from None
         return Caller(claims["tenant_id"], claims["sub"], frozenset(claims.get("scope", "").split(" ")))
 
     async def _by_key(self, key: str) -> Caller:
         holder = await api_keys.find(self._pool, key)
         if holder is None:
-            raise _unauthenticated("The key is not known, or it was revoked", CHALLENGE)
+            raise _unauthenticated("The key is unknown or revoked", CHALLENGE)
         return Caller(holder.tenant_id, holder.name, frozenset(holder.scopes))
 
 
@@ -72,17 +72,17 @@ def authenticator(
     insecure_tenant: str | None,
     journal: outages.Journal,
 ) -> Authenticator:
-    """Return the gate that the settings ask for; keys are always taken."""
+    """Return the authenticator for the settings; it always accepts API keys."""
     api = settings.api
-    named = {"issuer": api.jwt_issuer or "", "audience": api.jwt_audience or ""}
+    expected = {"issuer": api.jwt_issuer or "", "audience": api.jwt_audience or ""}
     verify: tokens.Verify | None = None
     if api.jwt_secret is not None:
         secret = api.jwt_secret.get_secret_value()
         if len(secret.encode()) < tokens.SECRET_BYTES_MIN:
-            log.warning("jwt_secret_is_short", advice=f"take {tokens.SECRET_BYTES_MIN} random bytes or more")
-        verify = tokens.by_secret(secret, **named)
+            log.warning("jwt_secret_is_short", advice=f"use {tokens.SECRET_BYTES_MIN} random bytes or more")
+        verify = tokens.by_secret(secret, **expected)
     elif api.jwks_url is not None:
-        verify = tokens.by_keys(jwks.Jwks(api.jwks_url, client, journal), **named)
+        verify = tokens.by_keys(jwks.Jwks(api.jwks_url, client, journal), **expected)
     return Authenticator(pool, verify, insecure_tenant)
 
 
@@ -90,23 +90,23 @@ def _unauthenticated(detail: str, challenge: str = f'{CHALLENGE} error="invalid_
     return problems.ProblemError(problems.UNAUTHENTICATED, detail, headers={"WWW-Authenticate": challenge})
 
 
-# --- as the routes ask for them ---
+# --- dependencies of routes ---
 
 _SCOPES: Final = (
     f"Scopes: `{GOALS_READ}` for everything that only reads, `{GOALS_WRITE}` for goals and their settings, "
-    f"`{ENROLLMENTS_WRITE}` for the intake of enrollments. None implies another."
+    f"`{ENROLLMENTS_WRITE}` for importing enrollments. No scope implies another."
 )
 _BEARER: Final = HTTPBearer(
     scheme_name="token",
     bearerFormat="JWT",
-    description="A JSON Web Token, signed with HS256, RS256 or ES256, that expires (`exp`) and has the claims `iss`, "
-    f"`aud`, `tenant_id`, `sub` and `scope` (separated by spaces). {_SCOPES}",
+    description="A JSON Web Token signed with HS256, RS256 or ES256, with the claims `exp`, `iss`, `aud`, `tenant_id`, "
+    f"`sub` and `scope` (separated by spaces). {_SCOPES}",
     auto_error=False,
 )
 _KEY: Final = APIKeyHeader(
     name="X-API-Key",
     scheme_name="key",
-    description="A key that `goalworker keys create --tenant T --name N --scope goals:read,goals:write` prints once. "
+    description="A key from `goalworker keys create --tenant T --name N --scope goals:read,goals:write`, printed once. "
     + _SCOPES,
     auto_error=False,
 )
@@ -118,13 +118,13 @@ async def _caller(
     bearer: Annotated[Any, Security(_BEARER)],
     key: Annotated[str | None, Security(_KEY)],
 ) -> Caller:
-    known: Authenticator = request.app.state.gate
-    caller = await known.caller(bearer and bearer.credentials, key)
+    authenticator_: Authenticator = request.app.state.authenticator
+    caller = await authenticator_.caller(bearer and bearer.credentials, key)
     structlog.contextvars.bind_contextvars(tenant_id=caller.tenant_id)
     for scope in scopes.scopes:
         if scope not in caller.scopes:
             challenge = f'{CHALLENGE} error="insufficient_scope", scope="{scope}"'
-            detail = f"This needs the scope `{scope}`"
+            detail = f"The scope `{scope}` is required"
             raise problems.ProblemError(problems.FORBIDDEN, detail, headers={"WWW-Authenticate": challenge})
     return caller
 

@@ -1,4 +1,4 @@
-"""What an engine asks before it activates a workflow: could its goals be achieved as they are?"""
+"""The check of a workflow's goals that an engine requests before it activates the workflow."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -20,7 +20,7 @@ _PAGE: Final = 1_000
 @router.post(
     f"{parameters.GOALS}/validate",
     summary="Check goals without storing them",
-    **openapi.answers(200, "What is wrong, if anything is", "Verdict", takes="GoalsToValidate", optional=True),
+    **openapi.answers(200, "Faults, if any", "Verdict", takes="GoalsToValidate", optional=True),
 )
 async def validate_goals(
     caller: auth.Reader,
@@ -28,7 +28,7 @@ async def validate_goals(
     workflow_id: parameters.WorkflowId,
     given: request_bodies.OptionalJsonBody,
 ) -> Response:
-    """Look at goals without storing them; without a body, at those that are stored. References are asked for."""
+    """Check goals without storing them; without a body, check the stored goals. References are checked too."""
     listed = validation.validate(request_models.GoalsToValidate, given).goals
     errors = await (_stored(here, caller, workflow_id) if listed is None else _given(here, caller, listed))
     return parameters.json_answer({"valid": not errors, "errors": errors})
@@ -45,7 +45,7 @@ async def _stored(here: parameters.Context, caller: auth.Caller, workflow_id: st
 
 
 async def _given(here: parameters.Context, caller: auth.Caller, listed: Sequence[Any]) -> Found:
-    """Return what is wrong with goals that shall be all that a workflow has."""
+    """Return the faults of goals, taken as all goals of a workflow."""
     faults: list[list[Fault]] = [[] for _ in listed]
     drafts: dict[int, goal_store.Draft] = {}
     for index, given in enumerate(listed):

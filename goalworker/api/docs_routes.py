@@ -1,4 +1,4 @@
-"""The page at /docs: Swagger UI from the package, so that it needs no other host."""
+"""The page at /docs: Swagger UI, served from the package without any other host."""
 
 import functools
 from importlib import resources
@@ -11,7 +11,7 @@ from goalworker.api import middleware, problems
 
 router = APIRouter(include_in_schema=False)
 
-# The bundle is 1.7 MB; a slow line may take this long for it.
+# Seconds for sending the bundle of 1.7 MB to a slow client.
 _SEND_SECONDS: Final = 60
 _MEDIA_TYPES: Final = {
     "index.html": "text/html",
@@ -22,7 +22,7 @@ _MEDIA_TYPES: Final = {
     "swagger-ui.css": "text/css",
 }
 _HEADERS: Final = {
-    # Swagger UI draws its symbols from data URLs; it needs neither inline scripts nor inline styles.
+    # Swagger UI draws its icons from data URLs; it needs neither inline scripts nor inline styles.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -41,7 +41,7 @@ async def show_docs() -> Response:
 async def get_docs_file(request: Request, name: str) -> Response:
     """Return a file that the page consists of."""
     if name not in _MEDIA_TYPES:
-        raise problems.ProblemError(problems.NOT_FOUND, "There is nothing at this address")
+        raise problems.ProblemError(problems.NOT_FOUND, "No such address")
     middleware.allow(request, _SEND_SECONDS)
     return _file(name)
 

@@ -1,4 +1,4 @@
-"""Enrollments: what is known of one, and the intake for those that began before anybody told us."""
+"""Routes of enrollments: the state of one, and the import of those that began earlier."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -16,28 +16,28 @@ router = APIRouter(tags=[openapi.ENROLLMENTS])
 
 @router.get(
     "/api/v1/enrollments/{enrollment_id}",
-    summary="Get what is known of an enrollment",
-    **openapi.answers(200, "What is known", "Enrollment"),
+    summary="Get an enrollment",
+    **openapi.answers(200, "The enrollment", "Enrollment"),
 )
 async def get_enrollment(
     caller: auth.Reader, here: parameters.InContext, enrollment_id: parameters.EnrollmentId
 ) -> Response:
-    """Say whether an enrollment's workflow has done its work; an engine asks this before it sends.
+    """Get an enrollment with its status, achievements and exit; an engine checks it before it sends.
 
-    404: nothing is known of it, go on. The answer is as fresh as the worker's lag.
+    404 means that nothing is known of the enrollment, so go on. The answer is as fresh as the worker's lag.
     """
     found = await enrollments.find(here.pool, caller.tenant_id, enrollment_id)
     if found is None:
-        raise problems.ProblemError(problems.NOT_FOUND, "Nothing is known of this enrollment")
+        raise problems.ProblemError(problems.NOT_FOUND, "Unknown enrollment")
     return parameters.json_answer(found)
 
 
 @router.post(
     f"{parameters.WORKFLOW}/enrollments",
-    summary="Take in enrollments that began before",
+    summary="Import existing enrollments",
     **openapi.answers(
         202,
-        "They are taken in",
+        "They are accepted",
         "Accepted",
         takes="Runs",
         others=[problems.CONFLICTING_ENROLLMENT, problems.TRACKING_OFF],
@@ -49,9 +49,9 @@ async def take_in_enrollments(
     workflow_id: parameters.WorkflowId,
     given: request_bodies.JsonBody,
 ) -> Response:
-    """Take in existing runs: each becomes the lifecycle messages that an engine would have sent."""
+    """Import enrollments that began earlier; each becomes the lifecycle messages of an engine."""
     if not here.settings.enrollments.tracking:
-        detail = "Every contact counts as enrolled here (GOALWORKER_ENROLLMENTS__TRACKING=false); there is no intake"
+        detail = "Every contact counts as enrolled here (GOALWORKER_ENROLLMENTS__TRACKING=false); imports are off"
         raise problems.ProblemError(problems.TRACKING_OFF, detail)
     latest = datetime.now(UTC) + timedelta(seconds=here.settings.events.max_future_seconds)
     body = validation.validate(request_models.Runs, given, latest)
@@ -71,7 +71,7 @@ async def take_in_enrollments(
 def _conflict(
     imported: Sequence[facts.Enrollment], error: enrollments.ConflictingEnrollmentError
 ) -> problems.ProblemError:
-    detail = "`enrollment_id` is known with another workflow or contact; nothing of this request was recorded"
+    detail = "`enrollment_id` belongs to another workflow or contact; nothing of this request was recorded"
     faults = [
         Fault(f"/enrollments/{number}/enrollment_id", detail)
         for number, enrollment in enumerate(imported)

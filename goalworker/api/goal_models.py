@@ -1,55 +1,110 @@
-"""Stored goals as OpenAPI shows them: one schema for each goal type, told apart by `goal_type`.
+"""Models of goals and of drafts, made from the table of goal types, one each per type, told apart by `goal_type`.
 
 A field with a default factory is one that an answer may leave out; it is never null.
 """
 
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Annotated, Final, Literal
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from msgspec import Struct
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, create_model
 from typing_extensions import TypeAliasType
+
+from goalworker.api.validation import Text
+from goalworker.domain.events import GOAL_TYPE_TABLE, GoalType
+from goalworker.domain.text import AMOUNT_MAX
 
 EXAMPLE_GOAL_ID: Final = "5f0c9b0e-8d1f-4b9e-9a53-0d4f0a3f6f6b"
 
 
-class TagCriteria(BaseModel):
-    """A tag, by id, by name or by both."""
+class _Texts(Struct, frozen=True):
+    """Texts in OpenAPI about one goal type; `title` begins the names of its schemas."""
 
-    tag_id: str = Field(default_factory=str)
-    tag_name: str = Field(default_factory=str)
-
-
-class PurchaseCriteria(BaseModel):
-    """A purchase that matches every field, or any purchase."""
-
-    product_id: str = Field(default_factory=str)
-    min_amount: str = Field(default_factory=str, description="Inclusive; without trailing zeros", examples=["100"])
-    currency: str = Field(default_factory=str, examples=["EUR"])
-    any_purchase: bool = Field(default_factory=bool, description="`true` where it is there, and then it stands alone")
+    title: str
+    event: str
+    criteria: str
+    criteria_of_draft: str
+    example: dict[str, JsonValue]
+    example_name: str
 
 
-class AppointmentCriteria(BaseModel):
-    """An appointment that matches every field, or any appointment."""
+_TEXTS: Final[Mapping[str, _Texts]] = {
+    "tag_added": _Texts(
+        title="Tag",
+        event="a contact gets a tag",
+        criteria="A tag, by id, by name or both.",
+        criteria_of_draft="`tag_id`, `tag_name` or both: compared by id where both sides have one, otherwise by name, "
+        "ignoring case.",
+        example={"tag_id": "customer"},
+        example_name="Is a customer",
+    ),
+    "purchase_made": _Texts(
+        title="Purchase",
+        event="a contact pays",
+        criteria="A purchase that matches every field, or any purchase.",
+        criteria_of_draft="One or more fields, all of which must match; or `any_purchase: true` alone.",
+        example={"min_amount": "100", "currency": "EUR"},
+        example_name="First real purchase",
+    ),
+    "appointment_booked": _Texts(
+        title="Appointment",
+        event="a contact books an appointment",
+        criteria="An appointment that matches every field, or any appointment.",
+        criteria_of_draft="`calendar_id`, `service_id` or both, which must match; or `any_appointment: true` alone.",
+        example={"any_appointment": True},
+        example_name="First call",
+    ),
+    "form_submitted": _Texts(
+        title="Form",
+        event="a contact submits a form",
+        criteria="A form.",
+        criteria_of_draft="A form.",
+        example={"form_id": "signup"},
+        example_name="Signed up",
+    ),
+    "pipeline_stage_reached": _Texts(
+        title="Stage",
+        event="a contact reaches a stage of a pipeline",
+        criteria="A stage of a pipeline.",
+        criteria_of_draft="A stage of a pipeline.",
+        example={"pipeline_id": "sales", "stage_id": "won"},
+        example_name="Won",
+    ),
+}
 
-    calendar_id: str = Field(default_factory=str)
-    service_id: str = Field(default_factory=str)
-    any_appointment: bool = Field(
-        default_factory=bool, description="`true` where it is there, and then it stands alone"
-    )
+
+# Types made from a table are nothing that a type checker can follow.
+_create: Final[Any] = create_model
+_alias: Final[Any] = TypeAliasType
 
 
-class FormCriteria(BaseModel):
-    """A form that is submitted."""
-
-    form_id: str
+def _tagged_union(name: str, models: Iterable[Any]) -> Any:
+    return _alias(name, Annotated[reduce(or_, models), Field(discriminator="goal_type")])
 
 
-class StageCriteria(BaseModel):
-    """A stage of a pipeline that is reached."""
+# --- stored goals ---
 
-    pipeline_id: str
-    stage_id: str
+_STORED_FIELDS: Final[Mapping[str, Any]] = {
+    "min_amount": (
+        str,
+        Field(default_factory=str, description="Inclusive; without trailing zeros", examples=["100"]),
+    ),
+    "currency": (str, Field(default_factory=str, examples=["EUR"])),
+}
+
+
+def _criteria(row: GoalType, texts: _Texts) -> Any:
+    optional = (str, Field(default_factory=str))
+    fields = {
+        name: (str, ...) if row.are_criteria_required else _STORED_FIELDS.get(name, optional) for name in row.criteria
+    }
+    if row.any_flag:
+        fields[row.any_flag] = (bool, Field(default_factory=bool, description="If present, `true` and the only field"))
+    return _create(f"{texts.title}Criteria", __doc__=texts.criteria, **fields)
 
 
 class _State(BaseModel):
@@ -57,68 +112,34 @@ class _State(BaseModel):
     is_active: bool
 
 
-class TagGoalState(_State):
-    """A goal of a tag, at one moment."""
-
-    goal_type: Literal["tag_added"]
-    criteria: TagCriteria
-
-
-class PurchaseGoalState(_State):
-    """A goal of a purchase, at one moment."""
-
-    goal_type: Literal["purchase_made"]
-    criteria: PurchaseCriteria
-
-
-class AppointmentGoalState(_State):
-    """A goal of an appointment, at one moment."""
-
-    goal_type: Literal["appointment_booked"]
-    criteria: AppointmentCriteria
-
-
-class FormGoalState(_State):
-    """A goal of a form, at one moment."""
-
-    goal_type: Literal["form_submitted"]
-    criteria: FormCriteria
-
-
-class StageGoalState(_State):
-    """A goal of a pipeline's stage, at one moment."""
-
-    goal_type: Literal["pipeline_stage_reached"]
-    criteria: StageCriteria
-
-
-GoalState = TypeAliasType(
-    "GoalState",
-    Annotated[
-        TagGoalState | PurchaseGoalState | AppointmentGoalState | FormGoalState | StageGoalState,
-        Field(discriminator="goal_type"),
-    ],
-)
+def _state(row: GoalType, texts: _Texts) -> Any:
+    return _create(
+        f"{texts.title}GoalState",
+        __base__=_State,
+        __doc__=f"State of a goal at one moment: {texts.event}.",
+        goal_type=Literal[row.name],
+        criteria=_criteria(row, texts),
+    )
 
 
 class _Stored(BaseModel):
     id: UUID
     workflow_id: str
-    version: int = Field(ge=1, description="Grows by 1 with every change; the ETag is this, quoted")
+    version: int = Field(ge=1, description="Grows by 1 with every change; the ETag is this version in quotes")
     created_at: datetime
     created_by: str
-    updated_at: datetime = Field(description="The moment from which this version is in force")
+    updated_at: datetime = Field(description="Moment from which this version is in force")
     updated_by: str
     deleted_at: datetime | None
 
 
-def _example(goal_type: str, criteria: JsonValue, name: str) -> ConfigDict:
-    goal: dict[str, JsonValue] = {
+def _goal(state: Any, row: GoalType, texts: _Texts) -> Any:
+    example = {
         "id": EXAMPLE_GOAL_ID,
         "workflow_id": "onboarding",
-        "goal_type": goal_type,
-        "criteria": criteria,
-        "name": name,
+        "goal_type": row.name,
+        "criteria": texts.example,
+        "name": texts.example_name,
         "is_active": True,
         "version": 1,
         "created_at": "2026-05-01T12:00:00.000001Z",
@@ -127,43 +148,59 @@ def _example(goal_type: str, criteria: JsonValue, name: str) -> ConfigDict:
         "updated_by": "ann",
         "deleted_at": None,
     }
-    return ConfigDict(json_schema_extra={"examples": [goal]})
+    return _create(
+        f"{texts.title}Goal",
+        __base__=(_Stored, state),
+        __doc__=f"Goal: {texts.event}.",
+        __cls_kwargs__={"json_schema_extra": {"examples": [example]}},
+    )
 
 
-class TagGoal(_Stored, TagGoalState):
-    """A goal that a contact meets by getting a tag."""
-
-    model_config = _example("tag_added", {"tag_id": "customer"}, "Is a customer")
-
-
-class PurchaseGoal(_Stored, PurchaseGoalState):
-    """A goal that a contact meets by paying."""
-
-    model_config = _example("purchase_made", {"min_amount": "100", "currency": "EUR"}, "First real purchase")
+_STATES: Final = {name: _state(row, _TEXTS[name]) for name, row in GOAL_TYPE_TABLE.items()}
+GoalState = _tagged_union("GoalState", _STATES.values())
+Goal = _tagged_union("Goal", [_goal(_STATES[name], row, _TEXTS[name]) for name, row in GOAL_TYPE_TABLE.items()])
 
 
-class AppointmentGoal(_Stored, AppointmentGoalState):
-    """A goal that a contact meets by booking an appointment."""
+# --- drafts ---
 
-    model_config = _example("appointment_booked", {"any_appointment": True}, "First call")
-
-
-class FormGoal(_Stored, FormGoalState):
-    """A goal that a contact meets by submitting a form."""
-
-    model_config = _example("form_submitted", {"form_id": "signup"}, "Signed up")
-
-
-class StageGoal(_Stored, StageGoalState):
-    """A goal that a contact meets by reaching a stage of a pipeline."""
-
-    model_config = _example("pipeline_stage_reached", {"pipeline_id": "sales", "stage_id": "won"}, "Won")
+Amount = (
+    Annotated[float, Field(ge=0, le=float(AMOUNT_MAX))]
+    | Annotated[str, Field(pattern=r"^[0-9]{1,15}(\.[0-9]{1,18})?$")]
+)
+_DRAFT_FIELDS: Final[Mapping[str, Any]] = {
+    "min_amount": (Amount | None, Field(None, description="Inclusive; at most 18 decimals, kept exactly")),
+    "currency": (Annotated[str, Field(pattern="^[A-Za-z]{3}$")] | None, None),
+}
 
 
-Goal = TypeAliasType(
-    "Goal",
-    Annotated[
-        TagGoal | PurchaseGoal | AppointmentGoal | FormGoal | StageGoal,
-        Field(discriminator="goal_type"),
-    ],
+def _schema(example: dict[str, JsonValue], **more: JsonValue) -> ConfigDict:
+    return ConfigDict(extra="forbid", json_schema_extra={"examples": [example], **more})
+
+
+def _criteria_draft(row: GoalType, texts: _Texts) -> Any:
+    optional = (Text | None, None)
+    fields = {
+        name: (Text, ...) if row.are_criteria_required else _DRAFT_FIELDS.get(name, optional) for name in row.criteria
+    }
+    if row.any_flag:
+        fields[row.any_flag] = (bool | None, None)
+    config = _schema(texts.example, **({} if row.are_criteria_required else {"minProperties": 1}))
+    return _create(f"{texts.title}CriteriaDraft", __doc__=texts.criteria_of_draft, __config__=config, **fields)
+
+
+def _draft(criteria: Any, row: GoalType, texts: _Texts) -> Any:
+    return _create(
+        f"{texts.title}GoalDraft",
+        __doc__=f"New goal: {texts.event}.",
+        __config__=_schema({"goal_type": row.name, "criteria": texts.example, "name": texts.example_name}),
+        name=(Text | None, Field(None, description="Display name")),
+        goal_type=Literal[row.name],
+        criteria=criteria,
+    )
+
+
+_CRITERIA_DRAFTS: Final = {name: _criteria_draft(row, _TEXTS[name]) for name, row in GOAL_TYPE_TABLE.items()}
+CriteriaDraft = _alias("CriteriaDraft", reduce(or_, _CRITERIA_DRAFTS.values()))
+GoalDraft = _tagged_union(
+    "GoalDraft", [_draft(_CRITERIA_DRAFTS[name], row, _TEXTS[name]) for name, row in GOAL_TYPE_TABLE.items()]
 )

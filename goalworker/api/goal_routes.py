@@ -1,4 +1,4 @@
-"""Goals: created, shown, changed, deleted, and who did it."""
+"""Routes of goals: create, list, get, change, delete, audit, and the settings of a workflow."""
 
 import re
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ IfMatch = Annotated[
     str,
     Header(
         alias="If-Match",
-        description="An ETag: 412 if the goal is at another version by now; `*`: at any",
+        description="ETag of the expected version; another version is a 412. `*` matches any version",
         examples=['"1"'],
         json_schema_extra={"pattern": r'^(\*|(W/)?"[^"]*")$'},
     ),
@@ -48,7 +48,7 @@ IfMatch = Annotated[
 async def create_goal(
     caller: auth.Writer, here: parameters.InContext, workflow_id: parameters.WorkflowId, given: request_bodies.JsonBody
 ) -> Response:
-    """Create a goal; it counts for events from now on."""
+    """Create a goal, which counts for events from now on."""
     draft = goal_store.parse_draft(given)
     await _refuse_missing(here, caller, criteria_to_json(draft.goal_type, draft.criteria))
     maximum = here.settings.goals.max_per_workflow
@@ -60,7 +60,7 @@ async def create_goal(
 @router.get(
     parameters.GOALS,
     summary="List a workflow's goals",
-    **openapi.answers(200, "Some of the goals", "Goals", others=[problems.INVALID]),
+    **openapi.answers(200, "A page of goals", "Goals", others=[problems.INVALID]),
 )
 async def list_goals(
     caller: auth.Reader,
@@ -68,7 +68,7 @@ async def list_goals(
     workflow_id: parameters.WorkflowId,
     query: Annotated[parameters.GoalsQuery, Query()],
 ) -> Response:
-    """Show the goals of a workflow, in the order of their creation."""
+    """List the goals of a workflow, in the order of their creation."""
     page = await goal_store.list_goals(here.pool, caller.tenant_id, workflow_id, **query.model_dump())
     return parameters.json_answer(
         {"goals": page.goals, "total": page.total, "offset": query.offset, "limit": query.limit}
@@ -79,7 +79,7 @@ async def list_goals(
 async def get_goal(
     caller: auth.Reader, here: parameters.InContext, workflow_id: parameters.WorkflowId, goal_id: parameters.GoalId
 ) -> Response:
-    """Show a goal; a deleted one is in the list only."""
+    """Get a goal; a deleted goal appears only in the list."""
     return _goal(await goal_store.get(here.pool, caller.tenant_id, goal_id, workflow_id=workflow_id))
 
 
@@ -88,7 +88,7 @@ async def get_goal(
     summary="Change, pause or resume a goal",
     **openapi.answers(
         200,
-        "The goal as it is now",
+        "The changed goal",
         "Goal",
         takes="GoalChanges",
         others=[problems.REFERENCE_MISSING, problems.DUPLICATE_GOAL, problems.STALE],
@@ -103,7 +103,10 @@ async def change_goal(
     given: request_bodies.JsonBody,
     if_match: IfMatch = ANY_VERSION,
 ) -> Response:
-    """Change a goal's criteria or name, pause it or resume it, from now on; what changes nothing makes no version."""
+    """Change the criteria or the name of a goal, pause it or resume it, from now on.
+
+    A change without effect makes no new version.
+    """
     expected_version = _expected_version(if_match)
     if here.references.are_checked and "criteria" in given:
         goal = await goal_store.get(here.pool, caller.tenant_id, goal_id, workflow_id=workflow_id)
@@ -125,7 +128,7 @@ async def change_goal(
 @router.delete(
     parameters.GOAL,
     summary="Delete a goal",
-    **openapi.answers(204, "It is deleted", others=[problems.INVALID, problems.STALE]),
+    **openapi.answers(204, "The goal is deleted", others=[problems.INVALID, problems.STALE]),
 )
 async def delete_goal(
     caller: auth.Writer,
@@ -134,7 +137,7 @@ async def delete_goal(
     goal_id: parameters.GoalId,
     if_match: IfMatch = ANY_VERSION,
 ) -> Response:
-    """Delete a goal from now on; its achievements stay."""
+    """Delete a goal from now on; its achievements remain."""
     await goal_store.delete(
         here.pool,
         caller.tenant_id,
@@ -154,7 +157,7 @@ async def delete_goal(
 async def get_audit(
     caller: auth.Reader, here: parameters.InContext, workflow_id: parameters.WorkflowId, goal_id: parameters.GoalId
 ) -> Response:
-    """Show who changed what, when, from which to which; also of a deleted goal."""
+    """List every change of a goal with its actor, its time, and the goal before and after; also of a deleted goal."""
     entries = await goal_store.get_audit(here.pool, caller.tenant_id, goal_id, workflow_id=workflow_id)
     return parameters.json_answer({"entries": entries})
 
@@ -166,19 +169,19 @@ _SETTINGS: Final = f"{parameters.WORKFLOW}/goal-settings"
 async def get_goal_settings(
     caller: auth.Reader, here: parameters.InContext, workflow_id: parameters.WorkflowId
 ) -> Response:
-    """Show when the workflow has done its work; `any` before somebody sets it."""
+    """Get the logic by which the workflow is done; the default is `any`."""
     return parameters.json_answer({"logic": await goal_store.get_logic(here.pool, caller.tenant_id, workflow_id)})
 
 
 @router.put(
     _SETTINGS,
-    summary="Say when a workflow is done: any, all or never",
-    **openapi.answers(200, "The settings as they are now", "GoalSettings", takes="GoalSettings"),
+    summary="Set a workflow's goal settings",
+    **openapi.answers(200, "The new settings", "GoalSettings", takes="GoalSettings"),
 )
 async def set_goal_settings(
     caller: auth.Writer, here: parameters.InContext, workflow_id: parameters.WorkflowId, given: request_bodies.JsonBody
 ) -> Response:
-    """Say when the workflow has done its work, for events from now on."""
+    """Set the logic by which the workflow is done, for events from now on: `any`, `all` or `never`."""
     settings = validation.validate(response_models.GoalSettings, given)
     await goal_store.set_logic(here.pool, caller.tenant_id, workflow_id, settings.logic, actor=caller.actor)
     return parameters.json_answer({"logic": settings.logic})
@@ -195,13 +198,13 @@ async def _refuse_missing(here: parameters.Context, caller: auth.Caller, criteri
 
 
 def _expected_version(if_match: str) -> int | None:
-    """Return the version that a change is meant for, None for any; an ETag that was never ours is stale."""
+    """Return the expected version, or None for any; an ETag that was never ours is stale."""
     given = if_match.strip()
     if given == ANY_VERSION:
         return None
     if version := re.fullmatch(r'"([1-9][0-9]{0,8})"', given):
         return int(version[1])
     if re.fullmatch(r'(W/)?"[^"]*"', given):
-        raise problems.ProblemError(problems.STALE, "If-Match is no version that this goal ever had: get it again")
-    sentence = 'If-Match must be one ETag as GET answers it, such as "3" with its quotes, or *'
+        raise problems.ProblemError(problems.STALE, "If-Match names a version that this goal never had; get it again")
+    sentence = 'If-Match must be one ETag as GET returns it, such as "3" with its quotes, or *'
     raise problems.invalid([Fault("header If-Match", sentence)])

@@ -1,4 +1,4 @@
-"""The OpenAPI document: what each operation takes and answers, problems included."""
+"""The OpenAPI document: bodies, answers and problems of each operation."""
 
 from collections.abc import Iterable
 from typing import Any, Final
@@ -14,16 +14,22 @@ GOALS: Final = "Goals"
 REPORTS: Final = "Reports"
 ENROLLMENTS: Final = "Enrollments"
 TAGS: Final = [
-    {"name": GOALS, "description": "What a workflow is for: goals, when all is done, and who changed what."},
-    {"name": REPORTS, "description": "How well goals convert, and who achieved them by which event."},
-    {"name": ENROLLMENTS, "description": "Contacts' runs through workflows: what is known of one, and the intake."},
+    {
+        "name": GOALS,
+        "description": "Goals of workflows, settings that say when a workflow is done, and the audit of changes.",
+    },
+    {"name": REPORTS, "description": "Conversion of goals, and achievements with their events."},
+    {
+        "name": ENROLLMENTS,
+        "description": "Enrollments of contacts in workflows: the state of one, and the import of existing ones.",
+    },
 ]
-# The size that integers and other numbers fit into, so that generated clients give them the right type.
+# Generated clients choose their types of numbers by the format.
 _FORMATS: Final = {"integer": "int64", "number": "double"}
 
 _REF: Final = "#/components/schemas/"
 _MODELS: Final[dict[str, Any]] = {
-    "GoalDraft": request_models.GoalDraft,
+    "GoalDraft": goal_models.GoalDraft,
     "GoalChanges": request_models.GoalChanges,
     "GoalsToValidate": request_models.GoalsToValidate,
     "Runs": request_models.Runs,
@@ -38,7 +44,7 @@ _MODELS: Final[dict[str, Any]] = {
     "Accepted": response_models.Accepted,
     "Problem": response_models.Problem,
 }
-# Whatever is asked, these may be the answer.
+# Problems of every operation.
 _ALWAYS: Final = (problems.UNAUTHENTICATED, problems.FORBIDDEN, problems.NOT_FOUND, problems.BUG, problems.UNAVAILABLE)
 _OF_BODIES: Final = (problems.INVALID, problems.TOO_SLOW, problems.TOO_LARGE, problems.NOT_JSON)
 
@@ -48,11 +54,11 @@ def _header(description: str, type_: str = "string") -> dict[str, Any]:
 
 
 ETAG: Final = {"ETag": _header('The goal\'s version, quoted: `"3"`')}
-LOCATION: Final = {"Location": _header("Where the goal is")}
+LOCATION: Final = {"Location": _header("Address of the goal")}
 _PROBLEM_HEADERS: Final = {
-    401: {"WWW-Authenticate": _header("Which credentials are wanted, or what is wrong with those that were sent")},
-    403: {"WWW-Authenticate": _header("Which scope is wanted")},
-    503: {"Retry-After": _header("Seconds after which to try again", "integer")},
+    401: {"WWW-Authenticate": _header("Required credentials, or the fault in those that were sent")},
+    403: {"WWW-Authenticate": _header("Required scope")},
+    503: {"Retry-After": _header("Seconds until the next attempt", "integer")},
 }
 
 
@@ -67,12 +73,12 @@ def answers(
     headers: dict[str, Any] | None = None,
     links: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return, for a route's decorator, what it answers, with which problems, and which body it takes."""
-    fine: dict[str, Any] = {"description": description, "headers": headers or {}, "links": links or {}}
+    """Return the answer, the problems and the body of an operation, as arguments of a route's decorator."""
+    success: dict[str, Any] = {"description": description, "headers": headers or {}, "links": links or {}}
     if model is not None:
-        fine["content"] = {"application/json": {"schema": {"$ref": _REF + model}}}
+        success["content"] = {"application/json": {"schema": {"$ref": _REF + model}}}
     kinds = [*_ALWAYS, *(_OF_BODIES if takes else ()), *others]
-    responses: dict[int | str, dict[str, Any]] = {status: fine}
+    responses: dict[int | str, dict[str, Any]] = {status: success}
     for other in sorted({kind.status for kind in kinds}):
         responses[other] = _problem(other, [kind for kind in kinds if kind.status == other])
     route: dict[str, Any] = {"status_code": status, "responses": responses}
@@ -113,28 +119,28 @@ def document(app: FastAPI) -> dict[str, Any]:
 
 
 def _finish(operation: dict[str, Any]) -> None:
-    # FastAPI's own answer to what it cannot read; ours is 400 or 404.
+    # FastAPI's default for invalid parameters; ours is 400 or 404.
     operation["responses"].pop("422", None)
     ((scope,),) = operation["security"][0].values()
-    operation["description"] += f"\n\nNeeds the scope `{scope}`."
+    operation["description"] += f"\n\nRequired scope: `{scope}`."
     for parameter in operation.get("parameters", ()):
         parameter["schema"] = _without_null(parameter["schema"])
 
 
 def _simplify(node: Any) -> None:
-    """Give numbers a format, and drop defaults of null, for which generators make a field required."""
+    """Give numbers a format, and drop defaults of null, which make some generators require the field."""
     if isinstance(node, dict):
         kind = node.get("type")
         if isinstance(kind, str) and kind in _FORMATS:
             node.setdefault("format", _FORMATS[kind])
         if node.get("default", ...) is None:
             del node["default"]
-    for each in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
-        _simplify(each)
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        _simplify(child)
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of a parameter, which is left out rather than null."""
+    """Return the schema of a parameter without null: an optional parameter is left out."""
     kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
     return {**kinds[0], **{name: schema[name] for name in schema if name != "anyOf"}} if len(kinds) == 1 else schema
 

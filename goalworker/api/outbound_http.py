@@ -1,17 +1,17 @@
-"""Asking other systems over HTTP: however much they answer, so much of it is read and no more."""
+"""HTTP requests to other systems, with a limit on the size of the body read."""
 
 import httpx
 
 
 async def get(client: httpx.AsyncClient, url: str, bytes_max: int) -> tuple[int, bytes | None]:
-    """Return the status and the body, None in place of one that is larger; errors are those of httpx.
+    """Return the status and the body, or None for a body above the limit; errors are those of httpx.
 
-    The body is taken as it is sent: what is small on the wire may be large once it is unpacked.
+    The body is read without content encoding: a small compressed body may unpack to a large one.
     """
-    async with client.stream("GET", url, headers={"accept-encoding": "identity"}) as answer:
+    async with client.stream("GET", url, headers={"accept-encoding": "identity"}) as response:
         body = bytearray()
-        async for part in answer.aiter_raw():
+        async for part in response.aiter_raw():
             body += part
             if len(body) > bytes_max:
-                return answer.status_code, None
-    return answer.status_code, bytes(body)
+                return response.status_code, None
+    return response.status_code, bytes(body)

@@ -1,4 +1,4 @@
-"""What routes are given besides a body: what the process has, ids in the path, the query."""
+"""Parameters of routes besides the body: the process's context, ids in the path, the query."""
 
 import re
 from typing import Annotated, Any, Final
@@ -17,7 +17,7 @@ from goalworker.stores import answer_cache
 
 WORKFLOW: Final = "/api/v1/workflows/{workflow_id}"
 GOALS: Final = f"{WORKFLOW}/goals"
-# A goal's id that is none is an address where nothing is.
+# A malformed goal id is a 404.
 GOAL: Final = f"{GOALS}/{{goal_id:uuid}}"
 
 LIMIT_MAX: Final = 200
@@ -25,12 +25,12 @@ _OFFSET_MAX: Final = 1_000_000_000
 
 
 class Context(Struct, frozen=True):
-    """What every request may use."""
+    """Objects of the process that requests share."""
 
     settings: config.Settings
     pool: sa_async.AsyncEngine
     references: references.References
-    kept: answer_cache.AnswerCache
+    answers: answer_cache.AnswerCache
 
 
 async def _context(request: Request) -> Context:
@@ -42,7 +42,7 @@ InContext = Annotated[Context, Depends(_context)]
 
 
 def json_answer(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Return a value as JSON, amounts and times as the contract has them."""
+    """Return a value as a JSON response."""
     return Response(msgspec.json.encode(value), status, headers, "application/json")
 
 
@@ -77,26 +77,26 @@ class _Query(BaseModel):
 
 
 class GoalsQuery(_Query):
-    """Which of a workflow's goals."""
+    """Query for a page of a workflow's goals."""
 
-    offset: Offset = Field(0, description="How many to leave out, in the order of their creation")
-    limit: Limit = Field(50, description="How many at most")
-    include_deleted: Annotated[bool, BeforeValidator(_boolean)] = Field(False, description="Deleted ones too")
+    offset: Offset = Field(0, description="Number of goals to skip, in the order of their creation")
+    limit: Limit = Field(50, description="Maximum number of entries")
+    include_deleted: Annotated[bool, BeforeValidator(_boolean)] = Field(False, description="Include deleted goals")
 
 
 class _Span(_Query):
-    since: validation.Moment | None = Field(None, alias="from", description="From this moment on, inclusive")
-    until: validation.Moment | None = Field(None, alias="to", description="Up to this moment, exclusive")
+    since: validation.Moment | None = Field(None, alias="from", description="Start, inclusive")
+    until: validation.Moment | None = Field(None, alias="to", description="End, exclusive")
 
 
 class StatsQuery(_Span):
-    """Of which enrollments, by the time that they began."""
+    """Query for statistics, by the start of enrollments."""
 
 
 class AchievementsQuery(_Span):
-    """Which of a workflow's achievements, by the time of their events."""
+    """Query for a page of achievements, by the time of their events."""
 
-    cursor: str | None = Field(None, description="`next_cursor` of the answer before")
-    limit: Limit = Field(50, description="How many at most")
+    cursor: str | None = Field(None, description="`next_cursor` of the previous page")
+    limit: Limit = Field(50, description="Maximum number of entries")
     contact_id: validation.Text | None = Field(None, description="Only of this contact")
     goal_id: UUID | None = Field(None, description="Only of this goal")

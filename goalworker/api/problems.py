@@ -1,4 +1,4 @@
-"""The one form of an error: application/problem+json (RFC 9457, contract section 5)."""
+"""Errors as application/problem+json (RFC 9457, contract section 5)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -9,42 +9,46 @@ from starlette.responses import Response
 from goalworker.domain.faults import Fault
 
 MEDIA_TYPE: Final = "application/problem+json"
+# Seconds of the Retry-After header: outages pass soon, while refused rights wait for an operator.
 RETRY_AFTER_SECONDS: Final = 2
 RETRY_AFTER_REFUSED_SECONDS: Final = 60
-# As many as a list of enrollments may have: a body of nothing but unknown fields is not answered by a larger one.
+# Faults in an answer, as many as entries in a list of enrollments; further ones are counted only. It keeps the answer
+# to a body of unknown fields smaller than that body.
 FAULTS_MAX: Final = 1_000
 
 
 class Kind(Struct, frozen=True):
-    """What problems have in common: the status, the slug in their type, the title."""
+    """A kind of problem: the status, the slug in the type, the title."""
 
     status: int
     slug: str
     title: str
 
 
-INVALID: Final = Kind(400, "invalid-request", "The request is not what it should be")
-TOO_MANY_GOALS: Final = Kind(400, "too-many-goals", "The workflow has as many goals as it may have")
-REFERENCE_MISSING: Final = Kind(400, "reference-not-found", "Something that the goal refers to does not exist")
-UNAUTHENTICATED: Final = Kind(401, "unauthenticated", "Who asks is not known")
-FORBIDDEN: Final = Kind(403, "missing-scope", "The credentials lack the right to do this")
-NOT_FOUND: Final = Kind(404, "not-found", "There is nothing here")
-METHOD_NOT_ALLOWED: Final = Kind(405, "method-not-allowed", "This cannot be done here")
+INVALID: Final = Kind(400, "invalid-request", "Invalid request")
+TOO_MANY_GOALS: Final = Kind(400, "too-many-goals", "Too many goals in the workflow")
+REFERENCE_MISSING: Final = Kind(400, "reference-not-found", "The goal refers to something that does not exist")
+UNAUTHENTICATED: Final = Kind(401, "unauthenticated", "Authentication required")
+FORBIDDEN: Final = Kind(403, "missing-scope", "Missing scope")
+NOT_FOUND: Final = Kind(404, "not-found", "Not found")
+METHOD_NOT_ALLOWED: Final = Kind(405, "method-not-allowed", "Method not allowed")
 TOO_SLOW: Final = Kind(408, "request-timeout", "The request took too long to arrive")
-DUPLICATE_GOAL: Final = Kind(409, "duplicate-goal", "The workflow has this goal already")
-CONFLICTING_ENROLLMENT: Final = Kind(409, "conflicting-enrollment", "An enrollment id is taken")
+DUPLICATE_GOAL: Final = Kind(409, "duplicate-goal", "The workflow already has this goal")
+CONFLICTING_ENROLLMENT: Final = Kind(
+    409, "conflicting-enrollment", "An enrollment id belongs to another workflow or contact"
+)
 TRACKING_OFF: Final = Kind(409, "enrollment-tracking-off", "Enrollments are not tracked here")
-STALE: Final = Kind(412, "stale-version", "Somebody else changed the goal meanwhile")
+STALE: Final = Kind(412, "stale-version", "The goal has changed since")
 TOO_LARGE: Final = Kind(413, "body-too-large", "The body is too large")
 NOT_JSON: Final = Kind(415, "unsupported-media-type", "The body must be JSON")
-BUG: Final = Kind(500, "internal-error", "Something went wrong here")
-UNAVAILABLE: Final = Kind(503, "unavailable", "Something that is needed is not available")
+BUG: Final = Kind(500, "internal-error", "Internal error")
+UNAVAILABLE: Final = Kind(503, "unavailable", "Service unavailable")
 
 
 class ProblemError(Exception):
-    """A request ends in a problem: which kind, and a sentence that says what is wrong and what to do.
+    """A problem that ends a request; `detail` says what is wrong and what to do.
 
-    dependency: what is not available, by the name that its outage has in the log.
+    dependency: the unavailable dependency, by the name of its outage in the log.
     """
 
     def __init__(
@@ -69,19 +73,19 @@ def type_of(kind: Kind) -> str:
 
 
 def invalid(faults: Sequence[Fault], kind: Kind = INVALID) -> ProblemError:
-    """Return the problem that fields are at fault; with one fault its sentence is the detail."""
+    """Return the problem of invalid fields; the first fault is its detail."""
     more = len(faults) - 1
     return ProblemError(kind, faults[0].detail + (f" (and {more} more, see errors)" if more else ""), faults)
 
 
 def unavailable(what: str, dependency: str = "") -> ProblemError:
-    """Return the problem that something is away which comes back."""
+    """Return the problem of an outage that passes."""
     return _unavailable(f"{what}; nothing was changed, try again in a few seconds", RETRY_AFTER_SECONDS, dependency)
 
 
 def refused(what: str, dependency: str) -> ProblemError:
-    """Return the problem that something refuses us, until somebody changes a right or a login there."""
-    detail = f"{what}; nothing was changed, and an operator has to put it right"
+    """Return the problem of a dependency that refuses us until an operator changes a right or a login."""
+    detail = f"{what}; nothing was changed, an operator has to fix it"
     return _unavailable(detail, RETRY_AFTER_REFUSED_SECONDS, dependency)
 
 
@@ -98,7 +102,7 @@ class _Problem(Struct):
 
 
 def answer(problem: ProblemError) -> Response:
-    """Return the problem as it is sent."""
+    """Return a problem as a response."""
     kind = problem.kind
     body = _Problem(type_of(kind), kind.title, kind.status, problem.detail, problem.faults or UNSET)
     return Response(json.encode(body), kind.status, problem.headers, MEDIA_TYPE)

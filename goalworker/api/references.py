@@ -1,4 +1,4 @@
-"""Whether what a goal refers to exists: another system is asked, by id (contract section 5, References)."""
+"""Check with another system that the ids in a goal's criteria exist (contract section 5, References)."""
 
 import asyncio
 import time
@@ -22,11 +22,13 @@ KINDS: Final[Mapping[str, str]] = {
     "pipeline_id": "pipeline",
     "stage_id": "stage",
 }
-# What exists is not asked for again so soon; what does not may be made the next moment.
-KEEP_SECONDS: Final = 5.0
-_KEPT_MAX: Final = 10_000
-_AT_ONCE: Final = 16
-# Only the status counts; what is short is read, so that the connection can be used again.
+# Seconds for which an existing id is cached. A missing id is not: somebody may create it the next moment.
+CACHE_SECONDS: Final = 5.0
+# Cached ids; one more clears the cache.
+_CACHED_MAX: Final = 10_000
+# Requests at a time to the other system; further ones wait.
+_CONCURRENT_MAX: Final = 16
+# Only the status counts. A body within this size is read so that the connection can be reused.
 _BYTES_MAX: Final = 65_536
 
 Reference = tuple[str, str]
@@ -34,7 +36,7 @@ Reference = tuple[str, str]
 
 
 class References:
-    """Asks the system at a URL, for one tenant at a time; without a URL every id is taken as given."""
+    """Lookups of ids at a URL, for one tenant at a time; without a URL every id passes."""
 
     def __init__(self, settings: groups.References, client: httpx.AsyncClient, journal: outages.Journal) -> None:
         self.are_checked = settings.url is not None
@@ -42,56 +44,58 @@ class References:
         self._timeout_seconds = settings.timeout_seconds
         self._client = client
         self._journal = journal
-        self._kept: dict[tuple[str, str, str], float] = {}
-        self._places = asyncio.Semaphore(_AT_ONCE)
+        self._cached_until: dict[tuple[str, str, str], float] = {}
+        self._slots = asyncio.Semaphore(_CONCURRENT_MAX)
 
     async def faults(self, tenant_id: str, criteria: Iterable[Mapping[str, Any]]) -> list[list[Fault]]:
-        """Return, for each criteria, a fault for every id in it that does not exist; ProblemError 503."""
+        """Return, for each criteria, a fault for every id that does not exist; ProblemError 503."""
         listed = list(criteria)
         if not self.are_checked:
             return [[] for _ in listed]
-        wanted = {(kind, str(each[field])) for each in listed for field, kind in KINDS.items() if field in each}
-        missing = await self._missing(tenant_id, sorted(wanted))
+        references = {
+            (kind, str(of_goal[field])) for of_goal in listed for field, kind in KINDS.items() if field in of_goal
+        }
+        missing = await self._missing(tenant_id, sorted(references))
         return [
             [
                 Fault(f"/criteria/{field}", f"Referenced {kind} does not exist")
                 for field, kind in KINDS.items()
-                if field in each and (kind, str(each[field])) in missing
+                if field in of_goal and (kind, str(of_goal[field])) in missing
             ]
-            for each in listed
+            for of_goal in listed
         ]
 
-    async def _missing(self, tenant_id: str, wanted: list[Reference]) -> set[Reference]:
+    async def _missing(self, tenant_id: str, references: list[Reference]) -> set[Reference]:
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                there = await asyncio.gather(*(self._exists(tenant_id, *reference) for reference in wanted))
+                found = await asyncio.gather(*(self._exists(tenant_id, *reference) for reference in references))
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
             self._report_away(str(error).partition("\n")[0] or "no answer in time")
-            what = "The system that knows what goals refer to cannot be reached"
+            what = "The system that checks references cannot be reached"
             raise problems.unavailable(what, "references") from error
-        return {reference for reference, exists in zip(wanted, there, strict=True) if not exists}
+        return {reference for reference, exists in zip(references, found, strict=True) if not exists}
 
     async def _exists(self, tenant_id: str, kind: str, id_: str) -> bool:
         key = (tenant_id, kind, id_)
-        if self._kept.get(key, 0.0) > time.monotonic():
+        if self._cached_until.get(key, 0.0) > time.monotonic():
             return True
-        async with self._places:
+        async with self._slots:
             status, _ = await outbound_http.get(self._client, self._address(tenant_id, kind, id_), _BYTES_MAX)
         if status not in (httpx.codes.OK, httpx.codes.NOT_FOUND):
             self._report_away(f"it answered {status} for a {kind}")
-            what = f"The system that knows what goals refer to answered {status} for a {kind}"
+            what = f"The system that checks references answered {status} for a {kind}"
             raise problems.unavailable(what, "references")
         self._journal.report("references", None)
         if status == httpx.codes.NOT_FOUND:
             return False
-        if len(self._kept) >= _KEPT_MAX:
-            self._kept.clear()
-        self._kept[key] = time.monotonic() + KEEP_SECONDS
+        if len(self._cached_until) >= _CACHED_MAX:
+            self._cached_until.clear()
+        self._cached_until[key] = time.monotonic() + CACHE_SECONDS
         return True
 
     def _report_away(self, reason: str) -> None:
-        where = values.masked_url(self._url)
-        self._journal.report("references", f"what goals refer to cannot be looked up at {where}: {reason}")
+        url = values.masked_url(self._url)
+        self._journal.report("references", f"references cannot be checked at {url}: {reason}")
 
     def _address(self, tenant_id: str, kind: str, id_: str) -> str:
         address = self._url
@@ -101,5 +105,5 @@ class References:
 
 
 def _quoted(text: str) -> str:
-    # A segment of dots is no id to who resolves the path, but the way to another.
+    # Servers resolve path segments of dots, so that an id of dots would address something else.
     return parse.quote(text, safe="").replace(".", "%2E")

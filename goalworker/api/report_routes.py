@@ -1,4 +1,4 @@
-"""Numbers and lists: what a workflow's goals have come to."""
+"""Routes of reports: the statistics and the achievements of a workflow."""
 
 from typing import Annotated, Any
 
@@ -14,8 +14,8 @@ router = APIRouter(tags=[openapi.REPORTS])
 
 @router.get(
     f"{parameters.GOALS}/stats",
-    summary="Get a workflow's numbers",
-    **openapi.answers(200, "The numbers", "Stats", others=[problems.INVALID]),
+    summary="Get a workflow's statistics",
+    **openapi.answers(200, "The statistics", "Stats", others=[problems.INVALID]),
 )
 async def get_stats(
     request: Request,
@@ -24,10 +24,9 @@ async def get_stats(
     workflow_id: parameters.WorkflowId,
     query: Annotated[parameters.StatsQuery, Query()],
 ) -> Response:
-    """Count conversions, times to goal and revenue of the enrollments that began in a span of time.
+    """Get conversions, times to goal and revenue of the enrollments that began in a span of time.
 
-    What takes long to count is kept for thirty times as long as it took, and for as long again is still given while it
-    is counted anew.
+    A slow answer is cached for thirty times as long as it took; for as long again it is returned while it is refreshed.
     """
     middleware.allow(request, here.settings.database.statement_timeout_seconds)
 
@@ -40,13 +39,13 @@ async def get_stats(
             )
 
     key = (caller.tenant_id, workflow_id, query.since, query.until)
-    return parameters.json_answer(await here.kept.answer(key, count))
+    return parameters.json_answer(await here.answers.answer(key, count))
 
 
 @router.get(
     f"{parameters.WORKFLOW}/achievements",
     summary="List a workflow's achievements",
-    **openapi.answers(200, "Some of the achievements", "Achievements", others=[problems.INVALID]),
+    **openapi.answers(200, "A page of achievements", "Achievements", others=[problems.INVALID]),
 )
 async def list_achievements(
     caller: auth.Reader,
@@ -54,7 +53,7 @@ async def list_achievements(
     workflow_id: parameters.WorkflowId,
     query: Annotated[parameters.AchievementsQuery, Query()],
 ) -> Response:
-    """Show a workflow's achievements in the order of their events; revoked ones are left out."""
+    """List a workflow's achievements in the order of their events, without revoked ones."""
     async with connections.tenant_transaction(here.pool, caller.tenant_id, "stats") as connection:
         found, next_cursor = await achievements.list_achievements(
             connection, caller.tenant_id, workflow_id, **query.model_dump()

@@ -1,4 +1,4 @@
-"""The body of a request: its size, its kind, its time, and JSON with every number exact."""
+"""Bodies of requests: limits of size and time, media type, and JSON with exact numbers."""
 
 import asyncio
 from collections.abc import Mapping
@@ -10,9 +10,12 @@ from starlette.requests import ClientDisconnect
 from goalworker.api import problems
 from goalworker.domain import exact_json, faults
 
+# A larger body is answered with 413.
 MAX_BYTES: Final = 1_048_576
+# A body that takes longer to arrive is answered with 408.
 TIMEOUT_SECONDS: Final = 15
-_THROWN_AWAY_MAX: Final = 8 * MAX_BYTES
+# Bytes of a too large body that are read and discarded, so that the client finishes sending and reads the answer.
+_DISCARDED_BYTES_MAX: Final = 8 * MAX_BYTES
 _CLOSE: Final = {"Connection": "close"}
 
 
@@ -29,10 +32,10 @@ async def _optional(request: Request) -> Any:
 
 
 JsonBody = Annotated[Mapping[str, Any], Depends(_required)]
-"""The JSON object in the body, numbers as int or Decimal; anything else ends in a problem."""
+"""The JSON object in the body, numbers as int or Decimal; anything else is a problem."""
 
 OptionalJsonBody = Annotated[Mapping[str, Any], Depends(_optional)]
-"""The same, and an empty object for no body."""
+"""The same, with an empty object for an empty body."""
 
 
 def _object(request: Request, body: bytes) -> Mapping[str, Any]:
@@ -40,7 +43,7 @@ def _object(request: Request, body: bytes) -> Mapping[str, Any]:
     try:
         given = exact_json.decode(body)
     except exact_json.NotJsonError as error:
-        raise problems.invalid([faults.Fault("", f"The body cannot be used as JSON: {error}")]) from None
+        raise problems.invalid([faults.Fault("", f"The body is not valid JSON: {error}")]) from None
     if not isinstance(given, Mapping):
         raise problems.invalid([faults.Fault("", "The body must be a JSON object")])
     return given
@@ -51,20 +54,20 @@ def _check_media_type(request: Request) -> None:
     if media_type != "application/json" and not (
         media_type.startswith("application/") and media_type.endswith("+json")
     ):
-        raise problems.ProblemError(problems.NOT_JSON, "Send JSON, and say so: `Content-Type: application/json`")
+        raise problems.ProblemError(problems.NOT_JSON, "Send JSON with the header `Content-Type: application/json`")
 
 
 async def _read(request: Request) -> bytes:
-    """Return the body. One that is too large is read and thrown away: who is still sending does not hear an answer."""
+    """Return the body. A too large one is read on and discarded, since a client that still sends reads no answer."""
     length = request.headers.get("content-length", "")
     announced = int(length[:20]) if length.isdecimal() else 0
     body, size = bytearray(), 0
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
-            if announced <= _THROWN_AWAY_MAX:
+            if announced <= _DISCARDED_BYTES_MAX:
                 async for chunk in request.stream():
                     size += len(chunk)
-                    if size > _THROWN_AWAY_MAX:
+                    if size > _DISCARDED_BYTES_MAX:
                         break
                     if size <= MAX_BYTES:
                         body += chunk
@@ -72,8 +75,8 @@ async def _read(request: Request) -> bytes:
         detail = f"The body did not arrive within {TIMEOUT_SECONDS} s"
         raise problems.ProblemError(problems.TOO_SLOW, detail, headers=_CLOSE) from None
     except ClientDisconnect:
-        raise problems.ProblemError(problems.TOO_SLOW, "The client went away before its body had arrived") from None
+        raise problems.ProblemError(problems.TOO_SLOW, "The client disconnected before its body had arrived") from None
     if max(announced, size) > MAX_BYTES:
-        detail = f"A body may have {MAX_BYTES} bytes at most"
+        detail = f"The body is larger than {MAX_BYTES} bytes"
         raise problems.ProblemError(problems.TOO_LARGE, detail, headers=_CLOSE)
     return bytes(body)

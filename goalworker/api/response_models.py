@@ -1,6 +1,6 @@
-"""The API's answers as OpenAPI shows them; the stores make what is sent, and the tests hold it to this.
+"""Models of answers for OpenAPI. The stores make the answers; tests hold them to these models.
 
-A field with a default factory is one that an answer may leave out; it is never null.
+A field with a default factory may be absent from an answer; it is never null.
 """
 
 from datetime import datetime
@@ -25,25 +25,25 @@ def _example(**fields: JsonValue) -> ConfigDict:
 
 
 class Goals(BaseModel):
-    """Some of a workflow's goals, in the order of their creation."""
+    """A page of a workflow's goals, in the order of their creation."""
 
-    goals: list[goal_models.Goal]
-    total: int = Field(description="How many there are in all")
+    goals: list[goal_models.Goal]  # type: ignore[valid-type]
+    total: int = Field(description="Number of all goals")
     offset: int
     limit: int
 
 
 class GoalFault(BaseModel):
-    """Something that is wrong with one goal; which one, by its index in the request or by its id."""
+    """A fault in one goal, named by its index in the request or by its id."""
 
-    goal_id: UUID = Field(default_factory=uuid4, description="Of a stored goal")
-    index: int = Field(default_factory=int, description="Of a goal in the request, from 0")
+    goal_id: UUID = Field(default_factory=uuid4, description="Id of a stored goal")
+    index: int = Field(default_factory=int, description="Index of a goal in the request, from 0")
     pointer: str
     detail: str
 
 
 class Verdict(BaseModel):
-    """Whether a workflow may be activated with these goals."""
+    """Result of a check: a workflow may be activated with these goals if they are valid."""
 
     model_config = _example(
         valid=False,
@@ -55,7 +55,7 @@ class Verdict(BaseModel):
 
 
 class GoalSettings(BaseModel):
-    """When a workflow has done its work: at any goal, at all goals, or never, which only measures."""
+    """Settings of a workflow: it is done at any goal, at all goals, or never, which only measures."""
 
     model_config = _example(logic="any") | ConfigDict(extra="forbid")
 
@@ -63,14 +63,14 @@ class GoalSettings(BaseModel):
 
 
 class AuditEntry(BaseModel):
-    """One change of a goal; before is null for its creation, after for its deletion."""
+    """One change of a goal; `before` is null for its creation, `after` for its deletion."""
 
     at: datetime
     actor: str
     action: Literal["created", "updated", "deleted"]
     version: int
-    before: goal_models.GoalState | None
-    after: goal_models.GoalState | None
+    before: goal_models.GoalState | None  # type: ignore[valid-type]
+    after: goal_models.GoalState | None  # type: ignore[valid-type]
 
 
 class Audit(BaseModel):
@@ -103,7 +103,7 @@ class TriggerEvent(BaseModel):
 
 
 class Achievement(BaseModel):
-    """A goal that was met while an enrollment was open: the `data` of `workflow.goal.achieved`."""
+    """A goal met while an enrollment was open: the `data` of `workflow.goal.achieved`."""
 
     model_config = _example(
         achievement_id=_ACHIEVEMENT_ID,
@@ -139,21 +139,21 @@ class Achievement(BaseModel):
 
 
 class Achievements(BaseModel):
-    """Some of a workflow's achievements; next_cursor asks for those after them, null where there are none."""
+    """A page of a workflow's achievements; `next_cursor` requests the next page and is null on the last one."""
 
     achievements: list[Achievement]
     next_cursor: str | None
 
 
 class OfGoalType(BaseModel):
-    """What came of the goals of one type."""
+    """Achievements and conversion of the goals of one type."""
 
     achieved: int
     conversion_rate: float | None
 
 
 class OfGoal(BaseModel):
-    """What came of one goal."""
+    """Achievements and conversion of one goal."""
 
     goal_id: UUID
     goal_type: GoalType
@@ -163,7 +163,7 @@ class OfGoal(BaseModel):
 
 
 class Stats(BaseModel):
-    """What a workflow's goals have come to, for the enrollments that began in a span of time."""
+    """Statistics of a workflow for the enrollments that began in a span of time."""
 
     model_config = _example(
         **{"from": "2026-05-01T00:00:00Z"},
@@ -196,10 +196,10 @@ class Stats(BaseModel):
     workflow_id: str
     since: datetime | None = Field(alias="from")
     until: datetime | None = Field(alias="to")
-    total_enrolled: int | None = Field(description="null where enrollments are not tracked")
+    total_enrolled: int | None = Field(description="null if enrollments are not tracked")
     goals_achieved: int
     enrollments_converted: int
-    conversion_rate: float | None = Field(description="Percent of the enrolled, one decimal")
+    conversion_rate: float | None = Field(description="Percentage of the enrolled, one decimal")
     avg_time_to_goal_hours: float | None
     median_time_to_goal_hours: float | None
     p90_time_to_goal_hours: float | None
@@ -210,12 +210,12 @@ class Stats(BaseModel):
     by_goal_type: dict[str, OfGoalType] = Field(description="By goal type")
     by_goal: list[OfGoal]
     revenue: dict[str, str] = Field(
-        description="By currency; exact, as strings without trailing zeros beyond two decimals"
+        description="Exact amounts by currency, as strings without trailing zeros beyond two decimals"
     )
 
 
 class Exit(BaseModel):
-    """The one command that told the engine to stop: the `data` of `workflow.exit.goal`."""
+    """The one command that tells the engine to stop: the `data` of `workflow.exit.goal`."""
 
     exit_id: UUID
     workflow_id: str
@@ -230,7 +230,7 @@ class Exit(BaseModel):
 
 
 class Enrollment(BaseModel):
-    """One run of a contact through a workflow, as far as it is known."""
+    """One enrollment of a contact in a workflow."""
 
     model_config = _example(
         status="active",
@@ -252,7 +252,7 @@ class Enrollment(BaseModel):
 
 
 class Accepted(BaseModel):
-    """How many enrollments were taken in."""
+    """Number of enrollments imported."""
 
     model_config = _example(accepted=1)
 
@@ -260,18 +260,18 @@ class Accepted(BaseModel):
 
 
 class Fault(BaseModel):
-    """One thing that is wrong, and where: a JSON pointer into the body, or a name such as `?limit`."""
+    """One fault; `pointer` is a JSON pointer into the body, or a name such as `?limit`."""
 
     pointer: str
     detail: str
 
 
 class Problem(BaseModel):
-    """Why a request was not answered otherwise (RFC 9457)."""
+    """A problem (RFC 9457)."""
 
     model_config = _example(
         type="urn:goalworker:problem:invalid-request",
-        title="The request is not what it should be",
+        title="Invalid request",
         status=400,
         detail="Goal criteria cannot be empty",
         errors=[{"pointer": "/criteria", "detail": "Goal criteria cannot be empty"}],
@@ -281,4 +281,4 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
-    errors: list[Fault] = Field(default_factory=list, description="Every field that is at fault, where fields are")
+    errors: list[Fault] = Field(default_factory=list, description="Every invalid field, if fields are invalid")

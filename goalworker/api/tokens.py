@@ -1,4 +1,4 @@
-"""JSON Web Tokens: who signed them, for whom, until when, and what they say (contract section 5)."""
+"""JSON Web Tokens: their signature, issuer, audience, times and claims (contract section 5)."""
 
 import warnings
 from collections.abc import Mapping
@@ -9,27 +9,30 @@ import jwt
 from goalworker.api import jwks
 from goalworker.domain.text import TEXT_RULE, is_valid_text
 
+# Tolerance between our clock and the issuer's.
 LEEWAY_SECONDS: Final = 30
+# A shorter secret is logged as a warning at the start.
 SECRET_BYTES_MIN: Final = 32
+# Longer tokens are refused before they are parsed.
 BYTES_MAX: Final = 8_192
-# Said once at the start, in a line of ours.
+# The start logs this once; PyJWT would warn with every token.
 warnings.filterwarnings("ignore", category=jwt.InsecureKeyLengthWarning)
 
 _REQUIRED: Final = ["exp", "iss", "aud", "sub", "tenant_id"]
 
 
 class BadTokenError(Exception):
-    """The token is none that we take, in a sentence that tells its owner why and nobody more than that."""
+    """The token is not accepted; the sentence says why, without helping a forger."""
 
 
 class Verify(Protocol):
-    """Checks a token's signature and claims and returns the claims; BadTokenError, keyring.Unreachable."""
+    """Check of a token's signature and claims that returns the claims; BadTokenError, JwksUnreachableError."""
 
     async def __call__(self, token: str) -> dict[str, Any]: ...
 
 
 def by_secret(secret: str, *, issuer: str, audience: str) -> Verify:
-    """Take HS256 tokens that are signed with a secret."""
+    """Return a check of HS256 tokens against a secret."""
 
     async def verify(token: str) -> dict[str, Any]:
         return _claims(token, secret, ("HS256",), issuer, audience)
@@ -38,12 +41,12 @@ def by_secret(secret: str, *, issuer: str, audience: str) -> Verify:
 
 
 def by_keys(keys: jwks.Jwks, *, issuer: str, audience: str) -> Verify:
-    """Take RS256 and ES256 tokens that are signed with one of the keys."""
+    """Return a check of RS256 and ES256 tokens against published keys."""
 
     async def verify(token: str) -> dict[str, Any]:
         key = await keys.find(_key_id(token))
         if key is None:
-            raise BadTokenError("The token is signed with a key that is not known")
+            raise BadTokenError("The token is signed with an unknown key")
         return _claims(token, key, (key.algorithm_name,), issuer, audience)
 
     return verify
@@ -51,10 +54,10 @@ def by_keys(keys: jwks.Jwks, *, issuer: str, audience: str) -> Verify:
 
 def _key_id(token: str) -> str | None:
     try:
-        header = jwt.get_unverified_header(_sized(token))
+        header = jwt.get_unverified_header(_checked_size(token))
     except (jwt.PyJWTError, ValueError) as error:
         raise _bad(error) from None
-    # Before its key is looked for: a token of another kind shall not make us ask for keys.
+    # Checked before the lookup of the key, so that other tokens cause no fetch.
     if header.get("alg") not in jwks.ALGORITHMS:
         raise BadTokenError(f"The token must be signed with {' or '.join(jwks.ALGORITHMS)}")
     key_id = header.get("kid")
@@ -66,7 +69,7 @@ def _claims(
 ) -> dict[str, Any]:
     try:
         claims = jwt.decode(
-            _sized(token),
+            _checked_size(token),
             key,
             algorithms=list(algorithms),
             issuer=issuer,
@@ -84,7 +87,7 @@ def _claims(
     return claims
 
 
-def _sized(token: str) -> str:
+def _checked_size(token: str) -> str:
     if len(token) > BYTES_MAX:
         raise BadTokenError(f"The token is longer than {BYTES_MAX} bytes")
     return token
@@ -94,8 +97,8 @@ _SENTENCES: Final[Mapping[type[Exception], str]] = {
     jwt.ExpiredSignatureError: "The token has expired",
     jwt.ImmatureSignatureError: "The token is not valid yet",
     jwt.InvalidAudienceError: "The token is for another audience",
-    jwt.InvalidIssuerError: "The token is of another issuer",
-    jwt.InvalidAlgorithmError: "The token is signed with an algorithm that is not taken here",
+    jwt.InvalidIssuerError: "The token is from another issuer",
+    jwt.InvalidAlgorithmError: "The token is signed with an algorithm that is not accepted here",
     jwt.InvalidSignatureError: "The token's signature is wrong",
 }
 

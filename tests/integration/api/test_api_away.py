@@ -69,7 +69,7 @@ async def test_a_right_that_is_missing_is_not_called_an_absence(
     answer = await client.get(GOALS)
     found = problem(answer, 503, "unavailable")
     assert found["detail"] == (
-        "The database refuses what this needs; nothing was changed, and an operator has to put it right"
+        "The database refuses a right that this needs; nothing was changed, an operator has to fix it"
     )
     assert answer.headers["retry-after"] == "60"
     assert said[-1]["error"] == "permission denied for table goals"
@@ -124,7 +124,7 @@ async def test_a_bug_is_a_problem_without_a_word_about_it(
 ) -> None:
     monkeypatch.setattr(connections, "_AS_TENANT", sa.text("SELECT :role || :tenant_id || secret_column FROM goals"))
     answer = await client.get(GOALS)
-    problem(answer, 500, "internal-error", "This is a bug; the log says more by the request's id")
+    problem(answer, 500, "internal-error", "This is a bug; the log has details under the request id")
     failed, request = said[-2:]
     assert (failed["event"], request["event"], request["status"]) == ("request_failed", "request", 500)
     assert failed["request_id"] == request["request_id"] == answer.headers["x-request-id"]

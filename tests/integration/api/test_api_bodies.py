@@ -132,7 +132,7 @@ async def test_a_body_of_a_mebibyte_is_read_and_a_larger_one_is_not(client: http
         )
     for path in (GOALS, f"{GOALS}/validate", GOALS.replace("goals", "enrollments")):
         answer = await client.post(path, content=b" " * (request_bodies.MAX_BYTES + 1), headers=JSON)
-        problem(answer, 413, "body-too-large", "A body may have 1048576 bytes at most")
+        problem(answer, 413, "body-too-large", "The body is larger than 1048576 bytes")
 
 
 async def test_who_announces_more_than_is_ever_read_is_answered_before_it_is_sent(client: httpx.AsyncClient) -> None:

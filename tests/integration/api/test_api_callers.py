@@ -47,7 +47,7 @@ async def test_every_call_needs_its_scope_and_none_implies_another(
         wrong = " ".join(scope for scope in api_keys.SCOPES if scope != needed)
         async with api.holder(scope=wrong) as lacking, api.holder(scope=f"other {needed}") as having:
             answer = await lacking.request(method, path.format(goal=goal), json=body)
-            problem(answer, 403, "missing-scope", f"This needs the scope `{needed}`")
+            problem(answer, 403, "missing-scope", f"The scope `{needed}` is required")
             assert answer.headers["www-authenticate"] == f'Bearer error="insufficient_scope", scope="{needed}"'
             assert (await having.request(method, path.format(goal=goal), json=body)).status_code < 300
 
@@ -122,7 +122,7 @@ async def test_a_revoked_key_is_refused_from_the_next_request_on(api: running_ap
     async with api.client(**{"X-API-Key": key}) as client:
         assert (await client.get(GOALS)).status_code == 200
         await api_keys.revoke(api.pool, TENANT, stored.id)
-        problem(await client.get(GOALS), 401, "unauthenticated", "The key is not known, or it was revoked")
+        problem(await client.get(GOALS), 401, "unauthenticated", "The key is unknown or revoked")
 
 
 async def test_what_is_no_key_is_refused(api: running_api.Api) -> None:
@@ -147,7 +147,7 @@ async def test_everybody_is_the_insecure_tenant(database_url: str) -> None:
     async with running_api.running(database_url, {}) as api, api.client() as nobody, api.holder() as bearer:
         problem(await nobody.get(GOALS), 401, "unauthenticated")
         answer = await bearer.get(GOALS)
-        problem(answer, 401, "unauthenticated", "Tokens are not taken here; send `X-API-Key: <key>`")
+        problem(answer, 401, "unauthenticated", "Tokens are not accepted here; send `X-API-Key: <key>`")
 
 
 async def test_what_can_be_no_key_is_refused(api: running_api.Api) -> None:

@@ -100,7 +100,7 @@ async def test_achievements_and_the_exit_are_shown_as_they_were_sent(
 
 
 async def test_of_what_nobody_told_nothing_is_known(client: httpx.AsyncClient) -> None:
-    detail = "Nothing is known of this enrollment"
+    detail = "Unknown enrollment"
     problem(await client.get("/api/v1/enrollments/e%25:%20x"), 404, "not-found", detail)
 
 

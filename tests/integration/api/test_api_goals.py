@@ -304,7 +304,7 @@ async def test_what_cannot_be_done_names_what_can(client: httpx.AsyncClient) -> 
     ):
         answer = await client.request(method, path)
         assert answer.headers["allow"] == allowed
-        problem(answer, 405, "method-not-allowed", f"{method} cannot be done here, but {allowed} can")
+        problem(answer, 405, "method-not-allowed", f"{method} is not allowed here; allowed: {allowed}")
     answer = await client.head(GOALS)
     assert (answer.status_code, answer.content) == (405, b"")
 

@@ -122,7 +122,7 @@ async def test_stored_goals_are_validated_with_what_they_refer_to(
     assert (await client.post(f"{GOALS}/validate")).json() == {"valid": True, "errors": []}
     crm.exists.discard(("form", "f1", TENANT))
     assert (await client.post(f"{GOALS}/validate")).json()["valid"]  # what exists is remembered for a few seconds
-    monkeypatch.setattr(time, "monotonic", lambda now=time.monotonic: now() + references.KEEP_SECONDS)
+    monkeypatch.setattr(time, "monotonic", lambda now=time.monotonic: now() + references.CACHE_SECONDS)
     found = (await client.post(f"{GOALS}/validate")).json()
     assert found["errors"] == [
         {"goal_id": lost["id"], "pointer": "/criteria/form_id", "detail": "Referenced form does not exist"}

@@ -64,7 +64,7 @@ async def test_claims_are_checked(api: running_api.Api) -> None:
         ({"nbf": time.time() + 600}, "The token is not valid yet"),
         ({"aud": "another"}, "The token is for another audience"),
         ({"aud": [1]}, "The token is for another audience"),
-        ({"iss": "https://evil.example.com/"}, "The token is of another issuer"),
+        ({"iss": "https://evil.example.com/"}, "The token is from another issuer"),
         ({"tenant_id": 7}, f"The token's `tenant_id` {rule}"),
         ({"tenant_id": ""}, f"The token's `tenant_id` {rule}"),
         ({"sub": "a\u0000b"}, f"The token's `sub` {rule}"),
@@ -213,7 +213,7 @@ async def test_an_unknown_key_is_asked_for_at_most_every_ten_seconds(
 ) -> None:
     new = signed(STRANGERS_KEY, "RS256", "new")
     for _ in range(5):
-        await refused(by_keys, new, "The token is signed with a key that is not known")
+        await refused(by_keys, new, "The token is signed with an unknown key")
     assert issuer.asked == 1
     issuer.keys.append(public(STRANGERS_KEY, "new"))
     clock.now += 9
@@ -229,7 +229,7 @@ async def test_a_withdrawn_key_is_no_longer_trusted_after_five_minutes(
     old = signed(RSA_KEY, "RS256", "r")
     assert (await ask(by_keys, old)).status_code == 200
     del issuer.keys[0]
-    clock.now += jwks.KEEP_SECONDS - 1
+    clock.now += jwks.CACHE_SECONDS - 1
     assert (await ask(by_keys, old)).status_code == 200
     clock.now += 1
     await refused(by_keys, old)
@@ -254,7 +254,7 @@ async def test_cached_keys_are_used_while_the_issuer_is_away_and_unknown_ones_ar
     issuer.answer = None
     assert (await ask(by_keys, good)).status_code == 200
     issuer.answer = away
-    clock.now += jwks.KEEP_SECONDS
+    clock.now += jwks.CACHE_SECONDS
     assert (await ask(by_keys, good)).status_code == 200
     problem(await ask(by_keys, new), 503, "unavailable")
 
