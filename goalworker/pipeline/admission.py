@@ -119,5 +119,5 @@ class Admission:
             partition=trigger.partition,
             offset=trigger.offset,
             reason=trigger.reason,
-            remedy=f"fix what sends to it, then: goalworker topics resume {topic}",
+            remedy=f"fix its senders, then: goalworker topics resume {topic}",
         )

@@ -1,4 +1,4 @@
-"""One fetch, decoded and matched: what travels through the phases together, with the offsets to commit after it."""
+"""Batches: one fetch each, decoded and matched, with the offsets that are committed after its phases."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -21,16 +21,17 @@ FetchedRecords = Mapping[TopicPartition, Sequence[FetchedRecord]]
 RecordPosition = tuple[str, int, int]
 """(topic, partition, offset) of a record."""
 WithoutTime = tuple[str, TopicPartition, list[int]]
-"""The topic whose events these are, where they were read, and the offsets of those without a time of their own."""
+"""The topic of the events, the partition that they were read from, and the offsets of those without a time."""
 
+# Records that are decoded at a time: after each slice, other batches take their next step.
 SLICE_RECORDS: Final = 250
 
 
 @dataclass(slots=True)
 class Batch:
-    """Records on their way from fetch to commit; epoch tells whether their partitions are still ours.
+    """Records on their way from fetch to commit; their offsets are committed only if the consumer's epoch is the same.
 
-    No item is what no goal of the revision can match; where goals change, these records are decoded again.
+    Items are the events that a goal may match, and those of lifecycles. Other events are decoded again if goals change.
     """
 
     epoch: int
@@ -52,16 +53,16 @@ class Batch:
 
     @property
     def records(self) -> int:
-        """How many records were decoded."""
+        """The number of records that were decoded."""
         return sum(counts.total() for counts in self.timestamps.values())
 
     @property
     def has_no_effects(self) -> bool:
-        """Nothing to record and nothing to dead-letter, as far as the goals known are concerned."""
+        """True if there is neither a fact to record nor a dead letter to send, by the goals of the revision."""
         return not (self.hits or self.letters or self.has_lifecycle)
 
     def add(self, other: "Batch") -> None:
-        """Take in the next batch of the same epoch, to go through the phases together."""
+        """Append the next batch of the same epoch, so that both go through the phases together."""
         fetched = dict(self.fetched)
         for partition, records in other.fetched.items():
             fetched[partition] = [*fetched.get(partition, ()), *records]
@@ -78,10 +79,10 @@ class Batch:
         for topic, counts in other.timestamps.items():
             self.timestamps.setdefault(topic, Counter()).update(counts)
         if self.revision != other.revision:
-            self.revision = -1  # of no one revision: matched again under the lock
+            self.revision = -1  # of two revisions: matched again when recorded
 
     def match(self, goal_index: index.Index) -> None:
-        """Find the hits; again, where the goals have changed since."""
+        """Find the hits by the goals as they are, also among events that no goal could match before."""
         if self.revision != goal_index.revision:
             _decode_unmatched(self, goal_index)
         self.revision = goal_index.revision
@@ -95,9 +96,9 @@ class Batch:
                 self.matched.append(item)
 
     def withhold(self, topic: str, position: int, goal_index: index.Index) -> dict[TopicPartition, int]:
-        """Leave out a topic's records from a position on, without decoding the others again.
+        """Remove a topic's records from a position on, without decoding the others again.
 
-        Return the offset at which to resume each partition from which records were left out.
+        Return the offset at which each partition resumes that lost records.
         """
         self.fetched, resume_at = _split(self.fetched, topic, position)
         passing = [
@@ -123,22 +124,22 @@ class Batch:
         return resume_at
 
     def timestamps_of_hits(self, redrive_topic: str) -> dict[facts.EventKey, int]:
-        """Return when the events that hit a goal were recorded, in milliseconds; what was redriven is left out.
+        """Return the timestamps of the records that hit a goal, in milliseconds, those of redriven records left out.
 
-        A redriven record has the timestamp that it had the first time, which says nothing about us.
+        A redriven record keeps its original timestamp, which says nothing about our latency.
         """
         return {
             facts.event_key(event): record.timestamp
-            for partition, record, event in reversed(self.matched)  # of repeats the first one counts
+            for partition, record, event in reversed(self.matched)  # the first of several repeats counts
             if partition.topic != redrive_topic
         }
 
     def forget_records(self) -> None:
-        """Let go of what was fetched: it is judged, and nothing is matched again."""
+        """Release the fetched records: after judgement nothing is matched again."""
         self.fetched = {}
 
     def refuse(self, refused: Collection[facts.EventKey], reason: str, sentence: str) -> None:
-        """Make dead letters of events, as often as each is in the batch."""
+        """Turn events into dead letters, every copy of them."""
         self.letters += [
             dead_letters.letter(partition, record, reason, sentence)
             for partition, record, event in self.items
@@ -154,14 +155,14 @@ class Batch:
 
 
 class Part(NamedTuple):
-    """Events of a batch that are recorded in one transaction; revision is that of the goals which the hits are of."""
+    """Events of a batch that are recorded in one transaction, with their hits by the goals of a revision."""
 
     revision: int
     items: list[Item]
     hits: list[facts.Hit]
 
     def halves(self, goal_index: index.Index) -> tuple["Part", "Part"]:
-        """Return the two halves of a part; the goals must be those of its revision."""
+        """Return the two halves of the part."""
         middle = len(self.items) // 2
         return self._of(self.items[:middle], goal_index), self._of(self.items[middle:], goal_index)
 
@@ -175,14 +176,14 @@ class Part(NamedTuple):
 
 
 def without(refused: Collection[facts.EventKey], items: Iterable[Item]) -> list[Item]:
-    """Return the items but for those of these events."""
+    """Return the items whose events are not among the refused."""
     return [item for item in items if facts.event_key(item[2]) not in refused]
 
 
 def decoding(batch: Batch, goal_index: index.Index, redrive_topic: str) -> Iterator[None]:
-    """Decode what was fetched and match it against the goals known, in steps of a few hundred records.
+    """Decode the fetched records and match them, in steps of SLICE_RECORDS.
 
-    The goals may change between two steps: their revision shows it when the batch is recorded.
+    Goals that change between two steps are noticed by their revision when the batch is recorded.
     """
     for partition, records in batch.fetched.items():
         for start in range(0, len(records), SLICE_RECORDS):
@@ -214,39 +215,39 @@ def _wanted(goal_index: index.Index) -> Wanted:
     return {**ANY_WANTED, **{kind: goal_index.finder(kind) for kind in events.GOAL_EVENT_TYPES}}
 
 
-# For what was let in already, whatever the clock says since.
+# The latest permitted time of records that were decoded before: the clock was asked then.
 _ANY_TIME: Final = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 def _decode_unmatched(batch: Batch, goal_index: index.Index) -> None:
-    """Take in what was left out, as far as the goals known now can match it."""
+    """Add the events that were left out before and may match a goal now."""
     taken = {_position(partition, record) for partition, record, _ in batch.items}
     taken |= {position_of(letter.record) for letter in batch.letters}
     wanted = _wanted(goal_index)
     for partition, records in batch.fetched.items():
         left_out = [r for r in records if r.value is not None and _position(partition, r) not in taken]
-        if left_out and batch.decoder.knows(partition.topic):  # of what is redriven, nothing is ever left out
+        if left_out and batch.decoder.knows(partition.topic):  # of redriven records, nothing is ever left out
             _take_all(batch, partition, left_out, _ANY_TIME, wanted)
     batch.decoder.without_time.clear()  # these were counted the first time
 
 
 def dead_in_order(batch: Batch, topic: str) -> list[bool]:
-    """Say of each record of a topic, in the order fetched, whether it is a dead letter."""
+    """Return, for each record of a topic in the order fetched, whether it is a dead letter."""
     letters = _letters_of(batch, topic)
     if not letters:
         return [False] * batch.timestamps[topic].total()
-    return [place in letters for place in positions(batch, topic)]
+    return [position in letters for position in positions(batch, topic)]
 
 
 def last_letter(batch: Batch, topic: str, position: int) -> dead_letters.DeadLetter | None:
-    """Return the last dead letter among a topic's records up to a position, None where there is none."""
+    """Return the last dead letter among a topic's records up to a position, None if all are good."""
     letters = _letters_of(batch, topic)
     passing = positions(batch, topic)[: position + 1]
-    return next((letters[place] for place in reversed(passing) if place in letters), None)
+    return next((letters[where] for where in reversed(passing) if where in letters), None)
 
 
 def positions(batch: Batch, topic: str) -> list[RecordPosition]:
-    """Return where each record of a topic is, in the order fetched."""
+    """Return the position of each record of a topic, in the order fetched."""
     return [
         _position(partition, record)
         for partition, records in batch.fetched.items()
@@ -260,13 +261,13 @@ def _position(partition: TopicPartition, record: FetchedRecord) -> RecordPositio
 
 
 def position_of(record: ConsumerRecord) -> RecordPosition:
-    """Return where a record is."""
+    """Return the position of a record."""
     return (record.topic, record.partition, record.offset)
 
 
 def covered(batch: Batch, among: Iterable[RecordPosition]) -> set[RecordPosition]:
-    """Return which of these places are committed with the batch."""
-    return {place for place in among if place[2] < batch.offsets.get(TopicPartition(*place[:2]), 0)}
+    """Return the positions that are committed with the batch."""
+    return {position for position in among if position[2] < batch.offsets.get(TopicPartition(*position[:2]), 0)}
 
 
 def _passes(resume_at: Mapping[TopicPartition, int], partition: TopicPartition, offset: int) -> bool:
@@ -299,14 +300,14 @@ def _take_all(
     topic, before = partition.topic, len(batch.items)
     taken, left = batch.decoder.fast(topic)(records, batch.decoder.latest(now), wanted)
     batch.items += [(partition, record, event) for record, event in taken]
-    # The types of a topic are all of one sort.
+    # A topic carries either goal events or lifecycle events.
     batch.has_lifecycle |= bool(taken) and taken[-1][1].type in events.LIFECYCLE_TYPES
     for record in left:
         if record.value is None:
             batch.tombstones[topic] += 1
         else:
             _take(batch, partition, record, topic, now, (partition.partition, record.offset))
-    if left:  # where two messages contradict each other, the first one stands
+    if left:  # back into their order: of two contradicting messages the first stands
         batch.items[before:] = sorted(batch.items[before:], key=lambda item: item[1].offset)
 
 
@@ -327,13 +328,13 @@ def _take(
     record: FetchedRecord,
     topic: str,
     now: datetime,
-    place: PartitionOffset | None,
+    original: PartitionOffset | None,
 ) -> None:
     if isinstance(record, OversizedRecord):
         batch.letters.append(dead_letters.letter_without_value(partition, record))
         return
     outcome = batch.decoder.decode(
-        topic, record.value, record.headers, record.timestamp, now, record.offset, key=record.key, position=place
+        topic, record.value, record.headers, record.timestamp, now, record.offset, key=record.key, position=original
     )
     if isinstance(outcome, events.Event):
         batch.items.append((partition, record, outcome))

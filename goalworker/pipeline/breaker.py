@@ -6,7 +6,7 @@ from itertools import repeat
 
 
 class Breaker:
-    """Trips when more than max_ratio of the last `window` records of a topic were dead letters (contract section 4)."""
+    """A breaker that trips when more than max_ratio of a topic's last `window` records were dead letters."""
 
     def __init__(self, max_ratio: float, window: int) -> None:
         self._max_dead = max_ratio * window
@@ -14,7 +14,7 @@ class Breaker:
         self._dead = 0
 
     def admit(self, is_dead: Sequence[bool]) -> int | None:
-        """Take in a topic's records in order; return the position of the first that may not pass, None if all may."""
+        """Count a topic's records in order; return the position of the first that may not pass, None if all may."""
         if not self._dead and not any(is_dead):
             self._window.extend(repeat(False, len(is_dead)))
             return None
@@ -28,7 +28,7 @@ class Breaker:
         return None
 
     def condemn(self, records: int) -> bool:
-        """Count so many of the newest that were taken for good as dead after all; say whether that is too many."""
+        """Count this many of the newest good records as dead after all; say whether the breaker trips."""
         taken_for_good = [at for at, dead in enumerate(self._window) if not dead]
         for at in taken_for_good[-records:]:
             self._window[at] = True

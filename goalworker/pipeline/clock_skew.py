@@ -1,4 +1,4 @@
-"""How far the worker's clock is from the database's, by which events dated in the future are judged."""
+"""Clock skew between worker and database: the database's clock decides which events are in the future."""
 
 import asyncio
 import time
@@ -16,12 +16,12 @@ log = logs.get("clock")
 
 MEASURE_SECONDS: Final = 60.0
 SKEW_MAX_SECONDS: Final = 5.0
-# The one with the shortest round trip counts: what delays the others is not known to be the same both ways.
+# Readings of one measurement. The one with the shortest round trip counts: a delay may lie in either direction.
 READINGS: Final = 3
 
 
 class Reading(NamedTuple):
-    """One look at another clock: by ours it was asked at a moment, and answered so many seconds later."""
+    """One reading of another clock: asked at a moment of ours, answered after the round trip."""
 
     asked_at: float
     answer: float
@@ -29,12 +29,12 @@ class Reading(NamedTuple):
 
     @property
     def ahead_seconds(self) -> float:
-        """How far the other clock is ahead of ours, at most half of the round trip off the truth; negative: behind."""
+        """Seconds by which the other clock is ahead of ours, with an error of at most half the round trip."""
         return self.answer - (self.asked_at + self.round_trip_seconds / 2)
 
 
 async def skew_seconds(pool: AsyncEngine) -> float:
-    """Return how far the database's clock is ahead of ours; negative: behind."""
+    """Return the seconds by which the database's clock is ahead of ours, negative if it is behind."""
     async with pool.connect() as connection:
 
         async def read() -> Reading:
@@ -47,20 +47,20 @@ async def skew_seconds(pool: AsyncEngine) -> float:
 
 
 def closest(readings: list[Reading]) -> Reading:
-    """Return the reading that can be off by least."""
+    """Return the reading with the smallest possible error."""
     return min(readings, key=lambda reading: reading.round_trip_seconds)
 
 
 def is_large(ahead_seconds: float) -> bool:
-    """Say whether two clocks are too far apart."""
+    """Say whether a skew is large."""
     return abs(ahead_seconds) > SKEW_MAX_SECONDS
 
 
 def slow_clock(database_ahead_seconds: float, records_ahead_seconds: float) -> Literal["database", "worker"] | None:
-    """Return which of two clocks that are far apart is slow, by the newest records; None where they do not tell.
+    """Return which of two clocks that are far apart is slow, by the newest records; None if they don't show it.
 
-    A record is written before it is read: a clock that says otherwise is slow. That a clock is fast no record can show,
-    since what is read may have waited. Both are given as seconds ahead of the worker's clock.
+    A record is written before it is read: a clock that says otherwise is slow. Records can't show that a clock is fast,
+    since they may have waited. Both arguments are seconds ahead of the worker's clock.
     """
     if database_ahead_seconds > SKEW_MAX_SECONDS and records_ahead_seconds > SKEW_MAX_SECONDS:
         return "worker"
@@ -71,9 +71,9 @@ def slow_clock(database_ahead_seconds: float, records_ahead_seconds: float) -> L
 
 
 class ClockSkew:
-    """Measures the difference of the clocks, corrects the decoder by it, and warns once while it is large.
+    """The measured skew: the decoder is corrected by it, and a warning is logged once while it is large.
 
-    records_ahead_seconds returns how far the newest record since the last call was ahead of the worker's clock.
+    records_ahead_seconds returns by how much the newest record since the last call was ahead of the worker's clock.
     """
 
     def __init__(self, pool: AsyncEngine, decoder: Decoder, records_ahead_seconds: Callable[[], float]) -> None:
@@ -84,7 +84,7 @@ class ClockSkew:
         self._slow: Literal["database", "worker"] | None = None
 
     async def run(self) -> None:
-        """Measure once a minute until cancelled; the last difference stands while the database is away."""
+        """Measure once a minute until cancelled; the last skew stands while the database is unavailable."""
         while True:
             await asyncio.sleep(MEASURE_SECONDS)
             try:
@@ -94,7 +94,7 @@ class ClockSkew:
                     raise
 
     async def measure(self) -> None:
-        """Measure once; raises what the database does."""
+        """Measure once; errors of the database are raised."""
         ahead_seconds = await skew_seconds(self._pool)
         self._decoder.ahead = timedelta(seconds=ahead_seconds)
         metrics.clock_skew_seconds.labels(of="database").set(ahead_seconds)
@@ -126,5 +126,5 @@ class ClockSkew:
 
 _REMEDIES: Final = {
     "database": "set the clock of the database's machine: until then good events may be dead-lettered as future_time",
-    "worker": "set the clock of the worker's machine; no event suffers, for the database's clock judges them",
+    "worker": "set the clock of the worker's machine; no event is affected, since the database's clock decides",
 }

@@ -1,4 +1,4 @@
-"""Records that can't work go to the DLQ, byte for byte, with headers that say why (contract section 4)."""
+"""Dead letters: records that can't be processed, byte for byte, with headers that say why (contract section 4)."""
 
 import dataclasses
 import re
@@ -20,7 +20,7 @@ ERROR_REASON: Final = "x-error-reason"
 ERROR_MESSAGE: Final = "x-error-message"
 REDRIVE_COUNT: Final = "x-redrive-count"
 
-# Of a letter that is too large for its topic.
+# Bytes of a key or a header that a letter keeps if it is too large for its topic; longer ones are left out.
 PART_BYTES_MAX: Final = 4 * 1024
 
 _ORIGIN: Final = (
@@ -34,7 +34,7 @@ _ORIGIN: Final = (
 
 
 class DeadLetter(Struct, frozen=True):
-    """A record that can't work, and why; message is a sentence without anything of the payload."""
+    """A record that can't be processed, and why; message is a sentence that quotes nothing of the payload."""
 
     record: ConsumerRecord
     reason: str
@@ -42,7 +42,7 @@ class DeadLetter(Struct, frozen=True):
 
 
 def letter(partition: TopicPartition, record: FetchedRecord, reason: str, message: str) -> DeadLetter:
-    """Return a dead letter for what was fetched of a partition."""
+    """Return a dead letter of a record that was fetched from a partition."""
     key, value = record.key, record.value
     whole = ConsumerRecord(
         partition.topic,
@@ -61,9 +61,9 @@ def letter(partition: TopicPartition, record: FetchedRecord, reason: str, messag
 
 
 def shortened(letter: DeadLetter) -> DeadLetter:
-    """Return a letter that the topic has room for: its value stays where the record was read, and so do its headers.
+    """Return a letter that fits into its topic: without the value, and without the headers of the original record.
 
-    It is never redriven, for it says nothing any more.
+    It is never redriven, since its value is missing.
     """
     record = letter.record
     size = record.serialized_value_size
@@ -75,7 +75,7 @@ def shortened(letter: DeadLetter) -> DeadLetter:
 
 
 def letter_without_value(partition: TopicPartition, record: OversizedRecord) -> DeadLetter:
-    """Return a dead letter for a record that no topic of dead letters takes: it says where its value is."""
+    """Return a dead letter of a record whose value is too large to be kept: it says where the value is."""
     sentence = (
         f"has {record.size} bytes, and no record of more than {RECORD_BYTES_MAX} is kept: "
         "its value is in the original topic only"
@@ -100,7 +100,7 @@ def original_place(headers: Iterable[tuple[str, bytes | None]]) -> tuple[int, in
 def record_of(letter: DeadLetter, topic: str, group_id: str, *, redriven: bool) -> records.Record:
     """Return the dead letter as a record: original key, value and headers, and ours (contract section 4).
 
-    What is redriven keeps where it first came from, and its count.
+    A redriven record keeps its first origin and its count.
     """
     record = letter.record
     ours = {
@@ -120,9 +120,9 @@ def record_of(letter: DeadLetter, topic: str, group_id: str, *, redriven: bool) 
 
 
 def redriven(record: ConsumerRecord, topic: str) -> records.Record | None:
-    """Return a dead letter as it is sent again, one redrive more (contract section 6); None: it is no letter of ours.
+    """Return the record that redrives a dead letter (contract section 6); None if another program wrote the letter.
 
-    It has the timestamp of the original record, not of the dead letter: an event without a time gets the same again.
+    The record has the timestamp of the original one, so that an event without a time gets the same time again.
     """
     if record.value is None or original_topic(record.headers) is None:
         return None
@@ -143,7 +143,7 @@ def _text(headers: Iterable[tuple[str, bytes | None]], header: str) -> str | Non
 
 
 def _merged(headers: records.Headers, ours: dict[str, str]) -> list[tuple[str, bytes]]:
-    """Replace ours in place where they were there already, and add the others behind."""
+    """Return the headers with ours: those that exist already are replaced, the others appended."""
     merged: list[tuple[str, bytes]] = []
     written: set[str] = set()
     for name, value in headers:

@@ -30,7 +30,7 @@ from goalworker.postgres import arrays, connections
 
 Refresh = Callable[[connections.Connection], Awaitable[None]]
 Timestamps = Callable[[], Mapping[EventKey, int]]
-"""When a batch's events were recorded in Kafka, in milliseconds, by (tenant_id, source, id)."""
+"""Return the timestamps of a batch's records, in milliseconds, by their events."""
 
 _CONTACTS: Final = arrays.keys("tenant_id", "workflow_id", "contact_id")
 _WORKFLOWS: Final = arrays.keys("tenant_id", "workflow_id", first=_CONTACTS.next)
@@ -47,7 +47,7 @@ FOR UPDATE OF e
 
 
 class _FactRow(NamedTuple):
-    """A fact of any kind: a field is NULL where its kind has none. owner_id is a workflow or an enrollment."""
+    """A fact of any kind, with NULL for the columns of other kinds; owner_id is a workflow or an enrollment."""
 
     kind: str
     tenant_id: Any
@@ -73,7 +73,7 @@ _FACT_TYPES: Final = {
     "enrolled_at": "timestamptz",
     "flag": "bool",
 }
-"""Columns of facts that are no texts; the first of the SELECTs that are united decides on the types."""
+"""Types of the columns that are not texts; the first SELECT of a union decides on the types."""
 
 
 def _facts_select(kind: str, columns: Mapping[str, str], *, is_first: bool = False) -> str:
@@ -122,7 +122,7 @@ FROM {_ENROLLMENTS.unnested("wanted")}
 JOIN achievements a USING (tenant_id, enrollment_id)
 """
 
-# So many are judged before other batches take their next step: the database would have nothing to do meanwhile.
+# Enrollments that are judged at a time: then other batches take their next step, or the database would idle.
 _STEP_ENROLLMENTS: Final = 100
 
 _CONTACTS_FROM: Final = """
@@ -150,7 +150,7 @@ def _no_timestamps() -> Mapping[EventKey, int]:
 async def contacts_from(
     connection: connections.Connection, tenant_id: str, workflow_id: str, since: datetime, after: str, limit: int
 ) -> list[ContactKey]:
-    """Return, in order, whom a workflow state from `since` on may concern: a slice of contacts after one of them."""
+    """Return, in order, the next contacts after one whom a workflow state from `since` on may concern."""
     rows = await connection.fetch(_CONTACTS_FROM, tenant_id, workflow_id, since, after, limit)
     return [(tenant_id, workflow_id, contact_id) for (contact_id,) in rows]
 
@@ -165,9 +165,9 @@ async def judge_contacts(
     tracking: bool,
     timestamps: Timestamps = _no_timestamps,
 ) -> Judged:
-    """Judge every enrollment of the contacts in the caller's transaction and write what differs from what is stored.
+    """Judge every enrollment of the contacts in the caller's transaction, and write the changes.
 
-    The timestamps are asked for only where there is an exit.
+    `timestamps` is called only if there is an exit.
     """
     enrollments = await _lock(connection, sorted(set(contacts)))
     batch_id = uuid4()
@@ -213,7 +213,7 @@ async def _read(
             _ADD[row.kind](facts, row)
         elif row.revision > goal_index.revision:
             await refresh(connection)
-    for hit in batch_hits:  # A hit recorded long ago may be swept between the two phases: the batch still has it.
+    for hit in batch_hits:  # An old hit may be swept between the two phases: the batch still has it.
         facts.hits[hit.tenant_id, hit.workflow_id, hit.contact_id].append(hit)
     for states in facts.states.values():
         states.sort(key=attrgetter("since"))

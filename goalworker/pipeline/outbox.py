@@ -1,4 +1,4 @@
-"""Phase 3, PUBLISH: what a judgement committed goes to Kafka and is deleted when acknowledged (design, Publishing)."""
+"""Phase 3, PUBLISH: send committed messages to Kafka, and delete the acknowledged ones (design, Publishing)."""
 
 import math
 import time
@@ -18,22 +18,24 @@ from goalworker.kafka.sender import WINDOW_SECONDS, Delivery, Refusal, Sender
 from goalworker.pipeline import message_rows, refused_messages
 from goalworker.postgres import connections, tables
 
-# Longer than an owner takes between commit and acknowledgement, while the broker is well; repeats are harmless.
+# Seconds after which a sweeper takes messages for orphans, longer than their owner takes while the broker is well. A
+# message that is sent twice is harmless.
 LEFT_BEHIND_SECONDS: Final = 20
-# An owner that takes longer claims its judgements, this often: well before a sweeper takes them for orphans.
+# Seconds between two claims of an owner that takes longer, well before a sweeper takes its messages for orphans.
 CLAIM_SECONDS: Final = 5.0
+# Messages of one sweep, at most; a sweep is one transaction.
 SWEEP_RECORDS: Final = 1_000
-# What takes longer deletes what each window got acknowledged: were it killed, all of that would be sent again.
+# Seconds after which acknowledged messages are deleted window by window, so that a crash does not repeat them all.
 DELETE_SECONDS: Final = WINDOW_SECONDS
-# Held messages are tried for so long at a time.
+# Seconds that one retry of held messages takes, at most.
 RETRY_SECONDS: Final = 10.0
 
 _DELETE_BATCHES: Final = "DELETE FROM outbox WHERE batch_id IN ({})"
 _DELETE_VALUES: Final = "DELETE FROM outbox WHERE batch_id = ANY ($1::uuid[]) AND value = ANY ($2::bytea[])"
 _DELETE_ROWS: Final = "DELETE FROM outbox WHERE id = ANY($1::bigint[])"
 
-# What the API wrote has no batch and goes at once; what a worker wrote is its own to send, for a while, and for longer
-# as long as it says that it is still at it.
+# Messages that the API wrote have no batch and are sent at once. Those of a worker are its own to send for a while, and
+# for longer while it claims them.
 _LEFT_BEHIND: Final = f"""
 SELECT id, {message_rows.COLUMNS} FROM outbox
 WHERE batch_id IS NULL OR (created_at < clock_timestamp() - make_interval(secs => $1)
@@ -43,7 +45,7 @@ ORDER BY id LIMIT $2
 _CLAIM: Final = """
 UPDATE outbox SET claimed_until = clock_timestamp() + make_interval(secs => $2) WHERE batch_id = ANY ($1::uuid[])
 """
-# The lock is held until all is acknowledged, which takes two sends at most; a frozen holder loses it after that.
+# The lock is held until all messages are acknowledged, at most two sends; a frozen holder loses it after that.
 _OUTLAST_SENDING: Final = f"SET LOCAL idle_in_transaction_session_timeout = '{2 * clients.SEND_TIMEOUT_SECONDS + 5}s'"
 _TRY_LOCK: Final = f"SELECT pg_try_advisory_xact_lock({connections.SWEEP_LOCK})"
 
@@ -53,7 +55,7 @@ SELECT topic, count(*), extract(epoch FROM min(created_at))::float8 FROM outbox 
 
 
 class Pending(Struct, frozen=True):
-    """Messages of one topic that wait; oldest is in seconds since the epoch."""
+    """Waiting messages of one topic; the timestamp is in seconds since the epoch."""
 
     topic: str
     records: int
@@ -67,14 +69,14 @@ async def publish(
     outgoing: Mapping[UUID, Sequence[messages.Message]],
     acknowledged: set[bytes] | None = None,
 ) -> None:
-    """Send what judgements just committed, each a batch with an id, then delete it; keep aside what is refused.
+    """Send the messages of judgements, by the ids of their outbox batches, then delete them; hold the refused ones.
 
-    The topics are real ones by their logical names. Raises what is_later knows; the rows stay then, and the sweeper or
-    a replay sends them again, byte for byte. `acknowledged` are values that the broker has: they are left out, and
-    those that it has got when this fails are added.
+    `topics` maps logical names to real ones. After a transient error the rows stay, and the sweeper or a replay sends
+    them again, byte for byte. `acknowledged` are values that the broker has: they are not sent, and on an error the
+    newly acknowledged ones are added.
     """
-    known: set[bytes] = set() if acknowledged is None else acknowledged
-    sending_now = [message for batch in outgoing.values() for message in batch if message.value not in known]
+    delivered: set[bytes] = set() if acknowledged is None else acknowledged
+    sending_now = [message for batch in outgoing.values() for message in batch if message.value not in delivered]
 
     async def delete_acknowledged(numbers: Sequence[int]) -> None:
         async with connections.transaction(pool, tables.WORKER_ROLE, "publish") as connection:
@@ -84,7 +86,7 @@ async def publish(
     try:
         await progress.run()
     except BaseException:
-        known.update(sending_now[number].value for number in progress.acknowledged)
+        delivered.update(sending_now[number].value for number in progress.acknowledged)
         raise
     batch_ids = ", ".join([f"'{batch_id}'" for batch_id in outgoing])
     delete = _DELETE_BATCHES.format(batch_ids)
@@ -95,17 +97,19 @@ async def publish(
             await connection.execute(delete)
     else:
         await connections.execute_in_one_trip(pool, tables.WORKER_ROLE, "publish", delete)
-    known.difference_update([message.value for batch in outgoing.values() for message in batch] if known else ())
+    delivered.difference_update(
+        [message.value for batch in outgoing.values() for message in batch] if delivered else ()
+    )
 
 
 async def claim(pool: AsyncEngine, batch_ids: Sequence[UUID]) -> None:
-    """Keep judgements that their owner is still publishing from the sweepers, for as long as they wait for an owner."""
+    """Keep messages that their owner is still publishing from the sweepers for another LEFT_BEHIND_SECONDS."""
     async with connections.transaction(pool, tables.WORKER_ROLE, "publish") as connection:
         await connection.execute(_CLAIM, batch_ids, LEFT_BEHIND_SECONDS)
 
 
 async def sweep(pool: AsyncEngine, sender: Sender, topics: Mapping[str, str]) -> int:
-    """Send what has no owner or was left behind, in id order, and return how many; 0 where another sweeper is at it."""
+    """Send messages without an owner, in id order, and return their number; 0 if another sweeper is active."""
     await sender.ready()
     async with connections.transaction(pool, tables.WORKER_ROLE, "sweep", first=_OUTLAST_SENDING) as connection:
         if not await connection.fetchval(_TRY_LOCK):
@@ -125,7 +129,7 @@ async def sweep(pool: AsyncEngine, sender: Sender, topics: Mapping[str, str]) ->
 
 
 async def retry_refused(pool: AsyncEngine, sender: Sender, topics: Mapping[str, str]) -> int:
-    """Send what its topic takes by now of what it refused, and return how many; 0 where another sweeper is at it."""
+    """Send the held messages that their topics take now, and return their number; 0 if another sweeper is active."""
     await sender.ready()
     deadline = time.monotonic() + RETRY_SECONDS
     async with connections.transaction(pool, tables.WORKER_ROLE, "sweep", first=_OUTLAST_SENDING) as connection:
@@ -134,7 +138,7 @@ async def retry_refused(pool: AsyncEngine, sender: Sender, topics: Mapping[str, 
         held = await refused_messages.smallest(connection, topics)
         sent, failure = await _retry(connection, sender, topics, held)
         count, after = len(sent), 0
-        taking = {each.message.topic for each in sent}
+        taking = {retried.message.topic for retried in sent}
         while taking and failure is None and time.monotonic() < deadline:
             held = await refused_messages.following(connection, taking, after, SWEEP_RECORDS)
             if not held:
@@ -152,15 +156,15 @@ async def _retry(
     topics: Mapping[str, str],
     held: Sequence[refused_messages.HeldMessage],
 ) -> tuple[list[refused_messages.HeldMessage], broker_errors.NotAcknowledgedError | None]:
-    progress, failure = await _try_to_send(sender, topics, [each.message for each in held])
+    progress, failure = await _try_to_send(sender, topics, [refused.message for refused in held])
     sent = [held[number] for number in progress.acknowledged]
     still = [(held[number].id, refusal) for number, refusal in progress.refused.items()]
-    await refused_messages.settle(connection, [each.id for each in sent], still)
+    await refused_messages.settle(connection, [retried.id for retried in sent], still)
     return sent, failure
 
 
 async def status(connection: connections.Connection) -> list[Pending]:
-    """Return what waits, by topic."""
+    """Return the waiting messages, by topic."""
     return [Pending(*row) for row in await connection.fetch(_STATUS)]
 
 
@@ -177,7 +181,7 @@ def record_of(message: messages.Message, topic: str) -> Record:
 async def _try_to_send(
     sender: Sender, topics: Mapping[str, str], outgoing: Sequence[messages.Message]
 ) -> tuple["_Sending", broker_errors.NotAcknowledgedError | None]:
-    """Send for a while, and return how far it came, with what ended it."""
+    """Send until the deadline, and return the progress, with the error that ended it."""
     progress = _Sending(sender, topics, outgoing, deadline=time.monotonic() + DELETE_SECONDS)
     try:
         await progress.run()
@@ -187,10 +191,10 @@ async def _try_to_send(
 
 
 class _Sending:
-    """Sends messages in order, and knows what became of each by its number.
+    """Messages that are sent in order, and the numbers of those that were acknowledged or refused.
 
-    After the deadline nothing further is sent. Once it takes long, what a window got acknowledged is given to
-    delete_acknowledged, so that a successor finds only the rest.
+    After the deadline nothing further is sent. Once sending takes long, delete_acknowledged is awaited after each
+    window with the numbers that it got acknowledged, so that a successor finds only the rest.
     """
 
     def __init__(
@@ -214,7 +218,7 @@ class _Sending:
         self.refused: dict[int, Refusal] = {}
 
     async def run(self) -> None:
-        """Send a part as large as a window at a time, so that no exit waits for more than it must."""
+        """Send window by window, so that no exit waits for more messages than it must."""
         start, is_over = 0, False
         while start < len(self._outgoing) and not is_over:
             numbers = _part(self._outgoing, start, self._sender.window_bytes)
@@ -222,11 +226,13 @@ class _Sending:
             start = numbers.stop
 
     async def _send_part(self, numbers: Sequence[int]) -> bool:
-        """Send a part, and say whether the deadline left time for all of it."""
+        """Send a part, and say whether all of it was sent before the deadline."""
         # Of one judgement, achieved is acknowledged before exit is sent (contract section 4). If its topic refuses it,
-        # the exit goes nevertheless: to stop the mails matters most, and what is refused is kept and sent later.
+        # the exit goes nevertheless: stopping the mails matters most, and refused messages are held and sent later.
         for is_exit in (False, True):
-            these = [each for each in numbers if (self._outgoing[each].topic == messages.WORKFLOW_EXIT) is is_exit]
+            these = [
+                number for number in numbers if (self._outgoing[number].topic == messages.WORKFLOW_EXIT) is is_exit
+            ]
             if not await self._deliver(these):
                 return False
         return True
@@ -234,12 +240,13 @@ class _Sending:
     async def _deliver(self, numbers: Sequence[int]) -> bool:
         if numbers and self._next_at >= self._deadline:
             return False  # the broker holds us back for longer
-        records = (record_of(self._outgoing[each], self._topics[self._outgoing[each].topic]) for each in numbers)
+        outgoing = [self._outgoing[number] for number in numbers]
+        records = [record_of(message, self._topics[message.topic]) for message in outgoing]
         taken = 0
 
         def take() -> None:
             nonlocal taken
-            acknowledged = [numbers[each] for each in delivery.acknowledged[taken:]]
+            acknowledged = [numbers[position] for position in delivery.acknowledged[taken:]]
             taken = len(delivery.acknowledged)
             self.acknowledged += acknowledged
             _count([self._outgoing[number] for number in acknowledged], self._topics)
@@ -254,7 +261,7 @@ class _Sending:
             await self._sender.deliver(delivery)
         finally:
             take()
-            self.refused |= {numbers[each]: refusal for each, refusal in delivery.refused.items()}
+            self.refused |= {numbers[position]: refusal for position, refusal in delivery.refused.items()}
         return not delivery.waiting
 
     async def _delete_if_slow(self) -> None:

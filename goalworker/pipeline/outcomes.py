@@ -1,4 +1,4 @@
-"""What became of each record of a batch, for the metrics: counted once, when the batch is committed."""
+"""Outcomes of records for the metrics, counted once, when their batch is committed."""
 
 import time
 from collections import Counter
@@ -9,7 +9,7 @@ from goalworker.pipeline import batches, recording
 
 
 def count(batch: batches.Batch, recorded: recording.Recorded, *, tracking: bool) -> None:
-    """Count the records of a committed batch by topic and outcome, and how old each was (contract section 6)."""
+    """Count the records of a committed batch by topic and outcome, and observe their ages (contract section 6)."""
     metrics.batch_records.observe(batch.records)
     outcomes = _outcomes(batch, recorded, tracking=tracking)
     for (topic, outcome), number in outcomes.items():
@@ -40,7 +40,7 @@ def _outcomes(batch: batches.Batch, recorded: recording.Recorded, *, tracking: b
         outcomes[letter.record.topic, "dead_letter"] += 1
     for topic, number in batch.tombstones.items():
         outcomes[topic, "tombstone"] += number
-    # The rest needs no look at each record.
+    # The remaining records are counted without a look at each.
     known: Counter[str] = Counter()
     for (topic, _), number in outcomes.items():
         known[topic] += number

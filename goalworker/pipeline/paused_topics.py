@@ -1,4 +1,4 @@
-"""A topic that turns to garbage waits, for all workers and across restarts (contract section 4)."""
+"""Paused topics, shared by all workers and kept across restarts (contract section 4)."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -43,7 +43,7 @@ class PauseTrigger(Struct, frozen=True):
 
 
 class PausedTopics:
-    """Which topics wait: decided by any worker, kept in the database, ended by `topics resume`."""
+    """The topics that are paused: by any worker, in the database, until `topics resume`."""
 
     def __init__(self, pool: AsyncEngine, max_ratio: float, window: int) -> None:
         self._pool = pool
@@ -54,11 +54,11 @@ class PausedTopics:
         self.topics: set[str] = set()
 
     async def read(self) -> None:
-        """Learn what other workers paused and what was resumed."""
+        """Read the topics that other workers paused, and those that were resumed."""
         decided = self._decided
         async with connections.transaction(self._pool, tables.WORKER_ROLE, "sweep") as connection:
             rows = await connection.fetch(_READ)
-        if decided != self._decided:  # this worker paused one meanwhile: what was read is older than that
+        if decided != self._decided:  # this worker paused a topic meanwhile: the rows are older than that
             return
         paused = {topic for topic, is_paused, _ in rows if is_paused}
         self._accepting = {topic for topic, _, accept_records in rows if accept_records > 0}
@@ -70,7 +70,7 @@ class PausedTopics:
         self.topics = paused
 
     def is_accepting(self, topic: str) -> bool:
-        """Say whether the next records of a topic may pass whatever they are: accept() knows how many."""
+        """Say whether an operator accepts the next records of a topic whatever they are; accept() says how many."""
         return topic in self._accepting
 
     def admit(self, topic: str, is_dead: Sequence[bool]) -> int | None:
@@ -78,12 +78,12 @@ class PausedTopics:
         return self._breakers.setdefault(topic, Breaker(*self._limits)).admit(is_dead)
 
     def condemn(self, topic: str, records: int) -> bool:
-        """Count records that were admitted and turned out dead; say whether their topic is to be paused."""
+        """Count admitted records that turned out dead; say whether their topic must be paused."""
         return topic not in self.topics and self._breakers.setdefault(topic, Breaker(*self._limits)).condemn(records)
 
     @stamina.retry(on=database_errors.is_unavailable, attempts=None, timeout=None, wait_max=15.0)
     async def pause(self, topic: str, sample: PauseTrigger) -> None:
-        """Let a topic wait, for every worker."""
+        """Pause a topic, for every worker."""
         async with connections.transaction(self._pool, tables.WORKER_ROLE, "sweep") as connection:
             await connection.execute(_PAUSE, topic, sample.reason, sample.partition, sample.offset)
         self._decided += 1
@@ -93,7 +93,7 @@ class PausedTopics:
 
     @stamina.retry(on=database_errors.is_unavailable, attempts=None, timeout=None, wait_max=15.0)
     async def accept(self, topic: str, records: int) -> int:
-        """Return how many of the next records of a topic pass whatever they are; the others are to be admitted."""
+        """Return how many of the next records of a topic pass whatever they are; admit() decides on the others."""
         async with connections.transaction(self._pool, tables.WORKER_ROLE, "sweep") as connection:
             allowed = await connection.fetchval(_ACCEPT, topic, records) or 0
         if allowed <= records:
@@ -102,7 +102,7 @@ class PausedTopics:
 
 
 async def resume_topic(connection: connections.Connection, topic: str, accept_records: int) -> bool:
-    """Let a topic go on, so many records of it whatever they are; False where it was not paused."""
+    """Resume a topic, and accept that many records whatever they are; False if it was not paused."""
     return await connection.fetchval(_RESUME, topic, accept_records) is not None
 
 

@@ -35,7 +35,7 @@ FOUND_LATE: Final = frozenset({UNSTORABLE, CONFLICTING_ENROLLMENT})
 
 
 class Phases:
-    """Takes batches through the phases; the caller repeats what fails with a transient error."""
+    """The three phases of a batch; the caller repeats the ones that fail with a transient error."""
 
     def __init__(self, settings: config.Settings, pool: AsyncEngine, sender: Sender, goal_index: index.Index) -> None:
         self._pool = pool
@@ -168,7 +168,7 @@ class Phases:
         return dead_letters.record_of(letter, self._topics["dead_letters"], self._group_id, redriven=redriven)
 
     def _shortened(self, letter: dead_letters.DeadLetter, refusal: Refusal) -> Record:
-        """Return a letter without what makes it too large: the record itself stays where it was read."""
+        """Return a letter that is small enough, without the value: the original record stays in its topic."""
         if refusal.reason != TOO_LARGE:
             raise refusal.error
         log.error(

@@ -1,4 +1,4 @@
-"""Phase 1, FACTS: what happened is written down, once, and never changed (design, The flow)."""
+"""Phase 1, FACTS: insert facts once, and never change them (design, The flow)."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -12,7 +12,8 @@ from goalworker.postgres import arrays, connections
 _StateRow = tuple[str, str, datetime, bool]
 """(tenant_id, workflow_id, since, active)."""
 
-# A goal written while this lock is held in share is seen by the statement after it (design, Goal freshness).
+# No goal is written while this lock is shared; the statement after it sees every goal written before (design, Goal
+# freshness).
 _LOCK_GOALS: Final = f"SELECT pg_advisory_xact_lock_shared({connections.GOAL_LOCK})"
 NOTHING_NEWER: Final = "SELECT 0"
 
@@ -96,7 +97,7 @@ class Recorded(Struct, frozen=True):
     conflicts: frozenset[facts.EventKey] = frozenset()
 
     def merged(self, other: "Recorded") -> "Recorded":
-        """Return what two transactions recorded."""
+        """Return the union of what two transactions recorded."""
         return Recorded(
             self.new_events | other.new_events,
             self.new_enrollments | other.new_enrollments,
@@ -105,7 +106,7 @@ class Recorded(Struct, frozen=True):
 
 
 def lock_goals(revision: int) -> str:
-    """Return SQL that begins the phase; its tag is NOTHING_NEWER where the goals are still at a revision."""
+    """Return SQL that begins the phase; its tag is NOTHING_NEWER if the goals are still at the revision."""
     return f"{_LOCK_GOALS}; SELECT FROM goal_revision WHERE revision > {revision:d}"
 
 
@@ -137,16 +138,16 @@ async def _record_enrollments(
     enrollments = _merged(messages)
     first = {_key(enrollment): enrollment for enrollment in reversed(enrollments)}
     new = await _insert_enrollments(connection, list(first.values()))
-    # What was written is as the message said; of the rest the database knows whose they are.
+    # New enrollments belong to the workflow and contact of their message; the others are looked up.
     owners = {key: (enrollment.workflow_id, enrollment.contact_id) for key, enrollment in first.items() if key in new}
     owners |= await _owners(connection, [key for key in first if key not in new])
-    late = [
+    repeated = [
         enrollment
         for enrollment in enrollments
         if enrollment is not first[_key(enrollment)]
         and owners[_key(enrollment)] == (enrollment.workflow_id, enrollment.contact_id)
     ]
-    new |= await _insert_enrollments(connection, late)
+    new |= await _insert_enrollments(connection, repeated)
     conflicts = {
         facts.event_key(event)
         for event, data in messages

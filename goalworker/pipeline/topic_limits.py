@@ -1,4 +1,4 @@
-"""How large our own messages may become, and which topics would refuse the largest of them."""
+"""Sizes of our largest messages, and the topics that would refuse them."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -17,9 +17,9 @@ from goalworker.domain.text import AMOUNT_FRACTION_DIGITS_MAX, AMOUNT_MAX, TEXT_
 from goalworker.kafka import producer
 from goalworker.pipeline import outbox
 
-# What JSON makes longest of the bytes that a text may have: two for each, and percent-encoding three.
+# The text that becomes longest in JSON, two bytes for each of its own, and when percent-encoded, three for each.
 LONGEST_TEXT: Final = '"' * TEXT_BYTES_MAX
-# Goals that were deleted after they were achieved are in an exit too, and do not count towards the maximum.
+# An exit also lists achieved goals that were deleted since, which do not count towards the maximum.
 _ACHIEVED_GOALS: Final = 100
 _TRACE: Final = "x" * 512
 _NUMBER: Final = 2**31 - 1
@@ -34,7 +34,7 @@ _ENROLLMENT: Final = facts.Enrollment(
 
 
 class TooSmall(Struct, frozen=True):
-    """A topic that does not take every message which may have to be sent to it; sizes in bytes."""
+    """A topic that would refuse our largest message to it; sizes in bytes."""
 
     topic: str
     limit: int
@@ -43,7 +43,7 @@ class TooSmall(Struct, frozen=True):
     def __str__(self) -> str:
         return (
             f"{self.topic} takes messages of {self.limit} bytes at most, and the largest that may be sent to it has "
-            f"{self.needed}: what it refuses waits in the outbox. Set its max.message.bytes to at least {self.needed}"
+            f"{self.needed}: refused messages wait in the outbox. Set its max.message.bytes to at least {self.needed}"
         )
 
 
@@ -52,7 +52,7 @@ def too_small(settings: config.Settings, limits: Mapping[str, int]) -> list[TooS
     needed = largest(settings.goals.max_per_workflow)
     topics = settings.topics.model_dump()
     found = [TooSmall(topics[name], limits.get(topics[name], size), size) for name, size in needed.items()]
-    return [each for each in found if each.limit < each.needed]
+    return [topic for topic in found if topic.limit < topic.needed]
 
 
 @cache

@@ -29,7 +29,7 @@ IDLE_COMMIT_SECONDS: Final = 1.0
 
 
 class Worker:
-    """Takes batches from the consumer through the phases; the next is fetched while others are in flight."""
+    """The loop that takes batches from the consumer through the phases; it fetches while others are in flight."""
 
     def __init__(
         self,
