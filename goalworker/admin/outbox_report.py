@@ -1,6 +1,6 @@
 """Sentences about messages that a topic refuses."""
 
-from goalworker.kafka import sender
+from goalworker.kafka.delivery import TOO_LARGE
 from goalworker.pipeline import refused_messages
 
 
@@ -11,7 +11,7 @@ def sentence(held: refused_messages.HeldByTopic, topic: str) -> str:
         of_size = f"{held.smallest_bytes} to {held.largest_bytes} bytes"
     count = "1 message" if held.records == 1 else f"{held.records} messages"
     refusal = f"{topic} refuses {count} of {of_size}: {held.reason}"
-    if held.reason == sender.TOO_LARGE:
+    if held.reason == TOO_LARGE:
         limit = "" if held.limit_bytes is None else f", which is {held.limit_bytes}"
         remedy = f"set max.message.bytes of {topic} to at least {held.largest_bytes}"
         return f"{refusal}{limit}; {remedy}, and they are sent within {refused_messages.RETRY_SECONDS} s"

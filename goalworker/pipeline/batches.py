@@ -13,7 +13,7 @@ from goalworker.decoding.fast import ANY_WANTED, Wanted
 from goalworker.decoding.record import FetchedRecord, OversizedRecord
 from goalworker.domain import events, facts
 from goalworker.goal_index import index, matching
-from goalworker.kafka import sender
+from goalworker.kafka.delivery import Delivery
 from goalworker.pipeline import dead_letters
 
 Item = tuple[TopicPartition, FetchedRecord, events.Event]
@@ -46,7 +46,7 @@ class Batch:
     has_lifecycle: bool = False
     letters: list[dead_letters.DeadLetter] = field(default_factory=list)
     letters_sent: int = 0
-    delivery: sender.Delivery | None = None
+    delivery: Delivery | None = None
     tombstones: Counter[str] = field(default_factory=Counter)
     timestamps: dict[str, Counter[int]] = field(default_factory=dict)
     without_time: list[WithoutTime] = field(default_factory=list)

@@ -13,8 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from goalworker import metrics
 from goalworker.domain import messages
 from goalworker.kafka import broker_errors, clients
+from goalworker.kafka.delivery import Delivery, Refusal
 from goalworker.kafka.records import Record
-from goalworker.kafka.sender import WINDOW_SECONDS, Delivery, Refusal, Sender
+from goalworker.kafka.sender import WINDOW_SECONDS, Sender
 from goalworker.pipeline import message_rows, refused_messages
 from goalworker.postgres import connections, tables
 
@@ -110,7 +111,7 @@ async def claim(pool: AsyncEngine, batch_ids: Sequence[UUID]) -> None:
 
 async def sweep(pool: AsyncEngine, sender: Sender, topics: Mapping[str, str]) -> int:
     """Send messages without an owner, in id order, and return their number; 0 if another sweeper is active."""
-    await sender.ready()
+    await sender.wait_while_throttled()
     async with connections.transaction(pool, tables.WORKER_ROLE, "sweep", first=_OUTLAST_SENDING) as connection:
         if not await connection.fetchval(_TRY_LOCK):
             return 0
@@ -130,7 +131,7 @@ async def sweep(pool: AsyncEngine, sender: Sender, topics: Mapping[str, str]) ->
 
 async def retry_refused(pool: AsyncEngine, sender: Sender, topics: Mapping[str, str]) -> int:
     """Send the held messages that their topics take now, and return their number; 0 if another sweeper is active."""
-    await sender.ready()
+    await sender.wait_while_throttled()
     deadline = time.monotonic() + RETRY_SECONDS
     async with connections.transaction(pool, tables.WORKER_ROLE, "sweep", first=_OUTLAST_SENDING) as connection:
         if not await connection.fetchval(_TRY_LOCK):
@@ -262,7 +263,7 @@ class _Sending:
         finally:
             take()
             self.refused |= {numbers[position]: refusal for position, refusal in delivery.refused.items()}
-        return not delivery.waiting
+        return not delivery.pending
 
     async def _delete_if_slow(self) -> None:
         """Delete what was acknowledged once the next window begins long after the first."""

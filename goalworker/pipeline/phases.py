@@ -13,8 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from goalworker import config, logs, metrics
 from goalworker.domain import events, facts
 from goalworker.goal_index import index
+from goalworker.kafka.delivery import TOO_LARGE, Delivery, Refusal
 from goalworker.kafka.records import Record
-from goalworker.kafka.sender import TOO_LARGE, Delivery, Refusal, Sender
+from goalworker.kafka.sender import Sender
 from goalworker.pipeline import batches, dead_letters, judgements, outbox, recording
 from goalworker.pipeline.judgements import Judged
 from goalworker.pipeline.recording import Recorded

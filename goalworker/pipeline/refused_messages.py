@@ -7,14 +7,14 @@ from uuid import UUID
 from msgspec import Struct
 
 from goalworker.domain import messages
-from goalworker.kafka import sender
+from goalworker.kafka.delivery import Refusal
 from goalworker.pipeline import message_rows
 from goalworker.postgres import arrays, connections
 
 RETRY_SECONDS: Final = 15
 _COLUMNS: Final = f"id, {message_rows.COLUMNS}, created_at"
 
-_Refused = tuple[Any, sender.Refusal]
+_Refused = tuple[Any, Refusal]
 """A message, by its id or its value, and why its topic refuses it."""
 
 
@@ -90,13 +90,13 @@ class HeldByTopic(Struct, frozen=True):
 
 
 async def hold_of_batches(
-    connection: connections.Connection, batch_ids: Collection[UUID], refused: Sequence[tuple[bytes, sender.Refusal]]
+    connection: connections.Connection, batch_ids: Collection[UUID], refused: Sequence[tuple[bytes, Refusal]]
 ) -> None:
     """Move refused messages of judgements out of the outbox; each is identified by its value."""
     await connection.execute(_HOLD_OF_BATCHES, list(batch_ids), *_REFUSED_VALUES.arguments(refused))
 
 
-async def hold_rows(connection: connections.Connection, refused: Sequence[tuple[int, sender.Refusal]]) -> None:
+async def hold_rows(connection: connections.Connection, refused: Sequence[tuple[int, Refusal]]) -> None:
     """Move refused messages out of the outbox; each is identified by its id there."""
     await connection.execute(_HOLD_ROWS, [row_id for row_id, _ in refused], *_REFUSED_ROWS.arguments(refused))
 
@@ -114,7 +114,7 @@ async def following(
 
 
 async def settle(
-    connection: connections.Connection, sent: Sequence[int], refused: Sequence[tuple[int, sender.Refusal]]
+    connection: connections.Connection, sent: Sequence[int], refused: Sequence[tuple[int, Refusal]]
 ) -> None:
     """Delete the messages that the broker has now, and note why it refuses the others again."""
     if sent:

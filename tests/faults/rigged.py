@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from goalworker import __main__, config, outages
 from goalworker.kafka import broker_requests, consumer, sender
+from goalworker.kafka.delivery import Delivery
 from goalworker.pipeline import outbox
 from goalworker.postgres import connections
 from goalworker.runtime import health_watch
@@ -160,8 +161,8 @@ def after_sending(logical: str) -> Rig:
         deliver = sender.Sender.deliver
         topic = os.environ[f"GOALWORKER_TOPICS__{logical.upper()}"]
 
-        async def rigged(self: sender.Sender, delivery: sender.Delivery) -> None:
-            records = list(delivery.waiting.values())
+        async def rigged(self: sender.Sender, delivery: Delivery) -> None:
+            records = list(delivery.pending.values())
             await deliver(self, delivery)
             if any(record.topic == topic for record in records):
                 passed()

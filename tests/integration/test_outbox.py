@@ -15,7 +15,8 @@ from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import metrics
 from goalworker.domain import messages
-from goalworker.kafka import broker_errors, sender
+from goalworker.kafka import broker_errors
+from goalworker.kafka.delivery import Delivery
 from goalworker.kafka.records import Record
 from goalworker.pipeline import outbox, refused_messages
 from goalworker.postgres import connections, database_errors, tables
@@ -120,8 +121,8 @@ class Narrow(world.Broker):
 
     limit: int | None = 30
 
-    async def deliver(self, delivery: sender.Delivery) -> None:
-        for number, record in list(delivery.waiting.items()):
+    async def deliver(self, delivery: Delivery) -> None:
+        for number, record in list(delivery.pending.items()):
             if record.topic == "my-goal_achieved" and self.limit is not None and len(record.value or b"") > self.limit:
                 delivery.refuse(number, kafka_errors.MessageSizeTooLargeError(), self.limit)
         await super().deliver(delivery)
@@ -190,9 +191,9 @@ async def test_a_topic_that_refuses_the_smallest_is_not_asked_for_the_others(
     asked = 0
 
     class Counting(Narrow):
-        async def deliver(self, delivery: sender.Delivery) -> None:
+        async def deliver(self, delivery: Delivery) -> None:
             nonlocal asked
-            asked += len(delivery.waiting)
+            asked += len(delivery.pending)
             await super().deliver(delivery)
 
     assert await outbox.retry_refused(pool, Counting(), TOPICS) == 0
@@ -207,8 +208,8 @@ class Forgetful(world.Broker):
 
     silent = True
 
-    async def deliver(self, delivery: sender.Delivery) -> None:
-        if self.silent and any(record.topic == "my-workflow_exit" for record in delivery.waiting.values()):
+    async def deliver(self, delivery: Delivery) -> None:
+        if self.silent and any(record.topic == "my-workflow_exit" for record in delivery.pending.values()):
             raise broker_errors.NotAcknowledgedError
         await super().deliver(delivery)
 
@@ -245,9 +246,9 @@ class Throttling(world.Broker):
         super().__init__()
         self._wait_seconds, self._look = wait_seconds, look
 
-    async def deliver(self, delivery: sender.Delivery) -> None:
+    async def deliver(self, delivery: Delivery) -> None:
         next_at = time.monotonic()
-        for number, record in list(delivery.waiting.items()):
+        for number, record in list(delivery.pending.items()):
             if next_at >= delivery.deadline:
                 return
             await self.send([record])

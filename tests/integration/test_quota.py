@@ -85,7 +85,7 @@ async def _throttled(bootstrap_servers: str, topics: Mapping[str, str]) -> tuple
     while sender._producer is None or not sender._producer.throttle.until:
         await sender.send([Record(topic, b"key", b" " * 100_000)])
         used_up += 1
-    await sender.ready()
+    await sender.wait_while_throttled()
     return sender, used_up
 
 

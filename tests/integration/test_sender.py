@@ -7,7 +7,8 @@ from aiokafka.admin import NewTopic
 
 from goalworker import config
 from goalworker.kafka import producer, records
-from goalworker.kafka.sender import Delivery, Sender
+from goalworker.kafka.delivery import Delivery
+from goalworker.kafka.sender import Sender
 from tests.kit import shells, support
 
 SMALL_BYTES = 20_000

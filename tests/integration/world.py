@@ -19,6 +19,7 @@ from goalworker.decoding.limits import Limits
 from goalworker.domain import criteria, events, goals
 from goalworker.goal_index import index
 from goalworker.kafka import sender
+from goalworker.kafka.delivery import Delivery
 from goalworker.kafka.records import Record
 from goalworker.pipeline import dead_letters, outbox, phases
 from goalworker.pipeline.batches import Batch
@@ -142,11 +143,11 @@ class Broker(sender.Sender):
 
         await statements.through_hook(statements.Statement("SEND", acknowledge))
 
-    async def deliver(self, delivery: sender.Delivery) -> None:
+    async def deliver(self, delivery: Delivery) -> None:
         """Acknowledge all that is sent."""
-        if delivery.waiting:
-            await self.send(list(delivery.waiting.values()))
-            delivery.acknowledge(list(delivery.waiting))
+        if delivery.pending:
+            await self.send(list(delivery.pending.values()))
+            delivery.acknowledge(list(delivery.pending))
 
     def letters(self) -> list[tuple[str, bytes | None]]:
         """Return reason and value of each dead letter."""

@@ -10,8 +10,9 @@ from aiokafka import errors as kafka_errors
 
 from goalworker import config
 from goalworker.kafka import broker_errors, clients, producer
+from goalworker.kafka.delivery import Delivery
 from goalworker.kafka.records import Record
-from goalworker.kafka.sender import WINDOW_BYTES_MAX, WINDOW_BYTES_MIN, Delivery, Sender
+from goalworker.kafka.sender import WINDOW_BYTES_MAX, WINDOW_BYTES_MIN, Sender
 from tests.kit import support
 
 TOPIC = "workflow-exit"
@@ -103,7 +104,7 @@ def test_what_was_acknowledged_is_not_sent_again(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(clients, "SEND_TIMEOUT_SECONDS", 0.05)
     delivery = asyncio.run(send())
     assert second.sent == [b"3", b"4"]
-    assert (delivery.acknowledged, delivery.waiting, delivery.refused) == ([0, 1, 2, 3], {}, {})
+    assert (delivery.acknowledged, delivery.pending, delivery.refused) == ([0, 1, 2, 3], {}, {})
 
 
 def test_a_send_is_given_time_for_as_long_as_the_broker_asks_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +165,7 @@ def test_a_window_holds_what_fits_and_one_record_at_least() -> None:
     sender.window_bytes = 1_000
     delivery = Delivery(records(b"1" * 600, b"2" * 600, b"3" * 5_000, b"4"))
     windows = []
-    while delivery.waiting:
+    while delivery.pending:
         window, _ = sender._window(delivery)
         windows.append(list(window))
         delivery.acknowledge(window)
@@ -200,7 +201,7 @@ def test_no_window_begins_after_the_deadline_nor_waits_beyond_it() -> None:
         sender.window_bytes = 1
         late = Delivery(records(b"late"), deadline=time.monotonic())
         await sender.deliver(late)
-        assert late.waiting
+        assert late.pending
 
         def throttles(value: bytes) -> None:
             if value == b"2":
@@ -210,6 +211,6 @@ def test_no_window_begins_after_the_deadline_nor_waits_beyond_it() -> None:
         sender._adapt = lambda *_, **__: None  # type: ignore[method-assign]
         delivery = Delivery(records(b"1", b"2", b"3"), deadline=time.monotonic() + 50)
         await sender.deliver(delivery)
-        return fake.sent, list(delivery.waiting)
+        return fake.sent, list(delivery.pending)
 
     assert asyncio.run(send()) == ([b"1", b"2"], [2])
