@@ -1,9 +1,9 @@
 """Loading of settings: from the environment, a .env file and a directory of secrets, with a sentence for each fault.
 
-Of pydantic-settings only the reader of .env files is used. Its sources know a variable by the field that it sets, so
-they drop misspelt names, and they say neither which of them a value came from nor where a wrong one stands. They also
-take a whole group as JSON, so that GOALWORKER_API=tcp://10.0.0.7:80, which Kubernetes injects for a service, would be
-an error. The nested source of secrets reads every file under /run/secrets, a service account's token included.
+Of pydantic-settings only the reader of .env files is used. Its source of environment variables drops a name whose group
+is misspelt, reports others without the place where they stand, and takes a whole group as JSON from one variable, a
+second way to set everything. Its nested source of secrets reads every file below /run/secrets, the token of a service
+account included. Wrapping all three would take more code than the reading itself.
 """
 
 import difflib
