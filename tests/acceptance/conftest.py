@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit import conversation, support, worker_process
+from tests.kit import clients, support, worker_process
 from tests.kit.forker import Forker
 
 
 @pytest.fixture
-def there(
+def installation(
     bootstrap_servers: str, postgres_url: str, template_database: str, forker: Forker, tmp_path: Path
 ) -> Iterator[worker_process.Installation]:
     """The test's own installation, without a worker."""
@@ -49,7 +49,7 @@ def worker(shared: worker_process.Installation) -> Iterator[worker_process.Worke
 
 
 @pytest.fixture
-async def talk(shared: worker_process.Installation, worker: worker_process.Worker) -> AsyncIterator[conversation.Talk]:
+async def client(shared: worker_process.Installation, worker: worker_process.Worker) -> AsyncIterator[clients.Client]:
     """A conversation with the module's worker."""
-    async with conversation.talk(shared) as talking:
+    async with clients.connect(shared) as talking:
         yield talking

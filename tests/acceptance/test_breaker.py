@@ -2,38 +2,38 @@
 
 from datetime import UTC, datetime
 
-from tests.kit import conversation, messages_in, worker_process
+from tests.kit import clients, messages_in, worker_process
 
 WINDOW = 20
 SETTINGS = {"DEAD_LETTERS__WINDOW": WINDOW, "DEAD_LETTERS__MAX_RATIO": 0.5}
 GARBAGE = messages_in.Record("form_submitted", b"{garbage", partition=0)
 
 
-async def _good(talk: conversation.Talk, at: datetime, topic_runs: int) -> list[messages_in.Run]:
+async def _good(client: clients.Client, at: datetime, topic_runs: int) -> list[messages_in.Enrollment]:
     """Runs that have begun and submitted a form."""
-    runs = [messages_in.a_run("garbage") for _ in range(topic_runs)]
-    await talk.send(*(run.started(at) for run in runs))
-    await talk.send(*(messages_in.in_partition(0, run.submits("f", at)) for run in runs))
-    return runs
+    enrollments = [messages_in.new_enrollment("garbage") for _ in range(topic_runs)]
+    await client.send(*(enrollment.started(at) for enrollment in enrollments))
+    await client.send(*(messages_in.in_partition(0, enrollment.submits("f", at)) for enrollment in enrollments))
+    return enrollments
 
 
-async def _exited(talk: conversation.Talk, runs: list[messages_in.Run]) -> bool:
-    exits = {message.data["enrollment_id"] for message in await talk.messages("workflow_exit")}
-    return exits >= {run.enrollment_id for run in runs}
+async def _exited(client: clients.Client, enrollments: list[messages_in.Enrollment]) -> bool:
+    exits = {message.data["enrollment_id"] for message in await client.messages("workflow_exit")}
+    return exits >= {enrollment.enrollment_id for enrollment in enrollments}
 
 
 async def test_a_topic_of_garbage_is_paused_for_all_and_across_restarts_until_it_is_resumed(
-    there: worker_process.Installation,
+    installation: worker_process.Installation,
 ) -> None:
-    topic = there.topics["form_submitted"]
-    async with conversation.talk(there) as talk:
-        await talk.goal("garbage", "form_submitted", form_id="f")
-        goal = await talk.goal("garbage", "tag_added", tag_id="t")
+    topic = installation.topics["form_submitted"]
+    async with clients.connect(installation) as client:
+        await client.create_goal("garbage", "form_submitted", form_id="f")
+        goal = await client.create_goal("garbage", "tag_added", tag_id="t")
         at = messages_in.later(goal.created_at, 1)
-        async with there.worker(**SETTINGS) as first:
-            before = await _good(talk, at, WINDOW - 1)
-            (*_, last) = await talk.send(*[GARBAGE] * 2 * WINDOW)
-            waiting = await _good(talk, at, 3)
+        async with installation.worker(**SETTINGS) as first:
+            before = await _good(client, at, WINDOW - 1)
+            (*_, last) = await client.send(*[GARBAGE] * 2 * WINDOW)
+            waiting = await _good(client, at, 3)
             await first.said("topic_paused", topic=topic, reason="invalid_json", partition=0)
             (line,) = first.lines("topic_paused")
             paused_at = line["offset"]
@@ -43,73 +43,73 @@ async def test_a_topic_of_garbage_is_paused_for_all_and_across_restarts_until_it
             assert first.metric("topic_paused") == 1
 
             # The other topics go on.
-            tagged = messages_in.a_run("garbage")
+            tagged = messages_in.new_enrollment("garbage")
             tag = messages_in.event("contact.tag.added", {"contact_id": tagged.contact_id, "tag_id": "t"}, at)
-            await talk.send(tagged.started(at), tag)
-            await conversation.until(lambda: _exited(talk, [*before, tagged]))
-            assert not await _exited(talk, waiting)
-            assert len(await talk.dead_letters()) == WINDOW // 2
-            assert await talk.lag(["form_submitted"]) == {
-                conversation.partition(topic, 0): last.offset + 1 + 3 - paused_at
+            await client.send(tagged.started(at), tag)
+            await clients.until(lambda: _exited(client, [*before, tagged]))
+            assert not await _exited(client, waiting)
+            assert len(await client.dead_letters()) == WINDOW // 2
+            assert await client.lag(["form_submitted"]) == {
+                clients.partition(topic, 0): last.offset + 1 + 3 - paused_at
             }
 
-        listed = there.call("topics", "list", "--json")
+        listed = installation.call("topics", "list", "--json")
         (state,) = [row for row in messages_in.rows(listed.out) if row["state"] == "paused"]
         assert (state["topic"], state["reason"], state["sample_offset"]) == (topic, "invalid_json", paused_at)
 
-        async with there.worker(**SETTINGS) as second:
+        async with installation.worker(**SETTINGS) as second:
             assert second.metric("topic_paused", topic=topic) == 1
-            another = messages_in.a_run("garbage")
+            another = messages_in.new_enrollment("garbage")
             tag = messages_in.event("contact.tag.added", {"contact_id": another.contact_id, "tag_id": "t"}, at)
-            await talk.send(another.started(at), tag)
-            await conversation.until(lambda: _exited(talk, [another]))
-            assert len(await talk.dead_letters()) == WINDOW // 2
+            await client.send(another.started(at), tag)
+            await clients.until(lambda: _exited(client, [another]))
+            assert len(await client.dead_letters()) == WINDOW // 2
 
             # Without --accept it is read again, and found to be garbage again.
-            assert there.call("topics", "resume", topic).code == 0
+            assert installation.call("topics", "resume", topic).code == 0
             await second.said("topic_paused", topic=topic, offset=paused_at + WINDOW - 1)
             # It says so before it is through with what came before.
-            await conversation.until(lambda: _letters(talk, WINDOW // 2 + WINDOW - 1))
+            await clients.until(lambda: _letters(client, WINDOW // 2 + WINDOW - 1))
 
-            assert there.call("topics", "resume", topic, "--accept", str(WINDOW)).code == 0
-            await talk.settled()
-            assert await _exited(talk, waiting)
-            assert len(await talk.dead_letters()) == 2 * WINDOW
+            assert installation.call("topics", "resume", topic, "--accept", str(WINDOW)).code == 0
+            await client.settle()
+            assert await _exited(client, waiting)
+            assert len(await client.dead_letters()) == 2 * WINDOW
             assert second.metric("topic_paused") == 0
 
-        again = there.call("topics", "resume", topic)
+        again = installation.call("topics", "resume", topic)
         assert (again.code, topic in again.err) == (1, True)
 
 
-async def _letters(talk: conversation.Talk, count: int) -> bool:
-    return len(await talk.dead_letters()) == count
+async def _letters(client: clients.Client, count: int) -> bool:
+    return len(await client.dead_letters()) == count
 
 
 async def test_a_good_record_may_be_the_one_at_which_its_topic_is_found_to_be_garbage(
-    there: worker_process.Installation,
+    installation: worker_process.Installation,
 ) -> None:
-    topic = there.topics["form_submitted"]
-    async with conversation.talk(there) as talk, there.worker(**SETTINGS) as worker:
-        good = messages_in.a_run("garbage").submits("f", datetime.now(UTC))
-        await talk.send(*[GARBAGE] * (WINDOW - 1), messages_in.in_partition(0, good))
+    topic = installation.topics["form_submitted"]
+    async with clients.connect(installation) as client, installation.worker(**SETTINGS) as worker:
+        good = messages_in.new_enrollment("garbage").submits("f", datetime.now(UTC))
+        await client.send(*[GARBAGE] * (WINDOW - 1), messages_in.in_partition(0, good))
         await worker.said("topic_paused", topic=topic, reason="invalid_json", offset=WINDOW - 2)
-        await conversation.until(lambda: _is_all_but_one(talk, topic))
+        await clients.until(lambda: _is_all_but_one(client, topic))
 
 
-async def _is_all_but_one(talk: conversation.Talk, topic: str) -> bool:
-    return await talk.lag(["form_submitted"]) == {conversation.partition(topic, 0): 1}
+async def _is_all_but_one(client: clients.Client, topic: str) -> bool:
+    return await client.lag(["form_submitted"]) == {clients.partition(topic, 0): 1}
 
 
 async def test_what_is_accepted_counts_for_nothing_and_what_comes_after_does(
-    there: worker_process.Installation,
+    installation: worker_process.Installation,
 ) -> None:
-    topic = there.topics["form_submitted"]
-    async with conversation.talk(there) as talk, there.worker(**SETTINGS) as worker:
-        await talk.send(*[GARBAGE] * WINDOW)
+    topic = installation.topics["form_submitted"]
+    async with clients.connect(installation) as client, installation.worker(**SETTINGS) as worker:
+        await client.send(*[GARBAGE] * WINDOW)
         await worker.said("topic_paused", topic=topic, offset=WINDOW - 1)
-        assert there.call("topics", "resume", topic, "--accept", "5").code == 0
-        await talk.settled()
-        await talk.send(*[GARBAGE] * (WINDOW + 4))
+        assert installation.call("topics", "resume", topic, "--accept", "5").code == 0
+        await client.settle()
+        await client.send(*[GARBAGE] * (WINDOW + 4))
         # One was left when it was paused: of what came then, four were let through too.
         await worker.said("topic_paused", topic=topic, offset=WINDOW + 4 + WINDOW - 1)
-        await conversation.until(lambda: _is_all_but_one(talk, topic))
+        await clients.until(lambda: _is_all_but_one(client, topic))

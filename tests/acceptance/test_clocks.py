@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from goalworker.embedded import machine
-from tests.kit import conversation, messages_in, support, worker_process
+from tests.kit import clients, messages_in, support, worker_process
 
 LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 OFF_SECONDS = 600
@@ -41,19 +41,21 @@ def worker(shared: worker_process.Installation, off_seconds: int) -> Iterator[wo
     "a host without NTP", "the worker's clock is ten minutes slow or fast: no event is refused for it"
 )
 async def test_only_what_is_in_the_future_of_the_database_is_dead_lettered(
-    talk: conversation.Talk, worker: worker_process.Worker, off_seconds: int
+    client: clients.Client, worker: worker_process.Worker, off_seconds: int
 ) -> None:
     workflow_id = f"clock {machine.free_port()}"
-    goal = await talk.goal(workflow_id, "form_submitted", form_id="f")
-    runs = [messages_in.a_run(workflow_id) for _ in range(RUNS)]
-    await talk.send(*(run.started(goal.created_at) for run in runs))
-    await talk.send(*(run.submits("f", messages_in.later(goal.created_at, 1)) for run in runs))
-    late = await talk.send(messages_in.a_run(workflow_id).submits("f", datetime.now(UTC) + timedelta(seconds=450)))
-    await talk.settled()
-    await talk.published()
-    achieved = [each for each in await talk.messages("goal_achieved") if each.data["workflow_id"] == workflow_id]
-    assert {each.data["enrollment_id"] for each in achieved} == {run.enrollment_id for run in runs}
-    letters = [dict(letter.headers) for letter in await talk.dead_letters()]
+    goal = await client.create_goal(workflow_id, "form_submitted", form_id="f")
+    enrollments = [messages_in.new_enrollment(workflow_id) for _ in range(RUNS)]
+    await client.send(*(enrollment.started(goal.created_at) for enrollment in enrollments))
+    await client.send(*(enrollment.submits("f", messages_in.later(goal.created_at, 1)) for enrollment in enrollments))
+    late = await client.send(
+        messages_in.new_enrollment(workflow_id).submits("f", datetime.now(UTC) + timedelta(seconds=450))
+    )
+    await client.settle()
+    await client.wait_until_published()
+    achieved = [each for each in await client.messages("goal_achieved") if each.data["workflow_id"] == workflow_id]
+    assert {each.data["enrollment_id"] for each in achieved} == {enrollment.enrollment_id for enrollment in enrollments}
+    letters = [dict(letter.headers) for letter in await client.dead_letters()]
     ours = [each for each in letters if each["x-original-offset"] == str(late[0].offset).encode()]
     assert [each["x-error-reason"] for each in letters if each in ours] == [b"future_time"]
     assert {each["x-error-reason"] for each in letters} == {b"future_time"}

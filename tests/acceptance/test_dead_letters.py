@@ -10,7 +10,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from goalworker.decoding.decoder import Decoder, Malformed
 from goalworker.decoding.limits import Limits
-from tests.kit import conversation, hostile, messages_in, support, worker_process
+from tests.kit import clients, hostile, messages_in, support, worker_process
 
 # A good record before and after each nasty one would be one letter in two: at 1 no topic is ever paused.
 NEVER_PAUSED = {"DEAD_LETTERS__MAX_RATIO": 1}
@@ -27,10 +27,10 @@ def worker(shared: worker_process.Installation) -> Iterator[worker_process.Worke
         started.kill()
 
 
-async def _letters(talk: conversation.Talk, sent: aiokafka.structs.RecordMetadata) -> list[aiokafka.ConsumerRecord]:
+async def _letters(client: clients.Client, sent: aiokafka.structs.RecordMetadata) -> list[aiokafka.ConsumerRecord]:
     """The dead letters of one record."""
     where = (sent.topic, str(sent.partition), str(sent.offset))
-    return [letter for letter in await talk.dead_letters() if _origin(letter) == where]
+    return [letter for letter in await client.dead_letters() if _origin(letter) == where]
 
 
 def _origin(letter: aiokafka.ConsumerRecord) -> tuple[str, ...]:
@@ -38,14 +38,14 @@ def _origin(letter: aiokafka.ConsumerRecord) -> tuple[str, ...]:
     return tuple(headers[f"x-original-{part}"].decode() for part in ("topic", "partition", "offset"))
 
 
-def _ours(talk: conversation.Talk, sent: Any, reason: str, message: str) -> list[tuple[str, bytes]]:
+def _ours(client: clients.Client, sent: Any, reason: str, message: str) -> list[tuple[str, bytes]]:
     """The headers that a dead letter gets."""
     headers = {
         "x-original-topic": sent.topic,
         "x-original-partition": sent.partition,
         "x-original-offset": sent.offset,
         "x-original-timestamp": sent.timestamp,
-        "x-original-group": talk.there.group_id,
+        "x-original-group": client.installation.group_id,
         "x-error-reason": reason,
         "x-error-message": message,
         "x-redrive-count": 0,
@@ -54,29 +54,32 @@ def _ours(talk: conversation.Talk, sent: Any, reason: str, message: str) -> list
 
 
 async def test_hostile_records_are_dead_lettered_byte_for_byte_and_others_judged(
-    talk: conversation.Talk,
+    client: clients.Client,
 ) -> None:
-    topic = talk.there.topics["form_submitted"]
+    topic = client.installation.topics["form_submitted"]
     larger = ConfigResource(
         ConfigResourceType.TOPIC, topic, configs={"max.message.bytes": str(worker_process.REQUEST_BYTES)}
     )
-    await talk.admin.alter_configs([larger])
-    goal = await talk.goal("neighbours", "form_submitted", form_id="f")
-    run = messages_in.a_run("neighbours")
+    await client.admin.alter_configs([larger])
+    goal = await client.create_goal("neighbours", "form_submitted", form_id="f")
+    enrollment = messages_in.new_enrollment("neighbours")
     # Neighbours in the very partition: what is skipped or stuck there is missed below.
     nasty = [
         messages_in.Record(record.topic.replace("-", "_"), record.value, b"\xff\x00", record.headers, partition=0)
         for record in hostile.CORPUS
     ]
-    runs = [
-        messages_in.Run(run.workflow_id, f"{run.enrollment_id}-{n}", f"{run.contact_id}-{n}") for n in range(len(nasty))
+    enrollments = [
+        messages_in.Enrollment(
+            enrollment.workflow_id, f"{enrollment.enrollment_id}-{n}", f"{enrollment.contact_id}-{n}"
+        )
+        for n in range(len(nasty))
     ]
     at = messages_in.later(goal.created_at, 1)
-    await talk.send(*(each.started(at) for each in runs))
+    await client.send(*(each.started(at) for each in enrollments))
     where = []
-    for each, record in zip(runs, nasty, strict=True):
-        where += (await talk.send(record, messages_in.in_partition(0, each.submits("f", at))))[:1]
-    await talk.settled()
+    for each, record in zip(enrollments, nasty, strict=True):
+        where += (await client.send(record, messages_in.in_partition(0, each.submits("f", at))))[:1]
+    await client.settle()
 
     decoder = Decoder(hostile.KINDS, Limits())
     expected = {}
@@ -84,85 +87,87 @@ async def test_hostile_records_are_dead_lettered_byte_for_byte_and_others_judged
         outcome = decoder.decode(given.topic, record.value, record.headers, sent.timestamp, datetime.now(UTC))
         if isinstance(outcome, Malformed):
             sentence = f"{outcome.pointer}: {outcome.detail}" if outcome.pointer else outcome.detail
-            headers = [*record.headers, *_ours(talk, sent, outcome.reason, sentence)]
+            headers = [*record.headers, *_ours(client, sent, outcome.reason, sentence)]
             expected[sent.topic, str(sent.partition), str(sent.offset)] = (record.key, record.value, headers)
     assert len(expected) > 100
-    found = {_origin(letter): (letter.key, letter.value, list(letter.headers)) for letter in await talk.dead_letters()}
+    found = {
+        _origin(letter): (letter.key, letter.value, list(letter.headers)) for letter in await client.dead_letters()
+    }
     assert found == expected
-    achieved = {message.data["enrollment_id"] for message in await talk.messages("goal_achieved")}
-    assert achieved == {each.enrollment_id for each in runs}
+    achieved = {message.data["enrollment_id"] for message in await client.messages("goal_achieved")}
+    assert achieved == {each.enrollment_id for each in enrollments}
 
 
 async def test_a_header_that_is_ours_is_replaced_in_place_and_the_others_keep_their_order(
-    talk: conversation.Talk,
+    client: clients.Client,
 ) -> None:
     theirs = [("a", b"1"), ("x-error-reason", b"theirs"), ("b", None), ("x-original-topic", b"theirs"), ("a", b"\xff")]
-    (sent,) = await talk.send(messages_in.Record("form_submitted", b"{", headers=theirs))
-    await talk.settled()
-    (letter,) = await _letters(talk, sent)
+    (sent,) = await client.send(messages_in.Record("form_submitted", b"{", headers=theirs))
+    await client.settle()
+    (letter,) = await _letters(client, sent)
     message = dict(letter.headers)["x-error-message"].decode()
-    ours = dict(_ours(talk, sent, "invalid_json", message))
+    ours = dict(_ours(client, sent, "invalid_json", message))
     in_place = [(name, ours.pop(name, value)) for name, value in theirs]
     assert list(letter.headers) == [*in_place, *ours.items()]
 
 
-async def test_a_dead_letter_says_what_is_wrong_without_quoting_it(talk: conversation.Talk) -> None:
+async def test_a_dead_letter_says_what_is_wrong_without_quoting_it(client: clients.Client) -> None:
     record = messages_in.event("form.submitted", {"contact_id": "secret\n", "form_id": "f"}, datetime.now(UTC))
-    (sent,) = await talk.send(record)
-    await talk.settled()
-    (letter,) = await _letters(talk, sent)
+    (sent,) = await client.send(record)
+    await client.settle()
+    (letter,) = await _letters(client, sent)
     message = dict(letter.headers)["x-error-message"].decode()
     assert message.startswith("/data/contact_id: ")
     assert "secret" not in message
 
 
-async def test_an_event_from_the_future_waits_in_the_dlq(talk: conversation.Talk) -> None:
+async def test_an_event_from_the_future_waits_in_the_dlq(client: clients.Client) -> None:
     at = datetime.now(UTC) + timedelta(seconds=330)
-    (sent,) = await talk.send(messages_in.a_run("future").submits("f", at))
-    await talk.settled()
-    (letter,) = await _letters(talk, sent)
+    (sent,) = await client.send(messages_in.new_enrollment("future").submits("f", at))
+    await client.settle()
+    (letter,) = await _letters(client, sent)
     assert dict(letter.headers)["x-error-reason"] == b"future_time"
 
 
 async def test_an_enrollment_id_with_another_contact_is_dead_lettered_the_first_stands(
-    talk: conversation.Talk, worker: worker_process.Worker
+    client: clients.Client, worker: worker_process.Worker
 ) -> None:
-    goal = await talk.goal("conflicts", "form_submitted", form_id="f")
-    run, at = messages_in.a_run("conflicts"), messages_in.later(goal.created_at, 1)
-    other = messages_in.Run(run.workflow_id, run.enrollment_id, "somebody else")
-    await talk.say(run.started(at))
-    (sent,) = await talk.send(other.ended(at))
-    await talk.say(run.submits("f", at), other.submits("f", at))
-    (letter,) = await _letters(talk, sent)
+    goal = await client.create_goal("conflicts", "form_submitted", form_id="f")
+    enrollment, at = messages_in.new_enrollment("conflicts"), messages_in.later(goal.created_at, 1)
+    other = messages_in.Enrollment(enrollment.workflow_id, enrollment.enrollment_id, "somebody else")
+    await client.process(enrollment.started(at))
+    (sent,) = await client.send(other.ended(at))
+    await client.process(enrollment.submits("f", at), other.submits("f", at))
+    (letter,) = await _letters(client, sent)
     assert dict(letter.headers)["x-error-reason"] == b"conflicting_enrollment"
-    assert conversation.kinds(await talk.heard(run)) == [("goal.achieved", 1), ("exit.goal", None)]
-    lifecycle = talk.there.topics["workflow_lifecycle"]
+    assert clients.kinds(await client.messages_about(enrollment)) == [("goal.achieved", 1), ("exit.goal", None)]
+    lifecycle = client.installation.topics["workflow_lifecycle"]
     assert worker.metric("dead_letters_total", topic=lifecycle, reason="conflicting_enrollment") == 1
 
 
-async def test_a_tombstone_is_skipped_and_counted(talk: conversation.Talk, worker: worker_process.Worker) -> None:
-    dead = len(await talk.dead_letters())
-    await talk.say(
+async def test_a_tombstone_is_skipped_and_counted(client: clients.Client, worker: worker_process.Worker) -> None:
+    dead = len(await client.dead_letters())
+    await client.process(
         messages_in.Record("tag_added", None, b"acme:c"), messages_in.Record("workflow_lifecycle", None, b"w")
     )
-    await talk.send_nothing("redrive")
-    await talk.settled()
-    assert len(await talk.dead_letters()) == dead
-    topics = [talk.there.topics[topic] for topic in ("tag_added", "workflow_lifecycle", "redrive")]
+    await client.send_nothing("redrive")
+    await client.settle()
+    assert len(await client.dead_letters()) == dead
+    topics = [client.installation.topics[topic] for topic in ("tag_added", "workflow_lifecycle", "redrive")]
 
     async def is_counted() -> bool:
         return all(worker.metric("events_total", topic=topic, outcome="tombstone") == 1 for topic in topics)
 
-    await conversation.until(is_counted)
+    await clients.until(is_counted)
 
 
 # --- redrive ---
 
 
-def _redriven(talk: conversation.Talk, record: messages_in.Record, **others: bytes) -> messages_in.Record:
+def _redriven(client: clients.Client, record: messages_in.Record, **others: bytes) -> messages_in.Record:
     """A record as it stands in the redrive topic."""
     first = {
-        "x-original-topic": talk.there.topics[record.topic].encode(),
+        "x-original-topic": client.installation.topics[record.topic].encode(),
         "x-original-partition": b"3",
         "x-original-offset": b"17",
         "x-original-timestamp": b"1700000000000",
@@ -174,18 +179,18 @@ def _redriven(talk: conversation.Talk, record: messages_in.Record, **others: byt
     return messages_in.Record("redrive", record.value, record.key, [*record.headers, *(first | others).items()])
 
 
-async def test_a_redriven_record_is_judged_as_one_of_its_first_topic(talk: conversation.Talk) -> None:
-    goal = await talk.goal("redriven", "form_submitted", form_id="f")
-    run, at = messages_in.a_run("redriven"), messages_in.later(goal.created_at, 1)
-    form = messages_in.binary("form.submitted", {"contact_id": run.contact_id, "form_id": "f"}, at)
-    await talk.say(_redriven(talk, run.started(at)), _redriven(talk, form))
-    assert conversation.kinds(await talk.heard(run)) == [("goal.achieved", 1), ("exit.goal", None)]
+async def test_a_redriven_record_is_judged_as_one_of_its_first_topic(client: clients.Client) -> None:
+    goal = await client.create_goal("redriven", "form_submitted", form_id="f")
+    enrollment, at = messages_in.new_enrollment("redriven"), messages_in.later(goal.created_at, 1)
+    form = messages_in.binary("form.submitted", {"contact_id": enrollment.contact_id, "form_id": "f"}, at)
+    await client.process(_redriven(client, enrollment.started(at)), _redriven(client, form))
+    assert clients.kinds(await client.messages_about(enrollment)) == [("goal.achieved", 1), ("exit.goal", None)]
 
 
-async def test_what_fails_again_keeps_where_it_first_came_from_and_its_count(talk: conversation.Talk) -> None:
-    record = _redriven(talk, messages_in.Record("form_submitted", b"\x00", b"key"))
-    await talk.say(record)
-    (letter,) = [letter for letter in await talk.dead_letters() if dict(letter.headers)["x-redrive-count"] == b"2"]
+async def test_what_fails_again_keeps_where_it_first_came_from_and_its_count(client: clients.Client) -> None:
+    record = _redriven(client, messages_in.Record("form_submitted", b"\x00", b"key"))
+    await client.process(record)
+    (letter,) = [letter for letter in await client.dead_letters() if dict(letter.headers)["x-redrive-count"] == b"2"]
     assert (letter.key, letter.value) == (b"key", b"\x00")
     changed = {name: value for name, value in letter.headers if (name, value) not in record.headers}
     assert [name for name, _ in letter.headers] == [name for name, _ in record.headers]
@@ -193,9 +198,9 @@ async def test_what_fails_again_keeps_where_it_first_came_from_and_its_count(tal
     assert changed == {"x-error-reason": b"unsupported_wire_format"}
 
 
-async def test_what_was_put_into_redrive_by_mistake_is_a_dead_letter_of_redrive(talk: conversation.Talk) -> None:
-    form = messages_in.a_run("mistaken").submits("f", datetime.now(UTC))
-    (sent,) = await talk.send(messages_in.Record("redrive", form.value))
-    await talk.settled()
-    (letter,) = await _letters(talk, sent)
+async def test_what_was_put_into_redrive_by_mistake_is_a_dead_letter_of_redrive(client: clients.Client) -> None:
+    form = messages_in.new_enrollment("mistaken").submits("f", datetime.now(UTC))
+    (sent,) = await client.send(messages_in.Record("redrive", form.value))
+    await client.settle()
+    (letter,) = await _letters(client, sent)
     assert dict(letter.headers)["x-error-reason"] == b"invalid_envelope"

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.kit import conversation, messages_in
+from tests.kit import clients, messages_in
 
 Data = dict[str, Any]
 
@@ -73,32 +73,32 @@ BOOKED = {"appointment_id": "a"}
     ],
 )
 async def test_a_goal_is_achieved_by_what_meets_its_criteria_and_by_nothing_else(
-    talk: conversation.Talk, goal_type: str, criteria: Data, kind: str, hits: list[Data], misses: list[Data]
+    client: clients.Client, goal_type: str, criteria: Data, kind: str, hits: list[Data], misses: list[Data]
 ) -> None:
     workflow_id = f"{goal_type}-{len(criteria)}"
-    goal = await talk.goal(workflow_id, goal_type, **criteria)
+    goal = await client.create_goal(workflow_id, goal_type, **criteria)
     enrolled, happened = messages_in.later(goal.created_at, 1), messages_in.later(goal.created_at, 2)
     achieving = {}
     for number, data in enumerate(hits + misses):
         for form in (messages_in.event, messages_in.binary):
-            run = messages_in.a_run(workflow_id)
-            achieving[run.enrollment_id] = number < len(hits)
-            record = form(kind, {"contact_id": run.contact_id, **data}, happened)
-            await talk.send(run.started(enrolled), record)
-    await talk.settled()
+            enrollment = messages_in.new_enrollment(workflow_id)
+            achieving[enrollment.enrollment_id] = number < len(hits)
+            record = form(kind, {"contact_id": enrollment.contact_id, **data}, happened)
+            await client.send(enrollment.started(enrolled), record)
+    await client.settle()
     achieved = {
-        m.data["enrollment_id"] for m in await talk.messages("goal_achieved") if m.data["goal_id"] == str(goal.id)
+        m.data["enrollment_id"] for m in await client.messages("goal_achieved") if m.data["goal_id"] == str(goal.id)
     }
     assert achieved == {enrollment_id for enrollment_id, is_hit in achieving.items() if is_hit}
-    exits = {m.data["enrollment_id"] for m in await talk.messages("workflow_exit")}
+    exits = {m.data["enrollment_id"] for m in await client.messages("workflow_exit")}
     assert achieved == exits & achieving.keys()
-    assert await talk.dead_letters() == []
+    assert await client.dead_letters() == []
 
 
-async def test_nothing_crosses_tenants(talk: conversation.Talk) -> None:
-    goal = await talk.goal("private", "form_submitted", form_id="f")
-    run, at = messages_in.a_run("private"), messages_in.later(goal.created_at, 1)
-    await talk.say(run.started(at), run.submits("f", at, tenantid="other"))
-    assert await talk.heard(run) == []
-    await talk.say(run.submits("f", at))
-    assert conversation.kinds(await talk.heard(run)) == [("goal.achieved", 1), ("exit.goal", None)]
+async def test_nothing_crosses_tenants(client: clients.Client) -> None:
+    goal = await client.create_goal("private", "form_submitted", form_id="f")
+    enrollment, at = messages_in.new_enrollment("private"), messages_in.later(goal.created_at, 1)
+    await client.process(enrollment.started(at), enrollment.submits("f", at, tenantid="other"))
+    assert await client.messages_about(enrollment) == []
+    await client.process(enrollment.submits("f", at))
+    assert clients.kinds(await client.messages_about(enrollment)) == [("goal.achieved", 1), ("exit.goal", None)]

@@ -3,30 +3,30 @@
 import asyncio
 import functools
 
-from tests.kit import conversation, flood, worker_process
+from tests.kit import clients, flood, worker_process
 
 RUNS = 800
 SHARES = (0.05, 0.3, 0.6)
 
 
 async def test_a_worker_killed_again_and_again_loses_nothing_and_doubles_nothing(
-    there: worker_process.Installation,
+    installation: worker_process.Installation,
 ) -> None:
-    async with conversation.talk(there) as talk:
-        stream = await flood.flood(talk, "killed", RUNS)
-        sending = asyncio.create_task(talk.send(*stream.records))
+    async with clients.connect(installation) as client:
+        stream = await flood.flood(client, "killed", RUNS)
+        sending = asyncio.create_task(client.send(*stream.records))
         for share in SHARES:
-            worker = there.start(BATCH__MAX_RECORDS=100)
+            worker = installation.start(BATCH__MAX_RECORDS=100)
             try:
-                await conversation.until(functools.partial(stream.is_judged, talk, share))
+                await clients.until(functools.partial(stream.is_judged, client, share))
             finally:
                 worker.kill()
-            await talk.bury(worker)
+            await client.remove_member(worker)
         await sending
-        async with there.worker():
-            await stream.check(talk)
+        async with installation.worker():
+            await stream.check(client)
 
-        await talk.rewind()
-        async with there.worker() as worker:
-            await stream.check(talk)
+        await client.rewind()
+        async with installation.worker() as worker:
+            await stream.check(client)
             assert worker.metric("achievements_total") == worker.metric("exits_total") == 0

@@ -13,7 +13,7 @@ from aiokafka import codec
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.record._crecords import default_records
 
-from tests.kit import conversation, messages_in, worker_process
+from tests.kit import clients, messages_in, worker_process
 
 MIB = 1024 * 1024
 RSS_BYTES_MAX = 400 * MIB
@@ -30,11 +30,11 @@ def _memory(worker: worker_process.Worker, name: str) -> int:
 
 
 async def _send(
-    talk: conversation.Talk, compression: str, records: Sequence[messages_in.Record], partitions: Sequence[int]
+    client: clients.Client, compression: str, records: Sequence[messages_in.Record], partitions: Sequence[int]
 ) -> None:
     """Send the same records to each partition as one batch."""
     async with aiokafka.AIOKafkaProducer(
-        bootstrap_servers=talk.there.bootstrap_servers,
+        bootstrap_servers=client.installation.bootstrap_servers,
         compression_type=compression,
         max_batch_size=1024 * MIB,
         max_request_size=1024 * MIB,
@@ -43,7 +43,7 @@ async def _send(
             batch = producer.create_batch()
             for record in records:
                 assert batch.append(key=None, value=record.value, timestamp=None, headers=list(record.headers))
-            await (await producer.send_batch(batch, talk.there.topics[records[0].topic], partition=partition))
+            await (await producer.send_batch(batch, client.installation.topics[records[0].topic], partition=partition))
 
 
 def _padded(size: int) -> messages_in.Record:
@@ -57,28 +57,28 @@ def _padded(size: int) -> messages_in.Record:
 @pytest.mark.real_world("kafkajs#1795", "64 KB of zstd become hundreds of megabytes in the reader's memory")
 @pytest.mark.parametrize("compression", RECORDS)
 async def test_a_worker_stays_small_whatever_compresses_well(
-    there: worker_process.Installation, compression: str
+    installation: worker_process.Installation, compression: str
 ) -> None:
     number = RECORDS[compression]
     sends = -(-TOTAL_RECORDS // (2 * number))
-    async with conversation.talk(there) as talk, there.worker() as worker:
-        goal = await talk.goal("large", "form_submitted", form_id="f")
-        run, at = messages_in.a_run("large"), messages_in.later(goal.created_at, 1)
-        await talk.say(run.started(at))
+    async with clients.connect(installation) as client, installation.worker() as worker:
+        goal = await client.create_goal("large", "form_submitted", form_id="f")
+        enrollment, at = messages_in.new_enrollment("large"), messages_in.later(goal.created_at, 1)
+        await client.process(enrollment.started(at))
         before = _memory(worker, "VmRSS")
         # Of two kinds: what is judged, and what is a dead letter for its size.
         fine, large = _padded(MIB - 1_000), _padded(MIB + 1_000)
         for _ in range(sends):
-            await _send(talk, compression, [fine] * (number - 2) + [large] * 2, [0, 1])
-        form = run.submits("f", at)
-        await talk.send(messages_in.in_partition(0, form), messages_in.in_partition(1, form))
-        await talk.settled(timeout_seconds=120)
-        assert conversation.kinds(await talk.heard(run)) == [("goal.achieved", 1), ("exit.goal", None)]
-        topic = there.topics["form_submitted"]
+            await _send(client, compression, [fine] * (number - 2) + [large] * 2, [0, 1])
+        form = enrollment.submits("f", at)
+        await client.send(messages_in.in_partition(0, form), messages_in.in_partition(1, form))
+        await client.settle(timeout_seconds=120)
+        assert clients.kinds(await client.messages_about(enrollment)) == [("goal.achieved", 1), ("exit.goal", None)]
+        topic = installation.topics["form_submitted"]
         letters = sends * 2 * 2
         assert worker.metric("dead_letters_total", topic=topic, reason="too_large") == letters
         assert worker.metric("events_total", topic=topic) == sends * 2 * number + 2
-        assert {len(letter.value) for letter in await talk.dead_letters()} == {len(large.value or b"")}
+        assert {len(letter.value) for letter in await client.dead_letters()} == {len(large.value or b"")}
         most, now = _memory(worker, "VmHWM"), _memory(worker, "VmRSS")
         print(f"{compression}: {before // MIB} MiB before, {most // MIB} MiB at most, {now // MIB} MiB afterwards")
         assert most < RSS_BYTES_MAX
@@ -119,22 +119,22 @@ async def test_a_batch_that_cannot_be_read_ends_the_worker_with_how_to_go_past_i
 
 
 async def test_a_record_that_no_dead_letter_can_hold_is_named_by_one_without_its_value(
-    there: worker_process.Installation,
+    installation: worker_process.Installation,
 ) -> None:
-    async with conversation.talk(there) as talk, there.worker() as worker:
-        goal = await talk.goal("large", "form_submitted", form_id="f")
-        run, at = messages_in.a_run("large"), messages_in.later(goal.created_at, 1)
-        await talk.say(run.started(at))
-        await _send(talk, "zstd", [_padded(200 * MIB), run.submits("f", at)], [0])
-        await talk.settled(timeout_seconds=120)
-        assert conversation.kinds(await talk.heard(run)) == [("goal.achieved", 1), ("exit.goal", None)]
-        (letter,) = await talk.dead_letters()
+    async with clients.connect(installation) as client, installation.worker() as worker:
+        goal = await client.create_goal("large", "form_submitted", form_id="f")
+        enrollment, at = messages_in.new_enrollment("large"), messages_in.later(goal.created_at, 1)
+        await client.process(enrollment.started(at))
+        await _send(client, "zstd", [_padded(200 * MIB), enrollment.submits("f", at)], [0])
+        await client.settle(timeout_seconds=120)
+        assert clients.kinds(await client.messages_about(enrollment)) == [("goal.achieved", 1), ("exit.goal", None)]
+        (letter,) = await client.dead_letters()
         headers = dict(letter.headers)
         assert letter.value is None
         assert (headers["x-error-reason"], headers["x-original-offset"]) == (b"too_large", b"0")
         assert b"its value is in the original topic only" in headers["x-error-message"]
         assert _memory(worker, "VmHWM") < RSS_BYTES_MAX
-        assert there.call("dlq", "stats", "--json").code == 0
-        assert there.call("dlq", "list", "--json").code == 0
-        redriven = there.call("dlq", "redrive", "--dry-run", "--json")
+        assert installation.call("dlq", "stats", "--json").code == 0
+        assert installation.call("dlq", "list", "--json").code == 0
+        redriven = installation.call("dlq", "redrive", "--dry-run", "--json")
         assert redriven.code == 0, redriven.err

@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 
-from tests.kit import conversation, messages_in
+from tests.kit import clients, messages_in
 
 NAMESPACE = uuid.UUID("94bece46-2ea0-598c-bf30-462d26b8d233")
 TRACE = (("traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"), ("tracestate", b"vendor=1"))
@@ -16,16 +16,22 @@ def uuid5(*parts: str) -> str:
 
 
 @pytest.mark.smoke
-async def test_achieved_and_exit_say_everything_and_carry_the_trace_of_their_event(talk: conversation.Talk) -> None:
+async def test_achieved_and_exit_say_everything_and_carry_the_trace_of_their_event(client: clients.Client) -> None:
     workflow_id = "orders/2026"
-    goal = await talk.goal(workflow_id, "purchase_made", min_amount=100)
+    goal = await client.create_goal(workflow_id, "purchase_made", min_amount=100)
     enrolled, paid = messages_in.later(goal.created_at, 1), messages_in.later(goal.created_at, 2.5)
-    run = messages_in.Run(workflow_id, "run|1", "Zoë:1")
-    data = {"contact_id": run.contact_id, "payment_id": "p-1", "amount": 129.90, "currency": "eur", "colour": "red"}
+    enrollment = messages_in.Enrollment(workflow_id, "run|1", "Zoë:1")
+    data = {
+        "contact_id": enrollment.contact_id,
+        "payment_id": "p-1",
+        "amount": 129.90,
+        "currency": "eur",
+        "colour": "red",
+    }
     payment = messages_in.event("payment.completed", data, paid, id="e-1", source="/shop")
-    await talk.say(run.started(enrolled), payment.with_headers(*TRACE, ("unrelated", b"\xff")))
+    await client.process(enrollment.started(enrolled), payment.with_headers(*TRACE, ("unrelated", b"\xff")))
 
-    achieved, ended = await talk.heard(run)
+    achieved, ended = await client.messages_about(enrollment)
     achievement_id = uuid5("achievement", "acme", "run%7C1", str(goal.id))
     moment = messages_in.rfc3339(paid)
     assert achieved.body == {
@@ -40,7 +46,7 @@ async def test_achieved_and_exit_say_everything_and_carry_the_trace_of_their_eve
         "data": {
             "achievement_id": achievement_id,
             "revision": 1,
-            **run.ids,
+            **enrollment.ids,
             "goal_id": str(goal.id),
             "goal_version": 1,
             "goal_type": "purchase_made",
@@ -52,7 +58,7 @@ async def test_achieved_and_exit_say_everything_and_carry_the_trace_of_their_eve
                 "type": "payment.completed",
                 "time": moment,
                 "data": {
-                    "contact_id": run.contact_id,
+                    "contact_id": enrollment.contact_id,
                     "payment_id": "p-1",
                     "amount": "129.9",
                     "currency": "eur",
@@ -72,7 +78,7 @@ async def test_achieved_and_exit_say_everything_and_carry_the_trace_of_their_eve
         "datacontenttype": "application/json",
         "data": {
             "exit_id": exit_id,
-            **run.ids,
+            **enrollment.ids,
             "exit_reason": "goal_achieved",
             "logic": "any",
             "goal_id": str(goal.id),
@@ -86,44 +92,44 @@ async def test_achieved_and_exit_say_everything_and_carry_the_trace_of_their_eve
         assert message.headers == (CONTENT_TYPE, *TRACE)
 
 
-async def test_revoked_says_which_achievement_and_why(talk: conversation.Talk) -> None:
-    goal = await talk.goal("revoking", "form_submitted", form_id="f")
-    run, at = messages_in.a_run("revoking"), messages_in.later(goal.created_at, 1)
-    await talk.say(run.started(at), run.submits("f", at).with_headers(*TRACE))
-    await talk.say(run.ended(at))
-    _, revoked, _ = await talk.heard(run)
+async def test_revoked_says_which_achievement_and_why(client: clients.Client) -> None:
+    goal = await client.create_goal("revoking", "form_submitted", form_id="f")
+    enrollment, at = messages_in.new_enrollment("revoking"), messages_in.later(goal.created_at, 1)
+    await client.process(enrollment.started(at), enrollment.submits("f", at).with_headers(*TRACE))
+    await client.process(enrollment.ended(at))
+    _, revoked, _ = await client.messages_about(enrollment)
     body = revoked.body
     assert body.pop("time") > messages_in.rfc3339(at)  # the moment of writing
     assert body == {
         "specversion": "1.0",
-        "id": uuid5("revoked", "acme", run.enrollment_id, str(goal.id), "2"),
+        "id": uuid5("revoked", "acme", enrollment.enrollment_id, str(goal.id), "2"),
         "source": "/goalworker",
         "type": "workflow.goal.revoked",
-        "subject": run.enrollment_id,
+        "subject": enrollment.enrollment_id,
         "tenantid": "acme",
         "datacontenttype": "application/json",
         "data": {
-            "achievement_id": uuid5("achievement", "acme", run.enrollment_id, str(goal.id)),
+            "achievement_id": uuid5("achievement", "acme", enrollment.enrollment_id, str(goal.id)),
             "revision": 2,
-            **run.ids,
+            **enrollment.ids,
             "goal_id": str(goal.id),
             "goal_type": "form_submitted",
             "reason": "after_end",
         },
     }
-    assert revoked.key == f"acme:{run.contact_id}".encode()
+    assert revoked.key == f"acme:{enrollment.contact_id}".encode()
     assert revoked.headers == (CONTENT_TYPE,)
 
 
-async def test_what_was_configured_is_told_without_a_worker_having_asked(talk: conversation.Talk) -> None:
-    goal = await talk.goal("configuring", "purchase_made", min_amount=100, currency="eur")
+async def test_what_was_configured_is_told_without_a_worker_having_asked(client: clients.Client) -> None:
+    goal = await client.create_goal("configuring", "purchase_made", min_amount=100, currency="eur")
     key = f"acme:{goal.id}".encode()
 
     async def is_told() -> bool:
-        return any(message.key == key for message in await talk.messages("goal_configured"))
+        return any(message.key == key for message in await client.messages("goal_configured"))
 
-    await conversation.until(is_told)
-    (configured,) = [message for message in await talk.messages("goal_configured") if message.key == key]
+    await clients.until(is_told)
+    (configured,) = [message for message in await client.messages("goal_configured") if message.key == key]
     assert configured.body == {
         "specversion": "1.0",
         "id": uuid5("configured", "acme", str(goal.id), "1"),
@@ -146,8 +152,10 @@ async def test_what_was_configured_is_told_without_a_worker_having_asked(talk: c
     assert configured.headers == (CONTENT_TYPE,)
 
 
-async def test_trace_headers_that_are_none_are_left_behind(talk: conversation.Talk) -> None:
-    goal = await talk.goal("tracing", "form_submitted", form_id="f")
-    run, at = messages_in.a_run("tracing"), messages_in.later(goal.created_at, 1)
-    await talk.say(run.started(at), run.submits("f", at).with_headers(("traceparent", b"\xff"), ("tracestate", None)))
-    assert [message.headers for message in await talk.heard(run)] == [(CONTENT_TYPE,)] * 2
+async def test_trace_headers_that_are_none_are_left_behind(client: clients.Client) -> None:
+    goal = await client.create_goal("tracing", "form_submitted", form_id="f")
+    enrollment, at = messages_in.new_enrollment("tracing"), messages_in.later(goal.created_at, 1)
+    await client.process(
+        enrollment.started(at), enrollment.submits("f", at).with_headers(("traceparent", b"\xff"), ("tracestate", None))
+    )
+    assert [message.headers for message in await client.messages_about(enrollment)] == [(CONTENT_TYPE,)] * 2

@@ -4,7 +4,7 @@ import time
 
 import goalworker
 from goalworker import metrics
-from tests.kit import conversation, messages_in, worker_process
+from tests.kit import clients, messages_in, worker_process
 
 # The contract's table.
 LABELS = {
@@ -47,11 +47,11 @@ HISTOGRAMS = {
 }
 
 
-async def test_every_metric_is_exposed_with_its_labels(talk: conversation.Talk, worker: worker_process.Worker) -> None:
+async def test_every_metric_is_exposed_with_its_labels(client: clients.Client, worker: worker_process.Worker) -> None:
     async def is_measured() -> bool:
-        return ("goalworker_consumer_lag_records", _where(talk)) in worker.metrics()
+        return ("goalworker_consumer_lag_records", _where(client)) in worker.metrics()
 
-    await conversation.until(is_measured)
+    await clients.until(is_measured)
     found: dict[str, set[str]] = {}
     for sample, having in worker.metrics():
         found.setdefault(sample, set()).update(label for label, _ in having)
@@ -60,27 +60,30 @@ async def test_every_metric_is_exposed_with_its_labels(talk: conversation.Talk, 
     assert worker.metric("build_info", version=goalworker.__version__) == 1
 
 
-def _where(talk: conversation.Talk) -> frozenset[tuple[str, str]]:
-    return frozenset({("topic", talk.there.topics["form_submitted"]), ("partition", "3")})
+def _where(client: clients.Client) -> frozenset[tuple[str, str]]:
+    return frozenset({("topic", client.installation.topics["form_submitted"]), ("partition", "3")})
 
 
-async def test_metrics_count_what_became_of_each_record(talk: conversation.Talk, worker: worker_process.Worker) -> None:
-    goal = await talk.goal("measured", "form_submitted", form_id="f")
-    run, at = messages_in.a_run("measured"), messages_in.later(goal.created_at, 1)
-    form, later_form = run.submits("f", messages_in.later(at, 1)), run.submits("f", messages_in.later(at, 2))
-    await talk.say(run.started(at), later_form)
-    await talk.say(later_form, form)
+async def test_metrics_count_what_became_of_each_record(client: clients.Client, worker: worker_process.Worker) -> None:
+    goal = await client.create_goal("measured", "form_submitted", form_id="f")
+    enrollment, at = messages_in.new_enrollment("measured"), messages_in.later(goal.created_at, 1)
+    form, later_form = (
+        enrollment.submits("f", messages_in.later(at, 1)),
+        enrollment.submits("f", messages_in.later(at, 2)),
+    )
+    await client.process(enrollment.started(at), later_form)
+    await client.process(later_form, form)
     timeless = messages_in.binary("form.submitted", {"contact_id": "c", "form_id": "g"}, at)
     without_time = [header for header in timeless.headers if header[0] != "ce_time"]
-    await talk.say(messages_in.Record("form_submitted", timeless.value, headers=without_time))
-    await talk.say(messages_in.Record("form_submitted", None, b"key"), messages_in.Record("form_submitted", b"{"))
-    await talk.say(run.ended(at))
+    await client.process(messages_in.Record("form_submitted", timeless.value, headers=without_time))
+    await client.process(messages_in.Record("form_submitted", None, b"key"), messages_in.Record("form_submitted", b"{"))
+    await client.process(enrollment.ended(at))
 
     async def is_counted() -> bool:  # which is after the commit
         return worker.metric("events_total") == 8
 
-    await conversation.until(is_counted)
-    forms, lifecycle = talk.there.topics["form_submitted"], talk.there.topics["workflow_lifecycle"]
+    await clients.until(is_counted)
+    forms, lifecycle = client.installation.topics["form_submitted"], client.installation.topics["workflow_lifecycle"]
     counts = {outcome: worker.metric("events_total", topic=forms, outcome=outcome) for outcome in metrics.GOAL_OUTCOMES}
     assert counts == {"matched": 2, "unmatched": 1, "duplicate": 1, "dead_letter": 1, "tombstone": 1}
     assert worker.metric("events_total", topic=lifecycle, outcome="recorded") == 2
@@ -90,8 +93,8 @@ async def test_metrics_count_what_became_of_each_record(talk: conversation.Talk,
     for name in ("achievements_total", "achievements_revised_total", "achievements_revoked_total"):
         assert worker.metric(name, goal_type="form_submitted") == worker.metric(name) == 1, name
     assert worker.metric("exits_total", logic="any") == worker.metric("exits_total") == 1
-    assert worker.metric("outbox_published_total", topic=talk.there.topics["goal_achieved"]) == 3
-    assert worker.metric("outbox_published_total", topic=talk.there.topics["workflow_exit"]) == 1
+    assert worker.metric("outbox_published_total", topic=client.installation.topics["goal_achieved"]) == 3
+    assert worker.metric("outbox_published_total", topic=client.installation.topics["workflow_exit"]) == 1
     assert worker.metric("goals_loaded") == 1
     assert worker.metric("exit_age_seconds_count", logic="any") == worker.metric("exit_age_seconds_count") == 1
     assert 0 < worker.metric("exit_age_seconds_sum") < 60
@@ -104,14 +107,14 @@ async def test_metrics_count_what_became_of_each_record(talk: conversation.Talk,
     assert worker.metric("batch_records_sum") == 8
 
 
-async def test_gauges_say_how_it_is_now(talk: conversation.Talk, worker: worker_process.Worker) -> None:
-    await talk.settled()
+async def test_gauges_say_how_it_is_now(client: clients.Client, worker: worker_process.Worker) -> None:
+    await client.settle()
 
     async def is_idle() -> bool:
         return worker.metric("consumer_lag_records") == worker.metric("outbox_pending_records") == 0
 
-    await conversation.until(is_idle)
-    partitions = 4 * len(conversation.INPUTS)
+    await clients.until(is_idle)
+    partitions = 4 * len(clients.INPUTS)
     assert worker.metric("consumer_assigned_partitions") == partitions
     assert worker.metric("consumer_rebalances_total") >= 1
     progress = worker.metric("consumer_last_progress_timestamp_seconds")  # read before the clock: it goes on

@@ -10,30 +10,32 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import NewTopic, RecordsToDelete
 
-from tests.kit import conversation, messages_in, support, worker_process
+from tests.kit import clients, messages_in, support, worker_process
 
 
 async def test_a_partition_without_a_commit_is_read_from_its_earliest_record(
-    there: worker_process.Installation,
+    installation: worker_process.Installation,
 ) -> None:
-    async with conversation.talk(there) as talk:
-        goal = await talk.goal("before", "form_submitted", form_id="f")
-        run, at = messages_in.a_run("before"), messages_in.later(goal.created_at, 1)
-        await talk.send(run.started(at), run.submits("f", at))
-        async with there.worker():
-            await talk.settled()
-            assert conversation.kinds(await talk.heard(run)) == [("goal.achieved", 1), ("exit.goal", None)]
+    async with clients.connect(installation) as client:
+        goal = await client.create_goal("before", "form_submitted", form_id="f")
+        enrollment, at = messages_in.new_enrollment("before"), messages_in.later(goal.created_at, 1)
+        await client.send(enrollment.started(at), enrollment.submits("f", at))
+        async with installation.worker():
+            await client.settle()
+            assert clients.kinds(await client.messages_about(enrollment)) == [("goal.achieved", 1), ("exit.goal", None)]
             # Explicitly, everywhere: a partition that gets its first record later is no new case.
-            assert len(await talk.committed()) == 4 * len(conversation.INPUTS)
+            assert len(await client.committed()) == 4 * len(clients.INPUTS)
 
 
-async def test_an_offset_out_of_range_stops_the_worker_with_a_sentence(there: worker_process.Installation) -> None:
-    async with conversation.talk(there) as talk:
-        await talk.send(*(messages_in.Record("tag_added", b"{", partition=2) for _ in range(5)))
-        await talk.rewind()
-        deleted = TopicPartition(there.topics["tag_added"], 2)
-        await talk.admin.delete_records({deleted: RecordsToDelete(before_offset=3)})
-        worker = there.start()
+async def test_an_offset_out_of_range_stops_the_worker_with_a_sentence(
+    installation: worker_process.Installation,
+) -> None:
+    async with clients.connect(installation) as client:
+        await client.send(*(messages_in.Record("tag_added", b"{", partition=2) for _ in range(5)))
+        await client.rewind()
+        deleted = TopicPartition(installation.topics["tag_added"], 2)
+        await client.admin.delete_records({deleted: RecordsToDelete(before_offset=3)})
+        worker = installation.start()
         try:
             assert worker.wait() == 1
         finally:
@@ -42,8 +44,8 @@ async def test_an_offset_out_of_range_stops_the_worker_with_a_sentence(there: wo
         assert f"{deleted.topic}[2] at 0" in sentence
         assert "goalworker run --reset-offsets earliest" in sentence
         assert "Traceback" not in worker.log.read_text()
-        assert (await talk.committed())[deleted] == 0
-        assert await talk.members() == {}
+        assert (await client.committed())[deleted] == 0
+        assert await client.members() == {}
 
 
 GARBAGE = [messages_in.Record("tag_added", b"{", partition=partition) for partition in (2, 3) for _ in range(5)]
@@ -55,24 +57,24 @@ GARBAGE = [messages_in.Record("tag_added", b"{", partition=partition) for partit
     ids=["earliest", "latest", "later"],
 )
 async def test_offsets_out_of_range_are_set_anew_when_asked_for_and_no_others(
-    there: worker_process.Installation, target: str, to_offset: int, skipped_records: int
+    installation: worker_process.Installation, target: str, to_offset: int, skipped_records: int
 ) -> None:
-    async with conversation.talk(there) as talk:
-        await talk.send(*GARBAGE)
-        await talk.rewind()
-        deleted = TopicPartition(there.topics["tag_added"], 2)
-        await talk.admin.delete_records({deleted: RecordsToDelete(before_offset=3)})
-        async with there.worker("--reset-offsets", target) as worker:
-            await talk.settled()
+    async with clients.connect(installation) as client:
+        await client.send(*GARBAGE)
+        await client.rewind()
+        deleted = TopicPartition(installation.topics["tag_added"], 2)
+        await client.admin.delete_records({deleted: RecordsToDelete(before_offset=3)})
+        async with installation.worker("--reset-offsets", target) as worker:
+            await client.settle()
             (line,) = worker.lines("offset_reset")
             assert (line["topic"], line["partition"], line["from_offset"]) == (*deleted, 0)
             assert (line["to_offset"], line["skipped_records"]) == (to_offset, skipped_records)
             # Of the other partition, whose offset was in range, nothing is skipped.
-            assert len(await talk.dead_letters()) == 5 - to_offset + 5
+            assert len(await client.dead_letters()) == 5 - to_offset + 5
 
 
 async def test_a_time_rewinds_topics_to_it_and_the_redrive_topic_to_its_beginning(
-    there: worker_process.Installation,
+    installation: worker_process.Installation,
 ) -> None:
     def dated(topic: str, minute: int) -> messages_in.Record:
         return messages_in.Record(
@@ -80,30 +82,30 @@ async def test_a_time_rewinds_topics_to_it_and_the_redrive_topic_to_its_beginnin
         )
 
     start = datetime.now(UTC) - timedelta(hours=1)
-    async with conversation.talk(there) as talk:
-        await talk.send(*(dated(topic, minute) for topic in ("tag_added", "redrive") for minute in range(5)))
-        async with there.worker():
-            await talk.settled()
-        async with there.worker("--reset-offsets", (start + timedelta(minutes=3)).isoformat()) as worker:
-            await talk.settled()
+    async with clients.connect(installation) as client:
+        await client.send(*(dated(topic, minute) for topic in ("tag_added", "redrive") for minute in range(5)))
+        async with installation.worker():
+            await client.settle()
+        async with installation.worker("--reset-offsets", (start + timedelta(minutes=3)).isoformat()) as worker:
+            await client.settle()
             moved = {line["topic"]: (line["from_offset"], line["to_offset"]) for line in worker.lines("offset_reset")}
-            assert moved == {there.topics["tag_added"]: (5, 3), there.topics["redrive"]: (5, 0)}
-            assert len(await talk.dead_letters()) == 5 + 5 + 2 + 5
+            assert moved == {installation.topics["tag_added"]: (5, 3), installation.topics["redrive"]: (5, 0)}
+            assert len(await client.dead_letters()) == 5 + 5 + 2 + 5
 
 
 @pytest.mark.real_world("confluent-kafka-python#1787", "a topic is deleted and made anew while its consumer is frozen")
-async def test_a_topic_made_anew_while_a_worker_is_frozen_stops_it(there: worker_process.Installation) -> None:
-    topic = there.topics["tag_added"]
-    async with conversation.talk(there) as talk:
-        worker = there.start(KAFKA__SESSION_TIMEOUT_SECONDS=6)
+async def test_a_topic_made_anew_while_a_worker_is_frozen_stops_it(installation: worker_process.Installation) -> None:
+    topic = installation.topics["tag_added"]
+    async with clients.connect(installation) as client:
+        worker = installation.start(KAFKA__SESSION_TIMEOUT_SECONDS=6)
         try:
             await worker.ready()
-            await talk.say(*(messages_in.Record("tag_added", b"{", partition=2) for _ in range(5)))
+            await client.process(*(messages_in.Record("tag_added", b"{", partition=2) for _ in range(5)))
             worker.process.send_signal(signal.SIGSTOP)
-            await conversation.until(lambda: _has_no_members(talk))
-            await talk.admin.delete_topics([topic])
-            await conversation.until(lambda: _is_made(talk, topic))
-            await talk.send(*(messages_in.Record("tag_added", b"[", partition=2) for _ in range(9)))
+            await clients.until(lambda: _has_no_members(client))
+            await client.admin.delete_topics([topic])
+            await clients.until(lambda: _is_made(client, topic))
+            await client.send(*(messages_in.Record("tag_added", b"[", partition=2) for _ in range(9)))
             worker.process.send_signal(signal.SIGCONT)
             assert await asyncio.to_thread(worker.wait) == 1
         finally:
@@ -111,18 +113,18 @@ async def test_a_topic_made_anew_while_a_worker_is_frozen_stops_it(there: worker
         assert f"{topic} was deleted and made anew" in worker.log.read_text()
         assert "goalworker run --reset-offsets earliest" in worker.log.read_text()
         assert "Traceback" not in worker.log.read_text()
-        async with there.worker("--reset-offsets", "earliest"):
-            await talk.settled()
-        values = [letter.value for letter in await talk.dead_letters()]
+        async with installation.worker("--reset-offsets", "earliest"):
+            await client.settle()
+        values = [letter.value for letter in await client.dead_letters()]
         assert sorted(values) == [b"["] * 9 + [b"{"] * 5
 
 
-async def _has_no_members(talk: conversation.Talk) -> bool:
-    return await talk.members() == {}
+async def _has_no_members(client: clients.Client) -> bool:
+    return await client.members() == {}
 
 
-async def _is_made(talk: conversation.Talk, topic: str) -> bool:
-    response = await talk.admin.create_topics([NewTopic(topic, support.PARTITIONS, 1)])
+async def _is_made(client: clients.Client, topic: str) -> bool:
+    response = await client.admin.create_topics([NewTopic(topic, support.PARTITIONS, 1)])
     ((_, code, *_),) = response.topic_errors
     return bool(code == 0)
 
@@ -133,48 +135,48 @@ async def _is_made(talk: conversation.Talk, topic: str) -> bool:
     ids=["topic id", "leader epoch"],
 )
 async def test_an_offset_of_another_log_stops_a_worker_until_it_is_set_anew(
-    there: worker_process.Installation, metadata: str, sentence: str
+    installation: worker_process.Installation, metadata: str, sentence: str
 ) -> None:
-    async with conversation.talk(there) as talk:
-        await talk.send(*GARBAGE)
-        async with there.worker():
-            await talk.settled()
-        other, same = (TopicPartition(there.topics["tag_added"], number) for number in (2, 3))
-        found = await talk.admin.list_consumer_group_offsets(there.group_id)
+    async with clients.connect(installation) as client:
+        await client.send(*GARBAGE)
+        async with installation.worker():
+            await client.settle()
+        other, same = (TopicPartition(installation.topics["tag_added"], number) for number in (2, 3))
+        found = await client.admin.list_consumer_group_offsets(installation.group_id)
         topic_id, _, epoch = found[same].metadata.partition(":")
         assert found[other].metadata == found[same].metadata == f"{uuid.UUID(topic_id)}:{int(epoch)}"
         group = aiokafka.AIOKafkaConsumer(
-            bootstrap_servers=there.bootstrap_servers, group_id=there.group_id, enable_auto_commit=False
+            bootstrap_servers=installation.bootstrap_servers, group_id=installation.group_id, enable_auto_commit=False
         )
         async with group:
             group.assign([other])
             await group.commit({other: (4, metadata)})
-        worker = there.start()
+        worker = installation.start()
         try:
             assert await asyncio.to_thread(worker.wait) == 1
         finally:
             worker.kill()
         assert sentence in worker.last_words()
         assert other.topic in worker.last_words()
-        async with there.worker("--reset-offsets", "earliest") as mended:
-            await talk.settled()
+        async with installation.worker("--reset-offsets", "earliest") as mended:
+            await client.settle()
             (line,) = mended.lines("offset_reset")
             assert (line["partition"], line["from_offset"], line["to_offset"]) == (2, 4, 0)
-        assert len(await talk.dead_letters()) == 10 + 5
+        assert len(await client.dead_letters()) == 10 + 5
 
 
-async def test_offsets_are_not_set_while_another_worker_runs(there: worker_process.Installation) -> None:
-    async with conversation.talk(there) as talk, there.worker():
-        await talk.say(*GARBAGE)
-        before = await talk.committed()
-        second = there.start("--reset-offsets", "PT1H")
+async def test_offsets_are_not_set_while_another_worker_runs(installation: worker_process.Installation) -> None:
+    async with clients.connect(installation) as client, installation.worker():
+        await client.process(*GARBAGE)
+        before = await client.committed()
+        second = installation.start("--reset-offsets", "PT1H")
         try:
             assert second.wait() == 1
         finally:
             second.kill()
         assert "stop all workers, then start one with --reset-offsets" in second.last_words()
-        assert await talk.committed() == before
+        assert await client.committed() == before
 
 
-def test_a_target_that_is_none_is_a_usage_error(there: worker_process.Installation) -> None:
-    assert there.call("run", "--reset-offsets", "yesterday").code == 2
+def test_a_target_that_is_none_is_a_usage_error(installation: worker_process.Installation) -> None:
+    assert installation.call("run", "--reset-offsets", "yesterday").code == 2

@@ -7,7 +7,7 @@ import pytest
 
 from goalworker import embedded
 from goalworker.postgres import migrations
-from tests.kit import conversation, flood, messages_in, support, worker_process
+from tests.kit import clients, flood, messages_in, support, worker_process
 
 RUNS = 400
 
@@ -35,40 +35,40 @@ async def _is(worker: worker_process.Worker, path: str, status: int) -> bool:
 async def test_postgresql_killed_and_started_again_costs_nothing_but_time(
     pair: embedded.Pair, shared: worker_process.Installation, worker: worker_process.Worker
 ) -> None:
-    async with conversation.talk(shared) as talk:
-        stream = await flood.flood(talk, "no database", RUNS)
+    async with clients.connect(shared) as client:
+        stream = await flood.flood(client, "no database", RUNS)
         half = len(stream.records) // 2
-        await talk.send(*stream.records[:half])
+        await client.send(*stream.records[:half])
         pair.postgres.kill()
         try:
-            await conversation.until(lambda: _is(worker, "/healthz/ready", 503))
-            await talk.send(*stream.records[half:])
+            await clients.until(lambda: _is(worker, "/healthz/ready", 503))
+            await client.send(*stream.records[half:])
             assert worker.answers("/healthz/live") == 200
             assert (worker.metric("ready", check="database"), worker.metric("ready", check="broker")) == (0, 1)
         finally:
             pair.postgres.start()
-        await conversation.until(lambda: _is(worker, "/healthz/ready", 200))
-        await stream.check(talk)
+        await clients.until(lambda: _is(worker, "/healthz/ready", 200))
+        await stream.check(client)
         assert worker.is_running
 
 
 async def test_kafka_killed_and_started_again_costs_nothing_but_time(
     pair: embedded.Pair, shared: worker_process.Installation, worker: worker_process.Worker
 ) -> None:
-    async with conversation.talk(shared) as talk:
-        stream = await flood.flood(talk, "no broker", RUNS)
-        await talk.send(*stream.records)
-        await conversation.until(lambda: stream.is_judged(talk, 0.01))
+    async with clients.connect(shared) as client:
+        stream = await flood.flood(client, "no broker", RUNS)
+        await client.send(*stream.records)
+        await clients.until(lambda: stream.is_judged(client, 0.01))
         pair.kafka.kill()
         try:
-            await conversation.until(lambda: _is(worker, "/healthz/ready", 503))
+            await clients.until(lambda: _is(worker, "/healthz/ready", 503))
             assert worker.answers("/healthz/live") == 200
             assert (worker.metric("ready", check="database"), worker.metric("ready", check="broker")) == (1, 0)
         finally:
             pair.kafka.start()
-        await conversation.until(lambda: _is(worker, "/healthz/ready", 200))
-    async with conversation.talk(shared) as talk:
-        await stream.check(talk)
+        await clients.until(lambda: _is(worker, "/healthz/ready", 200))
+    async with clients.connect(shared) as client:
+        await stream.check(client)
         assert worker.is_running
 
 
@@ -79,7 +79,7 @@ async def test_sigterm_ends_a_worker_whose_broker_is_away(
     async with shared.worker(KAFKA__GROUP_ID="left behind") as worker:
         pair.kafka.kill()
         try:
-            await conversation.until(lambda: _is(worker, "/healthz/ready", 503))
+            await clients.until(lambda: _is(worker, "/healthz/ready", 503))
             worker.stop()
         finally:
             pair.kafka.start()
@@ -89,18 +89,18 @@ async def test_sigterm_ends_a_worker_that_waits_for_its_database(
     pair: embedded.Pair, shared: worker_process.Installation
 ) -> None:
     # At debug, for otherwise a retry is no line once the database is known to be away.
-    async with conversation.talk(shared) as talk, shared.worker(LOG__LEVEL="debug") as worker:
-        goal = await talk.goal("no time", "form_submitted", form_id="f")
-        run, at = messages_in.a_run("no time"), messages_in.later(goal.created_at, 1)
-        await talk.settled()
+    async with clients.connect(shared) as client, shared.worker(LOG__LEVEL="debug") as worker:
+        goal = await client.create_goal("no time", "form_submitted", form_id="f")
+        enrollment, at = messages_in.new_enrollment("no time"), messages_in.later(goal.created_at, 1)
+        await client.settle()
         pair.postgres.stop()
         try:
-            await talk.send(run.started(at), run.submits("f", at))
+            await client.send(enrollment.started(at), enrollment.submits("f", at))
             await worker.said("retry")
             await asyncio.to_thread(worker.stop)
-            assert await talk.members() == {}
+            assert await client.members() == {}
         finally:
             pair.postgres.start()
         async with shared.worker():
-            await talk.settled()
-            assert conversation.kinds(await talk.heard(run)) == [("goal.achieved", 1), ("exit.goal", None)]
+            await client.settle()
+            assert clients.kinds(await client.messages_about(enrollment)) == [("goal.achieved", 1), ("exit.goal", None)]

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from goalworker import embedded
 from goalworker.postgres import connections, migrations, pooler, tables
-from tests.kit import conversation, flood, pgbouncer, support, worker_process
+from tests.kit import clients, flood, pgbouncer, support, worker_process
 from tests.kit.forker import Forker
 
 RUNS = 100
@@ -186,21 +186,21 @@ async def _is(worker: worker_process.Worker, path: str, status: int) -> bool:
 async def test_a_worker_loses_nothing_while_what_is_behind_it_restarts(
     bouncer: embedded.Server, postgres: embedded.Server, shared: worker_process.Installation
 ) -> None:
-    async with shared.worker(DATABASE__URL=bouncer.address) as worker, conversation.talk(shared) as talk:
-        stream = await flood.flood(talk, f"through {bouncer.port}", RUNS)
+    async with shared.worker(DATABASE__URL=bouncer.address) as worker, clients.connect(shared) as client:
+        stream = await flood.flood(client, f"through {bouncer.port}", RUNS)
         third = len(stream.records) // 3
-        await talk.send(*stream.records[:third])
+        await client.send(*stream.records[:third])
         for server, records in (
             (postgres, stream.records[third : 2 * third]),
             (bouncer, stream.records[2 * third :]),
         ):
             server.kill()
             try:
-                await conversation.until(lambda: _is(worker, "/healthz/ready", 503))
-                await talk.send(*records)
+                await clients.until(lambda: _is(worker, "/healthz/ready", 503))
+                await client.send(*records)
             finally:
                 server.start()
-            await conversation.until(lambda: _is(worker, "/healthz/ready", 200))
-        await stream.check(talk)
+            await clients.until(lambda: _is(worker, "/healthz/ready", 200))
+        await stream.check(client)
         assert worker.is_running
         assert "Traceback" not in worker.log.read_text()

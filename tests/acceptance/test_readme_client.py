@@ -9,14 +9,14 @@ from tests.kit import guide_clients, worker_process
 
 
 async def test_the_client_in_python_obeys_each_exit_once_also_after_a_restart(
-    there: worker_process.Installation,
+    installation: worker_process.Installation,
 ) -> None:
-    folder = there.folder / "client"
+    folder = installation.folder / "client"
     folder.mkdir()
-    text = guide_clients.program("python", there)
+    text = guide_clients.program("python", installation)
     command = (sys.executable, "-W", "error")
     await guide_clients.check(
-        there, text, folder / "client.py", *command, remembered=lambda: _remembered(folder / "engine.db")
+        installation, text, folder / "client.py", *command, recorded=lambda: _remembered(folder / "engine.db")
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from goalworker.domain import facts
 from goalworker.stores import enrollments
-from tests.kit import conversation, messages_in, support, worker_process
+from tests.kit import clients, messages_in, support, worker_process
 
 TRACE = ("traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
 
@@ -59,14 +59,14 @@ def exported(shared: worker_process.Installation) -> Exported:
     return Exported(folder, json.loads((folder / "asyncapi.json").read_bytes()))
 
 
-async def _all_records(there: worker_process.Installation) -> list[aiokafka.ConsumerRecord]:
+async def _all_records(installation: worker_process.Installation) -> list[aiokafka.ConsumerRecord]:
     """Every record of every topic."""
     consumer = aiokafka.AIOKafkaConsumer(
-        bootstrap_servers=there.bootstrap_servers, isolation_level="read_committed", fetch_max_wait_ms=10
+        bootstrap_servers=installation.bootstrap_servers, isolation_level="read_committed", fetch_max_wait_ms=10
     )
     async with consumer:
         partitions = [
-            conversation.partition(name, n) for name in there.topics.values() for n in range(support.PARTITIONS)
+            clients.partition(name, n) for name in installation.topics.values() for n in range(support.PARTITIONS)
         ]
         consumer.assign(partitions)
         await consumer.seek_to_beginning()
@@ -79,26 +79,39 @@ async def _all_records(there: worker_process.Installation) -> list[aiokafka.Cons
 
 
 async def test_every_record_of_a_run_is_what_the_exported_documents_say(
-    talk: conversation.Talk, exported: Exported
+    client: clients.Client, exported: Exported
 ) -> None:
-    goal = await talk.goal("shop/1", "purchase_made", min_amount=100, currency="EUR")
-    await talk.delete(await talk.change(await talk.goal("other", "appointment_booked", any_appointment=True), name="x"))
+    goal = await client.create_goal("shop/1", "purchase_made", min_amount=100, currency="EUR")
+    await client.delete_goal(
+        await client.update_goal(
+            await client.create_goal("other", "appointment_booked", any_appointment=True), name="x"
+        )
+    )
     at = messages_in.later(goal.created_at, 1)
-    run, taken_in = messages_in.Run("shop/1", "run:1", "Zoë"), messages_in.Run("shop/1", "run-2", "c-2")
-    paid = {"contact_id": run.contact_id, "payment_id": "p", "amount": 129.90, "currency": "eur", "product_ids": ["a"]}
-    await talk.say(
+    enrollment, taken_in = (
+        messages_in.Enrollment("shop/1", "run:1", "Zoë"),
+        messages_in.Enrollment("shop/1", "run-2", "c-2"),
+    )
+    paid = {
+        "contact_id": enrollment.contact_id,
+        "payment_id": "p",
+        "amount": 129.90,
+        "currency": "eur",
+        "product_ids": ["a"],
+    }
+    await client.process(
         messages_in.activated("shop/1", messages_in.later(at, -1)),
-        run.started(at),
+        enrollment.started(at),
         messages_in.event("payment.completed", paid, at).with_headers(TRACE),
         messages_in.binary("contact.tag.added", {"contact_id": "c", "tag_name": "vip"}, at),
         messages_in.event("appointment.booked", {"contact_id": "c", "appointment_id": "a", "starts_at": None}, at),
         messages_in.event("form.submitted", {"contact_id": "c", "form_id": "f"}, at),
         messages_in.event("pipeline.stage.changed", {"contact_id": "c", "pipeline_id": "p", "stage_id": "s"}, at),
     )
-    await talk.say(run.ended(at), messages_in.deactivated("other", at))
-    (nonsense,) = await talk.send(messages_in.Record("tag_added", b"{", b"key"))
+    await client.process(enrollment.ended(at), messages_in.deactivated("other", at))
+    (nonsense,) = await client.send(messages_in.Record("tag_added", b"{", b"key"))
     await enrollments.add(
-        talk.pool,
+        client.pool,
         messages_in.TENANT,
         taken_in.workflow_id,
         [
@@ -107,18 +120,18 @@ async def test_every_record_of_a_run_is_what_the_exported_documents_say(
             )
         ],
     )
-    await talk.published()
-    await talk.settled()
-    assert talk.there.call("dlq", "redrive").code == 0
-    await talk.settled()
+    await client.wait_until_published()
+    await client.settle()
+    assert client.installation.call("dlq", "redrive").code == 0
+    await client.settle()
 
     records = [
         each
-        for each in await _all_records(talk.there)
+        for each in await _all_records(client.installation)
         if (each.topic, each.partition, each.offset) != (nonsense.topic, nonsense.partition, nonsense.offset)
     ]
     channels = exported.asyncapi["channels"]
     everything = {(name, kind) for name, each in channels.items() for kind in each["messages"]}
     assert {exported.hold(record) for record in records} == everything
-    lifecycle = [record for record in records if record.topic == talk.there.topics["workflow_lifecycle"]]
+    lifecycle = [record for record in records if record.topic == client.installation.topics["workflow_lifecycle"]]
     assert sum(messages_in.body(record.value)["source"] == "/goalworker/api" for record in lifecycle) == 2

@@ -12,7 +12,7 @@ import pytest
 from goalworker import embedded
 from goalworker.embedded import machine
 from goalworker.postgres import tables
-from tests.kit import conversation, messages_in, secure_broker, support, worker_process
+from tests.kit import clients, messages_in, secure_broker, support, worker_process
 from tests.kit.forker import Forker
 
 # Planted wherever a secret or a content may stand, and looked for in all that is said.
@@ -23,7 +23,7 @@ BROKER_USER = "operator"
 MARKS = (MARK, secure_broker.password(BROKER_USER))
 
 AT = datetime.now(UTC) - timedelta(hours=1)
-RUN = messages_in.Run("w", "run-1", f"{MARK}-contact")
+ENROLLMENT = messages_in.Enrollment("w", "run-1", f"{MARK}-contact")
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +36,8 @@ def database_server() -> Iterator[embedded.Server]:
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[secure_broker.Broker]:
-    with secure_broker.running(tmp_path_factory.mktemp("broker"), BROKER_USER) as there:
-        yield there
+    with secure_broker.running(tmp_path_factory.mktemp("broker"), BROKER_USER) as installation:
+        yield installation
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def template(database_server: embedded.Server) -> Iterator[str]:
 
 
 @pytest.fixture
-def there(
+def installation(
     database_server: embedded.Server, template: str, broker: secure_broker.Broker, forker: Forker, tmp_path: Path
 ) -> Iterator[worker_process.Installation]:
     """Installation on servers that a test may kill; the test itself needs no login."""
@@ -58,16 +58,16 @@ def there(
 
 
 @pytest.fixture
-def marked(there: worker_process.Installation, broker: secure_broker.Broker) -> worker_process.Installation:
+def marked(installation: worker_process.Installation, broker: secure_broker.Broker) -> worker_process.Installation:
     """The same, whose processes log in with passwords, and say as much as they ever do."""
-    host = there.database_url.rpartition("@")[2]
+    host = installation.database_url.rpartition("@")[2]
     secrets = {name.removeprefix("GOALWORKER_"): value for name, value in broker.settings(BROKER_USER).items()}
     secrets |= {
         "DATABASE__URL": f"postgresql://{LOGIN}:{DATABASE_PASSWORD}@{host}",
         "LOG__LEVEL": "debug",
         "EVENTS__MAX_BYTES": "100000",
     }
-    return replace(there, settings=secrets)
+    return replace(installation, settings=secrets)
 
 
 def assert_silent(said: str) -> None:
@@ -80,8 +80,8 @@ def assert_silent(said: str) -> None:
 
 def good() -> Iterator[messages_in.Record]:
     """What can be used, and full of what nobody else is to know."""
-    yield RUN.started(AT)
-    contact = {"contact_id": RUN.contact_id, f"{MARK}-field": f"{MARK}-value"}
+    yield ENROLLMENT.started(AT)
+    contact = {"contact_id": ENROLLMENT.contact_id, f"{MARK}-field": f"{MARK}-value"}
     for number, (kind, data) in enumerate(
         {
             "contact.tag.added": {"tag_id": f"{MARK}-tag", "tag_name": f"{MARK} name"},
@@ -92,12 +92,12 @@ def good() -> Iterator[messages_in.Record]:
         }.items()
     ):
         record = messages_in.event(kind, contact | data, AT + timedelta(seconds=number), **{f"{MARK.lower()}x": MARK})
-        yield replace(record, key=f"acme:{RUN.contact_id}".encode()).with_headers((f"x-{MARK}", MARK.encode()))
+        yield replace(record, key=f"acme:{ENROLLMENT.contact_id}".encode()).with_headers((f"x-{MARK}", MARK.encode()))
 
 
 def malformed() -> Iterator[messages_in.Record]:
     """A record for each reason that a sender can give."""
-    form = {"contact_id": RUN.contact_id, "form_id": f"{MARK}-form"}
+    form = {"contact_id": ENROLLMENT.contact_id, "form_id": f"{MARK}-form"}
     for value in (
         f'{{"{MARK}": ',
         f'"{MARK}"',
@@ -115,11 +115,11 @@ def malformed() -> Iterator[messages_in.Record]:
     yield messages_in.event("form.submitted", form, AT, time=MARK)
     yield messages_in.event("payment.completed", {**form, "payment_id": "p", "amount": MARK, "currency": "EUR"}, AT)
     yield replace(messages_in.event("payment.completed", form, AT), topic="form_submitted")
-    yield replace(RUN, contact_id=f"{MARK}-other").started(AT)  # conflicting_enrollment
+    yield replace(ENROLLMENT, contact_id=f"{MARK}-other").started(AT)  # conflicting_enrollment
 
 
 async def test_a_worker_says_nothing_of_what_it_reads_nor_its_passwords(
-    there: worker_process.Installation,
+    installation: worker_process.Installation,
     marked: worker_process.Installation,
     database_server: embedded.Server,
     broker: secure_broker.Broker,
@@ -127,17 +127,17 @@ async def test_a_worker_says_nothing_of_what_it_reads_nor_its_passwords(
     worker = marked.start()
     try:
         await worker.ready()
-        async with conversation.talk(there) as talk:
-            await talk.goal("w", "form_submitted", form_id=f"{MARK}-form")
-            await talk.say(*good())
+        async with clients.connect(installation) as client:
+            await client.create_goal("w", "form_submitted", form_id=f"{MARK}-form")
+            await client.process(*good())
             bad = list(malformed())
-            await talk.say(*bad)
-            assert len(await talk.dead_letters()) == len(bad)
+            await client.process(*bad)
+            assert len(await client.dead_letters()) == len(bad)
             database_server.kill()
-            await talk.send(*malformed(), *good())
+            await client.send(*malformed(), *good())
             await worker.said("retry")
             database_server.start()
-            await talk.settled()
+            await client.settle()
         broker.server.kill()
         await support.until(lambda: worker.answers("/healthz/ready") == 503)
         broker.server.start()
@@ -158,16 +158,16 @@ async def test_a_worker_says_nothing_of_what_it_reads_nor_its_passwords(
     ids=["a row that is there", "a value that is refused"],
 )
 async def test_a_bug_is_told_without_the_rows_that_showed_it(
-    there: worker_process.Installation, marked: worker_process.Installation, rule: str, says: str
+    installation: worker_process.Installation, marked: worker_process.Installation, rule: str, says: str
 ) -> None:
-    support.run(support.execute(there.database_url, rule))
+    support.run(support.execute(installation.database_url, rule))
     worker = marked.start()
     try:
         await worker.ready()
-        async with conversation.talk(there) as talk:
-            goal = await talk.goal("w", "form_submitted", form_id=f"{MARK}-form")
-            submitted = RUN.submits(f"{MARK}-form", goal.created_at + timedelta(milliseconds=1))
-            await talk.send(RUN.started(AT), submitted, replace(RUN, enrollment_id="run-2").started(AT))
+        async with clients.connect(installation) as client:
+            goal = await client.create_goal("w", "form_submitted", form_id=f"{MARK}-form")
+            submitted = ENROLLMENT.submits(f"{MARK}-form", goal.created_at + timedelta(milliseconds=1))
+            await client.send(ENROLLMENT.started(AT), submitted, replace(ENROLLMENT, enrollment_id="run-2").started(AT))
         assert worker.wait() == 1
     finally:
         worker.kill()
@@ -215,9 +215,9 @@ def test_what_is_wrong_is_told_without_passwords(marked: worker_process.Installa
 
 
 def test_a_command_says_nothing_of_a_row_where_it_fails(
-    there: worker_process.Installation, marked: worker_process.Installation
+    installation: worker_process.Installation, marked: worker_process.Installation
 ) -> None:
-    support.run(support.execute(there.database_url, "CREATE UNIQUE INDEX one ON goals (tenant_id)"))
+    support.run(support.execute(installation.database_url, "CREATE UNIQUE INDEX one ON goals (tenant_id)"))
     words = ("goals", "create", f"{MARK}-workflow", "--tenant", "acme", "--type", "form_submitted", "--name", MARK)
     outcomes = [marked.call(*words, "--criteria", f"form_id={MARK}-{number}") for number in range(2)]
     assert [outcome.code for outcome in outcomes] == [0, 1]
@@ -229,7 +229,7 @@ def test_a_command_says_nothing_of_a_row_where_it_fails(
 
 
 async def test_the_api_says_nothing_of_requests_nor_credentials(
-    there: worker_process.Installation, marked: worker_process.Installation, database_server: embedded.Server
+    installation: worker_process.Installation, marked: worker_process.Installation, database_server: embedded.Server
 ) -> None:
     scopes = ("--scope", "goals:read,goals:write", "--name", MARK, "--json")
     key = json.loads(marked.call("keys", "create", "--tenant", "acme", *scopes).out)["key"]
@@ -248,7 +248,7 @@ async def test_the_api_says_nothing_of_requests_nor_credentials(
             answers += [await client.post(path, json=goal) for _ in range(2)]
             answers.append(await client.post(path, content=f'{{"{MARK}": '))
             answers.append(await client.get(f"/workflows/w/achievements?contact_id={MARK}&cursor={MARK}"))
-            support.run(support.execute(there.database_url, "CREATE UNIQUE INDEX one ON goals (tenant_id)"))
+            support.run(support.execute(installation.database_url, "CREATE UNIQUE INDEX one ON goals (tenant_id)"))
             answers.append(await client.post(path, json=goal | {"criteria": {"form_id": f"{MARK}-2"}}))
             database_server.kill()
             answers.append(await client.get(path))

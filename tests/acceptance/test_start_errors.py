@@ -18,9 +18,9 @@ WHERE datname = current_database() AND wait_event_type = 'Lock'
 """
 
 
-def refused(there: worker_process.Installation, exit_code: int, **settings: object) -> str:
+def refused(installation: worker_process.Installation, exit_code: int, **settings: object) -> str:
     """Return the one sentence with which it ends."""
-    ended = there.call("run", **{"OPS__PORT": 0, **settings})
+    ended = installation.call("run", **{"OPS__PORT": 0, **settings})
     assert ended.code == exit_code, ended.err
     assert "Traceback" not in ended.err
     assert "worker_ready" not in ended.err

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from goalworker.embedded import machine
-from tests.kit import conversation, flood, worker_process
+from tests.kit import clients, flood, worker_process
 
 RUNS = 600
 # Not the 45 s that a group waits for a member that is just gone.
@@ -18,24 +18,24 @@ AT_ONCE_SECONDS = 10.0
 
 
 async def test_sigterm_drains_leaves_the_group_and_the_next_worker_takes_over_at_once(
-    there: worker_process.Installation,
+    installation: worker_process.Installation,
 ) -> None:
-    async with conversation.talk(there) as talk:
-        stream = await flood.flood(talk, "stopped", RUNS)
+    async with clients.connect(installation) as client:
+        stream = await flood.flood(client, "stopped", RUNS)
         half = len(stream.records) // 2
-        await talk.send(*stream.records[:half])
-        async with there.worker(BATCH__MAX_RECORDS=50) as first:
-            await conversation.until(lambda: stream.is_judged(talk, 0.01))
+        await client.send(*stream.records[:half])
+        async with installation.worker(BATCH__MAX_RECORDS=50) as first:
+            await clients.until(lambda: stream.is_judged(client, 0.01))
             assert first.stop() < worker_process.STOP_SECONDS
             assert first.lines("stopped")
-            assert await talk.members() == {}
+            assert await client.members() == {}
             # The batch under way was finished: nothing that was judged is still to be told.
-            assert await talk.sql("SELECT count(*) FROM outbox WHERE batch_id IS NOT NULL") == 0
-        await talk.send(*stream.records[half:])
+            assert await client.sql("SELECT count(*) FROM outbox WHERE batch_id IS NOT NULL") == 0
+        await client.send(*stream.records[half:])
         asked = time.monotonic()
-        async with there.worker() as second:
+        async with installation.worker() as second:
             assert time.monotonic() - asked < AT_ONCE_SECONDS
-            await stream.check(talk)
+            await stream.check(client)
             assert second.metric("events_total", outcome="matched") > 0
 
 
@@ -89,15 +89,15 @@ service.run(stops())
     [("run", "DATABASE__URL"), ("run", "KAFKA__BOOTSTRAP_SERVERS"), ("api", "DATABASE__URL")],
 )
 def test_sigterm_while_it_waits_for_its_first_answer_ends_it_at_once_with_0(
-    command: str, away: str, there: worker_process.Installation
+    command: str, away: str, installation: worker_process.Installation
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         settings = {away: address if away.startswith("KAFKA") else f"postgresql://{address}/goalworker"}
         process = subprocess.Popen(
             [sys.executable, "-m", "goalworker", command],
-            cwd=there.folder,
-            env=there.environment(OPS__PORT=machine.free_port(), API__PORT=0, **settings),
+            cwd=installation.folder,
+            env=installation.environment(OPS__PORT=machine.free_port(), API__PORT=0, **settings),
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -110,20 +110,22 @@ def test_sigterm_while_it_waits_for_its_first_answer_ends_it_at_once_with_0(
         assert '"stopped"' in said
 
 
-async def test_a_second_worker_may_join_and_the_first_leave_in_mid_stream(there: worker_process.Installation) -> None:
-    async with conversation.talk(there) as talk:
-        stream = await flood.flood(talk, "shared", RUNS)
+async def test_a_second_worker_may_join_and_the_first_leave_in_mid_stream(
+    installation: worker_process.Installation,
+) -> None:
+    async with clients.connect(installation) as client:
+        stream = await flood.flood(client, "shared", RUNS)
         half = len(stream.records) // 2
-        await talk.send(*stream.records[:half])
-        async with there.worker(BATCH__MAX_RECORDS=100) as first:
-            await conversation.until(lambda: stream.is_judged(talk, 0.01))
-            async with there.worker(BATCH__MAX_RECORDS=100) as second:
-                assert len(await talk.members()) == 2
-                assert second.metric("consumer_assigned_partitions") == len(conversation.INPUTS) * 4 / 2
-                sending = asyncio.create_task(talk.send(*stream.records[half:]))
-                await conversation.until(lambda: stream.is_judged(talk, 0.4))
+        await client.send(*stream.records[:half])
+        async with installation.worker(BATCH__MAX_RECORDS=100) as first:
+            await clients.until(lambda: stream.is_judged(client, 0.01))
+            async with installation.worker(BATCH__MAX_RECORDS=100) as second:
+                assert len(await client.members()) == 2
+                assert second.metric("consumer_assigned_partitions") == len(clients.INPUTS) * 4 / 2
+                sending = asyncio.create_task(client.send(*stream.records[half:]))
+                await clients.until(lambda: stream.is_judged(client, 0.4))
                 first.stop()
                 await sending
-                await stream.check(talk)
-                assert second.metric("consumer_assigned_partitions") == len(conversation.INPUTS) * 4
+                await stream.check(client)
+                assert second.metric("consumer_assigned_partitions") == len(clients.INPUTS) * 4
                 assert second.metric("consumer_rebalances_total") >= 2

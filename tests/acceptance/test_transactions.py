@@ -6,61 +6,61 @@ import aiokafka
 import pytest
 
 from goalworker.stores import goal_store
-from tests.kit import conversation, messages_in, support, worker_process
+from tests.kit import clients, messages_in, support, worker_process
 
 
-async def _say(producer: aiokafka.AIOKafkaProducer, talk: conversation.Talk, *records: messages_in.Record) -> None:
+async def _say(producer: aiokafka.AIOKafkaProducer, client: clients.Client, *records: messages_in.Record) -> None:
     for record in records:
-        await producer.send(talk.there.topics[record.topic], record.value, headers=list(record.headers))
+        await producer.send(client.installation.topics[record.topic], record.value, headers=list(record.headers))
 
 
-async def _end_of_transactions(talk: conversation.Talk) -> None:
+async def _end_of_transactions(client: clients.Client) -> None:
     for topic in ("workflow_lifecycle", "form_submitted"):
-        await support.until_transactions_ended(talk.there.bootstrap_servers, talk.there.topics[topic])
+        await support.until_transactions_ended(client.installation.bootstrap_servers, client.installation.topics[topic])
 
 
 async def test_what_was_aborted_never_happened_and_a_topic_that_ends_in_a_marker_has_no_lag(
-    talk: conversation.Talk, worker: worker_process.Worker
+    client: clients.Client, worker: worker_process.Worker
 ) -> None:
-    goal: goal_store.StoredGoal = await talk.goal("transactions", "form_submitted", form_id="f")
+    goal: goal_store.StoredGoal = await client.create_goal("transactions", "form_submitted", form_id="f")
     at = messages_in.later(goal.created_at, 1)
-    kept, dropped = messages_in.a_run("transactions"), messages_in.a_run("transactions")
+    kept, dropped = messages_in.new_enrollment("transactions"), messages_in.new_enrollment("transactions")
     async with aiokafka.AIOKafkaProducer(
-        bootstrap_servers=talk.there.bootstrap_servers, transactional_id=f"crm-{goal.id}"
+        bootstrap_servers=client.installation.bootstrap_servers, transactional_id=f"crm-{goal.id}"
     ) as producer:
         garbage = messages_in.Record("form_submitted", b"garbage")
         await producer.begin_transaction()
-        await _say(producer, talk, dropped.started(at), dropped.submits("f", at), garbage)
+        await _say(producer, client, dropped.started(at), dropped.submits("f", at), garbage)
         await producer.abort_transaction()
         async with producer.transaction():
-            await _say(producer, talk, kept.started(at), kept.submits("f", at))
-        await _end_of_transactions(talk)
+            await _say(producer, client, kept.started(at), kept.submits("f", at))
+        await _end_of_transactions(client)
         # Settled means committed to the very end, where nothing but the transaction's markers are.
-        await talk.settled()
-        assert conversation.kinds(await talk.heard(kept)) == [("goal.achieved", 1), ("exit.goal", None)]
+        await client.settle()
+        assert clients.kinds(await client.messages_about(kept)) == [("goal.achieved", 1), ("exit.goal", None)]
 
         # Nothing but an aborted transaction: no record arrives at all, and yet the lag goes away.
         await producer.begin_transaction()
-        await _say(producer, talk, dropped.started(at), dropped.submits("f", at))
+        await _say(producer, client, dropped.started(at), dropped.submits("f", at))
         await producer.abort_transaction()
-        await _end_of_transactions(talk)
-    await talk.settled()
-    assert await talk.heard(dropped) == []
-    assert await talk.dead_letters() == []
+        await _end_of_transactions(client)
+    await client.settle()
+    assert await client.messages_about(dropped) == []
+    assert await client.dead_letters() == []
 
     async def is_told() -> bool:
         return worker.metric("consumer_lag_records") == 0
 
-    await conversation.until(is_told)
+    await clients.until(is_told)
     assert worker.metric("events_total", outcome="dead_letter") == 0
 
 
 @pytest.mark.real_world("franz-go#581", "one producer leaves its transaction open, and the others' events wait unseen")
 async def test_records_behind_somebodys_open_transaction_are_counted_as_hidden(
-    talk: conversation.Talk, worker: worker_process.Worker
+    client: clients.Client, worker: worker_process.Worker
 ) -> None:
-    topic = talk.there.topics["form_submitted"]
-    waiting = messages_in.a_run("hidden")
+    topic = client.installation.topics["form_submitted"]
+    waiting = messages_in.new_enrollment("hidden")
 
     async def shows(records: int) -> bool:
         return worker.metric("consumer_hidden_records", topic=topic, partition="1") == records
@@ -69,16 +69,16 @@ async def test_records_behind_somebodys_open_transaction_are_counted_as_hidden(
         return worker.metric("consumer_hidden_seconds", topic=topic, partition="1") > 1
 
     async with aiokafka.AIOKafkaProducer(
-        bootstrap_servers=talk.there.bootstrap_servers, transactional_id=f"left-open-{topic}"
+        bootstrap_servers=client.installation.bootstrap_servers, transactional_id=f"left-open-{topic}"
     ) as theirs:
         await theirs.begin_transaction()
         await theirs.send_and_wait(topic, b"{}", partition=1)
-        await talk.send(messages_in.in_partition(1, waiting.submits("f", datetime.now(UTC))))
-        await conversation.until(lambda: shows(2))
-        await conversation.until(has_stood_still)
+        await client.send(messages_in.in_partition(1, waiting.submits("f", datetime.now(UTC))))
+        await clients.until(lambda: shows(2))
+        await clients.until(has_stood_still)
         assert worker.metric("consumer_lag_records") == 0
         await theirs.abort_transaction()
-        await _end_of_transactions(talk)
-    await conversation.until(lambda: shows(0))
+        await _end_of_transactions(client)
+    await clients.until(lambda: shows(0))
     assert worker.metric("consumer_hidden_seconds") == 0
-    await talk.settled()
+    await client.settle()

@@ -19,9 +19,9 @@ async def test_the_client_in_node_obeys_each_exit_once_also_after_a_restart(
     (tmp_path / "client" / "node_modules").symlink_to(await programs.node_packages())
     with worker_process.installation(
         bootstrap_servers, postgres_url, template_database, tmp_path, forker=forker
-    ) as there:
-        text = guide_clients.program("js", there)
+    ) as installation:
+        text = guide_clients.program("js", installation)
         log = tmp_path / "client" / "exits.log"
         await guide_clients.check(
-            there, text, log.with_name("client.mjs"), node, remembered=lambda: log.read_text().splitlines()
+            installation, text, log.with_name("client.mjs"), node, recorded=lambda: log.read_text().splitlines()
         )

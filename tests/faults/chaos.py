@@ -1,4 +1,4 @@
-"""Three workers, and everything that can happen to them, in an order that chance decides."""
+"""Three workers under faults of every kind, in a random order."""
 
 import asyncio
 import contextlib
@@ -10,39 +10,39 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tests.faults import machines, rigged, workers
+from tests.faults import faulty_servers, rigged, workers
 from tests.kit import support, worker_process
 
-CREW: Final = 3
+WORKERS: Final = 3
 SETTINGS: Final[dict[str, Any]] = {"BATCH__MAX_RECORDS": 200, "DATABASE__STATEMENT_TIMEOUT_SECONDS": 5}
 PAUSE_SECONDS: Final = (1.0, 8.0)
-BETWEEN_SECONDS: Final = (1.0, 9.0)
-# What a worker may exit with: stopped, killed, or started while a server was away.
+INTERVAL_SECONDS: Final = (1.0, 9.0)
+# Exit codes of a worker that was stopped, killed, or started while a server was away.
 EXIT_CODES: Final = (0, 4, -signal.SIGKILL)
 ROUND_SECONDS: Final = 0.5
-RIGGED: Final = 0.5
+RIGGED_SHARE: Final = 0.5
 
 
 @dataclass(slots=True)
 class Chaos:
-    """Who works now, what was done to them, and how any of them ended that should not have."""
+    """Running workers, the faults so far, and exits that must not happen."""
 
-    bad: machines.Machines
-    there: worker_process.Installation
+    servers: faulty_servers.FaultyServers
+    installation: worker_process.Installation
     chance: random.Random
-    crew: list[worker_process.Worker] = field(default_factory=list)
+    workers: list[worker_process.Worker] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
-    bad_ends: list[str] = field(default_factory=list)
+    bad_exits: list[str] = field(default_factory=list)
     rigs: dict[int, str] = field(default_factory=dict)
-    database_whole: asyncio.Lock = field(default_factory=asyncio.Lock)
+    database_up: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def run(self, seconds: float) -> None:
-        """Do one thing after the other for so long; afterwards all is whole again."""
-        until = time.monotonic() + seconds
-        keeping = asyncio.create_task(self.keep_crew())
+        """Cause one fault after the other for this long; afterwards servers and proxies work again."""
+        ends_at = time.monotonic() + seconds
+        keeping = asyncio.create_task(self.keep_workers())
         try:
-            while time.monotonic() < until:
-                await asyncio.sleep(self.chance.uniform(*BETWEEN_SECONDS))
+            while time.monotonic() < ends_at:
+                await asyncio.sleep(self.chance.uniform(*INTERVAL_SECONDS))
                 (fault,) = self.chance.choices(list(FAULTS), list(FAULTS.values()))
                 await fault(self)
                 self.faults[fault.__name__] += 1
@@ -51,123 +51,123 @@ class Chaos:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
 
-    async def keep_crew(self) -> None:
-        """Replace whoever ends; every other one is rigged to end by itself."""
+    async def keep_workers(self) -> None:
+        """Replace every worker that ends; about half of them are rigged to kill themselves."""
         while True:
-            self.look()
-            while len(self.crew) < CREW:
-                self.hire_rigged() if self.chance.random() < RIGGED else self.hire()
+            self.remove_ended()
+            while len(self.workers) < WORKERS:
+                self.start_rigged() if self.chance.random() < RIGGED_SHARE else self.start()
             await asyncio.sleep(ROUND_SECONDS)
 
-    def look(self) -> None:
-        """Take in who has ended, and how."""
-        for worker in [worker for worker in self.crew if not worker.is_running]:
-            self.crew.remove(worker)
-            self.take_in(worker)
+    def remove_ended(self) -> None:
+        """Remove workers that have ended, and record how."""
+        for worker in [worker for worker in self.workers if not worker.is_running]:
+            self.workers.remove(worker)
+            self.record_exit(worker)
 
-    def take_in(self, worker: worker_process.Worker) -> None:
+    def record_exit(self, worker: worker_process.Worker) -> None:
         code, point = worker.wait(), self.rigs.pop(worker.process.pid, None)
         if code not in EXIT_CODES:
-            self.bad_ends.append(f"exit code {code}: see {worker.log}")
+            self.bad_exits.append(f"exit code {code}: see {worker.log}")
         if code == -signal.SIGKILL and point is not None:
             self.faults[f"killed at {point}"] += 1
 
-    def hire(self) -> worker_process.Worker:
-        worker = workers.start(self.there, **SETTINGS)
-        self.crew.append(worker)
+    def start(self) -> worker_process.Worker:
+        worker = workers.start(self.installation, **SETTINGS)
+        self.workers.append(worker)
         return worker
 
-    def hire_rigged(self) -> None:
+    def start_rigged(self) -> None:
         point = self.chance.choice(list(rigged.POINTS))
-        worker = workers.start(self.there, f"{point}:{self.chance.randrange(5, 100)}", **SETTINGS)
-        self.crew.append(worker)
+        worker = workers.start(self.installation, f"{point}:{self.chance.randrange(5, 100)}", **SETTINGS)
+        self.workers.append(worker)
         self.rigs[worker.process.pid] = point
 
     def kill(self, worker: worker_process.Worker) -> None:
         self.rigs.pop(worker.process.pid, None)
         worker.kill()
 
-    def end(self, worker: worker_process.Worker) -> None:
-        """Ask it to stop; who has only begun to start has no ear for that yet."""
+    def stop(self, worker: worker_process.Worker) -> None:
+        """Stop a worker; one that is still starting is killed, since it does not handle SIGTERM yet."""
         if worker.lines("worker_ready"):
             worker.process.send_signal(signal.SIGTERM)
         else:
             self.kill(worker)
 
-    def somebody(self) -> worker_process.Worker | None:
-        """A worker that runs, where one does."""
-        running_ones = [worker for worker in self.crew if worker.is_running]
-        return self.chance.choice(running_ones) if running_ones else None
+    def random_worker(self) -> worker_process.Worker | None:
+        """Return one of the running workers, or None."""
+        running = [worker for worker in self.workers if worker.is_running]
+        return self.chance.choice(running) if running else None
 
-    async def a_while(self) -> None:
+    async def pause(self) -> None:
         await asyncio.sleep(self.chance.uniform(*PAUSE_SECONDS))
 
-    async def dismiss(self) -> None:
-        """Stop everybody in good order."""
-        self.look()
-        for worker in self.crew:
-            self.end(worker)
-        await asyncio.gather(*(asyncio.to_thread(worker.wait) for worker in self.crew))
-        self.look()
+    async def stop_all(self) -> None:
+        """Stop all workers in good order."""
+        self.remove_ended()
+        for worker in self.workers:
+            self.stop(worker)
+        await asyncio.gather(*(asyncio.to_thread(worker.wait) for worker in self.workers))
+        self.remove_ended()
 
 
 # --- workers ---
 
 
 async def worker_killed(chaos: Chaos) -> None:
-    if worker := chaos.somebody():
+    if worker := chaos.random_worker():
         chaos.kill(worker)
 
 
 async def worker_paused(chaos: Chaos) -> None:
-    if worker := chaos.somebody():
+    if worker := chaos.random_worker():
         async with workers.paused(worker):
-            await chaos.a_while()
+            await chaos.pause()
 
 
 async def all_workers_paused(chaos: Chaos) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        for worker in [worker for worker in chaos.crew if worker.is_running]:
+        for worker in [worker for worker in chaos.workers if worker.is_running]:
             await stack.enter_async_context(workers.paused(worker))
-        await chaos.a_while()
+        await chaos.pause()
 
 
 async def worker_stopped(chaos: Chaos) -> None:
-    if worker := chaos.somebody():
-        chaos.end(worker)
+    if worker := chaos.random_worker():
+        chaos.stop(worker)
 
 
 async def another_worker_joins_and_leaves(chaos: Chaos) -> None:
-    guest = workers.start(chaos.there, **SETTINGS)
+    joining = workers.start(chaos.installation, **SETTINGS)
     try:
-        await chaos.a_while()
-        chaos.end(guest)
-        await asyncio.to_thread(guest.wait)
-        chaos.take_in(guest)
+        await chaos.pause()
+        chaos.stop(joining)
+        await asyncio.to_thread(joining.wait)
+        chaos.record_exit(joining)
     finally:
-        guest.kill()
+        joining.kill()
 
 
 # --- servers ---
 
 
 async def database_killed(chaos: Chaos) -> None:
-    async with chaos.database_whole:
-        await asyncio.to_thread(chaos.bad.postgres.kill)
-        await chaos.a_while()
-        await asyncio.to_thread(chaos.bad.postgres.start)
+    async with chaos.database_up:
+        await asyncio.to_thread(chaos.servers.postgres.kill)
+        await chaos.pause()
+        await asyncio.to_thread(chaos.servers.postgres.start)
 
 
 async def database_restarted(chaos: Chaos) -> None:
-    async with chaos.database_whole:
-        await asyncio.to_thread(chaos.bad.postgres.start)
+    async with chaos.database_up:
+        await asyncio.to_thread(chaos.servers.postgres.start)
 
 
 async def database_read_only(chaos: Chaos) -> None:
-    address = chaos.bad.postgres.address
-    async with chaos.database_whole:
+    address = chaos.servers.postgres.address
+    async with chaos.database_up:
         await support.execute(address, "ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()")
-        await chaos.a_while()
+        await chaos.pause()
         await support.execute(
             address,
             "SET default_transaction_read_only = off",
@@ -177,51 +177,51 @@ async def database_read_only(chaos: Chaos) -> None:
 
 
 async def broker_killed(chaos: Chaos) -> None:
-    await asyncio.to_thread(chaos.bad.kafka.kill)
-    await chaos.a_while()
-    await asyncio.to_thread(chaos.bad.kafka.start)
+    await asyncio.to_thread(chaos.servers.kafka.kill)
+    await chaos.pause()
+    await asyncio.to_thread(chaos.servers.kafka.start)
 
 
 async def broker_restarted(chaos: Chaos) -> None:
-    await asyncio.to_thread(chaos.bad.kafka.start)
+    await asyncio.to_thread(chaos.servers.kafka.start)
 
 
 # --- wires ---
 
 
 async def database_cut(chaos: Chaos) -> None:
-    chaos.chance.choice((chaos.bad.database_wire.cut, chaos.bad.database_wire.reset))()
+    chaos.chance.choice((chaos.servers.database_proxy.cut, chaos.servers.database_proxy.reset))()
 
 
 async def broker_cut(chaos: Chaos) -> None:
-    chaos.chance.choice((chaos.bad.broker_wire.cut, chaos.bad.broker_wire.reset))()
+    chaos.chance.choice((chaos.servers.broker_proxy.cut, chaos.servers.broker_proxy.reset))()
 
 
 async def black_hole(chaos: Chaos) -> None:
-    wire = chaos.chance.choice((chaos.bad.database_wire, chaos.bad.broker_wire))
-    wire.black_hole()
-    await chaos.a_while()
-    wire.heal()
+    proxy = chaos.chance.choice((chaos.servers.database_proxy, chaos.servers.broker_proxy))
+    proxy.black_hole()
+    await chaos.pause()
+    proxy.heal()
 
 
 async def replies_to_commit_lost(chaos: Chaos) -> None:
-    chaos.bad.database_wire.lose_reply(b"COMMIT\0", times=5)
-    await chaos.a_while()
-    chaos.bad.database_wire.heal()
+    chaos.servers.database_proxy.lose_reply(b"COMMIT\0", times=5)
+    await chaos.pause()
+    chaos.servers.database_proxy.heal()
 
 
 async def replies_of_broker_lost(chaos: Chaos) -> None:
-    """Any of them: produced, committed, joined, and nobody was told."""
-    chaos.bad.broker_wire.lose_reply(b"worker-", times=5)
-    await chaos.a_while()
-    chaos.bad.broker_wire.heal()
+    """Lose replies to any request: the broker has produced, committed or joined, and the client does not know."""
+    chaos.servers.broker_proxy.lose_reply(b"worker-", times=5)
+    await chaos.pause()
+    chaos.servers.broker_proxy.heal()
 
 
 async def slow(chaos: Chaos) -> None:
-    wire = chaos.chance.choice((chaos.bad.database_wire, chaos.bad.broker_wire))
-    wire.delay_seconds = 0.2
-    await chaos.a_while()
-    wire.heal()
+    proxy = chaos.chance.choice((chaos.servers.database_proxy, chaos.servers.broker_proxy))
+    proxy.delay_seconds = 0.2
+    await chaos.pause()
+    proxy.heal()
 
 
 FAULTS: Final[dict[Callable[[Chaos], Awaitable[None]], int]] = {

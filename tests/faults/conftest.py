@@ -1,4 +1,4 @@
-"""Servers that only these tests have, since they kill them; and an installation each, over a good wire or a bad one."""
+"""Servers that these tests may kill, and an installation per test, with or without proxies."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -6,39 +6,39 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import machines, workers
+from tests.faults import faulty_servers, workers
 from tests.kit import support, worker_process
 
 
 @pytest.fixture(scope="session")
-def bad() -> Iterator[machines.Machines]:
-    """The servers and the wires before them; every test leaves them whole."""
-    with machines.running() as both:
+def servers() -> Iterator[faulty_servers.FaultyServers]:
+    """Servers and proxies, which every test leaves running and without a fault."""
+    with faulty_servers.running() as both:
         yield both
 
 
 @pytest.fixture(scope="session")
-def postgres_url(bad: machines.Machines) -> str:
-    return bad.postgres.address
+def postgres_url(servers: faulty_servers.FaultyServers) -> str:
+    return servers.postgres.address
 
 
 @pytest.fixture(scope="session")
-def bootstrap_servers(bad: machines.Machines) -> str:
-    return bad.bootstrap_servers
+def bootstrap_servers(servers: faulty_servers.FaultyServers) -> str:
+    return servers.bootstrap_servers
 
 
 @pytest.fixture(scope="session")
 def template_database(postgres_url: str) -> Iterator[str]:
-    """As for all tests, on the server of these."""
+    """Return the name of a migrated database on this suite's own server, to be cloned."""
     with support.migrated_database(postgres_url) as name:
         yield name
 
 
 @pytest.fixture
-def there(
+def installation(
     bootstrap_servers: str, postgres_url: str, template_database: str, tmp_path: Path
 ) -> Iterator[worker_process.Installation]:
-    """The test's own installation, without a worker, whose workers are on the good wire, and whose logs are silent."""
+    """Installation of the test's own, without proxies, whose logs must contain no planted text."""
     with worker_process.installation(
         bootstrap_servers, postgres_url, template_database, tmp_path, settings=workers.SECRETS
     ) as installation:
@@ -47,8 +47,12 @@ def there(
 
 
 @pytest.fixture
-def behind_wires(bad: machines.Machines, there: worker_process.Installation) -> Iterator[worker_process.Installation]:
-    """The test's own installation, whose workers are on the bad wires; the test itself is not."""
-    yield replace(there, settings={**there.settings, **bad.by_wire(there.database_url)})
-    bad.database_wire.heal()
-    bad.broker_wire.heal()
+def behind_proxies(
+    servers: faulty_servers.FaultyServers, installation: worker_process.Installation
+) -> Iterator[worker_process.Installation]:
+    """The same installation, whose workers connect through the proxies; the test itself does not."""
+    yield replace(
+        installation, settings={**installation.settings, **servers.proxied_settings(installation.database_url)}
+    )
+    servers.database_proxy.heal()
+    servers.broker_proxy.heal()

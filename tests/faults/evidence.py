@@ -1,4 +1,4 @@
-"""Reads what a history is made of: offsets first, then tables, then topics, so that nothing looks lost that is not."""
+"""Read offsets first, then tables, then topics, so that nothing looks lost that is still in flight."""
 
 import contextlib
 from collections.abc import AsyncIterator, Iterable
@@ -9,7 +9,7 @@ import asyncpg
 from aiokafka import TopicPartition
 
 from tests.faults import history
-from tests.kit import conversation
+from tests.kit import clients
 
 _FACTS = """
 SELECT 'hit' AS kind, tenant_id, event_id AS name, event_time AS time FROM goal_hits
@@ -24,11 +24,11 @@ _EXITS = "SELECT tenant_id, enrollment_id FROM exits"
 _WAITING = "SELECT count(*) FROM outbox"
 
 
-async def gather(talk: conversation.Talk) -> history.Found:
-    """Read everything of an installation."""
-    there = talk.there
-    committed = {(each.topic, each.partition): offset for each, offset in (await talk.committed()).items()}
-    connection = await asyncpg.connect(there.database_url)
+async def gather(client: clients.Client) -> history.Found:
+    """Read everything that an installation has stored and published."""
+    installation = client.installation
+    committed = {(each.topic, each.partition): offset for each, offset in (await client.committed()).items()}
+    connection = await asyncpg.connect(installation.database_url)
     try:
         facts = {(row[0], row[1], row[2]): row[3] for row in await connection.fetch(_FACTS)}
         rows = await connection.fetch(_ACHIEVEMENTS)
@@ -37,30 +37,30 @@ async def gather(talk: conversation.Talk) -> history.Found:
     finally:
         await connection.close()
     return history.Found(
-        group_id=there.group_id,
+        group_id=installation.group_id,
         committed=committed,
         facts=facts,
         achievements={(row[0], row[1], row[2]): history.Row(row[3], row[4], history.Trigger(*row[5:])) for row in rows},
         exits=exits,
         waiting=waiting,
-        inputs=await copies(talk, conversation.INPUTS),
-        achieved_topic=await copies(talk, ["goal_achieved"]),
-        exit_topic=await copies(talk, ["workflow_exit"]),
-        dead_letters=await copies(talk, ["dead_letters"]),
+        inputs=await copies(client, clients.INPUTS),
+        achieved_topic=await copies(client, ["goal_achieved"]),
+        exit_topic=await copies(client, ["workflow_exit"]),
+        dead_letters=await copies(client, ["dead_letters"]),
     )
 
 
-async def lag(talk: conversation.Talk) -> int:
-    """How many records the group has not committed, in as many partitions as there are by now."""
-    async with _reader(talk, conversation.INPUTS) as (consumer, partitions):
+async def lag(client: clients.Client) -> int:
+    """Return the lag of the group over all partitions, new ones included."""
+    async with _reader(client, clients.INPUTS) as (consumer, partitions):
         ends = await consumer.end_offsets(partitions)
-    committed = await talk.committed()
+    committed = await client.committed()
     return sum(max(0, end - committed.get(partition, 0)) for partition, end in ends.items())
 
 
-async def copies(talk: conversation.Talk, topics: Iterable[str]) -> list[history.Copy]:
-    """Read topics from their beginnings to where they end now; topics by the lower-case names of their settings."""
-    async with _reader(talk, topics) as (consumer, partitions):
+async def copies(client: clients.Client, topics: Iterable[str]) -> list[history.Copy]:
+    """Read topics to their current ends; the topics are the lower-case names of their settings."""
+    async with _reader(client, topics) as (consumer, partitions):
         await consumer.seek_to_beginning()
         found: list[history.Copy] = []
         for partition, end in (await consumer.end_offsets(partitions)).items():
@@ -72,24 +72,24 @@ async def copies(talk: conversation.Talk, topics: Iterable[str]) -> list[history
 
 @contextlib.asynccontextmanager
 async def _reader(
-    talk: conversation.Talk, topics: Iterable[str]
+    client: clients.Client, topics: Iterable[str]
 ) -> AsyncIterator[tuple[aiokafka.AIOKafkaConsumer, list[TopicPartition]]]:
-    partitions = await _partitions(talk, [talk.there.topics[topic] for topic in topics])
-    consumer = aiokafka.AIOKafkaConsumer(bootstrap_servers=talk.there.bootstrap_servers, fetch_max_wait_ms=10)
+    partitions = await _partitions(client, [client.installation.topics[topic] for topic in topics])
+    consumer = aiokafka.AIOKafkaConsumer(bootstrap_servers=client.installation.bootstrap_servers, fetch_max_wait_ms=10)
     async with consumer:
         consumer.assign(partitions)
         yield consumer, partitions
 
 
-async def _partitions(talk: conversation.Talk, topics: list[str]) -> list[TopicPartition]:
-    """As many as a topic has now: a partition may be new."""
+async def _partitions(client: clients.Client, topics: list[str]) -> list[TopicPartition]:
+    """Return all partitions of topics, new ones included."""
     return [
         TopicPartition(topic["topic"], each["partition"])
-        for topic in await talk.admin.describe_topics(topics)
+        for topic in await client.admin.describe_topics(topics)
         for each in topic["partitions"]
     ]
 
 
 def _copy(record: Any) -> history.Copy:
-    place = (record.topic, record.partition, record.offset)
-    return history.Copy(place, record.key, record.value, tuple(record.headers), record.timestamp)
+    position = (record.topic, record.partition, record.offset)
+    return history.Copy(position, record.key, record.value, tuple(record.headers), record.timestamp)

@@ -1,6 +1,6 @@
-"""What happened against what had to happen: lost, doubled, altered, out of order (design, the three laws).
+"""Compare what happened with what had to happen: lost, doubled, altered, out of order (design, the three laws).
 
-Pure: what was sent, what is stored and what was published come in, and sentences about what is wrong come out.
+The functions are pure: they take what was sent, stored and published, and return sentences about what is wrong.
 """
 
 from collections import Counter, defaultdict
@@ -15,20 +15,19 @@ import msgspec
 from goalworker.domain import ids
 from tests.kit import messages_in
 
-MARK: Final = "x-telling"
+MARK: Final = "x-sent"
 ACHIEVED: Final = "workflow.goal.achieved"
 REVOKED: Final = "workflow.goal.revoked"
 
-Place = tuple[str, int, int]
-"""(topic, partition, offset) of a record."""
+Position = tuple[str, int, int]  # topic, partition, offset
 EnrollmentKey = tuple[str, str]
 AchievementKey = tuple[str, str, UUID]
 
 
 class Copy(NamedTuple):
-    """A record as it stands in a topic."""
+    """Record as a topic holds it."""
 
-    place: Place
+    position: Position
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...]
@@ -36,7 +35,7 @@ class Copy(NamedTuple):
 
 
 class Fact(NamedTuple):
-    """What must be stored once a record is judged: a `hit` by its event, or when a run `started` or `ended`."""
+    """Fact to be stored once a record is committed: a `hit`, or that an enrollment has `started` or `ended`."""
 
     kind: str
     tenant_id: str
@@ -45,8 +44,8 @@ class Fact(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Telling:
-    """One thing that a test says: the record, and the fact or the reason of the dead letter that comes of it."""
+class SentRecord:
+    """Record that a test sends, and the fact or the dead letter's reason that it leads to, if any."""
 
     record: messages_in.Record
     fact: Fact | None = None
@@ -54,7 +53,7 @@ class Telling:
 
 
 class Trigger(NamedTuple):
-    """The event that an achievement rests on."""
+    """Event that an achievement is based on."""
 
     time: datetime
     source: str
@@ -63,9 +62,9 @@ class Trigger(NamedTuple):
 
 @dataclass(slots=True)
 class Expected:
-    """What must have come of everything, in whatever order it was read: known by construction.
+    """Results that are right whatever the order of the records.
 
-    An exit is a command and stands, so that with some stories it depends on the order: `may_exit`.
+    An exit is a command and is never revoked, so some of them depend on the order: `may_exit`.
     """
 
     achieved: dict[AchievementKey, Trigger] = field(default_factory=dict)
@@ -74,7 +73,7 @@ class Expected:
 
 
 class Row(NamedTuple):
-    """A stored achievement."""
+    """Stored achievement."""
 
     revision: int
     revoked: bool
@@ -83,7 +82,7 @@ class Row(NamedTuple):
 
 @dataclass(slots=True)
 class Found:
-    """What is there, read in this order: offsets, tables, topics. What is committed must then be in the others."""
+    """Offsets, rows and records, read in this order, so that the results of committed records are among them."""
 
     group_id: str
     committed: Mapping[tuple[str, int], int]
@@ -98,7 +97,7 @@ class Found:
 
 
 class Message(NamedTuple):
-    """An outgoing message, once, with the time of its first copy."""
+    """Outgoing message without its repeats, with the time of the first copy."""
 
     id: str
     type: str
@@ -115,21 +114,21 @@ class Message(NamedTuple):
         return (*self.enrollment, UUID(self.data["goal_id"]))
 
 
-def problems(tellings: Mapping[bytes, Telling], expected: Expected, found: Found) -> list[str]:
-    """Say everything that is wrong at the end, when all is committed and published."""
+def problems(sent: Mapping[bytes, SentRecord], expected: Expected, found: Found) -> list[str]:
+    """Return everything that is wrong at the end, when all is committed and published."""
     return [
-        *problems_so_far(tellings, found),
-        *_unfinished(tellings, found),
+        *problems_so_far(sent, found),
+        *_unfinished(sent, found),
         *_against_expected(expected, found),
         *_rows_against_messages(found),
     ]
 
 
-def problems_so_far(tellings: Mapping[bytes, Telling], found: Found) -> list[str]:
-    """Say everything that is wrong whatever is still under way: this holds at every moment."""
+def problems_so_far(sent: Mapping[bytes, SentRecord], found: Found) -> list[str]:
+    """Return everything that is wrong at any moment, whatever is still in flight."""
     return [
-        *_committed_for_nothing(tellings, found),
-        *_altered_letters(tellings, found),
+        *_lost_after_commit(sent, found),
+        *_altered_letters(sent, found),
         *_altered_messages(found),
         *_doubled(found),
         *_exits_before_achieved(found),
@@ -139,21 +138,21 @@ def problems_so_far(tellings: Mapping[bytes, Telling], found: Found) -> list[str
 # --- nothing disappears ---
 
 
-def _telling(tellings: Mapping[bytes, Telling], copy: Copy) -> Telling:
-    return tellings[next(value for name, value in copy.headers if name == MARK and value is not None)]
+def _sent_record_of(sent: Mapping[bytes, SentRecord], copy: Copy) -> SentRecord:
+    return sent[next(value for name, value in copy.headers if name == MARK and value is not None)]
 
 
-def _committed_for_nothing(tellings: Mapping[bytes, Telling], found: Found) -> Iterator[str]:
+def _lost_after_commit(sent: Mapping[bytes, SentRecord], found: Found) -> Iterator[str]:
     letters = {_origin(letter) for letter in found.dead_letters}
     for copy in found.inputs:
-        topic, partition, offset = copy.place
+        topic, partition, offset = copy.position
         if offset >= found.committed.get((topic, partition), 0):
             continue
-        telling = _telling(tellings, copy)
-        if telling.reason is not None and copy.place not in letters:
-            yield f"lost: {copy.place} is committed and was not dead-lettered ({telling.reason})"
-        if telling.fact is not None and not _is_stored(telling.fact, found):
-            yield f"lost: {copy.place} is committed and its fact is not stored: {telling.fact}"
+        sent_record = _sent_record_of(sent, copy)
+        if sent_record.reason is not None and copy.position not in letters:
+            yield f"lost: {copy.position} is committed and was not dead-lettered ({sent_record.reason})"
+        if sent_record.fact is not None and not _is_stored(sent_record.fact, found):
+            yield f"lost: {copy.position} is committed and its fact is not stored: {sent_record.fact}"
 
 
 def _is_stored(fact: Fact, found: Found) -> bool:
@@ -161,11 +160,11 @@ def _is_stored(fact: Fact, found: Found) -> bool:
     return stored is not None and (stored == fact.time if fact.kind == "hit" else stored <= fact.time)
 
 
-def _unfinished(tellings: Mapping[bytes, Telling], found: Found) -> Iterator[str]:
-    sent = {value for copy in found.inputs for name, value in copy.headers if name == MARK}
-    for mark in tellings.keys() - sent:
+def _unfinished(sent: Mapping[bytes, SentRecord], found: Found) -> Iterator[str]:
+    arrived = {value for copy in found.inputs for name, value in copy.headers if name == MARK}
+    for mark in sent.keys() - arrived:
         yield f"the test itself did not send {mark!r}"
-    ends = {copy.place[:2]: copy.place[2] + 1 for copy in sorted(found.inputs, key=lambda copy: copy.place)}
+    ends = {copy.position[:2]: copy.position[2] + 1 for copy in sorted(found.inputs, key=lambda copy: copy.position)}
     for (topic, partition), end in ends.items():
         committed = found.committed.get((topic, partition), 0)
         if committed < end:
@@ -177,7 +176,7 @@ def _unfinished(tellings: Mapping[bytes, Telling], found: Found) -> Iterator[str
 # --- dead letters ---
 
 
-def _origin(letter: Copy) -> Place:
+def _origin(letter: Copy) -> Position:
     texts = _texts(letter)
     return (
         texts.get("x-original-topic", "?"),
@@ -190,25 +189,25 @@ def _texts(copy: Copy) -> dict[str, str]:
     return {name: value.decode(errors="replace") for name, value in copy.headers if value is not None}
 
 
-def _altered_letters(tellings: Mapping[bytes, Telling], found: Found) -> Iterator[str]:
-    inputs = {copy.place: copy for copy in found.inputs}
-    seen: dict[Place, Copy] = {}
+def _altered_letters(sent: Mapping[bytes, SentRecord], found: Found) -> Iterator[str]:
+    inputs = {copy.position: copy for copy in found.inputs}
+    seen: dict[Position, Copy] = {}
     for letter in found.dead_letters:
         origin = inputs.get(_origin(letter))
         if origin is None:
-            yield f"altered: the dead letter {letter.place} is of no record: {_origin(letter)}"
+            yield f"altered: the dead letter {letter.position} is of no record: {_origin(letter)}"
             continue
-        telling = _telling(tellings, origin)
-        if telling.reason is None:
-            yield f"lost: the good record {origin.place} was dead-lettered: {_texts(letter).get('x-error-reason')}"
-        elif difference := _difference(origin, letter, telling.reason, found.group_id):
-            yield f"altered: the dead letter of {origin.place} has another {difference}"
-        if letter[1:4] != seen.setdefault(origin.place, letter)[1:4]:
-            yield f"altered: two dead letters of {origin.place} differ"
+        sent_record = _sent_record_of(sent, origin)
+        if sent_record.reason is None:
+            yield f"lost: the good record {origin.position} was dead-lettered: {_texts(letter).get('x-error-reason')}"
+        elif difference := _difference(origin, letter, sent_record.reason, found.group_id):
+            yield f"altered: the dead letter of {origin.position} has another {difference}"
+        if letter[1:4] != seen.setdefault(origin.position, letter)[1:4]:
+            yield f"altered: two dead letters of {origin.position} differ"
 
 
 def _difference(origin: Copy, letter: Copy, reason: str, group_id: str) -> str:
-    topic, partition, offset = origin.place
+    topic, partition, offset = origin.position
     ours = {
         "x-original-topic": topic,
         "x-original-partition": str(partition),
@@ -238,7 +237,7 @@ def _altered_messages(found: Found) -> Iterator[str]:
         seen: dict[str, Copy] = {}
         for copy in topic:
             if copy[1:4] != seen.setdefault(_id(copy), copy)[1:4]:
-                yield f"altered: {copy.place} has the id {_id(copy)} of {seen[_id(copy)].place} and other bytes"
+                yield f"altered: {copy.position} has the id {_id(copy)} of {seen[_id(copy)].position} and other bytes"
 
 
 def _id(copy: Copy) -> str:
@@ -246,7 +245,7 @@ def _id(copy: Copy) -> str:
 
 
 def messages(topic: Iterable[Copy]) -> list[Message]:
-    """Return the messages of a topic as a consumer that drops what it has seen has them."""
+    """Return the messages of a topic without their repeats."""
     firsts: dict[str, Message] = {}
     for copy in topic:
         body = msgspec.json.decode(copy.value or b"{}")
@@ -267,14 +266,14 @@ def _doubled(found: Found) -> Iterator[str]:
 
 
 def _exits_before_achieved(found: Found) -> Iterator[str]:
-    """Where an exit rests on one achievement both are of one judgement, and the achievement comes first (section 4)."""
+    """Find exits that were sent before their only achievement, which must come first (section 4)."""
     first: dict[str, int] = {}
     for message in messages(found.achieved_topic):
         if message.type == ACHIEVED and message.data["revision"] == 1:
             first[message.data["achievement_id"]] = message.timestamp_ms
     for message in messages(found.exit_topic):
-        rests_on = message.data["achievement_ids"]
-        if len(rests_on) == 1 and message.timestamp_ms < first.get(rests_on[0], message.timestamp_ms):
+        achievement_ids = message.data["achievement_ids"]
+        if len(achievement_ids) == 1 and message.timestamp_ms < first.get(achievement_ids[0], message.timestamp_ms):
             yield f"out of order: the exit of {message.enrollment} was sent before its achievement"
 
 
@@ -284,8 +283,8 @@ def _exits_before_achieved(found: Found) -> Iterator[str]:
 def _against_expected(expected: Expected, found: Found) -> Iterator[str]:
     standing = {key: row.trigger for key, row in found.achievements.items() if not row.revoked}
     yield from _compared("achievement", expected.achieved, standing)
-    told = {message.enrollment for message in messages(found.exit_topic)}
-    for what, exits in (("row", set(found.exits)), ("message", told)):
+    published = {message.enrollment for message in messages(found.exit_topic)}
+    for what, exits in (("row", set(found.exits)), ("message", published)):
         yield from (f"lost: no exit {what} of {key}" for key in sorted(expected.exits - exits))
         yield from (f"too much: an exit {what} of {key}" for key in sorted(exits - expected.exits - expected.may_exit))
 
@@ -306,12 +305,14 @@ def _rows_against_messages(found: Found) -> Iterator[str]:
 
 
 def _exit_rows_against_messages(found: Found) -> Iterator[str]:
-    told = {message.enrollment: message for message in messages(found.exit_topic)}
-    yield from (f"lost: the exit of {key} is stored and was not published" for key in set(found.exits) - told.keys())
+    published = {message.enrollment: message for message in messages(found.exit_topic)}
     yield from (
-        f"too much: the exit of {key} was published and is not stored" for key in told.keys() - set(found.exits)
+        f"lost: the exit of {key} is stored and was not published" for key in set(found.exits) - published.keys()
     )
-    for key, message in told.items():
+    yield from (
+        f"too much: the exit of {key} was published and is not stored" for key in published.keys() - set(found.exits)
+    )
+    for key, message in published.items():
         if message.id != str(ids.exit_id(*key)):
             yield f"altered: {message.id} is not the id of the exit of {key}"
 
@@ -332,9 +333,9 @@ def _comparable(row: Row) -> tuple[int, Trigger | None]:
     return row.revision, None if row.revoked else row.trigger
 
 
-def _compared(what: str, wanted: Mapping[AchievementKey, Any], there: Mapping[AchievementKey, Any]) -> Iterator[str]:
-    yield from (f"lost: no {what} of {key}" for key in wanted.keys() - there.keys())
-    yield from (f"too much: {what} of {key}" for key in there.keys() - wanted.keys())
-    for key in wanted.keys() & there.keys():
-        if wanted[key] != there[key]:
-            yield f"altered: {what} of {key} is {there[key]} and should be {wanted[key]}"
+def _compared(what: str, wanted: Mapping[AchievementKey, Any], actual: Mapping[AchievementKey, Any]) -> Iterator[str]:
+    yield from (f"lost: no {what} of {key}" for key in wanted.keys() - actual.keys())
+    yield from (f"too much: {what} of {key}" for key in actual.keys() - wanted.keys())
+    for key in wanted.keys() & actual.keys():
+        if wanted[key] != actual[key]:
+            yield f"altered: {what} of {key} is {actual[key]} and should be {wanted[key]}"

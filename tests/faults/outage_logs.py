@@ -59,12 +59,12 @@ class Log:
 
 @contextlib.asynccontextmanager
 async def api(
-    there: worker_process.Installation, rig: str, **settings: object
+    installation: worker_process.Installation, rig: str, **settings: object
 ) -> AsyncIterator[tuple[worker_process.Worker, str]]:
     """A rigged API, in which everybody is one tenant unless it takes tokens, and its address."""
     port = str(machine.free_port())
     insecure = () if "API__JWKS_URL" in settings else ("--insecure-tenant", "acme")
-    api = there.launch(rigged.__file__, rig, "api", "--port", port, *insecure, **settings)
+    api = installation.launch(rigged.__file__, rig, "api", "--port", port, *insecure, **settings)
     async with worker_process.stopping(api):
         await api.said("api_ready")
         yield api, f"http://127.0.0.1:{port}/api/v1/workflows/w/goals"
@@ -142,9 +142,9 @@ class Answering:
 
 @contextlib.contextmanager
 def answering(documents: Mapping[str, bytes]) -> Iterator[Answering]:
-    there = Answering(documents)
-    there.start()
+    installation = Answering(documents)
+    installation.start()
     try:
-        yield there
+        yield installation
     finally:
-        there.kill()
+        installation.kill()

@@ -1,7 +1,7 @@
-"""Minutes of random faults under load, and then one look at everything: `python -m tests.faults.soak`.
+"""Run random faults under load for minutes, then check everything that happened: `python -m tests.faults.soak`.
 
-The same seed gives much the same faults and traffic, though never the same interleaving. What must come of the traffic
-is known by construction, whatever the timing: nothing here waits for one thing to be judged before it says the next.
+One seed gives much the same faults and traffic, but never the same interleaving. The expected results are known by
+construction, whatever the timing, so records are sent without waiting for the results of earlier ones.
 """
 
 import argparse
@@ -20,13 +20,14 @@ from typing import Final
 
 from goalworker.postgres import database_errors
 from goalworker.stores import goal_store
-from tests.faults import evidence, history, machines, story, workers
-from tests.faults.chaos import CREW, Chaos
-from tests.kit import conversation, messages_in, support, worker_process
+from tests.faults import evidence, faulty_servers, history, workers
+from tests.faults.chaos import WORKERS, Chaos
+from tests.faults.traffic import Traffic
+from tests.kit import clients, messages_in, support, worker_process
 
 ROUND_SECONDS: Final = 0.5
 RUNS_A_ROUND: Final = 20
-SHARE_TOLD: Final = 0.9  # the rest is told later: ends, starts and hits that come late
+SHARE_SENT: Final = 0.9  # the rest is sent later: late starts, hits and ends
 SUNSETS: Final = 10
 EDIT_EVERY_ROUNDS: Final = 20
 CATCH_UP_SECONDS: Final = 300.0
@@ -34,94 +35,94 @@ CATCH_UP_SECONDS: Final = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """What a goal asked for, from when to when."""
+    """Version of the goal that changes, in force from a moment on."""
 
     form_id: str
     is_active: bool
     since: datetime
 
 
-class Traffic:
-    """A story with goals that change and workflows that turn out to have been inactive."""
+class ChangingTraffic:
+    """Traffic with a goal that changes, and workflows that turn out to have been inactive."""
 
-    def __init__(self, told: story.Story) -> None:
-        self.told = told
-        self._versions = [self._version(told.goals["edited"])]
+    def __init__(self, traffic: Traffic) -> None:
+        self.traffic = traffic
+        self._versions = [self._version(traffic.goals["edited"])]
         self._sunsets = [f"sunset-{number}" for number in range(SUNSETS)]
-        told.chance.shuffle(self._sunsets)
+        traffic.chance.shuffle(self._sunsets)
 
     @classmethod
-    async def begin(cls, talk: conversation.Talk, seed: int) -> "Traffic":
-        told = await story.begin(talk, "soak", seed)
+    async def begin(cls, client: clients.Client, seed: int) -> "ChangingTraffic":
+        traffic = await Traffic.begin(client, "soak", seed)
         for workflow in ("edited", *(f"sunset-{number}" for number in range(SUNSETS))):
-            told.goals[workflow] = await talk.goal(f"soak-{workflow}", "form_submitted", form_id=workflow)
-        told.since = max(goal.created_at for goal in told.goals.values())
-        return cls(told)
+            traffic.goals[workflow] = await client.create_goal(f"soak-{workflow}", "form_submitted", form_id=workflow)
+        traffic.since = max(goal.created_at for goal in traffic.goals.values())
+        return cls(traffic)
 
-    async def run(self, seconds: float, database_whole: asyncio.Lock) -> None:
-        """Tell more and more for so long, and in the end what is still untold."""
-        began, rounds = time.monotonic(), 0
-        while (passed := time.monotonic() - began) < seconds:
+    async def run(self, seconds: float, database_up: asyncio.Lock) -> None:
+        """Send records for this long, and in the end those that are still unsent."""
+        began_at, rounds = time.monotonic(), 0
+        while (passed := time.monotonic() - began_at) < seconds:
             rounds += 1
             if rounds % EDIT_EVERY_ROUNDS == 0:
-                await self._edit(database_whole)
+                await self._edit(database_up)
             if self._sunsets and passed > seconds * (1 - len(self._sunsets) / SUNSETS):
                 self._sunset(self._sunsets.pop())
-            self._meet_edited_goal()
-            self.told.plan(RUNS_A_ROUND, malformed=self.told.chance.randrange(3))
-            await self.told.tell(SHARE_TOLD)
+            self._hit_edited_goal()
+            self.traffic.plan(RUNS_A_ROUND, malformed=self.traffic.chance.randrange(3))
+            await self.traffic.send(SHARE_SENT)
             await asyncio.sleep(ROUND_SECONDS)
-        await self.told.tell()
+        await self.traffic.send()
 
     def _sunset(self, workflow: str) -> None:
-        """Runs that achieve something, until it is said that the workflow was inactive all along."""
-        told = self.told
+        """Plan enrollments that achieve a goal, and then a deactivation from before their hits."""
+        traffic = self.traffic
         for _ in range(20):
-            run = told.run(workflow)
-            told.started(run, told.at(0))
-            told.submits(run, workflow, told.at(10))
-            told.may_exit(run)
-        told.says(messages_in.deactivated(f"soak-{workflow}", told.at(5)))
+            enrollment = traffic.enrollment(workflow)
+            traffic.started(enrollment, traffic.at(0))
+            traffic.submits(enrollment, workflow, traffic.at(10))
+            traffic.may_exit(enrollment)
+        traffic.irrelevant(messages_in.deactivated(f"soak-{workflow}", traffic.at(5)))
 
-    def _meet_edited_goal(self) -> None:
-        """Do what a version of the goal asks for while it is in force, and what another one does just then."""
-        told, number = self.told, self.told.chance.randrange(len(self._versions))
-        version, other = self._versions[number], told.chance.choice(self._versions)
+    def _hit_edited_goal(self) -> None:
+        """Submit the form of the version in force at a moment, and at the same moment that of another version."""
+        traffic, number = self.traffic, self.traffic.chance.randrange(len(self._versions))
+        version, other = self._versions[number], traffic.chance.choice(self._versions)
         now = datetime.now(UTC)
         until = self._versions[number + 1].since if number + 1 < len(self._versions) else now
-        moment = version.since + (until - version.since) * told.chance.random() * 0.999
-        run = told.run("edited")
-        told.started(run, min(told.at(0), moment))  # the first version is older than the goals made after it
+        moment = version.since + (until - version.since) * traffic.chance.random() * 0.999
+        enrollment = traffic.enrollment("edited")
+        traffic.started(enrollment, min(traffic.at(0), moment))  # the first version is older than the other goals
         if other.form_id != version.form_id:
-            told.says(run.submits(other.form_id, moment))
+            traffic.irrelevant(enrollment.submits(other.form_id, moment))
         if version.is_active:
-            told.achieves(run, edited=told.hits(run, version.form_id, moment))
-            told.exits(run)
+            traffic.achieves(enrollment, edited=traffic.hits(enrollment, version.form_id, moment))
+            traffic.exits(enrollment)
         else:
-            told.says(run.submits(version.form_id, moment))
+            traffic.irrelevant(enrollment.submits(version.form_id, moment))
 
-    async def _edit(self, database_whole: asyncio.Lock) -> None:
-        goal, number = self.told.goals["edited"], len(self._versions)
+    async def _edit(self, database_up: asyncio.Lock) -> None:
+        goal, number = self.traffic.goals["edited"], len(self._versions)
         if number % 4 == 3:
             change: dict[str, object] = {"is_active": not goal.is_active}
         else:
             change = {"criteria": {"form_id": f"edited-{number}"}}
-        async with database_whole:
-            self.told.goals["edited"] = await _until_it_works(self.told.talk, goal, change)
-        self._versions.append(self._version(self.told.goals["edited"]))
+        async with database_up:
+            self.traffic.goals["edited"] = await _update(self.traffic.client, goal, change)
+        self._versions.append(self._version(self.traffic.goals["edited"]))
 
     @staticmethod
     def _version(goal: goal_store.StoredGoal) -> Version:
         return Version(goal.criteria["form_id"], goal.is_active, goal.updated_at)
 
 
-async def _until_it_works(
-    talk: conversation.Talk, goal: goal_store.StoredGoal, change: dict[str, object]
+async def _update(
+    client: clients.Client, goal: goal_store.StoredGoal, change: dict[str, object]
 ) -> goal_store.StoredGoal:
-    """Change a goal: a worker may stand still with the lock, and our own connection may be from before a restart."""
+    """Update a goal, again while a paused worker holds its lock or the connection is from before a restart."""
     while True:
         try:
-            return await goal_store.update(talk.pool, messages_in.TENANT, goal.id, change, actor="soak")
+            return await goal_store.update(client.pool, messages_in.TENANT, goal.id, change, actor="soak")
         except Exception as error:
             if not (isinstance(error, goal_store.LockBusyError) or database_errors.is_transient(error)):
                 raise
@@ -132,53 +133,63 @@ async def _until_it_works(
 
 
 @contextlib.contextmanager
-def _installed(bad: machines.Machines, folder: Path) -> Iterator[worker_process.Installation]:
+def _installed(servers: faulty_servers.FaultyServers, folder: Path) -> Iterator[worker_process.Installation]:
     with (
-        support.migrated_database(bad.postgres.address) as template,
+        support.migrated_database(servers.postgres.address) as template,
         worker_process.installation(
-            bad.bootstrap_servers, bad.postgres.address, template, folder, settings=workers.SECRETS
-        ) as there,
+            servers.bootstrap_servers, servers.postgres.address, template, folder, settings=workers.SECRETS
+        ) as installation,
     ):
-        yield replace(there, settings={**there.settings, **bad.by_wire(there.database_url)})
+        yield replace(
+            installation, settings={**installation.settings, **servers.proxied_settings(installation.database_url)}
+        )
 
 
 @contextlib.asynccontextmanager
-async def _crew(bad: machines.Machines, there: worker_process.Installation, seed: int) -> AsyncIterator[Chaos]:
-    chaos = Chaos(bad, there, random.Random(seed))
+async def _chaos(
+    servers: faulty_servers.FaultyServers, installation: worker_process.Installation, seed: int
+) -> AsyncIterator[Chaos]:
+    chaos = Chaos(servers, installation, random.Random(seed))
     try:
         yield chaos
     finally:
-        for worker in chaos.crew:
+        for worker in chaos.workers:
             worker.kill()
 
 
-async def soak(bad: machines.Machines, there: worker_process.Installation, seconds: float, seed: int) -> int:
-    """Return how much was wrong."""
-    async with conversation.talk(there) as talk, _crew(bad, there, seed) as chaos:
-        traffic = await Traffic.begin(talk, seed)
-        await asyncio.gather(chaos.run(seconds), traffic.run(seconds, chaos.database_whole))
-        await chaos.dismiss()
+async def soak(
+    servers: faulty_servers.FaultyServers, installation: worker_process.Installation, seconds: float, seed: int
+) -> int:
+    """Return the number of problems."""
+    async with clients.connect(installation) as client, _chaos(servers, installation, seed) as chaos:
+        changing = await ChangingTraffic.begin(client, seed)
+        traffic = changing.traffic
+        await asyncio.gather(chaos.run(seconds), changing.run(seconds, chaos.database_up))
+        await chaos.stop_all()
         ended = time.monotonic()
-        for _ in range(CREW):
-            await chaos.hire().ready()
-        with contextlib.suppress(AssertionError):  # what is not finished by then is among the problems
-            await workers.settled(talk, CATCH_UP_SECONDS)
+        for _ in range(WORKERS):
+            await chaos.start().ready()
+        with contextlib.suppress(AssertionError):  # whatever is unfinished by then is reported as a problem
+            await workers.settle(client, CATCH_UP_SECONDS)
         print(f"caught up {time.monotonic() - ended:.0f} s after the last fault")
-        found = await evidence.gather(talk)
-        await chaos.dismiss()
-        told = history.problems(traffic.told.tellings, traffic.told.expected, found)
-        problems = [*told, *chaos.bad_ends, *(f"said: {line}" for line in workers.leaks(there))]
-        _report(chaos, traffic.told, found, problems)
+        found = await evidence.gather(client)
+        await chaos.stop_all()
+        problems = [
+            *history.problems(traffic.sent, traffic.expected, found),
+            *chaos.bad_exits,
+            *(f"logged: {line}" for line in workers.leaks(installation)),
+        ]
+        _report(chaos, found, problems)
         if problems:
-            (there.folder / "problems.txt").write_text("\n".join(problems) + "\n")
-            (there.folder / "tellings.txt").write_text(
-                "".join(f"{mark!r} {each}\n" for mark, each in traffic.told.tellings.items())
+            (installation.folder / "problems.txt").write_text("\n".join(problems) + "\n")
+            (installation.folder / "sent.txt").write_text(
+                "".join(f"{mark!r} {each}\n" for mark, each in traffic.sent.items())
             )
-            (there.folder / "found.txt").write_text(f"{found}\n")
+            (installation.folder / "found.txt").write_text(f"{found}\n")
         return len(problems)
 
 
-def _report(chaos: Chaos, told: story.Story, found: history.Found, problems: list[str]) -> None:
+def _report(chaos: Chaos, found: history.Found, problems: list[str]) -> None:
     outgoing = (found.achieved_topic, found.exit_topic)
     distinct = [history.messages(topic) for topic in outgoing]
     letters = {tuple(each for each in letter.headers if each[0].startswith("x-")) for letter in found.dead_letters}
@@ -206,8 +217,8 @@ def main() -> None:
     given = options.parse_args()
     print(f"seed {given.seed}, {given.minutes:g} minutes", flush=True)
     folder = Path(tempfile.mkdtemp(prefix=f"soak-{given.seed}-"))
-    with machines.running() as bad, _installed(bad, folder) as there:
-        wrong = asyncio.run(soak(bad, there, given.minutes * 60, given.seed))
+    with faulty_servers.running() as servers, _installed(servers, folder) as installation:
+        wrong = asyncio.run(soak(servers, installation, given.minutes * 60, given.seed))
     if wrong:
         print(f"the history and the workers' logs are in {folder}; again: make soak SEED={given.seed}")
     else:

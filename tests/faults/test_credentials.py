@@ -11,7 +11,7 @@ from urllib import parse
 
 import pytest
 
-from tests.faults import machines, rigged, workers
+from tests.faults import faulty_servers, rigged, workers
 from tests.kit import secure_broker, support, worker_process
 
 USER = "operator"  # may do everything
@@ -26,13 +26,13 @@ def broker(tmp_path: Path) -> Iterator[secure_broker.Broker]:
 
 @pytest.fixture
 def logged_in(
-    broker: secure_broker.Broker, bad: machines.Machines, template_database: str, tmp_path: Path
+    broker: secure_broker.Broker, servers: faulty_servers.FaultyServers, template_database: str, tmp_path: Path
 ) -> Iterator[worker_process.Installation]:
     """An installation whose workers log in to Kafka by SCRAM."""
     given = broker.settings(USER, "SCRAM-SHA-512")
     settings = {name.removeprefix("GOALWORKER_"): value for name, value in given.items()}
     with worker_process.installation(
-        broker.open, bad.postgres.address, template_database, tmp_path, settings=settings
+        broker.open, servers.postgres.address, template_database, tmp_path, settings=settings
     ) as installation:
         yield installation
 
@@ -54,15 +54,15 @@ async def test_a_kafka_password_changed_while_a_worker_runs_ends_it_with_code_4(
 
 @pytest.mark.fault
 async def test_a_database_password_changed_while_a_worker_runs_ends_it_with_code_4(
-    there: worker_process.Installation,
+    installation: worker_process.Installation,
 ) -> None:
     user = f"u{secrets.token_hex(4)}"
-    parts = parse.urlsplit(there.database_url)
+    parts = parse.urlsplit(installation.database_url)
     url = parts._replace(netloc=f"{user}:one@{parts.netloc.rpartition('@')[2]}").geturl()
-    await support.execute(there.database_url, f"CREATE ROLE {user} SUPERUSER LOGIN PASSWORD 'one'")
-    async with _refused(replace(there, database_url=url), "database") as worker:
+    await support.execute(installation.database_url, f"CREATE ROLE {user} SUPERUSER LOGIN PASSWORD 'one'")
+    async with _refused(replace(installation, database_url=url), "database") as worker:
         await support.execute(
-            there.database_url,
+            installation.database_url,
             f"ALTER ROLE {user} PASSWORD 'another'",
             f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{user}'",
         )
@@ -71,9 +71,9 @@ async def test_a_database_password_changed_while_a_worker_runs_ends_it_with_code
 
 
 @contextlib.asynccontextmanager
-async def _refused(there: worker_process.Installation, dependency: str) -> AsyncIterator[worker_process.Worker]:
+async def _refused(installation: worker_process.Installation, dependency: str) -> AsyncIterator[worker_process.Worker]:
     """A worker whose credentials the block makes wrong: see it wait for a while, and end as another does at once."""
-    worker = workers.start(there, "impatient")
+    worker = workers.start(installation, "impatient")
     try:
         await worker.ready()
         yield worker
@@ -88,7 +88,7 @@ async def _refused(there: worker_process.Installation, dependency: str) -> Async
     assert rigged.REFUSED_SECONDS <= waited.total_seconds() <= rigged.REFUSED_SECONDS + LATER_SECONDS
     assert "Traceback" not in worker.log.read_text()
     assert not worker.lines(f"{dependency}_back")
-    another = workers.start(there)
+    another = workers.start(installation)
     try:
         assert await asyncio.to_thread(another.wait) == 4
     finally:

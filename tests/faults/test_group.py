@@ -13,22 +13,25 @@ from aiokafka import TopicPartition
 from aiokafka.admin import NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
-from tests.faults import machines, rigged, story, workers
-from tests.kit import conversation, messages_in, support, worker_process
+from tests.faults import faulty_servers, rigged, workers
+from tests.faults.traffic import Traffic, does_both, had_ended, signs_up_twice
+from tests.kit import clients, messages_in, support, worker_process
 
 RUNS = 400
 STORM_SECONDS = 45
 
 
 @pytest.mark.fault
-async def test_a_storm_of_rebalances_with_three_workers_coming_and_going(there: worker_process.Installation) -> None:
+async def test_a_storm_of_rebalances_with_three_workers_coming_and_going(
+    installation: worker_process.Installation,
+) -> None:
     chance = random.Random(3)
-    async with conversation.talk(there) as talk:
-        told = await story.begin(talk, "storm")
+    async with clients.connect(installation) as client:
+        traffic = await Traffic.begin(client, "storm")
         for _ in range(3):
-            told.plan(RUNS, malformed=5)
-        telling = asyncio.create_task(_slowly(told))
-        crew = [workers.start(there, BATCH__MAX_RECORDS=50) for _ in range(3)]
+            traffic.plan(RUNS, malformed=5)
+        sent_record = asyncio.create_task(_slowly(traffic))
+        crew = [workers.start(installation, BATCH__MAX_RECORDS=50) for _ in range(3)]
         try:
             loop = asyncio.get_running_loop()
             until = loop.time() + STORM_SECONDS
@@ -39,158 +42,166 @@ async def test_a_storm_of_rebalances_with_three_workers_coming_and_going(there: 
                     leaver.kill()
                 else:
                     await asyncio.to_thread(leaver.stop)
-                crew.append(workers.start(there, BATCH__MAX_RECORDS=50))
-            await telling
-            await workers.check(told)
+                crew.append(workers.start(installation, BATCH__MAX_RECORDS=50))
+            await sent_record
+            await workers.check(traffic)
             for worker in crew:
                 await worker.ready()
                 await asyncio.to_thread(worker.stop)
         finally:
-            telling.cancel()
+            sent_record.cancel()
             for worker in crew:
                 worker.kill()
 
 
-async def _slowly(told: story.Story) -> None:
-    while told.untold:
-        await told.tell(max(0.02, min(1, 60 / len(told.untold))))
+async def _slowly(traffic: Traffic) -> None:
+    while traffic.unsent:
+        await traffic.send(max(0.02, min(1, 60 / len(traffic.unsent))))
         await asyncio.sleep(0.5)
 
 
 @pytest.mark.fault
-async def test_partitions_added_are_read_from_their_beginning(there: worker_process.Installation) -> None:
-    topic = there.topics["form_submitted"]
-    async with conversation.talk(there) as talk:
-        told = await story.begin(talk, "more")
-        told.plan(RUNS)
-        await told.tell(0.5)
-        async with workers.worker(there, BATCH__MAX_RECORDS=50), workers.worker(there, BATCH__MAX_RECORDS=50):
-            await workers.wait_for_share(told, 0.1)
-            await talk.admin.create_partitions({topic: NewPartitions(support.PARTITIONS + 3)})
-            await talk.producer.client.force_metadata_update()
-            await told.tell()
+async def test_partitions_added_are_read_from_their_beginning(installation: worker_process.Installation) -> None:
+    topic = installation.topics["form_submitted"]
+    async with clients.connect(installation) as client:
+        traffic = await Traffic.begin(client, "more")
+        traffic.plan(RUNS)
+        await traffic.send(0.5)
+        async with (
+            workers.worker(installation, BATCH__MAX_RECORDS=50),
+            workers.worker(installation, BATCH__MAX_RECORDS=50),
+        ):
+            await workers.wait_for_share(traffic, 0.1)
+            await client.admin.create_partitions({topic: NewPartitions(support.PARTITIONS + 3)})
+            await client.producer.client.force_metadata_update()
+            await traffic.send()
             for number in range(3):
-                run = told.run("any")
-                told.started(run, told.at(0))
-                told.achieves(run, one=told.submits(run, "one", told.at(2), support.PARTITIONS + number))
-                told.exits(run)
-            await told.tell()
-            await workers.check(told)
+                enrollment = traffic.enrollment("any")
+                traffic.started(enrollment, traffic.at(0))
+                traffic.achieves(
+                    enrollment, one=traffic.submits(enrollment, "one", traffic.at(2), support.PARTITIONS + number)
+                )
+                traffic.exits(enrollment)
+            await traffic.send()
+            await workers.check(traffic)
 
 
 @pytest.mark.fault
 async def test_partitions_added_while_postgresql_is_away(
-    bad: machines.Machines, there: worker_process.Installation
+    servers: faulty_servers.FaultyServers, installation: worker_process.Installation
 ) -> None:
     """A rebalance comes to a worker that waits, and brings partitions without an offset."""
-    topic = there.topics["form_submitted"]
-    async with conversation.talk(there) as talk:
-        told = await story.begin(talk, "both")
-        told.plan(RUNS)
-        await told.tell(0.3)
-        async with workers.worker(there, BATCH__MAX_RECORDS=50) as worker:
-            await workers.settled(talk)
-            bad.postgres.kill()
+    topic = installation.topics["form_submitted"]
+    async with clients.connect(installation) as client:
+        traffic = await Traffic.begin(client, "both")
+        traffic.plan(RUNS)
+        await traffic.send(0.3)
+        async with workers.worker(installation, BATCH__MAX_RECORDS=50) as worker:
+            await workers.settle(client)
+            servers.postgres.kill()
             try:
-                await told.tell()
+                await traffic.send()
                 await worker.said("retry", timeout_seconds=30)
-                await talk.admin.create_partitions({topic: NewPartitions(support.PARTITIONS + 3)})
+                await client.admin.create_partitions({topic: NewPartitions(support.PARTITIONS + 3)})
                 await worker.said("partitions_assigned", partitions=31, timeout_seconds=60)
                 await asyncio.sleep(5)
             finally:
-                await asyncio.to_thread(bad.postgres.start)
-            await workers.check(told)
+                await asyncio.to_thread(servers.postgres.start)
+            await workers.check(traffic)
             assert worker.is_running
 
 
 @pytest.mark.fault
-async def test_offsets_out_of_range_stop_the_worker_and_skip_nothing(there: worker_process.Installation) -> None:
+async def test_offsets_out_of_range_stop_the_worker_and_skip_nothing(installation: worker_process.Installation) -> None:
     """While it runs: the records that it is to read next are deleted before it reads them."""
-    topic = there.topics["tag_added"]
-    async with conversation.talk(there) as talk:
-        worker = workers.start(there)
+    topic = installation.topics["tag_added"]
+    async with clients.connect(installation) as client:
+        worker = workers.start(installation)
         try:
             await worker.ready()
-            await workers.settled(talk)
+            await workers.settle(client)
             async with workers.paused(worker):
                 await asyncio.sleep(1)  # what it has asked for is answered by then: it is to ask after the deletion
-                await talk.send(*(messages_in.Record("tag_added", b"{", partition=1) for _ in range(5)))
-                await talk.admin.delete_records({TopicPartition(topic, 1): RecordsToDelete(before_offset=3)})
+                await client.send(*(messages_in.Record("tag_added", b"{", partition=1) for _ in range(5)))
+                await client.admin.delete_records({TopicPartition(topic, 1): RecordsToDelete(before_offset=3)})
             await support.until(lambda: not worker.is_running, 30)
         finally:
             worker.kill()
         assert worker.wait() == 1
         assert f"{topic}[1] at 0" in worker.last_words()
-        assert (await talk.committed())[TopicPartition(topic, 1)] == 0
+        assert (await client.committed())[TopicPartition(topic, 1)] == 0
 
 
 @pytest.mark.fault
 async def test_half_of_the_records_malformed_each_is_dead_lettered_and_the_others_judged(
-    there: worker_process.Installation,
+    installation: worker_process.Installation,
 ) -> None:
-    async with conversation.talk(there) as talk:
-        told = await story.begin(talk, "half")
-        told.plan(RUNS, malformed=RUNS * 2)
-        await told.tell()
-        async with workers.worker(there, DEAD_LETTERS__MAX_RATIO=1):
-            found = await workers.check(told)
+    async with clients.connect(installation) as client:
+        traffic = await Traffic.begin(client, "half")
+        traffic.plan(RUNS, malformed=RUNS * 2)
+        await traffic.send()
+        async with workers.worker(installation, DEAD_LETTERS__MAX_RATIO=1):
+            found = await workers.check(traffic)
             assert len(found.dead_letters) > len(found.inputs) / 3
 
 
 @pytest.mark.fault
 async def test_one_enrollment_judged_by_two_workers_at_once_is_achieved_once(
-    there: worker_process.Installation,
+    installation: worker_process.Installation,
 ) -> None:
     """Start, hits and end of each run are in partitions that different workers have."""
-    async with conversation.talk(there) as talk:
-        told = await story.begin(talk, "at-once")
-        async with workers.worker(there, BATCH__MAX_RECORDS=20), workers.worker(there, BATCH__MAX_RECORDS=20):
+    async with clients.connect(installation) as client:
+        traffic = await Traffic.begin(client, "at-once")
+        async with (
+            workers.worker(installation, BATCH__MAX_RECORDS=20),
+            workers.worker(installation, BATCH__MAX_RECORDS=20),
+        ):
             for _ in range(5):
                 for _ in range(RUNS // 4):
-                    for scene in (story.does_both, story.had_ended, story.signs_up_twice):
-                        scene(told)
-                told.chance.shuffle(told.untold)
-                await told.tell()
-                await workers.settled(talk)
-            found = await workers.check(told)
+                    for scene in (does_both, had_ended, signs_up_twice):
+                        scene(traffic)
+                traffic.chance.shuffle(traffic.unsent)
+                await traffic.send()
+                await workers.settle(client)
+            found = await workers.check(traffic)
             assert max(row.revision for row in found.achievements.values()) > 1
 
 
 @pytest.mark.fault
 async def test_a_topic_made_anew_while_a_worker_is_frozen_is_noticed_by_its_leader_epoch(
-    bad: machines.Machines, there: worker_process.Installation
+    servers: faulty_servers.FaultyServers, installation: worker_process.Installation
 ) -> None:
     """Where the broker gives topics no id, and the new topic has more records than were read of the one before."""
-    bad.kafka.kill()
-    bad.kafka.start()  # another leader epoch begins
-    topic = there.topics["tag_added"]
-    async with conversation.talk(there) as talk:
-        worker = workers.start(there, "old-broker")
+    servers.kafka.kill()
+    servers.kafka.start()  # another leader epoch begins
+    topic = installation.topics["tag_added"]
+    async with clients.connect(installation) as client:
+        worker = workers.start(installation, "old-broker")
         try:
             await worker.ready()
-            await talk.say(*(messages_in.Record("tag_added", b"{", partition=2) for _ in range(5)))
+            await client.process(*(messages_in.Record("tag_added", b"{", partition=2) for _ in range(5)))
             async with workers.paused(worker):
-                await support.until(lambda: _has_no_members(talk), workers.SETTLED_SECONDS)
-                await _make_anew(talk, topic)
-                await talk.send(*(messages_in.Record("tag_added", b"[", partition=2) for _ in range(9)))
+                await support.until(lambda: _has_no_members(client), workers.SETTLED_SECONDS)
+                await _make_anew(client, topic)
+                await client.send(*(messages_in.Record("tag_added", b"[", partition=2) for _ in range(9)))
             assert await asyncio.to_thread(worker.wait) == 1
         finally:
             worker.kill()
         assert f"of another log: {topic}[2] at 5" in worker.last_words()
         assert "goalworker run --reset-offsets earliest" in worker.last_words()
-        async with workers.worker(there, "old-broker", "--reset-offsets", "earliest"):
-            await talk.settled()
-        values = [letter.value for letter in await talk.dead_letters()]
+        async with workers.worker(installation, "old-broker", "--reset-offsets", "earliest"):
+            await client.settle()
+        values = [letter.value for letter in await client.dead_letters()]
         assert sorted(values) == [b"["] * 9 + [b"{"] * 5
 
 
 @pytest.mark.fault
 async def test_a_worker_that_cannot_join_its_group_becomes_unready_and_says_so_once(
-    there: worker_process.Installation,
+    installation: worker_process.Installation,
 ) -> None:
     """Another member does not finish dividing the partitions; when it does, the worker goes on."""
-    async with conversation.talk(there), _undecided(there) as decide:
-        worker = workers.start(there, "impatient")
+    async with clients.connect(installation), _undecided(installation) as decide:
+        worker = workers.start(installation, "impatient")
         try:
             await worker.said("broker_unjoined")
             # Several looks long.
@@ -199,7 +210,7 @@ async def test_a_worker_that_cannot_join_its_group_becomes_unready_and_says_so_o
             assert worker.answers("/healthz/live") == 200
             assert worker.metric("ready", check="broker") == 0
             (line,) = worker.lines("broker_unjoined")
-            assert f"the consumer group {there.group_id} has not been joined for" in line["problem"]
+            assert f"the consumer group {installation.group_id} has not been joined for" in line["problem"]
             assert "its members do not finish dividing the partitions" in line["problem"]
             decide()
             await worker.ready()
@@ -216,7 +227,7 @@ def _unjoined_seconds(worker: worker_process.Worker) -> int | None:
 
 
 @contextlib.asynccontextmanager
-async def _undecided(there: worker_process.Installation) -> AsyncIterator[Callable[[], None]]:
+async def _undecided(installation: worker_process.Installation) -> AsyncIterator[Callable[[], None]]:
     """A member of the group that gives no partition away until the function that this yields is called."""
     decided = asyncio.Event()
 
@@ -229,13 +240,13 @@ async def _undecided(there: worker_process.Installation) -> AsyncIterator[Callab
             pass
 
     member = aiokafka.AIOKafkaConsumer(
-        bootstrap_servers=there.bootstrap_servers,
-        group_id=there.group_id,
+        bootstrap_servers=installation.bootstrap_servers,
+        group_id=installation.group_id,
         partition_assignment_strategy=(RoundRobinPartitionAssignor,),
         session_timeout_ms=120_000,
         rebalance_timeout_ms=120_000,
     )
-    member.subscribe([there.topics["tag_added"]], listener=Undecided())
+    member.subscribe([installation.topics["tag_added"]], listener=Undecided())
     await member.start()
     try:
         yield decided.set
@@ -244,15 +255,15 @@ async def _undecided(there: worker_process.Installation) -> AsyncIterator[Callab
         await member.stop()
 
 
-async def _has_no_members(talk: conversation.Talk) -> bool:
-    return await talk.members() == {}
+async def _has_no_members(client: clients.Client) -> bool:
+    return await client.members() == {}
 
 
-async def _make_anew(talk: conversation.Talk, topic: str) -> None:
+async def _make_anew(client: clients.Client, topic: str) -> None:
     async def is_made() -> bool:
-        response = await talk.admin.create_topics([NewTopic(topic, support.PARTITIONS, 1)])
+        response = await client.admin.create_topics([NewTopic(topic, support.PARTITIONS, 1)])
         ((_, code, *_),) = response.topic_errors
         return bool(code == 0)
 
-    await talk.admin.delete_topics([topic])
+    await client.admin.delete_topics([topic])
     await support.until(is_made, workers.SETTLED_SECONDS)

@@ -13,7 +13,7 @@ from goalworker.domain import ids
 from tests.faults import history
 from tests.kit import messages_in
 
-TENANT, RUN, LATE = "acme", "run-1", "run-2"
+TENANT, ENROLLMENT, LATE = "acme", "run-1", "run-2"
 GOAL = UUID(int=1)
 AT = datetime(2024, 5, 1, tzinfo=UTC)
 FIRST, SECOND = (history.Trigger(AT + timedelta(seconds=number), "/crm", f"event-{number}") for number in (1, 2))
@@ -30,9 +30,9 @@ def mark(number: int) -> tuple[str, bytes]:
 
 def letter(origin: history.Copy, reason: str, **others: str) -> history.Copy:
     headers = {
-        "x-original-topic": origin.place[0],
-        "x-original-partition": str(origin.place[1]),
-        "x-original-offset": str(origin.place[2]),
+        "x-original-topic": origin.position[0],
+        "x-original-partition": str(origin.position[1]),
+        "x-original-offset": str(origin.position[2]),
         "x-original-timestamp": str(origin.timestamp_ms),
         "x-original-group": "group",
         "x-error-reason": reason,
@@ -46,60 +46,64 @@ def message(type_: str, id_: UUID, data: Mapping[str, object]) -> bytes:
     return json.encode({"id": id_, "type": type_, "tenantid": TENANT, "data": data})
 
 
-def achieved(run: str, revision: int, trigger: history.Trigger) -> bytes:
+def achieved(enrollment: str, revision: int, trigger: history.Trigger) -> bytes:
     data = {
-        "achievement_id": ids.achievement_id(TENANT, run, GOAL),
+        "achievement_id": ids.achievement_id(TENANT, enrollment, GOAL),
         "revision": revision,
-        "enrollment_id": run,
+        "enrollment_id": enrollment,
         "goal_id": GOAL,
         "trigger_event": {"id": trigger.event_id, "source": trigger.source, "time": trigger.time},
     }
-    return message(history.ACHIEVED, ids.achieved_message_id(TENANT, run, GOAL, revision), data)
+    return message(history.ACHIEVED, ids.achieved_message_id(TENANT, enrollment, GOAL, revision), data)
 
 
-def revoked(run: str, revision: int) -> bytes:
-    data = {"revision": revision, "enrollment_id": run, "goal_id": GOAL}
-    return message(history.REVOKED, ids.revoked_message_id(TENANT, run, GOAL, revision), data)
+def revoked(enrollment: str, revision: int) -> bytes:
+    data = {"revision": revision, "enrollment_id": enrollment, "goal_id": GOAL}
+    return message(history.REVOKED, ids.revoked_message_id(TENANT, enrollment, GOAL, revision), data)
 
 
-def exited(run: str) -> bytes:
-    data = {"enrollment_id": run, "achievement_ids": [ids.achievement_id(TENANT, run, GOAL)]}
-    return message("workflow.exit.goal", ids.exit_id(TENANT, run), data)
+def exited(enrollment: str) -> bytes:
+    data = {"enrollment_id": enrollment, "achievement_ids": [ids.achievement_id(TENANT, enrollment, GOAL)]}
+    return message("workflow.exit.goal", ids.exit_id(TENANT, enrollment), data)
 
 
 BAD = copy("in", 3, b"garbage", ("theirs", None), mark(3))
 FACTS = (
-    history.Fact("started", TENANT, RUN, AT),
+    history.Fact("started", TENANT, ENROLLMENT, AT),
     history.Fact("hit", TENANT, SECOND.event_id, SECOND.time),
     history.Fact("ended", TENANT, LATE, AT),
 )
 TELLINGS = {
     **{
-        MARKS[number]: history.Telling(messages_in.Record("form_submitted", b"", headers=[mark(number)]), fact)
+        MARKS[number]: history.SentRecord(messages_in.Record("form_submitted", b"", headers=[mark(number)]), fact)
         for number, fact in enumerate(FACTS)
     },
-    MARKS[3]: history.Telling(messages_in.Record("form_submitted", b"garbage"), reason="invalid_json"),
+    MARKS[3]: history.SentRecord(messages_in.Record("form_submitted", b"garbage"), reason="invalid_json"),
 }
-EXPECTED = history.Expected({(TENANT, RUN, GOAL): FIRST}, {(TENANT, RUN)}, {(TENANT, LATE)})
+EXPECTED = history.Expected({(TENANT, ENROLLMENT, GOAL): FIRST}, {(TENANT, ENROLLMENT)}, {(TENANT, LATE)})
 RIGHT = history.Found(
     group_id="group",
     committed={("in", 0): 4},
-    facts={("started", TENANT, RUN): AT, ("hit", TENANT, SECOND.event_id): SECOND.time, ("ended", TENANT, LATE): AT},
+    facts={
+        ("started", TENANT, ENROLLMENT): AT,
+        ("hit", TENANT, SECOND.event_id): SECOND.time,
+        ("ended", TENANT, LATE): AT,
+    },
     achievements={
-        (TENANT, RUN, GOAL): history.Row(2, False, FIRST),
+        (TENANT, ENROLLMENT, GOAL): history.Row(2, False, FIRST),
         (TENANT, LATE, GOAL): history.Row(2, True, FIRST),
     },
-    exits=[(TENANT, RUN)],
+    exits=[(TENANT, ENROLLMENT)],
     waiting=0,
     inputs=[*(copy("in", number, b"", mark(number)) for number in range(3)), BAD],
     achieved_topic=[
-        copy("achieved", 0, achieved(RUN, 1, SECOND)),
-        copy("achieved", 1, achieved(RUN, 2, FIRST), at=5),
+        copy("achieved", 0, achieved(ENROLLMENT, 1, SECOND)),
+        copy("achieved", 1, achieved(ENROLLMENT, 2, FIRST), at=5),
         copy("achieved", 2, achieved(LATE, 1, FIRST)),
         copy("achieved", 3, revoked(LATE, 2)),
-        copy("achieved", 4, achieved(RUN, 1, SECOND), at=9),
+        copy("achieved", 4, achieved(ENROLLMENT, 1, SECOND), at=9),
     ],
-    exit_topic=[copy("exit", 0, exited(RUN), at=1), copy("exit", 1, exited(RUN), at=2)],
+    exit_topic=[copy("exit", 0, exited(ENROLLMENT), at=1), copy("exit", 1, exited(ENROLLMENT), at=2)],
     dead_letters=[letter(BAD, "invalid_json")],
 )
 
@@ -114,11 +118,11 @@ def test_nothing_is_wrong_with_what_is_right_repeats_and_corrections_included() 
 
 
 def _with_row(row: history.Row) -> history.Found:
-    return replace(RIGHT, achievements={**RIGHT.achievements, (TENANT, RUN, GOAL): row})
+    return replace(RIGHT, achievements={**RIGHT.achievements, (TENANT, ENROLLMENT, GOAL): row})
 
 
 def _without(topic: str, *offsets: int) -> history.Found:
-    rest: Any = {topic: [each for each in getattr(RIGHT, topic) if each.place[2] not in offsets]}
+    rest: Any = {topic: [each for each in getattr(RIGHT, topic) if each.position[2] not in offsets]}
     return replace(RIGHT, **rest)
 
 
@@ -132,7 +136,9 @@ def _letter(**changes: Any) -> history.Found:
 
 
 def _exit_under(id_: UUID) -> history.Copy:
-    return copy("exit", 2, exited(RUN).replace(str(ids.exit_id(TENANT, RUN)).encode(), str(id_).encode()), at=3)
+    return copy(
+        "exit", 2, exited(ENROLLMENT).replace(str(ids.exit_id(TENANT, ENROLLMENT)).encode(), str(id_).encode()), at=3
+    )
 
 
 def _with_late_standing() -> history.Found:
@@ -151,15 +157,15 @@ WRONG: dict[str, tuple[str, Callable[[], history.Found]]] = {
     "a gap in the revisions": ("lost", lambda: _without("achieved_topic", 0, 4)),
     "a revision under two ids": (
         "doubled",
-        lambda: _and("achieved_topic", copy("achieved", 5, revoked(RUN, 2))),
+        lambda: _and("achieved_topic", copy("achieved", 5, revoked(ENROLLMENT, 2))),
     ),
     "other bytes under one id": (
         "altered",
-        lambda: _and("achieved_topic", copy("achieved", 5, achieved(RUN, 1, FIRST))),
+        lambda: _and("achieved_topic", copy("achieved", 5, achieved(ENROLLMENT, 1, FIRST))),
     ),
     "other headers under one id": (
         "altered",
-        lambda: _and("exit_topic", copy("exit", 2, exited(RUN), ("traceparent", b"other"))),
+        lambda: _and("exit_topic", copy("exit", 2, exited(ENROLLMENT), ("traceparent", b"other"))),
     ),
     "another key under one id": ("altered", lambda: _and("exit_topic", RIGHT.exit_topic[0]._replace(key=b"other"))),
     "an exit row is lost": ("lost", lambda: replace(RIGHT, exits=[])),
@@ -172,12 +178,12 @@ WRONG: dict[str, tuple[str, Callable[[], history.Found]]] = {
     ),
     "an exit before its achievement": (
         "out of order",
-        lambda: replace(RIGHT, exit_topic=[copy("exit", 0, exited(RUN), at=-1)]),
+        lambda: replace(RIGHT, exit_topic=[copy("exit", 0, exited(ENROLLMENT), at=-1)]),
     ),
     "committed and not processed": ("lost", lambda: replace(RIGHT, facts={})),
     "committed with a later start": (
         "lost",
-        lambda: replace(RIGHT, facts={**RIGHT.facts, ("started", TENANT, RUN): AT + timedelta(seconds=1)}),
+        lambda: replace(RIGHT, facts={**RIGHT.facts, ("started", TENANT, ENROLLMENT): AT + timedelta(seconds=1)}),
     ),
     "committed and not dead-lettered": ("lost", lambda: replace(RIGHT, dead_letters=[])),
     "not committed in the end": ("unfinished", lambda: replace(RIGHT, committed={("in", 0): 3})),

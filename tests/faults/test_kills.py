@@ -5,79 +5,80 @@ import signal
 
 import pytest
 
-from tests.faults import rigged, story, workers
-from tests.kit import conversation, support, worker_process
+from tests.faults import rigged, workers
+from tests.faults.traffic import Traffic
+from tests.kit import clients, support, worker_process
 
 RUNS = 25
 MANY_RUNS = 400
 
 
 async def test_workers_killed_at_every_point_one_after_the_other_lose_and_double_nothing(
-    there: worker_process.Installation,
+    installation: worker_process.Installation,
 ) -> None:
     # In batches so small that each point is passed more than once, though several of them are told together.
-    async with conversation.talk(there) as talk:
-        told = await story.begin(talk, "every-point")
+    async with clients.connect(installation) as client:
+        traffic = await Traffic.begin(client, "every-point")
         for point in rigged.POINTS:
-            told.plan(RUNS, malformed=4)
-            await told.tell()
-            worker = workers.start(there, f"{point}:2", BATCH__MAX_RECORDS=5)
+            traffic.plan(RUNS, malformed=4)
+            await traffic.send()
+            worker = workers.start(installation, f"{point}:2", BATCH__MAX_RECORDS=5)
             try:
-                await workers.died_of_its_rig(worker)
+                await workers.wait_until_killed(worker)
             finally:
                 worker.kill()
-            await workers.check_so_far(told)
-            await talk.bury(worker)
-        async with workers.worker(there):
-            await workers.check(told)
-        await talk.rewind()
-        async with workers.worker(there) as last:
-            await workers.check(told)
+            await workers.check_so_far(traffic)
+            await client.remove_member(worker)
+        async with workers.worker(installation):
+            await workers.check(traffic)
+        await client.rewind()
+        async with workers.worker(installation) as last:
+            await workers.check(traffic)
             assert last.metric("achievements_total") == last.metric("exits_total") == 0
 
 
 @pytest.mark.fault
 @pytest.mark.parametrize("point", rigged.POINTS)
 async def test_workers_killed_again_and_again_lose_and_double_nothing_after(
-    point: str, there: worker_process.Installation
+    point: str, installation: worker_process.Installation
 ) -> None:
     """The group is told nothing: the next worker waits until the dead one is missed."""
-    async with conversation.talk(there) as talk:
-        told = await story.begin(talk, "again", seed=len(point))
-        told.plan(MANY_RUNS, malformed=20)
-        await told.tell()
+    async with clients.connect(installation) as client:
+        traffic = await Traffic.begin(client, "again", seed=len(point))
+        traffic.plan(MANY_RUNS, malformed=20)
+        await traffic.send()
         for time in (1, 3):
-            worker = workers.start(there, f"{point}:{time}", BATCH__MAX_RECORDS=15)
+            worker = workers.start(installation, f"{point}:{time}", BATCH__MAX_RECORDS=15)
             try:
-                await workers.died_of_its_rig(worker)
+                await workers.wait_until_killed(worker)
             finally:
                 worker.kill()
-            await workers.check_so_far(told)
-        async with workers.worker(there):
-            await workers.check(told)
+            await workers.check_so_far(traffic)
+        async with workers.worker(installation):
+            await workers.check(traffic)
 
 
 @pytest.mark.fault
 async def test_a_worker_paused_beyond_its_session_does_no_harm_when_it_wakes(
-    there: worker_process.Installation,
+    installation: worker_process.Installation,
 ) -> None:
-    async with conversation.talk(there) as talk:
-        told = await story.begin(talk, "paused")
-        told.plan(MANY_RUNS * 4, malformed=20)
-        await told.tell(0.5)
-        async with workers.worker(there, BATCH__MAX_RECORDS=20) as first, workers.worker(there) as second:
-            await workers.wait_for_share(told, 0.05)
+    async with clients.connect(installation) as client:
+        traffic = await Traffic.begin(client, "paused")
+        traffic.plan(MANY_RUNS * 4, malformed=20)
+        await traffic.send(0.5)
+        async with workers.worker(installation, BATCH__MAX_RECORDS=20) as first, workers.worker(installation) as second:
+            await workers.wait_for_share(traffic, 0.05)
             async with workers.paused(first):
-                await told.tell()
+                await traffic.send()
                 await support.until(
                     lambda: second.metric("consumer_assigned_partitions") == 28, workers.SETTLED_SECONDS
                 )
-                await workers.settled(talk)
-                await workers.check_so_far(told)
+                await workers.settle(client)
+                await workers.check_so_far(traffic)
             await _has(second, 14)
-            told.plan(RUNS)
-            await told.tell()
-            await workers.check(told)
+            traffic.plan(RUNS)
+            await traffic.send()
+            await workers.check(traffic)
             await _has(first, 14)
 
 
@@ -90,13 +91,15 @@ async def _has(worker: worker_process.Worker, partitions: int) -> None:
 
 
 @pytest.mark.fault
-async def test_sigterm_in_mid_batch_finishes_the_batch_and_leaves_the_rest(there: worker_process.Installation) -> None:
-    async with conversation.talk(there) as talk:
-        told = await story.begin(talk, "sigterm")
-        told.plan(MANY_RUNS * 4, malformed=20)
-        await told.tell()
+async def test_sigterm_in_mid_batch_finishes_the_batch_and_leaves_the_rest(
+    installation: worker_process.Installation,
+) -> None:
+    async with clients.connect(installation) as client:
+        traffic = await Traffic.begin(client, "sigterm")
+        traffic.plan(MANY_RUNS * 4, malformed=20)
+        await traffic.send()
         for _ in range(4):
-            worker = workers.start(there, BATCH__MAX_RECORDS=20)
+            worker = workers.start(installation, BATCH__MAX_RECORDS=20)
             try:
                 await worker.ready()
                 await _has_begun(worker)
@@ -104,9 +107,9 @@ async def test_sigterm_in_mid_batch_finishes_the_batch_and_leaves_the_rest(there
                 assert await asyncio.to_thread(worker.wait) == 0
             finally:
                 worker.kill()
-            assert await talk.members() == {}
-            assert await talk.sql("SELECT count(*) FROM outbox") == 0
-            assert await talk.sql("SELECT count(*) FROM achievements") < len(told.expected.achieved)
-            await workers.check_so_far(told)
-        async with workers.worker(there):
-            await workers.check(told)
+            assert await client.members() == {}
+            assert await client.sql("SELECT count(*) FROM outbox") == 0
+            assert await client.sql("SELECT count(*) FROM achievements") < len(traffic.expected.achieved)
+            await workers.check_so_far(traffic)
+        async with workers.worker(installation):
+            await workers.check(traffic)

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import story, workers
+from tests.faults import workers
+from tests.faults.traffic import PLANTED
 from tests.kit import worker_process
 
 THERE = worker_process.Installation("kafka:9092", "postgresql://ann:secret-word@db/goalworker", {}, Path())
 
 
-@pytest.mark.parametrize("said", [f"a contact {story.PLANTED}-contact-3", "connecting to ann:secret-word@db"])
+@pytest.mark.parametrize("said", [f"a contact {PLANTED}-contact-3", "connecting to ann:secret-word@db"])
 def test_a_line_that_says_what_was_planted_is_found(said: str, tmp_path: Path) -> None:
     (tmp_path / "worker-1.log").write_text('{"event": "starting"}\n')
     (tmp_path / "worker-2.log").write_text(f'{{"event": "starting"}}\n{said}\n')

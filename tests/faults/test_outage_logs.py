@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
 from goalworker import outages
-from tests.faults import machines, outage_logs, rigged, story, workers
-from tests.kit import conversation, worker_process
+from tests.faults import faulty_servers, outage_logs, rigged, workers
+from tests.faults.traffic import Traffic
+from tests.kit import clients, worker_process
 
 RUNS: Final = 400
 TAG: Final = {"goal_type": "tag_added", "criteria": {"tag_id": "t1"}}
@@ -38,65 +39,65 @@ pytestmark = pytest.mark.parametrize("length", LENGTHS)
 
 
 async def test_a_worker_without_its_database(
-    length: Length, bad: machines.Machines, there: worker_process.Installation
+    length: Length, servers: faulty_servers.FaultyServers, installation: worker_process.Installation
 ) -> None:
-    async with conversation.talk(there) as talk:
-        told = await story.begin(talk, "log-database")
-        told.plan(RUNS)
-        async with workers.worker(there, length.rig) as worker:
-            await told.tell()
-            await workers.wait_for_share(told, 0.2)
+    async with clients.connect(installation) as client:
+        traffic = await Traffic.begin(client, "log-database")
+        traffic.plan(RUNS)
+        async with workers.worker(installation, length.rig) as worker:
+            await traffic.send()
+            await workers.wait_for_share(traffic, 0.2)
             log = outage_logs.Log.from_now(worker)
-            bad.postgres.kill()
+            servers.postgres.kill()
             try:
-                await _tell_while(told, log.said("database_still_away"), length.seconds)
+                await _tell_while(traffic, log.said("database_still_away"), length.seconds)
             finally:
-                await asyncio.to_thread(bad.postgres.start)
+                await asyncio.to_thread(servers.postgres.start)
             await log.said("database_back")
-            await workers.settled(talk, CATCH_UP_SECONDS)
+            await workers.settle(client, CATCH_UP_SECONDS)
             log.check("database", length.remind_seconds)
 
 
-async def _tell_while(told: story.Story, waiting: Coroutine[Any, Any, None], seconds: float) -> None:
+async def _tell_while(traffic: Traffic, waiting: Coroutine[Any, Any, None], seconds: float) -> None:
     """Tell more and more for so long at least, and until what is waited for has come."""
     waited, until = asyncio.create_task(waiting), time.monotonic() + seconds
     while time.monotonic() < until or not waited.done():
-        told.plan(20)
-        await told.tell()
+        traffic.plan(20)
+        await traffic.send()
         await asyncio.sleep(0.1)
     await waited
 
 
 async def test_a_worker_without_its_broker(
-    length: Length, bad: machines.Machines, there: worker_process.Installation
+    length: Length, servers: faulty_servers.FaultyServers, installation: worker_process.Installation
 ) -> None:
-    async with conversation.talk(there) as talk:
-        told = await story.begin(talk, "log-broker")
-        told.plan(RUNS * 3)
-        await told.tell()
-    async with workers.worker(there, length.rig, BATCH__MAX_RECORDS=50) as worker:
-        async with conversation.talk(there) as talk:
-            told.talk = talk
-            await workers.wait_for_share(told, 0.1)
+    async with clients.connect(installation) as client:
+        traffic = await Traffic.begin(client, "log-broker")
+        traffic.plan(RUNS * 3)
+        await traffic.send()
+    async with workers.worker(installation, length.rig, BATCH__MAX_RECORDS=50) as worker:
+        async with clients.connect(installation) as client:
+            traffic.client = client
+            await workers.wait_for_share(traffic, 0.1)
         log = outage_logs.Log.from_now(worker)
-        await asyncio.to_thread(bad.kafka.kill)
+        await asyncio.to_thread(servers.kafka.kill)
         try:
             await asyncio.sleep(length.seconds)
             await log.said("broker_still_away")
         finally:
-            await asyncio.to_thread(bad.kafka.start)
+            await asyncio.to_thread(servers.kafka.start)
         await log.said("broker_back")
-        async with conversation.talk(there) as talk:
-            told.talk = talk
-            await workers.check(told)
+        async with clients.connect(installation) as client:
+            traffic.client = client
+            await workers.check(traffic)
         log.check("broker", length.remind_seconds)
 
 
 async def test_an_api_without_its_database(
-    length: Length, bad: machines.Machines, there: worker_process.Installation
+    length: Length, servers: faulty_servers.FaultyServers, installation: worker_process.Installation
 ) -> None:
     async with (
-        outage_logs.api(there, length.rig) as (process, url),
+        outage_logs.api(installation, length.rig) as (process, url),
         httpx.AsyncClient(trust_env=False, timeout=20) as client,
     ):
 
@@ -106,19 +107,19 @@ async def test_an_api_without_its_database(
         async with outage_logs.load(ask) as load:
             await load.has_seen(200)
             log = outage_logs.Log.from_now(process)
-            bad.postgres.kill()
+            servers.postgres.kill()
             try:
                 await load.has_seen(503, FAILED_MIN)
                 await asyncio.sleep(length.seconds)
                 await log.said("database_still_away")
             finally:
-                await asyncio.to_thread(bad.postgres.start)
+                await asyncio.to_thread(servers.postgres.start)
             await log.said("database_back")
             await load.has_seen(200)
         log.check("database", length.remind_seconds)
 
 
-async def test_an_api_without_the_keys_of_tokens(length: Length, there: worker_process.Installation) -> None:
+async def test_an_api_without_the_keys_of_tokens(length: Length, installation: worker_process.Installation) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     published = ECAlgorithm.to_jwk(key.public_key())
     claims = {"iss": "issuer", "aud": "audience", "sub": "ann", "tenant_id": "acme", "scope": "goals:read"}
@@ -128,7 +129,7 @@ async def test_an_api_without_the_keys_of_tokens(length: Length, there: worker_p
         settings = {"API__JWKS_URL": f"{issuer.url}/keys", "API__JWT_SECRET": None}
         issuer.kill()  # before any key is known
         async with (
-            outage_logs.api(there, length.rig, **settings) as (process, url),
+            outage_logs.api(installation, length.rig, **settings) as (process, url),
             httpx.AsyncClient(trust_env=False, timeout=20, headers={"Authorization": f"Bearer {token}"}) as client,
         ):
 
@@ -147,12 +148,12 @@ async def test_an_api_without_the_keys_of_tokens(length: Length, there: worker_p
 
 
 async def test_an_api_without_the_system_that_goals_refer_to(
-    length: Length, there: worker_process.Installation
+    length: Length, installation: worker_process.Installation
 ) -> None:
     with outage_logs.answering({"/tag/t1": b""}) as crm:
         settings = {"REFERENCES__URL": f"{crm.url}/{{kind}}/{{id}}"}
         async with (
-            outage_logs.api(there, length.rig, **settings) as (process, url),
+            outage_logs.api(installation, length.rig, **settings) as (process, url),
             httpx.AsyncClient(trust_env=False, timeout=20) as client,
         ):
 

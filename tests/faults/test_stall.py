@@ -1,17 +1,20 @@
 """A consumer that says nothing more, while the group believes that it lives, is noticed from beside it (hazard 2)."""
 
-from tests.faults import story, workers
-from tests.kit import conversation, support, worker_process
+from tests.faults import workers
+from tests.faults.traffic import Traffic
+from tests.kit import clients, support, worker_process
 
 STALL_SECONDS = 4
 
 
-async def test_a_stuck_consumer_ends_the_worker_with_code_6_and_a_sentence(there: worker_process.Installation) -> None:
-    async with conversation.talk(there) as talk:
-        told = await story.begin(talk, "stuck")
-        told.plan(20)
-        await told.tell()
-        worker = workers.start(there, "stuck", OPS__STALL_SECONDS=STALL_SECONDS)
+async def test_a_stuck_consumer_ends_the_worker_with_code_6_and_a_sentence(
+    installation: worker_process.Installation,
+) -> None:
+    async with clients.connect(installation) as client:
+        traffic = await Traffic.begin(client, "stuck")
+        traffic.plan(20)
+        await traffic.send()
+        worker = workers.start(installation, "stuck", OPS__STALL_SECONDS=STALL_SECONDS)
         try:
             await worker.ready()
             assert worker.answers("/healthz/live") == 200
@@ -22,6 +25,6 @@ async def test_a_stuck_consumer_ends_the_worker_with_code_6_and_a_sentence(there
         sentence = worker.last_words()
         assert f"has lag, and no offset was committed for {STALL_SECONDS} s" in sentence
         assert "Traceback" not in worker.log.read_text()
-        assert await talk.members() == {}
-        async with workers.worker(there, OPS__STALL_SECONDS=STALL_SECONDS):
-            await workers.check(told)
+        assert await client.members() == {}
+        async with workers.worker(installation, OPS__STALL_SECONDS=STALL_SECONDS):
+            await workers.check(traffic)

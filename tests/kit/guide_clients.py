@@ -19,12 +19,12 @@ _SERVERS: Final = "localhost:9092"
 _GROUP: Final = '"engine"'
 
 
-def program(language: str, there: worker_process.Installation) -> str:
-    """Return the guide's client in a language, with this installation's server and topics for those that it names."""
+def program(language: str, installation: worker_process.Installation) -> str:
+    """Return the guide's client in a language, with the server and topics of this installation."""
     (found,) = re.findall(rf"^```{language}\n(.*?)^```$", CLIENTS.read_text(), re.MULTILINE | re.DOTALL)
-    named = {_SERVERS: there.bootstrap_servers}
+    named = {_SERVERS: installation.bootstrap_servers}
     named |= {
-        default: there.topics[logical]
+        default: installation.topics[logical]
         for logical, default in (
             ("workflow_lifecycle", "workflow-lifecycle"),
             ("payment_completed", "payment-completed"),
@@ -38,50 +38,50 @@ def program(language: str, there: worker_process.Installation) -> str:
 
 
 async def check(
-    there: worker_process.Installation,
+    installation: worker_process.Installation,
     text: str,
     file: Path,
     *command: str | Path,
-    remembered: Callable[[], Collection[str]],
+    recorded: Callable[[], Collection[str]],
 ) -> None:
-    """Run a client: it obeys the exit that its payment brings, and each other one once, after a restart too.
+    """Assert that a client obeys the exit after its payment, and every other exit once, also after a restart.
 
-    It is killed once it has remembered an exit, which is after it has obeyed it.
+    The client is killed after it has recorded an exit, which it does after obeying it.
     """
-    told = there.call(
+    created = installation.call(
         *("goals", "create", "welcome", "--tenant", "acme", "--type", "purchase_made"),
         *("--criteria", "any_purchase=true"),
     )
-    assert told.code == 0, told.err
-    async with there.worker(), _producer(there) as producer:
-        first = await _obeyed(there, producer, text, file, command, remembered, ["run-1", "run-2"])
-        # In a group of another name it reads every exit again, as after the loss of its offsets.
+    assert created.code == 0, created.err
+    async with installation.worker(), _producer(installation) as producer:
+        first = await _obeyed(installation, producer, text, file, command, recorded, ["run-1", "run-2"])
+        # In another group it reads every exit again, as it would after a loss of its offsets.
         again = text.replace(_GROUP, '"another-engine"')
         assert again != text
-        await _obeyed(there, producer, again, file, command, remembered, ["run-3"], known=first)
+        await _obeyed(installation, producer, again, file, command, recorded, ["run-3"], first=first)
 
 
 async def _obeyed(
-    there: worker_process.Installation,
+    installation: worker_process.Installation,
     producer: aiokafka.AIOKafkaProducer,
     text: str,
     file: Path,
     command: tuple[str | Path, ...],
-    remembered: Callable[[], Collection[str]],
+    recorded: Callable[[], Collection[str]],
     expected: list[str],
-    known: dict[str, Any] | None = None,
+    first: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Run the client until it has obeyed these exits and no other, the last of which is sent after the first twice."""
+    """Run the client until it has obeyed exactly these exits; the first is sent twice, and then the last."""
     _save(file, text)
-    topic = there.topics["workflow_exit"]
+    topic = installation.topics["workflow_exit"]
     async with _running(file, command) as said:
-        exit_ = known or await _exit(there)
-        if known is None:
+        exit_ = first or await _exit(installation)
+        if first is None:
             await support.until(lambda: said() == expected[:1])
         another = {**exit_, "id": f"exit-of-{expected[-1]}", "data": {**exit_["data"], "enrollment_id": expected[-1]}}
-        for sent in (exit_, exit_, another):
-            await producer.send_and_wait(topic, json.dumps(sent).encode(), partition=0)
-        await support.until(lambda: another["id"] in remembered())
+        for message in (exit_, exit_, another):
+            await producer.send_and_wait(topic, json.dumps(message).encode(), partition=0)
+        await support.until(lambda: another["id"] in recorded())
         assert said() == expected
     return exit_
 
@@ -115,15 +115,17 @@ def _environment() -> Mapping[str, str]:
 
 
 @contextlib.asynccontextmanager
-async def _producer(there: worker_process.Installation) -> AsyncIterator[aiokafka.AIOKafkaProducer]:
-    async with aiokafka.AIOKafkaProducer(bootstrap_servers=there.bootstrap_servers) as producer:
+async def _producer(installation: worker_process.Installation) -> AsyncIterator[aiokafka.AIOKafkaProducer]:
+    async with aiokafka.AIOKafkaProducer(bootstrap_servers=installation.bootstrap_servers) as producer:
         yield producer
 
 
-async def _exit(there: worker_process.Installation) -> dict[str, Any]:
+async def _exit(installation: worker_process.Installation) -> dict[str, Any]:
     """Return the exit that the worker sends."""
     async with aiokafka.AIOKafkaConsumer(
-        there.topics["workflow_exit"], bootstrap_servers=there.bootstrap_servers, auto_offset_reset="earliest"
+        installation.topics["workflow_exit"],
+        bootstrap_servers=installation.bootstrap_servers,
+        auto_offset_reset="earliest",
     ) as consumer:
         async with asyncio.timeout(60):
             record = await consumer.getone()

@@ -41,7 +41,7 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Enrollment:
     """One run of one contact through one workflow."""
 
     workflow_id: str
@@ -62,10 +62,10 @@ class Run:
         return event("form.submitted", {"contact_id": self.contact_id, "form_id": form_id}, at, **attributes)
 
 
-def a_run(workflow_id: str) -> Run:
+def new_enrollment(workflow_id: str) -> Enrollment:
     """A run that nobody has heard of."""
     name = uuid4().hex[:8]
-    return Run(workflow_id, f"run-{name}", f"contact-{name}")
+    return Enrollment(workflow_id, f"run-{name}", f"contact-{name}")
 
 
 def event(kind: str, data: object, at: datetime, **attributes: str) -> Record:

@@ -1,4 +1,4 @@
-"""A conversation with workers: records go in, everything is waited for, messages are read from the topics."""
+"""Kafka and database clients of an installation: send records, wait until they are processed, read what comes out."""
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -23,7 +23,7 @@ OUTPUTS: Final = ("goal_achieved", "workflow_exit", "goal_configured", "dead_let
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """An outgoing message, once for each id; topic is the lower-case name of its setting."""
+    """Outgoing message, one for each id; the topic is the lower-case name of its setting."""
 
     topic: str
     key: bytes
@@ -41,10 +41,10 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Talk:
-    """Clients of one installation."""
+class Client:
+    """Producer, consumer, admin client and database pool of one installation."""
 
-    there: worker_process.Installation
+    installation: worker_process.Installation
     producer: aiokafka.AIOKafkaProducer
     consumer: aiokafka.AIOKafkaConsumer
     admin: AIOKafkaAdminClient
@@ -53,25 +53,25 @@ class Talk:
 
     # --- in ---
 
-    async def goal(self, workflow_id: str, goal_type: str, **criteria: object) -> goal_store.StoredGoal:
-        """A new goal, in force from its created_at on."""
+    async def create_goal(self, workflow_id: str, goal_type: str, **criteria: object) -> goal_store.StoredGoal:
+        """Create a goal, which is in force from its created_at on."""
         draft = goal_store.parse_draft({"goal_type": goal_type, "criteria": criteria})
         return await goal_store.create(self.pool, messages_in.TENANT, workflow_id, draft, actor="test", maximum=3)
 
-    async def change(self, goal: goal_store.StoredGoal, **given: object) -> goal_store.StoredGoal:
+    async def update_goal(self, goal: goal_store.StoredGoal, **given: object) -> goal_store.StoredGoal:
         return await goal_store.update(self.pool, messages_in.TENANT, goal.id, given, actor="test")
 
-    async def delete(self, goal: goal_store.StoredGoal) -> goal_store.StoredGoal:
+    async def delete_goal(self, goal: goal_store.StoredGoal) -> goal_store.StoredGoal:
         return await goal_store.delete(self.pool, messages_in.TENANT, goal.id, actor="test")
 
-    async def logic(self, workflow_id: str, logic: str) -> None:
+    async def set_logic(self, workflow_id: str, logic: str) -> None:
         await goal_store.set_logic(self.pool, messages_in.TENANT, workflow_id, logic, actor="test")
 
     async def send(self, *records: messages_in.Record) -> list[aiokafka.structs.RecordMetadata]:
-        """Send in order, and return where each is."""
+        """Send records in this order, and return the position of each."""
         waiting = [
             await self.producer.send(
-                self.there.topics[record.topic],
+                self.installation.topics[record.topic],
                 record.value,
                 key=record.key,
                 partition=record.partition,
@@ -83,62 +83,64 @@ class Talk:
         return [await acknowledged for acknowledged in waiting]
 
     async def send_nothing(self, topic: str) -> None:
-        """Send a record with neither key nor value, which the client's own way refuses."""
+        """Send a record with neither key nor value, which `producer.send` refuses."""
         batch = self.producer.create_batch()
         batch.append(key=None, value=None, timestamp=None)
-        await (await self.producer.send_batch(batch, self.there.topics[topic], partition=0))
+        await (await self.producer.send_batch(batch, self.installation.topics[topic], partition=0))
 
-    async def say(self, *records: messages_in.Record) -> None:
-        """Send, and wait until everything sent so far is judged and published."""
+    async def process(self, *records: messages_in.Record) -> None:
+        """Send records, and wait until everything sent so far is judged and published."""
         await self.send(*records)
-        await self.settled()
+        await self.settle()
 
     # --- waiting ---
 
-    async def settled(self, timeout_seconds: float = SETTLED_SECONDS) -> None:
-        """Wait until all there is to read is committed: what came of it is published by then."""
+    async def settle(self, timeout_seconds: float = SETTLED_SECONDS) -> None:
+        """Wait until the group has committed every record; by then the results are published."""
         await until(self._is_settled, timeout_seconds)
 
     async def _is_settled(self) -> bool:
         return not await self.lag()
 
     async def lag(self, topics: Iterable[str] = INPUTS) -> dict[TopicPartition, int]:
-        """How many records, up to the last stable offset, the group has not committed, where there are any."""
+        """Return the lag of each partition that has one, up to its last stable offset."""
         partitions = self.partitions(*topics)
         ends = await self.consumer.end_offsets(partitions)
         committed = await self.committed()
         return {each: end - committed.get(each, 0) for each, end in ends.items() if end > committed.get(each, 0)}
 
     async def committed(self) -> dict[TopicPartition, int]:
-        offsets = await self.admin.list_consumer_group_offsets(self.there.group_id)
+        offsets = await self.admin.list_consumer_group_offsets(self.installation.group_id)
         return {partition: found.offset for partition, found in offsets.items() if found.offset >= 0}
 
     async def members(self) -> dict[str, str]:
-        """Who is in the group: client id by member id."""
-        (response,) = await self.admin.describe_consumer_groups([self.there.group_id])
+        """Return the members of the group: client id by member id."""
+        (response,) = await self.admin.describe_consumer_groups([self.installation.group_id])
         ((_, _, _, _, _, members, *_),) = response.groups
         return {member_id: client_id for member_id, client_id, *_ in members}
 
-    async def bury(self, worker: worker_process.Worker) -> None:
-        """Say the goodbye that a killed worker could not: else the group waits for it for a session, 45 s."""
-        coordinator = await self.admin.find_coordinator(self.there.group_id)
+    async def remove_member(self, worker: worker_process.Worker) -> None:
+        """Remove a killed worker from its group, which would otherwise wait a session timeout, 45 s, for it."""
+        coordinator = await self.admin.find_coordinator(self.installation.group_id)
         for member_id, client_id in (await self.members()).items():
             if client_id == worker.client_id:
-                request = LeaveGroupRequest(self.there.group_id, member_id)
+                request = LeaveGroupRequest(self.installation.group_id, member_id)
                 await self.admin._send_request(request, coordinator)
 
     async def rewind(self, offset: int = 0) -> None:
-        """Let the group read everything again, or from there; only while it has no members."""
+        """Set the offsets of the group, which must have no members, so that it reads again from there."""
         partitions = self.partitions(*INPUTS)
         group = aiokafka.AIOKafkaConsumer(
-            bootstrap_servers=self.there.bootstrap_servers, group_id=self.there.group_id, enable_auto_commit=False
+            bootstrap_servers=self.installation.bootstrap_servers,
+            group_id=self.installation.group_id,
+            enable_auto_commit=False,
         )
         async with group:
             group.assign(partitions)
             await group.commit(dict.fromkeys(partitions, offset))
 
-    async def published(self) -> None:
-        """Wait until the outbox is empty; what a killed worker left in it counts as old enough to be swept."""
+    async def wait_until_published(self) -> None:
+        """Wait until the outbox is empty, and let a worker sweep at once what a killed one left in it."""
         await self.sql("UPDATE outbox SET created_at = created_at - interval '1 hour'")
         await until(self._is_published)
 
@@ -148,25 +150,25 @@ class Talk:
     # --- out ---
 
     async def records(self, topic: str) -> list[aiokafka.ConsumerRecord]:
-        """All records of an outgoing topic, each partition in order."""
+        """Return all records of an outgoing topic, each partition in order."""
         for partition, end in (await self.consumer.end_offsets(self.partitions(topic))).items():
             while await self.consumer.position(partition) < end:
                 for records in (await self.consumer.getmany(timeout_ms=1_000)).values():
                     self.received.extend(records)
-        return [record for record in self.received if record.topic == self.there.topics[topic]]
+        return [record for record in self.received if record.topic == self.installation.topics[topic]]
 
     async def messages(self, topic: str) -> list[Message]:
-        """The messages of a topic as an idempotent consumer sees them; what comes twice must be the same bytes."""
+        """Return the messages of a topic without repeats, which must be the same bytes as the first."""
         messages: dict[str, Message] = {}
         for record in await self.records(topic):
             message = Message(topic, record.key, tuple(record.headers), record.value)
             assert messages.setdefault(message.body["id"], message) == message
         return list(messages.values())
 
-    async def heard(self, run: messages_in.Run) -> list[Message]:
-        """What was said about a run: achieved and revoked in their order, then exits."""
+    async def messages_about(self, enrollment: messages_in.Enrollment) -> list[Message]:
+        """Return the messages about an enrollment: achieved and revoked in their order, then exits."""
         both = [*await self.messages("goal_achieved"), *await self.messages("workflow_exit")]
-        return [message for message in both if message.body["subject"] == run.enrollment_id]
+        return [message for message in both if message.body["subject"] == enrollment.enrollment_id]
 
     async def dead_letters(self) -> list[aiokafka.ConsumerRecord]:
         return await self.records("dead_letters")
@@ -174,24 +176,24 @@ class Talk:
     # --- the database ---
 
     async def sql(self, query: str, *arguments: object) -> Any:
-        """The one value that a query returns."""
-        connection = await asyncpg.connect(self.there.database_url)
+        """Return the single value of a query."""
+        connection = await asyncpg.connect(self.installation.database_url)
         try:
             return await connection.fetchval(query, *arguments)
         finally:
             await connection.close()
 
     def partitions(self, *topics: str) -> list[TopicPartition]:
-        """The partitions of topics; those are the lower-case names of their settings."""
-        names = [self.there.topics[topic] for topic in topics]
+        """Return the partitions of topics, which are the lower-case names of their settings."""
+        names = [self.installation.topics[topic] for topic in topics]
         return [TopicPartition(name, number) for name in names for number in range(support.PARTITIONS)]
 
 
 @contextlib.asynccontextmanager
-async def talk(there: worker_process.Installation) -> AsyncIterator[Talk]:
+async def connect(installation: worker_process.Installation) -> AsyncIterator[Client]:
     """Connect to an installation."""
-    servers: Mapping[str, Any] = {"bootstrap_servers": there.bootstrap_servers}
-    pool = connections.engine(there.database_url, pool_size=2, statement_timeout_seconds=30, application="test")
+    servers: Mapping[str, Any] = {"bootstrap_servers": installation.bootstrap_servers}
+    pool = connections.engine(installation.database_url, pool_size=2, statement_timeout_seconds=30, application="test")
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(pool.dispose)
         producer = await stack.enter_async_context(
@@ -201,23 +203,23 @@ async def talk(there: worker_process.Installation) -> AsyncIterator[Talk]:
             **servers, isolation_level="read_committed", enable_auto_commit=False, fetch_max_wait_ms=10
         )
         await stack.enter_async_context(consumer)
-        admin = await stack.enter_async_context(support.admin_client(there.bootstrap_servers))
-        talking = Talk(there, producer, consumer, admin, pool)
-        inputs, outputs = talking.partitions(*INPUTS), talking.partitions(*OUTPUTS)
-        consumer.assign([*inputs, *outputs])  # the inputs only so that the client knows them, for their ends
+        admin = await stack.enter_async_context(support.admin_client(installation.bootstrap_servers))
+        client = Client(installation, producer, consumer, admin, pool)
+        inputs, outputs = client.partitions(*INPUTS), client.partitions(*OUTPUTS)
+        consumer.assign([*inputs, *outputs])  # the inputs only for their end offsets
         consumer.pause(*inputs)
         await consumer.seek_to_beginning(*outputs)
-        yield talking
+        yield client
 
 
 async def until(condition: Callable[[], Awaitable[bool]], timeout_seconds: float = SETTLED_SECONDS) -> None:
-    """Return as soon as it is true; fail if it does not become so."""
+    """Wait until a condition holds, as long as `settle` does by default."""
     await support.until(condition, timeout_seconds)
 
 
 def kinds(messages: Iterable[Message]) -> list[tuple[str, int | None]]:
-    """Type and revision of each message."""
-    return [(each.body["type"].removeprefix("workflow."), each.data.get("revision")) for each in messages]
+    """Return the type and revision of each message."""
+    return [(message.body["type"].removeprefix("workflow."), message.data.get("revision")) for message in messages]
 
 
 def partition(topic: str, number: int) -> TopicPartition:
