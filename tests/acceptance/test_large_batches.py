@@ -87,35 +87,35 @@ async def test_a_worker_stays_small_whatever_compresses_well(
 
 @pytest.mark.real_world("kafkajs#1795", "one snappy block is larger than what can be decompressed in pieces")
 async def test_a_batch_that_cannot_be_read_ends_the_worker_with_how_to_go_past_it(
-    there: worker_process.Installation, monkeypatch: pytest.MonkeyPatch
+    installation: worker_process.Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_one_block = functools.partial(codec.snappy_encode, xerial_compatible=False)
     monkeypatch.setattr(default_records, "snappy_encode", in_one_block)
-    topic = there.topics["form_submitted"]
-    async with conversation.talk(there) as talk:
+    topic = installation.topics["form_submitted"]
+    async with clients.connect(installation) as client:
         larger = ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": str(16 * MIB)})
-        await talk.admin.alter_configs([larger])
-        goal = await talk.goal("large", "form_submitted", form_id="f")
-        before, after = messages_in.a_run("large"), messages_in.a_run("large")
+        await client.admin.alter_configs([larger])
+        goal = await client.create_goal("large", "form_submitted", form_id="f")
+        before, after = messages_in.new_enrollment("large"), messages_in.new_enrollment("large")
         at = messages_in.later(goal.created_at, 1)
-        await talk.send(before.started(at), after.started(at))
-        await talk.send(messages_in.in_partition(0, before.submits("f", at)))
-        await _send(talk, "snappy", [_padded(50 * MIB)] * 2, [0])
-        await talk.send(messages_in.in_partition(0, after.submits("f", at)))
-        worker = there.start()
+        await client.send(before.started(at), after.started(at))
+        await client.send(messages_in.in_partition(0, before.submits("f", at)))
+        await _send(client, "snappy", [_padded(50 * MIB)] * 2, [0])
+        await client.send(messages_in.in_partition(0, after.submits("f", at)))
+        worker = installation.start()
         try:
             assert await asyncio.to_thread(worker.process.wait, 60) == 1
         finally:
             worker.kill()
         assert f"{topic}[0]: the batch of offsets 1 to 2 cannot be read: " in worker.last_words()
         assert f"`goalworker topics skip {topic} 0 --offset 2`" in worker.last_words()
-        await talk.published()
-        assert conversation.kinds(await talk.heard(before)) == [("goal.achieved", 1), ("exit.goal", None)]
-        assert there.call("lag").code == 0
-        assert there.call("topics", "skip", topic, "0", "--offset", "2").code == 0
-        async with there.worker():
-            await talk.settled()
-        assert conversation.kinds(await talk.heard(after)) == [("goal.achieved", 1), ("exit.goal", None)]
+        await client.wait_until_published()
+        assert clients.kinds(await client.messages_about(before)) == [("goal.achieved", 1), ("exit.goal", None)]
+        assert installation.call("lag").code == 0
+        assert installation.call("topics", "skip", topic, "0", "--offset", "2").code == 0
+        async with installation.worker():
+            await client.settle()
+        assert clients.kinds(await client.messages_about(after)) == [("goal.achieved", 1), ("exit.goal", None)]
 
 
 async def test_a_record_that_no_dead_letter_can_hold_is_named_by_one_without_its_value(
