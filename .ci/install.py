@@ -1,4 +1,4 @@
-"""Makes an environment and installs pinned packages into it; shows how far it is, and says what to do where it fails.
+"""Create a virtual environment and install pinned packages into it, with progress and advice on failures.
 
 install.py [--editable] FOLDER REQUIREMENTS
 """
@@ -16,23 +16,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LINE_SECONDS = 5.0
-"""Off a terminal there is a line this often."""
+"""Time between two lines of progress where the output is not a terminal."""
 
-PARTS_MAX = 4
-"""More than so many downloads at once are slower."""
+PARALLEL_MAX = 4
+"""Runs of pip at once; more of them are slower."""
 
 FAILURES = {
     r"Retrying|Connection|timed out|Temporary failure|Name or service|SSLError|ProxyError": (
-        "the package index cannot be reached: check the network and HTTPS_PROXY, or name an index of your own with "
+        "the package index cannot be reached: check the network and HTTPS_PROXY, or name another index with "
         "PIP_INDEX_URL (and its certificate authority with PIP_CERT)"
     ),
     r"No space left": "the disk is full",
     r"DO NOT MATCH THE HASHES": (
-        "a package is not the one that was pinned: the index or a proxy on the way to it has changed it, so name "
-        "another index with PIP_INDEX_URL"
+        "a package differs from the pinned one: the index, or a proxy on the way to it, has changed it; name another "
+        "index with PIP_INDEX_URL"
     ),
     r"No matching distribution": (
-        "the package index has no version of a package for this Python and machine: try another Python from 3.11 on, "
+        "the package index lacks a package for this Python and machine: try another Python (3.11 or later) with "
         "make PYTHON=python3.12, or another index with PIP_INDEX_URL"
     ),
 }
@@ -43,23 +43,25 @@ def main() -> int:
     parser.add_argument("--editable", action="store_true")
     parser.add_argument("folder", type=Path)
     parser.add_argument("requirements", type=Path)
-    wanted = parser.parse_args()
-    python = wanted.folder / "bin" / "python"
+    arguments = parser.parse_args()
+    python = arguments.folder / "bin" / "python"
     is_new = not _fits(python)
     if is_new:
-        shutil.rmtree(wanted.folder, ignore_errors=True)
-    wanted.folder.mkdir(parents=True, exist_ok=True)
-    pinned = _pinned(wanted.requirements)
-    steps = [("packages", [[*_pip(python), "--require-hashes", "-r", part] for part in _parts(pinned, wanted.folder)])]
+        shutil.rmtree(arguments.folder, ignore_errors=True)
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    pinned = _pinned(arguments.requirements)
+    steps = [
+        ("packages", [[*_pip(python), "--require-hashes", "-r", part] for part in _parts(pinned, arguments.folder)])
+    ]
     if is_new:
-        steps.insert(0, ("environment", [[sys.executable, "-m", "venv", str(wanted.folder)]]))
-    if wanted.editable:
+        steps.insert(0, ("environment", [[sys.executable, "-m", "venv", str(arguments.folder)]]))
+    if arguments.editable:
         steps.append(("goalworker", [[*_pip(python), "--no-build-isolation", "--editable", "."]]))
-    return _install(steps, wanted.folder, _Progress(wanted.folder, len(pinned)))
+    return _install(steps, arguments.folder, _Progress(arguments.folder, len(pinned)))
 
 
 def _fits(python: Path) -> bool:
-    """Say whether there is an environment that works, of the Python that we are run with."""
+    """Say whether the environment works and has the Python version of this script."""
     ask = f"import pip, sys; sys.exit(sys.version_info[:2] != {sys.version_info[:2]})"
     return (
         python.exists() and subprocess.run([str(python), "-c", ask], check=False, capture_output=True).returncode == 0
@@ -67,21 +69,21 @@ def _fits(python: Path) -> bool:
 
 
 def _pinned(requirements: Path) -> list[str]:
-    """Return each package with its hashes."""
+    """Return the requirements, each with its hashes."""
     return re.findall(r"^\S+==.*\n(?:\s.*\n)*", requirements.read_text(), flags=re.MULTILINE)
 
 
 def _parts(pinned: list[str], folder: Path) -> list[str]:
-    """Deal the packages out to files, for pip does one thing after the other, and most machines can do more."""
-    number = min(PARTS_MAX, os.cpu_count() or 1)
+    """Split the packages into files for several runs of pip, each of which installs one package after the other."""
+    number = min(PARALLEL_MAX, os.cpu_count() or 1)
     parts = [folder / f"requirements-{part}.txt" for part in range(number)]
-    for place, part in enumerate(parts):
-        part.write_text("".join(pinned[place::number]))
+    for index, part in enumerate(parts):
+        part.write_text("".join(pinned[index::number]))
     return [str(part) for part in parts]
 
 
 def _pip(python: Path) -> list[str]:
-    """Return how pip is called: without dependencies, since all of them are pinned."""
+    """Return the command of pip, without dependencies, since all of them are pinned."""
     words = "-m pip install --no-deps --disable-pip-version-check --no-input --progress-bar off --retries 3"
     return [str(python), *words.split()]
 
@@ -93,14 +95,14 @@ def _install(steps: list[tuple[str, list[list[str]]]], folder: Path, progress: "
         progress.begin(name)
         if not _run(commands, log, progress):
             progress.end()
-            sys.stderr.write(f"{folder} is not complete: {_failure(name, log.read_text())}. Its log is {log}.\n")
+            sys.stderr.write(f"{folder} is incomplete: {_failure(name, log.read_text())}. See the log: {log}.\n")
             return 4
     progress.end(f"{folder} is ready after {progress.seconds:.0f} s")
     return 0
 
 
 def _run(commands: list[list[str]], log: Path, progress: "_Progress") -> bool:
-    """Run commands beside each other; say whether all of them succeeded."""
+    """Run commands in parallel; say whether all of them succeeded."""
     running = [
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for command in commands
     ]
@@ -112,7 +114,7 @@ def _run(commands: list[list[str]], log: Path, progress: "_Progress") -> bool:
 
 
 def _lines(running: list[subprocess.Popen[str]]) -> Iterator[str]:
-    """Yield each line as it comes, and an empty text for each second without one."""
+    """Yield each line of output, and an empty one for each second without any."""
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     for process in running:
         threading.Thread(target=_read, args=(process, lines), daemon=True).start()
@@ -134,20 +136,20 @@ def _read(running: subprocess.Popen[str], lines: "queue.SimpleQueue[str | None]"
     lines.put(None)
 
 
-def _failure(step: str, said: str) -> str:
-    if step == "environment" and "ensurepip" in said:
-        return f"{sys.executable} lacks what makes one: on Debian and Ubuntu `apt install python3-venv` brings it"
+def _failure(step: str, output: str) -> str:
+    if step == "environment" and "ensurepip" in output:
+        return f"{sys.executable} cannot create one without ensurepip: on Debian and Ubuntu, `apt install python3-venv`"
     if step == "environment":
-        return f"{sys.executable} cannot make one: {(said.strip() or 'it gave no reason').splitlines()[-1]}"
+        return f"{sys.executable} cannot create one: {(output.strip() or 'it gave no reason').splitlines()[-1]}"
     for pattern, sentence in FAILURES.items():
-        if re.search(pattern, said):
+        if re.search(pattern, output):
             return sentence
-    mistakes = re.findall(r"^ERROR: (.*)", said, flags=re.MULTILINE)
+    mistakes = re.findall(r"^ERROR: (.*)", output, flags=re.MULTILINE)
     return f"pip failed: {mistakes[-1] if mistakes else 'it gave no reason'}"
 
 
 class _Progress:
-    """One line that changes on a terminal, and otherwise a line now and then."""
+    """Progress in one line that changes on a terminal, otherwise in a line every few seconds."""
 
     def __init__(self, folder: Path, total: int) -> None:
         self._folder = folder
@@ -163,7 +165,7 @@ class _Progress:
         return time.monotonic() - self._began
 
     def begin(self, step: str) -> None:
-        self._state = f"beginning with the {step}"
+        self._state = f"starting with the {step}"
         self._show()
 
     def take(self, line: str) -> None:
@@ -171,7 +173,7 @@ class _Progress:
             self._seen += 1
             self._state = f"fetching {min(self._seen, self._total)} of {self._total} packages, {found[1]}"
         elif line.startswith("Installing collected packages"):
-            self._state = f"unpacking, {self._seen} of {self._total} packages are here"
+            self._state = f"unpacking, {self._seen} of {self._total} packages are downloaded"
         elif "Retrying" in line:
             self._state = "the package index does not answer, trying again"
         self._show()

@@ -97,12 +97,12 @@ BANNED_FIRST: Final = frozenset(
         "writes",
     ]
 )
-# Inverted and coined turns. Say who does what: subject, verb, object.
+# Inverted and coined turns: write subject, verb, object instead. `None`, the value, is not meant.
 BANNED: Final = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        r"\b(?:is|are|was|were|be|has|have) none\b(?!\w)",
-        r"\bnone (?:is|are|was|were|has|have)\b",
+        r"\b(?:is|are|was|were|be|has|have) (?-i:none)\b",
+        r"\b(?-i:none) (?:is|are|was|were|has|have)\b",
         r"\b(?:is|are|was) no (?!longer\b|more\b|matter\b)[a-z]",
         r"\bwhat (?:comes|came|becomes|became) of\b",
         r"\bwhat (?:is|was|are|were) (?:told|said|asked|meant|taken|given|known|sent|due|kept|held|left|wanted)\b",

@@ -14,13 +14,16 @@ from goalworker.demo import runner, view
 from goalworker.embedded import machine
 
 RATE: Final = 200.0
-"""Records a second that leave a small machine air, so that the latency monitor is that of the worker."""
+"""Records a second: low enough for a small machine, so that the latency on the screen is the worker's own."""
 
 SMOKE_RATE: Final = 500.0
 SMOKE_EVENTS: Final = 3_000
 SECONDS_WITHOUT_TERMINAL: Final = 60.0
+"""Without a terminal nobody can press Ctrl-C, so the traffic ends by itself."""
+
 INTERRUPTED: Final = 130
 HUNG_UP: Final = 129
+"""Exit codes: 128 and the number of the signal."""
 
 
 def main(
@@ -32,10 +35,10 @@ def main(
     keep: Path | None = None,
     smoke: bool = False,
 ) -> int:
-    """Run the demo and return its exit code: 1 where the check finds a difference, 130 where it was not finished.
+    """Run the demo and return its exit code: 1 if the check finds a difference, 130 if Ctrl-C skipped the check.
 
-    rate is in records a second, by default 200, in a smoke run 500. Without `events` it goes on until Ctrl-C, or for
-    a minute where there is no terminal.
+    `rate` is in records a second: 200 by default, 500 in a smoke run. Without `events` the traffic ends with Ctrl-C, or
+    after a minute if the output is not a terminal.
     """
     console = Console()
     options = runner.Options(
@@ -47,46 +50,46 @@ def main(
     )
     signals.exit_once()
     try:
-        return _exit_code(_play(options, keep, console))
+        return _exit_code(_run(options, keep, console))
     except asyncio.CancelledError:
         return HUNG_UP
     finally:
         signals.ignore()
 
 
-def _play(options: runner.Options, keep: Path | None, console: Console) -> runner.Result:
+def _run(options: runner.Options, keep: Path | None, console: Console) -> runner.Result:
     with machine.home(keep) as home, contextlib.ExitStack() as stack:
         _log_to(home / "demo.log")
-        with _waiting("starting PostgreSQL and Kafka", console):
-            pair = stack.enter_context(embedded.pair(keep and home, say=console.print))
+        with _progress("starting PostgreSQL and Kafka", console):
+            pair = stack.enter_context(embedded.pair(keep and home, report=console.print))
         try:
-            ending = asyncio.run(runner.run(options, pair, home, console, is_kept=keep is not None))
+            result = asyncio.run(runner.run(options, pair, home, console, is_kept=keep is not None))
         finally:
-            signals.ignore()  # the clean-up that begins now takes some seconds at most
-        if ending.verdict is None:
-            view.unfinished(ending.closing, console)
+            signals.ignore()  # nothing may interrupt the clean-up, which takes a few seconds
+        if result.verdict is None:
+            view.unfinished(result.closing, console)
         else:
-            view.summary(ending.verdict, ending.logged_errors, ending.closing, console)
+            view.summary(result.verdict, result.logged_errors, result.closing, console)
         if keep:
             console.print(f"data and logs are in {home}", soft_wrap=True)
-        return ending
+        return result
 
 
-def _waiting(what: str, console: Console) -> contextlib.AbstractContextManager[object]:
+def _progress(activity: str, console: Console) -> contextlib.AbstractContextManager[object]:
     if view.is_live(console):
-        return console.status(what)
-    console.print(what)
+        return console.status(activity)
+    console.print(activity)
     return contextlib.nullcontext()
 
 
-def _exit_code(ending: runner.Result) -> int:
-    if ending.verdict is None:
+def _exit_code(result: runner.Result) -> int:
+    if result.verdict is None:
         return INTERRUPTED
-    return 0 if all(row.matches for row in ending.verdict.rows) else 1
+    return 0 if result.verdict.matches else 1
 
 
 def _log_to(path: Path) -> None:
-    """Keep the clients' warnings off the screen."""
+    """Send the log to a file, to keep warnings of the Kafka clients off the screen."""
     logs.configure("warning", "json", goalworker.__version__)
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.StreamHandler):

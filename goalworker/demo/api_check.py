@@ -1,10 +1,10 @@
-"""The API of the demo: a key for it, and whether its numbers are those that the traffic must have led to."""
+"""The demo's API: a key for it, and a check of its statistics against the expected outcome."""
 
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import httpx
 
@@ -18,47 +18,51 @@ _TIMEOUT_SECONDS: Final = 30.0
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _WORKFLOW_OF_GOAL: Final = {goal.key: goal.workflow_id for goal in tenant_setup.GOALS}
 
-WorkflowsOfOthers = Callable[[], Awaitable[Collection[str]]]
+SharedWorkflows = Callable[[], Awaitable[Collection[str]]]
 
 
-def url() -> str:
-    """Return where the demo's API will be: on its usual port, unless somebody else has that."""
-    return f"http://{machine.LOOPBACK}:{machine.free_port(USUAL_PORT)}"
+class Access(NamedTuple):
+    """The address of the API, and a key for it."""
+
+    url: str
+    key: str
 
 
-async def make_key(database_url: str, tenant_id: str) -> str:
-    """Make a key that may do everything for one tenant."""
+async def prepare(database_url: str, tenant_id: str) -> Access:
+    """Choose the API's port, 8080 if it is free, and create a key with every scope of one tenant."""
+    url = f"http://{machine.LOOPBACK}:{machine.free_port(USUAL_PORT)}"
     pool = connections.engine(database_url, pool_size=1, statement_timeout_seconds=30, application="goalworker-demo")
     try:
         key, _ = await api_keys.create(pool, tenant_id, "demo", api_keys.SCOPES)
     finally:
         await pool.dispose()
-    return key
+    return Access(url, key)
 
 
 async def compare(
-    base_url: str,
-    key: str,
+    api: Access,
     setup: tenant_setup.TenantSetup,
     expected: plans.Outcome,
-    workflows_of_others: WorkflowsOfOthers,
+    shared_workflows: SharedWorkflows,
 ) -> check.Verdict:
     """Compare the first tenant's achievements and exits with the statistics of its workflows.
 
-    Statistics count every enrollment of a workflow, so workflows that others take part in are left out. They are
-    listed after the statistics were read: whoever came in between is known then.
+    Statistics count every enrollment of a workflow, so workflows with enrollments or changes of other senders are left
+    out. `shared_workflows` lists those after the statistics are read, to include any that joined in between.
     """
     tenant_id, workflows = setup.tenants[0], sorted({*_WORKFLOW_OF_GOAL.values()})
-    async with httpx.AsyncClient(base_url=base_url, headers={"x-api-key": key}, timeout=_TIMEOUT_SECONDS) as client:
+    async with httpx.AsyncClient(base_url=api.url, headers={"x-api-key": api.key}, timeout=_TIMEOUT_SECONDS) as client:
         stats = {workflow_id: await _stats(client, workflow_id) for workflow_id in workflows}
-    shared = await workflows_of_others()
+    shared = await shared_workflows()
     own = {workflow_id: numbers for workflow_id, numbers in stats.items() if workflow_id not in shared}
-    sentences = [f"statistics of {each} of {tenant_id}: others take part in it" for each in workflows if each in shared]
+    sentences = [
+        f"statistics of {each} of {tenant_id}: other senders take part in it" for each in workflows if each in shared
+    ]
     return check.Verdict(_rows(setup, expected, own), sentences)
 
 
 async def _stats(client: httpx.AsyncClient, workflow_id: str) -> dict[str, Any]:
-    # A span that nobody has asked for: the API may answer an earlier question from its cache.
+    # A period never requested before, because the API may answer a repeated request from its cache.
     since = _LONG_AGO + timedelta(microseconds=time.monotonic_ns() // 1_000)
     answer = await client.get(f"/api/v1/workflows/{workflow_id}/goals/stats", params={"from": since.isoformat()})
     numbers: dict[str, Any] = answer.raise_for_status().json()

@@ -1,4 +1,4 @@
-"""Charts made of block characters: one row for a trend, several rows for a picture of it."""
+"""Charts of block characters: sparklines of one row, and stacked charts of several rows."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -8,7 +8,7 @@ from rich.text import Text
 
 
 class Glyphs(Struct, frozen=True):
-    """Characters from an eighth of a cell to a full one; none: of a moment without a value, top: at a scale's end."""
+    """Characters to draw with: `steps` fill a cell from an eighth to all of it, `none` stands for a missing value."""
 
     steps: str
     none: str
@@ -19,13 +19,13 @@ class Glyphs(Struct, frozen=True):
 
 BLOCKS: Final = Glyphs("▁▂▃▄▅▆▇█", none=" ", top="▔", axis="▏", dot="·")
 ASCII: Final = Glyphs(".:-=+*%#", none=" ", top="^", axis="|", dot="-")
-"""For terminals that have no other characters."""
+"""For terminals that show nothing but ASCII."""
 
 Values = Sequence[float | None]
 
 
 def spark(values: Values, width: int, top: float, style: str, glyphs: Glyphs) -> Text:
-    """Return one row, the latest value at the right; a value of 0 still has the lowest step."""
+    """Return one row with the latest value at the right; 0 is drawn as the lowest step."""
     text = Text(" " * max(width - len(values), 0))
     for value in values[-width:] if width > 0 else ():
         if value is None:
@@ -38,7 +38,7 @@ def spark(values: Values, width: int, top: float, style: str, glyphs: Glyphs) ->
 def chart(
     low: Values, high: Values, width: int, height: int, top: float, styles: tuple[str, str], glyphs: Glyphs
 ) -> list[Text]:
-    """Return rows of columns, each up to `low` in the first style and from there up to `high` in the second."""
+    """Return rows of columns: the first style up to `low`, the second from there up to `high`."""
     columns = [
         (_eighths(below, top, height, glyphs), _eighths(above, top, height, glyphs))
         for below, above in zip(low[-width:], high[-width:], strict=True)
@@ -53,7 +53,7 @@ def chart(
 
 
 def bar(value: float, top: float, width: int, glyphs: Glyphs) -> str:
-    """Return a bar to the right, as long as the value is of the top; anything but 0 can be seen."""
+    """Return a horizontal bar in proportion to `top`, at least one cell long unless the value is 0."""
     cells = round(value / top * width) if top else 0
     return glyphs.steps[-1] * (max(cells, 1) if value else 0)
 
@@ -71,7 +71,7 @@ def _eighths(value: float | None, top: float, height: int, glyphs: Glyphs) -> in
 
 def _append_cell(text: Text, below: int, above: int, row: int, styles: tuple[str, str], glyphs: Glyphs) -> None:
     size = len(glyphs.steps)
-    filled_below, filled_above = (min(max(each - row * size, 0), size) for each in (below, above))
+    filled_below, filled_above = (min(max(eighths - row * size, 0), size) for eighths in (below, above))
     if filled_below == size or (filled_below and filled_above < size):
         text.append(glyphs.steps[filled_below - 1], styles[0])
     elif filled_below:

@@ -1,4 +1,4 @@
-"""Expected against found, in PostgreSQL and in the topics, for the enrollments and records that are the demo's own."""
+"""The check: expected against found, in PostgreSQL and in the topics, for the demo's own enrollments and records."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
@@ -15,13 +15,16 @@ from goalworker.demo.own_offsets import OwnOffsets
 T = TypeVar("T", bound=Hashable)
 
 SAMPLES: Final = 3
+"""Differences of a kind to show."""
+
 _OUTBOX_ROWS_MAX: Final = 10_000
+"""Messages of the outbox to read at most; a worker that runs keeps it far smaller."""
 
 
 class Row(Struct, frozen=True):
-    """One line of the table; mismatch is empty where all matches, differences are samples in sentences."""
+    """A row of the table; `mismatch` is empty if expected and found match, `differences` are samples in sentences."""
 
-    what: str
+    label: str
     expected: int
     found: int
     mismatch: str = ""
@@ -33,10 +36,14 @@ class Row(Struct, frozen=True):
 
 
 class Verdict(Struct, frozen=True):
-    """The table, and in sentences what is not part of it since others sent or changed it."""
+    """The rows of the table, and sentences about foreign messages and changes that are left out of it."""
 
     rows: list[Row]
     not_checked: list[str]
+
+    @property
+    def matches(self) -> bool:
+        return all(row.matches for row in self.rows)
 
 
 _ACHIEVEMENTS: Final = """
@@ -68,34 +75,36 @@ async def compare(
     own_offsets: OwnOffsets,
     lag_records: int,
 ) -> Verdict:
-    """Return the table of expected and found, and what is left out of it."""
+    """Compare the expected outcome with the tables and the received messages."""
     stored = await _stored(database_url, setup)
     letters = [letter for origin, letter in found.dead_letters.items() if own_offsets.is_own(*origin)]
-    odd = [each for each in found.anomalies if is_own(each.subject, scope, own_offsets, setup)]
+    anomalies = [each for each in found.anomalies if is_own(each.subject, scope, own_offsets, setup)]
     rows = [
         *_achievements(expected, found, stored, scope),
         *_exits(expected, found, stored, scope),
         compare_items(
             "goals by goal-configured messages", setup.goal_ids.values(), found.configured & {*setup.goal_ids.values()}
         ),
-        *_dead_letters(_covered(expected.dead_letters, scope.covers_letter), _covered(letters, scope.covers_letter)),
+        *_dead_letters(
+            _covered(expected.dead_letters, scope.covers_dead_letter), _covered(letters, scope.covers_dead_letter)
+        ),
         compare_counts("own messages left in the outbox", 0, await count_unsent(database_url, scope, setup)),
         compare_counts("own records not yet committed", 0, lag_records),
-        compare_counts("anything else", 0, len(odd), [each.sentence for each in odd]),
+        compare_counts("violations of the contract", 0, len(anomalies), [each.sentence for each in anomalies]),
     ]
     return Verdict(rows, [*_left_out(found, scope, own_offsets, setup), *map(_paused, stored.paused)])
 
 
 async def count_unsent(database_url: str, scope: foreign_changes.Scope, setup: tenant_setup.TenantSetup) -> int:
-    """Return how many messages about own enrollments and goals wait in the outbox."""
+    """Return the number of messages in the outbox about the demo's own enrollments and goals."""
     connection = await asyncpg.connect(database_url)
     try:
         values = [each["value"] for each in await connection.fetch(_OUTBOX)]
     finally:
         await connection.close()
-    owners = [listener.subject_of(value) for value in values]
+    subjects = [listener.subject_of(value) for value in values]
     goal_ids = {*setup.goal_ids.values()}
-    return sum(1 for subject in owners if subject in goal_ids or subject in scope.own_keys)
+    return sum(1 for subject in subjects if subject in goal_ids or subject in scope.own_keys)
 
 
 async def _stored(database_url: str, setup: tenant_setup.TenantSetup) -> _Stored:
@@ -129,7 +138,7 @@ def _achievements(
             _goal_key,
         ),
         compare_items(
-            "revisions, each message as its row",
+            "revisions, messages against rows",
             [(*tuple(each)[:3], each["revision"], each["stands"]) for each in rows],
             [(*key, last.revision, last.achieved is not None) for key, last in folded.items()],
             lambda each: each[:3],
@@ -180,7 +189,7 @@ def _covered(things: Iterable[T], is_covered: Callable[[T], bool]) -> list[T]:
 def is_own(
     subject: listener.Subject, scope: foreign_changes.Scope, own_offsets: OwnOffsets, setup: tenant_setup.TenantSetup
 ) -> bool:
-    """Say whether an odd message is about something of the demo's own that nobody else touched."""
+    """Say whether a message is about a goal, enrollment or record of the demo that no foreign change altered."""
     match subject:
         case UUID():
             return subject in setup.goal_ids.values()
@@ -189,16 +198,16 @@ def is_own(
         case (partition, int() as offset):
             return own_offsets.is_own(partition, offset)
         case _:
-            return False  # if it was to be one of ours, that one is missing
+            return False  # if the demo expected it, the missing message is counted
 
 
-# --- what is left out ---
+# --- left out of the check ---
 
 
 def _left_out(
     found: listener.Received, scope: foreign_changes.Scope, own_offsets: OwnOffsets, setup: tenant_setup.TenantSetup
 ) -> list[str]:
-    """Say what came of messages and changes that others made, and which of our enrollments they touched."""
+    """Return sentences about foreign messages and about own enrollments that foreign changes may have altered."""
     foreign: dict[str, Sequence[object]] = {
         "achievement": [
             key
@@ -209,63 +218,65 @@ def _left_out(
         "dead letter": [
             at for at in found.dead_letters if not own_offsets.is_own(*at) and not own_offsets.is_older(*at)
         ],
-        "odd message": [each for each in found.anomalies if not is_own(each.subject, scope, own_offsets, setup)],
+        "violation": [each for each in found.anomalies if not is_own(each.subject, scope, own_offsets, setup)],
     }
-    counted = [f"{len(each):,} {what}{'s' * (len(each) != 1)}" for what, each in foreign.items() if each]
-    sentences = [f"{', '.join(counted)}: of messages that the demo did not send"] if counted else []
+    counted = [f"{len(each):,} {kind}{'s' * (len(each) != 1)}" for kind, each in foreign.items() if each]
+    sentences = [f"caused by messages of other senders: {', '.join(counted)}"] if counted else []
     return sentences + [
-        f"{number:,} enrollment{'s' * (number != 1)} of {workflow_id} of {tenant_id}: somebody changed its goals or "
-        "sent messages about the same contacts"
-        for (tenant_id, workflow_id), number in sorted(scope.touched_workflows.items())
+        f"{number:,} enrollment{'s' * (number != 1)} of {workflow_id} of {tenant_id}: somebody else changed the "
+        "workflow or sent messages about the same contacts"
+        for (tenant_id, workflow_id), number in sorted(scope.altered_workflows.items())
     ]
 
 
 def _paused(topic: tuple[str, str]) -> str:
     name, reason = topic
-    return f"{name} is paused, for most of it was {reason}: its records wait until `goalworker topics resume {name}`"
+    return (
+        f"{name} is paused, because most of its records were {reason}: they wait for `goalworker topics resume {name}`"
+    )
 
 
-# --- a line of the table ---
+# --- a row of the table ---
 
 
 def compare_items(
-    what: str,
+    label: str,
     expected: Collection[T],
     found: Collection[T],
     identity: Callable[[T], Hashable] = lambda each: each,
 ) -> Row:
-    """Compare two bags of things; what has the identity of something expected and is not the same was altered."""
-    missing, more = Counter(expected) - Counter(found), Counter(found) - Counter(expected)
-    wanted, known = {identity(each): each for each in missing}, set(expected)
-    twice = [each for each in more if each in known]
-    altered = [each for each in more if each not in known and identity(each) in wanted]
-    unexpected = [each for each in more if each not in known and identity(each) not in wanted]
+    """Compare two multisets; an unexpected item with the identity of an expected one counts as altered."""
+    missing, extra = Counter(expected) - Counter(found), Counter(found) - Counter(expected)
+    wanted, expected_set = {identity(each): each for each in missing}, set(expected)
+    twice = [each for each in extra if each in expected_set]
+    altered = [each for each in extra if each not in expected_set and identity(each) in wanted]
+    unexpected = [each for each in extra if each not in expected_set and identity(each) not in wanted]
     changed = {identity(each) for each in altered}
     lost = [each for each in missing if identity(each) not in changed]
     kinds = {
-        "expected and not found": [spell_out(each) for each in lost],
-        "found twice": [spell_out(each) for each in twice],
-        "altered": [f"{spell_out(each)}, expected {spell_out(wanted[identity(each)])}" for each in altered],
-        "found and not expected": [spell_out(each) for each in unexpected],
+        "expected and not found": [plain_text(each) for each in lost],
+        "found twice": [plain_text(each) for each in twice],
+        "altered": [f"{plain_text(each)}, expected {plain_text(wanted[identity(each)])}" for each in altered],
+        "found and not expected": [plain_text(each) for each in unexpected],
     }
-    verdict = ", ".join(f"{len(each):,} {kind}" for kind, each in kinds.items() if each)
+    mismatch = ", ".join(f"{len(each):,} {kind}" for kind, each in kinds.items() if each)
     differences = [f"{kind}: {text}" for kind, each in kinds.items() for text in each[:SAMPLES]]
-    return Row(what, len(expected), len(found), verdict, tuple(differences))
+    return Row(label, len(expected), len(found), mismatch, tuple(differences))
 
 
-def compare_counts(what: str, expected: int, found: int, differences: Collection[str] = ()) -> Row:
-    """Compare two numbers."""
-    verdict = "" if expected == found else f"{abs(found - expected):,} too {'many' if found > expected else 'few'}"
-    return Row(what, expected, found, verdict, tuple(differences)[:SAMPLES])
+def compare_counts(label: str, expected: int, found: int, differences: Collection[str] = ()) -> Row:
+    """Compare two counts."""
+    mismatch = "" if expected == found else f"{abs(found - expected):,} too {'many' if found > expected else 'few'}"
+    return Row(label, expected, found, mismatch, tuple(differences)[:SAMPLES])
 
 
-def spell_out(value: object) -> str:
-    """Spell out ids and fields as a person would look them up, without Python's notation."""
+def plain_text(value: object) -> str:
+    """Return ids and fields as plain text that can be searched for, without Python's notation."""
     match value:
         case Struct():
-            return " ".join(f"{name}={spell_out(field)}" for name, field in structs.asdict(value).items())
+            return " ".join(f"{name}={plain_text(field)}" for name, field in structs.asdict(value).items())
         case tuple() | list():
-            return " ".join(map(spell_out, value))
+            return " ".join(map(plain_text, value))
         case datetime():
             return value.isoformat()
         case bytes():

@@ -1,4 +1,7 @@
-"""What arrives late and changes the answer (contract rule 3.5): the second step waits for what the first led to."""
+"""Scenarios with a late event that changes the outcome (contract rule 3.5).
+
+The second step, with the late event, waits until the worker has handled the first.
+"""
 
 from goalworker.demo import plans, records
 from goalworker.demo.scenario_builder import ScenarioBuilder
@@ -6,7 +9,7 @@ from goalworker.domain import events
 
 
 def ends_after_the_exit(builder: ScenarioBuilder) -> plans.Step:
-    """As the engine does it; and then every message comes once more."""
+    """An end after the exit, as the engine sends it, and then every message again."""
     start, form, end = builder.started("welcome", 0), builder.form("signup", 5), builder.ended("welcome", 20)
     outcome = builder.exited({"signed-up": form})
     replay = builder.shuffled(start, form, end, outcome=outcome)
@@ -14,7 +17,7 @@ def ends_after_the_exit(builder: ScenarioBuilder) -> plans.Step:
 
 
 def ended_before_all_along(builder: ScenarioBuilder) -> plans.Step:
-    """A late end: the achievement is revoked, the exit was sent and stands."""
+    """A late end before the event: the achievement is revoked, the exit was sent and remains."""
     form = builder.form("signup", 10)
     before = builder.exited({"signed-up": form})
     late = builder.in_order(builder.ended("welcome", 5), outcome=plans.Outcome(exited=before.exited))
@@ -22,7 +25,7 @@ def ended_before_all_along(builder: ScenarioBuilder) -> plans.Step:
 
 
 def earlier_hit_arrives(builder: ScenarioBuilder) -> plans.Step:
-    """The achievement is revised to the earlier event."""
+    """A late event before the triggering one: the achievement is revised."""
     form, earlier = builder.form("signup", 10), builder.form("signup", 5)
     before = builder.exited({"signed-up": form})
     revised = builder.achieved({"signed-up": earlier}) + plans.Outcome(exited=before.exited)
@@ -31,7 +34,7 @@ def earlier_hit_arrives(builder: ScenarioBuilder) -> plans.Step:
 
 
 def other_goal_was_first(builder: ScenarioBuilder) -> plans.Step:
-    """Logic `any` stops at the earlier event of the other goal: the one achieved before is superseded."""
+    """A late event that meets the other goal first: logic `any` keeps that achievement and revokes the former one."""
     form, tag = builder.form("signup", 10), builder.tag(5, tag_name="customer")
     before = builder.exited({"signed-up": form})
     superseded = builder.achieved({"customer": tag}) + plans.Outcome(exited=before.exited)
@@ -40,14 +43,14 @@ def other_goal_was_first(builder: ScenarioBuilder) -> plans.Step:
 
 
 def hit_before_the_known_end(builder: ScenarioBuilder) -> plans.Step:
-    """A late event inside a window that is closed by now: achieved, but nothing to exit from."""
+    """A late event before the end of an enrollment that has ended: an achievement without an exit."""
     form = builder.form("signup", 10)
     late = builder.in_order(form, outcome=builder.achieved({"signed-up": form}))
     return builder.in_order(builder.started("welcome", 0), builder.ended("welcome", 20), then=late, once="committed")
 
 
 def enters_again(builder: ScenarioBuilder) -> plans.Step:
-    """Re-entry is a new enrollment, with an exit of its own."""
+    """A second enrollment of the contact, with its own exit."""
     first, second = builder.form("signup", 5), builder.form("signup", 15)
     once = builder.exited({"signed-up": first})
     twice = once + builder.exited({"signed-up": second}, "-again")
@@ -58,7 +61,7 @@ def enters_again(builder: ScenarioBuilder) -> plans.Step:
 
 
 def two_contacts_one_enrollment(builder: ScenarioBuilder) -> plans.Step:
-    """The enrollment id comes again with another contact: dead-lettered, the first one recorded stands."""
+    """An enrollment id used again for another contact: a dead letter; the enrollment recorded first remains."""
     start, form = builder.started("welcome", 0), builder.form("signup", 5)
     outcome = builder.exited({"signed-up": form})
     builder.contact_id = f"impostor-{builder.number}"
@@ -70,7 +73,7 @@ def two_contacts_one_enrollment(builder: ScenarioBuilder) -> plans.Step:
 
 
 def workflow_was_paused_all_along(builder: ScenarioBuilder) -> plans.Step:
-    """A late deactivation, which has a workflow of its own: revoked, the exit stands. Once for each tenant."""
+    """A late deactivation of a workflow that no other scenario uses: the achievement is revoked, the exit remains."""
     form = builder.form("farewell", 10)
     before = builder.exited({"farewell": form})
     pause = builder.workflow_changed(events.WORKFLOW_DEACTIVATED, "sunset", 5)

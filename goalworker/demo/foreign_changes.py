@@ -1,4 +1,4 @@
-"""Messages and changes that did not come from the demo, and which of its own enrollments they may have altered."""
+"""Messages and changes by others than the demo, and the enrollments of the demo that they may have altered."""
 
 from collections import Counter
 from collections.abc import Iterable, Set
@@ -22,25 +22,24 @@ Workflow = tuple[str, str]
 Contact = tuple[str, str]
 """(tenant, contact)."""
 
-# Whoever explains or plans is audited too, without a before and an after.
+# `explain` and dry runs are audited too, with neither before nor after.
 _CHANGED_WORKFLOWS: Final = """
 SELECT DISTINCT tenant_id, workflow_id FROM audit_log
 WHERE tenant_id = ANY($1) AND at >= $2 AND (before IS NOT NULL OR after IS NOT NULL)
 """
 
-
 _ENROLLMENTS: Final = "SELECT workflow_id, enrollment_id FROM enrollments WHERE tenant_id = $1"
 
 
 class ForeignChanges(Struct, frozen=True):
-    """Workflows, contacts and enrollments that somebody else changed or sent messages about."""
+    """Workflows, contacts and enrollments that other senders changed or sent messages about."""
 
     workflows: frozenset[Workflow] = frozenset()
     contacts: frozenset[Contact] = frozenset()
     enrollments: frozenset[plans.EnrollmentKey] = frozenset()
 
     def concerns(self, enrollment: plans.Enrollment) -> bool:
-        """Say whether this enrollment may have another outcome than the demo alone would have given it."""
+        """Say whether these changes may have altered the outcome of an enrollment."""
         tenant_id = enrollment.tenant_id
         return (
             (tenant_id, enrollment.workflow_id) in self.workflows
@@ -50,30 +49,30 @@ class ForeignChanges(Struct, frozen=True):
 
 
 class Scope:
-    """The enrollments that the verdict is about: the demo's own, without those that others touched."""
+    """The enrollments to check: the demo's own, except those that foreign changes may have altered."""
 
-    def __init__(self, own: Iterable[plans.Enrollment], touched: ForeignChanges) -> None:
+    def __init__(self, own: Iterable[plans.Enrollment], changes: ForeignChanges) -> None:
         by_key: dict[plans.EnrollmentKey, list[plans.Enrollment]] = {}
         for enrollment in own:
             by_key.setdefault(enrollment.key, []).append(enrollment)
         self.own_keys: Set[plans.EnrollmentKey] = by_key.keys()
-        self._touched = {key for key, each in by_key.items() if any(map(touched.concerns, each))}
-        self._touched_keys = {
-            ids.joined(":", each.tenant_id, each.contact_id).encode() for key in self._touched for each in by_key[key]
+        self._altered = {key for key, each in by_key.items() if any(map(changes.concerns, each))}
+        self._altered_keys = {
+            ids.joined(":", each.tenant_id, each.contact_id).encode() for key in self._altered for each in by_key[key]
         }
-        self.touched_workflows = Counter((key[0], by_key[key][0].workflow_id) for key in self._touched)
+        self.altered_workflows = Counter((key[0], by_key[key][0].workflow_id) for key in self._altered)
 
     def covers(self, key: plans.EnrollmentKey) -> bool:
-        """Say whether what is known of an enrollment must be exactly what the plans say."""
-        return key in self.own_keys and key not in self._touched
+        """Say whether the outcome of an enrollment must be exactly the expected one."""
+        return key in self.own_keys and key not in self._altered
 
-    def covers_letter(self, letter: plans.DeadLetter) -> bool:
-        """Say whether a dead letter of an own record must be exactly what the plans say."""
-        return letter.key not in self._touched_keys
+    def covers_dead_letter(self, letter: plans.DeadLetter) -> bool:
+        """Say whether a dead letter must be exactly the expected one."""
+        return letter.key not in self._altered_keys
 
 
 def changes_by(found: Iterable[events.Event]) -> ForeignChanges:
-    """Return what these events of others may have altered."""
+    """Return what these foreign events may have altered."""
     workflows, contacts, enrollments = set(), set(), set()
     for event in found:
         data = event.data
@@ -87,7 +86,7 @@ def changes_by(found: Iterable[events.Event]) -> ForeignChanges:
 
 
 def decoded_events(found: Iterable[ConsumerRecord]) -> list[events.Event]:
-    """Return the events among records; what is none of the worker's events alters nothing."""
+    """Return the valid events among records; the others alter nothing."""
     decoder = Decoder(records.TOPICS.event_types, Limits(max_bytes=malformed.MAX_BYTES))
     now = datetime.now(UTC)
     decoded = [decoder.decode(each.topic, each.value, each.headers, each.timestamp, now) for each in found]
@@ -97,7 +96,7 @@ def decoded_events(found: Iterable[ConsumerRecord]) -> list[events.Event]:
 async def find(
     database_url: str, setup: tenant_setup.TenantSetup, consumer: AIOKafkaConsumer, own_offsets: OwnOffsets
 ) -> ForeignChanges:
-    """Return what others touched since the demo began: in the topics, and by API or shell in the goals."""
+    """Return all foreign changes since the demo started: events in the topics, and goals changed by API or command."""
     by_events = changes_by(decoded_events(await _records(consumer, own_offsets)))
     connection = await asyncpg.connect(database_url)
     try:
@@ -109,18 +108,18 @@ async def find(
 
 
 async def shared_workflows(database_url: str, tenant_id: str, scope: Scope) -> set[str]:
-    """Return the tenant's workflows in which others have an enrollment or touched one of the demo's."""
+    """Return the tenant's workflows with a foreign enrollment, or with a foreign change to one of the demo's."""
     connection = await asyncpg.connect(database_url)
     try:
         rows = await connection.fetch(_ENROLLMENTS, tenant_id)
     finally:
         await connection.close()
-    touched = {workflow_id for tenant, workflow_id in scope.touched_workflows if tenant == tenant_id}
-    return touched | {each["workflow_id"] for each in rows if (tenant_id, each["enrollment_id"]) not in scope.own_keys}
+    altered = {workflow_id for tenant, workflow_id in scope.altered_workflows if tenant == tenant_id}
+    return altered | {each["workflow_id"] for each in rows if (tenant_id, each["enrollment_id"]) not in scope.own_keys}
 
 
 async def _records(consumer: AIOKafkaConsumer, own_offsets: OwnOffsets) -> list[ConsumerRecord]:
-    """Read again where others sent anything between the demo's own records; nothing at all where nobody did."""
+    """Return the foreign records among the demo's own; read only the ranges that hold any."""
     partitions = own_offsets.partitions
     spans = own_offsets.gaps(await consumer.end_offsets(partitions))
     consumer.assign(list(spans))

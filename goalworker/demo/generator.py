@@ -1,4 +1,4 @@
-"""Endless traffic of many contacts at once, from a seed; what must come of it is known by construction."""
+"""Endless traffic of many contacts from a seed; its outcome is known by construction."""
 
 import random
 from collections import Counter
@@ -13,7 +13,7 @@ from goalworker.domain import events
 
 Scenario = Callable[[ScenarioBuilder], plans.Step]
 
-# How often each comes: most traffic at a tenant's is of no concern to any enrollment.
+# Relative frequencies: most traffic of a tenant concerns no enrollment.
 WEIGHTS: Final[dict[Scenario, int]] = {
     scenarios.stranger: 70,
     scenarios.passer_by: 50,
@@ -50,7 +50,7 @@ WEIGHTS: Final[dict[Scenario, int]] = {
             scenarios.onboarded,
             scenarios.half_onboarded,
             scenarios.answers,
-            scenarios.enrolled_earlier_than_first_said,
+            scenarios.started_twice,
             scenarios.workflow_reopened,
             corrections.ends_after_the_exit,
             corrections.enters_again,
@@ -60,21 +60,21 @@ WEIGHTS: Final[dict[Scenario, int]] = {
 }
 
 LOOK_BACK: Final = timedelta(seconds=30)
-"""Events are up to this old when they are sent, and never older than the goals."""
+"""Maximal age of an event when it is sent; no event is older than the goals."""
 
 
 class Generator:
-    """Writes one plan after the other; `clock` tells the time at which it is about to be sent."""
+    """Source of plans, one contact each; `clock` returns the time at which a plan is sent."""
 
     def __init__(self, setup: tenant_setup.TenantSetup, seed: int, clock: Callable[[], datetime]) -> None:
         self._setup = setup
         self._clock = clock
-        self._rng = random.Random(seed)  # noqa: S311 - to be repeatable, not secret
+        self._rng = random.Random(seed)  # noqa: S311 - repeatable, not secret
         self._numbers: Counter[str] = Counter()
         self._first = self._one_of_each()
 
     def opening(self) -> list[plans.Step]:
-        """Return what the worker must know before any other record: workflows that are inactive, for a while or on."""
+        """Return the steps that the worker must read first: they deactivate workflows for a while or for good."""
         since = self._setup.since
         steps = []
         for tenant_id in self._setup.tenants:
@@ -88,7 +88,7 @@ class Generator:
         return steps
 
     def next(self) -> plans.Step:
-        """Return the plan of another contact."""
+        """Return the plan of a new contact."""
         first = next(self._first, None)
         if first is not None:
             tenant_id, scenario = first

@@ -1,4 +1,4 @@
-"""Reads what the worker sends, as the engine and others would: drops repeats, folds by revision."""
+"""Reader of the worker's messages that behaves as consumers should: drop repeats, keep the highest revision."""
 
 import dataclasses
 from collections import Counter, deque
@@ -10,18 +10,21 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from msgspec import Raw, Struct, json, structs
 
-from goalworker.demo import plans, records, traffic
+from goalworker.demo import plans, records
+from goalworker.demo.traffic import Traffic
 from goalworker.domain import ids
 
 RECENT: Final = 60
+"""Exits kept to show; older ones are dropped."""
+
 GoalKey = tuple[str, str, UUID]
 """(tenant, enrollment, goal)."""
 Origin = tuple[TopicPartition, int]
-"""Where a dead letter was read first, and its offset there."""
+"""Partition and offset of the record that became a dead letter."""
 
 
 class FoundExit(Struct, frozen=True):
-    """An exit as it was sent; what must be in it is what `of` makes of an expectation."""
+    """An exit message; `of` makes the one that an expected exit must have."""
 
     tenant_id: str
     exit_id: UUID
@@ -56,14 +59,14 @@ class FoundExit(Struct, frozen=True):
 
 
 class LatestRevision(Struct, frozen=True):
-    """The last that was said of an achievement; None: revoked."""
+    """The highest revision of an achievement; `achieved` is None if it is revoked."""
 
     revision: int
     achieved: plans.Achievement | None
 
 
 class RecentExit(Struct, frozen=True):
-    """An exit to show, as it comes."""
+    """An exit to show."""
 
     tenant_id: str
     contact_id: str
@@ -74,11 +77,11 @@ class RecentExit(Struct, frozen=True):
 
 
 Subject = plans.EnrollmentKey | Origin | UUID | None
-"""The enrollment, record or goal that a message is about, as far as it says so."""
+"""The enrollment, record or goal that a message is about, None if it names none of them."""
 
 
 class Anomaly(Struct, frozen=True):
-    """Something that must never be seen, in a sentence."""
+    """A violation of the contract, described in a sentence."""
 
     sentence: str
     subject: Subject = None
@@ -91,7 +94,7 @@ class _Envelope(Struct):
     data: Raw
 
 
-class _Owned(Struct):
+class _SubjectFields(Struct):
     enrollment_id: str | None = None
     goal_id: UUID | None = None
 
@@ -132,7 +135,7 @@ class _Configured(Struct):
 
 @dataclasses.dataclass(slots=True)
 class Received:
-    """Messages read so far, by anybody's doing; standing: achievements that were not revoked, by type of goal."""
+    """Messages read so far, foreign ones included; `standing` counts achievements in force by goal type."""
 
     exits: dict[UUID, FoundExit] = dataclasses.field(default_factory=dict)
     achievements: dict[GoalKey, LatestRevision] = dataclasses.field(default_factory=dict)
@@ -147,14 +150,14 @@ class Received:
 
 
 class Listener:
-    """Listens from now on; of what earlier runs on the same data left behind it takes no notice."""
+    """Receives messages about this run's tenants; those of earlier runs on the same data are ignored."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, tenants: tuple[str, ...], onward: traffic.Traffic) -> None:
+    def __init__(self, consumer: AIOKafkaConsumer, tenants: tuple[str, ...], traffic: Traffic) -> None:
         self.received = Received()
         self._consumer = consumer
         self._tenants = tenants
         self._keys = tuple(f"{ids.joined(':', tenant_id)}:".encode() for tenant_id in tenants)
-        self._traffic = onward
+        self._traffic = traffic
         self._digests: dict[UUID, int] = {}
         self._handlers = {
             records.TOPICS.goal_achieved: self._achievement,
@@ -163,19 +166,19 @@ class Listener:
         }
 
     async def listen(self) -> None:
-        """Take in every record, until cancelled."""
+        """Receive every record, until cancelled."""
         while True:
             for batch in (await self._consumer.getmany(timeout_ms=200)).values():
                 for record in batch:
                     self.receive(record)
 
     async def is_caught_up(self) -> bool:
-        """Say whether everything that is there has been taken in."""
+        """Say whether every record up to the present end has been received."""
         ends = await self._consumer.end_offsets(self._consumer.assignment())
         return all([await self._consumer.position(partition) >= end for partition, end in ends.items()])
 
     def receive(self, record: ConsumerRecord) -> None:
-        """Take in one record, whatever it is."""
+        """Receive one record of any topic and content."""
         if record.topic == records.TOPICS.dead_letters:
             self._dead_letter(record)
             return
@@ -184,22 +187,26 @@ class Listener:
             if envelope.tenantid not in self._tenants or self._is_repeat(envelope, record):
                 return
             self._handlers[record.topic](envelope)
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # anybody may write to these topics
+        except (
+            msgspec.MsgspecError,
+            ValueError,
+            RecursionError,
+        ) as error:  # other senders may write anything to these topics
             self.received.anomalies.append(
                 Anomaly(f"{record.topic} {record.partition}:{record.offset} cannot be read: {error}")
             )
 
     def _is_repeat(self, envelope: _Envelope, record: ConsumerRecord) -> bool:
         digest = hash(record.value)
-        known = self._digests.get(envelope.id)
-        if known is None:
+        earlier = self._digests.get(envelope.id)
+        if earlier is None:
             self._digests[envelope.id] = digest
-        elif known == digest:
+        elif earlier == digest:
             self.received.repeats += 1
         else:
             sentence = f"{record.topic}: two different messages have the id {envelope.id}"
             self.received.anomalies.append(Anomaly(sentence, _subject(envelope)))
-        return known is not None
+        return earlier is not None
 
     def _achievement(self, envelope: _Envelope) -> None:
         data = json.decode(envelope.data, type=_Achievement)
@@ -216,8 +223,8 @@ class Listener:
             )
         if before is None or data.revision > before.revision:
             self.received.achievements[key] = LatestRevision(data.revision, achieved)
-            stood = before is not None and before.achieved is not None
-            self.received.standing[data.goal_type] += (achieved is not None) - stood
+            was_standing = before is not None and before.achieved is not None
+            self.received.standing[data.goal_type] += (achieved is not None) - was_standing
         self.received.kinds[kind] += 1
 
     def _exit(self, envelope: _Envelope) -> None:
@@ -253,14 +260,14 @@ class Listener:
         letter = plans.DeadLetter(topic, record.key, reason)
         if origin not in self.received.dead_letters:
             self.received.reasons[reason] += 1
-        known = self.received.dead_letters.setdefault(origin, letter)
-        if known != letter:
-            sentence = f"{topic} {partition}:{offset} was dead-lettered as {known.reason} and as {reason}"
+        first = self.received.dead_letters.setdefault(origin, letter)
+        if first != letter:
+            sentence = f"{topic} {partition}:{offset} was dead-lettered as {first.reason} and as {reason}"
             self.received.anomalies.append(Anomaly(sentence, origin))
 
 
 def subject_of(value: bytes) -> Subject:
-    """Return what a message that goalworker sends is about, None where it does not say."""
+    """Return the subject of a message that goalworker sends."""
     try:
         return _subject(json.decode(value, type=_Envelope))
     except msgspec.MsgspecError:
@@ -268,7 +275,7 @@ def subject_of(value: bytes) -> Subject:
 
 
 def _subject(envelope: _Envelope) -> Subject:
-    data = json.decode(envelope.data, type=_Owned)
+    data = json.decode(envelope.data, type=_SubjectFields)
     return (envelope.tenantid, data.enrollment_id) if data.enrollment_id is not None else data.goal_id
 
 

@@ -1,4 +1,4 @@
-"""How busy the machine is, in words: it shares its processors among the demo's traffic, servers and worker."""
+"""Load of the machine, which traffic, servers and worker share."""
 
 import os
 from collections.abc import Callable
@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import Final
 
 Ticks = tuple[int, int]
-"""(busy, all) since the machine was started."""
+"""(busy, all) since the machine started."""
 
 STAT: Final = Path("/proc/stat")
 _IDLE: Final = 3
 _WAITING: Final = 4
 _STOLEN: Final = 8
-"""What follows them is counted among the others already."""
+"""Index after the last field to sum; the guest fields that follow are part of user and nice already."""
 
 
 def parse_ticks(stat: str) -> Ticks | None:
-    """Return what the first line of Linux's /proc/stat says, None where it is something else."""
+    """Return the ticks in the first line of Linux's /proc/stat, or None if it has another form."""
     name, _, rest = stat.partition("\n")[0].partition(" ")
     fields = rest.split()
     if name != "cpu" or len(fields) <= _WAITING or not all(map(str.isdecimal, fields)):
@@ -26,13 +26,13 @@ def parse_ticks(stat: str) -> Ticks | None:
 
 
 def busy_share(before: Ticks, after: Ticks) -> float | None:
-    """Return the busy share of the time between, None where there was none."""
+    """Return the busy share of the time between two samples, or None if no time has passed."""
     elapsed = after[1] - before[1]
     return min(max((after[0] - before[0]) / elapsed, 0.0), 1.0) if elapsed > 0 else None
 
 
 class MachineLoad:
-    """Asks the system, and says "2 cores at 76 %"; where there is no /proc, the load average, or only the cores."""
+    """Text such as "2 cores at 76 %"; without /proc the load average, and without that only the cores."""
 
     def __init__(
         self, stat: Path = STAT, load_average: Callable[[], tuple[float, float, float]] = os.getloadavg
@@ -43,7 +43,7 @@ class MachineLoad:
         self._before = self._ticks()
 
     def describe(self) -> str:
-        """Return how busy it was since the last time this was asked."""
+        """Return the load since the previous call."""
         cores = f"{self._cores} core{'s' * (self._cores != 1)}"
         ticks = self._ticks()
         share = busy_share(self._before, ticks) if self._before and ticks else None

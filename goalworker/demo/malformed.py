@@ -1,4 +1,4 @@
-"""Records that are no events, each with the reason for which it must be dead-lettered (contract section 4)."""
+"""Malformed records, each with the reason for which it must be dead-lettered (contract section 4)."""
 
 import json
 from collections.abc import Callable
@@ -9,23 +9,23 @@ from goalworker.demo import plans, records
 from goalworker.demo.scenario_builder import ScenarioBuilder
 
 MAX_BYTES: Final = 65_536
-"""What the demo's worker takes, so that a record may be too large without being large."""
+"""Limit of the demo's worker: far below the default, so that a record can be too large and yet small."""
 
 Headers = tuple[tuple[str, bytes], ...]
 Shaped = tuple[str, bytes, Headers]
-"""The reason, the value, the headers."""
+"""(reason, value, headers)."""
 
 Shape = Callable[[ScenarioBuilder, plans.SourceEvent], Shaped]
 
 
 def malformed(builder: ScenarioBuilder) -> plans.Step:
-    """One record that is no event, in a shape drawn by lot."""
+    """Return a malformed record of a random shape."""
     (shape,) = builder.rng.choices(SHAPES, _WEIGHTS)
     return in_shape(shape, builder)
 
 
 def in_shape(shape: Shape, builder: ScenarioBuilder) -> plans.Step:
-    """One record that is no event, with a key that no other record has."""
+    """Return a malformed record with a key that no other record has."""
     builder.contact_id = f"malformed-{builder.number}"
     event = builder.rng.choice((_form, _payment))(builder)
     reason, value, headers = shape(builder, event)
@@ -35,7 +35,7 @@ def in_shape(shape: Shape, builder: ScenarioBuilder) -> plans.Step:
 
 
 def tombstone(builder: ScenarioBuilder) -> plans.Step:
-    """A null value: skipped, and no dead letter."""
+    """Return a record without a value, which is skipped and not dead-lettered."""
     form = _form(builder)
     return plans.Step((plans.PlannedRecord(records.TOPIC_OF_TYPE[form.type], records.key_of(form), None),))
 
@@ -115,7 +115,7 @@ def _strange_amount(builder: ScenarioBuilder, event: plans.SourceEvent) -> Shape
     return "invalid_data", _value(_with(event, amount=amount)), ()
 
 
-# --- the others ---
+# --- other reasons ---
 
 
 def _unknown_type(builder: ScenarioBuilder, event: plans.SourceEvent) -> Shaped:

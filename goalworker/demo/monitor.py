@@ -1,4 +1,4 @@
-"""Keeps what there is to show as time goes by, and makes a snapshot of it."""
+"""State of the running demo: sampled once a second, and copied into snapshots to draw."""
 
 import dataclasses
 import itertools
@@ -18,8 +18,10 @@ from goalworker.demo.snapshot import Exit, History, Percentiles, ProcessState, S
 from goalworker.demo.traffic import Traffic
 
 HISTORY_SECONDS: Final = 240
+"""More than the widest chart has columns; older seconds are dropped."""
+
 LATENCY_SECONDS: Final = 30
-"""Percentiles are of the exits of this many seconds, so that they follow what happens."""
+"""Percentiles cover the exits of this many seconds, so that they follow changes."""
 
 Second = tuple[float, float | None, float | None, float]
 """(rate, p50, p99, lag) of one second."""
@@ -32,12 +34,12 @@ DEED_OF_TYPE: Final = {
     "form_submitted": "sent a form",
     "pipeline_stage_reached": "reached a stage",
 }
-"""For goals that a reader made."""
+"""Phrases for goals that the user created while the demo runs."""
 
 
 @dataclasses.dataclass(slots=True, frozen=True)
 class Addresses:
-    """Where to look, as addresses; shell is a file that a shell reads."""
+    """Addresses of the API's documentation and the worker's metrics, and a file of variables for a shell."""
 
     docs: str = ""
     metrics: str = ""
@@ -46,7 +48,7 @@ class Addresses:
 
 @dataclasses.dataclass(slots=True)
 class Monitor:
-    """Samples once a second; `clock` is monotonic."""
+    """The parts of the demo and their history, one sample a second; `clock` is monotonic."""
 
     setup: tenant_setup.TenantSetup
     traffic: Traffic
@@ -79,25 +81,25 @@ class Monitor:
         return self.clock() - self._began
 
     def count_from_now(self) -> None:
-        """Begin to count: everything is ready."""
+        """Start counting time and records, now that everything is ready."""
         self._began = self._sampled_at = self.clock()
         self._sent = self.traffic.sent
         self.phase = sentences.TRAFFIC
 
     def progress(self) -> tuple[int, ...]:
-        """Return numbers of which some change as long as anything moves."""
+        """Return counters; as long as anything moves, at least one of them changes."""
         found = self.listener.received
         return (self.traffic.sent, self.traffic.lag_records, len(found.exits), sum(found.kinds.values()))
 
     def closing(self) -> str:
-        """Return what there was to see, in a sentence."""
+        """Return a summary of the run in a sentence."""
         died = self.worker.deaths
         deaths = f"the worker died {died}x" if died else "the worker did not die"
-        repeats = f"it sent {self.listener.received.repeats:,} messages twice, byte for byte"
+        repeats = f"{self.listener.received.repeats:,} of its messages came twice, byte for byte"
         return f"{self.traffic.sent:,} records in {self.seconds:.0f} s; {deaths}; {repeats}"
 
     def sample(self) -> None:
-        """Take the values of the last second, once it is over."""
+        """Append a sample to the history if a second has passed since the last one."""
         now = self.clock()
         elapsed = now - self._sampled_at
         if elapsed < 1 or self.phase == sentences.STARTING:
@@ -112,7 +114,7 @@ class Monitor:
         self._history.append((rate, low, high, self.traffic.sampled_lag_records))
 
     def snapshot(self) -> Snapshot:
-        """Return the present state; everything in it is a copy."""
+        """Return a copy of the present state."""
         now, found, group = self.clock(), self.listener.received, self.membership
         rates, p50s, p99s, lags = zip(*self._history, strict=True) if self._history else ((), (), (), ())
         return Snapshot(
@@ -165,12 +167,12 @@ class Monitor:
 
 
 def _by_type(standing: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
-    """Return all types of goals, the most frequent first; at the beginning none has an achievement."""
+    """Return every goal type with its achievements, the most frequent type first."""
     return tuple(sorted(((each, standing.get(each, 0)) for each in DEED_OF_TYPE), key=lambda each: -each[1]))
 
 
 def percentiles(latencies_seconds: list[float]) -> Percentiles | None:
-    """Return p50 and p99, None of nothing."""
+    """Return p50 and p99, or None without latencies."""
     if not latencies_seconds:
         return None
     if len(latencies_seconds) == 1:

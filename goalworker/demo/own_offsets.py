@@ -1,4 +1,4 @@
-"""Offsets of the records that the demo sent: whatever else lies in its topics, somebody else sent."""
+"""Offsets of the records that the demo sent; every other record in its topics comes from another sender."""
 
 import bisect
 from collections.abc import Iterator, Mapping
@@ -7,7 +7,7 @@ from aiokafka import TopicPartition
 
 
 class OwnOffsets:
-    """Own offsets of each partition, as ranges; `starts` says where the partitions ended when the demo began."""
+    """The demo's own offsets of each partition, as ranges; `starts` are the end offsets when the demo started."""
 
     def __init__(self, starts: Mapping[TopicPartition, int]) -> None:
         self._starts = dict(starts)
@@ -15,11 +15,11 @@ class OwnOffsets:
 
     @property
     def partitions(self) -> list[TopicPartition]:
-        """All partitions that the demo sends to."""
+        """The partitions that the demo sends to."""
         return list(self._starts)
 
-    def note(self, partition: TopicPartition, offset: int) -> None:
-        """Enter a record that was acknowledged."""
+    def add(self, partition: TopicPartition, offset: int) -> None:
+        """Add the offset of an acknowledged record."""
         own = self._own.setdefault(partition, [])
         if own and own[-1].stop == offset:
             own[-1] = range(own[-1].start, offset + 1)
@@ -29,15 +29,15 @@ class OwnOffsets:
     def is_own(self, partition: TopicPartition, offset: int) -> bool:
         """Say whether the demo sent this record."""
         own = self._own.get(partition, [])
-        place = bisect.bisect_right(own, offset, key=lambda each: each.start)
-        return bool(place and offset < own[place - 1].stop)
+        index = bisect.bisect_right(own, offset, key=lambda each: each.start)
+        return bool(index and offset < own[index - 1].stop)
 
     def is_older(self, partition: TopicPartition, offset: int) -> bool:
-        """Say whether a record was there before the demo began, as on data that was kept."""
+        """Say whether a record was there before the demo started, as in a kept folder."""
         return bool(offset < self._starts.get(partition, 0))
 
     def gaps(self, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, range]:
-        """Return, where others sent anything since the beginning, the range from their first record to their last."""
+        """Return the range from the first to the last foreign record of each partition that has any."""
         spans = {}
         for partition, end in ends.items():
             foreign = list(self._foreign(partition, end))

@@ -1,4 +1,4 @@
-"""The live view as a pure function: a snapshot, a width and a height make one picture."""
+"""The live view: a pure function from a snapshot, a width and a height to a picture."""
 
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -13,7 +13,7 @@ from goalworker.demo.sentences import StyledText
 from goalworker.demo.snapshot import Snapshot
 
 WIDE: Final = 110
-"""From this many columns on, figures and people stand side by side."""
+"""From this many columns on, figures and exits stand side by side."""
 
 LABEL: Final = 12
 SCALE: Final = 9
@@ -21,7 +21,7 @@ GAP: Final = 3
 EXITS_MIN: Final = 3
 CHARTS_FROM: Final = 14
 TENANTS_FROM: Final = 74
-"""Columns that an exit in a sentence needs with its tenant."""
+"""From this many columns on, a sentence about an exit also names its tenant."""
 
 _FRAME_COLUMNS: Final = 4
 _FRAME_ROWS: Final = 2
@@ -42,13 +42,13 @@ SHELL_HINTS: Final = (
     "$GW, $KEY, Kafka, PostgreSQL",
     "$GW and $KEY",
 )
-"""What the file with the addresses is good for, the longest that fits."""
+"""Descriptions of the variables in the shell file; the longest one that fits is shown."""
 
 Lines = list[Text]
 
 
 def draw(now: Snapshot, width: int, height: int, glyphs: charts.Glyphs = charts.BLOCKS) -> Panel:
-    """Return the picture, exactly as wide and as high as it may be."""
+    """Return the picture, exactly `width` columns by `height` rows."""
     inside, rows = max(width - _FRAME_COLUMNS, 1), max(height - _FRAME_ROWS, 1)
     compose = _side_by_side if width >= WIDE else _stacked
     lines = [_fitted(line, inside, glyphs) for line in compose(now, inside, rows, glyphs)[:rows]]
@@ -71,7 +71,7 @@ def _advice(now: Snapshot, width: int, glyphs: charts.Glyphs) -> str:
     if now.phase == sentences.CHECKED:
         return ""
     stop = "Ctrl-C to stop and check"
-    both = f"kill -9 {now.worker.pid} to see what it survives {glyphs.dot} {stop}"
+    both = f"kill -9 {now.worker.pid} to see it recover {glyphs.dot} {stop}"
     return both if now.worker.pid and not now.interrupts and len(both) <= width else stop
 
 
@@ -79,11 +79,11 @@ def _advice(now: Snapshot, width: int, glyphs: charts.Glyphs) -> str:
 
 
 def _stacked(now: Snapshot, width: int, rows: int, glyphs: charts.Glyphs) -> Lines:
-    """Arrange one below the other; where it is high enough, in groups and with charts of several rows."""
+    """Stack the groups; on a high terminal with empty rows between them and charts of several rows."""
     head, goals, foot = [_status(now)], _goals(now, width, glyphs), [_processes(now), *_addresses(now, width)]
     figures = _figures(now, width, glyphs)
     spare = rows - len(head) - len(figures) - len(goals) - len(foot) - 1
-    if spare < 0:  # what is cut off must be neither the state nor the addresses
+    if spare < 0:  # the last rows are cut off: neither state nor addresses may be among them
         return [*head, *figures, *foot, *goals, *_exits(now, 0, width)]
     gaps = min(max(spare - EXITS_MIN, 0), 4)
     spare -= gaps
@@ -92,12 +92,12 @@ def _stacked(now: Snapshot, width: int, rows: int, glyphs: charts.Glyphs) -> Lin
         figures = _charts(now, width, chart_rows, chart_rows // 2, glyphs)
         spare -= len(figures) - 4
     exits = _exits(now, spare, width)
-    exits += [Text()] * (1 + spare - len(exits))  # the addresses stay where they are
+    exits += [Text()] * (1 + spare - len(exits))  # keeps the addresses at the bottom
     return _spaced([head, figures, goals, exits, foot], gaps)
 
 
 def _side_by_side(now: Snapshot, width: int, rows: int, glyphs: charts.Glyphs) -> Lines:
-    """Arrange the figures at the left, and at the right who achieved what."""
+    """Put the figures on the left, achievements and exits on the right."""
     right = min(width // 2, TENANTS_FROM)
     left = width - right - GAP
     foot = [_processes(now), *_addresses(now, width)]
@@ -128,7 +128,7 @@ def _spaced(groups: Sequence[Lines], gaps: int) -> Lines:
     return lines
 
 
-# --- what stands in it ---
+# --- groups ---
 
 
 def _status(now: Snapshot) -> Text:
@@ -137,7 +137,7 @@ def _status(now: Snapshot) -> Text:
 
 
 def _figures(now: Snapshot, width: int, glyphs: charts.Glyphs) -> Lines:
-    """Return four rows, each with a number and its trend."""
+    """Return four rows, each with a figure and its sparkline."""
     trend = max(width - LABEL - 22, 0)
     history, top = now.history, _top(now.history.p99s_ms)
     latencies = (history.p50s_ms, P50), (history.p99s_ms, P99)
@@ -164,7 +164,7 @@ def _figures(now: Snapshot, width: int, glyphs: charts.Glyphs) -> Lines:
 
 
 def _charts(now: Snapshot, width: int, latency_rows: int, lag_rows: int, glyphs: charts.Glyphs) -> Lines:
-    """Return the trends as pictures of several rows, each with its scale at the left."""
+    """Return the figures with charts of several rows, each with its scale on the left."""
     history, columns = now.history, max(width - SCALE, 1)
     top, top_lag = _top(history.p99s_ms), _top(history.lags)
     latencies = charts.chart(history.p50s_ms, history.p99s_ms, columns, latency_rows, top, (P50, P99), glyphs)
@@ -177,7 +177,7 @@ def _charts(now: Snapshot, width: int, latency_rows: int, lag_rows: int, glyphs:
     )  # fmt: skip
     lag_head = Text.assemble(
         ("lag  ", "bold"), (f"{now.lag_records:,}", LAG), "  ",
-        _still(_still_lag(now)) or Text("records sent and not yet committed", "dim"),
+        _still(_still_lag(now)) or Text("records sent but not yet committed", "dim"),
     )  # fmt: skip
     return [
         _row("sent", f"{now.sent:,}", f"{now.rate:,.0f}/s", _or_still(rates, now.still.sent, width - LABEL - 22)),
@@ -199,9 +199,9 @@ def _scaled(rows: Lines, top: str, glyphs: charts.Glyphs) -> Lines:
 
 
 def _goals(now: Snapshot, width: int, glyphs: charts.Glyphs) -> Lines:
-    """Return a bar for each type of goal, by how many achievements stand."""
+    """Return the number of achievements in force, with a bar for each goal type."""
     total, top = sum(count for _, count in now.achieved), max((count for _, count in now.achieved), default=0)
-    late = f"{now.revised:,} revised and {now.revoked:,} revoked late"
+    late = f"{now.revised:,} revised and {now.revoked:,} revoked by late events"
     head = Text.assemble(
         (f"{'achieved':<{LABEL}}", "bold"), (f"{total:>9,}  ", "bold"), _still(now.still.achieved) or (late, "dim")
     )
@@ -214,17 +214,17 @@ def _goals(now: Snapshot, width: int, glyphs: charts.Glyphs) -> Lines:
 
 
 def _exits(now: Snapshot, count: int, width: int) -> Lines:
-    """Return the number of exits and the last of them, the newest first."""
+    """Return the number of exits and the last ones, newest first."""
     head = Text.assemble(
         (f"{'exits':<{LABEL}}", "bold"),
         (f"{now.exits:>9,}  ", "bold"),
-        _still(now.still.exits) or ("the last ones:", "dim"),
+        _still(now.still.exits) or ("newest first:", "dim"),
     )
     lines = [head]
-    for left in now.recent[:count]:
-        tenant = f"  {left.tenant_id} " if width >= TENANTS_FROM else "  "
-        style = "" if left.latency_seconds is not None else "dim"
-        lines.append(Text.assemble((tenant, "dim"), (sentences.describe_exit(left), style)))
+    for exit_ in now.recent[:count]:
+        tenant = f"  {exit_.tenant_id} " if width >= TENANTS_FROM else "  "
+        style = "" if exit_.latency_seconds is not None else "dim"
+        lines.append(Text.assemble((tenant, "dim"), (sentences.describe_exit(exit_), style)))
     return lines
 
 
@@ -257,14 +257,14 @@ def _state(state: str) -> StyledText:
 
 
 def _addresses(now: Snapshot, width: int) -> Lines:
-    """Return where to look, an address never cut off as long as there is a row that has room for it."""
+    """Return the addresses; docs and metrics share a row only if both fit."""
     docs, metrics = (
         Text.assemble((f"{name} ", "dim"), url) for name, url in (("docs", now.docs), ("metrics", now.metrics))
     )
     both = Text.assemble(docs, "  ", metrics)
     shell = Text.assemble(("shell ", "dim"), f". {now.shell}")
-    meanings = (f"  # sets {what}" for what in SHELL_HINTS)
-    fitting = next((meaning for meaning in meanings if shell.cell_len + len(meaning) <= width), "")
+    hints = (f"  # sets {hint}" for hint in SHELL_HINTS)
+    fitting = next((hint for hint in hints if shell.cell_len + len(hint) <= width), "")
     return [*([both] if both.cell_len <= width else [docs, metrics]), Text.assemble(shell, (fitting, "dim"))]
 
 
@@ -281,8 +281,8 @@ def _percentiles(now: Snapshot) -> tuple[str, str]:
     return sentences.milliseconds(now.latency.p50_ms), sentences.milliseconds(now.latency.p99_ms)
 
 
-def _scale(top: float, said: Callable[[float], str], glyphs: charts.Glyphs) -> str:
-    return f"{glyphs.top} {said(top)}" if top else ""
+def _scale(top: float, text_of: Callable[[float], str], glyphs: charts.Glyphs) -> str:
+    return f"{glyphs.top} {text_of(top)}" if top else ""
 
 
 def _count(value: float) -> str:
@@ -300,7 +300,7 @@ def _still(seconds: float) -> Text | None:
 
 
 def _or_still(trend: Text, seconds: float, width: int) -> Text:
-    """Put the note that a figure stands still over the end of its trend."""
+    """Replace the end of the sparkline by a note if the figure has not changed for some seconds."""
     note = _still(seconds)
     if note is None:
         return trend

@@ -1,4 +1,4 @@
-"""What will be sent, in which order, and what must have come of it: known before anything is sent."""
+"""Plans of records to send, in steps, with the outcome that is expected after each step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EnrollmentKey = tuple[str, str]
 
 
 class SourceEvent(Struct, frozen=True):
-    """Something that happens at a tenant's, before it is put into one of the shapes that a record can have."""
+    """An event of a tenant, before it is encoded in one of the forms that a record can have."""
 
     tenant_id: str
     source: str
@@ -24,7 +24,7 @@ class SourceEvent(Struct, frozen=True):
 
 
 class PlannedRecord(Struct, frozen=True):
-    """One record to be sent; needed_by: the enrollments whose exit cannot come before it."""
+    """A record to send; `needed_by` are the enrollments that cannot exit before the worker has it."""
 
     topic: str
     key: bytes
@@ -35,7 +35,7 @@ class PlannedRecord(Struct, frozen=True):
 
 
 class Enrollment(Struct, frozen=True):
-    """An enrollment that a plan's messages speak of; another contact under the same id is another one of these."""
+    """An enrollment in a plan's messages; the same id with another contact is a different Enrollment."""
 
     tenant_id: str
     enrollment_id: str
@@ -48,7 +48,7 @@ class Enrollment(Struct, frozen=True):
 
 
 class Achievement(Struct, frozen=True):
-    """An achievement that must stand in the end, and the event that it must rest on."""
+    """An achievement that must be in force in the end, and the event that triggered it."""
 
     tenant_id: str
     enrollment_id: str
@@ -80,7 +80,7 @@ class Exit(Struct, frozen=True):
 
 
 class DeadLetter(Struct, frozen=True):
-    """A record that must be dead-lettered; each has a key of its own."""
+    """A record that must be dead-lettered; no other record has its key."""
 
     topic: str
     key: bytes
@@ -88,7 +88,7 @@ class DeadLetter(Struct, frozen=True):
 
 
 class Outcome(Struct, frozen=True):
-    """Everything that must have come of a plan."""
+    """The achievements, exits and dead letters that a plan must lead to."""
 
     achieved: tuple[Achievement, ...] = ()
     exited: tuple[Exit, ...] = ()
@@ -104,10 +104,10 @@ NOTHING = Outcome()
 
 
 class Step(Struct, frozen=True):
-    """Records, and what must have come of the whole plan after them, however they and other plans' are mixed.
+    """Records, and the expected outcome of the plan up to this step, however its records mix with those of other plans.
 
-    Where an outcome would depend on what the worker knew first, a second step waits until the worker has sent the
-    exits of this one, or has committed its records.
+    Where the outcome depends on the order in which the worker reads the records, `then` is a second step. It is sent
+    once the worker has sent the exit of this step, or has committed its records.
     """
 
     records: tuple[PlannedRecord, ...]

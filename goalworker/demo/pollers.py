@@ -1,4 +1,4 @@
-"""What Kafka and PostgreSQL say of the worker from outside: its commits, its group, topics that it paused."""
+"""Polls of the worker's state from outside: commits and group from Kafka, paused topics from PostgreSQL."""
 
 import asyncio
 import contextlib
@@ -17,22 +17,24 @@ COMMITS_SECONDS: Final = 0.2
 GROUP_SECONDS: Final = 0.5
 PAUSES_SECONDS: Final = 5.0
 COORDINATOR_SECONDS: Final = 10.0
+"""A broker that has just started may need this long to find the group's coordinator."""
+
 GROUP_ID: Final = "goalworker"
 
 _PAUSED: Final = "SELECT topic FROM paused_topics WHERE is_paused ORDER BY topic"
 
 
 async def poll_commits(admin: kafka_admin.AIOKafkaAdminClient, sending: traffic.Traffic) -> None:
-    """Tell the traffic how far the worker has committed, until cancelled."""
+    """Pass the committed offsets to the traffic, until cancelled."""
     while True:
-        with contextlib.suppress(kafka_errors.KafkaError):  # the group is not there before the worker
+        with contextlib.suppress(kafka_errors.KafkaError):  # the group does not exist before the first worker
             offsets = await admin.list_consumer_group_offsets(GROUP_ID)
             sending.record_commits({partition: committed.offset for partition, committed in offsets.items()})
         await asyncio.sleep(COMMITS_SECONDS)
 
 
 async def note_earlier_members(admin: kafka_admin.AIOKafkaAdminClient, group: membership.Membership) -> None:
-    """Tell who is in the group before our worker is; a broker that was just started needs a moment to know that."""
+    """Record the members that an earlier run left in the group; retry while the broker is still starting."""
     deadline = time.monotonic() + COORDINATOR_SECONDS
     while time.monotonic() < deadline:
         with contextlib.suppress(kafka_errors.KafkaError):
@@ -43,7 +45,7 @@ async def note_earlier_members(admin: kafka_admin.AIOKafkaAdminClient, group: me
 
 
 async def poll_members(admin: kafka_admin.AIOKafkaAdminClient, group: membership.Membership) -> None:
-    """Tell who holds the partitions, until cancelled."""
+    """Pass the group's members and their partitions to `group`, until cancelled."""
     while True:
         with contextlib.suppress(kafka_errors.KafkaError):
             group.update(*await _described(admin))
@@ -51,7 +53,7 @@ async def poll_members(admin: kafka_admin.AIOKafkaAdminClient, group: membership
 
 
 async def _described(admin: kafka_admin.AIOKafkaAdminClient) -> tuple[str, dict[str, int]]:
-    """Return the state of the group, and how many partitions each member has."""
+    """Return the state of the group, and the number of partitions of each member."""
     (answer,) = await admin.describe_consumer_groups([GROUP_ID])
     ((error_code, _, state, _, _, found, *_),) = answer.groups
     if error_code:
@@ -60,7 +62,7 @@ async def _described(admin: kafka_admin.AIOKafkaAdminClient) -> tuple[str, dict[
 
 
 async def poll_paused_topics(database_url: str, monitor: Monitor) -> None:
-    """Tell the board which topics are paused, until cancelled."""
+    """Pass the paused topics to the monitor, until cancelled."""
     while True:
         with contextlib.suppress(asyncpg.PostgresError, OSError):
             connection = await asyncpg.connect(database_url)
@@ -72,5 +74,5 @@ async def poll_paused_topics(database_url: str, monitor: Monitor) -> None:
 
 
 def _partitions(assignment: bytes) -> int:
-    """Return how many partitions a member has; while the group is being balanced it says nothing about that."""
+    """Return the number of partitions in an assignment, which is empty during a rebalance."""
     return len(protocol.ConsumerProtocolMemberAssignment.decode(assignment).partitions()) if assignment else 0

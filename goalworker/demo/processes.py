@@ -1,4 +1,4 @@
-"""The worker as `goalworker run` starts it: a process of its own, on a leash, started again whenever it dies."""
+"""The worker and the API as processes of their own, watched by a guardian and started again whenever they die."""
 
 import asyncio
 import contextlib
@@ -18,16 +18,18 @@ from goalworker.embedded import guardian, machine
 RESTART_SECONDS: Final = 0.5
 READY_POLL_SECONDS: Final = 0.2
 GRACE_SECONDS: Final = 25.0
-"""A little more than SIGTERM may take."""
+"""Time to stop after SIGTERM before SIGKILL; a worker drains for up to 20 s."""
 
 FAILED_STARTS_MAX: Final = 3
+"""More deaths in a row without becoming ready end the demo: another start would not help."""
+
 LOGGED_ERRORS_SHOWN: Final = 5
 
 
 class Process:
-    """One command of ours, called `name` here: its pid and state to show, its log in the demo's folder.
+    """A goalworker command as a process, with its log in the demo's folder; `name` is its name on the screen.
 
-    A folder that is not kept is removed by the process's guardian if the demo is killed.
+    If the demo is killed, the guardian ends the process, and removes the folder unless it is kept.
     """
 
     def __init__(
@@ -36,8 +38,8 @@ class Process:
         command: str,
         environment: Mapping[str, str],
         home: Path,
-        say: Callable[[str], None],
-        died: Callable[[int], None] = lambda _: None,
+        report: Callable[[str], None],
+        on_death: Callable[[int], None] = lambda _: None,
         *,
         is_kept: bool = True,
     ) -> None:
@@ -50,8 +52,8 @@ class Process:
         self._command = command
         self._home = home
         self._is_kept = is_kept
-        self._say = say
-        self._died = died
+        self._report = report
+        self._on_death = on_death
         self._failed_starts = 0
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.upper().startswith("GOALWORKER_")},
@@ -65,59 +67,59 @@ class Process:
         return self.state == "ready"
 
     async def wait_until_ready(self) -> None:
-        """Return when it is ready."""
-        while not self.is_ready:  # noqa: ASYNC110 - another task asks it
+        """Return when the process is ready."""
+        while not self.is_ready:  # noqa: ASYNC110 - another task sets the state
             await asyncio.sleep(READY_POLL_SECONDS)
 
     def logged_errors(self) -> list[str]:
-        """Return the last errors in its log."""
+        """Return the last errors in the log of the process."""
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
         return [line for line in lines if '"level": "error"' in line or '"level": "critical"' in line][
             -LOGGED_ERRORS_SHOWN:
         ]
 
     async def keep_running(self) -> None:
-        """Start it, and start it again whenever it dies; when cancelled, end it in good order.
+        """Start the process, and start it again whenever it dies; when cancelled, stop it in spec.
 
-        DependencyError with its last words where it dies again and again before it is ready.
+        Raise DependencyError with the end of its log if it keeps dying before it is ready.
         """
         while True:
-            async with self._running() as leash:
-                await self._watch(leash)
+            async with self._running() as guard:
+                await self._watch(guard)
             self._note_death()
             await asyncio.sleep(RESTART_SECONDS)
 
     @contextlib.asynccontextmanager
     async def _running(self) -> AsyncIterator[asyncio.subprocess.Process]:
-        order = guardian.Order(
+        spec = guardian.LaunchSpec(
             command=[sys.executable, "-m", "goalworker", self._command],
             stop_signal=signal.SIGTERM,
             grace_seconds=GRACE_SECONDS,
             uid=None,
             gid=None,
-            throwaway=None if self._is_kept else str(self._home),
+            removed_folder=None if self._is_kept else str(self._home),
         )
         self.state = "starting"
         with self.log.open("ab") as log:
-            leash = await asyncio.create_subprocess_exec(
-                sys.executable, "-I", guardian.__file__, json.dumps(order),
+            guard = await asyncio.create_subprocess_exec(
+                sys.executable, "-I", guardian.__file__, json.dumps(spec),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
                 cwd=self._home,
                 env=self._environment,
-                start_new_session=True,  # Ctrl-C is for us; the worker is stopped when we are through with it.
+                start_new_session=True,  # Ctrl-C must reach only the demo, which stops the process after the check
             )  # fmt: skip
         try:
-            self.pid = int((leash.stdout and await leash.stdout.readline()) or 0)
-            yield leash
+            self.pid = int((guard.stdout and await guard.stdout.readline()) or 0)
+            yield guard
         finally:
             self.state = "stopping"
-            await _to_its_end(asyncio.create_task(_let_go(leash)))
+            await _finish(asyncio.create_task(_stop(guard)))
 
-    async def _watch(self, leash: asyncio.subprocess.Process) -> None:
-        """Return when it is dead; meanwhile know whether it is ready."""
-        over = asyncio.create_task(leash.wait())
+    async def _watch(self, guard: asyncio.subprocess.Process) -> None:
+        """Return when the process is dead; keep its state up to date until then."""
+        over = asyncio.create_task(guard.wait())
         try:
             async with httpx.AsyncClient(base_url=f"http://{machine.LOOPBACK}:{self.port}", timeout=2) as client:
                 while not over.done():
@@ -133,34 +135,34 @@ class Process:
             is_ready = False
         if is_ready and not self.is_ready:
             self._failed_starts = 0
-            self._say(f"{self.name} {self.pid} is ready")
+            self._report(f"{self.name} {self.pid} is ready")
         if is_ready or self.is_ready:
             self.state = "ready" if is_ready else "not ready"
 
     def _note_death(self) -> None:
         self.deaths += 1
         self._failed_starts += 1
-        self._died(self.pid)
-        self._say(f"{self.name} {self.pid} is gone, starting another one")
+        self._on_death(self.pid)
+        self._report(f"{self.name} {self.pid} is gone, starting another one")
         if self._failed_starts > FAILED_STARTS_MAX:
-            words = machine.last_words(self.log.read_text(errors="replace"))
-            raise errors.DependencyError(f"`goalworker {self._command}` dies as soon as it is started. {words}")
+            log_end = machine.log_end(self.log.read_text(errors="replace"))
+            raise errors.DependencyError(f"`goalworker {self._command}` dies before it is ready. {log_end}")
 
 
-async def _let_go(leash: asyncio.subprocess.Process) -> None:
-    """Have the guardian end its process; its input stays open, so that it notices if we die meanwhile."""
-    if leash.stdin is not None:
+async def _stop(guard: asyncio.subprocess.Process) -> None:
+    """Tell the guardian to end its process; its standard input stays open, so that it notices if the demo dies."""
+    if guard.stdin is not None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            leash.stdin.write(b"stop\n")
-            await leash.stdin.drain()
-        await leash.wait()
+            guard.stdin.write(b"stop\n")
+            await guard.stdin.drain()
+        await guard.wait()
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            leash.stdin.close()
-            await leash.stdin.wait_closed()
+            guard.stdin.close()
+            await guard.stdin.wait_closed()
 
 
-async def _to_its_end(work: asyncio.Task[None]) -> None:
-    """Wait for work that must be done, however often that is cancelled meanwhile."""
+async def _finish(work: asyncio.Task[None]) -> None:
+    """Wait until the work is done, even if this wait is cancelled, and then raise that cancellation."""
     cancelled = None
     while not work.done():
         try:

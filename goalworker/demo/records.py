@@ -1,4 +1,4 @@
-"""The shapes that one event can have as a Kafka record (contract section 2): all must mean the same."""
+"""Forms that an event can have as a Kafka record (contract section 2); all of them mean the same."""
 
 import random
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ TOPIC_OF_TYPE: Final[Mapping[str, str]] = {
 JSON: Final = ("content-type", b"application/json")
 CLOUDEVENT: Final = ("content-type", b"application/cloudevents+json; charset=utf-8")
 
-# Amounts travel as numbers or as strings; both are exact.
+# Amounts are JSON numbers or strings; both are exact.
 _ENCODERS: Final = (json.Encoder(decimal_format="number"), json.Encoder(decimal_format="string"))
 _OFFSETS: Final = (UTC, timezone(timedelta(hours=2)), timezone(-timedelta(hours=3, minutes=30)))
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -29,14 +29,14 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 def encode(
     event: plans.SourceEvent, rng: random.Random, needed_by: tuple[plans.EnrollmentKey, ...] = ()
 ) -> plans.PlannedRecord:
-    """Return a record for a event, in a shape drawn by lot."""
+    """Return an event as a record, in a random form."""
     timestamp_ms = None
     attributes = attributes_of(event)
     if event.time.microsecond % 1000 == 0 and rng.random() < 0.5:
         timestamp_ms = (event.time - _EPOCH) // timedelta(milliseconds=1)
         del attributes["time"]
     else:
-        attributes["time"] = _written(event.time, rng)
+        attributes["time"] = _rfc3339(event.time, rng)
     data = event.data
     if rng.random() < 0.1:
         data = {"unknown_field": {"nested": [1, None, "ü"]}, **data}
@@ -51,7 +51,7 @@ def encode(
 
 
 def attributes_of(event: plans.SourceEvent) -> dict[str, Any]:
-    """Return the CloudEvents attributes of a event, its time in UTC."""
+    """Return the CloudEvents attributes of an event, with its time in UTC."""
     return {
         "specversion": "1.0",
         "id": event.id,
@@ -63,7 +63,7 @@ def attributes_of(event: plans.SourceEvent) -> dict[str, Any]:
 
 
 def binary_headers(attributes: Mapping[str, str]) -> list[tuple[str, bytes]]:
-    """Return attributes as the headers of the binary mode."""
+    """Return attributes as headers of the binary mode."""
     return [(f"ce_{name}", value.encode()) for name, value in attributes.items()]
 
 
@@ -73,11 +73,11 @@ def structured(attributes: Mapping[str, Any], data: Mapping[str, Any]) -> bytes:
 
 
 def key_of(event: plans.SourceEvent) -> bytes:
-    """Return the key that the contract recommends; nothing may depend on it."""
+    """Return the key that the contract recommends; no outcome may depend on it."""
     subject = event.data.get("contact_id") or event.data["workflow_id"]
     return ids.joined(":", event.tenant_id, subject).encode()
 
 
-def _written(time: datetime, rng: random.Random) -> str:
+def _rfc3339(time: datetime, rng: random.Random) -> str:
     text = time.astimezone(rng.choice(_OFFSETS)).isoformat()
     return text.replace("+00:00", "Z") if rng.random() < 0.5 else text

@@ -1,50 +1,44 @@
-"""The demo from beginning to end: the only place that knows all of its parts."""
+"""The demo from start to end: the only module that knows all of its parts."""
 
 import asyncio
-import contextlib
 import shlex
-import signal
-import time
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
 
 import aiokafka
-from aiokafka import admin as kafka_admin
 from msgspec import Struct
 from rich.console import Console
 
-from goalworker import embedded, signals
+from goalworker import embedded
 from goalworker.demo import (
     api_check,
     check,
+    clients,
     foreign_changes,
     generator,
-    listener,
     malformed,
-    membership,
     pollers,
-    processes,
     records,
     seeding,
     sentences,
-    traffic,
     view,
 )
+from goalworker.demo.interrupts import Interrupts
+from goalworker.demo.listener import Listener
+from goalworker.demo.membership import Membership
 from goalworker.demo.monitor import Addresses, Monitor
 from goalworker.demo.own_offsets import OwnOffsets
+from goalworker.demo.processes import Process
+from goalworker.demo.tenant_setup import TenantSetup
+from goalworker.demo.traffic import Traffic
+from goalworker.demo.waiting import POLL_SECONDS, background, wait_while_moving
 from goalworker.embedded import machine
-
-POLL_SECONDS: Final = 0.2
-PATIENCE_SECONDS: Final = 90.0
-"""Longer than the group waits for a worker that was killed."""
-
-LINGER_MS: Final = 1
 
 
 class Options(Struct, frozen=True):
-    """How much traffic, and when it is enough: after `events`, after `seconds`, or with Ctrl-C."""
+    """The traffic, and its end: after `events` records, after `seconds`, or with Ctrl-C if both are None."""
 
     rate: float
     tenants: int
@@ -54,7 +48,7 @@ class Options(Struct, frozen=True):
 
 
 class Result(Struct, frozen=True):
-    """The result of a run; verdict is None if nothing was checked, logged_errors are errors that the worker logged."""
+    """The result of a run; verdict is None if nothing was checked, logged_errors are the last ones of the worker."""
 
     verdict: check.Verdict | None
     logged_errors: list[str]
@@ -62,155 +56,95 @@ class Result(Struct, frozen=True):
 
 
 async def run(options: Options, pair: embedded.Pair, home: Path, console: Console, *, is_kept: bool) -> Result:
-    """Play it all on a running pair, with the logs in a folder that is kept or not."""
-    interrupts = _Interrupts()
-    environment = {
+    """Run the demo on servers that are up; logs go to `home`, which is removed at the end unless it is kept."""
+    interrupts = Interrupts()
+    await seeding.prepare(pair.database_url, _environment(pair))
+    names = await seeding.unused_tenant_names(pair.database_url, options.tenants)
+    setup = await seeding.seed(pair.database_url, names)
+    api = await api_check.prepare(pair.database_url, names[0])
+    async with clients.connect(pair.bootstrap_servers) as connected:
+        monitor = await _monitor(options, pair, setup, connected, api, home, is_kept=is_kept)
+        show = view.live if view.is_live(console) else view.lines
+        async with background(
+            monitor.worker.keep_running(),
+            monitor.api.keep_running(),
+            monitor.listener.listen(),
+            pollers.poll_commits(connected.admin, monitor.traffic),
+            pollers.poll_members(connected.admin, monitor.membership),
+            pollers.poll_paused_topics(pair.database_url, monitor),
+            show(monitor, console),
+        ):
+            await _send_traffic(options, monitor, interrupts)
+            await wait_while_moving(_wait_for_messages(monitor, pair.database_url), monitor, interrupts)
+            await wait_while_moving(monitor.api.wait_until_ready(), monitor, interrupts)
+            verdict = None
+            if not interrupts.skips_check:
+                verdict = await _check(pair, monitor, api)
+                monitor.phase = sentences.CHECKED
+    return Result(verdict, monitor.worker.logged_errors(), monitor.closing())
+
+
+# --- the parts ---
+
+
+def _environment(pair: embedded.Pair) -> dict[str, str]:
+    return {
         "GOALWORKER_DATABASE__URL": pair.database_url,
         "GOALWORKER_KAFKA__BOOTSTRAP_SERVERS": pair.bootstrap_servers,
         "GOALWORKER_EVENTS__MAX_BYTES": str(malformed.MAX_BYTES),
     }
-    await seeding.prepare(pair.database_url, environment)
-    names = await seeding.unused_tenant_names(pair.database_url, options.tenants)
-    setup = await seeding.seed(pair.database_url, names)
-    async with _clients(pair.bootstrap_servers) as (producer, consumer, admin):
-        source = generator.Generator(setup, options.seed, lambda: datetime.now(UTC))
-        own_offsets = OwnOffsets(await consumer.end_offsets(await _partitions(admin, records.TOPICS.inputs)))
-        sending = traffic.Traffic(producer, source, options.seed, own_offsets)
-        listening = listener.Listener(consumer, names, sending)
-        notes: list[str] = []
-        group = membership.Membership()
-        await pollers.note_earlier_members(admin, group)
-        worker = processes.Process("worker", "run", environment, home, notes.append, group.worker_died, is_kept=is_kept)
-        url, key = api_check.url(), await api_check.make_key(pair.database_url, names[0])
-        of_api = environment | {"GOALWORKER_API__PORT": url.rpartition(":")[2]}
-        api = processes.Process("api", "api", of_api, home, notes.append, is_kept=is_kept)
-        notes.append(f"API of the tenant {names[0]}: export GW={url} KEY={key}")
-        shell = _addresses(home, environment | {"GW": url, "KEY": key})
-        notes.append(f"all addresses, for a shell: . {shell}")
-        places = Addresses(f"{url}/docs", f"http://{machine.LOOPBACK}:{worker.port}/metrics", str(shell))
-        monitor = Monitor(setup, sending, listening, worker, api, group, places, notes)
-        show = view.live if view.is_live(console) else view.lines
-        async with _background(
-            worker.keep_running(),
-            api.keep_running(),
-            listening.listen(),
-            pollers.poll_commits(admin, sending),
-            pollers.poll_members(admin, group),
-            pollers.poll_paused_topics(pair.database_url, monitor),
-            show(monitor, console),
-        ):
-            await _traffic(options, monitor, interrupts)
-            await _patiently(_arrival(monitor, pair.database_url), monitor, interrupts)
-            await _patiently(api.wait_until_ready(), monitor, interrupts)
-            verdict = None
-            if not interrupts.is_impatient:
-                verdict = await _verdict(pair, monitor, url, key)
-                monitor.phase = sentences.CHECKED
-    return Result(verdict, worker.logged_errors(), monitor.closing())
 
 
-async def _verdict(pair: embedded.Pair, monitor: Monitor, url: str, key: str) -> check.Verdict:
-    """Compare what the demo itself sent with what became of it."""
-    setup, sending = monitor.setup, monitor.traffic
-    expected = sending.outcome()
-    async with aiokafka.AIOKafkaConsumer(**_reading(pair.bootstrap_servers)) as consumer:
-        touched = await foreign_changes.find(pair.database_url, setup, consumer, sending.own_offsets)
-    scope = foreign_changes.Scope(sending.enrollments, touched)
-    found = await check.compare(
-        pair.database_url, setup, expected, monitor.listener.received, scope, sending.own_offsets, sending.lag_records
+async def _monitor(
+    options: Options,
+    pair: embedded.Pair,
+    setup: TenantSetup,
+    connected: clients.Clients,
+    api: api_check.Access,
+    home: Path,
+    *,
+    is_kept: bool,
+) -> Monitor:
+    """Put the parts together; nothing is started yet."""
+    inputs = await clients.partitions_of(connected.admin, records.TOPICS.inputs)
+    source = generator.Generator(setup, options.seed, lambda: datetime.now(UTC))
+    own_offsets = OwnOffsets(await connected.consumer.end_offsets(inputs))
+    traffic = Traffic(connected.producer, source, options.seed, own_offsets)
+    group = Membership()
+    await pollers.note_earlier_members(connected.admin, group)
+    environment, notes = _environment(pair), list[str]()
+    process = partial(Process, home=home, report=notes.append, is_kept=is_kept)
+    worker = process("worker", "run", environment, on_death=group.worker_died)
+    api_environment = environment | {"GOALWORKER_API__PORT": api.url.rpartition(":")[2]}
+    shell_file = _write_shell_file(home, environment | {"GW": api.url, "KEY": api.key})
+    notes.append(f"API of the tenant {setup.tenants[0]}: export GW={api.url} KEY={api.key}")
+    notes.append(f"all addresses, for a shell: . {shell_file}")
+    return Monitor(
+        setup,
+        traffic,
+        Listener(connected.consumer, setup.tenants, traffic),
+        worker,
+        process("api", "api", api_environment),
+        group,
+        Addresses(f"{api.url}/docs", f"http://{machine.LOOPBACK}:{worker.port}/metrics", str(shell_file)),
+        notes,
     )
 
-    async def workflows_of_others() -> set[str]:
-        return await foreign_changes.shared_workflows(pair.database_url, setup.tenants[0], scope)
 
-    by_api = await api_check.compare(url, key, setup, expected, workflows_of_others)
-    return check.Verdict(found.rows + by_api.rows, found.not_checked + by_api.not_checked)
-
-
-def _reading(bootstrap_servers: str) -> dict[str, Any]:
-    return {
-        "bootstrap_servers": bootstrap_servers,
-        "enable_auto_commit": False,
-        "isolation_level": "read_committed",
-        "auto_offset_reset": "none",
-    }
-
-
-def _addresses(home: Path, variables: Mapping[str, str]) -> Path:
-    """Write what a shell needs to use the demo's servers into a file that only the user may read."""
+def _write_shell_file(home: Path, variables: Mapping[str, str]) -> Path:
+    """Write the variables for a shell that uses the demo's servers, into a file that only the user may read."""
     path = home / "env"
     path.touch(mode=0o600)
     path.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()))
     return path
 
 
-class _Interrupts:
-    """Ctrl-C: once to stop the traffic and check, twice to leave the check unfinished. A hang-up ends all of it."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._play = asyncio.current_task()
-        self._is_hung_up = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signals.call(number, self._note)
-        signals.call(signal.SIGHUP, self._hang_up)
-
-    @property
-    def is_impatient(self) -> bool:
-        return self.count > 1
-
-    def _note(self) -> None:
-        self.count += 1
-
-    def _hang_up(self) -> None:
-        # The kernel and the shell both send it; a second one must not interrupt the clean-up.
-        if not self._is_hung_up and self._play is not None:
-            self._is_hung_up = self._play.cancel()
+# --- the run ---
 
 
-@contextlib.asynccontextmanager
-async def _clients(
-    bootstrap_servers: str,
-) -> AsyncIterator[tuple[aiokafka.AIOKafkaProducer, aiokafka.AIOKafkaConsumer, kafka_admin.AIOKafkaAdminClient]]:
-    """Connect what sends, what listens from now on to everything that the worker sends, and what asks how far it is."""
-    servers = {"bootstrap_servers": bootstrap_servers}
-    async with contextlib.AsyncExitStack() as stack:
-        producer = aiokafka.AIOKafkaProducer(**servers, acks="all", enable_idempotence=True, linger_ms=LINGER_MS)
-        consumer = aiokafka.AIOKafkaConsumer(**_reading(bootstrap_servers))
-        admin = kafka_admin.AIOKafkaAdminClient(**servers)
-        for client, close in ((producer, producer.stop), (consumer, consumer.stop), (admin, admin.close)):
-            stack.push_async_callback(close)
-            await client.start()
-        partitions = await _partitions(admin, (*records.TOPICS.outputs[:3], records.TOPICS.dead_letters))
-        consumer.assign(partitions)
-        await consumer.seek_to_end(*partitions)
-        yield producer, consumer, admin
-
-
-async def _partitions(admin: kafka_admin.AIOKafkaAdminClient, topics: Iterable[str]) -> list[aiokafka.TopicPartition]:
-    return [
-        aiokafka.TopicPartition(topic["topic"], partition["partition"])
-        for topic in await admin.describe_topics(list(topics))
-        for partition in topic["partitions"]
-    ]
-
-
-@contextlib.asynccontextmanager
-async def _background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Do work that never ends; the first of it that fails ends the block, and its error is raised."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(each) for each in work]
-            yield
-            for task in tasks:  # after an error the group does it
-                task.cancel()
-    except ExceptionGroup as failed:
-        raise failed.exceptions[0] from None
-
-
-async def _traffic(options: Options, monitor: Monitor, interrupts: _Interrupts) -> None:
-    """Send as much as the options say, once everything is ready; everything that was begun is finished."""
-    if not await _patiently(_readiness(monitor), monitor, interrupts):
+async def _send_traffic(options: Options, monitor: Monitor, interrupts: Interrupts) -> None:
+    """Send records once worker and API are ready, until the options or Ctrl-C end it; then finish what was begun."""
+    if not await wait_while_moving(_wait_until_ready(monitor), monitor, interrupts):
         return
     monitor.count_from_now()
 
@@ -223,34 +157,38 @@ async def _traffic(options: Options, monitor: Monitor, interrupts: _Interrupts) 
 
     await monitor.traffic.run(options.rate, is_over)
     monitor.phase = "waiting for the worker to finish"
-    await _patiently(monitor.traffic.finish(), monitor, interrupts)
+    await wait_while_moving(monitor.traffic.finish(), monitor, interrupts)
 
 
-async def _readiness(monitor: Monitor) -> None:
-    """Return once the worker has committed what it must know first, and the API has started too."""
+async def _wait_until_ready(monitor: Monitor) -> None:
+    """Return once worker and API are ready and the worker has committed the first records."""
     await asyncio.gather(monitor.worker.wait_until_ready(), monitor.api.wait_until_ready())
     await monitor.traffic.send_opening()
 
 
-async def _arrival(monitor: Monitor, database_url: str) -> None:
-    """Return once everything that the worker has to say was sent and read."""
+async def _wait_for_messages(monitor: Monitor, database_url: str) -> None:
+    """Return once the outbox holds no message of the demo and the listener has read every message."""
     monitor.phase = "checking"
     scope = foreign_changes.Scope(monitor.traffic.enrollments, foreign_changes.ForeignChanges())
-    while await check.count_unsent(database_url, scope, monitor.setup) or not await monitor.listener.is_caught_up():  # noqa: ASYNC110 - the database rings no bell
+    while (  # noqa: ASYNC110 - neither the outbox nor the topics notify anybody
+        await check.count_unsent(database_url, scope, monitor.setup) or not await monitor.listener.is_caught_up()
+    ):
         await asyncio.sleep(POLL_SECONDS)
 
 
-async def _patiently(work: Coroutine[Any, Any, None], monitor: Monitor, interrupts: _Interrupts) -> bool:
-    """Wait for work, unless nothing moves for long, or Ctrl-C comes twice; say whether it was done."""
-    task, moved_at, known = asyncio.create_task(work), time.monotonic(), monitor.progress()
-    try:
-        while not task.done() and not interrupts.is_impatient and time.monotonic() - moved_at < PATIENCE_SECONDS:
-            await asyncio.wait([task], timeout=POLL_SECONDS)
-            monitor.interrupts = interrupts.count
-            if (progress := monitor.progress()) != known:
-                moved_at, known = time.monotonic(), progress
-        if task.done():
-            task.result()
-        return task.done()
-    finally:
-        task.cancel()
+async def _check(pair: embedded.Pair, monitor: Monitor, api: api_check.Access) -> check.Verdict:
+    """Compare the expected outcome of the demo's own traffic with the database, the topics and the API."""
+    setup, traffic = monitor.setup, monitor.traffic
+    expected = traffic.outcome()
+    async with aiokafka.AIOKafkaConsumer(**clients.consumer_options(pair.bootstrap_servers)) as consumer:
+        changes = await foreign_changes.find(pair.database_url, setup, consumer, traffic.own_offsets)
+    scope = foreign_changes.Scope(traffic.enrollments, changes)
+    stored = await check.compare(
+        pair.database_url, setup, expected, monitor.listener.received, scope, traffic.own_offsets, traffic.lag_records
+    )
+
+    async def shared_workflows() -> set[str]:
+        return await foreign_changes.shared_workflows(pair.database_url, setup.tenants[0], scope)
+
+    by_api = await api_check.compare(api, setup, expected, shared_workflows)
+    return check.Verdict(stored.rows + by_api.rows, stored.not_checked + by_api.not_checked)

@@ -1,4 +1,4 @@
-"""One contact of one tenant, for a fraction of a second: what happens to it, and what must come of that."""
+"""Builder of one scenario: events of one contact within a fraction of a second, and their expected outcome."""
 
 import random
 from collections.abc import Mapping
@@ -10,15 +10,15 @@ from goalworker.demo import plans, records, tenant_setup
 from goalworker.domain import events
 
 SPAN: Final = timedelta(milliseconds=50)
-"""No builder is longer."""
+"""Maximal length of a scenario."""
 
 SOURCES: Final = ("/crm", "/shop", "/web")
 REPEATED: Final = 0.08
-"""The share of messages that come twice."""
+"""Share of the messages that are sent twice."""
 
 
 class ScenarioBuilder:
-    """Makes source_events, each `ms` milliseconds after the builder begins, and the outcomes that they must have."""
+    """Builds events, `ms` milliseconds after the scenario begins, and the outcomes that they must have."""
 
     def __init__(
         self, setup: tenant_setup.TenantSetup, tenant_id: str, number: int, begins: datetime, rng: random.Random
@@ -28,7 +28,7 @@ class ScenarioBuilder:
         self.number = number
         self.begins = begins
         self.rng = rng
-        # The same in every tenant, so that anything that crosses tenants would show.
+        # The same ids in every tenant, so that mixing up tenants changes the outcome.
         self.contact_id = f"kontakt {number}:ü/%" if number % 20 == 0 else f"contact-{number}"
         self._count = 0
         self._enrollments: dict[plans.Enrollment, None] = {}
@@ -36,7 +36,7 @@ class ScenarioBuilder:
     def at(self, ms: float) -> datetime:
         return self.begins + timedelta(milliseconds=ms)
 
-    # --- what happens ---
+    # --- events ---
 
     def event(self, type_: str, time: float | datetime, /, **data: Any) -> plans.SourceEvent:
         self._count += 1
@@ -52,43 +52,43 @@ class ScenarioBuilder:
         return self.event("contact.tag.added", time, **data)
 
     def payment(self, amount: str, currency: str, products: list[str], time: float) -> plans.SourceEvent:
-        paid = {"amount": Decimal(amount), "currency": currency, "product_ids": products}
-        return self.event("payment.completed", time, payment_id=f"p-{self.number}", **paid)
+        data = {"amount": Decimal(amount), "currency": currency, "product_ids": products}
+        return self.event("payment.completed", time, payment_id=f"p-{self.number}", **data)
 
     def appointment(self, calendar_id: str, time: float) -> plans.SourceEvent:
         return self.event("appointment.booked", time, appointment_id=f"a-{self.number}", calendar_id=calendar_id)
 
-    def reaches(self, pipeline_id: str, stage_id: str, time: float) -> plans.SourceEvent:
+    def stage_reached(self, pipeline_id: str, stage_id: str, time: float) -> plans.SourceEvent:
         return self.event("pipeline.stage.changed", time, pipeline_id=pipeline_id, stage_id=stage_id)
 
-    def started(self, workflow_id: str, time: float | datetime, run: str = "") -> plans.SourceEvent:
-        return self._lifecycle(events.ENROLLMENT_STARTED, workflow_id, time, run)
+    def started(self, workflow_id: str, time: float | datetime, suffix: str = "") -> plans.SourceEvent:
+        return self._lifecycle(events.ENROLLMENT_STARTED, workflow_id, time, suffix)
 
-    def ended(self, workflow_id: str, time: float, run: str = "") -> plans.SourceEvent:
-        return self._lifecycle(events.ENROLLMENT_ENDED, workflow_id, time, run)
+    def ended(self, workflow_id: str, time: float, suffix: str = "") -> plans.SourceEvent:
+        return self._lifecycle(events.ENROLLMENT_ENDED, workflow_id, time, suffix)
 
     def workflow_changed(self, type_: str, workflow_id: str, time: float | datetime) -> plans.SourceEvent:
         event = self.event(type_, time, workflow_id=workflow_id)
         del event.data["contact_id"]
         return event
 
-    def enrollment_id(self, workflow_id: str, run: str = "") -> str:
-        return f"{workflow_id}-{self.number}{run}"
+    def enrollment_id(self, workflow_id: str, suffix: str = "") -> str:
+        return f"{workflow_id}-{self.number}{suffix}"
 
-    def _lifecycle(self, type_: str, workflow_id: str, time: float | datetime, run: str) -> plans.SourceEvent:
-        enrollment_id = self.enrollment_id(workflow_id, run)
+    def _lifecycle(self, type_: str, workflow_id: str, time: float | datetime, suffix: str) -> plans.SourceEvent:
+        enrollment_id = self.enrollment_id(workflow_id, suffix)
         self._enrollments[plans.Enrollment(self.tenant_id, enrollment_id, workflow_id, self.contact_id)] = None
         return self.event(type_, time, workflow_id=workflow_id, enrollment_id=enrollment_id)
 
-    # --- what must come of it ---
+    # --- outcomes ---
 
-    def achieved(self, triggers: Mapping[str, plans.SourceEvent], run: str = "") -> plans.Outcome:
-        """Each goal, by its key, is achieved by this event."""
+    def achieved(self, triggers: Mapping[str, plans.SourceEvent], suffix: str = "") -> plans.Outcome:
+        """Expect that each goal, given by its key, is achieved by its event."""
         return plans.Outcome(
             tuple(
                 plans.Achievement(
                     self.tenant_id,
-                    self.enrollment_id(tenant_setup.GOAL_OF_KEY[key].workflow_id, run),
+                    self.enrollment_id(tenant_setup.GOAL_OF_KEY[key].workflow_id, suffix),
                     self.setup.goal_ids[self.tenant_id, key],
                     trigger.time,
                     trigger.source,
@@ -98,15 +98,15 @@ class ScenarioBuilder:
             )
         )
 
-    def exited(self, triggers: Mapping[str, plans.SourceEvent], run: str = "") -> plans.Outcome:
-        """Each goal is achieved by this event, and the enrollment exits; the last one named completes it."""
-        achieved = self.achieved(triggers, run)
+    def exited(self, triggers: Mapping[str, plans.SourceEvent], suffix: str = "") -> plans.Outcome:
+        """Expect the achievements and an exit of the enrollment; the last goal completes the workflow."""
+        achieved = self.achieved(triggers, suffix)
         *_, completing = triggers
         workflow_id = tenant_setup.GOAL_OF_KEY[completing].workflow_id
         in_order = sorted(achieved.achieved, key=lambda each: (each.achieved_at, each.goal_id))
         command = plans.Exit(
             self.tenant_id,
-            self.enrollment_id(workflow_id, run),
+            self.enrollment_id(workflow_id, suffix),
             workflow_id,
             self.contact_id,
             tenant_setup.logic(workflow_id),
@@ -116,11 +116,11 @@ class ScenarioBuilder:
         )
         return achieved + plans.Outcome(exited=(command,))
 
-    # --- the plan ---
+    # --- steps ---
 
     @property
     def enrollments(self) -> tuple[plans.Enrollment, ...]:
-        """Enrollments that its messages have spoken of so far."""
+        """The enrollments in the events built so far."""
         return tuple(self._enrollments)
 
     def in_order(
@@ -130,7 +130,7 @@ class ScenarioBuilder:
         then: plans.Step | None = None,
         once: Literal["exited", "committed"] = "exited",
     ) -> plans.Step:
-        """Send these as they stand here, some of them once more later on."""
+        """Send the events in this order, and some of them once more at the end."""
         planned = [records.encode(each, self.rng, _exits_needing(each, outcome)) for each in source_events]
         for event in source_events:
             if self.rng.random() < REPEATED:
@@ -144,19 +144,19 @@ class ScenarioBuilder:
         then: plans.Step | None = None,
         once: Literal["exited", "committed"] = "exited",
     ) -> plans.Step:
-        """Send these in any order: an enrollment may come after its events."""
+        """Send the events in random order: an enrollment may come after its hits."""
         order = self.rng.sample(source_events, len(source_events))
         return self.in_order(*order, outcome=outcome, then=then, once=once)
 
 
 def _exits_needing(event: plans.SourceEvent, outcome: plans.Outcome) -> tuple[plans.EnrollmentKey, ...]:
-    """Return the enrollments that cannot exit before this event is known."""
+    """Return the enrollments that cannot exit before the worker has this event."""
     if event.type == events.ENROLLMENT_STARTED:
         own = (event.tenant_id, event.data["enrollment_id"])
         return tuple(command.key for command in outcome.exited if command.key == own)
-    rested = {
+    triggered = {
         (each.tenant_id, each.enrollment_id)
         for each in outcome.achieved
         if (each.source, each.event_id) == (event.source, event.id)
     }
-    return tuple(command.key for command in outcome.exited if command.key in rested)
+    return tuple(command.key for command in outcome.exited if command.key in triggered)

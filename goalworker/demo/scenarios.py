@@ -1,6 +1,6 @@
-"""What can happen to a contact, and what must come of it whatever the worker sees first.
+"""Scenarios of one contact, each with the outcome that it must have in whatever order the worker reads its records.
 
-An outcome is written down next to the source_events that it follows from; nothing here asks the code under test.
+Each outcome is written next to its events; nothing here calls the code under test.
 """
 
 from datetime import timedelta
@@ -8,18 +8,18 @@ from datetime import timedelta
 from goalworker.demo import plans, tenant_setup
 from goalworker.demo.scenario_builder import ScenarioBuilder
 
-# --- nothing may come of these ---
+# --- without an outcome ---
 
 
 def stranger(builder: ScenarioBuilder) -> plans.Step:
-    """Hits of somebody who is not enrolled."""
+    """Hits of a contact who is not enrolled."""
     return builder.in_order(builder.form("signup", 0), builder.payment("99", "EUR", ["pro-plan"], 1))
 
 
 def passer_by(builder: ScenarioBuilder) -> plans.Step:
-    """What no goal asks for, of somebody who is not enrolled."""
+    """Events that match no goal, of a contact who is not enrolled."""
     return builder.in_order(
-        builder.form("contact-us", 0), builder.appointment("sales", 1), builder.reaches("deals", "lost", 2)
+        builder.form("contact-us", 0), builder.appointment("sales", 1), builder.stage_reached("deals", "lost", 2)
     )
 
 
@@ -30,7 +30,7 @@ def other_form(builder: ScenarioBuilder) -> plans.Step:
 
 
 def not_quite_bought(builder: ScenarioBuilder) -> plans.Step:
-    """Too little by the last digit, the wrong currency, the wrong product, and another tag with the right name."""
+    """An amount too low in its last digit, a wrong currency, a wrong product, and another tag with the right name."""
     return builder.shuffled(
         builder.started("checkout", 0),
         builder.payment("49.989999999999999999", "EUR", ["pro-plan"], 1),
@@ -42,29 +42,31 @@ def not_quite_bought(builder: ScenarioBuilder) -> plans.Step:
 
 def not_quite_won(builder: ScenarioBuilder) -> plans.Step:
     return builder.shuffled(
-        builder.started("onboarding", 0), builder.reaches("deals", "proposal", 1), builder.reaches("hiring", "won", 2)
+        builder.started("onboarding", 0),
+        builder.stage_reached("deals", "proposal", 1),
+        builder.stage_reached("hiring", "won", 2),
     )
 
 
 def too_early(builder: ScenarioBuilder) -> plans.Step:
-    """A microsecond before the enrollment."""
+    """An event one microsecond before the enrollment."""
     return builder.shuffled(builder.form("signup", 4.999), builder.started("welcome", 5))
 
 
 def before_the_goal(builder: ScenarioBuilder) -> plans.Step:
-    """Enrolled long ago; the event is older than the goal, and goals are never retroactive."""
+    """An event older than the goal, though after the enrollment: goals are never retroactive."""
     old = builder.setup.since - timedelta(seconds=60)
     return builder.shuffled(builder.started("welcome", old - timedelta(seconds=60)), builder.form("signup", old))
 
 
 def too_late(builder: ScenarioBuilder) -> plans.Step:
-    """The end is known, and is exclusive."""
+    """Events at and after the known end, which is exclusive."""
     after = builder.in_order(builder.form("signup", 10), builder.form("signup", 11))
     return builder.in_order(builder.started("welcome", 0), builder.ended("welcome", 10), then=after, once="committed")
 
 
 def ended_twice(builder: ScenarioBuilder) -> plans.Step:
-    """The earlier end stands; nothing exits in `never`, so that any order will do."""
+    """Two ends, of which the earlier one counts; logic `never` sends no exit that could depend on the order."""
     return builder.shuffled(
         builder.started("survey", 0),
         builder.form("survey", 10),
@@ -78,7 +80,7 @@ def workflow_paused(builder: ScenarioBuilder) -> plans.Step:
 
 
 def other_tenant(builder: ScenarioBuilder) -> plans.Step:
-    """The same contact id elsewhere is somebody else."""
+    """The same contact id in another tenant, which is another contact."""
     builder.contact_id = f"traveller-{builder.tenant_id}-{builder.number}"
     start = builder.started("welcome", 0)
     others = [tenant for tenant in builder.setup.tenants if tenant != builder.tenant_id]
@@ -86,11 +88,11 @@ def other_tenant(builder: ScenarioBuilder) -> plans.Step:
     return builder.shuffled(start, builder.form("signup", 1))
 
 
-# --- something must come of these ---
+# --- with an outcome ---
 
 
 def signs_up(builder: ScenarioBuilder) -> plans.Step:
-    """At the very moment of the enrollment, which is inclusive, or later."""
+    """An event at the time of the enrollment, which is inclusive, or later."""
     form = builder.form("signup", builder.rng.choice((0, 5)))
     return builder.shuffled(
         builder.started("welcome", 0), form, builder.form("survey", 1), outcome=builder.exited({"signed-up": form})
@@ -98,15 +100,15 @@ def signs_up(builder: ScenarioBuilder) -> plans.Step:
 
 
 def enrolled_long_ago(builder: ScenarioBuilder) -> plans.Step:
-    """Enrolled before the goal was there; the event is younger."""
+    """An enrollment older than the goal, with a younger event."""
     form = builder.form("signup", 0)
     start = builder.started("welcome", builder.setup.since - timedelta(seconds=60))
     return builder.shuffled(start, form, outcome=builder.exited({"signed-up": form}))
 
 
 def tagged_by_name(builder: ScenarioBuilder) -> plans.Step:
-    """Names are folded: blanks around, case, and full-width letters don't matter."""
-    name = builder.rng.choice(("Customer", "  customer ", "ＣＵＳＴＯＭＥＲ"))  # noqa: RUF001 - full width on purpose
+    """A tag name that differs only in surrounding blanks, case or full-width letters, which are normalised."""
+    name = builder.rng.choice(("Customer", "  customer ", "ＣＵＳＴＯＭＥＲ"))  # noqa: RUF001 - full width
     tag = builder.tag(5, tag_name=name)
     return builder.shuffled(
         builder.started("welcome", 0),
@@ -117,13 +119,13 @@ def tagged_by_name(builder: ScenarioBuilder) -> plans.Step:
 
 
 def tagged_by_id(builder: ScenarioBuilder) -> plans.Step:
-    """Where both sides have an id, the name is only a label."""
+    """A tag with the goal's id and another name: where both have one, the name does not count."""
     tag = builder.tag(5, tag_id="tag-vip", tag_name="renamed")
     return builder.shuffled(builder.started("checkout", 0), tag, outcome=builder.exited({"vip": tag}))
 
 
 def buys(builder: ScenarioBuilder) -> plans.Step:
-    """The exact amount, after purchases that were not enough."""
+    """A purchase of at least the minimum, after purchases that do not match."""
     paid = builder.payment(builder.rng.choice(("49.99", "50", "120")), "eur", ["x", "pro-plan"], 9)
     return builder.shuffled(
         builder.started("checkout", 0),
@@ -135,7 +137,7 @@ def buys(builder: ScenarioBuilder) -> plans.Step:
 
 
 def buys_for_two_goals(builder: ScenarioBuilder) -> plans.Step:
-    """One event achieves both goals of a workflow; the older goal is the completing one."""
+    """One event that achieves both goals of a workflow; the older goal completes it."""
     paid = builder.payment("0", "JPY", ["pro-plan"], 3)
     return builder.shuffled(
         builder.started("upsell", 0), paid, outcome=builder.exited({"pro": paid, "any-purchase": paid})
@@ -153,19 +155,19 @@ def in_two_workflows(builder: ScenarioBuilder) -> plans.Step:
 
 
 def onboarded(builder: ScenarioBuilder) -> plans.Step:
-    """Logic `all`: the third goal completes."""
+    """Logic `all`: the third goal completes the workflow."""
     moments = builder.rng.sample((3, 6, 9), 3)
     triggers = {
         "kick-off": builder.form("kick-off", moments[0]),
         "first-call": builder.appointment("onboarding", moments[1]),
-        "won": builder.reaches("deals", "won", moments[2]),
+        "won": builder.stage_reached("deals", "won", moments[2]),
     }
     in_time = dict(sorted(triggers.items(), key=lambda item: item[1].time))
     return builder.shuffled(builder.started("onboarding", 0), *triggers.values(), outcome=builder.exited(in_time))
 
 
 def half_onboarded(builder: ScenarioBuilder) -> plans.Step:
-    """Two of three: achieved, and no exit."""
+    """Logic `all`: two achievements of three goals, and no exit."""
     form, call = builder.form("kick-off", 3), builder.appointment("onboarding", 6)
     return builder.shuffled(
         builder.started("onboarding", 0),
@@ -177,7 +179,7 @@ def half_onboarded(builder: ScenarioBuilder) -> plans.Step:
 
 
 def answers(builder: ScenarioBuilder) -> plans.Step:
-    """Logic `never`: each goal by its first event, in the order of time, source and id; the end is exclusive."""
+    """Logic `never`: each goal is achieved by its first event in order of time, source and id, before the end."""
     first, second = builder.form("survey", 5), builder.form("survey", 5)
     booked = builder.appointment("anything", 6)
     earliest = min(first, second, key=lambda each: (each.source, each.id))
@@ -192,8 +194,8 @@ def answers(builder: ScenarioBuilder) -> plans.Step:
     )
 
 
-def enrolled_earlier_than_first_said(builder: ScenarioBuilder) -> plans.Step:
-    """Started twice: the earlier time stands."""
+def started_twice(builder: ScenarioBuilder) -> plans.Step:
+    """Two starts of one enrollment, of which the earlier one counts."""
     form = builder.form("signup", 10)
     return builder.shuffled(
         builder.started("welcome", 20), builder.started("welcome", 5), form, outcome=builder.exited({"signed-up": form})
@@ -201,7 +203,7 @@ def enrolled_earlier_than_first_said(builder: ScenarioBuilder) -> plans.Step:
 
 
 def workflow_reopened(builder: ScenarioBuilder) -> plans.Step:
-    """What happened in the pause doesn't count; what happens after it does."""
+    """One event while the workflow is inactive, which does not count, and one after that, which does."""
     ignored = builder.form("signup", builder.setup.since + tenant_setup.PAUSE / 2)
     form = builder.form("signup", 5)
     return builder.shuffled(

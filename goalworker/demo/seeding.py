@@ -1,4 +1,4 @@
-"""What must be there before the traffic: schema, topics, goals, logics."""
+"""Preparations before the traffic: schema, topics, goals and logics."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ ACTOR: Final = "demo"
 
 
 async def prepare(database_url: str, environment: Mapping[str, str]) -> None:
-    """Migrate and make the topics, both at once."""
+    """Migrate the database and create the topics, in parallel."""
     await asyncio.gather(asyncio.to_thread(migrations.upgrade, database_url), _make_topics(environment))
 
 
@@ -31,18 +31,18 @@ async def _make_topics(environment: Mapping[str, str]) -> None:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         env={**os.environ, **environment},
-        start_new_session=True,  # Ctrl-C is for us
+        start_new_session=True,  # Ctrl-C must reach only the demo
     )  # fmt: skip
-    said, _ = await process.communicate()
+    output, _ = await process.communicate()
     if process.returncode != 0:
-        raise errors.DependencyError(f"The topics could not be created. {machine.last_words(said.decode())}")
+        raise errors.DependencyError(f"The topics could not be created. {machine.log_end(output.decode())}")
 
 
 _TENANT_KNOWN: Final = "SELECT exists(SELECT FROM goals WHERE tenant_id = $1)"
 
 
 async def unused_tenant_names(database_url: str, count: int) -> tuple[str, ...]:
-    """Return names of tenants that the database knows nothing of: it may be kept from an earlier run."""
+    """Return names of tenants without goals in the database, which may be kept from earlier runs."""
     connection = await asyncpg.connect(database_url)
     try:
         run = 1
@@ -56,7 +56,7 @@ async def unused_tenant_names(database_url: str, count: int) -> tuple[str, ...]:
 
 
 async def seed(database_url: str, names: tuple[str, ...]) -> tenant_setup.TenantSetup:
-    """Give each tenant its logics and then its goals, in their order."""
+    """Set the logics of each tenant, and then create its goals in order."""
     pool = connections.engine(database_url, pool_size=1, statement_timeout_seconds=30, application="goalworker-demo")
     try:
         created = {}

@@ -1,35 +1,37 @@
-"""Sentences: what is going on at the moment, and what each exit was about."""
+"""Sentences about the state of the demo and about single exits."""
 
 from typing import Final
 
 from goalworker.demo.snapshot import Exit, Snapshot
 
 STILL_SECONDS: Final = 3.0
-"""A figure that does not change for this long is said to stand still."""
+"""After this long without a change a figure is shown as unchanged."""
 
 TOOK_OVER_SECONDS: Final = 15.0
-"""For how long a new worker is introduced."""
+"""For this long the status reports that a new worker took over."""
 
 StyledText = tuple[str, str]
-"""A sentence and its style."""
-
+"""Text and its style."""
 
 STARTING: Final = "starting"
 TRAFFIC: Final = "traffic"
 CHECKED: Final = "checked"
-"""Phases of the demo; between the last two, others."""
+"""Phases of the demo; others come between the last two."""
 
-USUAL: Final[StyledText] = ("events go in, exits come out; late, double and malformed ones are among them", "green")
+USUAL: Final[StyledText] = ("events go in, exits come out; some events are late, duplicate or malformed", "green")
 
 
 def status(now: Snapshot) -> StyledText:
-    """Return what is going on, the most urgent of it."""
-    found = (tell(now) for tell in (_checked, _ending, _waiting, _paused, _starting, _taken_over, _stuck, _other_phase))
-    return next((told for told in found if told is not None), USUAL)
+    """Return the most urgent sentence about the present state."""
+    candidates = (
+        sentence(now)
+        for sentence in (_checked, _ending, _waiting, _paused, _starting, _taken_over, _stuck, _other_phase)
+    )
+    return next((text for text in candidates if text is not None), USUAL)
 
 
 def worker_state(now: Snapshot) -> str:
-    """Return the worker's state; one without partitions is not called ready."""
+    """Return the worker's state; a ready worker without partitions waits."""
     worker = now.worker
     return "waits" if worker.state == "ready" and now.group_waits_seconds is not None else worker.state
 
@@ -41,68 +43,72 @@ def _checked(now: Snapshot) -> StyledText | None:
 def _ending(now: Snapshot) -> StyledText | None:
     if not now.interrupts:
         return None
-    waits, rest = now.group_waits_seconds, f"{now.lag_records:,} records to go"
-    reason = now.phase if not now.lag_records else rest if waits is None else f"{rest}, no worker for {waits:.0f} s"
-    return f"{reason}; Ctrl-C again ends it without the check", "yellow"
+    wait_seconds, activity = now.group_waits_seconds, now.phase
+    if now.lag_records:
+        activity = f"{now.lag_records:,} records to go"
+        activity += f", no worker for {wait_seconds:.0f} s" if wait_seconds is not None else ""
+    return f"{activity}; press Ctrl-C again to skip the check", "yellow"
 
 
 def _waiting(now: Snapshot) -> StyledText | None:
     if now.group_waits_seconds is None:
         return None
     seconds = now.group_waits_seconds
-    until = f"in at most {seconds:.0f} s" if seconds >= 1 else "any moment now"
-    whose = f"{now.dead_pid}'s" if now.dead_pid else "an earlier one's"
-    return f"no worker: the group gives {whose} partitions away {until}", "bold red"
+    until = f"within {seconds:.0f} s" if seconds >= 1 else "any moment now"
+    owner = f"worker {now.dead_pid}" if now.dead_pid else "an earlier run"
+    return f"no worker reads: Kafka frees the partitions of {owner} {until}", "bold red"
 
 
 def _paused(now: Snapshot) -> StyledText | None:
     if not now.paused_topics:
         return None
     topic = now.paused_topics[0]
-    return f"{topic} is paused, too much was malformed: goalworker topics resume {topic}", "bold red"
+    return f"{topic} is paused (too many malformed records): goalworker topics resume {topic}", "bold red"
 
 
 def _starting(now: Snapshot) -> StyledText | None:
     worker = now.worker
     if now.phase == STARTING and not worker.deaths:
-        return "worker and API are starting; counting begins when both are ready", "yellow"
+        return "worker and API are starting; counting starts when both are ready", "yellow"
     if worker.state == "ready":
         return None
-    which = f"worker {worker.pid}" if worker.pid else "the worker"
-    then = f" in place of {now.dead_pid}, which died" if now.dead_pid else ""
-    return f"{which} is {worker.state}{then}", "yellow"
+    name = f"worker {worker.pid}" if worker.pid else "the worker"
+    reason = f", because worker {now.dead_pid} died" if now.dead_pid else ""
+    return f"{name} is {worker.state}{reason}", "yellow"
 
 
 def _taken_over(now: Snapshot) -> StyledText | None:
     if now.took_over_seconds is None or now.took_over_seconds > TOOK_OVER_SECONDS:
         return None
-    return f"worker {now.worker.pid} took over, and reads on where {now.dead_pid} committed last", "bold green"
+    return f"worker {now.worker.pid} took over at the offsets that worker {now.dead_pid} had committed", "bold green"
 
 
 def _stuck(now: Snapshot) -> StyledText | None:
     seconds = min(now.still.lag, now.still.exits)
     if not now.lag_records or seconds < STILL_SECONDS:
         return None
-    return f"nothing has moved for {duration(seconds)}: {now.lag_records:,} records wait", "bold red"
+    return f"nothing has moved for {duration(seconds)}, {now.lag_records:,} records are waiting", "bold red"
 
 
 def _other_phase(now: Snapshot) -> StyledText | None:
-    return None if now.phase == TRAFFIC else (f"{now.phase}, {now.lag_records:,} records to go", "yellow")
+    if now.phase == TRAFFIC:
+        return None
+    return (f"{now.phase}, {now.lag_records:,} records to go" if now.lag_records else now.phase), "yellow"
 
 
 def describe_exit(left: Exit) -> str:
-    """Return an exit in a sentence: c-17 bought, left welcome after 41 ms."""
+    """Return a sentence such as: c-17 bought, left welcome after 41 ms."""
     took = f" after {latency(left.latency_seconds)}" if left.latency_seconds is not None else ""
     return f"{left.contact_id} {left.deed}, left {left.workflow_id}{took}"
 
 
 def latency(seconds: float) -> str:
-    """Return a time as a person reads it: 7 ms, 2.1 s."""
+    """Return 7 ms or 2.1 s."""
     return f"{seconds * 1000:,.0f} ms" if seconds < 1 else f"{seconds:,.1f} s"
 
 
 def milliseconds(value: float) -> str:
-    """Return milliseconds, or seconds where that is shorter."""
+    """Return 7 ms or 2.1 s, from milliseconds."""
     return latency(value / 1000)
 
 

@@ -1,10 +1,10 @@
-"""The demo at one moment, as numbers and names: everything that a picture of it is made from."""
+"""The demo's state at one moment, in plain values: the input of every picture."""
 
 from msgspec import Struct
 
 
 class Exit(Struct, frozen=True):
-    """An exit as it was read; deed is what the contact did, latency None where the demo did not send the event."""
+    """An exit to show; `deed` says what the contact did, the latency is None if the demo did not send the event."""
 
     tenant_id: str
     contact_id: str
@@ -14,7 +14,7 @@ class Exit(Struct, frozen=True):
 
 
 class ProcessState(Struct, frozen=True):
-    """One process of ours; state is `starting`, `ready`, `not ready` or `stopping`."""
+    """State of the worker or the API: `starting`, `ready`, `not ready` or `stopping`."""
 
     name: str
     pid: int
@@ -23,7 +23,7 @@ class ProcessState(Struct, frozen=True):
 
 
 class History(Struct, frozen=True):
-    """One value a second, the latest last; None where no exit came in that second."""
+    """One value a second, the latest last; percentiles are None for a second without an exit."""
 
     rates: tuple[float, ...] = ()
     p50s_ms: tuple[float | None, ...] = ()
@@ -32,14 +32,14 @@ class History(Struct, frozen=True):
 
 
 class Percentiles(Struct, frozen=True):
-    """Of the time from an event being sent to its exit being read, over the last seconds."""
+    """Percentiles of the time from sending an event to reading its exit, over the last seconds."""
 
     p50_ms: float
     p99_ms: float
 
 
 class Still(Struct, frozen=True):
-    """For how many seconds a figure has not changed."""
+    """Seconds since each figure last changed."""
 
     sent: float = 0
     exits: float = 0
@@ -50,8 +50,9 @@ class Still(Struct, frozen=True):
 class Snapshot(Struct, frozen=True):
     """The demo at one moment.
 
-    seconds: since counting began; group_waits_seconds: until the group gives a dead worker's partitions away at the
-    latest, None where it waits for nobody; took_over_seconds: since the last worker that died was replaced.
+    `seconds` counts from the start of the traffic. `group_waits_seconds` is the longest time until Kafka frees the
+    partitions of a dead worker, None if it holds none. `took_over_seconds` is the time since a new worker replaced the
+    last one that died.
     """
 
     phase: str

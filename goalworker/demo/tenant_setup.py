@@ -1,4 +1,4 @@
-"""The stage: each tenant's workflows and goals, and from when on they hold."""
+"""Workflows and goals of the demo's tenants."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -9,7 +9,7 @@ from msgspec import Struct
 
 
 class GoalPlan(Struct, frozen=True):
-    """A goal that each tenant gets; the key is what the scenarios call it, deed what a contact did to meet it."""
+    """A goal that every tenant gets; `key` is its name in the scenarios, `deed` the phrase for a contact who met it."""
 
     key: str
     workflow_id: str
@@ -18,7 +18,7 @@ class GoalPlan(Struct, frozen=True):
     deed: str
 
 
-# In this order they are created: of two goals that one event achieves, the first is the completing one.
+# Created in this order: if one event achieves two goals, the earlier one completes the workflow.
 GOALS: Final = (
     GoalPlan("signed-up", "welcome", "form_submitted", {"form_id": "signup"}, "signed up"),
     GoalPlan("customer", "welcome", "tag_added", {"tag_name": "Customer"}, "became a customer"),
@@ -44,17 +44,17 @@ GOALS: Final = (
 )
 GOAL_OF_KEY: Final[Mapping[str, GoalPlan]] = {goal.key: goal for goal in GOALS}
 
-# What is not named here has `any`, the default.
+# All other workflows have `any`, the default.
 LOGICS: Final[Mapping[str, str]] = {"onboarding": "all", "survey": "never"}
 
 PAUSE: Final = timedelta(milliseconds=20)
-"""For this long from the beginning on the workflow `reopened` is inactive; `paused` stays so."""
+"""The workflow `reopened` is inactive for this long from the start; `paused` is inactive for good."""
 
 TENANT_NAMES: Final = ("acme", "globex", "initech", "umbrella", "hooli", "stark", "wayne", "wonka")
 
 
 class TenantSetup(Struct, frozen=True):
-    """What stands before the traffic begins; every goal and every logic holds from `since` on."""
+    """Tenants and goals that exist before the traffic starts; all goals and logics are in force from `since` on."""
 
     tenants: tuple[str, ...]
     goal_ids: Mapping[tuple[str, str], UUID]
@@ -62,11 +62,11 @@ class TenantSetup(Struct, frozen=True):
 
 
 def tenant_names(count: int, suffix: str = "") -> tuple[str, ...]:
-    """Return that many names; the suffix keeps a run apart from earlier ones on the same data."""
+    """Return `count` names; the suffix distinguishes them from those of earlier runs on the same data."""
     names = [*TENANT_NAMES, *(f"tenant-{number}" for number in range(len(TENANT_NAMES) + 1, count + 1))]
     return tuple(f"{name}{suffix}" for name in names[:count])
 
 
 def logic(workflow_id: str) -> str:
-    """Return the logic that a workflow has."""
+    """Return the logic of a workflow."""
     return LOGICS.get(workflow_id, "any")

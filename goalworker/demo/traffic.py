@@ -1,4 +1,4 @@
-"""Sends the plans, many at once, at a rate; holds back what has to wait for the worker."""
+"""Sender of the plans: many at once, at a given rate; a step that depends on the worker waits for it."""
 
 import asyncio
 import dataclasses
@@ -15,16 +15,16 @@ from goalworker.demo import generator, plans
 from goalworker.demo.own_offsets import OwnOffsets
 
 OPEN_PLANS: Final = 64
-"""Plans whose records are mixed."""
+"""Plans in progress, whose records are mixed."""
 
 TICK_SECONDS: Final = 0.02
 LATENCIES_KEPT: Final = 10_000
-"""At most: somebody takes them every second."""
+"""Older latencies are dropped; the monitor takes them every second."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)
 class _ActiveStep:
-    """One step of one plan, as far as it is sent; offsets: where the worker is when it has committed all of it."""
+    """A step in progress; `offsets` are those that the worker commits when it has handled all of its records."""
 
     plan: int
     step: plans.Step
@@ -37,7 +37,7 @@ class _ActiveStep:
 
 
 class Traffic:
-    """What was sent, what must have come of it so far, and how long the exits took."""
+    """Sender of the plans, with the expected outcome so far and the latencies of exits."""
 
     def __init__(
         self, producer: AIOKafkaProducer, source: generator.Generator, seed: int, own_offsets: OwnOffsets
@@ -51,7 +51,7 @@ class Traffic:
         self.enrollments: set[plans.Enrollment] = set()
         self._producer = producer
         self._source = source
-        self._rng = random.Random(seed)  # noqa: S311 - to be repeatable, not secret
+        self._rng = random.Random(seed)  # noqa: S311 - repeatable, not secret
         self._outcomes: list[plans.Outcome] = []
         self._open: list[_ActiveStep] = []
         self._until_exited: dict[plans.EnrollmentKey, _ActiveStep] = {}
@@ -63,7 +63,7 @@ class Traffic:
         self._send_error: BaseException | None = None
 
     def outcome(self) -> plans.Outcome:
-        """Return what must have come of everything that was sent."""
+        """Return the expected outcome of all records sent so far."""
         return plans.Outcome(
             tuple(each for outcome in self._outcomes for each in outcome.achieved),
             tuple(each for outcome in self._outcomes for each in outcome.exited),
@@ -72,25 +72,25 @@ class Traffic:
 
     @property
     def lag_records(self) -> int:
-        """Records that the broker has and the worker has not committed."""
+        """Acknowledged records that the worker has not committed."""
         return _lag(self.offsets, self._committed)
 
     @property
     def is_finished(self) -> bool:
-        """Everything begun is sent, acknowledged, and committed by the worker."""
+        """True if all steps are sent, acknowledged, and committed by the worker."""
         waiting = self._open or self._until_exited or self._until_committed
         return not waiting and self.acknowledged == self.sent and self.lag_records == 0
 
     def take_latencies(self) -> list[float]:
-        """Return the seconds from event to exit of all exits since this was last asked."""
+        """Return the seconds from event to exit of all exits since the previous call."""
         taken = list(self._latencies_seconds)
         self._latencies_seconds.clear()
         return taken
 
-    # --- what the others see event ---
+    # --- progress of the worker ---
 
     def record_exit(self, key: plans.EnrollmentKey) -> float | None:
-        """Take in that an enrollment's exit was sent; return the seconds it took, None where it is known already."""
+        """Record an exit; return the seconds that it took, or None if it came before or belongs to another sender."""
         if key in self._exited:
             return None
         self._exited.add(key)
@@ -105,9 +105,9 @@ class Traffic:
         return latency
 
     def record_commits(self, committed: Mapping[TopicPartition, int]) -> None:
-        """Take in how far the worker is."""
+        """Record the committed offsets."""
         self._committed = committed
-        # As of now: what is sent until the commits are looked at again is no lag of the worker's.
+        # Sampled here: records sent until the next poll of the commits would look like lag.
         self.sampled_lag_records = self.lag_records
         self._progress.set()
         waiting, self._until_committed = self._until_committed, []
@@ -120,13 +120,13 @@ class Traffic:
     # --- sending ---
 
     async def send_opening(self) -> None:
-        """Send what the worker must know before all others, and return once it has committed that."""
+        """Send the records that the worker must read first, and wait until it has committed them."""
         for step in self._source.opening():
             self._begin(step)
         await self.finish()
 
     async def run(self, rate: float, is_over: Callable[[], bool]) -> None:
-        """Send one plan after the other, `rate` records a second, until it is over."""
+        """Send plans, `rate` records a second, until `is_over` returns True."""
         began, sent_before = time.monotonic(), self.sent
         while not is_over():
             due = sent_before + (time.monotonic() - began) * rate
@@ -137,7 +137,7 @@ class Traffic:
             await asyncio.sleep(TICK_SECONDS)
 
     async def finish(self) -> None:
-        """Send what was begun, wait for what must be waited for, and return once the worker has committed it all."""
+        """Send all steps of the open plans, and return once the worker has committed their records."""
         while True:
             self._progress.clear()
             while self._open:
@@ -161,8 +161,8 @@ class Traffic:
     async def _send_one(self) -> None:
         if self._send_error is not None:
             raise self._send_error
-        place = self._rng.randrange(len(self._open))
-        active = self._open[place]
+        index = self._rng.randrange(len(self._open))
+        active = self._open[index]
         record = active.step.records[active.sent]
         now = time.monotonic()
         self._latency_starts.update((key, now) for key in record.needed_by if key not in self._exited)
@@ -173,7 +173,7 @@ class Traffic:
         self.sent += 1
         active.sent += 1
         if active.sent == len(active.step.records):
-            self._open[place] = self._open[-1]
+            self._open[index] = self._open[-1]
             self._open.pop()
             self._wait_for_worker(active)
 
@@ -186,7 +186,7 @@ class Traffic:
             return
         metadata = done.result()
         partition, end = TopicPartition(metadata.topic, metadata.partition), metadata.offset + 1
-        self.own_offsets.note(partition, metadata.offset)
+        self.own_offsets.add(partition, metadata.offset)
         self.acknowledged += 1
         active.acknowledged += 1
         active.offsets[partition] = max(active.offsets.get(partition, 0), end)

@@ -1,4 +1,4 @@
-"""What is monitor meanwhile: a picture that changes on a terminal, otherwise a line now and then."""
+"""The demo's output: a live picture on a terminal, otherwise lines; and the result of the check at the end."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,22 +15,25 @@ from goalworker.demo.monitor import Monitor
 from goalworker.demo.snapshot import Snapshot
 
 FRAME_SECONDS: Final = 0.5
+"""Time between two pictures."""
+
 LINE_SECONDS: Final = 2.0
+"""Time between two lines of figures."""
 
 
 # --- on a terminal ---
 
 
 async def live(monitor: Monitor, console: Console) -> None:
-    """Draw the picture again and again on a screen of its own; when cancelled, leave the last one in the scrollback.
+    """Redraw the picture on the terminal's alternate screen until cancelled; print the last one to the scrollback.
 
-    A screen of its own has no lines that a resized terminal could wrap or push into the scrollback.
+    On the alternate screen a resize can neither wrap lines nor push them into the scrollback.
     """
     try:
         with Live(console=console, screen=True, auto_refresh=False) as drawn:
             while True:
                 monitor.sample()
-                # In a thread, so that exits which are read meanwhile are not taken for late ones.
+                # In a thread: drawing on the event loop would delay reading exits and so add to their latency.
                 await asyncio.to_thread(_draw, drawn, monitor.snapshot(), console)
                 await asyncio.sleep(FRAME_SECONDS)
     finally:
@@ -46,17 +49,17 @@ def _picture(now: Snapshot, console: Console, height: int) -> Panel:
     return picture.draw(now, console.width, height, glyphs)
 
 
-# --- without one ---
+# --- without a terminal ---
 
 
 async def lines(monitor: Monitor, console: Console) -> None:
-    """Print a line now and then, and what happens as it happens, until cancelled."""
-    noted, due = 0, 0.0
+    """Print figures every other second, and notes as they come, until cancelled."""
+    printed, due = 0, 0.0
     while True:
         monitor.sample()
-        for note in monitor.notes[noted:]:
+        for note in monitor.notes[printed:]:
             _plain(f"{monitor.seconds:5.0f} s | {note}", console)
-        noted = len(monitor.notes)
+        printed = len(monitor.notes)
         if monitor.seconds >= due:
             due = monitor.seconds + LINE_SECONDS
             _plain(_line(monitor.snapshot()), console)
@@ -77,7 +80,7 @@ def _line(now: Snapshot) -> str:
         f"event to exit {latency}",
         f"lag {now.lag_records:,}",
         f"dead letters {now.dead_letters:,}",
-        f"{now.worker.name} {now.worker.pid} {sentences.worker_state(now)}",
+        f"worker {now.worker.pid or ''} {sentences.worker_state(now)}".replace("  ", " "),
         now.machine,
         "" if sentence == sentences.USUAL[0] else sentence,
     )
@@ -85,7 +88,7 @@ def _line(now: Snapshot) -> str:
 
 
 def is_live(console: Console) -> bool:
-    """Say whether a picture can be drawn: on a terminal that moves its cursor, whatever the environment forces."""
+    """Say whether the output is a terminal that can move its cursor; FORCE_COLOR and the like do not make it one."""
     return console.file.isatty() and not console.is_dumb_terminal
 
 
@@ -97,31 +100,31 @@ def _plain(text: str, console: Console) -> None:
 
 
 def unfinished(closing: str, console: Console) -> None:
-    """Print that nothing was compared, since somebody did not wait for it."""
-    console.print(f"Stopped before the check was finished, so nothing was compared: {closing}", soft_wrap=True)
+    """Print that Ctrl-C ended the demo before its check."""
+    console.print(f"Stopped before the check, so nothing was compared: {closing}", soft_wrap=True)
 
 
 def summary(verdict: check.Verdict, logged_errors: Sequence[str], closing: str, console: Console) -> None:
-    """Print expected against found, what differs, and then also what the worker complained of."""
+    """Print a table of expected and found counts; if something differs, also samples and the worker's last errors."""
     table = Table(box=box.SIMPLE, pad_edge=False)
-    table.add_column("what")
+    table.add_column("compared")
     table.add_column("expected", justify="right")
     table.add_column("found", justify="right")
     table.add_column("")
     for row in verdict.rows:
-        said = "[green]as it must be[/]" if row.matches else "[bold red]DIFFERS[/]"
-        table.add_row(row.what, f"{row.expected:,}", f"{row.found:,}", said)
+        result = "[green]matches[/]" if row.matches else "[bold red]DIFFERS[/]"
+        table.add_row(row.label, f"{row.expected:,}", f"{row.found:,}", result)
     console.print(table)
     for row in verdict.rows:
         if not row.matches:
-            _plain(f"{row.what}: {row.mismatch}", console)
+            _plain(f"{row.label}: {row.mismatch}", console)
         for difference in row.differences:
             _plain(f"  {difference}", console)
     for sentence in verdict.not_checked:
-        _plain(f"not ours, so not checked: {sentence}", console)
-    if all(row.matches for row in verdict.rows):
-        console.print(f"[green]Everything is as it must be:[/] {closing}", soft_wrap=not console.is_terminal)
+        _plain(f"not checked: {sentence}", console)
+    if verdict.matches:
+        console.print(f"[green]Everything matches:[/] {closing}", soft_wrap=not console.is_terminal)
         return
     for logged_error in logged_errors:
         _plain(f"the worker's log: {logged_error}", console)
-    console.print(f"[bold red]Not everything is as it must be:[/] {closing}", soft_wrap=not console.is_terminal)
+    console.print(f"[bold red]Not everything matches:[/] {closing}", soft_wrap=not console.is_terminal)

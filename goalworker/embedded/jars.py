@@ -1,4 +1,4 @@
-"""The jars of Apache Kafka: fetched from Maven Central once, kept in the user's cache folder, then used offline."""
+"""Jars of Apache Kafka: downloaded once from Maven Central into the user's cache folder, then used offline."""
 
 import hashlib
 import os
@@ -12,31 +12,31 @@ from goalworker import errors
 from goalworker.embedded import machine
 
 VERSION = "4.4.0"
-# One jar a line: its SHA-256 and its coordinate. `make requirements` writes it for another version.
+# One jar a line: SHA-256 and Maven coordinate. After a change of VERSION `make requirements` writes it anew.
 PINNED = Path(__file__).with_name("kafka.sha256")
 TIMEOUT_SECONDS = 20
-AT_ONCE = 8
-SAY_SECONDS = 1.0
+PARALLEL_DOWNLOADS = 8
+REPORT_SECONDS = 1.0
 
 
-def classpath(say: Callable[[str], None]) -> str:
-    """What to give to `java -cp`; the first call on a machine fetches 43 MB."""
-    kept = cache_folder() / f"kafka-{VERSION}"
-    if not kept.is_dir():
-        _make(kept.parent)
+def classpath(report: Callable[[str], None]) -> str:
+    """Return the argument of `java -cp`; the first call on a machine downloads 43 MB."""
+    folder = cache_folder() / f"kafka-{VERSION}"
+    if not folder.is_dir():
+        _make(folder.parent)
         try:
-            _fetch(kept, say)
-        except (OSError, RuntimeError) as error:  # RuntimeError is how jgo says that a file is not there
+            _fetch(folder, report)
+        except (OSError, RuntimeError) as error:  # jgo raises RuntimeError if a file is missing
             raise errors.DependencyError(
                 f"Cannot fetch Apache Kafka {VERSION} from Maven Central, which is needed once: check the network, "
-                "HTTPS_PROXY, and REQUESTS_CA_BUNDLE if a proxy here has a certificate authority of its own; or copy "
-                f"{kept} from a machine that has it. The cause: {error}"
+                "HTTPS_PROXY, and REQUESTS_CA_BUNDLE if a proxy here has its own certificate authority; or copy "
+                f"{folder} from a machine that has it. Cause: {error}"
             ) from error
-    return str(kept / "*")
+    return str(folder / "*")
 
 
 def pinned() -> dict[str, str]:
-    """The SHA-256 of each jar by its coordinate."""
+    """Return the SHA-256 of each jar by its Maven coordinate."""
     lines = (line.split() for line in PINNED.read_text().splitlines())
     return {coordinate: digest for digest, coordinate in lines}
 
@@ -50,27 +50,26 @@ def _make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise errors.DependencyError(
-            f"Cannot keep what is fetched in {folder} ({error.strerror}): set XDG_CACHE_HOME to a folder that can be "
-            "written to."
+            f"Cannot write downloads to {folder} ({error.strerror}): set XDG_CACHE_HOME to a writable folder."
         ) from None
 
 
-def _fetch(kept: Path, say: Callable[[str], None]) -> None:
-    say(f"fetching Apache Kafka {VERSION} from Maven Central, 43 MB, once, into {kept}")
-    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=kept.parent) as scratch:
+def _fetch(folder: Path, report: Callable[[str], None]) -> None:
+    report(f"fetching Apache Kafka {VERSION} from Maven Central, 43 MB, once, into {folder}")
+    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder.parent) as scratch:
         complete = Path(scratch) / "jars"
         complete.mkdir()
-        for jar in _download(Path(scratch) / "repository", say):
+        for jar in _download(Path(scratch) / "repository", report):
             jar.rename(complete / jar.name)
-        # In one step, so that the folder is never there in part; whoever else was quicker has fetched the same.
+        # Renamed in one step, so that the folder is always complete; another process may have been faster.
         try:
-            complete.rename(kept)
+            complete.rename(folder)
         except OSError:
-            if not kept.is_dir():
+            if not folder.is_dir():
                 raise
 
 
-def _download(repository: Path, say: Callable[[str], None]) -> list[Path]:
+def _download(repository: Path, report: Callable[[str], None]) -> list[Path]:
     machine.package_folder("jgo")
     from jgo import maven
 
@@ -79,16 +78,16 @@ def _download(repository: Path, say: Callable[[str], None]) -> list[Path]:
     def download(coordinate: str, digest: str) -> Path:
         jar: Path = context.create_dependency(coordinate).artifact.resolve()
         if hashlib.sha256(jar.read_bytes()).hexdigest() != digest:
-            raise OSError(f"{coordinate} is not what is pinned: its SHA-256 differs")
+            raise OSError(f"the SHA-256 of {coordinate} differs from the pinned one")
         return jar
 
     jars: list[Path] = []
-    wanted = pinned()
-    said_at = time.monotonic()
-    with futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        for jar in pool.map(download, wanted, wanted.values()):
+    expected = pinned()
+    reported_at = time.monotonic()
+    with futures.ThreadPoolExecutor(PARALLEL_DOWNLOADS) as pool:
+        for jar in pool.map(download, expected, expected.values()):
             jars.append(jar)
-            if time.monotonic() - said_at >= SAY_SECONDS or len(jars) == len(wanted):
-                said_at = time.monotonic()
-                say(f"fetched {len(jars)} of {len(wanted)} files")
+            if time.monotonic() - reported_at >= REPORT_SECONDS or len(jars) == len(expected):
+                reported_at = time.monotonic()
+                report(f"fetched {len(jars)} of {len(expected)} files")
     return jars

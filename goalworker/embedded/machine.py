@@ -1,4 +1,4 @@
-"""What the machine has for us: folders, packages, ports, another user, and a way to run a tool."""
+"""Folders, packages, ports, accounts and tools of the machine for the embedded servers."""
 
 import contextlib
 import dataclasses
@@ -17,24 +17,24 @@ from goalworker import errors
 
 LOOPBACK = "127.0.0.1"
 
-# What a server or tool of ours sees of the environment: nothing of the user's PG*, JAVA_* or KAFKA_*.
+# The environment of servers and tools, without PG*, JAVA_* and KAFKA_* variables of the user.
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 
-# Below the ranges from which Linux and macOS draw the ports of outgoing connections: a client that keeps trying to
-# reach a server that is down must not be given the server's own port, and so connect to itself.
+# Below the ephemeral ports of Linux and macOS: a client that keeps trying to reach a stopped server might otherwise get
+# the server's own port for its end of the connection, and connect to itself.
 PORTS = range(20_000, 32_768)
-_given: set[int] = set()
+_returned_ports: set[int] = set()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Account:
-    """The user that a server or tool runs as."""
+    """The user and group that a server or tool runs as; None stands for those of this process."""
 
     uid: int | None
     gid: int | None
 
 
-OURS = Account(None, None)
+CURRENT_ACCOUNT = Account(None, None)
 
 
 def to_stderr(line: str) -> None:
@@ -43,23 +43,23 @@ def to_stderr(line: str) -> None:
 
 @contextlib.contextmanager
 def home(folder: Path | None) -> Iterator[Path]:
-    """The folder given, made if need be, or a temporary one that goes away at the end."""
+    """Yield the given folder, created if missing, or a temporary one that is removed at the end."""
     if sys.platform not in ("linux", "darwin"):
         raise errors.DependencyError(
             f"The embedded PostgreSQL and Kafka run on Linux and macOS, not on {sys.platform}: use one of those, "
-            "or servers of your own."
+            "or your own servers."
         )
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         yield folder.resolve()
         return
     with tempfile.TemporaryDirectory(prefix="goalworker-", ignore_cleanup_errors=True) as made:
-        Path(made).chmod(0o711)  # as root, PostgreSQL runs as another user, who has to get through
+        Path(made).chmod(0o711)  # under root, PostgreSQL runs as another user, who must be able to enter
         yield Path(made).resolve()
 
 
 def package_folder(name: str) -> Path:
-    """Where a package of the extra `demo` is installed. It is not imported, which could have side effects."""
+    """Return the folder of a package of the extra `demo` without importing it, which could have side effects."""
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
         raise errors.DependencyError(
@@ -69,16 +69,16 @@ def package_folder(name: str) -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def run_once(command: Sequence[str], folder: Path, account: Account = OURS) -> None:
-    """Run a tool to its end; DependencyError with its last words if it fails."""
+def run_once(command: Sequence[str], folder: Path, account: Account = CURRENT_ACCOUNT) -> None:
+    """Run a tool and wait for its end; raise DependencyError with the end of its output if it fails."""
     try:
-        subprocess.run(  # noqa: S603 - the command is ours
+        subprocess.run(  # noqa: S603 - a fixed command
             command,
             cwd=folder,
             env=ENVIRONMENT,
             user=account.uid,
             group=account.gid,
-            extra_groups=None if account is OURS else (),
+            extra_groups=None if account is CURRENT_ACCOUNT else (),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -86,29 +86,29 @@ def run_once(command: Sequence[str], folder: Path, account: Account = OURS) -> N
             check=True,
         )
     except subprocess.CalledProcessError as error:
-        raise errors.DependencyError(f"{command[0]} failed in {folder}. {last_words(error.stdout)}") from None
+        raise errors.DependencyError(f"{command[0]} failed in {folder}. {log_end(error.stdout)}") from None
     except OSError as error:
         raise errors.DependencyError(
-            f"{command[0]} cannot run on this machine ({error.strerror}): its package supports Linux with glibc "
-            "and macOS. Use one of those, or servers of your own."
+            f"{command[0]} cannot run on this machine ({error.strerror}): its package supports Linux with glibc, "
+            "and macOS. Use one of those, or your own servers."
         ) from None
 
 
-def last_words(log: str) -> str:
-    """A sentence for an error message, without the rest of a Java stack."""
+def log_end(log: str) -> str:
+    """Return the end of a log as a sentence for an error message, without Java stack frames."""
     lines = [line.strip() for line in log.splitlines()]
     lines = [line for line in lines if line and not line.startswith("at ")][-3:]
-    return "Its last words: " + " | ".join(lines) if lines else "It said nothing."
+    return "Its log ends with: " + " | ".join(lines) if lines else "Its log is empty."
 
 
 def free_port(wanted: int | None = None) -> int:
-    """One that nobody has, and that was not given out before; the one that is wanted, if it is such."""
+    """Return a port that is free and was not returned before: the wanted one if possible."""
     while True:
         port, wanted = wanted or secrets.choice(PORTS), None
         with contextlib.suppress(OSError):
             _bind(port)
-            if port not in _given:
-                _given.add(port)
+            if port not in _returned_ports:
+                _returned_ports.add(port)
                 return port
 
 
@@ -119,12 +119,12 @@ def require_free(port: int, name: str) -> None:
         if error.errno != errno.EADDRINUSE:
             raise
         raise errors.DependencyError(
-            f"{name} needs port {port} on {LOOPBACK}, and another process has it: end that process, then try again."
+            f"{name} needs port {port} on {LOOPBACK}, but another process has it: end that process and try again."
         ) from None
 
 
 def _bind(port: int) -> None:
     with socket.socket() as probe:
-        # As the servers do: connections of a former life that linger in TIME_WAIT are no obstacle.
+        # As the servers do, so that connections in TIME_WAIT from an earlier run do not block the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((LOOPBACK, port))

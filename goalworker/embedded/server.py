@@ -1,4 +1,4 @@
-"""One server process of ours: started, stopped, killed, started again, and gone when we are."""
+"""A server process that can be stopped, killed and started again, and that ends with this process."""
 
 import contextlib
 import dataclasses
@@ -21,10 +21,10 @@ POLL_SECONDS = 0.02
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Server:
-    """Comes back on the same port and with the same data, whether it was stopped or killed.
+    """A server that keeps its port and its data when it is stopped or killed and started again.
 
-    `address` is what a client is given: a database URL or bootstrap servers. `ready_mark` is what the log says when
-    the server answers, `leftover_mark` when processes of its former life are still there.
+    `address` is what clients connect to: a database URL or bootstrap servers. The log contains `ready_mark` once the
+    server answers, and `leftover_mark` if processes of an earlier start are still there.
     """
 
     name: str
@@ -34,8 +34,8 @@ class Server:
     command: Sequence[str]
     ready_mark: str
     stop_signal: signal.Signals
-    account: machine.Account = machine.OURS
-    throwaway: bool = False
+    account: machine.Account = machine.CURRENT_ACCOUNT
+    is_temporary: bool = False
     leftover_mark: str | None = None
     pid: int = dataclasses.field(default=0, init=False)
     _guardian: subprocess.Popen[bytes] | None = dataclasses.field(default=None, init=False)
@@ -45,65 +45,65 @@ class Server:
         return self.folder / "log"
 
     def start(self) -> None:
-        """Return once it answers; DependencyError with the end of its log if it does not."""
+        """Start the server and wait until it answers; raise DependencyError with the end of its log if it does not."""
         self.stop()
         machine.require_free(self.port, self.name)
         deadline = time.monotonic() + START_SECONDS
-        while self.ready_mark not in (news := self._launch(deadline)):
+        while self.ready_mark not in (logged := self._launch(deadline)):
             self.stop()
-            if self.leftover_mark is None or self.leftover_mark not in news or time.monotonic() > deadline:
-                raise errors.DependencyError(f"{self.name} did not start in {self.folder}. {machine.last_words(news)}")
+            if self.leftover_mark is None or self.leftover_mark not in logged or time.monotonic() > deadline:
+                raise errors.DependencyError(f"{self.name} did not start in {self.folder}. {machine.log_end(logged)}")
 
     def stop(self) -> None:
-        """End it in good order, by force after a few seconds; nothing happens if it is not running."""
+        """Stop the server if it runs: in order, after some seconds by force."""
         if self._guardian is not None:
-            _let_go(self._guardian)
+            _stop(self._guardian)
             self._guardian = None
 
     def kill(self) -> None:
-        """End it as a crash would, with SIGKILL."""
+        """Kill the server with SIGKILL, as a crash would."""
         if self._guardian is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
             self.stop()
 
     def _launch(self, deadline: float) -> str:
-        """What it wrote into its log until it was ready, dead or late."""
+        """Start the process; return what it logs until it is ready, dead or late."""
         with self.log.open("ab") as log:
             start = log.tell()
-            self._guardian = leashed = self._leash(log.fileno())
-        self.pid = int((leashed.stdout and leashed.stdout.readline()) or 0)
+            self._guardian = guard = self._start_guardian(log.fileno())
+        self.pid = int((guard.stdout and guard.stdout.readline()) or 0)
         with self.log.open("rb") as log:
             while True:
-                over = time.monotonic() > deadline or leashed.poll() is not None
+                over = time.monotonic() > deadline or guard.poll() is not None
                 log.seek(start)
-                news = log.read().decode(errors="replace")
-                if over or self.ready_mark in news:
-                    return news
+                logged = log.read().decode(errors="replace")
+                if over or self.ready_mark in logged:
+                    return logged
                 time.sleep(POLL_SECONDS)
 
-    def _leash(self, log: int) -> subprocess.Popen[bytes]:
-        order = guardian.Order(
+    def _start_guardian(self, log: int) -> subprocess.Popen[bytes]:
+        spec = guardian.LaunchSpec(
             command=list(self.command),
             stop_signal=self.stop_signal,
             grace_seconds=GRACE_SECONDS,
             uid=self.account.uid,
             gid=self.account.gid,
-            throwaway=str(self.folder) if self.throwaway else None,
+            removed_folder=str(self.folder) if self.is_temporary else None,
         )
-        return subprocess.Popen(  # noqa: S603 - the command is ours
-            [sys.executable, "-I", guardian.__file__, json.dumps(order)],
+        return subprocess.Popen(  # noqa: S603 - a fixed command
+            [sys.executable, "-I", guardian.__file__, json.dumps(spec)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
             cwd=self.folder,
             env=machine.ENVIRONMENT,
-            start_new_session=True,  # Ctrl-C is for us; the server is stopped when we are through with it.
+            start_new_session=True,  # Ctrl-C must reach only this process, which stops the server at its end
         )
 
 
-def _let_go(guardian: subprocess.Popen[bytes]) -> None:
-    """Have it end its server; its input stays open, so that it notices if we die meanwhile."""
+def _stop(guardian: subprocess.Popen[bytes]) -> None:
+    """Tell the guardian to end its server; its standard input stays open, so that it notices if this process dies."""
     with guardian:
         if guardian.stdin is not None:
             with contextlib.suppress(BrokenPipeError):

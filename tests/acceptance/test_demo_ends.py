@@ -1,4 +1,4 @@
-"""A demo that is ended from outside: by whoever reads its output, by its terminal, by an impatient person, by force."""
+"""A demo that ends early: its output or terminal goes away, the user is impatient, or it is killed."""
 
 import contextlib
 import os
@@ -17,9 +17,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 END_SECONDS = 60
-"""A server may take five, the worker 25, and the machine has other things to do."""
+"""A server may take 5 s to stop and the worker 25 s, and the machine may be busy."""
 
-TAKING_THE_TERMINAL = (
+WITH_TERMINAL = (
     sys.executable,
     "-c",
     "import os, sys; os.login_tty(0); os.execv(sys.argv[1], sys.argv[1:])",
@@ -27,7 +27,7 @@ TAKING_THE_TERMINAL = (
 
 
 class Demo:
-    """A demo whose processes and files are known by its own folder for temporary files."""
+    """A running demo; its processes and files are recognised by its folder for temporary files."""
 
     def __init__(self, process: subprocess.Popen[bytes], folder: Path, output: int) -> None:
         self.process = process
@@ -55,7 +55,7 @@ class Demo:
         os.write(self._output, keys)
 
     def leave(self) -> None:
-        """Close the other end of its output."""
+        """Close the reading end of its output."""
         self._is_left.set()
         self._reading.join()
 
@@ -63,7 +63,7 @@ class Demo:
         return leftovers(self._folder)
 
     def _read(self) -> None:
-        with contextlib.suppress(OSError):  # a terminal that nobody holds any more
+        with contextlib.suppress(OSError):  # the other end of the terminal is closed
             while not self._is_left.is_set():
                 if select.select([self._output], [], [], 0.1)[0]:
                     data = os.read(self._output, 65_536)
@@ -74,7 +74,7 @@ class Demo:
 
 
 def leftovers(folder: Path) -> list[str]:
-    """Return processes that were told of the folder, as every guardian and server is, and what is in it."""
+    """Return the processes with the folder in their arguments, as guardians and servers have, and the files in it."""
     listed = subprocess.run(["ps", "-A", "-ww", "-o", "args="], capture_output=True, text=True, check=True)
     return [line for line in listed.stdout.splitlines() if str(folder) in line] + [
         path.name for path in folder.iterdir()
@@ -91,7 +91,7 @@ def until(condition: Callable[[], bool]) -> None:
 @pytest.fixture
 def folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="of-a-demo-") as made:
-        Path(made).chmod(0o711)  # as root, PostgreSQL runs as another user
+        Path(made).chmod(0o711)  # under root, PostgreSQL runs as another user
         yield Path(made)
 
 
@@ -106,10 +106,10 @@ def environment(folder: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def demo(folder: Path, *options: str, terminal: bool = False, words: Sequence[str] = ()) -> Iterator[Demo]:
-    """Run it with its output in a pipe, or in a terminal of its own; words: another command that does."""
+    """Run the demo with its output in a pipe or on a terminal; `words` is another command that starts it."""
     ours, its = os.openpty() if terminal else os.pipe()
     process = subprocess.Popen(
-        [*(TAKING_THE_TERMINAL if terminal else ()), *(words or command(*options))],
+        [*(WITH_TERMINAL if terminal else ()), *(words or command(*options))],
         stdin=its if terminal else subprocess.DEVNULL,
         stdout=its,
         stderr=its,
@@ -126,7 +126,7 @@ def demo(folder: Path, *options: str, terminal: bool = False, words: Sequence[st
 
 
 @pytest.mark.parametrize(("options", "lines"), [("--smoke", 2), ("--rate 50", 5)])
-def test_a_demo_whose_reader_leaves_ends_and_takes_its_servers_along(options: str, lines: int, folder: Path) -> None:
+def test_a_closed_output_pipe_ends_the_demo_and_its_servers(options: str, lines: int, folder: Path) -> None:
     piped = subprocess.run(
         ["bash", "-c", f'"$@" | head -n {lines}; exit ${{PIPESTATUS[0]}}', "bash", *command(*options.split())],
         env=environment(folder),
@@ -140,7 +140,7 @@ def test_a_demo_whose_reader_leaves_ends_and_takes_its_servers_along(options: st
     assert leftovers(folder) == []
 
 
-def test_a_demo_whose_output_has_a_full_disk_under_it_ends_in_a_sentence(folder: Path) -> None:
+def test_a_full_disk_under_the_output_ends_the_demo_with_a_sentence(folder: Path) -> None:
     with Path("/dev/full").open("wb") as full:
         ended = subprocess.run(
             command("--smoke"),
@@ -156,7 +156,7 @@ def test_a_demo_whose_output_has_a_full_disk_under_it_ends_in_a_sentence(folder:
 
 
 @pytest.mark.parametrize("text", ["starting", "Ctrl-C"], ids=["while it starts", "in mid-traffic"])
-def test_a_demo_whose_terminal_goes_away_ends_and_takes_its_servers_along(text: str, folder: Path) -> None:
+def test_a_closed_terminal_ends_the_demo_and_its_servers(text: str, folder: Path) -> None:
     with demo(folder, terminal=True) as running:
         running.until_said(text)
         running.leave()
@@ -165,10 +165,10 @@ def test_a_demo_whose_terminal_goes_away_ends_and_takes_its_servers_along(text: 
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
-def test_signals_while_the_servers_start_end_it_once_they_can_be_stopped(number: signal.Signals, folder: Path) -> None:
+def test_signals_during_the_start_end_the_demo_once_its_servers_can_stop(number: signal.Signals, folder: Path) -> None:
     with demo(folder) as running:
         running.until_said("starting PostgreSQL and Kafka")
-        for _ in range(3):  # as when the kernel and the shell both hang up
+        for _ in range(3):  # a hang-up can come from both the kernel and the shell
             running.process.send_signal(number)
             time.sleep(0.2)
         assert running.ended() == 128 + number
@@ -176,7 +176,7 @@ def test_signals_while_the_servers_start_end_it_once_they_can_be_stopped(number:
         assert running.leftovers() == []
 
 
-def test_signals_after_the_clean_up_leave_the_exit_code_as_it_is(folder: Path) -> None:
+def test_signals_after_the_clean_up_do_not_change_the_exit_code(folder: Path) -> None:
     code = """
 import atexit, os, signal
 from goalworker import demo
@@ -194,27 +194,27 @@ demo.main()
     assert leftovers(folder) == []
 
 
-def test_ctrl_c_twice_says_that_nothing_was_checked_and_ends_with_130(folder: Path) -> None:
+def test_ctrl_c_twice_skips_the_check_and_exits_with_130(folder: Path) -> None:
     with demo(folder, "--rate", "2000") as running:
         running.until_said("| traffic |")
         running.process.send_signal(signal.SIGINT)
         running.process.send_signal(signal.SIGINT)
-        time.sleep(0.2)  # two signals of a kind that nobody has taken yet are one
+        time.sleep(0.2)  # two pending signals of one kind are delivered as one
         running.process.send_signal(signal.SIGINT)
         assert running.ended() == 130
-        assert "Stopped before the check was finished, so nothing was compared: " in running.said
-        assert "as it must be" not in running.said
+        assert "Stopped before the check, so nothing was compared: " in running.said
+        assert "matches" not in running.said
         assert running.leftovers() == []
 
 
-def test_a_demo_that_is_killed_leaves_no_process_and_no_folder(folder: Path) -> None:
+def test_a_killed_demo_leaves_no_process_and_no_folder(folder: Path) -> None:
     with demo(folder, "--rate", "50") as running:
         running.until_said("is ready")
         running.process.kill()
         until(lambda: not running.leftovers())
 
 
-def test_ctrl_c_in_make_demo_ends_with_a_good_check_and_without_an_error(folder: Path) -> None:
+def test_ctrl_c_in_make_demo_ends_with_a_passed_check_and_no_error(folder: Path) -> None:
     programs = folder / "venv" / "bin"
     programs.mkdir(parents=True)
     (programs / "goalworker").write_text(f'#!/bin/sh\nexec {sys.executable} -m goalworker "$@"\n')
@@ -226,5 +226,5 @@ def test_ctrl_c_in_make_demo_ends_with_a_good_check_and_without_an_error(folder:
         running.until_said("traffic")
         running.press(b"\x03")
         running.ended()
-        assert "Everything is as it must be" in running.said
+        assert "Everything matches" in running.said
         assert "Error" not in running.said

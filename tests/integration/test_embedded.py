@@ -121,15 +121,15 @@ async def test_a_pair_needs_only_its_packages_and_goes_with_a_killed_parent() ->
 
 
 def test_a_guardian_that_is_signalled_again_still_ends_its_server(tmp_path: Path) -> None:
-    order = guardian.Order(
+    spec = guardian.LaunchSpec(
         command=[sys.executable, "-c", STUBBORN],
         stop_signal=signal.SIGTERM,
         grace_seconds=1,
         uid=None,
         gid=None,
-        throwaway=None,
+        removed_folder=None,
     )
-    command = [sys.executable, "-I", guardian.__file__, json.dumps(order)]
+    command = [sys.executable, "-I", guardian.__file__, json.dumps(spec)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, bufsize=1) as leashed:
         assert leashed.stdout is not None
@@ -201,7 +201,7 @@ def test_a_jar_that_is_not_the_pinned_one_is_named_and_not_kept(no_jars: Path, m
     (no_jars / "pinned").write_text(pinned)
     monkeypatch.setattr(jars, "PINNED", no_jars / "pinned")
     monkeypatch.setattr(maven.PythonResolver, "download", download)
-    named = f"org.apache.kafka:kafka-raft:{jars.VERSION} is not what is pinned"
+    named = f"the SHA-256 of org.apache.kafka:kafka-raft:{jars.VERSION} differs"
     with pytest.raises(errors.DependencyError, match=named):
         jars.classpath(lambda _: None)
     assert list((no_jars / "goalworker").iterdir()) == []

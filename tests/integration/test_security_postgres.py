@@ -58,7 +58,7 @@ def authority(folder: Path) -> certificates.Authority:
 def port(programs: Path, authority: certificates.Authority) -> Iterator[int]:
     """The port of a server whose certificate is for 127.0.0.1 and not for localhost."""
     with machine.home(None) as home:
-        account = machine.OURS
+        account = machine.CURRENT_ACCOUNT
         if os.geteuid() == 0:
             nobody = pwd.getpwnam("nobody")
             account = machine.Account(nobody.pw_uid, nobody.pw_gid)

@@ -24,7 +24,7 @@ ENVIRONMENT = {
 }
 
 
-ROW = re.compile(r"^ (\S.*?) {2,}([\d,]+) +([\d,]+) +(as it must be|DIFFERS.*?) *$", re.MULTILINE)
+ROW = re.compile(r"^ (\S.*?) {2,}([\d,]+) +([\d,]+) +(matches|DIFFERS.*?) *$", re.MULTILINE)
 
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\r")

@@ -38,7 +38,7 @@ def running(postgres_url: str, mode: str, *, ignored: str = "") -> Iterator[serv
             ready_mark="process up",
             stop_signal=signal.SIGTERM,
             account=account,
-            throwaway=True,
+            is_temporary=True,
         )
         with server.running(pooler):
             yield pooler
@@ -63,7 +63,7 @@ server_login_retry = 1
 
 def _account() -> machine.Account:
     if os.geteuid() != 0:
-        return machine.OURS
+        return machine.CURRENT_ACCOUNT
     nobody = pwd.getpwnam("nobody")  # it refuses to run as root
     return machine.Account(nobody.pw_uid, nobody.pw_gid)
 

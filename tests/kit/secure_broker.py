@@ -86,7 +86,7 @@ def running(folder: Path, *users: str) -> Iterator[Broker]:
         for word in ("--add-scram", f"{mechanism}=[name={user},password={password(user)}]")
     ]
     with embedded.kafka(
-        extra_properties=_properties(listeners, certificate, authority, users), format_words=scram
+        extra_properties=_properties(listeners, certificate, authority, users), format_options=scram
     ) as server:
         yield Broker(server, listeners["BROKER"], listeners["LOGIN"], listeners["MUTUAL"], authority)
 

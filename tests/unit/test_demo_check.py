@@ -1,4 +1,4 @@
-"""The demo's check would show it: what is missing, what is too much, what came twice and was not the same."""
+"""The demo's check finds missing, extra, duplicate and altered results, and leaves out those of other senders."""
 
 import io
 import os
@@ -24,7 +24,7 @@ ENROLLMENT = facts.Enrollment("acme", "welcome-1", "welcome", "contact-1", AT)
 
 
 class _Traffic:
-    """Takes note of the exits."""
+    """Recorder of exits."""
 
     def __init__(self) -> None:
         self.exits: list[plans.EnrollmentKey] = []
@@ -36,7 +36,7 @@ class _Traffic:
 
 @pytest.fixture
 def listening() -> listener.Listener:
-    return listener.Listener(None, ("acme",), _Traffic())  # type: ignore[arg-type]  # neither is asked for more
+    return listener.Listener(None, ("acme",), _Traffic())  # type: ignore[arg-type]  # the consumer is not used
 
 
 def _record(topic: str, value: bytes | None, key: bytes = b"", headers: Any = (), offset: int = 0) -> ConsumerRecord:
@@ -65,44 +65,44 @@ def _dead(reason: str, offset: int, key: bytes = b"acme:malformed-1") -> Consume
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0, 2, 1)])
-def test_the_highest_revision_counts_in_whatever_order_messages_come(
+def test_the_highest_revision_counts_in_any_order_of_messages(
     listening: listener.Listener, order: tuple[int, ...]
 ) -> None:
     sent = (_achieved(1, "a"), _revoked(2), _achieved(3, "b"))
-    for place in order:
-        listening.receive(sent[place])
+    for index in order:
+        listening.receive(sent[index])
     folded = listening.received.achievements["acme", "welcome-1", GOAL]
     assert folded == listener.LatestRevision(3, plans.Achievement("acme", "welcome-1", GOAL, AT, "/web", "b"))
     assert listening.received.repeats == len(order) - 3
     assert not listening.received.anomalies
 
 
-def test_a_message_that_comes_again_with_other_bytes_is_odd(listening: listener.Listener) -> None:
+def test_a_repeated_message_with_other_bytes_is_an_anomaly(listening: listener.Listener) -> None:
     listening.receive(_achieved(1, "a"))
     listening.receive(_achieved(1, "b"))
     assert len(listening.received.anomalies) == 1
 
 
-def test_a_message_with_an_id_that_is_not_its_own_is_odd(listening: listener.Listener) -> None:
+def test_a_message_with_a_wrong_id_is_an_anomaly(listening: listener.Listener) -> None:
     body = json.decode(_achieved(1, "a").value)
     listening.receive(_record("goal-achieved", json.encode({**body, "id": str(uuid4())})))
     assert len(listening.received.anomalies) == 1
 
 
-def test_a_message_that_cannot_be_read_is_odd(listening: listener.Listener) -> None:
+def test_an_unreadable_message_is_an_anomaly(listening: listener.Listener) -> None:
     listening.receive(_record("workflow-exit", b"{}"))
     assert len(listening.received.anomalies) == 1
 
 
-def test_an_exit_is_passed_on_and_compared_in_every_field(listening: listener.Listener) -> None:
-    command = facts.Exit(GOAL, "any", AT, (GOAL,))
-    listening.receive(_record("workflow-exit", messages.exit_goal(ENROLLMENT, "form_submitted", command).value))
+def test_an_exit_is_kept_with_every_field(listening: listener.Listener) -> None:
+    exit_ = facts.Exit(GOAL, "any", AT, (GOAL,))
+    listening.receive(_record("workflow-exit", messages.exit_goal(ENROLLMENT, "form_submitted", exit_).value))
     expected = plans.Exit("acme", "welcome-1", "welcome", "contact-1", "any", GOAL, (GOAL,), AT)
     assert list(listening.received.exits.values()) == [listener.FoundExit.of(expected)]
     assert list(listening.received.exits) == [ids.exit_id("acme", "welcome-1")]
 
 
-def test_a_dead_letter_that_comes_again_counts_once_unless_its_reason_is_another(listening: listener.Listener) -> None:
+def test_a_repeated_dead_letter_counts_once_unless_its_reason_differs(listening: listener.Listener) -> None:
     for letter in (_dead("invalid_json", 4), _dead("invalid_json", 4), _dead("invalid_json", 5)):
         listening.receive(letter)
     assert len(listening.received.dead_letters) == 2
@@ -111,14 +111,14 @@ def test_a_dead_letter_that_comes_again_counts_once_unless_its_reason_is_another
     assert listening.received.anomalies
 
 
-def test_what_another_run_left_behind_is_passed_over(listening: listener.Listener) -> None:
+def test_messages_of_an_earlier_run_are_ignored(listening: listener.Listener) -> None:
     listening.receive(_dead("invalid_json", 4, b"acme-2:malformed-1"))
     body = json.decode(_achieved(1, "a").value)
     listening.receive(_record("goal-achieved", json.encode({**body, "tenantid": "acme-2"})))
     assert listening.received == listener.Received()
 
 
-def test_a_row_tells_what_is_missing_from_what_came_twice_and_what_was_altered() -> None:
+def test_a_row_separates_missing_duplicate_altered_and_unexpected_items() -> None:
     row = check.compare_items(
         "letters", [("a", 1), ("b", 1), ("c", 1)], [("b", 1), ("b", 1), ("c", 2), ("d", 1)], lambda each: each[0]
     )
@@ -133,7 +133,7 @@ def test_a_row_tells_what_is_missing_from_what_came_twice_and_what_was_altered()
     assert check.compare_items("letters", ["b", "a"], ["a", "b"]).matches
 
 
-def test_what_differs_is_shown_as_ids_and_not_as_python() -> None:
+def test_differences_are_shown_as_plain_ids_and_times() -> None:
     expected = plans.Exit("acme", "welcome-1", "welcome", "contact-1", "any", GOAL, (GOAL,), AT)
     (difference,) = check.compare_items("exits", [expected], []).differences
     assert "acme" in difference
@@ -144,37 +144,35 @@ def test_what_differs_is_shown_as_ids_and_not_as_python() -> None:
 
 def _summary(verdict: check.Verdict, width: int = 120) -> str:
     output = io.StringIO()
-    view.summary(verdict, ["it hurts"], "3 records", Console(file=output, width=width))
+    view.summary(verdict, ["a logged error"], "3 records", Console(file=output, width=width))
     return output.getvalue()
 
 
-def test_the_summary_shows_a_difference_and_the_workers_complaints() -> None:
+def test_the_summary_shows_a_difference_and_the_workers_logged_errors() -> None:
     text = _summary(
         check.Verdict([check.compare_items("exits", ["a"], []), check.compare_items("others", ["a"], ["a"])], [])
     )
     assert "DIFFERS" in text
     assert "exits: 1 expected and not found\n  expected and not found: a\n" in text
-    assert "it hurts" in text
-    assert "Not everything is as it must be: 3 records" in text
+    assert "the worker's log: a logged error" in text
+    assert "Not everything matches: 3 records" in text
 
 
-def test_each_line_of_the_table_stays_one_on_80_columns() -> None:
+def test_each_row_of_the_table_fits_into_80_columns() -> None:
     rows = [check.Row("achievements by goal-achieved messages", 1_000_000, 999_999, "1 expected and not found")]
     text = _summary(check.Verdict(rows, []), width=80)
     assert re.search(r"achievements by goal-achieved messages +1,000,000 +999,999 +DIFFERS", text)
 
 
-def test_what_is_not_ours_is_a_line_of_the_summary_and_no_difference() -> None:
-    text = _summary(
-        check.Verdict([check.compare_items("exits", ["a"], ["a"])], ["1 exit: of messages that the demo did not send"])
-    )
-    assert "1 exit: of messages that the demo did not send" in text
-    assert "Everything is as it must be: 3 records" in text
+def test_a_sentence_about_foreign_messages_is_printed_and_is_not_a_difference() -> None:
+    text = _summary(check.Verdict([check.compare_items("exits", ["a"], ["a"])], ["1 exit of another sender"]))
+    assert "not checked: 1 exit of another sender" in text
+    assert "Everything matches: 3 records" in text
 
 
 @pytest.mark.parametrize("value", [None, b"", b"\xff\x00", b"[" * 100_000, b"{}", b'{"tenantid": "acme"}'])
 @pytest.mark.parametrize("topic", ["workflow-exit", "goal-achieved", "goalworker.dlq", "goal-configured"])
-def test_whatever_others_write_into_the_topics_the_listener_goes_on(
+def test_the_listener_survives_any_record_of_other_senders(
     listening: listener.Listener, topic: str, value: bytes | None
 ) -> None:
     listening.receive(_record(topic, value, b"acme:c", [("x-original-topic", None), ("x-original-offset", b"\xff")]))
@@ -183,34 +181,34 @@ def test_whatever_others_write_into_the_topics_the_listener_goes_on(
     assert not listening.received.dead_letters
 
 
-# --- ours and not ours ---
+# --- own and foreign ---
 
 PARTITION = TopicPartition("form-submitted", 0)
-OURS = plans.Enrollment("acme", "welcome-1", "welcome", "contact-1")
+OWN = plans.Enrollment("acme", "welcome-1", "welcome", "contact-1")
 
 
-def _ledger(*offsets: int) -> OwnOffsets:
+def _own_offsets(*offsets: int) -> OwnOffsets:
     made = OwnOffsets({PARTITION: 10})
     for offset in offsets:
-        made.note(PARTITION, offset)
+        made.add(PARTITION, offset)
     return made
 
 
-def test_the_ledger_knows_its_own_offsets_in_whatever_order_they_were_acknowledged() -> None:
-    own = _ledger(10, 11, 15, 13, 12)
+def test_own_offsets_are_known_in_any_order_of_acknowledgement() -> None:
+    own = _own_offsets(10, 11, 15, 13, 12)
     assert [offset for offset in range(9, 18) if own.is_own(PARTITION, offset)] == [10, 11, 12, 13, 15]
     assert [offset for offset in range(8, 12) if own.is_older(PARTITION, offset)] == [8, 9]
     assert not own.is_own(TopicPartition("another", 0), 10)
 
 
-def test_where_nobody_else_sent_anything_there_are_no_gaps() -> None:
-    assert _ledger(10, 11, 12).gaps({PARTITION: 13}) == {}
-    assert _ledger().gaps({PARTITION: 10}) == {}
+def test_without_foreign_records_there_are_no_gaps() -> None:
+    assert _own_offsets(10, 11, 12).gaps({PARTITION: 13}) == {}
+    assert _own_offsets().gaps({PARTITION: 10}) == {}
 
 
-def test_gaps_reach_from_the_first_record_of_others_to_the_last() -> None:
-    assert _ledger(11, 12, 15).gaps({PARTITION: 18}) == {PARTITION: range(10, 18)}
-    assert _ledger(10, 12).gaps({PARTITION: 13}) == {PARTITION: range(11, 12)}
+def test_gaps_reach_from_the_first_foreign_record_to_the_last() -> None:
+    assert _own_offsets(11, 12, 15).gaps({PARTITION: 18}) == {PARTITION: range(10, 18)}
+    assert _own_offsets(10, 12).gaps({PARTITION: 13}) == {PARTITION: range(11, 12)}
 
 
 def _event(type_: str, tenant_id: str = "acme", **data: Any) -> events.Event:
@@ -229,23 +227,23 @@ def _event(type_: str, tenant_id: str = "acme", **data: Any) -> events.Event:
         (_event(events.ENROLLMENT_STARTED, workflow_id="welcome", enrollment_id="mine-1", contact_id="x"), True),
     ],
 )
-def test_an_enrollment_that_others_sent_messages_about_is_not_judged(event: events.Event, is_covered: bool) -> None:
-    scope = foreign_changes.Scope([OURS], foreign_changes.changes_by([event]))
-    assert scope.covers(OURS.key) is is_covered
-    assert scope.covers_letter(plans.DeadLetter("t", b"acme:contact-1", "conflicting_enrollment")) is is_covered
-    assert OURS.key in scope.own_keys
+def test_an_enrollment_with_foreign_messages_is_not_checked(event: events.Event, is_covered: bool) -> None:
+    scope = foreign_changes.Scope([OWN], foreign_changes.changes_by([event]))
+    assert scope.covers(OWN.key) is is_covered
+    assert scope.covers_dead_letter(plans.DeadLetter("t", b"acme:contact-1", "conflicting_enrollment")) is is_covered
+    assert OWN.key in scope.own_keys
 
 
-def test_an_enrollment_that_the_demo_did_not_send_is_never_judged() -> None:
-    assert not foreign_changes.Scope([OURS], foreign_changes.ForeignChanges()).covers(("acme", "mine-1"))
+def test_a_foreign_enrollment_is_never_checked() -> None:
+    assert not foreign_changes.Scope([OWN], foreign_changes.ForeignChanges()).covers(("acme", "mine-1"))
 
 
-def test_of_records_that_are_no_events_nothing_is_touched() -> None:
+def test_malformed_foreign_records_alter_nothing() -> None:
     records = [_record("form-submitted", b"{"), _record("form-submitted", None)]
     assert foreign_changes.decoded_events(records) == []
 
 
-def test_each_enrollment_that_a_plan_sends_is_among_its_own() -> None:
+def test_a_step_names_every_enrollment_that_it_sends() -> None:
     setup = tenant_setup.TenantSetup(
         ("acme",), {("acme", goal.key): uuid4() for goal in tenant_setup.GOALS}, AT - timedelta(seconds=60)
     )
@@ -258,18 +256,18 @@ def test_each_enrollment_that_a_plan_sends_is_among_its_own() -> None:
 
 
 @pytest.mark.parametrize(("term", "is_live"), [("xterm", True), ("dumb", False), ("unknown", False)])
-def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(
+def test_a_terminal_without_cursor_control_gets_plain_lines(
     term: str, is_live: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TERM", term)
-    ours, its = os.openpty()
+    ours, theirs = os.openpty()
     try:
-        with os.fdopen(its, "w") as terminal:
+        with os.fdopen(theirs, "w") as terminal:
             assert view.is_live(Console(file=terminal)) == is_live
     finally:
         os.close(ours)
 
 
-def test_colours_that_are_forced_make_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forced_colours_do_not_make_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert not view.is_live(Console(file=io.StringIO()))

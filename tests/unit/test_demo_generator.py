@@ -1,4 +1,4 @@
-"""The demo's generator says what must come of its traffic; here that is held against the contract, told another way."""
+"""The outcomes that the demo's generator expects are those of a naive judge written from the contract."""
 
 import itertools
 import random
@@ -84,7 +84,7 @@ def _records(source: generator.Generator, count: int) -> list[plans.PlannedRecor
 
 
 class _Worker:
-    """Judges after each record, as a worker would that gets them one by one, and remembers the exits it sent."""
+    """A worker that judges after each record and remembers the exits that it sent."""
 
     def __init__(self) -> None:
         self.messages: list[events.Event] = []
@@ -151,7 +151,7 @@ SCENARIOS: list[Callable[[ScenarioBuilder], plans.Step]] = [
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
 @pytest.mark.parametrize("seed", range(12))
-def test_an_outcome_is_what_the_contract_says_in_whatever_order_a_steps_records_come(
+def test_the_outcome_is_that_of_the_contract_in_any_order_of_a_steps_records(
     scenario: Callable[[ScenarioBuilder], plans.Step], seed: int
 ) -> None:
     rng = random.Random(seed)
@@ -168,35 +168,35 @@ def test_an_outcome_is_what_the_contract_says_in_whatever_order_a_steps_records_
         assert Counter(worker.dead) == Counter(step.outcome.dead_letters)
 
 
-def test_a_step_that_waits_for_its_exit_has_exactly_one() -> None:
+def test_a_step_that_waits_for_an_exit_has_exactly_one() -> None:
     source = _generator()
     waiting = [step for _ in range(500) for step in _steps(source.next()) if step.then and step.once == "exited"]
     assert waiting
     assert all(len(step.outcome.exited) == 1 for step in waiting)
 
 
-def test_a_seed_gives_the_same_traffic_again_and_another_seed_another() -> None:
+def test_a_seed_repeats_its_traffic_and_another_seed_makes_other_traffic() -> None:
     assert _records(_generator(7), 400) == _records(_generator(7), 400)
     assert _records(_generator(7), 400) != _records(_generator(8), 400)
 
 
-def test_an_exit_is_settled_by_its_enrollment_and_every_trigger() -> None:
+def test_an_exit_needs_its_enrollment_and_every_trigger() -> None:
     source = _generator()
     for plan in (source.next() for _ in range(500)):
         for command in plan.outcome.exited:
             decoded = [_decoded(record) for record in plan.records if command.key in record.needed_by]
-            settling = [event for event in decoded if isinstance(event, events.Event)]
-            assert len(settling) == len(decoded)
-            rested = {(each.source, each.event_id) for each in plan.outcome.achieved if _of(command, each)}
-            assert {(event.source, event.id) for event in settling if event.type != events.ENROLLMENT_STARTED} == rested
-            assert any(event.type == events.ENROLLMENT_STARTED for event in settling)
+            needed = [event for event in decoded if isinstance(event, events.Event)]
+            assert len(needed) == len(decoded)
+            triggers = {(each.source, each.event_id) for each in plan.outcome.achieved if _of(command, each)}
+            assert {(event.source, event.id) for event in needed if event.type != events.ENROLLMENT_STARTED} == triggers
+            assert any(event.type == events.ENROLLMENT_STARTED for event in needed)
 
 
 def _of(command: plans.Exit, achieved: plans.Achievement) -> bool:
     return (achieved.tenant_id, achieved.enrollment_id) == command.key
 
 
-def test_the_first_plans_show_everything_in_every_tenant() -> None:
+def test_the_first_plans_contain_every_scenario_in_every_tenant() -> None:
     source = _generator()
     first = [source.next() for _ in range(len(SCENARIOS) * len(TENANTS) + len(malformed.SHAPES))]
     achieved = {
@@ -222,7 +222,7 @@ REASONS = {
 }
 
 
-def test_the_traffic_has_every_shape_and_every_reason_that_a_record_alone_can_have() -> None:
+def test_the_traffic_has_every_form_of_record_and_every_reason_of_a_single_record() -> None:
     sent = _records(_generator(), 3_000)
     decoded = [_decoded(record) for record in sent]
     reasons = {each.reason for each in decoded if isinstance(each, decoder.Malformed)}
@@ -235,7 +235,7 @@ def test_the_traffic_has_every_shape_and_every_reason_that_a_record_alone_can_ha
     assert max(good.values()) > 1, "nothing is sent twice"
 
 
-def test_every_malformed_record_has_the_reason_that_is_expected_of_it() -> None:
+def test_every_malformed_record_has_its_expected_reason() -> None:
     source = _generator()
     steps = [step for _ in range(3_000) for step in _steps(source.next())]
     expected = {(each.topic, each.key): each.reason for step in steps for each in step.outcome.dead_letters}
@@ -246,7 +246,7 @@ def test_every_malformed_record_has_the_reason_that_is_expected_of_it() -> None:
     assert differing == []
 
 
-def test_no_topic_comes_near_the_share_of_dead_letters_that_would_pause_it() -> None:
+def test_dead_letters_stay_far_below_the_share_that_pauses_a_topic() -> None:
     by_topic: dict[str, list[bool]] = {}
     for record in _records(_generator(), 5_000):
         by_topic.setdefault(record.topic, []).append(isinstance(_decoded(record), decoder.Malformed))
@@ -254,12 +254,12 @@ def test_no_topic_comes_near_the_share_of_dead_letters_that_would_pause_it() -> 
         assert all(sum(dead[start : start + 1000]) < 300 for start in range(0, len(dead), 100))
 
 
-def test_no_good_event_is_dated_ahead_of_the_clock() -> None:
+def test_no_valid_event_has_a_future_time() -> None:
     decoded = [_decoded(record) for record in _records(_generator(), 3_000)]
     assert all(event.time <= NOW for event in decoded if isinstance(event, events.Event))
 
 
-def test_every_dead_letter_has_a_key_of_its_own() -> None:
+def test_every_dead_letter_has_a_unique_key() -> None:
     source = _generator()
     letters = [letter for _ in range(5_000) for letter in list(_steps(source.next()))[-1].outcome.dead_letters]
     assert len({letter.key for letter in letters}) == len(letters) > 0
@@ -268,12 +268,12 @@ def test_every_dead_letter_has_a_key_of_its_own() -> None:
     )
 
 
-def test_there_are_as_many_tenants_as_asked_for_and_a_run_can_be_told_from_another() -> None:
+def test_tenant_names_are_distinct_and_carry_the_suffix_of_their_run() -> None:
     assert len(set(tenant_setup.tenant_names(20))) == 20
     assert tenant_setup.tenant_names(2, "-2") == ("acme-2", "globex-2")
 
 
-def test_what_achieves_a_goal_is_money_so_that_revenue_reads_as_money() -> None:
+def test_amounts_that_achieve_a_goal_have_two_decimals_at_most() -> None:
     source = _generator()
     steps = [step for _ in range(2_000) for step in _steps(source.next())]
     achieved = {(each.tenant_id, each.source, each.event_id) for step in steps for each in step.outcome.achieved}

@@ -1,4 +1,4 @@
-"""The demo's live view: every size holds a whole picture, and what it says is what there is."""
+"""The demo's live view fits every terminal and shows the present state."""
 
 import io
 import re
@@ -74,7 +74,7 @@ def test_a_picture_fills_its_terminal_exactly(now: Snapshot, width: int, height:
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (80, 23), (80, 40), (120, 24), (120, 40), (200, 60)])
-def test_all_that_a_stranger_needs_fits_from_80_columns_and_23_rows_on(width: int, height: int) -> None:
+def test_everything_a_newcomer_needs_fits_into_80_columns_and_23_rows(width: int, height: int) -> None:
     text = "\n".join(_lines(NOW, width, height))
     needed = ("Ctrl-C to stop and check", "kill -9 9808", NOW.docs, NOW.metrics, f". {NOW.shell}", "$KEY", NOW.machine)
     figures = ("14,321", "p50", "9 ms", "p99", "31 ms", "lag", "1,278", *picture.GOAL_TYPE_NAMES.values(), "1,021")
@@ -83,7 +83,7 @@ def test_all_that_a_stranger_needs_fits_from_80_columns_and_23_rows_on(width: in
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (80, 50), (120, 40)])
-def test_the_addresses_are_at_the_bottom_from_the_beginning_on(width: int, height: int) -> None:
+def test_the_addresses_are_always_at_the_bottom(width: int, height: int) -> None:
     assert "shell" in _lines(EMPTY, width, height)[-2]
     assert "shell" in _lines(NOW, width, height)[-2]
 
@@ -96,7 +96,7 @@ def test_a_larger_terminal_shows_more() -> None:
     assert "too_large" in "\n".join(_lines(NOW, 120, 40))
 
 
-def test_on_a_small_terminal_the_state_and_the_addresses_are_what_is_left() -> None:
+def test_a_small_terminal_still_shows_the_state_and_the_addresses() -> None:
     text = "\n".join(_lines(DEAD, 60, 14))
     assert "no worker" in text
     assert NOW.docs in text
@@ -104,11 +104,11 @@ def test_on_a_small_terminal_the_state_and_the_addresses_are_what_is_left() -> N
     assert "Ctrl-C to stop and check" in text
 
 
-def test_a_terminal_without_block_characters_gets_a_picture_of_ascii() -> None:
+def test_a_terminal_without_block_characters_gets_an_ascii_picture() -> None:
     assert "\n".join(_lines(NOW, 120, 40, charts.ASCII)).isascii()
 
 
-def test_a_figure_that_stands_still_is_said_to() -> None:
+def test_a_figure_that_does_not_change_is_marked_as_unchanged() -> None:
     assert "unchanged" not in "\n".join(_lines(NOW, 80, 24))
     for width, height in ((80, 24), (120, 40)):
         text = "\n".join(_lines(DEAD, width, height))
@@ -118,9 +118,9 @@ def test_a_figure_that_stands_still_is_said_to() -> None:
 # --- sentences ---
 
 
-def test_while_the_group_waits_for_a_dead_worker_it_says_for_how_long_and_not_ready() -> None:
+def test_a_dead_workers_session_is_counted_down_and_its_successor_waits() -> None:
     sentence, _ = sentences.status(DEAD)
-    assert sentence == "no worker: the group gives 9808's partitions away in at most 38 s"
+    assert sentence == "no worker reads: Kafka frees the partitions of worker 9808 within 38 s"
     assert sentences.worker_state(DEAD) == "waits"
     assert sentences.worker_state(NOW) == "ready"
 
@@ -130,39 +130,42 @@ def test_while_the_group_waits_for_a_dead_worker_it_says_for_how_long_and_not_re
     [
         ({}, "events go in, exits come out"),
         ({"group_waits_seconds": 0.4, "dead_pid": 7}, "any moment now"),
-        ({"group_waits_seconds": 30.0}, "an earlier one's partitions"),
+        ({"group_waits_seconds": 30.0}, "the partitions of an earlier run within 30 s"),
         ({"paused_topics": ("form-submitted",)}, "goalworker topics resume form-submitted"),
-        ({"worker": ProcessState("worker", 5, "starting", 1), "dead_pid": 4}, "worker 5 is starting in place of 4"),
+        (
+            {"worker": ProcessState("worker", 5, "starting", 1), "dead_pid": 4},
+            "worker 5 is starting, because worker 4 died",
+        ),
         ({"took_over_seconds": 3.0, "dead_pid": 4}, "worker 9808 took over"),
-        ({"still": Still(exits=9, lag=12)}, "nothing has moved for 9 s: 12 records wait"),
-        ({"interrupts": 1}, "12 records to go; Ctrl-C again ends it without the check"),
+        ({"still": Still(exits=9, lag=12)}, "nothing has moved for 9 s, 12 records are waiting"),
+        ({"interrupts": 1}, "12 records to go; press Ctrl-C again to skip the check"),
         ({"interrupts": 1, "group_waits_seconds": 20.0}, "no worker for 20 s"),
-        ({"phase": sentences.STARTING}, "counting begins when both are ready"),
+        ({"phase": sentences.STARTING}, "counting starts when both are ready"),
         ({"phase": "checking"}, "checking, 12 records to go"),
         ({"phase": sentences.CHECKED}, "the check is done"),
     ],
 )
-def test_the_most_urgent_thing_is_told(changes: dict[str, object], words: str) -> None:
+def test_the_status_is_the_most_urgent_sentence(changes: dict[str, object], words: str) -> None:
     sentence, _ = sentences.status(structs.replace(NOW, **changes))
     assert words in sentence
     assert len(sentence) <= 80 - 4 or "topics resume" in sentence
 
 
-def test_an_exit_is_a_sentence() -> None:
+def test_an_exit_is_described_in_a_sentence() -> None:
     assert sentences.describe_exit(EXIT) == "c-17 bought, left welcome after 41 ms"
     assert sentences.describe_exit(structs.replace(EXIT, latency_seconds=None)) == "c-17 bought, left welcome"
     assert sentences.describe_exit(structs.replace(EXIT, latency_seconds=47.31)).endswith("after 47.3 s")
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(12.9, "12 s"), (185, "3 min 5 s"), (7440, "2 h 4 min")])
-def test_a_duration_is_said_as_a_person_would(seconds: float, text: str) -> None:
+def test_a_duration_has_at_most_two_units(seconds: float, text: str) -> None:
     assert sentences.duration(seconds) == text
 
 
 # --- charts ---
 
 
-def test_a_trend_ends_at_the_right_and_leaves_out_moments_without_a_value() -> None:
+def test_a_sparkline_ends_at_the_right_and_has_gaps_for_missing_values() -> None:
     trend = charts.spark([0.0, 4.0, None, 8.0], 6, 8.0, "", charts.BLOCKS)
     assert trend.plain == "  ▁▅ █"
     assert charts.spark([1.0] * 9, 4, 1.0, "", charts.BLOCKS).plain == "████"
@@ -174,16 +177,16 @@ def test_a_chart_stacks_the_higher_value_on_the_lower_one() -> None:
     assert [_style_at(row, 1) for row in rows] == ["b", "a"]
 
 
-def _style_at(row: Text, place: int) -> str:
-    return next(str(span.style) for span in row.spans if span.start <= place < span.end)
+def _style_at(row: Text, column: int) -> str:
+    return next(str(span.style) for span in row.spans if span.start <= column < span.end)
 
 
-def test_a_bar_is_seen_unless_it_is_of_nothing() -> None:
+def test_every_bar_but_that_of_0_is_visible() -> None:
     assert [len(charts.bar(value, 1000, 10, charts.BLOCKS)) for value in (0, 1, 500, 1000)] == [0, 1, 5, 10]
     assert charts.bar(0, 0, 10, charts.BLOCKS) == ""
 
 
-# --- who holds the partitions ---
+# --- members of the group ---
 
 
 @pytest.fixture
@@ -191,7 +194,7 @@ def clock() -> list[float]:
     return [100.0]
 
 
-def test_the_group_waits_for_a_dead_member_for_the_rest_of_its_session(clock: list[float]) -> None:
+def test_a_dead_member_keeps_its_partitions_for_the_rest_of_its_session(clock: list[float]) -> None:
     group = membership.Membership(lambda: clock[0])
     group.update("Stable", {"first": 28})
     assert group.waits_seconds() is None
@@ -208,7 +211,7 @@ def test_the_group_waits_for_a_dead_member_for_the_rest_of_its_session(clock: li
     assert group.took_over_seconds() == 2
 
 
-def test_a_member_of_an_earlier_run_is_waited_for_too(clock: list[float]) -> None:
+def test_a_member_of_an_earlier_run_keeps_its_partitions_too(clock: list[float]) -> None:
     group = membership.Membership(lambda: clock[0])
     group.note_earlier_members({"left behind": 28})
     assert group.waits_seconds() == membership.SESSION_SECONDS
@@ -217,7 +220,7 @@ def test_a_member_of_an_earlier_run_is_waited_for_too(clock: list[float]) -> Non
     assert group.took_over_seconds() is None
 
 
-def test_a_second_death_while_the_group_waits_is_counted_from_then(clock: list[float]) -> None:
+def test_a_second_death_starts_the_countdown_anew(clock: list[float]) -> None:
     group = membership.Membership(lambda: clock[0])
     group.update("Stable", {"first": 28})
     group.worker_died(1)
@@ -233,7 +236,7 @@ def test_a_second_death_while_the_group_waits_is_counted_from_then(clock: list[f
 STAT = "cpu  100 0 50 800 50 0 0 0 0 0\ncpu0 1 2 3 4\n"
 
 
-def test_a_machines_load_is_the_busy_share_of_its_ticks(tmp_path: Path) -> None:
+def test_the_load_is_the_busy_share_of_the_ticks(tmp_path: Path) -> None:
     stat = tmp_path / "stat"
     stat.write_text(STAT)
     load = machine_load.MachineLoad(stat)
@@ -242,12 +245,12 @@ def test_a_machines_load_is_the_busy_share_of_its_ticks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "cpu", "cpu a b c d e", "intr 5 5 5 5 5 5"])
-def test_what_is_no_line_of_ticks_is_none(text: str) -> None:
+def test_text_without_ticks_has_no_load(text: str) -> None:
     assert machine_load.parse_ticks(text) is None
     assert machine_load.parse_ticks(STAT) == (150, 1000)
 
 
-def test_without_proc_the_load_average_is_said_and_without_that_the_cores(tmp_path: Path) -> None:
+def test_without_proc_the_load_average_is_shown_or_only_the_cores(tmp_path: Path) -> None:
     def none() -> tuple[float, float, float]:
         raise OSError
 
@@ -255,7 +258,7 @@ def test_without_proc_the_load_average_is_said_and_without_that_the_cores(tmp_pa
     assert "core" in machine_load.MachineLoad(tmp_path / "none", none).describe()
 
 
-# --- the board ---
+# --- the monitor ---
 
 
 class _Traffic:
@@ -295,12 +298,12 @@ def monitor(clock: list[float]) -> Monitor:
 def _pass(monitor: Monitor, clock: list[float], *, sent: int = 0, latencies: tuple[float, ...] = ()) -> Snapshot:
     clock[0] += 1
     monitor.traffic.sent += sent
-    monitor.traffic.latencies += latencies  # type: ignore[attr-defined]  # of the stand-in
+    monitor.traffic.latencies += latencies  # type: ignore[attr-defined]  # of the fake
     monitor.sample()
     return monitor.snapshot()
 
 
-def test_counting_begins_with_the_traffic(monitor: Monitor, clock: list[float]) -> None:
+def test_counting_starts_with_the_traffic(monitor: Monitor, clock: list[float]) -> None:
     before = _pass(monitor, clock, sent=500, latencies=(9.0,))
     assert before.history == History()
     assert before.still == Still()
@@ -313,9 +316,7 @@ def test_counting_begins_with_the_traffic(monitor: Monitor, clock: list[float]) 
     assert now.latency.p50_ms == pytest.approx(20)
 
 
-def test_a_second_without_an_exit_has_no_latency_and_old_ones_are_forgotten(
-    monitor: Monitor, clock: list[float]
-) -> None:
+def test_a_second_without_exits_has_no_latency_and_old_latencies_expire(monitor: Monitor, clock: list[float]) -> None:
     monitor.count_from_now()
     _pass(monitor, clock, latencies=(0.01,))
     now = _pass(monitor, clock)
@@ -326,7 +327,7 @@ def test_a_second_without_an_exit_has_no_latency_and_old_ones_are_forgotten(
     assert now.latency is None
 
 
-def test_a_figure_is_still_from_its_last_change_on(monitor: Monitor, clock: list[float]) -> None:
+def test_a_figure_is_still_since_its_last_change(monitor: Monitor, clock: list[float]) -> None:
     monitor.count_from_now()
     _pass(monitor, clock, sent=1)
     _pass(monitor, clock, sent=1)
@@ -336,7 +337,7 @@ def test_a_figure_is_still_from_its_last_change_on(monitor: Monitor, clock: list
     assert now.still.exits == 7
 
 
-def test_an_exit_of_somebody_elses_goal_is_told_by_its_type(monitor: Monitor) -> None:
+def test_an_exit_by_a_foreign_goal_is_described_by_the_goals_type(monitor: Monitor) -> None:
     seen = [
         listener.RecentExit("acme", "c-1", "checkout", UUID(int=1), "purchase_made", 0.02),
         listener.RecentExit("acme", "c-2", "mine", UUID(int=2), "appointment_booked"),
@@ -348,16 +349,16 @@ def test_an_exit_of_somebody_elses_goal_is_told_by_its_type(monitor: Monitor) ->
     ]
 
 
-def test_before_anything_is_achieved_every_type_of_goal_has_its_row(monitor: Monitor) -> None:
+def test_every_goal_type_has_a_row_from_the_start(monitor: Monitor) -> None:
     assert dict(monitor.snapshot().achieved) == dict.fromkeys(picture.GOAL_TYPE_NAMES, 0)
 
 
-# --- the picture in README ---
+# --- the picture in README.md ---
 
 PICTURE = Path(__file__).parents[1] / "kit" / "live_view.svg"
 
 
-def test_the_picture_in_the_readme_is_small_of_the_present_view_and_loads_nothing() -> None:
+def test_the_readmes_picture_is_small_up_to_date_and_loads_nothing() -> None:
     svg = PICTURE.read_text()
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     assert "(tests/kit/live_view.svg)" in readme.partition("\n## ")[0]
@@ -367,7 +368,7 @@ def test_the_picture_in_the_readme_is_small_of_the_present_view_and_loads_nothin
     assert [word for word in words if word not in svg] == []
 
 
-def test_the_last_whole_frame_is_the_picture_and_the_same_frame_is_the_same_text() -> None:
+def test_the_last_whole_frame_becomes_the_picture_deterministically() -> None:
     drawn = "\x1b[?1049h\x1b[Hfirst\x1b[H\x1b[1mle Ctrl-C\x1b[0m\r\nof it\x1b[Hhalf a fra"
     frame = live_view.last_frame(drawn)
     assert frame == "\x1b[1mle Ctrl-C\x1b[0m\nof it"
