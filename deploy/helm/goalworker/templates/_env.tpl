@@ -1,4 +1,4 @@
-{{/* Names of settings that the chart itself sets, each with the value that decides it. */}}
+{{/* Settings that the chart sets itself, each with the value that it comes from. */}}
 {{- define "goalworker.ownSettings" -}}
 DATABASE__URL: database.existingSecret
 KAFKA__BOOTSTRAP_SERVERS: kafka.bootstrapServers
@@ -17,12 +17,12 @@ OPS__HOST: listenHost
 OPS__PORT: nothing, for probes and metrics rely on it
 {{- end -}}
 
-{{/* A number as a person writes it: to a template 1048576 is 1.048576e+06. */}}
+{{/* A number in plain digits: templates render 1048576 as 1.048576e+06. */}}
 {{- define "goalworker.scalar" -}}
 {{- if and (kindIs "float64" .) (eq . (floor .)) }}{{ printf "%.0f" . }}{{ else }}{{ toString . }}{{ end -}}
 {{- end -}}
 
-{{/* Takes root and role: migration, worker or api. */}}
+{{/* Arguments: root, and role (migration, worker or api). */}}
 {{- define "goalworker.databaseSecret" -}}
 {{- $own := get .root.Values.database .role -}}
 name: {{ default .root.Values.database.existingSecret $own.existingSecret }}
@@ -77,7 +77,7 @@ key: {{ default .root.Values.database.secretKey $own.secretKey }}
 {{- end }}
 {{- end -}}
 
-{{/* Takes what goalworker.pod takes. */}}
+{{/* Arguments: those of goalworker.pod. */}}
 {{- define "goalworker.env" -}}
 {{- with .database }}
 - name: GOALWORKER_DATABASE__URL

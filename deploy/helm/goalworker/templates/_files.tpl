@@ -1,4 +1,4 @@
-{{/* The certificates that a pod mounts: by name, where from and which files. Takes what goalworker.pod takes. */}}
+{{/* Certificates that a pod mounts, by name: their source and files. Arguments: those of goalworker.pod. */}}
 {{- define "goalworker.certificates" -}}
 {{- $tls := .root.Values.kafka.tls -}}
 {{- if .database }}

@@ -2,7 +2,7 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* Short enough for the longest suffix. */}}
+{{/* Names are truncated to leave room for the longest suffix. */}}
 {{- define "goalworker.fullname" -}}
 {{- $name := include "goalworker.name" . -}}
 {{- $default := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
@@ -31,12 +31,12 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") }}
 {{- end -}}
 
-{{/* The port of health and metrics, as the command named in it takes it. */}}
+{{/* The operations port (health and metrics) of a component. */}}
 {{- define "goalworker.opsPort" -}}
 {{- get (dict "worker" "9464" "api" "9465") . -}}
 {{- end -}}
 
-{{/* What runs for long. */}}
+{{/* Processes that keep running. */}}
 {{- define "goalworker.deployments" -}}
 {{- if .Values.api.enabled }}worker api{{ else }}worker{{ end -}}
 {{- end -}}

@@ -1,7 +1,7 @@
 {{/*
-The template of every pod. Takes root; component; values (those of the component); args (of goalworker); database (the
-role it logs in as, if it uses the database); kafka (whether it does); serves (whether it has an operations port, and
-is therefore no Job's).
+The template of every pod. Arguments: root; component; values (of the component); args (of goalworker); database (the role
+of its login, if it uses the database); kafka (whether it uses Kafka); serves (whether it has an operations port, as all
+pods but those of Jobs have).
 */}}
 {{- define "goalworker.pod" -}}
 {{- $values := .root.Values -}}
@@ -10,7 +10,7 @@ metadata:
     {{- with $values.podLabels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
-    # Without the chart's version: a new one by itself should not restart the group.
+    # Without the chart's version, so that a new version alone does not restart the group.
     {{- include "goalworker.selector" .root | nindent 4 }}
     app.kubernetes.io/component: {{ .component }}
   {{- with $values.podAnnotations }}
@@ -21,7 +21,7 @@ spec:
   {{- if .serves }}
   serviceAccountName: {{ include "goalworker.serviceAccount" .root }}
   {{- else }}
-  # The chart's ServiceAccount is not there yet when the first install runs this.
+  # The chart's ServiceAccount does not exist yet when the first install runs this.
   restartPolicy: Never
   {{- end }}
   automountServiceAccountToken: false
@@ -96,7 +96,7 @@ ports:
   - name: ops
     containerPort: {{ include "goalworker.opsPort" .component }}
 {{- if eq .component "api" }}
-# New connections come for a moment after a pod was told to stop.
+# For a moment after its SIGTERM a pod still gets new connections.
 lifecycle:
   preStop:
     sleep:
@@ -111,7 +111,7 @@ startupProbe:
     port: ops
   periodSeconds: 5
   timeoutSeconds: 5
-  # Five minutes to load the goals and to join the group.
+  # Five minutes to load the goals and join the group.
   failureThreshold: 60
 livenessProbe:
   httpGet:

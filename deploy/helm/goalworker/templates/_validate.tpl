@@ -1,4 +1,4 @@
-{{/* Each of these gives a JSON list of sentences, one for each thing that is wrong. */}}
+{{/* Each template returns a JSON list of sentences, one for each fault. */}}
 
 {{- define "goalworker.databaseProblems" -}}
 {{- $problems := list -}}
