@@ -13,8 +13,9 @@ from goalworker.stores import goal_store
 
 router = APIRouter(tags=[openapi.GOALS])
 
-Found = list[dict[str, Any]]
-_PAGE: Final = 1_000
+GoalFaults = list[dict[str, Any]]
+# Stored goals that a check looks at, at most; a workflow has far fewer unless its maximum was raised.
+_STORED_MAX: Final = 1_000
 
 
 @router.post(
@@ -24,19 +25,21 @@ _PAGE: Final = 1_000
 )
 async def validate_goals(
     caller: auth.Reader,
-    here: parameters.InContext,
+    context: parameters.InContext,
     workflow_id: parameters.WorkflowId,
-    given: request_bodies.OptionalJsonBody,
+    body: request_bodies.OptionalJsonBody,
 ) -> Response:
     """Check goals without storing them; without a body, check the stored goals. References are checked too."""
-    listed = validation.validate(request_models.GoalsToValidate, given).goals
-    errors = await (_stored(here, caller, workflow_id) if listed is None else _given(here, caller, listed))
+    drafts = validation.validate(request_models.GoalsToValidate, body).goals
+    errors = await (
+        _check_stored(context, caller, workflow_id) if drafts is None else _check_drafts(context, caller, drafts)
+    )
     return parameters.json_answer({"valid": not errors, "errors": errors})
 
 
-async def _stored(here: parameters.Context, caller: auth.Caller, workflow_id: str) -> Found:
-    page = await goal_store.list_goals(here.pool, caller.tenant_id, workflow_id, limit=_PAGE)
-    missing = await here.references.faults(caller.tenant_id, [goal.criteria for goal in page.goals])
+async def _check_stored(context: parameters.Context, caller: auth.Caller, workflow_id: str) -> GoalFaults:
+    page = await goal_store.list_goals(context.pool, caller.tenant_id, workflow_id, limit=_STORED_MAX)
+    missing = await context.references.faults(caller.tenant_id, [goal.criteria for goal in page.goals])
     return [
         {"goal_id": goal.id, "pointer": fault.pointer, "detail": fault.detail}
         for goal, faults in zip(page.goals, missing, strict=True)
@@ -44,43 +47,41 @@ async def _stored(here: parameters.Context, caller: auth.Caller, workflow_id: st
     ]
 
 
-async def _given(here: parameters.Context, caller: auth.Caller, listed: Sequence[Any]) -> Found:
-    """Return the faults of goals, taken as all goals of a workflow."""
-    faults: list[list[Fault]] = [[] for _ in listed]
+async def _check_drafts(context: parameters.Context, caller: auth.Caller, entries: Sequence[Any]) -> GoalFaults:
+    """Return the faults of drafts, taken as all goals of a workflow."""
+    faults: list[list[Fault]] = []
     drafts: dict[int, goal_store.Draft] = {}
-    for index, given in enumerate(listed):
-        draft = _draft(given, faults[index])
+    for index, entry in enumerate(entries):
+        draft, found = _parse(entry)
         if draft is not None:
-            _note_duplicate(index, draft, drafts, faults[index])
-    maximum = here.settings.goals.max_per_workflow
-    if len(listed) > maximum:
+            found = _duplicates(draft, drafts)
+            drafts[index] = draft
+        faults.append(found)
+    maximum = context.settings.goals.max_per_workflow
+    if len(entries) > maximum:
         faults[maximum].append(Fault("", str(goal_store.TooManyGoalsError(maximum))))
     criteria = [criteria_to_json(draft.goal_type, draft.criteria) for draft in drafts.values()]
-    for index, missing in zip(drafts, await here.references.faults(caller.tenant_id, criteria), strict=True):
+    for index, missing in zip(drafts, await context.references.faults(caller.tenant_id, criteria), strict=True):
         faults[index] += missing
     return [
         {"index": index, "pointer": fault.pointer, "detail": fault.detail}
-        for index, of_goal in enumerate(faults)
-        for fault in of_goal
+        for index, faults_of_draft in enumerate(faults)
+        for fault in faults_of_draft
     ]
 
 
-def _draft(given: Any, faults: list[Fault]) -> goal_store.Draft | None:
-    if not isinstance(given, Mapping):
-        faults.append(Fault("", "A goal must be an object"))
-        return None
+def _parse(entry: Any) -> tuple[goal_store.Draft | None, list[Fault]]:
+    if not isinstance(entry, Mapping):
+        return None, [Fault("", "A goal must be an object")]
     try:
-        return goal_store.parse_draft(given)
+        return goal_store.parse_draft(entry), []
     except goal_store.InvalidGoalError as error:
-        faults += error.faults
-        return None
+        return None, list(error.faults)
 
 
-def _note_duplicate(
-    index: int, draft: goal_store.Draft, drafts: dict[int, goal_store.Draft], faults: list[Fault]
-) -> None:
-    for other, before in drafts.items():
-        if (before.goal_type, before.criteria) == (draft.goal_type, draft.criteria):
-            faults.append(Fault("", f"Goal {other} already has the same goal_type and criteria"))
-            break
-    drafts[index] = draft
+def _duplicates(draft: goal_store.Draft, others: Mapping[int, goal_store.Draft]) -> list[Fault]:
+    """Return a fault if an earlier draft is the same goal."""
+    for index, other in others.items():
+        if (other.goal_type, other.criteria) == (draft.goal_type, draft.criteria):
+            return [Fault("", f"Goal {index} already has the same goal_type and criteria")]
+    return []

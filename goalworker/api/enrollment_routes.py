@@ -20,13 +20,13 @@ router = APIRouter(tags=[openapi.ENROLLMENTS])
     **openapi.answers(200, "The enrollment", "Enrollment"),
 )
 async def get_enrollment(
-    caller: auth.Reader, here: parameters.InContext, enrollment_id: parameters.EnrollmentId
+    caller: auth.Reader, context: parameters.InContext, enrollment_id: parameters.EnrollmentId
 ) -> Response:
     """Get an enrollment with its status, achievements and exit; an engine checks it before it sends.
 
     404 means that nothing is known of the enrollment, so go on. The answer is as fresh as the worker's lag.
     """
-    found = await enrollments.find(here.pool, caller.tenant_id, enrollment_id)
+    found = await enrollments.find(context.pool, caller.tenant_id, enrollment_id)
     if found is None:
         raise problems.ProblemError(problems.NOT_FOUND, "Unknown enrollment")
     return parameters.json_answer(found)
@@ -45,24 +45,24 @@ async def get_enrollment(
 )
 async def take_in_enrollments(
     caller: auth.Enroller,
-    here: parameters.InContext,
+    context: parameters.InContext,
     workflow_id: parameters.WorkflowId,
-    given: request_bodies.JsonBody,
+    body: request_bodies.JsonBody,
 ) -> Response:
     """Import enrollments that began earlier; each becomes the lifecycle messages of an engine."""
-    if not here.settings.enrollments.tracking:
+    if not context.settings.enrollments.tracking:
         detail = "Every contact counts as enrolled here (GOALWORKER_ENROLLMENTS__TRACKING=false); imports are off"
         raise problems.ProblemError(problems.TRACKING_OFF, detail)
-    latest = datetime.now(UTC) + timedelta(seconds=here.settings.events.max_future_seconds)
-    body = validation.validate(request_models.Runs, given, latest)
+    latest = datetime.now(UTC) + timedelta(seconds=context.settings.events.max_future_seconds)
+    runs = validation.validate(request_models.Runs, body, latest).enrollments
     imported = [
         facts.Enrollment(
             caller.tenant_id, run.enrollment_id, workflow_id, run.contact_id, run.enrolled_at, run.ended_at
         )
-        for run in body.enrollments
+        for run in runs
     ]
     try:
-        await enrollments.add(here.pool, caller.tenant_id, workflow_id, imported)
+        await enrollments.add(context.pool, caller.tenant_id, workflow_id, imported)
     except enrollments.ConflictingEnrollmentError as error:
         raise _conflict(imported, error) from None
     return parameters.json_answer({"accepted": len(imported)}, 202)

@@ -46,13 +46,18 @@ IfMatch = Annotated[
     ),
 )
 async def create_goal(
-    caller: auth.Writer, here: parameters.InContext, workflow_id: parameters.WorkflowId, given: request_bodies.JsonBody
+    caller: auth.Writer,
+    context: parameters.InContext,
+    workflow_id: parameters.WorkflowId,
+    body: request_bodies.JsonBody,
 ) -> Response:
     """Create a goal, which counts for events from now on."""
-    draft = goal_store.parse_draft(given)
-    await _refuse_missing(here, caller, criteria_to_json(draft.goal_type, draft.criteria))
-    maximum = here.settings.goals.max_per_workflow
-    goal = await goal_store.create(here.pool, caller.tenant_id, workflow_id, draft, actor=caller.actor, maximum=maximum)
+    draft = goal_store.parse_draft(body)
+    await _refuse_missing(context, caller, criteria_to_json(draft.goal_type, draft.criteria))
+    maximum = context.settings.goals.max_per_workflow
+    goal = await goal_store.create(
+        context.pool, caller.tenant_id, workflow_id, draft, actor=caller.actor, maximum=maximum
+    )
     path = parameters.GOALS.format(workflow_id=parse.quote(workflow_id, safe=""))
     return _goal(goal, 201, {"Location": f"{path}/{goal.id}"})
 
@@ -64,12 +69,12 @@ async def create_goal(
 )
 async def list_goals(
     caller: auth.Reader,
-    here: parameters.InContext,
+    context: parameters.InContext,
     workflow_id: parameters.WorkflowId,
     query: Annotated[parameters.GoalsQuery, Query()],
 ) -> Response:
     """List the goals of a workflow, in the order of their creation."""
-    page = await goal_store.list_goals(here.pool, caller.tenant_id, workflow_id, **query.model_dump())
+    page = await goal_store.list_goals(context.pool, caller.tenant_id, workflow_id, **query.model_dump())
     return parameters.json_answer(
         {"goals": page.goals, "total": page.total, "offset": query.offset, "limit": query.limit}
     )
@@ -77,10 +82,10 @@ async def list_goals(
 
 @router.get(parameters.GOAL, summary="Get a goal", **openapi.answers(200, "The goal", "Goal", headers=openapi.ETAG))
 async def get_goal(
-    caller: auth.Reader, here: parameters.InContext, workflow_id: parameters.WorkflowId, goal_id: parameters.GoalId
+    caller: auth.Reader, context: parameters.InContext, workflow_id: parameters.WorkflowId, goal_id: parameters.GoalId
 ) -> Response:
     """Get a goal; a deleted goal appears only in the list."""
-    return _goal(await goal_store.get(here.pool, caller.tenant_id, goal_id, workflow_id=workflow_id))
+    return _goal(await goal_store.get(context.pool, caller.tenant_id, goal_id, workflow_id=workflow_id))
 
 
 @router.patch(
@@ -97,10 +102,10 @@ async def get_goal(
 )
 async def change_goal(
     caller: auth.Writer,
-    here: parameters.InContext,
+    context: parameters.InContext,
     workflow_id: parameters.WorkflowId,
     goal_id: parameters.GoalId,
-    given: request_bodies.JsonBody,
+    body: request_bodies.JsonBody,
     if_match: IfMatch = ANY_VERSION,
 ) -> Response:
     """Change the criteria or the name of a goal, pause it or resume it, from now on.
@@ -108,16 +113,16 @@ async def change_goal(
     A change without effect makes no new version.
     """
     expected_version = _expected_version(if_match)
-    if here.references.are_checked and "criteria" in given:
-        goal = await goal_store.get(here.pool, caller.tenant_id, goal_id, workflow_id=workflow_id)
-        criteria = goal_store.parse_changes(goal.goal_type, given).criteria
+    if context.references.are_checked and "criteria" in body:
+        goal = await goal_store.get(context.pool, caller.tenant_id, goal_id, workflow_id=workflow_id)
+        criteria = goal_store.parse_changes(goal.goal_type, body).criteria
         if isinstance(criteria, Criteria):
-            await _refuse_missing(here, caller, criteria_to_json(goal.goal_type, criteria))
+            await _refuse_missing(context, caller, criteria_to_json(goal.goal_type, criteria))
     goal = await goal_store.update(
-        here.pool,
+        context.pool,
         caller.tenant_id,
         goal_id,
-        given,
+        body,
         actor=caller.actor,
         expected_version=expected_version,
         workflow_id=workflow_id,
@@ -132,14 +137,14 @@ async def change_goal(
 )
 async def delete_goal(
     caller: auth.Writer,
-    here: parameters.InContext,
+    context: parameters.InContext,
     workflow_id: parameters.WorkflowId,
     goal_id: parameters.GoalId,
     if_match: IfMatch = ANY_VERSION,
 ) -> Response:
     """Delete a goal from now on; its achievements remain."""
     await goal_store.delete(
-        here.pool,
+        context.pool,
         caller.tenant_id,
         goal_id,
         actor=caller.actor,
@@ -155,10 +160,10 @@ async def delete_goal(
     **openapi.answers(200, "Every change", "Audit"),
 )
 async def get_audit(
-    caller: auth.Reader, here: parameters.InContext, workflow_id: parameters.WorkflowId, goal_id: parameters.GoalId
+    caller: auth.Reader, context: parameters.InContext, workflow_id: parameters.WorkflowId, goal_id: parameters.GoalId
 ) -> Response:
     """List every change of a goal with its actor, its time, and the goal before and after; also of a deleted goal."""
-    entries = await goal_store.get_audit(here.pool, caller.tenant_id, goal_id, workflow_id=workflow_id)
+    entries = await goal_store.get_audit(context.pool, caller.tenant_id, goal_id, workflow_id=workflow_id)
     return parameters.json_answer({"entries": entries})
 
 
@@ -167,10 +172,10 @@ _SETTINGS: Final = f"{parameters.WORKFLOW}/goal-settings"
 
 @router.get(_SETTINGS, summary="Get a workflow's goal settings", **openapi.answers(200, "The settings", "GoalSettings"))
 async def get_goal_settings(
-    caller: auth.Reader, here: parameters.InContext, workflow_id: parameters.WorkflowId
+    caller: auth.Reader, context: parameters.InContext, workflow_id: parameters.WorkflowId
 ) -> Response:
     """Get the logic by which the workflow is done; the default is `any`."""
-    return parameters.json_answer({"logic": await goal_store.get_logic(here.pool, caller.tenant_id, workflow_id)})
+    return parameters.json_answer({"logic": await goal_store.get_logic(context.pool, caller.tenant_id, workflow_id)})
 
 
 @router.put(
@@ -179,11 +184,14 @@ async def get_goal_settings(
     **openapi.answers(200, "The new settings", "GoalSettings", takes="GoalSettings"),
 )
 async def set_goal_settings(
-    caller: auth.Writer, here: parameters.InContext, workflow_id: parameters.WorkflowId, given: request_bodies.JsonBody
+    caller: auth.Writer,
+    context: parameters.InContext,
+    workflow_id: parameters.WorkflowId,
+    body: request_bodies.JsonBody,
 ) -> Response:
     """Set the logic by which the workflow is done, for events from now on: `any`, `all` or `never`."""
-    settings = validation.validate(response_models.GoalSettings, given)
-    await goal_store.set_logic(here.pool, caller.tenant_id, workflow_id, settings.logic, actor=caller.actor)
+    settings = validation.validate(response_models.GoalSettings, body)
+    await goal_store.set_logic(context.pool, caller.tenant_id, workflow_id, settings.logic, actor=caller.actor)
     return parameters.json_answer({"logic": settings.logic})
 
 
@@ -191,8 +199,8 @@ def _goal(goal: goal_store.StoredGoal, status: int = 200, headers: Mapping[str, 
     return parameters.json_answer(goal, status, {"ETag": f'"{goal.version}"', **(headers or {})})
 
 
-async def _refuse_missing(here: parameters.Context, caller: auth.Caller, criteria: Mapping[str, Any]) -> None:
-    (faults,) = await here.references.faults(caller.tenant_id, [criteria])
+async def _refuse_missing(context: parameters.Context, caller: auth.Caller, criteria: Mapping[str, Any]) -> None:
+    (faults,) = await context.references.faults(caller.tenant_id, [criteria])
     if faults:
         raise problems.invalid(faults, problems.REFERENCE_MISSING)
 

@@ -1,7 +1,7 @@
 """Public keys of the tokens' issuer: fetched from a URL, cached, refetched at a bounded rate.
 
-PyJWKClient does not fit: it limits neither the size of an answer nor its total time, drops keys that are known when the
-issuer is down, and retries a failed fetch with every token.
+PyJWKClient is not used: it limits neither the size of an answer nor its total time, loses expired keys while the issuer
+is down, and retries a failed fetch for every token.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ ALGORITHMS: Final = ("RS256", "ES256")
 REFETCH_SECONDS: Final = 10.0
 # Seconds until a refetch; while the issuer answers, a withdrawn key is trusted no longer than this.
 CACHE_SECONDS: Final = 300.0
+# Seconds for a whole fetch; then it counts as failed, as does an answer of more bytes.
 FETCH_TIMEOUT_SECONDS: Final = 3.0
 _BYTES_MAX: Final = 1_048_576
 
@@ -51,7 +52,10 @@ class Jwks:
         self._fetching = asyncio.Lock()
 
     async def find(self, key_id: str | None) -> jwt.PyJWK | None:
-        """Return the key with that id, or the only key for None; JwksUnreachableError if the last fetch failed."""
+        """Return the key with that id, or the only key for None.
+
+        JwksUnreachableError if the key is unknown and the last fetch failed.
+        """
         if self._is_stale(key_id):
             async with self._fetching:
                 if self._is_stale(key_id):

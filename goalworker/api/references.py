@@ -11,16 +11,15 @@ import httpx
 from goalworker import outages
 from goalworker.api import outbound_http, problems
 from goalworker.config import groups, values
+from goalworker.domain.events import GOAL_TYPE_TABLE
 from goalworker.domain.faults import Fault
 
+# Kind of reference by criteria field: tag_id refers to a tag.
 KINDS: Final[Mapping[str, str]] = {
-    "tag_id": "tag",
-    "product_id": "product",
-    "calendar_id": "calendar",
-    "service_id": "service",
-    "form_id": "form",
-    "pipeline_id": "pipeline",
-    "stage_id": "stage",
+    field: field.removesuffix("_id")
+    for row in GOAL_TYPE_TABLE.values()
+    for field in row.criteria
+    if field.endswith("_id")
 }
 # Seconds for which an existing id is cached. A missing id is not: somebody may create it the next moment.
 CACHE_SECONDS: Final = 5.0
@@ -70,7 +69,7 @@ class References:
             async with asyncio.timeout(self._timeout_seconds):
                 found = await asyncio.gather(*(self._exists(tenant_id, *reference) for reference in references))
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
-            self._report_away(str(error).partition("\n")[0] or "no answer in time")
+            self._report_outage(str(error).partition("\n")[0] or "no answer in time")
             what = "The system that checks references cannot be reached"
             raise problems.unavailable(what, "references") from error
         return {reference for reference, exists in zip(references, found, strict=True) if not exists}
@@ -82,7 +81,7 @@ class References:
         async with self._slots:
             status, _ = await outbound_http.get(self._client, self._address(tenant_id, kind, id_), _BYTES_MAX)
         if status not in (httpx.codes.OK, httpx.codes.NOT_FOUND):
-            self._report_away(f"it answered {status} for a {kind}")
+            self._report_outage(f"it answered {status} for a {kind}")
             what = f"The system that checks references answered {status} for a {kind}"
             raise problems.unavailable(what, "references")
         self._journal.report("references", None)
@@ -93,7 +92,7 @@ class References:
         self._cached_until[key] = time.monotonic() + CACHE_SECONDS
         return True
 
-    def _report_away(self, reason: str) -> None:
+    def _report_outage(self, reason: str) -> None:
         url = values.masked_url(self._url)
         self._journal.report("references", f"references cannot be checked at {url}: {reason}")
 

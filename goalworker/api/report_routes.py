@@ -20,7 +20,7 @@ router = APIRouter(tags=[openapi.REPORTS])
 async def get_stats(
     request: Request,
     caller: auth.Reader,
-    here: parameters.InContext,
+    context: parameters.InContext,
     workflow_id: parameters.WorkflowId,
     query: Annotated[parameters.StatsQuery, Query()],
 ) -> Response:
@@ -28,18 +28,18 @@ async def get_stats(
 
     A slow answer is cached for thirty times as long as it took; for as long again it is returned while it is refreshed.
     """
-    middleware.allow(request, here.settings.database.statement_timeout_seconds)
+    middleware.allow(request, context.settings.database.statement_timeout_seconds)
 
     async def count() -> dict[str, Any]:
-        tracking = here.settings.enrollments.tracking
-        async with connections.tenant_transaction(here.pool, caller.tenant_id, "stats") as connection:
+        tracking = context.settings.enrollments.tracking
+        async with connections.tenant_transaction(context.pool, caller.tenant_id, "stats") as connection:
             await stats.require_workflow(connection, caller.tenant_id, workflow_id)
             return await stats.workflow_stats(
                 connection, caller.tenant_id, workflow_id, query.since, query.until, tracking=tracking
             )
 
     key = (caller.tenant_id, workflow_id, query.since, query.until)
-    return parameters.json_answer(await here.answers.answer(key, count))
+    return parameters.json_answer(await context.answers.answer(key, count))
 
 
 @router.get(
@@ -49,12 +49,12 @@ async def get_stats(
 )
 async def list_achievements(
     caller: auth.Reader,
-    here: parameters.InContext,
+    context: parameters.InContext,
     workflow_id: parameters.WorkflowId,
     query: Annotated[parameters.AchievementsQuery, Query()],
 ) -> Response:
     """List a workflow's achievements in the order of their events, without revoked ones."""
-    async with connections.tenant_transaction(here.pool, caller.tenant_id, "stats") as connection:
+    async with connections.tenant_transaction(context.pool, caller.tenant_id, "stats") as connection:
         found, next_cursor = await achievements.list_achievements(
             connection, caller.tenant_id, workflow_id, **query.model_dump()
         )
