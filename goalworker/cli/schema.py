@@ -37,7 +37,7 @@ def export(
 
 def documents(settings: config.Settings) -> dict[str, bytes]:
     """Return every document, as JSON, by its path in DIR."""
-    every: dict[str, Any] = {f"messages/{kind}.json": found for kind, found in schemas.of_messages().items()}
+    every: dict[str, Any] = {f"messages/{kind}.json": found for kind, found in schemas.message_schemas().items()}
     every["asyncapi.json"] = schemas.asyncapi(settings.topics, kafka_topics.CONFIGURATION)
     every["openapi.json"] = api.document()
     return {name: msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n" for name, found in every.items()}

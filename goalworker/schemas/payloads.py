@@ -33,20 +33,20 @@ _AMOUNT_TEXT: Final[Schema] = {
 _CURRENCY: Final[Schema] = {"type": "string", "pattern": "^[A-Za-z]{3}$"}
 
 
-def of_messages() -> dict[str, Schema]:
+def message_schemas() -> dict[str, Schema]:
     """Return the schema of each incoming and outgoing message by its CloudEvents type."""
     return {
-        **{kind: _incoming(kind) for kind in events.DATA_OF_TYPE},
-        **{kind: _outgoing(kind) for kind in outgoing.BY_TYPE},
+        **{message_type: _incoming(message_type) for message_type in events.DATA_OF_TYPE},
+        **{message_type: _outgoing(message_type) for message_type in outgoing.BY_TYPE},
     }
 
 
-def _incoming(kind: str) -> Schema:
+def _incoming(message_type: str) -> Schema:
     properties = {
         "specversion": {"const": "1.0"},
         "id": _TEXT_REF,
         "source": _TEXT_REF,
-        "type": {"const": kind},
+        "type": {"const": message_type},
         "time": {
             "anyOf": [_TIME, _NOTHING],
             "description": "When it happened; if absent, the record's timestamp counts",
@@ -56,13 +56,13 @@ def _incoming(kind: str) -> Schema:
         "data_base64": {"description": "The data as JSON in base64, in place of `data`"},
     }
     required = ["specversion", "id", "source", "type", "tenantid"]
-    schema = _message(kind, properties, required, _data(kind))
+    schema = _message(message_type, properties, required, _data(message_type))
     coded = {"properties": {"data": {"type": "null"}, "data_base64": _BASE64}, "required": ["data_base64"]}
     return schema | {"anyOf": [{"required": ["data"], "properties": {"data": {"type": "object"}}}, coded]}
 
 
-def _outgoing(kind: str) -> Schema:
-    _, struct, subject = outgoing.BY_TYPE[kind]
+def _outgoing(message_type: str) -> Schema:
+    _, struct, subject = outgoing.BY_TYPE[message_type]
     data = _of_struct(struct)
     if struct is outgoing.Achieved:
         data["properties"]["trigger_event"] = _trigger_event()
@@ -75,21 +75,21 @@ def _outgoing(kind: str) -> Schema:
         "specversion": {"const": "1.0"},
         "id": json.schema(UUID),
         "source": {"const": messages.SOURCE},
-        "type": {"const": kind},
+        "type": {"const": message_type},
         "subject": data["properties"][subject],
         "time": _TIME,
         "tenantid": _TEXT_REF,
         "datacontenttype": {"const": "application/json"},
         "data": {"$ref": "#/$defs/data"},
     }
-    return _message(kind, properties, list(properties), data)
+    return _message(message_type, properties, list(properties), data)
 
 
-def _message(kind: str, properties: Schema, required: list[str], data: Schema) -> Schema:
+def _message(message_type: str, properties: Schema, required: list[str], data: Schema) -> Schema:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"urn:goalworker:schema:{kind}",
-        "title": kind,
+        "$id": f"urn:goalworker:schema:{message_type}",
+        "title": message_type,
         "type": "object",
         "properties": properties,
         "required": required,
@@ -97,9 +97,9 @@ def _message(kind: str, properties: Schema, required: list[str], data: Schema) -
     }
 
 
-def _data(kind: str) -> Schema:
+def _data(message_type: str) -> Schema:
     """Return the schema of the `data` of an incoming message, with the rules that its struct cannot state."""
-    struct = events.DATA_OF_TYPE[kind]
+    struct = events.DATA_OF_TYPE[message_type]
     data = _of_struct(struct)
     if struct is events.PaymentCompleted:
         data["properties"]["amount"] = {"anyOf": [_AMOUNT_TEXT, _AMOUNT_NUMBER]}
@@ -125,14 +125,15 @@ def _trigger_event() -> Schema:
         "properties": properties,
         "required": list(properties),
         "oneOf": [
-            {"properties": {"type": {"const": kind}, "data": _evidence(kind)}} for kind in events.GOAL_EVENT_TYPES
+            {"properties": {"type": {"const": message_type}, "data": _evidence(message_type)}}
+            for message_type in events.GOAL_EVENT_TYPES
         ],
     }
 
 
-def _evidence(kind: str) -> Schema:
+def _evidence(message_type: str) -> Schema:
     """Return the schema of an event's data as an achievement quotes it: without nulls, with the amount as a string."""
-    data = _data(kind)
+    data = _data(message_type)
     had = {name: field["anyOf"][0] if "anyOf" in field else field for name, field in data["properties"].items()}
     return {**data, "properties": had, "additionalProperties": False}
 

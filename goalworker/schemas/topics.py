@@ -32,7 +32,8 @@ def asyncapi(topics: config.Topics, configuration: Mapping[str, Mapping[str, str
         },
         "defaultContentType": messages.CONTENT_TYPE,
         "channels": {
-            which: _channel(topics, which, carried[which], configuration.get(which, {})) for which, _ in topics
+            setting: _channel(topics, setting, carried[setting], configuration.get(setting, {}))
+            for setting, _ in topics
         },
         "operations": dict(_operations(topics, carried)),
         "components": {"messages": _messages()},
@@ -56,18 +57,18 @@ CloudEvent is accepted as `data`."""
 def _carried(topics: config.Topics) -> dict[str, list[str]]:
     """Return the messages of each topic, by its setting."""
     event_types = topics.event_types
-    carried = {which: sorted(event_types[name]) for name, which in topics.inputs.items()}
-    for kind, message in outgoing.BY_TYPE.items():
-        carried.setdefault(message.topic, []).append(kind)
+    carried = {setting: sorted(event_types[name]) for name, setting in topics.inputs.items()}
+    for message_type, message in outgoing.BY_TYPE.items():
+        carried.setdefault(message.topic, []).append(message_type)
     return {**carried, "dead_letters": [_DEAD_LETTER], "redrive": [_DEAD_LETTER]}
 
 
-def _channel(topics: config.Topics, which: str, carried: Collection[str], configuration: Mapping[str, str]) -> Schema:
+def _channel(topics: config.Topics, setting: str, carried: Collection[str], configuration: Mapping[str, str]) -> Schema:
     configured = {key: _configured(key, value) for key, value in configuration.items()}
     return {
-        "address": getattr(topics, which),
-        "description": type(topics).model_fields[which].description,
-        "messages": {kind: {"$ref": f"#/components/messages/{kind}"} for kind in carried},
+        "address": getattr(topics, setting),
+        "description": type(topics).model_fields[setting].description,
+        "messages": {message_type: {"$ref": f"#/components/messages/{message_type}"} for message_type in carried},
         "bindings": {"kafka": {**({"topicConfiguration": configured} if configured else {}), **_BINDING}},
     }
 
@@ -80,10 +81,10 @@ def _configured(key: str, value: str) -> object:
 
 def _operations(topics: config.Topics, carried: Mapping[str, Collection[str]]) -> Iterable[tuple[str, Schema]]:
     intake = (events.ENROLLMENT_STARTED, events.ENROLLMENT_ENDED)
-    for which in topics.inputs.values():
-        yield _operation("receive", which, carried[which], "`goalworker run` judges them")
-    for which in dict.fromkeys(message.topic for message in outgoing.BY_TYPE.values()):
-        yield _operation("send", which, carried[which], "`goalworker run` publishes them")
+    for setting in topics.inputs.values():
+        yield _operation("receive", setting, carried[setting], "`goalworker run` judges them")
+    for setting in dict.fromkeys(message.topic for message in outgoing.BY_TYPE.values()):
+        yield _operation("send", setting, carried[setting], "`goalworker run` publishes them")
     yield _operation("send", messages.WORKFLOW_LIFECYCLE, intake, "The API takes in enrollments that exist already")
     yield _operation(
         "send", "dead_letters", carried["dead_letters"], "`goalworker run` puts records aside that it cannot use"
@@ -93,31 +94,35 @@ def _operations(topics: config.Topics, carried: Mapping[str, Collection[str]]) -
     yield _operation("receive", "redrive", carried["redrive"], "`goalworker run` judges them once more")
 
 
-def _operation(action: str, which: str, carried: Collection[str], summary: str) -> tuple[str, Schema]:
-    channel = f"#/channels/{which}"
-    return f"{action}_{which}", {
+def _operation(action: str, setting: str, carried: Collection[str], summary: str) -> tuple[str, Schema]:
+    channel = f"#/channels/{setting}"
+    return f"{action}_{setting}", {
         "action": action,
         "channel": {"$ref": channel},
         "summary": summary,
-        "messages": [{"$ref": f"{channel}/messages/{kind}"} for kind in carried],
+        "messages": [{"$ref": f"{channel}/messages/{message_type}"} for message_type in carried],
     }
 
 
 def _messages() -> Schema:
     return {
-        **{kind: _message(kind) for kind in (*events.DATA_OF_TYPE, *outgoing.BY_TYPE)},
+        **{message_type: _message(message_type) for message_type in (*events.DATA_OF_TYPE, *outgoing.BY_TYPE)},
         _DEAD_LETTER: _dead_letter(),
     }
 
 
-def _message(kind: str) -> Schema:
-    headers, key = (_headers_out(kind), _key_out(kind)) if kind in outgoing.BY_TYPE else (_HEADERS_IN, _key_in(kind))
+def _message(message_type: str) -> Schema:
+    headers, key = (
+        (_headers_out(message_type), _key_out(message_type))
+        if message_type in outgoing.BY_TYPE
+        else (_HEADERS_IN, _key_in(message_type))
+    )
     return {
-        "name": kind,
-        "title": kind,
+        "name": message_type,
+        "title": message_type,
         "contentType": messages.CONTENT_TYPE,
         "headers": headers,
-        "payload": {"$ref": f"./messages/{kind}.json"},
+        "payload": {"$ref": f"./messages/{message_type}.json"},
         "bindings": {"kafka": {"key": key, **_BINDING}},
     }
 
@@ -135,20 +140,20 @@ _HEADERS_IN: Final[Schema] = {
 }
 
 
-def _headers_out(kind: str) -> Schema:
-    carries_trace = outgoing.BY_TYPE[kind].data in (outgoing.Achieved, outgoing.Exit)
+def _headers_out(message_type: str) -> Schema:
+    carries_trace = outgoing.BY_TYPE[message_type].data in (outgoing.Achieved, outgoing.Exit)
     properties = {"content-type": {"const": messages.CONTENT_TYPE}, **(_TRACE if carries_trace else {})}
     return {"type": "object", "properties": properties, "required": ["content-type"]}
 
 
-def _key_in(kind: str) -> Schema:
-    of = "workflow" if events.DATA_OF_TYPE[kind] is events.WorkflowChanged else "contact"
+def _key_in(message_type: str) -> Schema:
+    of = "workflow" if events.DATA_OF_TYPE[message_type] is events.WorkflowChanged else "contact"
     advice = f"Best `tenant:{of}`, each part percent-encoded; results never depend on it"
     return {"type": ["string", "null"], "description": advice}
 
 
-def _key_out(kind: str) -> Schema:
-    of = "goal_id" if outgoing.BY_TYPE[kind].data is outgoing.Configured else "contact"
+def _key_out(message_type: str) -> Schema:
+    of = "goal_id" if outgoing.BY_TYPE[message_type].data is outgoing.Configured else "contact"
     return {
         "type": "string",
         "pattern": f"^{_PART}:{_PART}$",

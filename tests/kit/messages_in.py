@@ -112,6 +112,6 @@ def in_partition(number: int, record: Record) -> Record:
 
 
 def rows(text: str) -> list[dict[str, Any]]:
-    """What a command printed with --json."""
+    """Return the rows that a command printed with --json."""
     decoded: list[dict[str, Any]] = json.loads(text)
     return decoded

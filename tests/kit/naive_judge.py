@@ -24,7 +24,7 @@ class Walked(NamedTuple):
 
 
 class Satisfied(NamedTuple):
-    """Where the walk stopped, the completing goal, and the logic that stopped it."""
+    """The event at which the walk stopped, the completing goal, and the logic that stopped it."""
 
     at: Walked
     goal_id: UUID
@@ -32,7 +32,7 @@ class Satisfied(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What one enrollment achieved."""
+    """The achievements of one enrollment."""
 
     achieved: dict[UUID, Walked]
     satisfied: Satisfied | None
@@ -52,7 +52,7 @@ class Facts(NamedTuple):
 
 
 def in_force(goal: goals.Goal, moment: datetime) -> goals.GoalVersion | None:
-    """From active_from (inclusive) to active_to (exclusive) if it is_active."""
+    """Return the version in force: from active_from (inclusive) to active_to (exclusive), if it is_active."""
     found = [
         version
         for version in goal.versions
@@ -114,7 +114,7 @@ def active(states: Collection[tuple[datetime, bool]], moment: datetime) -> bool:
 
 
 def answer(facts: Facts) -> Answer:
-    """Which goals were achieved by which event, and which achievement satisfied the workflow."""
+    """Return the event that achieved each goal, and the achievement that satisfied the workflow."""
     if facts.enrolled_at is None:
         return Answer({}, None)
     counting = [

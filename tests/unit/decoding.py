@@ -1,4 +1,4 @@
-"""Decodes records for tests, and says which of the two outcomes is expected."""
+"""Decoding of records in tests that expect an event, or a fault."""
 
 import json
 from typing import Final

@@ -99,7 +99,7 @@ MARKED: Final = (
     headers("an array of one number", "invalid_envelope", (), b"[7]"),
     headers("an array of one event and a comma", "invalid_json", (), b"[" + GOOD + b",]"),
     headers("an array of 30,000 nulls", "invalid_envelope", (), b"[" + b"null," * 30_000 + b"null]"),
-    headers("a batch that is no JSON", "invalid_json", (BATCH,), b"["),
+    headers("a batch that is not JSON", "invalid_json", (BATCH,), b"["),
     headers("Connect's wrapper", "invalid_envelope", (), b'{"schema": {}, "payload": ' + FORM + b"}"),
     headers("Connect's wrapper around an event", "invalid_envelope", (), b'{"schema": {}, "payload": ' + GOOD + b"}"),
     headers("binary, in Connect's wrapper", "invalid_data", ce_headers(), b'{"payload": {}, "schema": null}'),

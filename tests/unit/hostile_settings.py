@@ -159,7 +159,7 @@ PLAIN: Final = (
     plain("Connect's wrapper around no event", "invalid_envelope", wrapped(as_text(GOOD.replace(b'"/crm"', b"7")))),
     plain("Connect's wrapper in binary", "invalid_data", wrapped(FORM), *ce_headers()),
     plain("a text", "event", as_text(FORM)),
-    plain("a text that is no JSON", "invalid_data", b'"form"'),
+    plain("a text that is not JSON", "invalid_data", b'"form"'),
     plain("an empty text", "invalid_data", b'""'),
     plain("a text in a text", "invalid_data", as_text(as_text(FORM))),
     plain("a text of 100,000 brackets", "invalid_data", as_text(b"[" * 100_000)),

@@ -20,7 +20,7 @@ class Stored(NamedTuple):
 
 
 class Model:
-    """What must be stored after any sequence of batches, for goals and logics that don't change meanwhile."""
+    """Model of the stored rows after any sequence of batches, for goals and logics that never change."""
 
     def __init__(self, known: Iterable[goals.Goal], logics: naive_judge.Logics, *, tracked: bool = True) -> None:
         self._index = index.Index()

@@ -34,7 +34,7 @@ TIME = re.compile(
 ATTRIBUTES = ("specversion", "id", "source", "type", "time", "tenantid")
 
 
-class Refused(Exception):  # noqa: N818 - it carries a reason, and is none of goalworker's errors
+class Refused(Exception):  # noqa: N818 - it carries a reason, and does not belong to goalworker's errors
     pass
 
 
@@ -54,7 +54,7 @@ def reference(
     key: bytes | None = None,
     place: tuple[int, int] | None = None,
 ) -> events.Event | str | None:
-    """Return the event, the reason why there is none, or None for a tombstone."""
+    """Return the event, the reason of a refusal, or None for a tombstone."""
     if value is None:
         return None
     try:
@@ -131,7 +131,7 @@ def envelope_of(kinds: frozenset[str], limits: Limits, record: Record) -> dict[s
 
 
 def unwrapped(parsed: Any) -> Any:
-    """What is in Connect's wrapper, and in a text."""
+    """Return the content of Connect's wrapper, and of a text that holds JSON."""
     if isinstance(parsed, dict) and parsed.keys() == {"schema", "payload"}:
         parsed = parsed["payload"]
     if isinstance(parsed, str) and not isinstance(parsed, Number):
@@ -166,7 +166,7 @@ def optional(values: Mapping[str, Any], name: str) -> Any:
 
 
 def tenant_of(limits: Limits, record: Record, envelope: Mapping[str, Any]) -> str | None:
-    """The tenant by the place that the settings name; what is no text there is refused."""
+    """Return the tenant from the source that the settings name; anything but text there is refused."""
     found: Any = None
     if limits.tenant_from == "subject":
         found = optional(envelope, "subject")
@@ -204,7 +204,7 @@ def require(holds: bool, reason: str) -> None:
 
 
 def parse(value: bytes) -> Any:
-    """Return what JSON says, numbers as they are written; half a surrogate pair anywhere is no JSON here."""
+    """Return decoded JSON with numbers as they are written; half a surrogate pair makes it invalid here."""
     try:
         text = value.decode("utf-8")
         parsed = json.loads(text, parse_int=Number, parse_float=Number, parse_constant=refuse_constant)

@@ -1,4 +1,4 @@
-"""What is packed comes out as it went in."""
+"""Packed workflows are unpacked unchanged."""
 
 from uuid import UUID
 
@@ -26,8 +26,8 @@ def test_a_workflow_and_each_of_its_goals_come_out_as_they_went_in(
     unpacked = codec.unpack(packed)
     assert unpacked == workflow
     assert str(unpacked) == str(workflow)  # 100 and 100.00 are equal
-    for place, goal in enumerate(workflow.goals):
-        assert str(codec.unpack_one(packed, place)) == str(goal)
+    for position, goal in enumerate(workflow.goals):
+        assert str(codec.unpack_one(packed, position)) == str(goal)
 
 
 @given(goal_type=st.sampled_from(events.GOAL_TYPES), data=st.data())

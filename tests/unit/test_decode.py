@@ -1,4 +1,4 @@
-"""Records from outside: what is taken, how it is read, and how long that takes at most."""
+"""Decoding of valid records: the forms that are accepted, their meaning, and the time that decoding takes."""
 
 import json
 import timeit

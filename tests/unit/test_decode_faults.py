@@ -1,4 +1,4 @@
-"""What is wrong with a record is said with its place, and without its payload."""
+"""Faults of records: each is named with its location and without any of the payload."""
 
 import pytest
 

@@ -26,7 +26,7 @@ def agree(
     limits: Limits = LIMITS,
     key: bytes | None = None,
 ) -> events.Event | str:
-    """Hold decode to the reference, digit by digit, and return what came of the record."""
+    """Compare decode with the reference, digit by digit, and return the outcome."""
     expected = reference_decoder.reference(
         hostile.KINDS, limits, topic, value, headers, timestamp_ms, now=hostile.NOW, key=key, place=PLACE
     )

@@ -40,7 +40,7 @@ def faults(topic: str, value: bytes, headers: envelope.Pairs = ()) -> list[str]:
 @given(st.sets(st.sampled_from(ENVELOPE)), st.sets(st.sampled_from(DATA)), st.sampled_from([[], 7.5, True, "\x00"]))
 def test_each_field_that_is_wrong_is_found_and_no_other(envelope: set[str], data: set[str], wrong: Any) -> None:
     event = {**PAYMENT, **dict.fromkeys(envelope, wrong)}
-    # An amount may be a number, and products may be none.
+    # An amount may be a number, and products may be missing.
     event["data"] = {**PAYMENT["data"], **dict.fromkeys(data, "\x00")}
     found = faults("payment.completed", json.dumps(event).encode())
     assert sorted(found) == sorted([f"/{name}" for name in envelope] + [f"/data/{name}" for name in data])

@@ -73,7 +73,7 @@ def histories(draw: strategies.Draw, types: tuple[str, ...]) -> list[Step]:
 def test_step_by_step_it_holds_what_a_list_of_goals_holds(
     data: st.DataObject, types: tuple[str, ...], page_goals: int
 ) -> None:
-    """What was asked between the steps makes no difference either, nor does how many goals are packed together."""
+    """The answers depend neither on searches between the steps nor on the number of goals on a page."""
     with mock.patch.object(index, "_PAGE_GOALS", page_goals):
         _hold_to_a_list(data, types)
 

@@ -1,4 +1,4 @@
-"""What goes out, byte for byte: consumers and replays rely on it never changing."""
+"""Outgoing messages, byte for byte: consumers and replays rely on bytes that never change."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""However the messages come, the answer is the same: folded batch by batch, or judged once at the end."""
+"""Any order and any batching of messages gives the same answer as one judgement at the end."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st

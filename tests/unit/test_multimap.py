@@ -27,7 +27,7 @@ def _small_blocks() -> Iterator[None]:
 
 @given(steps=st.lists(st.tuples(st.lists(st.tuples(hashes, numbers), max_size=60), st.lists(hashes, max_size=5))))
 def test_it_finds_the_numbers_under_a_hash_and_no_others(steps: list[tuple[list[tuple[int, int]], list[int]]]) -> None:
-    """However many come between one look and the next."""
+    """Entries are found however many are added between one search and the next."""
     made, known = multimap.Multimap(), defaultdict[int, set[int]](set)
     for added, others in steps:
         for hashed, number in added:

@@ -23,7 +23,7 @@ PLAIN: Final = Limits(plain_json=True, tenant_from="key-prefix")
 
 
 def batches(producer: str) -> dict[str, bytes]:
-    """By codec, the bytes that a broker keeps of three records of a producer."""
+    """Return by codec the bytes that a broker stores of three records of a producer."""
     rows = [json.loads(line) for line in vectors.PRODUCERS.read_text().splitlines()]
     return {
         row["compression"]: base64.b64decode(row["batches"])

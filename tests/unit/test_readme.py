@@ -98,7 +98,7 @@ def test_the_events_shown_are_taken_and_the_payment_is_the_same_in_both_modes() 
     assert isinstance(binary, events.Event)
     assert decoder.decode("payment-completed", payment, (), 0, now) == binary
     assert isinstance(decoder.decode("workflow-lifecycle", started, (), 0, now), events.Event)
-    jsonschema_rs.validate(schemas.of_messages()["workflow.exit.goal"], json.loads(exit_))
+    jsonschema_rs.validate(schemas.message_schemas()["workflow.exit.goal"], json.loads(exit_))
 
 
 def test_the_enrollment_id_without_tracking_is_the_one_that_is_made() -> None:

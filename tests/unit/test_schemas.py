@@ -1,4 +1,4 @@
-"""What others build against: the exported files are the code's, and whatever goes in and out is what they say."""
+"""Exported schemas: the files match the code, and every message in and out matches them."""
 
 import json
 import re
@@ -33,7 +33,7 @@ COPIES: Final = Path(__file__).parents[2] / "deploy" / "schemas"
 DOCUMENTS: Final = documents(Settings())
 ASYNCAPI: Final = json.loads(DOCUMENTS["asyncapi.json"])
 OPENAPI: Final = json.loads(DOCUMENTS["openapi.json"])
-SCHEMAS: Final = schemas.of_messages()
+SCHEMAS: Final = schemas.message_schemas()
 VALIDATORS: Final = {
     kind: jsonschema_rs.Draft202012Validator(schema, validate_formats=True) for kind, schema in SCHEMAS.items()
 }

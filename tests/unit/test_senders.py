@@ -1,4 +1,4 @@
-"""What the SDKs and tools of others send is taken, and what is refused names its remedy."""
+"""Messages of other SDKs and tools are accepted, or refused with a remedy."""
 
 import json
 from datetime import UTC, datetime

@@ -73,7 +73,7 @@ SASL = {"KAFKA__SECURITY_PROTOCOL": "SASL_SSL", "KAFKA__SASL_USERNAME": "worker"
 def load(
     env: Mapping[str, str] | None = None, env_file: Path | None = None, secrets_dir: Path | None = None
 ) -> config.Settings:
-    """Load with nothing but what is given, the names without their prefix."""
+    """Load settings from these variables only, named without their prefix."""
     prefixed = {f"GOALWORKER_{name}": value for name, value in (env or {}).items()}
     return config.load(prefixed, env_file=env_file, secrets_dir=secrets_dir)
 
