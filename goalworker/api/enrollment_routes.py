@@ -1,7 +1,7 @@
 """Routes of enrollments: the state of one, and the import of those that began earlier."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from fastapi import APIRouter
 from starlette.responses import Response
@@ -9,6 +9,7 @@ from starlette.responses import Response
 from goalworker.api import auth, openapi, parameters, problems, request_bodies, request_models, validation
 from goalworker.domain import facts
 from goalworker.domain.faults import Fault
+from goalworker.postgres import connections
 from goalworker.stores import enrollments
 
 router = APIRouter(tags=[openapi.ENROLLMENTS])
@@ -53,7 +54,7 @@ async def take_in_enrollments(
     if not context.settings.enrollments.tracking:
         detail = "Every contact counts as enrolled here (GOALWORKER_ENROLLMENTS__TRACKING=false); imports are off"
         raise problems.ProblemError(problems.TRACKING_OFF, detail)
-    latest = datetime.now(UTC) + timedelta(seconds=context.settings.events.max_future_seconds)
+    latest = await connections.now(context.pool) + timedelta(seconds=context.settings.events.max_future_seconds)
     runs = validation.validate(request_models.Runs, body, latest).enrollments
     imported = [
         facts.Enrollment(

@@ -1,6 +1,5 @@
 """`goalworker check-event`: what the worker would make of one message."""
 
-import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, cast
@@ -63,14 +62,23 @@ def _decoder(
     topics = settings.topics.inputs
     if topic not in topics:
         raise typer.BadParameter(f"{topic!r} is no topic that goalworker reads; those are {', '.join(topics)}")
-    timestamp_ms, now = time.time_ns() // 1_000_000, datetime.now(UTC)
     decoder = event_decoder(settings)
+    if settings.database.url:
+        now = common.run(_database_time(settings))
+    else:
+        now, decoder.clock = datetime.now(UTC), "this machine's clock"
+    timestamp_ms = int(now.timestamp() * 1_000)
 
     def decoded(value: bytes, headers: Pairs) -> events.Event | Malformed:
         found = decoder.decode(topic, value, headers, timestamp_ms, now, key=key, position=_FIRST_POSITION)
         return cast("events.Event | Malformed", found)  # not None: bytes are no tombstone
 
     return decoded
+
+
+async def _database_time(settings: config.Settings) -> datetime:
+    async with database_connection.pool(settings) as pool:
+        return await connections.now(pool)
 
 
 # A file has no partition and no offset: an id that is made of them is shown as that of a topic's first record.

@@ -37,12 +37,14 @@ class Decoder:
     """Decoder for the topics in event_types, which maps each topic to the CloudEvents types that it may carry.
 
     without_time collects, by topic, the offsets of records whose timestamp stands in for a missing time; the caller
-    empties it. ahead is how far the database's clock, which decides what is in the future, is ahead of this machine's.
+    empties it. ahead is how far the database's clock, which decides what is in the future, is ahead of this machine's;
+    clock names it in errors.
     """
 
     def __init__(self, event_types: Mapping[str, frozenset[str]], limits: Limits) -> None:
         self.without_time: defaultdict[str, list[int]] = defaultdict(list)
         self.ahead = timedelta(0)
+        self.clock = "the database's clock"
         self._limits = limits
         self._attributes = envelope.attribute_headers(limits.tenant_from)
         self._tenant_elsewhere = envelope.tenant_lookup(limits.tenant_from, limits.default_tenant)
@@ -133,7 +135,7 @@ class Decoder:
         data = read(careful.data_of(found))
         if time - now > self._limits.max_future:
             seconds = self._limits.max_future.total_seconds()
-            raise InvalidFieldError("future_time", "time", f"is more than {seconds:g} s ahead of the database's clock")
+            raise InvalidFieldError("future_time", "time", f"is more than {seconds:g} s ahead of {self.clock}")
         trace = envelope.trace_of(headers, found.traceparent, found.tracestate)
         return events.Event(tenant_id, found.source, found.id, found.type, time, data, *trace)
 

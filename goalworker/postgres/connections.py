@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
 from urllib import parse
@@ -200,6 +201,13 @@ async def ping(pool: sa_async.AsyncEngine) -> None:
     """Ask the database for a sign of life; raises what is_later knows."""
     async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS), pool.connect() as connection:
         await connection.execute(sa.text("SELECT 1"))
+
+
+async def now(pool: sa_async.AsyncEngine) -> datetime:
+    """Return the time by the database's clock."""
+    async with pool.connect() as connection:
+        time: datetime = (await connection.execute(sa.text("SELECT clock_timestamp()"))).scalar_one()
+    return time
 
 
 def pool_usage(pool: sa_async.AsyncEngine) -> tuple[int, int]:

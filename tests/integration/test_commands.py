@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
@@ -280,6 +281,31 @@ def test_every_fault_of_a_message_is_named_at_once(shell: Shell) -> None:
         "invalid_data at /data/contact_id",
         "invalid_data at /data/form_id",
     ]
+
+
+def _dated(seconds_ahead: int) -> bytes:
+    time = datetime.now(UTC) + timedelta(seconds=seconds_ahead)
+    return GOOD.replace(b'"id"', b'"time": "%s", "id"' % time.isoformat().encode())
+
+
+@pytest.mark.parametrize("ahead_seconds", [3600, -3600])
+def test_the_future_is_judged_by_the_clock_of_the_database(
+    with_database: Shell, database_url: str, ahead_seconds: int
+) -> None:
+    support.run(support.set_clock_ahead(database_url, ahead_seconds))
+    words = ("check-event", "--topic", "form-submitted", "-")
+    assert with_database(*words, stdin=_dated(ahead_seconds + 240)).code == 0
+    assert with_database(*words, stdin=GOOD).code == 0  # without a time of its own
+    refused = with_database(*words, stdin=_dated(ahead_seconds + 420))
+    assert (refused.code, refused.out) == (
+        1,
+        "future_time at /time: `time` is more than 300 s ahead of the database's clock\n",
+    )
+
+
+def test_without_a_database_the_clock_that_judges_the_future_is_named(shell: Shell) -> None:
+    refused = shell("check-event", "--topic", "form-submitted", "-", stdin=_dated(420))
+    assert refused.out == "future_time at /time: `time` is more than 300 s ahead of this machine's clock\n"
 
 
 def test_headers_make_a_message_binary(shell: Shell) -> None:

@@ -51,6 +51,18 @@ async def execute(url: str, *statements: str) -> None:
         await connection.close()
 
 
+async def set_clock_ahead(database_url: str, seconds: int) -> None:
+    """Set the clock of a database, as new connections read it by clock_timestamp(), ahead of the machine's."""
+    name = parse.urlsplit(database_url).path[1:]
+    await execute(
+        database_url,
+        "CREATE SCHEMA skewed",
+        "CREATE FUNCTION skewed.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS "
+        f"$$SELECT pg_catalog.clock_timestamp() + interval '{seconds} s'$$",
+        f'ALTER DATABASE "{name}" SET search_path = skewed, pg_catalog, public',
+    )
+
+
 def with_database(url: str, name: str) -> str:
     return parse.urlsplit(url)._replace(path=f"/{name}").geturl()
 

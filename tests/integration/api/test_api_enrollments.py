@@ -7,12 +7,13 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+import pytest
 
 from goalworker.decoding import decoder
 from goalworker.decoding.limits import Limits
 from goalworker.domain import events, facts, ids, messages
 from goalworker.postgres import connections
-from tests.kit import running_api
+from tests.kit import running_api, support
 from tests.kit.running_api import PATH, TENANT, pointers, problem
 
 ENROLLMENTS = f"{PATH}/enrollments"
@@ -221,6 +222,17 @@ async def test_every_fault_of_every_run_is_named(client: httpx.AsyncClient) -> N
     ):
         answer = await client.post(ENROLLMENTS, content=json.dumps(body), headers={"content-type": "application/json"})
         assert pointers(problem(answer, 400, "invalid-request")) == where
+
+
+@pytest.mark.parametrize("ahead_seconds", [3600, -3600])
+async def test_the_clock_of_the_database_decides_what_is_in_the_future(database_url: str, ahead_seconds: int) -> None:
+    await support.set_clock_ahead(database_url, ahead_seconds)
+    database_time = datetime.now(UTC) + timedelta(seconds=ahead_seconds)
+    async with running_api.running(database_url) as api, api.holder() as client:
+        soon = {**RUN, "enrolled_at": (database_time + timedelta(seconds=240)).isoformat()}
+        assert (await take_in(client, soon)).status_code == 202
+        late = {**RUN, "enrolled_at": (database_time + timedelta(seconds=420)).isoformat()}
+        assert pointers(problem(await take_in(client, late), 400, "invalid-request")) == ["/enrollments/0/enrolled_at"]
 
 
 async def test_without_tracking_there_is_no_intake(database_url: str) -> None:
