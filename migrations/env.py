@@ -1,4 +1,4 @@
-"""Alembic's entry: the connection is handed in by goalworker.postgres.migrations."""
+"""Alembic's entry point; goalworker.postgres.migrations hands over the connection."""
 
 from alembic import context
 

@@ -197,7 +197,7 @@ CREATE TABLE paused_topics (
 );
 """
 
-# current_setting(..., true) is null where no tenant was set, so that nothing is seen.
+# current_setting(..., true) is null where no tenant was set, so that no row is visible.
 ROW_LEVEL_SECURITY = """
 ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
 ALTER TABLE {table} FORCE ROW LEVEL SECURITY;
@@ -238,7 +238,7 @@ GRANT SELECT ON workflow_states, enrollments, achievements, exits, installation 
 GRANT INSERT ON outbox TO goalworker_api;
 """
 
-# Who may read a key before the tenant is known: nobody but through this function, by the hash of the whole key.
+# Before the tenant is known, a key is read only through this function, by the hash of the whole key.
 API_KEYS = """
 CREATE FUNCTION goalworker_api_key(wanted bytea)
     RETURNS TABLE (tenant_id text, key_id uuid, name text, scopes text[])

@@ -1,4 +1,4 @@
-"""The acts of operators on topics, kept for an audit.
+"""Record what operators do to topics, for audits.
 
 Revision ID: 0003
 """

@@ -1,7 +1,7 @@
-"""Messages that their topic refuses, aside from the outbox; whose the others are; when their events were recorded.
+"""Keep messages that their topic refuses apart from the outbox; add batch and time of recording to the others.
 
-A table of its own, not a column of the outbox: a worker of the release before sends all that it finds in the outbox,
-and ends where the topic refuses a message.
+This is a table of its own, not a column of the outbox: a worker of the previous release sends everything in the
+outbox, and ends where the topic refuses a message.
 
 Revision ID: 0004
 """
@@ -17,7 +17,7 @@ UPGRADE = (
     """
     ALTER TABLE outbox ADD COLUMN event_timestamp_ms bigint, ADD COLUMN claimed_until timestamptz
     """,
-    # The id is the one that the message had in the outbox.
+    # Same id as in the outbox.
     """
     CREATE TABLE refused_messages (
         id bigint PRIMARY KEY,
@@ -40,7 +40,7 @@ UPGRADE = (
 )
 
 DOWNGRADE = (
-    # Nothing that waits is lost; the identity of the outbox gives it new ids.
+    # Nothing is lost: refused messages go back to the outbox, whose identity gives them new ids.
     """
     INSERT INTO outbox (topic, key, value, traceparent, tracestate, created_at)
     SELECT topic, key, value, traceparent, tracestate, created_at FROM refused_messages ORDER BY id

@@ -1,4 +1,4 @@
-"""What the tests with real processes share: an installation each, or one worker for all tests of a module."""
+"""Installations for tests with real processes: one per test, or one worker for all tests of a module."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.kit.forker import Forker
 def installation(
     bootstrap_servers: str, postgres_url: str, template_database: str, forker: Forker, tmp_path: Path
 ) -> Iterator[worker_process.Installation]:
-    """The test's own installation, without a worker."""
+    """Installation of the test's own, without a worker."""
     with worker_process.installation(
         bootstrap_servers, postgres_url, template_database, tmp_path, forker=forker
     ) as installation:
@@ -28,7 +28,7 @@ def shared(
     forker: Forker,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[worker_process.Installation]:
-    """An installation for all tests of a module."""
+    """Installation for all tests of a module."""
     folder = tmp_path_factory.mktemp("shared")
     with worker_process.installation(
         bootstrap_servers, postgres_url, template_database, folder, forker=forker
@@ -38,7 +38,7 @@ def shared(
 
 @pytest.fixture(scope="module")
 def worker(shared: worker_process.Installation) -> Iterator[worker_process.Worker]:
-    """One worker for all tests of a module."""
+    """Worker for all tests of a module."""
     started = shared.start()
     try:
         support.run(started.ready())
@@ -50,6 +50,6 @@ def worker(shared: worker_process.Installation) -> Iterator[worker_process.Worke
 
 @pytest.fixture
 async def client(shared: worker_process.Installation, worker: worker_process.Worker) -> AsyncIterator[clients.Client]:
-    """A conversation with the module's worker."""
+    """Clients of the module's installation."""
     async with clients.connect(shared) as talking:
         yield talking

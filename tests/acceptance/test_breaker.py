@@ -1,4 +1,4 @@
-"""A topic that turns to garbage waits for a person, and nothing of it is lost (contract section 4)."""
+"""A topic full of malformed records is paused until an operator resumes it, and loses nothing (contract section 4)."""
 
 from datetime import UTC, datetime
 
@@ -10,7 +10,7 @@ GARBAGE = messages_in.Record("form_submitted", b"{garbage", partition=0)
 
 
 async def _good(client: clients.Client, at: datetime, topic_runs: int) -> list[messages_in.Enrollment]:
-    """Runs that have begun and submitted a form."""
+    """Send enrollments that have started and submitted a form."""
     enrollments = [messages_in.new_enrollment("garbage") for _ in range(topic_runs)]
     await client.send(*(enrollment.started(at) for enrollment in enrollments))
     await client.send(*(messages_in.in_partition(0, enrollment.submits("f", at)) for enrollment in enrollments))
@@ -22,7 +22,7 @@ async def _exited(client: clients.Client, enrollments: list[messages_in.Enrollme
     return exits >= {enrollment.enrollment_id for enrollment in enrollments}
 
 
-async def test_a_topic_of_garbage_is_paused_for_all_and_across_restarts_until_it_is_resumed(
+async def test_a_topic_of_malformed_records_is_paused_across_restarts_until_it_is_resumed(
     installation: worker_process.Installation,
 ) -> None:
     topic = installation.topics["form_submitted"]
@@ -37,12 +37,12 @@ async def test_a_topic_of_garbage_is_paused_for_all_and_across_restarts_until_it
             await first.said("topic_paused", topic=topic, reason="invalid_json", partition=0)
             (line,) = first.lines("topic_paused")
             paused_at = line["offset"]
-            # Of the last 20, ten were garbage: one more would be too many.
+            # Ten of the last 20 records were malformed: one more would exceed the ratio.
             assert paused_at == WINDOW - 1 + WINDOW // 2
             assert first.metric("topic_paused", topic=topic) == 1
             assert first.metric("topic_paused") == 1
 
-            # The other topics go on.
+            # The other topics are still processed.
             tagged = messages_in.new_enrollment("garbage")
             tag = messages_in.event("contact.tag.added", {"contact_id": tagged.contact_id, "tag_id": "t"}, at)
             await client.send(tagged.started(at), tag)
@@ -65,10 +65,10 @@ async def test_a_topic_of_garbage_is_paused_for_all_and_across_restarts_until_it
             await clients.until(lambda: _exited(client, [another]))
             assert len(await client.dead_letters()) == WINDOW // 2
 
-            # Without --accept it is read again, and found to be garbage again.
+            # Without --accept the same records are read and pause the topic again.
             assert installation.call("topics", "resume", topic).code == 0
             await second.said("topic_paused", topic=topic, offset=paused_at + WINDOW - 1)
-            # It says so before it is through with what came before.
+            # The worker logs the pause before it has dead-lettered the earlier records.
             await clients.until(lambda: _letters(client, WINDOW // 2 + WINDOW - 1))
 
             assert installation.call("topics", "resume", topic, "--accept", str(WINDOW)).code == 0
@@ -85,7 +85,7 @@ async def _letters(client: clients.Client, count: int) -> bool:
     return len(await client.dead_letters()) == count
 
 
-async def test_a_good_record_may_be_the_one_at_which_its_topic_is_found_to_be_garbage(
+async def test_a_valid_record_can_be_the_one_that_pauses_its_topic(
     installation: worker_process.Installation,
 ) -> None:
     topic = installation.topics["form_submitted"]
@@ -100,7 +100,7 @@ async def _is_all_but_one(client: clients.Client, topic: str) -> bool:
     return await client.lag(["form_submitted"]) == {clients.partition(topic, 0): 1}
 
 
-async def test_what_is_accepted_counts_for_nothing_and_what_comes_after_does(
+async def test_accepted_records_do_not_count_towards_the_next_pause(
     installation: worker_process.Installation,
 ) -> None:
     topic = installation.topics["form_submitted"]
@@ -110,6 +110,6 @@ async def test_what_is_accepted_counts_for_nothing_and_what_comes_after_does(
         assert installation.call("topics", "resume", topic, "--accept", "5").code == 0
         await client.settle()
         await client.send(*[GARBAGE] * (WINDOW + 4))
-        # One was left when it was paused: of what came then, four were let through too.
+        # One of the five accepted records was left at the first pause, so four of the new ones pass too.
         await worker.said("topic_paused", topic=topic, offset=WINDOW + 4 + WINDOW - 1)
         await clients.until(lambda: _is_all_but_one(client, topic))

@@ -1,4 +1,4 @@
-"""Workers whose clock is ten minutes off: what is in the future is judged by the database's clock."""
+"""Workers whose clock is ten minutes off: the database's clock decides which events are from the future."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,7 @@ RUNS = 100
 
 @pytest.fixture(scope="module", params=[-OFF_SECONDS, OFF_SECONDS], ids=["slow", "fast"])
 def off_seconds(request: pytest.FixtureRequest) -> int:
-    """How far the worker's clock is ahead."""
+    """Return how many seconds the worker's clock is ahead."""
     return int(request.param)
 
 
@@ -40,7 +40,7 @@ def worker(shared: worker_process.Installation, off_seconds: int) -> Iterator[wo
 @pytest.mark.real_world(
     "a host without NTP", "the worker's clock is ten minutes slow or fast: no event is refused for it"
 )
-async def test_only_what_is_in_the_future_of_the_database_is_dead_lettered(
+async def test_only_events_in_the_future_of_the_database_clock_are_dead_lettered(
     client: clients.Client, worker: worker_process.Worker, off_seconds: int
 ) -> None:
     workflow_id = f"clock {machine.free_port()}"
@@ -61,14 +61,18 @@ async def test_only_what_is_in_the_future_of_the_database_is_dead_lettered(
     assert {each["x-error-reason"] for each in letters} == {b"future_time"}
 
 
-async def test_a_skew_is_one_warning_and_a_metric(worker: worker_process.Worker, off_seconds: int) -> None:
+async def test_clock_skew_is_logged_once_and_exposed_as_a_metric(
+    worker: worker_process.Worker, off_seconds: int
+) -> None:
     assert worker.metric("clock_skew_seconds", of="database") == pytest.approx(-off_seconds, abs=5)
     (line,) = worker.lines("clock_skew")
     assert line["level"] == "warning"
     assert line["database_ahead_seconds"] == pytest.approx(-off_seconds, abs=5)
 
 
-def test_doctor_finds_it(shared: worker_process.Installation, worker: worker_process.Worker, off_seconds: int) -> None:
+def test_doctor_reports_the_clock_skew(
+    shared: worker_process.Installation, worker: worker_process.Worker, off_seconds: int
+) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LD_PRELOAD", str(LIBRARIES[0]))
         patch.setenv("FAKETIME", f"{off_seconds:+d}")

@@ -1,4 +1,4 @@
-"""What a late message changes, and what it leaves (contract rules 3.3 to 3.5)."""
+"""Late messages correct achievements, and never take back an exit (contract rules 3.3 to 3.5)."""
 
 from datetime import datetime
 
@@ -8,12 +8,12 @@ ACHIEVED, REVOKED, EXIT = "goal.achieved", "goal.revoked", "exit.goal"
 
 
 async def _form_goal(client: clients.Client, workflow_id: str, form_id: str = "f") -> tuple[str, datetime]:
-    """A goal, and a moment from which on it is in force."""
+    """Create a goal, and return its id and a moment from which it is in force."""
     goal = await client.create_goal(workflow_id, "form_submitted", form_id=form_id)
     return str(goal.id), goal.created_at
 
 
-async def test_an_earlier_hit_that_comes_late_revises_the_achievement_and_the_exit_stands(
+async def test_a_late_earlier_hit_revises_the_achievement_and_keeps_the_exit(
     client: clients.Client,
 ) -> None:
     _, at = await _form_goal(client, "revised")
@@ -27,7 +27,7 @@ async def test_an_earlier_hit_that_comes_late_revises_the_achievement_and_the_ex
     assert ended.data["achieved_at"] == messages_in.rfc3339(messages_in.later(at, 20))
 
 
-async def test_the_same_event_again_changes_nothing(client: clients.Client) -> None:
+async def test_a_repeated_event_changes_nothing(client: clients.Client) -> None:
     _, at = await _form_goal(client, "again")
     enrollment = messages_in.new_enrollment("again")
     event = enrollment.submits("f", at)
@@ -37,7 +37,7 @@ async def test_the_same_event_again_changes_nothing(client: clients.Client) -> N
     assert len(await client.records("goal_achieved")) == len(await client.messages("goal_achieved"))
 
 
-async def test_a_start_after_its_events_lets_them_count_and_an_earlier_start_is_told(client: clients.Client) -> None:
+async def test_a_late_start_makes_events_count_and_an_earlier_start_is_published(client: clients.Client) -> None:
     _, at = await _form_goal(client, "started late")
     enrollment = messages_in.new_enrollment("started late")
     await client.process(enrollment.submits("f", messages_in.later(at, 2)))
@@ -53,7 +53,7 @@ async def test_a_start_after_its_events_lets_them_count_and_an_earlier_start_is_
     ]
 
 
-async def test_what_happens_before_the_start_or_from_the_end_on_does_not_count(client: clients.Client) -> None:
+async def test_events_before_the_start_or_from_the_end_on_do_not_count(client: clients.Client) -> None:
     _, at = await _form_goal(client, "window")
     early, late = messages_in.new_enrollment("window"), messages_in.new_enrollment("window")
     start, end = messages_in.later(at, 10), messages_in.later(at, 20)
@@ -62,11 +62,11 @@ async def test_what_happens_before_the_start_or_from_the_end_on_does_not_count(c
     assert await client.messages_about(early) == await client.messages_about(late) == []
     await client.process(early.submits("f", start), late.submits("f", messages_in.later(end, -0.001)))
     assert clients.kinds(await client.messages_about(early)) == [(ACHIEVED, 1), (EXIT, None)]
-    # Achieved in time, and nothing left to stop.
+    # Achieved in time, but ended already: without an exit.
     assert clients.kinds(await client.messages_about(late)) == [(ACHIEVED, 1)]
 
 
-async def test_an_end_that_comes_late_revokes_and_the_exit_stands(client: clients.Client) -> None:
+async def test_a_late_end_revokes_the_achievement_and_keeps_the_exit(client: clients.Client) -> None:
     _, at = await _form_goal(client, "ended late")
     enrollment = messages_in.new_enrollment("ended late")
     await client.process(enrollment.started(at), enrollment.submits("f", messages_in.later(at, 10)))
@@ -76,20 +76,20 @@ async def test_an_end_that_comes_late_revokes_and_the_exit_stands(client: client
     assert messages[1].data["reason"] == "after_end"
 
 
-async def test_a_deactivation_that_comes_late_revokes_and_an_activation_brings_back(client: clients.Client) -> None:
+async def test_a_late_deactivation_revokes_and_an_activation_restores(client: clients.Client) -> None:
     _, at = await _form_goal(client, "paused")
     enrollment = messages_in.new_enrollment("paused")
     await client.process(enrollment.started(at), enrollment.submits("f", messages_in.later(at, 10)))
     await client.process(messages_in.deactivated("paused", messages_in.later(at, 5)))
     await client.process(messages_in.activated("paused", messages_in.later(at, 10)))
-    # At equal times, deactivated wins.
+    # At equal times, a deactivation takes precedence.
     await client.process(messages_in.deactivated("paused", messages_in.later(at, 10)))
     messages = await client.messages_about(enrollment)
     assert clients.kinds(messages) == [(ACHIEVED, 1), (REVOKED, 2), (ACHIEVED, 3), (REVOKED, 4), (EXIT, None)]
     assert [message.data.get("reason") for message in messages[:4]] == [None, "workflow_inactive"] * 2
 
 
-async def test_with_any_an_earlier_hit_of_another_goal_supersedes(client: clients.Client) -> None:
+async def test_logic_any_an_earlier_hit_of_another_goal_supersedes(client: clients.Client) -> None:
     first_goal, _ = await _form_goal(client, "two goals", "f")
     second_goal, at = await _form_goal(client, "two goals", "g")
     enrollment = messages_in.new_enrollment("two goals")
@@ -109,7 +109,7 @@ async def test_with_any_an_earlier_hit_of_another_goal_supersedes(client: client
     assert revoked.data["reason"] == "superseded"
 
 
-async def test_with_all_the_exit_waits_for_every_goal(client: clients.Client) -> None:
+async def test_logic_all_the_exit_waits_for_every_goal(client: clients.Client) -> None:
     await client.set_logic("all of them", "all")
     goals = [(await _form_goal(client, "all of them", form_id))[0] for form_id in ("f", "g")]
     _, at = await _form_goal(client, "all of them", "h")
@@ -128,12 +128,12 @@ async def test_with_all_the_exit_waits_for_every_goal(client: clients.Client) ->
     assert (ended.data["logic"], ended.data["goal_id"]) == ("all", goals[0])
 
 
-async def test_with_never_goals_are_measured_and_nobody_is_stopped(client: clients.Client) -> None:
+async def test_logic_never_goals_are_achieved_without_an_exit(client: clients.Client) -> None:
     await client.set_logic("measured", "never")
     await _form_goal(client, "measured", "f")
     _, at = await _form_goal(client, "measured", "g")
     enrollment = messages_in.new_enrollment("measured")
-    # One after the other, so that whatever is read first, the third event corrects nothing.
+    # Sent one after the other, so that the third event never corrects an achievement.
     submitted = [
         enrollment.submits(form_id, messages_in.later(at, number)) for number, form_id in enumerate(("f", "g", "f"), 1)
     ]
@@ -141,7 +141,7 @@ async def test_with_never_goals_are_measured_and_nobody_is_stopped(client: clien
     assert clients.kinds(await client.messages_about(enrollment)) == [(ACHIEVED, 1)] * 2
 
 
-async def test_each_run_of_a_contact_counts_by_itself(client: clients.Client) -> None:
+async def test_each_enrollment_of_a_contact_is_judged_separately(client: clients.Client) -> None:
     _, at = await _form_goal(client, "re-entry")
     first = messages_in.new_enrollment("re-entry")
     second = messages_in.Enrollment("re-entry", f"{first.enrollment_id}-again", first.contact_id)

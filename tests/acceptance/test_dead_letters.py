@@ -1,4 +1,4 @@
-"""What can't work goes to the DLQ as it came, and its neighbours go on (contract section 4)."""
+"""Records that cannot be processed go to the DLQ unchanged, and others are not held up (contract section 4)."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,7 +12,7 @@ from goalworker.decoding.decoder import Decoder, Malformed
 from goalworker.decoding.limits import Limits
 from tests.kit import clients, hostile, messages_in, support, worker_process
 
-# A good record before and after each nasty one would be one letter in two: at 1 no topic is ever paused.
+# Every second record is malformed here; with a ratio of 1 no topic is paused.
 NEVER_PAUSED = {"DEAD_LETTERS__MAX_RATIO": 1}
 
 
@@ -28,7 +28,7 @@ def worker(shared: worker_process.Installation) -> Iterator[worker_process.Worke
 
 
 async def _letters(client: clients.Client, sent: aiokafka.structs.RecordMetadata) -> list[aiokafka.ConsumerRecord]:
-    """The dead letters of one record."""
+    """Return the dead letters of one record."""
     where = (sent.topic, str(sent.partition), str(sent.offset))
     return [letter for letter in await client.dead_letters() if _origin(letter) == where]
 
@@ -39,7 +39,7 @@ def _origin(letter: aiokafka.ConsumerRecord) -> tuple[str, ...]:
 
 
 def _ours(client: clients.Client, sent: Any, reason: str, message: str) -> list[tuple[str, bytes]]:
-    """The headers that a dead letter gets."""
+    """Return the headers that a dead letter gets."""
     headers = {
         "x-original-topic": sent.topic,
         "x-original-partition": sent.partition,
@@ -53,7 +53,7 @@ def _ours(client: clients.Client, sent: Any, reason: str, message: str) -> list[
     return [(name, str(value).encode()) for name, value in headers.items()]
 
 
-async def test_hostile_records_are_dead_lettered_byte_for_byte_and_others_judged(
+async def test_hostile_records_are_dead_lettered_byte_for_byte_and_others_are_judged(
     client: clients.Client,
 ) -> None:
     topic = client.installation.topics["form_submitted"]
@@ -63,7 +63,7 @@ async def test_hostile_records_are_dead_lettered_byte_for_byte_and_others_judged
     await client.admin.alter_configs([larger])
     goal = await client.create_goal("neighbours", "form_submitted", form_id="f")
     enrollment = messages_in.new_enrollment("neighbours")
-    # Neighbours in the very partition: what is skipped or stuck there is missed below.
+    # Good records in the same partition would be missing below if a record were skipped or stuck.
     nasty = [
         messages_in.Record(record.topic.replace("-", "_"), record.value, b"\xff\x00", record.headers, partition=0)
         for record in hostile.CORPUS
@@ -98,7 +98,7 @@ async def test_hostile_records_are_dead_lettered_byte_for_byte_and_others_judged
     assert achieved == {each.enrollment_id for each in enrollments}
 
 
-async def test_a_header_that_is_ours_is_replaced_in_place_and_the_others_keep_their_order(
+async def test_our_headers_replace_those_of_the_sender_in_place(
     client: clients.Client,
 ) -> None:
     theirs = [("a", b"1"), ("x-error-reason", b"theirs"), ("b", None), ("x-original-topic", b"theirs"), ("a", b"\xff")]
@@ -111,7 +111,7 @@ async def test_a_header_that_is_ours_is_replaced_in_place_and_the_others_keep_th
     assert list(letter.headers) == [*in_place, *ours.items()]
 
 
-async def test_a_dead_letter_says_what_is_wrong_without_quoting_it(client: clients.Client) -> None:
+async def test_a_dead_letter_says_what_is_wrong_without_quoting_the_record(client: clients.Client) -> None:
     record = messages_in.event("form.submitted", {"contact_id": "secret\n", "form_id": "f"}, datetime.now(UTC))
     (sent,) = await client.send(record)
     await client.settle()
@@ -121,7 +121,7 @@ async def test_a_dead_letter_says_what_is_wrong_without_quoting_it(client: clien
     assert "secret" not in message
 
 
-async def test_an_event_from_the_future_waits_in_the_dlq(client: clients.Client) -> None:
+async def test_an_event_from_the_future_is_dead_lettered(client: clients.Client) -> None:
     at = datetime.now(UTC) + timedelta(seconds=330)
     (sent,) = await client.send(messages_in.new_enrollment("future").submits("f", at))
     await client.settle()
@@ -129,7 +129,7 @@ async def test_an_event_from_the_future_waits_in_the_dlq(client: clients.Client)
     assert dict(letter.headers)["x-error-reason"] == b"future_time"
 
 
-async def test_an_enrollment_id_with_another_contact_is_dead_lettered_the_first_stands(
+async def test_an_enrollment_id_with_another_contact_is_dead_lettered(
     client: clients.Client, worker: worker_process.Worker
 ) -> None:
     goal = await client.create_goal("conflicts", "form_submitted", form_id="f")
@@ -165,7 +165,7 @@ async def test_a_tombstone_is_skipped_and_counted(client: clients.Client, worker
 
 
 def _redriven(client: clients.Client, record: messages_in.Record, **others: bytes) -> messages_in.Record:
-    """A record as it stands in the redrive topic."""
+    """Return a record as it is in the redrive topic."""
     first = {
         "x-original-topic": client.installation.topics[record.topic].encode(),
         "x-original-partition": b"3",
@@ -179,7 +179,7 @@ def _redriven(client: clients.Client, record: messages_in.Record, **others: byte
     return messages_in.Record("redrive", record.value, record.key, [*record.headers, *(first | others).items()])
 
 
-async def test_a_redriven_record_is_judged_as_one_of_its_first_topic(client: clients.Client) -> None:
+async def test_a_redriven_record_is_judged_as_a_record_of_its_original_topic(client: clients.Client) -> None:
     goal = await client.create_goal("redriven", "form_submitted", form_id="f")
     enrollment, at = messages_in.new_enrollment("redriven"), messages_in.later(goal.created_at, 1)
     form = messages_in.binary("form.submitted", {"contact_id": enrollment.contact_id, "form_id": "f"}, at)
@@ -187,7 +187,7 @@ async def test_a_redriven_record_is_judged_as_one_of_its_first_topic(client: cli
     assert clients.kinds(await client.messages_about(enrollment)) == [("goal.achieved", 1), ("exit.goal", None)]
 
 
-async def test_what_fails_again_keeps_where_it_first_came_from_and_its_count(client: clients.Client) -> None:
+async def test_a_record_that_fails_again_keeps_its_origin_and_redrive_count(client: clients.Client) -> None:
     record = _redriven(client, messages_in.Record("form_submitted", b"\x00", b"key"))
     await client.process(record)
     (letter,) = [letter for letter in await client.dead_letters() if dict(letter.headers)["x-redrive-count"] == b"2"]
@@ -198,7 +198,7 @@ async def test_what_fails_again_keeps_where_it_first_came_from_and_its_count(cli
     assert changed == {"x-error-reason": b"unsupported_wire_format"}
 
 
-async def test_what_was_put_into_redrive_by_mistake_is_a_dead_letter_of_redrive(client: clients.Client) -> None:
+async def test_a_foreign_record_in_redrive_becomes_a_dead_letter_of_redrive(client: clients.Client) -> None:
     form = messages_in.new_enrollment("mistaken").submits("f", datetime.now(UTC))
     (sent,) = await client.send(messages_in.Record("redrive", form.value))
     await client.settle()

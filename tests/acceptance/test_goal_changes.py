@@ -1,4 +1,4 @@
-"""Goals that change while events flow: each version counts from its moment on, and never before (contract rule 3.1)."""
+"""Goals that change while events arrive: each version counts from its own time on (contract rule 3.1)."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -9,13 +9,13 @@ MICROSECOND = 0.001
 
 
 async def _achieved(client: clients.Client, enrollments: dict[str, messages_in.Enrollment]) -> dict[str, int]:
-    """Which runs achieved a goal, and by which version of it."""
+    """Return the version of the goal that each enrollment achieved, by its name."""
     names = {enrollment.enrollment_id: name for name, enrollment in enrollments.items()}
     messages = [each for each in await client.messages("goal_achieved") if each.data["enrollment_id"] in names]
     return {names[each.data["enrollment_id"]]: each.data["goal_version"] for each in messages}
 
 
-async def test_a_goal_made_while_events_flow_counts_from_its_moment_on(client: clients.Client) -> None:
+async def test_a_goal_created_under_traffic_counts_from_its_creation_on(client: clients.Client) -> None:
     enrollment = messages_in.new_enrollment("flowing")
     await client.process(enrollment.started(datetime.now(UTC)))
     moments: list[datetime] = []
@@ -42,7 +42,7 @@ async def _has_sent(moments: list[datetime], number: int) -> bool:
     return len(moments) >= number
 
 
-async def test_an_event_meets_the_version_in_force_when_it_happened(client: clients.Client) -> None:
+async def test_an_event_is_judged_by_the_version_in_force_at_its_time(client: clients.Client) -> None:
     made = await client.create_goal("versions", "form_submitted", form_id="f")
     changed = await client.update_goal(made, criteria={"form_id": "g"})
     paused = await client.update_goal(changed, is_active=False)
@@ -67,7 +67,7 @@ async def test_an_event_meets_the_version_in_force_when_it_happened(client: clie
     assert await _achieved(client, enrollments) == {"first": 1, "first, last moment": 1, "second": 2, "resumed": 4}
 
 
-async def test_what_was_achieved_stays_when_its_goal_is_deleted(client: clients.Client) -> None:
+async def test_achievements_remain_when_their_goal_is_deleted(client: clients.Client) -> None:
     goal = await client.create_goal("gone", "form_submitted", form_id="f")
     enrollment = messages_in.new_enrollment("gone")
     await client.process(
@@ -76,7 +76,7 @@ async def test_what_was_achieved_stays_when_its_goal_is_deleted(client: clients.
     await client.delete_goal(goal)
     await client.process(
         enrollment.submits("f", goal.created_at)
-    )  # earlier, and still a hit of the version then in force
+    )  # earlier, and still a hit of the version in force at that time
     assert clients.kinds(await client.messages_about(enrollment)) == [
         ("goal.achieved", 1),
         ("goal.achieved", 2),

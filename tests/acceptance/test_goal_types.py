@@ -1,4 +1,4 @@
-"""Each goal type, hit and nearly hit, in both forms of a CloudEvent (contract section 3, criteria)."""
+"""Events that meet or nearly meet the criteria of each goal type, in both CloudEvents modes (contract section 3)."""
 
 from typing import Any
 
@@ -72,7 +72,7 @@ BOOKED = {"appointment_id": "a"}
         ),
     ],
 )
-async def test_a_goal_is_achieved_by_what_meets_its_criteria_and_by_nothing_else(
+async def test_only_events_that_meet_its_criteria_achieve_a_goal(
     client: clients.Client, goal_type: str, criteria: Data, kind: str, hits: list[Data], misses: list[Data]
 ) -> None:
     workflow_id = f"{goal_type}-{len(criteria)}"

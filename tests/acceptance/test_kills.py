@@ -1,4 +1,4 @@
-"""Whatever is killed, whenever, and however often input is replayed: once (design, effect once)."""
+"""Workers that are killed, and input that is replayed, have every effect once (design, effect once)."""
 
 import asyncio
 import functools
@@ -9,7 +9,7 @@ RUNS = 800
 SHARES = (0.05, 0.3, 0.6)
 
 
-async def test_a_worker_killed_again_and_again_loses_nothing_and_doubles_nothing(
+async def test_a_worker_killed_repeatedly_loses_and_doubles_nothing(
     installation: worker_process.Installation,
 ) -> None:
     async with clients.connect(installation) as client:

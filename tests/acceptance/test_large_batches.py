@@ -1,4 +1,4 @@
-"""What compresses well costs a worker time, and no more memory than anything else."""
+"""Batches that compress well take a worker more time, but no more memory than others."""
 
 import asyncio
 import functools
@@ -17,13 +17,13 @@ from tests.kit import clients, messages_in, worker_process
 
 MIB = 1024 * 1024
 RSS_BYTES_MAX = 400 * MIB
-# So many records of nearly a mebibyte are one batch of less than a topic takes; snappy makes the least of them.
+# Records of nearly 1 MiB whose compressed batch still fits a topic; snappy compresses least.
 RECORDS = {"zstd": 200, "gzip": 200, "lz4": 150, "snappy": 18}
 TOTAL_RECORDS = 400
 
 
 def _memory(worker: worker_process.Worker, name: str) -> int:
-    """Return what the kernel says of a process: VmHWM, the most it ever had, or VmRSS, what it has now."""
+    """Return a memory figure of the kernel: VmHWM is the peak of a process, VmRSS its current size."""
     status = Path(f"/proc/{worker.process.pid}/status").read_text()
     (kibibytes,) = re.findall(rf"^{name}:\s+(\d+) kB$", status, flags=re.MULTILINE)
     return int(kibibytes) * 1024
@@ -47,7 +47,7 @@ async def _send(
 
 
 def _padded(size: int) -> messages_in.Record:
-    """A form that nobody waits for, of so many bytes."""
+    """Return a form of this size that no goal asks for."""
     data = {"contact_id": "c", "form_id": "other", "padding": ""}
     short = messages_in.event("form.submitted", data, datetime.now(UTC))
     padding = "x" * (size - len(short.value or b""))
@@ -56,7 +56,7 @@ def _padded(size: int) -> messages_in.Record:
 
 @pytest.mark.real_world("kafkajs#1795", "64 KB of zstd become hundreds of megabytes in the reader's memory")
 @pytest.mark.parametrize("compression", RECORDS)
-async def test_a_worker_stays_small_whatever_compresses_well(
+async def test_a_worker_needs_little_memory_for_highly_compressed_batches(
     installation: worker_process.Installation, compression: str
 ) -> None:
     number = RECORDS[compression]
@@ -66,7 +66,7 @@ async def test_a_worker_stays_small_whatever_compresses_well(
         enrollment, at = messages_in.new_enrollment("large"), messages_in.later(goal.created_at, 1)
         await client.process(enrollment.started(at))
         before = _memory(worker, "VmRSS")
-        # Of two kinds: what is judged, and what is a dead letter for its size.
+        # Records that are judged, and records that are dead-lettered for their size.
         fine, large = _padded(MIB - 1_000), _padded(MIB + 1_000)
         for _ in range(sends):
             await _send(client, compression, [fine] * (number - 2) + [large] * 2, [0, 1])
@@ -86,7 +86,7 @@ async def test_a_worker_stays_small_whatever_compresses_well(
 
 
 @pytest.mark.real_world("kafkajs#1795", "one snappy block is larger than what can be decompressed in pieces")
-async def test_a_batch_that_cannot_be_read_ends_the_worker_with_how_to_go_past_it(
+async def test_an_unreadable_batch_ends_the_worker_and_names_how_to_skip_it(
     installation: worker_process.Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_one_block = functools.partial(codec.snappy_encode, xerial_compatible=False)
@@ -118,7 +118,7 @@ async def test_a_batch_that_cannot_be_read_ends_the_worker_with_how_to_go_past_i
         assert clients.kinds(await client.messages_about(after)) == [("goal.achieved", 1), ("exit.goal", None)]
 
 
-async def test_a_record_that_no_dead_letter_can_hold_is_named_by_one_without_its_value(
+async def test_a_record_too_large_for_a_dead_letter_gets_one_without_its_value(
     installation: worker_process.Installation,
 ) -> None:
     async with clients.connect(installation) as client, installation.worker() as worker:

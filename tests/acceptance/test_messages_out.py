@@ -1,4 +1,4 @@
-"""What goes out, field by field (contract section 4)."""
+"""Outgoing messages, field by field (contract section 4)."""
 
 import uuid
 
@@ -16,7 +16,7 @@ def uuid5(*parts: str) -> str:
 
 
 @pytest.mark.smoke
-async def test_achieved_and_exit_say_everything_and_carry_the_trace_of_their_event(client: clients.Client) -> None:
+async def test_achieved_and_exit_have_every_field_and_the_trace_of_their_event(client: clients.Client) -> None:
     workflow_id = "orders/2026"
     goal = await client.create_goal(workflow_id, "purchase_made", min_amount=100)
     enrolled, paid = messages_in.later(goal.created_at, 1), messages_in.later(goal.created_at, 2.5)
@@ -92,14 +92,14 @@ async def test_achieved_and_exit_say_everything_and_carry_the_trace_of_their_eve
         assert message.headers == (CONTENT_TYPE, *TRACE)
 
 
-async def test_revoked_says_which_achievement_and_why(client: clients.Client) -> None:
+async def test_revoked_names_its_achievement_and_the_reason(client: clients.Client) -> None:
     goal = await client.create_goal("revoking", "form_submitted", form_id="f")
     enrollment, at = messages_in.new_enrollment("revoking"), messages_in.later(goal.created_at, 1)
     await client.process(enrollment.started(at), enrollment.submits("f", at).with_headers(*TRACE))
     await client.process(enrollment.ended(at))
     _, revoked, _ = await client.messages_about(enrollment)
     body = revoked.body
-    assert body.pop("time") > messages_in.rfc3339(at)  # the moment of writing
+    assert body.pop("time") > messages_in.rfc3339(at)  # the time of writing
     assert body == {
         "specversion": "1.0",
         "id": uuid5("revoked", "acme", enrollment.enrollment_id, str(goal.id), "2"),
@@ -121,7 +121,7 @@ async def test_revoked_says_which_achievement_and_why(client: clients.Client) ->
     assert revoked.headers == (CONTENT_TYPE,)
 
 
-async def test_what_was_configured_is_told_without_a_worker_having_asked(client: clients.Client) -> None:
+async def test_configured_goals_are_published_by_any_worker(client: clients.Client) -> None:
     goal = await client.create_goal("configuring", "purchase_made", min_amount=100, currency="eur")
     key = f"acme:{goal.id}".encode()
 
@@ -152,7 +152,7 @@ async def test_what_was_configured_is_told_without_a_worker_having_asked(client:
     assert configured.headers == (CONTENT_TYPE,)
 
 
-async def test_trace_headers_that_are_none_are_left_behind(client: clients.Client) -> None:
+async def test_invalid_trace_headers_are_not_passed_on(client: clients.Client) -> None:
     goal = await client.create_goal("tracing", "form_submitted", form_id="f")
     enrollment, at = messages_in.new_enrollment("tracing"), messages_in.later(goal.created_at, 1)
     await client.process(

@@ -1,4 +1,4 @@
-"""Every metric of the contract's table is exposed, and says what happened (contract section 6)."""
+"""Every metric of the contract is exposed, with the right values (contract section 6)."""
 
 import time
 
@@ -64,7 +64,7 @@ def _where(client: clients.Client) -> frozenset[tuple[str, str]]:
     return frozenset({("topic", client.installation.topics["form_submitted"]), ("partition", "3")})
 
 
-async def test_metrics_count_what_became_of_each_record(client: clients.Client, worker: worker_process.Worker) -> None:
+async def test_metrics_count_the_outcome_of_each_record(client: clients.Client, worker: worker_process.Worker) -> None:
     goal = await client.create_goal("measured", "form_submitted", form_id="f")
     enrollment, at = messages_in.new_enrollment("measured"), messages_in.later(goal.created_at, 1)
     form, later_form = (
@@ -79,7 +79,7 @@ async def test_metrics_count_what_became_of_each_record(client: clients.Client, 
     await client.process(messages_in.Record("form_submitted", None, b"key"), messages_in.Record("form_submitted", b"{"))
     await client.process(enrollment.ended(at))
 
-    async def is_counted() -> bool:  # which is after the commit
+    async def is_counted() -> bool:  # after the commit
         return worker.metric("events_total") == 8
 
     await clients.until(is_counted)
@@ -107,7 +107,7 @@ async def test_metrics_count_what_became_of_each_record(client: clients.Client, 
     assert worker.metric("batch_records_sum") == 8
 
 
-async def test_gauges_say_how_it_is_now(client: clients.Client, worker: worker_process.Worker) -> None:
+async def test_gauges_show_the_current_state(client: clients.Client, worker: worker_process.Worker) -> None:
     await client.settle()
 
     async def is_idle() -> bool:
@@ -117,7 +117,7 @@ async def test_gauges_say_how_it_is_now(client: clients.Client, worker: worker_p
     partitions = 4 * len(clients.INPUTS)
     assert worker.metric("consumer_assigned_partitions") == partitions
     assert worker.metric("consumer_rebalances_total") >= 1
-    progress = worker.metric("consumer_last_progress_timestamp_seconds")  # read before the clock: it goes on
+    progress = worker.metric("consumer_last_progress_timestamp_seconds")  # read before the clock, since it advances
     seconds_ago = partitions * time.time() - progress
     assert 0 <= seconds_ago < partitions * 60
     assert time.time() - 120 < worker.metric("goals_loaded_timestamp_seconds") <= time.time()

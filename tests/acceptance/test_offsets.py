@@ -1,4 +1,4 @@
-"""Where reading begins, and that nothing is skipped silently (design, hazard 9)."""
+"""Workers start reading at the right offset, and never skip a record silently (design, hazard 9)."""
 
 import asyncio
 import signal
@@ -23,7 +23,7 @@ async def test_a_partition_without_a_commit_is_read_from_its_earliest_record(
         async with installation.worker():
             await client.settle()
             assert clients.kinds(await client.messages_about(enrollment)) == [("goal.achieved", 1), ("exit.goal", None)]
-            # Explicitly, everywhere: a partition that gets its first record later is no new case.
+            # Every partition has an offset, so that its first record needs no special case.
             assert len(await client.committed()) == 4 * len(clients.INPUTS)
 
 
@@ -56,7 +56,7 @@ GARBAGE = [messages_in.Record("tag_added", b"{", partition=partition) for partit
     [("earliest", 3, 0), ("latest", 5, 2), ((datetime.now(UTC) + timedelta(hours=1)).isoformat(), 5, 2)],
     ids=["earliest", "latest", "later"],
 )
-async def test_offsets_out_of_range_are_set_anew_when_asked_for_and_no_others(
+async def test_reset_offsets_resets_offsets_out_of_range_and_no_others(
     installation: worker_process.Installation, target: str, to_offset: int, skipped_records: int
 ) -> None:
     async with clients.connect(installation) as client:
@@ -69,11 +69,11 @@ async def test_offsets_out_of_range_are_set_anew_when_asked_for_and_no_others(
             (line,) = worker.lines("offset_reset")
             assert (line["topic"], line["partition"], line["from_offset"]) == (*deleted, 0)
             assert (line["to_offset"], line["skipped_records"]) == (to_offset, skipped_records)
-            # Of the other partition, whose offset was in range, nothing is skipped.
+            # The other partition's offset was in range, so nothing of it is skipped.
             assert len(await client.dead_letters()) == 5 - to_offset + 5
 
 
-async def test_a_time_rewinds_topics_to_it_and_the_redrive_topic_to_its_beginning(
+async def test_reset_offsets_to_a_time_rewinds_the_redrive_topic_to_its_beginning(
     installation: worker_process.Installation,
 ) -> None:
     def dated(topic: str, minute: int) -> messages_in.Record:
@@ -94,7 +94,7 @@ async def test_a_time_rewinds_topics_to_it_and_the_redrive_topic_to_its_beginnin
 
 
 @pytest.mark.real_world("confluent-kafka-python#1787", "a topic is deleted and made anew while its consumer is frozen")
-async def test_a_topic_made_anew_while_a_worker_is_frozen_stops_it(installation: worker_process.Installation) -> None:
+async def test_a_topic_recreated_while_a_worker_is_frozen_stops_it(installation: worker_process.Installation) -> None:
     topic = installation.topics["tag_added"]
     async with clients.connect(installation) as client:
         worker = installation.start(KAFKA__SESSION_TIMEOUT_SECONDS=6)
@@ -134,7 +134,7 @@ async def _is_made(client: clients.Client, topic: str) -> bool:
     [(str(uuid.uuid4()), "was deleted and made anew"), (":1000", "the offsets committed are of another log")],
     ids=["topic id", "leader epoch"],
 )
-async def test_an_offset_of_another_log_stops_a_worker_until_it_is_set_anew(
+async def test_an_offset_of_another_log_stops_a_worker_until_it_is_reset(
     installation: worker_process.Installation, metadata: str, sentence: str
 ) -> None:
     async with clients.connect(installation) as client:
@@ -165,7 +165,7 @@ async def test_an_offset_of_another_log_stops_a_worker_until_it_is_set_anew(
         assert len(await client.dead_letters()) == 10 + 5
 
 
-async def test_offsets_are_not_set_while_another_worker_runs(installation: worker_process.Installation) -> None:
+async def test_offsets_are_not_reset_while_another_worker_runs(installation: worker_process.Installation) -> None:
     async with clients.connect(installation) as client, installation.worker():
         await client.process(*GARBAGE)
         before = await client.committed()
@@ -178,5 +178,5 @@ async def test_offsets_are_not_set_while_another_worker_runs(installation: worke
         assert await client.committed() == before
 
 
-def test_a_target_that_is_none_is_a_usage_error(installation: worker_process.Installation) -> None:
+def test_an_invalid_offset_reset_target_is_a_usage_error(installation: worker_process.Installation) -> None:
     assert installation.call("run", "--reset-offsets", "yesterday").code == 2

@@ -1,4 +1,4 @@
-"""PostgreSQL or Kafka goes away in mid-stream and comes back: nothing is lost or doubled (design, the three laws)."""
+"""PostgreSQL or Kafka goes away under load and comes back: nothing is lost or doubled (design, the three laws)."""
 
 import asyncio
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ RUNS = 400
 
 @pytest.fixture(scope="module")
 def pair() -> Iterator[embedded.Pair]:
-    """Servers that nobody else needs."""
+    """Servers of this module's own."""
     with embedded.pair() as servers:
         yield servers
 
@@ -75,7 +75,7 @@ async def test_kafka_killed_and_started_again_costs_nothing_but_time(
 async def test_sigterm_ends_a_worker_whose_broker_is_away(
     pair: embedded.Pair, shared: worker_process.Installation
 ) -> None:
-    # In a group of its own: this one can't say goodbye, and another test's worker would wait for it.
+    # Its own group: this worker cannot leave it, and the worker of another test would have to wait.
     async with shared.worker(KAFKA__GROUP_ID="left behind") as worker:
         pair.kafka.kill()
         try:
@@ -88,7 +88,7 @@ async def test_sigterm_ends_a_worker_whose_broker_is_away(
 async def test_sigterm_ends_a_worker_that_waits_for_its_database(
     pair: embedded.Pair, shared: worker_process.Installation
 ) -> None:
-    # At debug, for otherwise a retry is no line once the database is known to be away.
+    # Retries are logged at debug level while the database is known to be away.
     async with clients.connect(shared) as client, shared.worker(LOG__LEVEL="debug") as worker:
         goal = await client.create_goal("no time", "form_submitted", form_id="f")
         enrollment, at = messages_in.new_enrollment("no time"), messages_in.later(goal.created_at, 1)

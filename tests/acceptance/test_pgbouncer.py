@@ -1,4 +1,4 @@
-"""A worker and the commands through a real PgBouncer, which drops what a session was set to."""
+"""Workers and commands through a real PgBouncer, which drops session settings."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -26,7 +26,7 @@ def installed() -> None:
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[embedded.Server]:
-    """A server that nobody else needs."""
+    """Server of this module's own."""
     with embedded.postgres() as server:
         yield server
 
@@ -46,7 +46,7 @@ def shared(
 
 @pytest.fixture(scope="module", params=["transaction", "session"])
 def bouncer(request: pytest.FixtureRequest, shared: worker_process.Installation) -> Iterator[embedded.Server]:
-    """A PgBouncer that refuses the startup parameters, as it does unless it is told otherwise."""
+    """PgBouncer that refuses unknown startup parameters, which is its default."""
     with pgbouncer.running(shared.database_url, request.param) as server:
         yield server
 
@@ -55,7 +55,7 @@ def bouncer(request: pytest.FixtureRequest, shared: worker_process.Installation)
 def address(
     request: pytest.FixtureRequest, bouncer: embedded.Server, shared: worker_process.Installation
 ) -> Iterator[str]:
-    """The URL of one that refuses startup parameters, and of one that drops them silently."""
+    """URL of a PgBouncer that refuses startup parameters, or of one that ignores them silently."""
     if not request.param:
         yield bouncer.address
         return
@@ -106,7 +106,7 @@ async def test_limits_hold_in_each_transaction(pool: AsyncEngine, shared: worker
         await support.execute(shared.database_url, f'ALTER DATABASE "{name}" RESET default_transaction_isolation')
 
 
-async def test_a_pooler_is_noticed_although_its_server_has_all_limits(
+async def test_a_pooler_is_detected_even_if_its_server_has_all_limits(
     pool: AsyncEngine, shared: worker_process.Installation
 ) -> None:
     name = shared.database_url.rpartition("/")[2]
@@ -121,7 +121,7 @@ async def test_a_pooler_is_noticed_although_its_server_has_all_limits(
         await support.execute(shared.database_url, f'ALTER DATABASE "{name}" RESET ALL')
 
 
-async def test_a_direct_connection_begins_with_nothing_more(shared: worker_process.Installation) -> None:
+async def test_a_direct_connection_sends_no_extra_statements(shared: worker_process.Installation) -> None:
     pool = _engine(shared.database_url)
     async with connections.transaction(pool, tables.WORKER_ROLE, "cli") as connection:
         assert type(connection) is asyncpg.Connection
@@ -130,7 +130,7 @@ async def test_a_direct_connection_begins_with_nothing_more(shared: worker_proce
 
 
 @pytest.mark.real_world("logto#8065", "a statement through PgBouncer is ended by its timeout")
-async def test_a_statement_is_ended_by_its_timeout(address: str) -> None:
+async def test_a_statement_is_cancelled_after_its_timeout(address: str) -> None:
     pool = connections.engine(address, pool_size=1, statement_timeout_seconds=0.2, application="test")
     with pytest.raises(asyncpg.QueryCanceledError):
         await connections.execute_in_one_trip(pool, tables.WORKER_ROLE, "cli", "SELECT pg_sleep(5)")
@@ -138,7 +138,7 @@ async def test_a_statement_is_ended_by_its_timeout(address: str) -> None:
 
 
 @pytest.mark.real_world("asyncpg#1013", "prepared statements of many clients in PgBouncer's transaction mode")
-async def test_many_transactions_at_once_use_no_statement_of_another(address: str) -> None:
+async def test_concurrent_transactions_do_not_share_prepared_statements(address: str) -> None:
     pools = [_engine(address) for _ in range(3)]
 
     async def ask(number: int) -> tuple[int, list[int]]:
@@ -152,7 +152,7 @@ async def test_many_transactions_at_once_use_no_statement_of_another(address: st
     await asyncio.gather(*(pool.dispose() for pool in pools))
 
 
-def test_migrations_run_through_it_and_leave_no_lock(
+def test_migrations_run_through_pgbouncer_and_leave_no_lock(
     address: str, shared: worker_process.Installation, tmp_path: Path
 ) -> None:
     with support.fresh_database(shared.database_url) as name:
@@ -183,7 +183,7 @@ async def _is(worker: worker_process.Worker, path: str, status: int) -> bool:
 
 
 @pytest.mark.real_world("logto#8065", "a worker through PgBouncer, PostgreSQL and PgBouncer restarted meanwhile")
-async def test_a_worker_loses_nothing_while_what_is_behind_it_restarts(
+async def test_a_worker_loses_nothing_while_postgresql_and_pgbouncer_restart(
     bouncer: embedded.Server, postgres: embedded.Server, shared: worker_process.Installation
 ) -> None:
     async with shared.worker(DATABASE__URL=bouncer.address) as worker, clients.connect(shared) as client:

@@ -1,4 +1,4 @@
-"""Dead letters sent again: judged as if they had just come, or back in the DLQ, and never lost (contract section 6)."""
+"""Redriven dead letters are judged as new records or dead-lettered again, and never lost (contract section 6)."""
 
 import json
 from datetime import UTC, datetime
@@ -22,13 +22,13 @@ def headers_of(letter: aiokafka.ConsumerRecord) -> dict[str, str]:
 
 
 def redrive(installation: worker_process.Installation) -> int:
-    """Return how many letters were sent."""
+    """Run `dlq redrive`, and return how many letters it sent."""
     outcome = installation.call("dlq", "redrive", "--json")
     assert (outcome.code, outcome.err) == (0, "")
     return sum(row["records"] for row in messages_in.rows(outcome.out))
 
 
-async def test_a_fixed_redrive_is_judged_by_its_own_time_a_failing_one_is_a_letter_again(
+async def test_a_redriven_record_is_judged_by_its_own_time_or_dead_lettered_again(
     installation: worker_process.Installation,
 ) -> None:
     async with clients.connect(installation) as client:

@@ -1,4 +1,4 @@
-"""A topic that refuses one message keeps that one waiting, and nothing else."""
+"""A topic that refuses one message delays that message alone."""
 
 import json
 
@@ -25,7 +25,7 @@ async def types_about(client: clients.Client, enrollment: messages_in.Enrollment
 @pytest.mark.real_world(
     "Agendia#260", "A topic takes less than one message needs, and the worker ended at every start."
 )
-async def test_a_message_that_its_topic_refuses_waits_and_everything_else_goes_on(
+async def test_a_message_that_its_topic_refuses_does_not_delay_others(
     installation: worker_process.Installation,
 ) -> None:
     async with clients.connect(installation) as client:
@@ -56,7 +56,7 @@ async def test_a_message_that_its_topic_refuses_waits_and_everything_else_goes_o
             assert doctor.code == 1
             assert f"{topic} refuses 1 message of {refused['smallest_bytes']} bytes" in doctor.out
             assert f"{topic} takes messages of {LIMIT} bytes at most" in doctor.out
-        async with installation.worker() as worker:  # which the refused message does not keep from starting
+        async with installation.worker() as worker:  # the refused message does not prevent a start
             await set_limit(client, "goal_achieved", ENOUGH)
             await clients.until(lambda: _has_gone(client, large))
             await clients.until(lambda: _is(worker, topic, 0))
@@ -71,7 +71,7 @@ async def _has_gone(client: clients.Client, enrollment: messages_in.Enrollment) 
     return "workflow.goal.achieved" in await types_about(client, enrollment)
 
 
-async def test_a_dead_letter_that_is_too_large_goes_without_its_value_and_says_where(
+async def test_a_dead_letter_that_is_too_large_is_sent_without_its_value(
     installation: worker_process.Installation,
 ) -> None:
     async with clients.connect(installation) as client, installation.worker(DEAD_LETTERS__MAX_RATIO=1):

@@ -1,4 +1,4 @@
-"""What `goalworker schema export` writes down is what is seen on the topics of a real run."""
+"""Documents of `goalworker schema export` describe the records that a real worker reads and writes."""
 
 import json
 from collections.abc import Mapping
@@ -19,13 +19,13 @@ TRACE = ("traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """The files of an export, and what AsyncAPI says of a record by them."""
+    """Exported files, and the AsyncAPI document among them."""
 
     folder: Path
     asyncapi: Mapping[str, Any]
 
     def hold(self, record: aiokafka.ConsumerRecord) -> tuple[str, str]:
-        """Hold a record to what is said of its topic; return the channel and the message that it is."""
+        """Validate a record, and return its channel and message name."""
         (channel,) = [name for name, each in self.asyncapi["channels"].items() if each["address"] == record.topic]
         headers = {name: value.decode() for name, value in record.headers}
         kind = _kind(channel, record.value, headers)
@@ -51,7 +51,7 @@ def _kind(channel: str, value: bytes, headers: Mapping[str, str]) -> str:
 
 @pytest.fixture(scope="module")
 def exported(shared: worker_process.Installation) -> Exported:
-    """What the command writes, under the topics' names here."""
+    """Export the documents with this installation's topic names."""
     done = shared.call("schema", "export", "exported")
     folder = shared.folder / "exported"
     assert (done.code, done.err) == (0, "")
@@ -60,7 +60,7 @@ def exported(shared: worker_process.Installation) -> Exported:
 
 
 async def _all_records(installation: worker_process.Installation) -> list[aiokafka.ConsumerRecord]:
-    """Every record of every topic."""
+    """Read every record of every topic."""
     consumer = aiokafka.AIOKafkaConsumer(
         bootstrap_servers=installation.bootstrap_servers, isolation_level="read_committed", fetch_max_wait_ms=10
     )
@@ -78,9 +78,7 @@ async def _all_records(installation: worker_process.Installation) -> list[aiokaf
     return records
 
 
-async def test_every_record_of_a_run_is_what_the_exported_documents_say(
-    client: clients.Client, exported: Exported
-) -> None:
+async def test_every_record_matches_the_exported_documents(client: clients.Client, exported: Exported) -> None:
     goal = await client.create_goal("shop/1", "purchase_made", min_amount=100, currency="EUR")
     await client.delete_goal(
         await client.update_goal(

@@ -1,4 +1,4 @@
-"""Whatever goes wrong, logs and errors say nothing of a record's content, and no password (contract section 6)."""
+"""No log line and no error contains the content of records or a password (contract section 6)."""
 
 import json
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from goalworker.postgres import tables
 from tests.kit import clients, messages_in, secure_broker, support, worker_process
 from tests.kit.forker import Forker
 
-# Planted wherever a secret or a content may stand, and looked for in all that is said.
+# Part of every secret and content; no output may contain it.
 MARK = "LEAK"
 DATABASE_PASSWORD = f"{MARK}-of-the-database"
 LOGIN = "marked"
@@ -59,7 +59,7 @@ def installation(
 
 @pytest.fixture
 def marked(installation: worker_process.Installation, broker: secure_broker.Broker) -> worker_process.Installation:
-    """The same, whose processes log in with passwords, and say as much as they ever do."""
+    """The same installation, whose processes log in with passwords and log at debug level."""
     host = installation.database_url.rpartition("@")[2]
     secrets = {name.removeprefix("GOALWORKER_"): value for name, value in broker.settings(BROKER_USER).items()}
     secrets |= {
@@ -79,7 +79,7 @@ def assert_silent(said: str) -> None:
 
 
 def good() -> Iterator[messages_in.Record]:
-    """What can be used, and full of what nobody else is to know."""
+    """Yield valid records that contain the mark wherever possible."""
     yield ENROLLMENT.started(AT)
     contact = {"contact_id": ENROLLMENT.contact_id, f"{MARK}-field": f"{MARK}-value"}
     for number, (kind, data) in enumerate(
@@ -96,7 +96,7 @@ def good() -> Iterator[messages_in.Record]:
 
 
 def malformed() -> Iterator[messages_in.Record]:
-    """A record for each reason that a sender can give."""
+    """Yield a record for each reason that a sender can cause."""
     form = {"contact_id": ENROLLMENT.contact_id, "form_id": f"{MARK}-form"}
     for value in (
         f'{{"{MARK}": ',
@@ -118,7 +118,7 @@ def malformed() -> Iterator[messages_in.Record]:
     yield replace(ENROLLMENT, contact_id=f"{MARK}-other").started(AT)  # conflicting_enrollment
 
 
-async def test_a_worker_says_nothing_of_what_it_reads_nor_its_passwords(
+async def test_a_worker_logs_neither_record_content_nor_passwords(
     installation: worker_process.Installation,
     marked: worker_process.Installation,
     database_server: embedded.Server,
@@ -157,7 +157,7 @@ async def test_a_worker_says_nothing_of_what_it_reads_nor_its_passwords(
     ],
     ids=["a row that is there", "a value that is refused"],
 )
-async def test_a_bug_is_told_without_the_rows_that_showed_it(
+async def test_an_unexpected_database_error_is_logged_without_row_values(
     installation: worker_process.Installation, marked: worker_process.Installation, rule: str, says: str
 ) -> None:
     support.run(support.execute(installation.database_url, rule))
@@ -207,14 +207,16 @@ def test_settings_are_shown_without_passwords(marked: worker_process.Installatio
     ],
     ids=" ".join,
 )
-def test_what_is_wrong_is_told_without_passwords(marked: worker_process.Installation, wrong: dict[str, object]) -> None:
+def test_doctor_describes_problems_without_passwords(
+    marked: worker_process.Installation, wrong: dict[str, object]
+) -> None:
     outcome = marked.call("doctor", **wrong)
     assert outcome.code == 1
     assert "problem" in outcome.out
     assert_silent(outcome.out + outcome.err)
 
 
-def test_a_command_says_nothing_of_a_row_where_it_fails(
+def test_a_failing_command_prints_no_row_values(
     installation: worker_process.Installation, marked: worker_process.Installation
 ) -> None:
     support.run(support.execute(installation.database_url, "CREATE UNIQUE INDEX one ON goals (tenant_id)"))
@@ -228,7 +230,7 @@ def test_a_command_says_nothing_of_a_row_where_it_fails(
 # --- the API ---
 
 
-async def test_the_api_says_nothing_of_requests_nor_credentials(
+async def test_the_api_logs_neither_request_content_nor_credentials(
     installation: worker_process.Installation, marked: worker_process.Installation, database_server: embedded.Server
 ) -> None:
     scopes = ("--scope", "goals:read,goals:write", "--name", MARK, "--json")

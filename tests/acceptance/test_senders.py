@@ -1,4 +1,4 @@
-"""Senders without an envelope, or with another one, reach their goals, and their trace comes out again."""
+"""Records without an envelope, or with another one, achieve goals, and their trace is passed on."""
 
 import json
 from datetime import UTC, datetime

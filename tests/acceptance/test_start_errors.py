@@ -1,4 +1,4 @@
-"""A worker that cannot start says why in one sentence, and exits with a code of its own (contract section 6)."""
+"""A worker that cannot start ends with one sentence and its own exit code (contract section 6)."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ WHERE datname = current_database() AND wait_event_type = 'Lock'
 
 
 def refused(installation: worker_process.Installation, exit_code: int, **settings: object) -> str:
-    """Return the one sentence with which it ends."""
+    """Return the sentence with which the worker ends."""
     ended = installation.call("run", **{"OPS__PORT": 0, **settings})
     assert ended.code == exit_code, ended.err
     assert "Traceback" not in ended.err
@@ -36,19 +36,21 @@ def test_a_missing_topic_is_named_with_the_command_that_makes_it(shared: worker_
     assert "`goalworker topics create`" in sentence
 
 
-def test_a_broker_that_is_not_there_is_named(shared: worker_process.Installation) -> None:
+def test_an_unreachable_broker_is_named(shared: worker_process.Installation) -> None:
     address = f"127.0.0.1:{machine.free_port()}"
     assert address in refused(shared, 4, KAFKA__BOOTSTRAP_SERVERS=address)
 
 
-def test_a_database_that_is_not_there_is_named_without_its_password(shared: worker_process.Installation) -> None:
+def test_an_unreachable_database_is_named_without_its_password(shared: worker_process.Installation) -> None:
     address = f"127.0.0.1:{machine.free_port()}/events"
     sentence = refused(shared, 4, DATABASE__URL=f"postgresql://ann:hunter2@{address}")
     assert f"postgresql://ann:***@{address}" in sentence
 
 
 @pytest.mark.parametrize("part", ["database", "password"])
-def test_a_database_that_refuses_is_an_error_of_the_same_kind(shared: worker_process.Installation, part: str) -> None:
+def test_a_database_that_refuses_connections_ends_with_the_same_exit_code(
+    shared: worker_process.Installation, part: str
+) -> None:
     url = support.with_database(shared.database_url, "nothing_here")
     if part == "password":
         name, _, address = shared.database_url.rpartition("@")
@@ -58,7 +60,7 @@ def test_a_database_that_refuses_is_an_error_of_the_same_kind(shared: worker_pro
     assert "wrong" not in sentence
 
 
-def test_a_login_without_the_workers_role_is_told_what_it_may_not(shared: worker_process.Installation) -> None:
+def test_a_login_without_the_worker_role_is_told_which_grant_it_lacks(shared: worker_process.Installation) -> None:
     login = f"guest_{secrets.token_hex(4)}"
     support.run(support.execute(shared.database_url, f"CREATE ROLE {login} LOGIN PASSWORD 'guest'"))
     address = shared.database_url.rpartition("@")[2]
@@ -69,7 +71,7 @@ def test_a_login_without_the_workers_role_is_told_what_it_may_not(shared: worker
     assert "permission denied" in sentence
 
 
-def test_a_database_that_fails_while_the_worker_starts_is_an_error_of_the_same_kind(
+def test_a_database_that_fails_during_the_start_ends_with_the_same_exit_code(
     shared: worker_process.Installation,
 ) -> None:
     async def refused_meanwhile() -> str:
@@ -86,7 +88,7 @@ def test_a_database_that_fails_while_the_worker_starts_is_an_error_of_the_same_k
     assert "cannot be used: " in support.run(refused_meanwhile())
 
 
-def test_a_schema_that_is_behind_names_the_command_that_mends_it(
+def test_an_outdated_schema_is_reported_with_the_command_that_upgrades_it(
     shared: worker_process.Installation, postgres_url: str
 ) -> None:
     with support.fresh_database(postgres_url) as name:
@@ -94,7 +96,7 @@ def test_a_schema_that_is_behind_names_the_command_that_mends_it(
     assert "`goalworker db upgrade`" in sentence
 
 
-def test_a_wrong_setting_is_named_with_a_right_example(shared: worker_process.Installation) -> None:
+def test_an_invalid_setting_is_reported_with_a_valid_example(shared: worker_process.Installation) -> None:
     assert "for example GOALWORKER_BATCH__MAX_RECORDS=" in refused(shared, 3, BATCH__MAX_RECORDS="many")
 
 
@@ -114,7 +116,7 @@ async def test_a_dlq_that_takes_less_than_a_topic_it_serves_is_refused(shared: w
     assert "2000000" in sentence
 
 
-def test_a_port_that_is_taken_is_named(shared: worker_process.Installation) -> None:
+def test_a_port_in_use_is_named(shared: worker_process.Installation) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert f"127.0.0.1:{port}" in refused(shared, 4, OPS__PORT=port)

@@ -1,4 +1,4 @@
-"""Workers stop in good order and share a group: what one leaves, another takes (contract section 6)."""
+"""Workers stop in good order and share a group: one takes over what another leaves (contract section 6)."""
 
 import asyncio
 import signal
@@ -13,7 +13,7 @@ from goalworker.embedded import machine
 from tests.kit import clients, flood, worker_process
 
 RUNS = 600
-# Not the 45 s that a group waits for a member that is just gone.
+# Less than the session timeout, 45 s, after which a group removes a member that has not left.
 AT_ONCE_SECONDS = 10.0
 
 
@@ -29,7 +29,7 @@ async def test_sigterm_drains_leaves_the_group_and_the_next_worker_takes_over_at
             assert first.stop() < worker_process.STOP_SECONDS
             assert first.lines("stopped")
             assert await client.members() == {}
-            # The batch under way was finished: nothing that was judged is still to be told.
+            # The worker finished its batch: everything that was judged is published.
             assert await client.sql("SELECT count(*) FROM outbox WHERE batch_id IS NOT NULL") == 0
         await client.send(*stream.records[half:])
         asked = time.monotonic()
@@ -40,7 +40,7 @@ async def test_sigterm_drains_leaves_the_group_and_the_next_worker_takes_over_at
 
 
 @pytest.mark.parametrize("command", ["run", "api"])
-def test_sigterm_while_modules_are_imported_ends_it_with_0(command: str) -> None:
+def test_sigterm_during_imports_exits_with_0(command: str) -> None:
     code = f"""
 import os, signal, sys
 from goalworker import __main__
@@ -58,7 +58,7 @@ __main__.main()
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
 
 
-def test_signals_while_a_stopped_service_ends_leave_its_exit_code_as_it_is() -> None:
+def test_signals_after_a_stop_do_not_change_the_exit_code() -> None:
     code = """
 import asyncio, atexit, os, signal
 from goalworker.runtime import service
@@ -88,7 +88,7 @@ service.run(stops())
     ("command", "away"),
     [("run", "DATABASE__URL"), ("run", "KAFKA__BOOTSTRAP_SERVERS"), ("api", "DATABASE__URL")],
 )
-def test_sigterm_while_it_waits_for_its_first_answer_ends_it_at_once_with_0(
+def test_sigterm_while_a_service_connects_exits_at_once_with_0(
     command: str, away: str, installation: worker_process.Installation
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -110,7 +110,7 @@ def test_sigterm_while_it_waits_for_its_first_answer_ends_it_at_once_with_0(
         assert '"stopped"' in said
 
 
-async def test_a_second_worker_may_join_and_the_first_leave_in_mid_stream(
+async def test_a_second_worker_can_join_and_the_first_leave_under_load(
     installation: worker_process.Installation,
 ) -> None:
     async with clients.connect(installation) as client:

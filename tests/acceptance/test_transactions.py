@@ -1,4 +1,4 @@
-"""Records of aborted transactions are never seen, and the markers behind them are no lag (contract section 2)."""
+"""Records of aborted transactions are never read, and transaction markers are not lag (contract section 2)."""
 
 from datetime import UTC, datetime
 
@@ -19,7 +19,7 @@ async def _end_of_transactions(client: clients.Client) -> None:
         await support.until_transactions_ended(client.installation.bootstrap_servers, client.installation.topics[topic])
 
 
-async def test_what_was_aborted_never_happened_and_a_topic_that_ends_in_a_marker_has_no_lag(
+async def test_aborted_records_are_never_read_and_transaction_markers_are_not_lag(
     client: clients.Client, worker: worker_process.Worker
 ) -> None:
     goal: goal_store.StoredGoal = await client.create_goal("transactions", "form_submitted", form_id="f")
@@ -35,11 +35,11 @@ async def test_what_was_aborted_never_happened_and_a_topic_that_ends_in_a_marker
         async with producer.transaction():
             await _say(producer, client, kept.started(at), kept.submits("f", at))
         await _end_of_transactions(client)
-        # Settled means committed to the very end, where nothing but the transaction's markers are.
+        # Settled means committed to the end, after the transaction's markers.
         await client.settle()
         assert clients.kinds(await client.messages_about(kept)) == [("goal.achieved", 1), ("exit.goal", None)]
 
-        # Nothing but an aborted transaction: no record arrives at all, and yet the lag goes away.
+        # No record arrives from an aborted transaction, but the lag goes away.
         await producer.begin_transaction()
         await _say(producer, client, dropped.started(at), dropped.submits("f", at))
         await producer.abort_transaction()
@@ -56,7 +56,7 @@ async def test_what_was_aborted_never_happened_and_a_topic_that_ends_in_a_marker
 
 
 @pytest.mark.real_world("franz-go#581", "one producer leaves its transaction open, and the others' events wait unseen")
-async def test_records_behind_somebodys_open_transaction_are_counted_as_hidden(
+async def test_records_behind_an_open_transaction_are_counted_as_hidden(
     client: clients.Client, worker: worker_process.Worker
 ) -> None:
     topic = client.installation.topics["form_submitted"]

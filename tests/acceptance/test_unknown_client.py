@@ -18,7 +18,7 @@ def forged_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("forged_version")
-async def test_an_unknown_version_of_aiokafka_is_warned_of_and_gives_the_same_results(
+async def test_an_unknown_aiokafka_version_gives_a_warning_and_the_same_results(
     installation: worker_process.Installation,
 ) -> None:
     async with installation.worker() as worker, clients.connect(installation) as client:

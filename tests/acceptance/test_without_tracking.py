@@ -1,9 +1,9 @@
-"""Where the engine sends no lifecycle messages, every contact counts as enrolled (contract rule 3.8)."""
+"""Every contact counts as enrolled without lifecycle messages (contract rule 3.8)."""
 
 from tests.kit import clients, messages_in, worker_process
 
 
-async def test_without_tracking_every_contact_counts_once_and_workflow_states_still_do(
+async def test_without_tracking_contacts_count_once_and_workflow_states_apply(
     installation: worker_process.Installation,
 ) -> None:
     async with clients.connect(installation) as client:

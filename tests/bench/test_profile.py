@@ -5,7 +5,7 @@ from tests.bench import profile
 LOOP = "main (goalworker/__main__.py:9);_run_once (asyncio/base_events.py:1);Worker.run (goalworker/worker.py:2)"
 
 
-def test_samples_are_shared_out_by_their_innermost_part() -> None:
+def test_a_sample_counts_for_its_innermost_part() -> None:
     found = profile.shares(
         [
             f"{LOOP};_take_all (goalworker/batch.py:1);take (goalworker/decode.py:2) 6",
@@ -23,5 +23,5 @@ def test_samples_are_shared_out_by_their_innermost_part() -> None:
     }
 
 
-def test_nothing_sampled_is_no_profile() -> None:
+def test_no_samples_give_no_profile() -> None:
     assert profile.shares([]) == {}

@@ -36,24 +36,24 @@ def goals(count: int, percent: float, seconds: float, peak_mb: int) -> dict[str,
     }
 
 
-def test_a_row_that_misses_its_goal_says_so() -> None:
+def test_a_row_below_its_target_is_marked() -> None:
     assert "| 52 % (goal: >= 75, **missed**) |" in table.of({"rows": [row(52)]})
     assert "| 75 % (goal: >= 75) |" in table.of({"rows": [row(75)]})
 
 
-def test_what_was_not_measured_is_not_in_the_table() -> None:
+def test_parts_that_were_not_measured_are_not_in_the_table() -> None:
     text = table.of({"rows": [row(52)]})
     assert text.startswith("| backlog")
     assert text.count("\n|---") == 1
     assert "svg" not in text
 
 
-def test_the_share_of_copy_is_told_where_it_was_measured() -> None:
+def test_the_share_of_copy_is_shown_where_it_was_measured() -> None:
     measured = row(4, copy_events_per_second=SPEED, share_of_copy_percent=spread(28))
     assert "the product is at 28 % (goal: >= 50, **missed**) of that" in table.of({"rows": [measured]})
 
 
-def test_what_events_cost_is_told_apart_by_what_they_do() -> None:
+def test_the_cost_of_an_event_depends_on_its_effect() -> None:
     def cpu(worker: float) -> dict[str, float]:
         return {"worker": worker, "broker": 0.5, "database": 0.0}
 
@@ -66,13 +66,13 @@ def test_what_events_cost_is_told_apart_by_what_they_do() -> None:
     assert "of one processor: worker 0.19, Kafka 0.01, PostgreSQL 0." in text
 
 
-def test_only_the_largest_number_of_goals_has_goals_to_meet() -> None:
+def test_only_the_largest_number_of_goals_has_targets() -> None:
     text = table.of({"goals": [goals(1_000, 100, 1.5, 200), goals(1_000_000, 92.5, 9, 950)]})
     assert "| 1,000 | 100,000 (90,000 to 120,000) | 100 % | 1.5 s | 100 | 200 |" in text
     assert "| 92.5 % (goal: >= 90) | 9 s (goal: <= 5, **missed**) | 100 | 950 MB (goal: <= 300, **missed**) |" in text
 
 
-def test_a_peer_is_told_with_what_it_lacks() -> None:
+def test_a_peer_is_shown_with_the_guarantees_that_it_lacks() -> None:
     own = {"events_per_second": SPEED, "cpu_us": 12.5}
     peer = own | {"name": "a loop", "times": spread(31), "effect_once": "no", "lacks": "an outbox"}
     measured = own | {"peers": [peer | {"target_times": 40}, peer | {"target_times": None}]}
@@ -81,14 +81,14 @@ def test_a_peer_is_told_with_what_it_lacks() -> None:
     assert lines[-1].endswith("| 12.5 | 31 times | no | an outbox |")
 
 
-def test_latency_has_the_goals_of_its_rate() -> None:
+def test_latency_has_the_targets_of_its_rate() -> None:
     each = {"p50_ms": 21.5, "p99_ms": 70.0}
     text = table.of({"latency": [each | {"events_per_second": 2_000}, each | {"events_per_second": 5_000}]})
     assert "| 2,000 | 21.5 ms (goal: <= 20, **missed**) | 70 ms (goal: <= 60, **missed**) |" in text
     assert "| 5,000 | 21.5 ms | 70 ms (goal: <= 80) |" in text
 
 
-def test_each_part_that_grows_is_a_curve_and_a_picture_in_the_readme() -> None:
+def test_each_measured_growth_has_a_curve_and_a_picture_in_the_readme() -> None:
     steps = [{"hits_percent": share, "events_per_second": SPEED} for share in (0, 100)]
     results = {"goals": [goals(1_000, 100, 1.5, 200)], "hits": steps}
     assert [curve.name for curve in curves.of(results)] == ["goals", "hits", "memory"]
@@ -96,19 +96,19 @@ def test_each_part_that_grows_is_a_curve_and_a_picture_in_the_readme() -> None:
     assert "![Memory by goals](growth/memory.svg)" in table.of(results)
 
 
-def test_other_points_give_another_mark() -> None:
+def test_other_results_give_another_mark() -> None:
     marks = {next(curves.of({"goals": [goals(count, 100, 1.5, 200)]})).mark for count in (1_000, 1_000, 2_000)}
     assert len(marks) == 2
 
 
 @pytest.mark.parametrize(("best", "is_slow"), [(20.8, False), (20.7, True)])
-def test_the_guard_speaks_far_below_the_known_share(best: float, is_slow: bool) -> None:
+def test_the_guard_reports_a_row_far_below_its_known_share(best: float, is_slow: bool) -> None:
     sentence = guard.slow(row(best), {"rows": [row(52)]})
     assert (sentence is not None) == is_slow
     assert sentence is None or sentence.startswith("nothing matches: the product reaches 20.7 % of the raw client")
 
 
-def test_the_guard_says_nothing_of_a_row_that_is_new() -> None:
+def test_the_guard_ignores_a_new_row() -> None:
     assert guard.slow(row(1), {"rows": []}) is None
 
 
@@ -118,20 +118,20 @@ def test_a_spread_is_median_smallest_and_largest() -> None:
     assert figures.shares([50, 90], [10, 10], times=1) == {"median": 7, "min": 5, "max": 9}
 
 
-def test_a_part_of_the_rows_is_no_fewer_than_the_least() -> None:
+def test_a_part_of_the_rows_has_a_minimum() -> None:
     assert figures.Extent(20, 1).of(1_000_000, 1_000) == 50_000
     assert figures.Extent(20, 1).of(10_000, 1_000) == 1_000
     assert figures.Extent(20, 1).of(500, 1_000) == 500
 
 
-def test_those_that_achieve_are_spread_over_all_enrollments_and_meet_every_goal() -> None:
+def test_achieving_enrollments_are_spread_over_all_and_meet_every_goal() -> None:
     mix = scale.spread_out(load.Mix(500_000, hits=10, achieved=1), 10_000_000)
     met = [number * mix.stride for number in range(mix.achievements)]
     assert 9_000_000 < met[-1] < 10_000_000
     assert {number % mix.goals for number in met[: mix.goals]} == set(range(mix.goals))
 
 
-def test_the_events_of_a_mix_are_as_many_as_it_says() -> None:
+def test_a_mix_yields_its_number_of_events() -> None:
     mix = load.Mix(1_000, hits=10, achieved=1, stride=7)
     values = [value for _, _, value in load.events(mix)]
     assert sum(b"wanted-" in value for value in values) == 100

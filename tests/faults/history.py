@@ -1,6 +1,6 @@
 """Compare what happened with what had to happen: lost, doubled, altered, out of order (design, the three laws).
 
-The functions are pure: they take what was sent, stored and published, and return sentences about what is wrong.
+The functions are pure: they take records, rows and messages, and return sentences about what is wrong.
 """
 
 from collections import Counter, defaultdict

@@ -1,4 +1,4 @@
-"""What a process logs while something that it needs is away: a line, a reminder a minute, a line when it is back."""
+"""Log lines of a process during an outage: one at the beginning, a reminder a minute, and one at the end."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ BACK_SECONDS: Final = 90.0
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """The lines of a process from a moment on."""
+    """Log of a process from a moment on."""
 
     process: worker_process.Worker
     begin: int
@@ -40,15 +40,15 @@ class Log:
         await support.until(lambda: event in self.events(), BACK_SECONDS)
 
     def check(self, name: str, remind_seconds: float) -> None:
-        """Look at the lines of one outage, with the load that was there meanwhile."""
-        # What succeeds again is logged as on any day.
+        """Assert that one outage under load is logged as it should be."""
+        # Successful requests are logged as usual.
         lines = [each for each in self.lines() if each["event"] != "request" or each["status"] >= 500]
         shown = "\n".join(map(str, lines))
         events = [each["event"] for each in lines]
         of_outages = [event for event in events if event.endswith(("_away", "_refused", "_back"))]
         reminders = of_outages.count(f"{name}_still_away")
         assert of_outages == [f"{name}_away", *[f"{name}_still_away"] * reminders, f"{name}_back"], shown
-        assert len(lines) - (reminders - 1) <= LINES_MAX, shown  # for a minute, of which there is one reminder
+        assert len(lines) - (reminders - 1) <= LINES_MAX, shown  # at most ten lines a minute, one of them a reminder
         (back,) = (each for each in lines if each["event"] == f"{name}_back")
         assert 1 <= reminders <= back["away_seconds"] / remind_seconds, shown
         assert self.lines()[-1]["level"] != "error", shown
@@ -61,7 +61,7 @@ class Log:
 async def api(
     installation: worker_process.Installation, rig: str, **settings: object
 ) -> AsyncIterator[tuple[worker_process.Worker, str]]:
-    """A rigged API, in which everybody is one tenant unless it takes tokens, and its address."""
+    """Run a rigged API, with one tenant for everybody unless tokens are configured; yield it and its address."""
     port = str(machine.free_port())
     insecure = () if "API__JWKS_URL" in settings else ("--insecure-tenant", "acme")
     api = installation.launch(rigged.__file__, rig, "api", "--port", port, *insecure, **settings)
@@ -75,19 +75,19 @@ Request = Callable[[], Awaitable[int]]
 
 @dataclass(slots=True)
 class Load:
-    """What a few clients were answered, each asking again at once."""
+    """Status codes that a few clients received, each of which sends its next request at once."""
 
     statuses: list[int] = field(default_factory=list)
 
     async def has_seen(self, status: int, times: int = 1) -> None:
-        """Wait until this is answered so often from now on."""
+        """Wait for this many more responses with a status."""
         begin = len(self.statuses)
         await support.until(lambda: self.statuses[begin:].count(status) >= times, BACK_SECONDS)
 
 
 @contextlib.asynccontextmanager
 async def load(request: Request, clients: int = 4) -> AsyncIterator[Load]:
-    """Send requests for as long as the block runs."""
+    """Send requests while the block runs."""
     seen = Load()
 
     async def ask() -> None:
@@ -107,7 +107,7 @@ async def load(request: Request, clients: int = 4) -> AsyncIterator[Load]:
 
 @dataclass(slots=True)
 class Answering:
-    """A server of other systems' documents on one port, which can go away and come back."""
+    """HTTP server of another system's documents, on a fixed port, which can stop and start."""
 
     documents: Mapping[str, bytes]
     port: int = field(default_factory=machine.free_port)

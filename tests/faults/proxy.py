@@ -1,4 +1,4 @@
-"""A wire that can be made bad: what a client and a server say to each other goes through here, on loopback only."""
+"""TCP proxy on loopback that can lose, delay and cut what a client and a server send each other."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ PIECE_BYTES: Final = 64 * 1024
 
 @dataclass(slots=True)
 class Lost:
-    """Which replies are to be lost: those to `request`, on a connection that said `after` since the last such one."""
+    """Replies to lose: those to `request`, on a connection that has sent `after` since the last such request."""
 
     request: bytes
     after: bytes
@@ -25,7 +25,7 @@ class Lost:
 
 @dataclass(eq=False, slots=True)
 class _Line:
-    """One client's connection, and ours to the server for it."""
+    """Connection of a client, and the proxy's own connection to the server for it."""
 
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter | None = None
@@ -38,7 +38,7 @@ class _Line:
 
 @dataclass(eq=False, slots=True)
 class Proxy:
-    """Listens on `port` and passes everything to the server's; faults are set by any thread, at any time."""
+    """Proxy that listens on `port` and passes everything on; any thread may set faults at any time."""
 
     server_port: int
     port: int = field(default_factory=machine.free_port)
@@ -53,24 +53,24 @@ class Proxy:
     # --- faults ---
 
     def black_hole(self) -> None:
-        """Accept connections and keep all of them, and pass nothing until heal()."""
+        """Accept and keep connections, but pass nothing until heal()."""
         self._loop.call_soon_threadsafe(self._passes.clear)
 
     def heal(self) -> None:
-        """Pass everything at once again; what was held back comes first."""
+        """Pass everything again, beginning with the bytes that were held back."""
         self.delay_seconds, self._lost = 0.0, None
         self._loop.call_soon_threadsafe(self._passes.set)
 
     def cut(self) -> None:
-        """Close every connection there is."""
+        """Close every connection."""
         self._do(self._end_all(reset=False))
 
     def reset(self) -> None:
-        """End every connection there is with RST."""
+        """Reset every connection with RST."""
         self._do(self._end_all(reset=True))
 
     def lose_reply(self, request: bytes, *, after: bytes = b"", times: int = 1) -> None:
-        """Pass requests and, so many times, not the server's reply to one: it is waited for, then the line is cut."""
+        """Pass requests, wait for the reply to one of them, drop it and cut the connection; this many times."""
         self.replies_lost = 0
         self._lost = Lost(request, after, times)
 
@@ -104,7 +104,7 @@ class Proxy:
                     way.cancel()
                 await asyncio.gather(*ways, return_exceptions=True)
         except OSError:
-            pass  # The server is away: the client is told by the end of its connection.
+            pass  # the server is away, so the client's connection is closed
         finally:
             await self._end(line, reset=False)
 
@@ -162,12 +162,12 @@ class Proxy:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.sleep(0)  # so that what was closed is
+        await asyncio.sleep(0)  # lets transports finish closing
 
 
 @contextlib.contextmanager
 def running(server_port: int, port: int | None = None) -> Iterator[Proxy]:
-    """A proxy in a thread of its own: no test's loop holds it up."""
+    """Run a proxy in a thread of its own, where no test's event loop can block it."""
     wire = Proxy(server_port) if port is None else Proxy(server_port, port)
     thread = threading.Thread(target=wire._loop.run_forever, name="proxy")
     thread.start()

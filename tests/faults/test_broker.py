@@ -1,4 +1,4 @@
-"""The broker dies, hangs, is away: nothing is committed that is not published, and the consumer comes back."""
+"""The broker dies, hangs or is away: no offset is committed before its results are published, and workers recover."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ ALL_PARTITIONS = 28
 
 
 @pytest.mark.fault
-async def test_the_broker_killed_and_started_again_and_again(
+async def test_a_broker_that_is_killed_repeatedly_delays_work_only(
     servers: faulty_servers.FaultyServers, installation: worker_process.Installation
 ) -> None:
     async with clients.connect(installation) as client:
@@ -42,7 +42,7 @@ async def test_the_broker_killed_and_started_again_and_again(
 
 
 @pytest.mark.fault
-async def test_the_broker_away_for_more_than_a_minute(
+async def test_a_broker_outage_of_more_than_a_minute_delays_work_only(
     servers: faulty_servers.FaultyServers, installation: worker_process.Installation
 ) -> None:
     async with clients.connect(installation) as client:
@@ -80,7 +80,7 @@ async def test_the_broker_away_for_more_than_a_minute(
 
 @pytest.mark.fault
 @pytest.mark.parametrize("seconds", [3, 40])
-async def test_a_black_hole_before_the_broker(
+async def test_connections_to_the_broker_that_hang_are_given_up(
     seconds: float, servers: faulty_servers.FaultyServers, behind_proxies: worker_process.Installation
 ) -> None:
     async with clients.connect(behind_proxies) as client:
@@ -105,7 +105,7 @@ async def test_a_black_hole_before_the_broker(
 
 @pytest.mark.fault
 @pytest.mark.parametrize("how", ["cut", "reset"])
-async def test_connections_that_end_in_the_midst_of_everything(
+async def test_connections_that_are_cut_under_load_are_opened_again(
     how: str, servers: faulty_servers.FaultyServers, behind_proxies: worker_process.Installation
 ) -> None:
     async with clients.connect(behind_proxies) as client:
@@ -122,12 +122,12 @@ async def test_connections_that_end_in_the_midst_of_everything(
 
 @pytest.mark.fault
 @pytest.mark.parametrize("topic", ["goal_achieved", "workflow_exit", "dead_letters"])
-async def test_the_worker_waits_for_a_deleted_topic_out_and_commits_nothing_meanwhile(
+async def test_a_worker_waits_for_a_deleted_output_topic_and_commits_nothing(
     topic: str, installation: worker_process.Installation
 ) -> None:
     async with clients.connect(installation) as client:
         traffic = await Traffic.begin(client, "no-topic")
-        # Short: the worker must know that this is something to wait for, and no stall.
+        # A short stall timeout: waiting for a topic must not count as a stall.
         async with workers.worker(installation, OPS__STALL_SECONDS=10) as worker:
             await client.admin.delete_topics([installation.topics[topic]])
             await support.until(lambda: worker.answers("/healthz/ready") == 503, 30)
@@ -146,7 +146,7 @@ async def test_the_worker_waits_for_a_deleted_topic_out_and_commits_nothing_mean
 
 
 @pytest.mark.fault
-async def test_a_topic_in_that_is_deleted_and_made_anew_is_read_from_its_beginning(
+async def test_an_input_topic_that_is_recreated_is_read_from_its_beginning(
     installation: worker_process.Installation,
 ) -> None:
     async with clients.connect(installation) as client:
@@ -155,7 +155,7 @@ async def test_a_topic_in_that_is_deleted_and_made_anew_is_read_from_its_beginni
         async with workers.worker(installation) as worker:
             await client.admin.delete_topics([deleted])
             await support.until(lambda: worker.answers("/healthz/ready") == 503, 30)
-            # The others go on.
+            # The other topics are still processed.
             traffic.plan(RUNS, malformed=10)
             await traffic.send()
             await support.until(lambda: workers.is_judged(traffic, 1), workers.SETTLED_SECONDS)
@@ -167,7 +167,7 @@ async def test_a_topic_in_that_is_deleted_and_made_anew_is_read_from_its_beginni
             await workers.check(traffic)
 
 
-async def test_producers_that_failed_leave_nothing_behind(
+async def test_failed_producers_leave_no_task_behind(
     servers: faulty_servers.FaultyServers, behind_proxies: worker_process.Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("goalworker.kafka.clients.SEND_TIMEOUT_SECONDS", 1)

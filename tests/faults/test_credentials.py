@@ -1,4 +1,4 @@
-"""Credentials that stop being right while a worker runs: it ends as it would at its start, and is started anew."""
+"""Credentials that are revoked while a worker runs end it with the error of a start."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ import pytest
 from tests.faults import faulty_servers, rigged, workers
 from tests.kit import secure_broker, support, worker_process
 
-USER = "operator"  # may do everything
+USER = "operator"  # superuser of the broker
 LATER_SECONDS = 20.0
 
 
@@ -28,7 +28,7 @@ def broker(tmp_path: Path) -> Iterator[secure_broker.Broker]:
 def logged_in(
     broker: secure_broker.Broker, servers: faulty_servers.FaultyServers, template_database: str, tmp_path: Path
 ) -> Iterator[worker_process.Installation]:
-    """An installation whose workers log in to Kafka by SCRAM."""
+    """Installation whose workers log in to Kafka by SCRAM."""
     given = broker.settings(USER, "SCRAM-SHA-512")
     settings = {name.removeprefix("GOALWORKER_"): value for name, value in given.items()}
     with worker_process.installation(
@@ -46,7 +46,7 @@ async def test_a_kafka_password_changed_while_a_worker_runs_ends_it_with_code_4(
 ) -> None:
     async with _refused(logged_in, "broker") as worker:
         await broker.change_password(USER, "another")
-        broker.server.kill()  # whoever is connected logs in anew
+        broker.server.kill()  # drops the connections, so that workers log in again
         broker.server.start()
     assert "GOALWORKER_KAFKA__SASL_PASSWORD" in worker.last_words()
     assert broker.login in worker.last_words()
@@ -72,7 +72,7 @@ async def test_a_database_password_changed_while_a_worker_runs_ends_it_with_code
 
 @contextlib.asynccontextmanager
 async def _refused(installation: worker_process.Installation, dependency: str) -> AsyncIterator[worker_process.Worker]:
-    """A worker whose credentials the block makes wrong: see it wait for a while, and end as another does at once."""
+    """Assert that a worker whose credentials become wrong retries for a while and ends as a new one does at once."""
     worker = workers.start(installation, "impatient")
     try:
         await worker.ready()

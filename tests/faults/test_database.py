@@ -1,4 +1,4 @@
-"""PostgreSQL dies, hangs, forgets to answer, is slow or read-only: then it is later, and nothing else changes."""
+"""PostgreSQL dies, hangs, loses replies, is slow or read-only: work is delayed, and nothing else changes."""
 
 import asyncio
 import contextlib
@@ -16,16 +16,16 @@ RUNS = 400
 BACK_SECONDS = 20.0
 CATCH_UP_SECONDS = 300.0
 EVENTS_A_SECOND = 2_000
-# Away: the batch in hand. Back: up to three that are under way at once, one that is fetched ahead, and what the client
-# reads before that is asked for, which is a mebibyte of each partition.
+# While it is away, the worker holds its batch. Afterwards up to three batches are in flight and one is fetched, and the
+# client buffers up to 1 MiB of each partition.
 AWAY_BYTES = 20 * 1024 * 1024
 BACK_BYTES = 80 * 1024 * 1024
-# Each retry is a line here: at `info` it is one a minute, and none while the database is known to be away.
+# Logs every retry; at `info` there is one line a minute, and none while the database is known to be away.
 EVERY_LINE = {"LOG__LEVEL": "debug"}
 TRANSACTIONS = {"facts": b"pg_advisory_xact_lock_shared", "judge": b"COPY", "any": b""}
 
 
-async def test_a_commit_whose_reply_is_lost_is_done_once(
+async def test_a_commit_whose_reply_is_lost_takes_effect_once(
     servers: faulty_servers.FaultyServers, behind_proxies: worker_process.Installation
 ) -> None:
     async with clients.connect(behind_proxies) as client:
@@ -41,14 +41,14 @@ async def test_a_commit_whose_reply_is_lost_is_done_once(
             assert worker.is_running
 
 
-async def test_postgresql_away_under_load_costs_nothing_but_time_and_no_memory(
+async def test_a_short_postgresql_outage_under_load_takes_no_memory(
     servers: faulty_servers.FaultyServers, installation: worker_process.Installation
 ) -> None:
     await _away_under_load(servers, installation, seconds=8)
 
 
 @pytest.mark.fault
-async def test_postgresql_away_for_two_minutes_under_load(
+async def test_a_postgresql_outage_of_two_minutes_under_load_takes_no_memory(
     servers: faulty_servers.FaultyServers, installation: worker_process.Installation
 ) -> None:
     await _away_under_load(servers, installation, seconds=120)
@@ -61,7 +61,7 @@ async def _away_under_load(
         traffic = await Traffic.begin(client, "away")
         traffic.plan(RUNS, malformed=10)
         await traffic.send()
-        # Nothing but garbage is told in one of the topics, and more than a window of it.
+        # One topic gets only malformed records, more than a window of them.
         async with workers.worker(installation, DEAD_LETTERS__MAX_RATIO=1) as worker:
             await workers.wait_for_share(traffic, 0.2)
             before = workers.resident_bytes(worker)
@@ -72,7 +72,7 @@ async def _away_under_load(
                     await _load(traffic, seconds)
                 assert worker.answers("/healthz/live") == 200
                 assert worker.answers("/healthz/ready") == 503
-                # No rebalance: it kept its place in the group, and nobody else was there.
+                # No rebalance: the worker stayed the only member.
                 assert worker.metric("consumer_rebalances_total") <= 2
                 members = await client.members()
                 assert list(members.values()) == [worker.client_id]
@@ -97,7 +97,7 @@ async def _away_under_load(
 
 @contextlib.asynccontextmanager
 async def _sizes(worker: worker_process.Worker) -> AsyncIterator[list[int]]:
-    """How much memory a worker has, from time to time while the block runs."""
+    """Sample the resident memory of a worker while the block runs."""
     sizes = [workers.resident_bytes(worker)]
 
     async def look() -> None:
@@ -113,7 +113,7 @@ async def _sizes(worker: worker_process.Worker) -> AsyncIterator[list[int]]:
 
 
 async def _load(traffic: Traffic, seconds: float) -> None:
-    """Tell so many events a second for so long."""
+    """Send this many events a second, for this many seconds."""
     began, told_before = time.monotonic(), len(traffic.sent)
     while (share := (len(traffic.sent) - told_before) / (EVENTS_A_SECOND * seconds)) < 1:
         await asyncio.sleep(max(0.0, began + share * seconds - time.monotonic()))
@@ -122,7 +122,7 @@ async def _load(traffic: Traffic, seconds: float) -> None:
 
 
 @pytest.mark.fault
-async def test_postgresql_killed_and_started_again_and_again(
+async def test_postgresql_that_is_killed_repeatedly_delays_work_only(
     servers: faulty_servers.FaultyServers, installation: worker_process.Installation
 ) -> None:
     async with clients.connect(installation) as client:
@@ -143,7 +143,7 @@ async def test_postgresql_killed_and_started_again_and_again(
 
 @pytest.mark.fault
 @pytest.mark.parametrize("how", ["cut", "reset"])
-async def test_connections_that_end_in_the_midst_of_everything(
+async def test_connections_that_are_cut_under_load_are_opened_again(
     how: str, servers: faulty_servers.FaultyServers, behind_proxies: worker_process.Installation
 ) -> None:
     async with clients.connect(behind_proxies) as client:
@@ -159,7 +159,7 @@ async def test_connections_that_end_in_the_midst_of_everything(
 
 
 @pytest.mark.fault
-async def test_a_black_hole_before_postgresql_ends_in_timeouts_and_then_all_goes_on(
+async def test_connections_to_postgresql_that_hang_are_given_up(
     servers: faulty_servers.FaultyServers, behind_proxies: worker_process.Installation
 ) -> None:
     async with clients.connect(behind_proxies) as client:
@@ -170,7 +170,7 @@ async def test_a_black_hole_before_postgresql_ends_in_timeouts_and_then_all_goes
         async with workers.worker(behind_proxies, "nothing", **limits, **EVERY_LINE) as worker:
             await workers.wait_for_share(traffic, 0.1)
             servers.database_proxy.black_hole()
-            # Two to notice that nothing answers, and what a statement may take.
+            # Two seconds to notice that nothing replies, and the statement timeout.
             await support.until(lambda: worker.answers("/healthz/ready") == 503, 30)
             await worker.said("retry", timeout_seconds=30)
             assert worker.answers("/healthz/live") == 200
@@ -180,7 +180,7 @@ async def test_a_black_hole_before_postgresql_ends_in_timeouts_and_then_all_goes
 
 
 @pytest.mark.fault
-async def test_slow_postgresql_is_slow_and_nothing_else(
+async def test_a_slow_postgresql_delays_work_only(
     servers: faulty_servers.FaultyServers, behind_proxies: worker_process.Installation
 ) -> None:
     async with clients.connect(behind_proxies) as client:
@@ -195,7 +195,7 @@ async def test_slow_postgresql_is_slow_and_nothing_else(
 
 
 @pytest.mark.fault
-async def test_statements_that_take_too_long_are_given_up_and_tried_again(
+async def test_statements_that_time_out_are_retried(
     installation: worker_process.Installation,
 ) -> None:
     async with clients.connect(installation) as client:
@@ -216,7 +216,7 @@ async def test_statements_that_take_too_long_are_given_up_and_tried_again(
 
 
 @pytest.mark.fault
-async def test_a_database_that_is_read_only_for_a_while_is_waited_for(
+async def test_a_worker_waits_for_a_database_that_is_read_only(
     servers: faulty_servers.FaultyServers, installation: worker_process.Installation
 ) -> None:
     async with clients.connect(installation) as client:
@@ -249,7 +249,7 @@ _LOCK = "SELECT FROM enrollments WHERE enrollment_id = $1 FOR UPDATE"
 
 
 @pytest.mark.fault
-async def test_who_loses_a_deadlock_tries_again(installation: worker_process.Installation) -> None:
+async def test_the_loser_of_a_deadlock_retries(installation: worker_process.Installation) -> None:
     async with clients.connect(installation) as client:
         traffic = await Traffic.begin(client, "deadlock")
         first, last = sorted(
@@ -266,7 +266,7 @@ async def test_who_loses_a_deadlock_tries_again(installation: worker_process.Ins
             connection = await asyncpg.connect(installation.database_url)
             transaction = connection.transaction()
             await transaction.start()
-            # Who waits for longer than this looks whether it waits in a circle, and that is to be the worker.
+            # The session that waits longer than this checks for a deadlock first and loses it: here the worker's.
             await connection.execute("SET LOCAL deadlock_timeout = '1min'")
             await connection.execute(_LOCK, last.enrollment_id)
             async with workers.paused(worker):

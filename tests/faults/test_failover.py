@@ -1,4 +1,4 @@
-"""A standby takes over that had not got everything yet: what it lacks is read again, on demand (hazard 18)."""
+"""A standby that lacks the last transactions takes over: the lost events are read again on demand (hazard 18)."""
 
 from datetime import UTC, datetime
 
@@ -9,14 +9,14 @@ from tests.faults.traffic import Traffic, does_half, is_counted, signs_up, stran
 from tests.kit import clients, support, worker_process
 
 RUNS = 200
-# What comes of these is the same message by message, in whatever order they are read. Of others a correction was
-# perhaps published before, and is not needed, or is another, when their messages are read together.
+# Results of these scenes are the same messages in whatever order their records are read. For other scenes a correction
+# may have been published that is unnecessary, or different, when the records are read again together.
 UNCORRECTED = (signs_up, does_half, is_counted, stranger, too_early)
 COPY = "standby"
 
 
 @pytest.mark.fault
-async def test_a_standby_that_lacks_what_was_committed_is_made_whole_by_rewinding_to_a_time(
+async def test_rewinding_restores_what_a_standby_lacks_after_a_failover(
     servers: faulty_servers.FaultyServers, installation: worker_process.Installation
 ) -> None:
     async with clients.connect(installation) as client:
@@ -32,7 +32,7 @@ async def test_a_standby_that_lacks_what_was_committed_is_made_whole_by_rewindin
         async with workers.worker(installation, BATCH__MAX_RECORDS=50) as worker:
             await workers.check(traffic)
             await _fail_over(servers, installation)
-            # It does not know, and goes on: what is committed now is missing in the database.
+            # The worker does not notice the loss and goes on.
             traffic.plan(RUNS, malformed=10)
             await traffic.send()
             await workers.settle(client)
@@ -59,7 +59,7 @@ def _name(installation: worker_process.Installation) -> str:
 
 
 async def _copy(servers: faulty_servers.FaultyServers, installation: worker_process.Installation) -> None:
-    """Keep the database as it is now."""
+    """Copy the database as it is now."""
     name = _name(installation)
     await support.execute(
         servers.postgres.address,
@@ -69,7 +69,7 @@ async def _copy(servers: faulty_servers.FaultyServers, installation: worker_proc
 
 
 async def _fail_over(servers: faulty_servers.FaultyServers, installation: worker_process.Installation) -> None:
-    """From one moment to the next the database is as it was."""
+    """Replace the database by the copy, as a failover would."""
     name = _name(installation)
     await support.execute(
         servers.postgres.address,

@@ -1,4 +1,4 @@
-"""Workers come and go, partitions are added, offsets are gone: nothing is lost, doubled or silently skipped."""
+"""Workers come and go, partitions are added, offsets are lost: no record is lost, doubled or silently skipped."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ STORM_SECONDS = 45
 
 
 @pytest.mark.fault
-async def test_a_storm_of_rebalances_with_three_workers_coming_and_going(
+async def test_a_storm_of_rebalances_loses_and_doubles_nothing(
     installation: worker_process.Installation,
 ) -> None:
     chance = random.Random(3)
@@ -87,10 +87,10 @@ async def test_partitions_added_are_read_from_their_beginning(installation: work
 
 
 @pytest.mark.fault
-async def test_partitions_added_while_postgresql_is_away(
+async def test_partitions_added_during_a_postgresql_outage_are_read(
     servers: faulty_servers.FaultyServers, installation: worker_process.Installation
 ) -> None:
-    """A rebalance comes to a worker that waits, and brings partitions without an offset."""
+    """A rebalance during an outage assigns partitions without an offset."""
     topic = installation.topics["form_submitted"]
     async with clients.connect(installation) as client:
         traffic = await Traffic.begin(client, "both")
@@ -113,7 +113,7 @@ async def test_partitions_added_while_postgresql_is_away(
 
 @pytest.mark.fault
 async def test_offsets_out_of_range_stop_the_worker_and_skip_nothing(installation: worker_process.Installation) -> None:
-    """While it runs: the records that it is to read next are deleted before it reads them."""
+    """Records are deleted after the worker started and before it reads them."""
     topic = installation.topics["tag_added"]
     async with clients.connect(installation) as client:
         worker = workers.start(installation)
@@ -121,7 +121,7 @@ async def test_offsets_out_of_range_stop_the_worker_and_skip_nothing(installatio
             await worker.ready()
             await workers.settle(client)
             async with workers.paused(worker):
-                await asyncio.sleep(1)  # what it has asked for is answered by then: it is to ask after the deletion
+                await asyncio.sleep(1)  # lets the fetch in flight return before the deletion
                 await client.send(*(messages_in.Record("tag_added", b"{", partition=1) for _ in range(5)))
                 await client.admin.delete_records({TopicPartition(topic, 1): RecordsToDelete(before_offset=3)})
             await support.until(lambda: not worker.is_running, 30)
@@ -133,7 +133,7 @@ async def test_offsets_out_of_range_stop_the_worker_and_skip_nothing(installatio
 
 
 @pytest.mark.fault
-async def test_half_of_the_records_malformed_each_is_dead_lettered_and_the_others_judged(
+async def test_half_of_the_records_may_be_malformed_and_the_others_are_judged(
     installation: worker_process.Installation,
 ) -> None:
     async with clients.connect(installation) as client:
@@ -146,10 +146,10 @@ async def test_half_of_the_records_malformed_each_is_dead_lettered_and_the_other
 
 
 @pytest.mark.fault
-async def test_one_enrollment_judged_by_two_workers_at_once_is_achieved_once(
+async def test_an_enrollment_judged_by_two_workers_is_achieved_once(
     installation: worker_process.Installation,
 ) -> None:
-    """Start, hits and end of each run are in partitions that different workers have."""
+    """Start, hits and end of each enrollment are in partitions of different workers."""
     async with clients.connect(installation) as client:
         traffic = await Traffic.begin(client, "at-once")
         async with (
@@ -168,12 +168,12 @@ async def test_one_enrollment_judged_by_two_workers_at_once_is_achieved_once(
 
 
 @pytest.mark.fault
-async def test_a_topic_made_anew_while_a_worker_is_frozen_is_noticed_by_its_leader_epoch(
+async def test_a_recreated_topic_is_noticed_by_its_leader_epoch(
     servers: faulty_servers.FaultyServers, installation: worker_process.Installation
 ) -> None:
-    """Where the broker gives topics no id, and the new topic has more records than were read of the one before."""
+    """The broker gives topics no id, and the new topic has more records than were read of the old one."""
     servers.kafka.kill()
-    servers.kafka.start()  # another leader epoch begins
+    servers.kafka.start()  # starts a new leader epoch
     topic = installation.topics["tag_added"]
     async with clients.connect(installation) as client:
         worker = workers.start(installation, "old-broker")
@@ -196,15 +196,15 @@ async def test_a_topic_made_anew_while_a_worker_is_frozen_is_noticed_by_its_lead
 
 
 @pytest.mark.fault
-async def test_a_worker_that_cannot_join_its_group_becomes_unready_and_says_so_once(
+async def test_a_worker_that_cannot_join_its_group_is_unready_and_logs_it_once(
     installation: worker_process.Installation,
 ) -> None:
-    """Another member does not finish dividing the partitions; when it does, the worker goes on."""
+    """Another member holds up the rebalance; once it stops doing so, the worker joins."""
     async with clients.connect(installation), _undecided(installation) as decide:
         worker = workers.start(installation, "impatient")
         try:
             await worker.said("broker_unjoined")
-            # Several looks long.
+            # Long enough for several checks.
             await support.until(lambda: (_unjoined_seconds(worker) or 0) >= 4 * rigged.JOIN_SECONDS)
             assert worker.answers("/healthz/ready") == 503
             assert worker.answers("/healthz/live") == 200
@@ -228,7 +228,7 @@ def _unjoined_seconds(worker: worker_process.Worker) -> int | None:
 
 @contextlib.asynccontextmanager
 async def _undecided(installation: worker_process.Installation) -> AsyncIterator[Callable[[], None]]:
-    """A member of the group that gives no partition away until the function that this yields is called."""
+    """Join the group as a member that gives up no partition until the yielded function is called."""
     decided = asyncio.Event()
 
     class Undecided(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types

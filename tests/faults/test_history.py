@@ -1,4 +1,4 @@
-"""The checker finds each kind of wrongness: a history that is right, and what is made wrong with it."""
+"""The checker accepts a correct history, and finds every kind of error in a wrong one."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -36,7 +36,7 @@ def letter(origin: history.Copy, reason: str, **others: str) -> history.Copy:
         "x-original-timestamp": str(origin.timestamp_ms),
         "x-original-group": "group",
         "x-error-reason": reason,
-        "x-error-message": "is none",
+        "x-error-message": "cannot be decoded",
         "x-redrive-count": "0",
     } | {name.replace("_", "-"): text for name, text in others.items()}
     return copy("dlq", 0, origin.value, *origin.headers, *((name, text.encode()) for name, text in headers.items()))
@@ -113,7 +113,7 @@ def found_wrong(found: history.Found, expected: history.Expected = EXPECTED) -> 
 
 
 @pytest.mark.smoke
-def test_nothing_is_wrong_with_what_is_right_repeats_and_corrections_included() -> None:
+def test_a_correct_history_with_repeats_and_corrections_has_no_problems() -> None:
     assert history.problems(TELLINGS, EXPECTED, RIGHT) == []
 
 
@@ -172,7 +172,7 @@ WRONG: dict[str, tuple[str, Callable[[], history.Found]]] = {
     "an exit row is doubled": ("doubled", lambda: replace(RIGHT, exits=[*RIGHT.exits, *RIGHT.exits])),
     "an exit message is lost": ("lost", lambda: replace(RIGHT, exit_topic=[])),
     "an exit message is doubled": ("doubled", lambda: _and("exit_topic", _exit_under(UUID(int=9)))),
-    "an exit that nobody asked for": (
+    "an exit without a reason": (
         "too much",
         lambda: replace(RIGHT, exits=[*RIGHT.exits, (TENANT, "run-3")]),
     ),
@@ -210,21 +210,21 @@ WRONG: dict[str, tuple[str, Callable[[], history.Found]]] = {
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("what", WRONG)
-def test_it_is_found_that(what: str) -> None:
+def test_each_kind_of_error_is_found(what: str) -> None:
     kind, make = WRONG[what]
     assert kind in found_wrong(make())
 
 
-def test_what_is_not_committed_may_be_missing() -> None:
+def test_results_of_uncommitted_records_may_be_missing() -> None:
     early = replace(RIGHT, committed={}, facts={}, dead_letters=[])
     assert history.problems_so_far(TELLINGS, early) == []
 
 
-def test_an_exit_that_depends_on_the_order_may_be_there_or_not() -> None:
+def test_an_exit_that_depends_on_the_order_is_optional() -> None:
     exits = [*RIGHT.exits, (TENANT, LATE)]
     told = [*RIGHT.exit_topic, copy("exit", 2, exited(LATE))]
     assert history.problems(TELLINGS, EXPECTED, replace(RIGHT, exits=exits, exit_topic=told)) == []
 
 
-def test_what_the_test_itself_did_not_send_is_no_proof() -> None:
+def test_records_that_the_test_failed_to_send_are_reported() -> None:
     assert found_wrong(_without("inputs", 1)) == ["the test itself did not send b'1'"]

@@ -1,4 +1,4 @@
-"""A worker that is killed, wherever it is just then, loses nothing and doubles nothing (design, effect once)."""
+"""A worker that is killed at any point loses nothing and doubles nothing (design, effect once)."""
 
 import asyncio
 import signal
@@ -13,10 +13,10 @@ RUNS = 25
 MANY_RUNS = 400
 
 
-async def test_workers_killed_at_every_point_one_after_the_other_lose_and_double_nothing(
+async def test_workers_killed_at_every_point_lose_and_double_nothing(
     installation: worker_process.Installation,
 ) -> None:
-    # In batches so small that each point is passed more than once, though several of them are told together.
+    # Small batches, so that each point is passed more than once although several batches are published together.
     async with clients.connect(installation) as client:
         traffic = await Traffic.begin(client, "every-point")
         for point in rigged.POINTS:
@@ -39,10 +39,10 @@ async def test_workers_killed_at_every_point_one_after_the_other_lose_and_double
 
 @pytest.mark.fault
 @pytest.mark.parametrize("point", rigged.POINTS)
-async def test_workers_killed_again_and_again_lose_and_double_nothing_after(
+async def test_workers_killed_repeatedly_at_one_point_lose_and_double_nothing(
     point: str, installation: worker_process.Installation
 ) -> None:
-    """The group is told nothing: the next worker waits until the dead one is missed."""
+    """The dead worker stays a member of the group, so the next one waits for its session timeout."""
     async with clients.connect(installation) as client:
         traffic = await Traffic.begin(client, "again", seed=len(point))
         traffic.plan(MANY_RUNS, malformed=20)
@@ -59,7 +59,7 @@ async def test_workers_killed_again_and_again_lose_and_double_nothing_after(
 
 
 @pytest.mark.fault
-async def test_a_worker_paused_beyond_its_session_does_no_harm_when_it_wakes(
+async def test_a_worker_paused_longer_than_its_session_does_no_harm(
     installation: worker_process.Installation,
 ) -> None:
     async with clients.connect(installation) as client:
@@ -91,7 +91,7 @@ async def _has(worker: worker_process.Worker, partitions: int) -> None:
 
 
 @pytest.mark.fault
-async def test_sigterm_in_mid_batch_finishes_the_batch_and_leaves_the_rest(
+async def test_sigterm_finishes_the_batch_and_leaves_the_rest(
     installation: worker_process.Installation,
 ) -> None:
     async with clients.connect(installation) as client:

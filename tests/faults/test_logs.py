@@ -1,4 +1,4 @@
-"""Logs say nothing of what was planted: each test with an installation ends with a look; this is about the look."""
+"""The check for planted texts in logs, which ends every test with an installation, finds them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ THERE = worker_process.Installation("kafka:9092", "postgresql://ann:secret-word@
 
 
 @pytest.mark.parametrize("said", [f"a contact {PLANTED}-contact-3", "connecting to ann:secret-word@db"])
-def test_a_line_that_says_what_was_planted_is_found(said: str, tmp_path: Path) -> None:
+def test_a_log_line_with_a_planted_text_is_found(said: str, tmp_path: Path) -> None:
     (tmp_path / "worker-1.log").write_text('{"event": "starting"}\n')
     (tmp_path / "worker-2.log").write_text(f'{{"event": "starting"}}\n{said}\n')
     assert workers.leaks(replace(THERE, folder=tmp_path)) == [said]

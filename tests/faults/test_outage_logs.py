@@ -1,4 +1,4 @@
-"""Each dependency away for a minute under load is at most ten lines of log, and says for how long it was away."""
+"""An outage of a minute under load takes at most ten log lines, one of which gives its duration."""
 
 import asyncio
 import time
@@ -23,7 +23,7 @@ CATCH_UP_SECONDS: Final = 300.0
 
 
 class Length(NamedTuple):
-    """How long something is away at least, how often that is reminded of, and the rig that makes it so often."""
+    """Minimum duration of an outage, the interval of its reminders, and the rig that sets this interval."""
 
     seconds: float
     remind_seconds: float
@@ -38,7 +38,7 @@ LENGTHS: Final = [
 pytestmark = pytest.mark.parametrize("length", LENGTHS)
 
 
-async def test_a_worker_without_its_database(
+async def test_a_workers_database_outage_is_logged_briefly(
     length: Length, servers: faulty_servers.FaultyServers, installation: worker_process.Installation
 ) -> None:
     async with clients.connect(installation) as client:
@@ -59,7 +59,7 @@ async def test_a_worker_without_its_database(
 
 
 async def _tell_while(traffic: Traffic, waiting: Coroutine[Any, Any, None], seconds: float) -> None:
-    """Tell more and more for so long at least, and until what is waited for has come."""
+    """Send records for at least this long, and until the awaited line is logged."""
     waited, until = asyncio.create_task(waiting), time.monotonic() + seconds
     while time.monotonic() < until or not waited.done():
         traffic.plan(20)
@@ -68,7 +68,7 @@ async def _tell_while(traffic: Traffic, waiting: Coroutine[Any, Any, None], seco
     await waited
 
 
-async def test_a_worker_without_its_broker(
+async def test_a_workers_broker_outage_is_logged_briefly(
     length: Length, servers: faulty_servers.FaultyServers, installation: worker_process.Installation
 ) -> None:
     async with clients.connect(installation) as client:
@@ -93,7 +93,7 @@ async def test_a_worker_without_its_broker(
         log.check("broker", length.remind_seconds)
 
 
-async def test_an_api_without_its_database(
+async def test_an_apis_database_outage_is_logged_briefly(
     length: Length, servers: faulty_servers.FaultyServers, installation: worker_process.Installation
 ) -> None:
     async with (
@@ -119,7 +119,9 @@ async def test_an_api_without_its_database(
         log.check("database", length.remind_seconds)
 
 
-async def test_an_api_without_the_keys_of_tokens(length: Length, installation: worker_process.Installation) -> None:
+async def test_an_outage_of_the_token_issuer_is_logged_briefly(
+    length: Length, installation: worker_process.Installation
+) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     published = ECAlgorithm.to_jwk(key.public_key())
     claims = {"iss": "issuer", "aud": "audience", "sub": "ann", "tenant_id": "acme", "scope": "goals:read"}
@@ -127,7 +129,7 @@ async def test_an_api_without_the_keys_of_tokens(length: Length, installation: w
     keys = f'{{"keys": [{published.removesuffix("}")}, "kid": "new", "alg": "ES256", "use": "sig"}}]}}'.encode()
     with outage_logs.answering({"/keys": keys}) as issuer:
         settings = {"API__JWKS_URL": f"{issuer.url}/keys", "API__JWT_SECRET": None}
-        issuer.kill()  # before any key is known
+        issuer.kill()  # before the API has fetched any key
         async with (
             outage_logs.api(installation, length.rig, **settings) as (process, url),
             httpx.AsyncClient(trust_env=False, timeout=20, headers={"Authorization": f"Bearer {token}"}) as client,
@@ -147,7 +149,7 @@ async def test_an_api_without_the_keys_of_tokens(length: Length, installation: w
             log.check("jwks", length.remind_seconds)
 
 
-async def test_an_api_without_the_system_that_goals_refer_to(
+async def test_an_outage_of_the_references_system_is_logged_briefly(
     length: Length, installation: worker_process.Installation
 ) -> None:
     with outage_logs.answering({"/tag/t1": b""}) as crm:

@@ -1,4 +1,4 @@
-"""The bad wire is bad in the way that it says, and otherwise a good one."""
+"""The proxy causes exactly the fault that it is asked for, and otherwise passes everything."""
 
 import socket
 import threading
@@ -15,7 +15,7 @@ SECONDS = 0.3
 
 @pytest.fixture
 def wire() -> Iterator[proxy.Proxy]:
-    """A proxy before a server that says everything back."""
+    """Proxy in front of an echo server."""
     with socket.create_server((machine.LOOPBACK, 0)) as server:
         thread = threading.Thread(target=_echo, args=(server,))
         thread.start()
@@ -53,12 +53,12 @@ def ask(connection: socket.socket, request: bytes) -> bytes:
 
 
 @pytest.mark.smoke
-def test_what_is_said_arrives(wire: proxy.Proxy) -> None:
+def test_bytes_are_passed_in_both_directions(wire: proxy.Proxy) -> None:
     with connect(wire) as connection:
         assert ask(connection, b"hello") == b"hello"
 
 
-def test_a_black_hole_keeps_connections_and_passes_nothing_until_it_is_healed(wire: proxy.Proxy) -> None:
+def test_a_black_hole_keeps_connections_and_passes_nothing_until_healed(wire: proxy.Proxy) -> None:
     with connect(wire) as before:
         assert ask(before, b"1") == b"1"
         wire.black_hole()
@@ -79,7 +79,7 @@ def test_a_cut_ends_connections_and_new_ones_work(wire: proxy.Proxy) -> None:
         assert ask(connection, b"2") == b"2"
 
 
-def test_a_reset_is_one(wire: proxy.Proxy) -> None:
+def test_a_reset_ends_connections_with_rst(wire: proxy.Proxy) -> None:
     with connect(wire) as connection:
         assert ask(connection, b"1") == b"1"
         wire.reset()
@@ -87,7 +87,7 @@ def test_a_reset_is_one(wire: proxy.Proxy) -> None:
             connection.recv(1024)
 
 
-def test_a_delay_delays(wire: proxy.Proxy) -> None:
+def test_a_delay_holds_bytes_back(wire: proxy.Proxy) -> None:
     wire.delay_seconds = SECONDS / 4
     with connect(wire) as connection:
         asked = time.monotonic()
@@ -95,7 +95,7 @@ def test_a_delay_delays(wire: proxy.Proxy) -> None:
         assert time.monotonic() - asked >= SECONDS / 2
 
 
-def test_only_the_reply_asked_for_is_lost_and_only_so_often(wire: proxy.Proxy) -> None:
+def test_only_the_chosen_reply_is_lost_as_often_as_asked(wire: proxy.Proxy) -> None:
     wire.lose_reply(b"COMMIT", after=b"INSERT")
     with connect(wire) as connection:
         assert ask(connection, b"COMMIT") == b"COMMIT"
@@ -107,6 +107,6 @@ def test_only_the_reply_asked_for_is_lost_and_only_so_often(wire: proxy.Proxy) -
     assert wire.replies_lost == 1
 
 
-def test_a_server_that_is_away_is_the_end_of_the_connection() -> None:
+def test_connections_end_while_the_server_is_away() -> None:
     with proxy.running(machine.free_port()) as wire, connect(wire) as connection:
         assert connection.recv(1024) == b""

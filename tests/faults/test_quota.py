@@ -1,4 +1,4 @@
-"""Under a quota of the broker a worker slows down: nothing is repeated, and exits go out all the time."""
+"""A quota of the broker slows a worker down: nothing is repeated, and exits are published all the time."""
 
 import time
 
@@ -29,7 +29,7 @@ async def _sizes(client: clients.Client, topic: str) -> list[int]:
 
 
 async def _copies(client: clients.Client) -> float:
-    """Return how many records more there are than messages, as a share of these."""
+    """Return the share of repeats among the messages of a topic."""
     topics = ("goal_achieved", "workflow_exit")
     records = sum([len(await client.records(topic)) for topic in topics])
     return records / sum([len(await client.messages(topic)) for topic in topics]) - 1
@@ -37,7 +37,7 @@ async def _copies(client: clients.Client) -> float:
 
 @pytest.mark.fault
 @pytest.mark.real_world("kafka-python#2506", "3,000 exits under a quota of 50 KB/s were sent five times over")
-async def test_a_quota_of_50_kb_a_second_is_used_and_nothing_is_repeated(
+async def test_a_quota_of_50_kb_a_second_is_used_up_without_repeats(
     installation: worker_process.Installation,
 ) -> None:
     rate = 50_000
@@ -56,7 +56,7 @@ async def test_a_quota_of_50_kb_a_second_is_used_and_nothing_is_repeated(
 
 @pytest.mark.fault
 @pytest.mark.real_world("kafka-python#2506", "under a quota of 3 KB/s nothing got out")
-async def test_under_a_quota_of_3_kb_a_second_exits_go_out_after_their_achievements(
+async def test_a_quota_of_3_kb_a_second_keeps_exits_after_their_achievements(
     installation: worker_process.Installation,
 ) -> None:
     async with clients.connect(installation) as client:
@@ -80,7 +80,7 @@ async def _have_gone(client: clients.Client, exits: int) -> bool:
 
 @pytest.mark.fault
 @pytest.mark.real_world("kafka-python#2506", "a worker that is killed under its quota left copies of all it had sent")
-async def test_who_follows_a_worker_killed_halfway_under_its_quota_repeats_a_window_at_most(
+async def test_a_worker_killed_under_its_quota_causes_at_most_a_window_of_repeats(
     installation: worker_process.Installation,
 ) -> None:
     async with clients.connect(installation) as client:

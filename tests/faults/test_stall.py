@@ -1,4 +1,4 @@
-"""A consumer that says nothing more, while the group believes that it lives, is noticed from beside it (hazard 2)."""
+"""A consumer that hangs while its heartbeats go on is noticed by the stall watch (hazard 2)."""
 
 from tests.faults import workers
 from tests.faults.traffic import Traffic
@@ -7,7 +7,7 @@ from tests.kit import clients, support, worker_process
 STALL_SECONDS = 4
 
 
-async def test_a_stuck_consumer_ends_the_worker_with_code_6_and_a_sentence(
+async def test_a_stuck_consumer_ends_the_worker_with_exit_code_6(
     installation: worker_process.Installation,
 ) -> None:
     async with clients.connect(installation) as client:

@@ -1,4 +1,4 @@
-"""Certificate authorities of the tests' own, and what they issue: for servers with these names, for clients."""
+"""Certificate authorities for tests, and the certificates that they issue to servers and clients."""
 
 import ipaddress
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 
 class Issued(NamedTuple):
-    """PEM files; `both` is certificate and key in one, as Kafka's brokers take it."""
+    """PEM files; `both` holds certificate and key, as Kafka brokers want it."""
 
     certificate: Path
     key: Path
@@ -21,7 +21,7 @@ class Issued(NamedTuple):
 
 
 class Authority:
-    """Signs; `file` is what whoever trusts it is given."""
+    """Certificate authority; `file` is its certificate, which clients trust."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.file = folder / f"{name}.pem"

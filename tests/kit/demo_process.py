@@ -31,7 +31,7 @@ ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\r")
 
 
 class Demo:
-    """A demo that runs, with what it has printed so far."""
+    """Running demo, and its output so far."""
 
     def __init__(self, process: subprocess.Popen[bytes], output: Path) -> None:
         self.process = process
@@ -88,7 +88,7 @@ def _file(output: Path) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _terminal(output: Path, columns: int, rows: int) -> Iterator[int]:
-    """Yield a terminal; what is drawn on it goes to the output until nobody holds it."""
+    """Yield a terminal; everything drawn on it is copied to the output until it is closed."""
     ours, theirs = pty.openpty()
     output.touch()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))

@@ -1,4 +1,4 @@
-"""Every command, with words that make it do its work, and what it needs for that."""
+"""Every command, with arguments for an ordinary call and the servers that it needs."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,18 +19,18 @@ DATABASE, BROKER = "database", "broker"
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """The words behind a command's name, what stdin gives it, and which servers it needs."""
+    """Arguments after a command's name, its stdin, and the servers that it needs."""
 
     words: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     stdin: bytes = b""
 
 
-# A command that is not here fails a test: add it, so that it is known to end in sentences.
+# A command that is missing here fails a test: add it, so that its errors are tested too.
 USES: Mapping[str, Use] = {
     "run": Use(needs=(DATABASE, BROKER)),
     "api": Use(("--port", "0"), needs=(DATABASE,)),
-    "demo": Use(),  # makes what it needs
+    "demo": Use(),  # starts its own servers
     "doctor": Use(needs=(DATABASE, BROKER)),
     "db upgrade": Use(needs=(DATABASE,)),
     "db current": Use(needs=(DATABASE,)),
@@ -68,18 +68,18 @@ USES: Mapping[str, Use] = {
 
 
 def names() -> Iterator[str]:
-    """Every command that the command line has, by the words that call it."""
+    """Yield the name of every command."""
     for name in command_line.COMMANDS:
         yield from _leaves(command_line.load(name), name)
 
 
 def needing(server: str) -> list[str]:
-    """The commands that use a server."""
+    """Return the commands that use a server."""
     return [name for name, use in USES.items() if server in use.needs]
 
 
 def words(name: str, topics: Mapping[str, str]) -> list[str]:
-    """All words that call a command."""
+    """Return the complete command line of a command, without `goalworker`."""
     return [*name.split(), *(word.format_map(topics) if word.startswith("{") else word for word in USES[name].words)]
 
 

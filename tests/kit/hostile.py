@@ -1,4 +1,4 @@
-"""Nasty records, each with what must come of it: `event`, or a reason of contract section 4."""
+"""Hostile records, each with its expected outcome: `event`, or a reason of contract section 4."""
 
 import json
 from dataclasses import dataclass, field
@@ -57,7 +57,7 @@ Headers = tuple[tuple[str, bytes | None], ...]
 
 @dataclass(frozen=True)
 class Record:
-    """One record and what must come of it."""
+    """Record with its expected outcome."""
 
     name: str
     outcome: str
@@ -74,26 +74,26 @@ class Record:
 
 
 def envelope(kind: str, data: object, **attributes: object) -> dict[str, Any]:
-    """Return a good envelope around data, but for the attributes given."""
+    """Return a valid envelope around data, with some attributes replaced."""
     good = {"specversion": "1.0", "id": "1", "source": "/crm", "type": kind, "time": GOOD_TIME, "tenantid": "north"}
     return {**good, **attributes, "data": data}
 
 
 def structured(name: str, outcome: str, **attributes: object) -> Record:
-    """A form.submitted with other attributes."""
+    """Return a form.submitted with some attributes replaced."""
     value = envelope("form.submitted", DATA["form.submitted"], **attributes)
     return Record(name, outcome, json.dumps(value).encode())
 
 
 def without(name: str, outcome: str, attribute: str, timestamp_ms: int = TIMESTAMP_MS) -> Record:
-    """A form.submitted that lacks an attribute."""
+    """Return a form.submitted that lacks an attribute."""
     value = envelope("form.submitted", DATA["form.submitted"])
     del value[attribute]
     return Record(name, outcome, json.dumps(value).encode(), timestamp_ms=timestamp_ms)
 
 
 def raw(name: str, outcome: str, old: bytes, new: bytes, kind: str = "form.submitted") -> Record:
-    """A good record in which some bytes are others."""
+    """Return a valid record in which some bytes are replaced."""
     value = json.dumps(envelope(kind, DATA[kind])).encode()
     if value.count(old) != 1:
         raise AssertionError(f"{old!r} must be there once for {name}")
@@ -101,22 +101,22 @@ def raw(name: str, outcome: str, old: bytes, new: bytes, kind: str = "form.submi
 
 
 def data(name: str, outcome: str, kind: str = "form.submitted", **fields: object) -> Record:
-    """A good record with other data fields."""
+    """Return a valid record with other data fields."""
     return Record(name, outcome, json.dumps(envelope(kind, {**DATA[kind], **fields})).encode(), kind)
 
 
 def amount(token: bytes, outcome: str) -> Record:
-    """A payment whose amount is written so."""
+    """Return a payment with this text as its amount."""
     return raw(f"amount {token[:30].decode()}", outcome, b'"129.90"', token, "payment.completed")
 
 
 def time(text: str, outcome: str) -> Record:
-    """A form.submitted at that time."""
+    """Return a form.submitted with this time."""
     return structured(f"time {text[:40]}", outcome, time=text)
 
 
 def ce_headers(kind: str = "form.submitted", **others: bytes | None) -> Headers:
-    """Return the headers of a good binary event, but for the attributes given."""
+    """Return the headers of a valid binary event, with some attributes replaced."""
     attributes = envelope(kind, None)
     del attributes["data"]
     good = {name: str(text).encode() for name, text in attributes.items()}
@@ -124,7 +124,7 @@ def ce_headers(kind: str = "form.submitted", **others: bytes | None) -> Headers:
 
 
 def headers(name: str, outcome: str, given: Headers, value: bytes | None = None) -> Record:
-    """A good structured record with those headers, or that value with them."""
+    """Return a valid structured record with these headers, or with this value."""
     good = json.dumps(envelope("form.submitted", DATA["form.submitted"])).encode()
     return Record(name, outcome, good if value is None else value, headers=given)
 
@@ -135,7 +135,7 @@ MARK: Final = b"\xef\xbb\xbf"
 
 
 def unknown(name: str, outcome: str, token: bytes) -> Record:
-    """A good record with one more attribute, written so."""
+    """Return a valid record with one more attribute, written like this."""
     return raw(f"unknown attribute: {name}", outcome, b'"tenantid"', b'"unknown": ' + token + b', "tenantid"')
 
 

@@ -1,4 +1,4 @@
-"""Resolves which jars Apache Kafka needs; as a script it pins them for the embedded broker."""
+"""Resolve the jars that Apache Kafka needs; as a script, pin them for the embedded broker."""
 
 import hashlib
 import tempfile
@@ -9,13 +9,13 @@ from jgo import maven
 from goalworker.embedded import jars
 
 BROKER = f"org.apache.kafka:kafka_2.13:{jars.VERSION}"
-# Without this one the broker's log is silent. It is added to what the broker depends on rather than resolved with it:
-# jgo would let it decide the versions of what both need.
+# Without this jar the broker logs nothing. It is added to the resolved jars instead of being resolved with them, since
+# jgo would let it decide the versions of shared dependencies.
 LOGGING = "org.apache.logging.log4j:log4j-slf4j-impl:2.25.5"
 
 
 def artifacts(repository: Path) -> dict[str, maven.Artifact]:
-    """Return the broker's jars and those that it depends on, by their coordinates."""
+    """Return the coordinates of the broker's jars and of their dependencies."""
     context = maven.MavenContext(maven.PythonResolver(), repo_cache=repository, timeout=jars.TIMEOUT_SECONDS)
     wanted, needed = context.resolver.resolve([context.create_dependency(BROKER)])
     found = (each.artifact for each in (*wanted, *needed, context.create_dependency(LOGGING)))

@@ -1,4 +1,4 @@
-"""Draws the live view for README: `make picture` runs the demo on a terminal, and keeps what that shows as SVG."""
+"""Draw the live view for README: `make picture` runs the demo on a terminal, and saves its last picture as SVG."""
 
 import io
 import signal
@@ -20,7 +20,7 @@ SECONDS: Final = 60.0
 FRAME: Final = "\x1b[H"
 """Begins each picture: the cursor goes to the first cell of the screen."""
 
-# Rich's own frame loads a font from elsewhere, which a README must not.
+# Rich's own template loads a font from another server, which a README must not.
 _SVG: Final = """\
 <svg viewBox="0 0 {terminal_width} {terminal_height}" xmlns="http://www.w3.org/2000/svg" \
 xml:space="preserve" role="img">
@@ -46,13 +46,13 @@ font-size: {char_height}px; line-height: {line_height}px; font-variant-east-asia
 
 
 def last_frame(drawn: str) -> str:
-    """Return the last whole picture among what was drawn on a terminal, with its colours."""
+    """Return the last complete picture that was drawn on a terminal, with its colours."""
     *_, frame, _ = drawn.split(FRAME)
     return frame.partition("\x1b[?")[0].replace("\r\n", "\n")
 
 
 def svg_of(frame: str, columns: int) -> str:
-    """Return a picture as SVG; the same picture is the same text."""
+    """Return a picture as SVG; equal pictures give equal text."""
     console = Console(record=True, file=io.StringIO(), width=columns, force_terminal=True, color_system="truecolor")
     console.print(Text.from_ansi(frame), no_wrap=True, overflow="crop")
     drawn = console.export_svg(title="", theme=MONOKAI, code_format=_SVG, unique_id="view")

@@ -27,7 +27,7 @@ STRUCTURED = ("content-type", b"application/cloudevents+json")
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record to be sent; topic is the lower-case name of its setting."""
+    """Record to send; the topic is the lower-case name of its setting."""
 
     topic: str
     value: bytes | None
@@ -42,7 +42,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Enrollment:
-    """One run of one contact through one workflow."""
+    """Enrollment of a contact in a workflow, and the records about it."""
 
     workflow_id: str
     enrollment_id: str
@@ -63,19 +63,19 @@ class Enrollment:
 
 
 def new_enrollment(workflow_id: str) -> Enrollment:
-    """A run that nobody has heard of."""
+    """Return an enrollment with new ids."""
     name = uuid4().hex[:8]
     return Enrollment(workflow_id, f"run-{name}", f"contact-{name}")
 
 
 def event(kind: str, data: object, at: datetime, **attributes: str) -> Record:
-    """An event in the structured form."""
+    """Return an event in structured mode."""
     body = {**_envelope(kind, at, attributes), "data": data}
     return Record(TOPIC_OF_KIND[kind], json.dumps(body).encode(), headers=(STRUCTURED,))
 
 
 def binary(kind: str, data: object, at: datetime, **attributes: str) -> Record:
-    """An event in the binary form."""
+    """Return an event in binary mode."""
     headers = [(f"ce_{name}", text.encode()) for name, text in _envelope(kind, at, attributes).items()]
     return Record(TOPIC_OF_KIND[kind], json.dumps(data).encode(), headers=headers)
 
@@ -98,7 +98,7 @@ def later(moment: datetime, milliseconds: float) -> datetime:
 
 
 def rfc3339(moment: datetime) -> str:
-    """A moment as our messages write it."""
+    """Return a time as goalworker writes it in messages."""
     return moment.isoformat().replace("+00:00", "Z")
 
 

@@ -64,7 +64,7 @@ server_login_retry = 1
 def _account() -> machine.Account:
     if os.geteuid() != 0:
         return machine.CURRENT_ACCOUNT
-    nobody = pwd.getpwnam("nobody")  # it refuses to run as root
+    nobody = pwd.getpwnam("nobody")  # PgBouncer refuses to run as root
     return machine.Account(nobody.pw_uid, nobody.pw_gid)
 
 

@@ -1,4 +1,4 @@
-"""A quota of the broker: how many bytes a client may produce in a second, by its client id."""
+"""Quota of the broker: bytes a second that a client may produce, by its client id."""
 
 from typing import Any, Final
 
@@ -40,7 +40,7 @@ class _AlterClientQuotas(api.Request[_Request]):  # type: ignore[misc]
 
 
 async def limit(bootstrap_servers: str, client_id: str, bytes_per_second: int) -> None:
-    """Let a client produce so many bytes in a second, over its last ten seconds."""
+    """Limit the bytes a second that a client may produce, averaged over its last ten seconds."""
     async with support.admin_client(bootstrap_servers) as admin:
         client: Any = admin._client
         response = await client.send(client.get_random_node(), _AlterClientQuotas(client_id, bytes_per_second))

@@ -1,4 +1,4 @@
-"""The table of tests/README.md, made from the tests' `real_world` markers: `python -m tests.kit.real_world` writes it.
+"""Table of tests/README.md, made from the tests' `real_world` markers: `python -m tests.kit.real_world` writes it.
 
 The test files are parsed, not imported, so no server and no installed package is needed.
 """
@@ -20,7 +20,7 @@ REMEDY = (
 
 
 class Case(NamedTuple):
-    """One marker: the source it names, the case, and the test that replays it."""
+    """Marker: the software that was tried, the case, and the test that replays it."""
 
     source: str
     case: str
@@ -65,7 +65,7 @@ def _cases_of(file: Path, shown: Path) -> Iterator[Case]:
 
 
 def _tests(node: ast.AST, test: str) -> Iterator[tuple[ast.AST, str]]:
-    """Return every node below this one with the test it belongs to; outside of tests that is the file."""
+    """Yield every node below this one with the test that contains it; outside of tests that is the file."""
     for child in ast.iter_child_nodes(node):
         inner = test
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) and child.name.startswith("test_"):

@@ -1,4 +1,4 @@
-"""An API in the test's own loop, and clients that ask it over HTTP as anybody would."""
+"""API in the test's own event loop, and HTTP clients for it."""
 
 import contextlib
 import ssl
@@ -24,7 +24,7 @@ TOKENS = {
     "GOALWORKER_API__JWT_ISSUER": ISSUER,
     "GOALWORKER_API__JWT_AUDIENCE": AUDIENCE,
 }
-NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # empty, so that clients are made at once
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # empty, so that clients are created quickly
 PATH = "/api/v1/workflows/onboarding"
 GOALS = f"{PATH}/goals"
 TAG = {"goal_type": "tag_added", "criteria": {"tag_id": "t1"}}
@@ -34,7 +34,7 @@ UNKNOWN = "00000000-0000-0000-0000-000000000000"
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """One that runs: where, and on which database."""
+    """Running API: its URL, and the pool of its database."""
 
     url: str
     pool: sa_async.AsyncEngine
@@ -43,13 +43,13 @@ class Api:
         return httpx.AsyncClient(base_url=self.url, headers=headers, verify=NO_TLS, trust_env=False, timeout=20)
 
     def holder(self, **claims: object) -> httpx.AsyncClient:
-        """A client with a token that has these claims, tenant and all scopes by default."""
+        """Return a client whose token has these claims, and by default the tenant and all scopes."""
         return self.client(Authorization=f"Bearer {token(**claims)}")
 
 
 @contextlib.asynccontextmanager
 async def running(database_url: str, variables: Mapping[str, str] = TOKENS, **options: Any) -> AsyncIterator[Api]:
-    """Serve the API with the pool that its settings ask for."""
+    """Serve the API with the pool that its settings describe."""
     given = {**variables, "GOALWORKER_DATABASE__URL": database_url}
     known = config.load(given, env_file=None, secrets_dir=None)
     pool = connections.engine(
@@ -74,7 +74,7 @@ async def serve(application: ASGIApp) -> AsyncIterator[str]:
 
 
 def claims(**changed: object) -> dict[str, object]:
-    """The claims of a good token, with some changed, and without those that are None."""
+    """Return the claims of a valid token, some of them replaced; None removes a claim."""
     good = {
         "iss": ISSUER,
         "aud": AUDIENCE,
@@ -98,7 +98,7 @@ async def create(client: httpx.AsyncClient, given: Mapping[str, Any] = TAG, path
 
 
 def problem(answer: httpx.Response, status: int, slug: str, detail: str | None = None) -> dict[str, Any]:
-    """Return the problem that an answer is, which must be this one."""
+    """Assert that a response is this problem, and return it."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     found: dict[str, Any] = answer.json()

@@ -1,4 +1,4 @@
-"""A broker by TLS: with a login (SCRAM, PLAIN) or a client's certificate, and with rights that are checked."""
+"""Broker with TLS: logins (SCRAM, PLAIN) or client certificates, and access control."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ from tests.kit import certificates, support
 HOST = machine.LOOPBACK
 MODULE = "org.apache.kafka.common.security"
 
-# Of the Kafka protocol.
+# Constants of the Kafka protocol.
 TOPIC, GROUP, LITERAL, ALLOW = 2, 3, 3, 3
 SCRAM_SHA_512, ITERATIONS = 2, 4096
 READ, WRITE, DESCRIBE, DESCRIBE_CONFIGS = 3, 4, 8, 10
@@ -28,7 +28,7 @@ Right = tuple[int, str, int]  # resource type, name, operation
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """Where it is: `open` asks nobody who they are and lets them do all, `login` wants TLS and one, `mutual` TLS."""
+    """Broker and its listeners: `open` allows everything without a login, `login` needs SASL and TLS, `mutual` mTLS."""
 
     server: embedded.Server
     open: str
@@ -39,7 +39,7 @@ class Broker:
     def settings(
         self, user: str, mechanism: str = "PLAIN", otherwise: Mapping[str, object] = MappingProxyType({})
     ) -> dict[str, str]:
-        """The settings of a user that may log in; `otherwise` replaces some, None unsets one."""
+        """Return the settings of a user that may log in; `otherwise` replaces some, and None unsets one."""
         ours: dict[str, object] = {
             "BOOTSTRAP_SERVERS": self.login,
             "SECURITY_PROTOCOL": "SASL_SSL",
@@ -52,7 +52,7 @@ class Broker:
         return {f"GOALWORKER_KAFKA__{name}": str(value) for name, value in given.items() if value is not None}
 
     async def allow(self, rights: Iterable[tuple[str, Right]]) -> None:
-        """Give users rights."""
+        """Grant rights to users."""
         async with support.admin_client(self.open) as admin:
             answers = await asyncio.gather(
                 *(
@@ -63,7 +63,7 @@ class Broker:
         assert {answer.creation_responses[0][0] for answer in answers} == {0}
 
     async def change_password(self, user: str, password: str) -> None:
-        """Set another password for logins by SCRAM-SHA-512; whoever is logged in stays so."""
+        """Set another password for SCRAM-SHA-512; connections that are logged in remain so."""
         async with support.admin_client(self.open) as admin:
             answer = await admin._send_request(_Credentials(user, password))
         assert {code for _, code, *_ in answer.results} == {0}, answer
@@ -75,7 +75,7 @@ def password(user: str) -> str:
 
 @contextlib.contextmanager
 def running(folder: Path, *users: str) -> Iterator[Broker]:
-    """Start one with users, who may log in and nothing else; its certificate is for 127.0.0.1 and not for localhost."""
+    """Run a broker whose users may only log in; its certificate is for 127.0.0.1 and not for localhost."""
     authority = certificates.Authority(folder, "authority")
     certificate = authority.issue("broker", [HOST])
     listeners = {name: f"{HOST}:{machine.free_port()}" for name in ("BROKER", "LOGIN", "MUTUAL", "CONTROLLER")}
@@ -162,7 +162,7 @@ class _CredentialsRequest(api.RequestStruct):  # type: ignore[misc]
 
 
 class _Credentials(api.Request[_CredentialsRequest]):  # type: ignore[misc]
-    """A user's password, salted as RFC 5802 has it."""
+    """Request that sets a user's password, salted as RFC 5802 specifies."""
 
     API_KEY = 51
 

@@ -1,4 +1,4 @@
-"""Where the tests' PostgreSQL and Kafka come from: an address given, else Docker where it answers, else packages."""
+"""PostgreSQL and Kafka for tests: from a given address, else from Docker if it answers, else from packages."""
 
 import contextlib
 import functools
@@ -14,7 +14,7 @@ DOCKER_ANSWER_SECONDS = 2
 
 @contextlib.contextmanager
 def postgres() -> Iterator[str]:
-    """The URL of a superuser."""
+    """Yield the URL of a superuser."""
     if given := os.environ.get("GOALWORKER_TEST_DATABASE_URL"):
         yield given
     elif docker_answers():
@@ -30,7 +30,7 @@ def postgres() -> Iterator[str]:
 
 @contextlib.contextmanager
 def kafka() -> Iterator[str]:
-    """Bootstrap servers."""
+    """Yield bootstrap servers."""
     if given := os.environ.get("GOALWORKER_TEST_KAFKA"):
         yield given
     elif docker_answers():
@@ -51,6 +51,6 @@ def kafka() -> Iterator[str]:
 
 @functools.cache
 def docker_answers() -> bool:
-    # In a process of its own: where no engine answers, the client leaves a socket open, and warnings are errors here.
+    # In a process of its own: without an engine the client leaves a socket open, and warnings are errors here.
     ask = f"import docker; docker.from_env(timeout={DOCKER_ANSWER_SECONDS}).ping()"
     return subprocess.run([sys.executable, "-c", ask], capture_output=True, check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""`goalworker` as a shell runs it: in a process of its own, so that streams and exit codes are the real ones."""
+"""Run `goalworker` as a shell does, in a process of its own, with real streams and exit codes."""
 
 import contextlib
 import json

@@ -89,7 +89,7 @@ _CRITERIA: Final[Mapping[str, st.SearchStrategy[Criteria]]] = {
     "purchase_made": st.builds(
         Criteria,
         product_id=_some(PRODUCTS),
-        min_amount=_some(tuple(amount for amount in AMOUNTS if str(amount) != "100.00")),  # it is not normalised
+        min_amount=_some(tuple(amount for amount in AMOUNTS if str(amount) != "100.00")),  # not normalised
         currency=_some(("EUR", "USD")),
     ),
     "appointment_booked": st.builds(Criteria, calendar_id=_some(("cal-1", "cal-2")), service_id=_some(("s1", "s2"))),

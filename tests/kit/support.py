@@ -1,4 +1,4 @@
-"""What several tests need: SQL and topics outside the test's own event loop, and waiting for a condition."""
+"""SQL and topics outside of a test's own event loop, and waiting for a condition."""
 
 import asyncio
 import contextlib
@@ -37,7 +37,7 @@ DEAD_LETTER_BYTES = 16 * 1024 * 1024
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run to the end in a loop and thread of its own, so that fixtures leave the test's loop alone."""
+    """Run a coroutine to its end in a thread and event loop of its own, for fixtures."""
     with futures.ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, work).result()
 
@@ -68,17 +68,17 @@ def with_database(url: str, name: str) -> str:
 
 
 @contextlib.contextmanager
-def fresh_database(server_url: str, how: str = "") -> Iterator[str]:
-    """The name of a database that is dropped afterwards; how: `TEMPLATE name`."""
+def fresh_database(server_url: str, options: str = "") -> Iterator[str]:
+    """Create a database, yield its name, and drop it afterwards; options such as `TEMPLATE name`."""
     name = f"test_{secrets.token_hex(6)}"
-    run(execute(server_url, f"CREATE DATABASE {name} {how}"))
+    run(execute(server_url, f"CREATE DATABASE {name} {options}"))
     yield name
     run(execute(server_url, f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 @contextlib.contextmanager
 def migrated_database(server_url: str) -> Iterator[str]:
-    """The name of a database at the newest revision, to be cloned."""
+    """Yield the name of a database at the newest revision, to be cloned."""
     with fresh_database(server_url) as name:
         migrations.upgrade(with_database(server_url, name))
         yield name
@@ -90,26 +90,27 @@ def fresh_topics() -> dict[str, str]:
 
 
 async def create_topics(bootstrap_servers: str, names: Mapping[str, str]) -> None:
-    # Tests send records with timestamps of long ago, which a pass of the broker's retention would delete.
-    kept = {"retention.ms": "-1"}
-    configs = {"dead_letters": kept | {"max.message.bytes": str(DEAD_LETTER_BYTES)}}
+    # Tests send records with old timestamps, which the broker's retention would delete.
+    no_retention = {"retention.ms": "-1"}
+    configs = {"dead_letters": no_retention | {"max.message.bytes": str(DEAD_LETTER_BYTES)}}
     wanted = [
-        NewTopic(name, PARTITIONS, 1, topic_configs=configs.get(logical, kept)) for logical, name in names.items()
+        NewTopic(name, PARTITIONS, 1, topic_configs=configs.get(logical, no_retention))
+        for logical, name in names.items()
     ]
     await make_topics(bootstrap_servers, wanted)
 
 
 async def make_topics(bootstrap_servers: str, wanted: list[NewTopic]) -> None:
-    """Return once the broker knows them, and not when the controller has made them, which is a little earlier."""
+    """Create topics, and return once the broker knows them, shortly after the controller has created them."""
 
-    async def are_known() -> bool:
+    async def are_created() -> bool:
         described = await admin.describe_topics([topic.name for topic in wanted])
-        return not any(each["error_code"] for topic in described for each in (topic, *topic["partitions"]))
+        return not any(found["error_code"] for topic in described for found in (topic, *topic["partitions"]))
 
     async with admin_client(bootstrap_servers) as admin:
         response = await admin.create_topics(wanted)
         assert not any(code for _, code, *_ in response.topic_errors), response
-        await until(are_known)
+        await until(are_created)
 
 
 async def delete_topics(bootstrap_servers: str, names: Mapping[str, str]) -> None:
@@ -149,10 +150,10 @@ async def until_transactions_ended(bootstrap_servers: str, topic: str) -> None:
 
 
 async def until(condition: Callable[[], bool | Awaitable[bool]], timeout_seconds: float = 60.0) -> None:
-    """Return as soon as it is true; fail if it does not become so."""
+    """Return as soon as a condition holds; fail if it does not within the timeout."""
     deadline = time.monotonic() + timeout_seconds
     while not await _holds(condition):
-        assert time.monotonic() < deadline, "what was waited for did not happen"
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         await asyncio.sleep(0.02)
 
 

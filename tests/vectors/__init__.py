@@ -1,4 +1,4 @@
-"""Records that the software of others made: tests/vectors/README.md says how."""
+"""Records that other software produced; tests/vectors/README.md says how."""
 
 import base64
 import json
@@ -11,7 +11,7 @@ PRODUCERS: Final = Path(__file__).parent / "producers.jsonl"
 
 
 class Vector(NamedTuple):
-    """One record, byte for byte."""
+    """Record, byte for byte."""
 
     source: str
     form: str
@@ -22,7 +22,7 @@ class Vector(NamedTuple):
 
 
 def of(source: str) -> list[Vector]:
-    """Return the records of the sources whose names begin so."""
+    """Return the records of the sources whose names begin with a prefix."""
     return [vector for vector in read() if vector.source.startswith(source)]
 
 
