@@ -154,7 +154,9 @@ class PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aioka
 
     def _undecodable(self, error: Exception) -> UndecodableError:
         first = max(self._first, self.next_fetch_offset)
-        return UndecodableError(self._tp.topic, self._tp.partition, first, self._end - 1, str(error))
+        is_kafka_error = isinstance(error, kafka_errors.KafkaError)  # whose text begins with its number and class
+        reason = error.args[0] if is_kafka_error and error.args else error
+        return UndecodableError(self._tp.topic, self._tp.partition, first, self._end - 1, str(reason))
 
     def _parse_batch(self, batch: Any) -> None:
         records = self._records
