@@ -31,7 +31,7 @@ async def locked(
 
 
 @pytest.mark.parametrize("how", ["pg_advisory_xact_lock", "pg_advisory_xact_lock_shared"])
-async def test_a_lock_that_somebody_keeps_is_given_up_soon_and_nothing_is_written(
+async def test_a_change_gives_up_a_held_lock_soon_and_writes_nothing(
     pool: sa_async.AsyncEngine, administrator: connections.Connection, how: str
 ) -> None:
     async with locked(pool, how):
@@ -43,7 +43,7 @@ async def test_a_lock_that_somebody_keeps_is_given_up_soon_and_nothing_is_writte
     await create(pool)
 
 
-async def test_who_idles_with_the_lock_is_ended(pool: sa_async.AsyncEngine) -> None:
+async def test_an_idle_holder_of_the_lock_is_disconnected(pool: sa_async.AsyncEngine) -> None:
     async def idle(until: asyncio.Event) -> None:
         async with locked(pool) as connection:
             is_locked.set()
@@ -111,7 +111,7 @@ async def write_at_random(pool: sa_async.AsyncEngine, workflow_id: str) -> None:
 
 
 @pytest.mark.parametrize("chunk_rows", [1, 3, 10_000])
-async def test_loading_step_by_step_gives_what_loading_at_once_gives(
+async def test_incremental_loads_equal_one_full_load(
     pool: sa_async.AsyncEngine, monkeypatch: pytest.MonkeyPatch, chunk_rows: int
 ) -> None:
     monkeypatch.setattr(loading, "_CHUNK_ROWS", chunk_rows)
@@ -152,7 +152,7 @@ class Interrupted(index.Index):
             raise TimeoutError
 
 
-async def test_a_load_that_breaks_off_is_made_up_for_by_the_next(
+async def test_the_load_after_an_interrupted_one_is_complete(
     pool: sa_async.AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loading, "_CHUNK_ROWS", 5)
@@ -177,7 +177,7 @@ async def test_a_change_is_found_by_its_revision(pool: sa_async.AsyncEngine) -> 
 # --- the mode of tracking ---
 
 
-async def test_the_mode_of_tracking_is_that_of_the_first_start(pool: sa_async.AsyncEngine) -> None:
+async def test_the_tracking_mode_of_the_first_start_stands(pool: sa_async.AsyncEngine) -> None:
     async def start(tracking: bool) -> None:
         async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
             await goal_store.ensure_tracking(connection, tracking)

@@ -1,4 +1,4 @@
-"""Changes of goals in a real PostgreSQL: their moments, races, what is refused, what they leave, who sees it."""
+"""Changes of goals in PostgreSQL: moments, races, refusals, traces, and the isolation of tenants."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -75,21 +75,21 @@ async def test_moments_increase_even_if_the_clock_does_not(
 # --- races ---
 
 
-async def test_of_ten_goals_created_at_once_a_workflow_takes_three(pool: sa_async.AsyncEngine) -> None:
+async def test_ten_concurrent_creations_keep_to_the_maximum_of_three(pool: sa_async.AsyncEngine) -> None:
     outcomes = await asyncio.gather(*(create(pool, f"t{number}") for number in range(10)), return_exceptions=True)
     refused = [outcome for outcome in outcomes if isinstance(outcome, goal_store.TooManyGoalsError)]
     assert [error.sentence for error in refused] == ["Maximum of 3 goals per workflow exceeded"] * 7
     assert (await goal_store.list_goals(pool, TENANT, WORKFLOW)).total == MAXIMUM
 
 
-async def test_of_ten_equal_goals_created_at_once_one_is_made(pool: sa_async.AsyncEngine) -> None:
+async def test_ten_concurrent_equal_creations_make_one_goal(pool: sa_async.AsyncEngine) -> None:
     outcomes = await asyncio.gather(*(create(pool) for _ in range(10)), return_exceptions=True)
     (made,) = (outcome for outcome in outcomes if isinstance(outcome, goal_store.StoredGoal))
     refused = [outcome for outcome in outcomes if isinstance(outcome, goal_store.DuplicateGoalError)]
     assert [error.goal_id for error in refused] == [made.id] * 9
 
 
-async def test_of_ten_changes_of_one_version_nine_are_stale(pool: sa_async.AsyncEngine) -> None:
+async def test_nine_of_ten_concurrent_changes_of_a_version_are_stale(pool: sa_async.AsyncEngine) -> None:
     goal = await create(pool)
     outcomes = await asyncio.gather(
         *(update(pool, goal, 1, name=f"name {number}") for number in range(10)), return_exceptions=True
@@ -112,7 +112,7 @@ async def test_a_goal_is_deleted_once(pool: sa_async.AsyncEngine) -> None:
     assert [entry.action for entry in await goal_store.get_audit(pool, TENANT, goal.id)] == ["created", "deleted"]
 
 
-# --- what is refused ---
+# --- refusals ---
 
 
 async def test_a_paused_goal_counts_towards_the_maximum_and_a_deleted_one_does_not(pool: sa_async.AsyncEngine) -> None:
@@ -191,16 +191,14 @@ async def test_every_fault_of_a_change_is_pointed_at(pool: sa_async.AsyncEngine)
 
 
 @pytest.mark.parametrize("workflow_id", ["", "a\0", "x" * 256, "\ud800"])
-async def test_a_workflow_id_that_cannot_be_is_refused_and_has_no_goals(
-    pool: sa_async.AsyncEngine, workflow_id: str
-) -> None:
+async def test_an_invalid_workflow_id_is_refused_and_has_no_goals(pool: sa_async.AsyncEngine, workflow_id: str) -> None:
     with pytest.raises(goal_store.InvalidGoalError):
         await create(pool, workflow_id=workflow_id)
     assert await goal_store.list_goals(pool, TENANT, workflow_id) == goal_store.Page((), 0)
     assert await goal_store.get_logic(pool, TENANT, workflow_id) == "any"
 
 
-# --- what a change leaves behind ---
+# --- traces of a change ---
 
 
 async def test_a_change_of_nothing_leaves_no_trace(
@@ -230,7 +228,7 @@ async def test_setting_the_same_logic_again_leaves_no_trace(
     assert tuple(entry) == (ACTOR, "logic_set", '{"logic": "any"}', '{"logic": "all"}')
 
 
-async def test_a_logic_that_is_none_is_refused(pool: sa_async.AsyncEngine) -> None:
+async def test_an_unknown_logic_is_refused(pool: sa_async.AsyncEngine) -> None:
     with pytest.raises(goal_store.InvalidGoalError, match="any, all, never"):
         await goal_store.set_logic(pool, TENANT, WORKFLOW, "some", actor=ACTOR)
 
@@ -291,7 +289,7 @@ async def test_a_deleted_goal_is_seen_only_in_the_list_that_asks_for_it(pool: sa
     assert everything == goal_store.Page((kept, deleted), 2)
 
 
-async def test_pages_are_in_the_order_of_creation_and_know_the_total(pool: sa_async.AsyncEngine) -> None:
+async def test_pages_are_in_the_order_of_creation_with_the_total(pool: sa_async.AsyncEngine) -> None:
     made = [await create(pool, workflow_id=f"w{number}") for number in range(5)]
     assert await goal_store.list_goals(pool, TENANT, None, offset=1, limit=2) == goal_store.Page(tuple(made[1:3]), 5)
     assert await goal_store.list_goals(pool, TENANT, None, offset=9) == goal_store.Page((), 5)
@@ -300,7 +298,7 @@ async def test_pages_are_in_the_order_of_creation_and_know_the_total(pool: sa_as
 # --- tenants ---
 
 
-async def test_another_tenants_goal_is_not_there(pool: sa_async.AsyncEngine) -> None:
+async def test_a_goal_of_another_tenant_is_not_found(pool: sa_async.AsyncEngine) -> None:
     goal = await create(pool)
     for attempt in (
         goal_store.get(pool, "other", goal.id),
@@ -334,7 +332,7 @@ async def test_a_tenant_sees_and_changes_its_own_rows_only_whatever_the_query(po
 async def test_without_a_tenant_nothing_is_seen(pool: sa_async.AsyncEngine) -> None:
     await create(pool)
     async with pool.connect() as connection:
-        for _ in range(2):  # At first the setting is unset; after a transaction of a tenant's it is empty.
+        for _ in range(2):  # The setting is unset at first, and empty after a tenant's transaction.
             await connection.execute(sa.text(f"SET LOCAL ROLE {tables.API_ROLE}"))
             assert (await connection.execute(sa.text("SELECT * FROM goals"))).all() == []
             await connection.rollback()

@@ -43,7 +43,7 @@ async def stats_of(
     tracking: bool = True,
     caller: str | None = None,
 ) -> dict[str, Any]:
-    """Ask as a caller of the API does, who is the tenant unless it is said who else."""
+    """Return the statistics as a caller of the API sees them, by default the tenant."""
     async with connections.tenant_transaction(pool, caller or tenant_id, "stats") as connection:
         return await stats.workflow_stats(connection, tenant_id, workflow_id, *span, tracking=tracking)
 
@@ -236,15 +236,13 @@ async def test_an_example_by_hand(pool: sa_async.AsyncEngine, administrator: con
     }
 
 
-async def test_a_workflow_of_which_nothing_came_has_zeros_and_no_times(pool: sa_async.AsyncEngine) -> None:
+async def test_a_workflow_without_achievements_has_zeros_and_no_times(pool: sa_async.AsyncEngine) -> None:
     answer = await stats_of(pool)
     assert (answer["total_enrolled"], answer["conversion_rate"], answer["revenue"]) == (0, 0.0, {})
     assert {answer[name] for name in analyst.TIMES} == {None}
 
 
-async def test_another_tenant_is_told_nothing(
-    pool: sa_async.AsyncEngine, administrator: connections.Connection
-) -> None:
+async def test_another_tenant_sees_nothing(pool: sa_async.AsyncEngine, administrator: connections.Connection) -> None:
     await add_goals(administrator)
     await add_run(administrator, "e1", START, converted_at=START)
     await add_achievement(administrator, "e1", 1, START)
@@ -267,7 +265,7 @@ async def page(
 
 
 async def pages(pool: sa_async.AsyncEngine, limit: int, **wanted: Any) -> list[list[tuple[str, UUID]]]:
-    """Read on until there is no more; return enrollment and goal of each."""
+    """Return enrollment and goal of every achievement, page by page."""
     cursor, read = None, []
     while True:
         found, cursor = await page(pool, cursor, limit, **wanted)
@@ -304,7 +302,7 @@ async def test_pages_of_any_size_give_each_achievement_once_and_in_order(
     assert read[-1]
 
 
-async def test_an_achievement_is_shown_as_it_was_said(
+async def test_an_achievement_is_shown_as_its_message(
     pool: sa_async.AsyncEngine, listed: list[tuple[str, UUID]]
 ) -> None:
     shown, _ = await page(pool, limit=1)
@@ -346,7 +344,7 @@ async def test_filters_leave_out_the_others_on_every_page(
         assert list(itertools.chain(*await pages(pool, 1, **filters))) == expected, filters
 
 
-async def test_what_comes_and_goes_meanwhile_moves_no_page(
+async def test_concurrent_changes_move_no_page(
     pool: sa_async.AsyncEngine, administrator: connections.Connection, listed: list[tuple[str, UUID]]
 ) -> None:
     first, cursor = await page(pool, limit=3)
@@ -386,7 +384,7 @@ CURSORS_OF_OTHERS = (
 )
 
 
-async def test_a_cursor_that_is_none_of_ours_is_refused(pool: sa_async.AsyncEngine) -> None:
+async def test_a_foreign_cursor_is_refused(pool: sa_async.AsyncEngine) -> None:
     for cursor in CURSORS_OF_OTHERS:
         with pytest.raises(achievements.CursorError):
             await page(pool, cursor)

@@ -1,4 +1,4 @@
-"""An API with tokens, and a client who may do everything for one tenant."""
+"""An API with tokens, and clients with all scopes for two tenants."""
 
 from collections.abc import AsyncIterator, Iterator, MutableMapping
 from typing import Any
@@ -12,7 +12,7 @@ from tests.kit import running_api
 
 @pytest.fixture(autouse=True)
 def said() -> Iterator[list[MutableMapping[str, Any]]]:
-    """The lines that were logged."""
+    """Lines logged by the test."""
     with structlog.testing.capture_logs([structlog.contextvars.merge_contextvars]) as lines:
         yield lines
 
@@ -31,6 +31,6 @@ async def client(api: running_api.Api) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 async def other(api: running_api.Api) -> AsyncIterator[httpx.AsyncClient]:
-    """Another tenant's."""
+    """A client of another tenant."""
     async with api.holder(tenant_id=running_api.OTHER, sub="bob") as client:
         yield client

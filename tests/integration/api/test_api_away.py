@@ -1,4 +1,4 @@
-"""While the database is away, slow or held, the API says so within seconds, and never why in detail."""
+"""Outages: while the database is away, slow or locked, the API says so within seconds, without details."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ def unavailable(answer: httpx.Response) -> None:
     assert answer.headers["retry-after"] == "2"
 
 
-async def test_a_database_that_is_not_there_is_said_to_be_away() -> None:
+async def test_an_unreachable_database_is_a_503() -> None:
     async with running_api.running("postgresql://nobody:secret@127.0.0.1:1/none") as api, api.holder() as client:
         began = time.monotonic()
         answer = await client.get(GOALS)
@@ -52,7 +52,7 @@ async def test_an_outage_logs_one_failed_request_and_counts_the_others(
 
 
 @pytest.mark.usefixtures("_nothing_said_yet")
-async def test_requests_that_were_turned_away_for_their_number_are_one_line(
+async def test_requests_above_the_limit_are_one_line(
     client: httpx.AsyncClient, said: list[MutableMapping[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(middleware, "REQUESTS_MAX", 0)
@@ -62,7 +62,7 @@ async def test_requests_that_were_turned_away_for_their_number_are_one_line(
 
 
 @pytest.mark.usefixtures("_nothing_said_yet")
-async def test_a_right_that_is_missing_is_not_called_an_absence(
+async def test_a_missing_right_is_not_reported_as_an_outage(
     client: httpx.AsyncClient, administrator: connections.Connection, said: list[MutableMapping[str, Any]]
 ) -> None:
     await administrator.execute(f"REVOKE SELECT ON goals FROM {tables.API_ROLE}")
@@ -90,14 +90,14 @@ async def test_a_connection_that_was_cut_is_replaced(
 
 @pytest.fixture
 async def frozen(administrator: connections.Connection) -> AsyncIterator[None]:
-    """Somebody holds the goals' lock and does nothing."""
+    """Hold the lock on goals."""
     await administrator.execute(f"BEGIN; SELECT pg_advisory_xact_lock_shared({connections.GOAL_LOCK})")
     yield
     await administrator.execute("ROLLBACK")
 
 
 @pytest.mark.usefixtures("frozen")
-async def test_a_goal_that_cannot_be_changed_now_is_not_waited_for(client: httpx.AsyncClient) -> None:
+async def test_a_change_of_locked_goals_is_given_up_soon(client: httpx.AsyncClient) -> None:
     began = time.monotonic()
     unavailable(await client.post(GOALS, json=TAG))
     assert time.monotonic() - began < 3
@@ -105,7 +105,7 @@ async def test_a_goal_that_cannot_be_changed_now_is_not_waited_for(client: httpx
     assert (await client.get(f"{PATH}/goal-settings")).status_code == 200
 
 
-async def test_an_answer_that_takes_too_long_is_given_up_and_its_connection_with_it(
+async def test_a_slow_answer_is_given_up_and_its_connection_closed(
     client: httpx.AsyncClient, api: running_api.Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(middleware, "ANSWER_SECONDS", 0.3)
@@ -119,7 +119,7 @@ async def test_an_answer_that_takes_too_long_is_given_up_and_its_connection_with
     assert connections.pool_usage(api.pool)[1] == 0
 
 
-async def test_a_bug_is_a_problem_without_a_word_about_it(
+async def test_a_bug_is_a_problem_without_details(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, said: list[MutableMapping[str, Any]]
 ) -> None:
     monkeypatch.setattr(connections, "_AS_TENANT", sa.text("SELECT :role || :tenant_id || secret_column FROM goals"))

@@ -1,4 +1,4 @@
-"""What a body may be, and how everything that is wrong with one is said."""
+"""Bodies: what is accepted, and the faults in the answers to others."""
 
 import asyncio
 import contextlib
@@ -48,7 +48,7 @@ async def test_all_faults_of_a_body_are_named_at_once(client: httpx.AsyncClient)
     assert found["detail"] == f"{found['errors'][0]['detail']} (and 5 more, see errors)"
 
 
-async def test_what_is_no_goal_is_refused(client: httpx.AsyncClient) -> None:
+async def test_invalid_goals_and_changes_are_refused(client: httpx.AsyncClient) -> None:
     for given, where in (
         ({}, ["/goal_type"]),
         ({"goal_type": "sale", "criteria": {}}, ["/goal_type"]),
@@ -60,7 +60,7 @@ async def test_what_is_no_goal_is_refused(client: httpx.AsyncClient) -> None:
         ({**TAG, "a\u0000\ud800": 1}, ["/a\u0000\\ud800"]),
         ({**TAG, "version": 7}, ["/version"]),
     ):
-        answer = await client.post(GOALS, content=json.dumps(given), headers=JSON)  # which spells surrogates out
+        answer = await client.post(GOALS, content=json.dumps(given), headers=JSON)  # json.dumps escapes surrogates
         assert pointers(problem(answer, 400, "invalid-request")) == where
     address = f"{GOALS}/{(await create(client))['id']}"
     for change, where in (
@@ -74,7 +74,7 @@ async def test_what_is_no_goal_is_refused(client: httpx.AsyncClient) -> None:
     assert (await client.get(address)).json()["version"] == 1
 
 
-async def test_what_is_no_json_is_refused_in_a_sentence(client: httpx.AsyncClient) -> None:
+async def test_invalid_json_is_refused_with_a_reason(client: httpx.AsyncClient) -> None:
     digits = b"9" * 5_000
     for body, reason in (
         (b"", "The body is empty"),
@@ -104,7 +104,7 @@ async def test_numbers_of_any_size_are_read_and_refused_by_their_field(client: h
         assert pointers(problem(answer, 400, "invalid-request")) == ["/criteria/min_amount"]
 
 
-async def test_json_says_so(client: httpx.AsyncClient) -> None:
+async def test_a_json_media_type_is_required(client: httpx.AsyncClient) -> None:
     body = b'{"goal_type": "tag_added", "criteria": {"tag_id": "t1"}}'
     for kind in (None, "text/plain", "application/x-www-form-urlencoded", "application/jsonx", "text/json"):
         answer = await client.post(GOALS, content=body, headers={"content-type": kind} if kind else None)
@@ -124,7 +124,7 @@ async def test_a_body_of_a_mebibyte_is_read_and_a_larger_one_is_not(client: http
     problem(answer, 400, "invalid-request")
     answer = await client.post(GOALS, content=in_pieces(2 * request_bodies.MAX_BYTES), headers=JSON)
     problem(answer, 413, "body-too-large")
-    with contextlib.suppress(httpx.TransportError):  # who never ends is cut off, and may not hear why
+    with contextlib.suppress(httpx.TransportError):  # the connection may be closed before the answer is read
         problem(
             await client.post(GOALS, content=in_pieces(64 * request_bodies.MAX_BYTES), headers=JSON),
             413,
@@ -135,7 +135,7 @@ async def test_a_body_of_a_mebibyte_is_read_and_a_larger_one_is_not(client: http
         problem(answer, 413, "body-too-large", "The body is larger than 1048576 bytes")
 
 
-async def test_who_announces_more_than_is_ever_read_is_answered_before_it_is_sent(client: httpx.AsyncClient) -> None:
+async def test_an_announced_huge_body_is_refused_before_it_is_sent(client: httpx.AsyncClient) -> None:
     url = client.base_url
     reader, writer = await asyncio.open_connection(url.host, url.port)
     request = [f"POST {GOALS} HTTP/1.1", f"host: {url.host}", f"authorization: {client.headers['authorization']}"]
@@ -146,7 +146,7 @@ async def test_who_announces_more_than_is_ever_read_is_answered_before_it_is_sen
     assert answer.startswith(b"HTTP/1.1 413 ")
 
 
-async def test_a_body_that_does_not_arrive_is_not_waited_for(
+async def test_a_body_that_does_not_arrive_in_time_is_a_408(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = client.base_url
@@ -161,7 +161,7 @@ async def test_a_body_that_does_not_arrive_is_not_waited_for(
     assert b"urn:goalworker:problem:request-timeout" in answer
 
 
-async def test_a_request_id_is_kept_if_it_is_sane_and_made_otherwise(client: httpx.AsyncClient) -> None:
+async def test_a_sane_request_id_is_kept_and_any_other_replaced(client: httpx.AsyncClient) -> None:
     answer = await client.get(GOALS, headers={"x-request-id": "abc-1.2:3"})
     assert answer.headers["x-request-id"] == "abc-1.2:3"
     for given in ("", "a b", "a\tb", "x" * 129, "{}"):

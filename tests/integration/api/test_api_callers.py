@@ -1,4 +1,4 @@
-"""Who may do what: API keys, scopes, and a tenant's wall."""
+"""Callers: API keys, scopes, and the isolation of tenants."""
 
 import json
 from typing import Any
@@ -31,7 +31,7 @@ ASKED: list[tuple[str, str, str, dict[str, Any] | None]] = [
 
 
 async def known(administrator: connections.Connection, tenant: str = TENANT) -> None:
-    """An enrollment e1 of a tenant."""
+    """Insert an enrollment e1 of a tenant."""
     values = f"('{tenant}', 'e1', 'onboarding', 'c1', '2026-05-01T12:00:00Z')"
     await administrator.execute(
         f"INSERT INTO enrollments (tenant_id, enrollment_id, workflow_id, contact_id, enrolled_at) VALUES {values}"
@@ -52,13 +52,13 @@ async def test_every_call_needs_its_scope_and_none_implies_another(
             assert (await having.request(method, path.format(goal=goal), json=body)).status_code < 300
 
 
-async def test_who_may_not_is_told_so_before_the_body_is_looked_at(api: running_api.Api) -> None:
+async def test_a_missing_scope_is_a_403_whatever_the_body(api: running_api.Api) -> None:
     async with api.holder(scope=None) as client, api.client() as nobody:
         problem(await client.post(GOALS, content=b"nonsense"), 403, "missing-scope")
         problem(await nobody.post(GOALS, content=b"nonsense"), 401, "unauthenticated")
 
 
-async def test_what_is_another_tenants_is_not_there(
+async def test_objects_of_another_tenant_are_not_found(
     client: httpx.AsyncClient, other: httpx.AsyncClient, administrator: connections.Connection
 ) -> None:
     goal = (await create(client))["id"]
@@ -76,14 +76,14 @@ async def test_what_is_another_tenants_is_not_there(
     for report in (f"{PATH}/achievements", f"{GOALS}/stats"):
         nobodys = await client.get(report.replace("onboarding", "unknown"))
         assert problem(await other.get(report), 404, "not-found") == nobodys.json()
-    # Nor is it in the way: the same goal, and the same enrollment's id with another contact.
+    # Another tenant may use the same ids: the same goal, and the same enrollment's id with another contact.
     await create(other)
     answer = await other.post(f"{PATH}/enrollments", json={"enrollments": [{**RUN, "contact_id": "c2"}]})
     assert answer.status_code == 202
     assert (await client.get(f"{GOALS}/{goal}")).status_code == 200
 
 
-async def test_a_query_that_forgets_the_tenant_still_sees_no_other(
+async def test_a_query_without_a_tenant_filter_sees_one_tenant_only(
     api: running_api.Api, client: httpx.AsyncClient, administrator: connections.Connection
 ) -> None:
     await create(client)
@@ -105,7 +105,7 @@ async def test_a_query_that_forgets_the_tenant_still_sees_no_other(
 # --- keys ---
 
 
-async def test_a_key_lets_in_its_holder_and_is_kept_nowhere(
+async def test_a_key_authenticates_its_holder_and_is_stored_nowhere(
     api: running_api.Api, administrator: connections.Connection
 ) -> None:
     key, stored = await api_keys.create(api.pool, TENANT, "the shop", ["goals:write"])
@@ -125,7 +125,7 @@ async def test_a_revoked_key_is_refused_from_the_next_request_on(api: running_ap
         problem(await client.get(GOALS), 401, "unauthenticated", "The key is unknown or revoked")
 
 
-async def test_what_is_no_key_is_refused(api: running_api.Api) -> None:
+async def test_malformed_and_unknown_keys_are_refused(api: running_api.Api) -> None:
     key, _ = await api_keys.create(api.pool, TENANT, "k", api_keys.SCOPES)
     for wrong in ("", "gw_", key[:-1], f"{key}x", key.swapcase(), "gw_" + "A" * 43, "x" * 10_000, "gw_\xe4"):
         async with api.client() as client:
@@ -141,7 +141,7 @@ async def test_a_key_is_made_for_one_tenant_only_and_revoked_by_no_other(api: ru
     assert await api_keys.list_of_tenant(api.pool, TENANT) == [stored]
 
 
-async def test_everybody_is_the_insecure_tenant(database_url: str) -> None:
+async def test_every_caller_is_the_insecure_tenant(database_url: str) -> None:
     async with running_api.running(database_url, {}, insecure_tenant=TENANT) as api, api.client() as client:
         assert (await create(client))["created_by"] == "insecure"
     async with running_api.running(database_url, {}) as api, api.client() as nobody, api.holder() as bearer:
@@ -150,7 +150,7 @@ async def test_everybody_is_the_insecure_tenant(database_url: str) -> None:
         problem(answer, 401, "unauthenticated", "Tokens are not accepted here; send `X-API-Key: <key>`")
 
 
-async def test_what_can_be_no_key_is_refused(api: running_api.Api) -> None:
+async def test_a_key_with_an_invalid_field_is_not_created(api: running_api.Api) -> None:
     for tenant, scopes, name, words in (
         ("a", ["goals:read", "goals"], "n", "not 'goals'"),
         ("a", [], "n", "one or more of goals:read, goals:write, enrollments:write"),

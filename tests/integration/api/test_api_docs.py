@@ -1,4 +1,4 @@
-"""The page at /docs: everything that it consists of comes from this API, and its policy lets it use nothing else."""
+"""The page at /docs: the API serves all of its assets, and its policy allows no others."""
 
 import hashlib
 import re
@@ -56,7 +56,7 @@ async def test_only_the_files_of_the_page_are_served(client: httpx.AsyncClient) 
         problem(await client.get(path), 404, "not-found")
 
 
-def test_what_others_made_is_what_its_list_says_and_carries_their_licences() -> None:
+def test_third_party_files_are_as_listed_and_carry_their_licences() -> None:
     listed = dict(
         re.findall(r"^\| `([\w.-]+)` \| [\d.]+ \| `(\w{64})` \|$", (FILES / "README.md").read_text(), re.MULTILINE)
     )

@@ -1,4 +1,4 @@
-"""The OpenAPI document, and the API held to it: whatever it allows to be sent, the answer is one that it names."""
+"""The OpenAPI document, and the API tested against it with generated requests."""
 
 import asyncio
 import subprocess
@@ -31,7 +31,7 @@ CALLS = {
 }
 DOCUMENT = api.document()
 SEED = 20_260_501
-# A stale version is refused before the body is looked at.
+# A stale version is refused before the body is checked.
 TOLERATED = """
 [checks.negative_data_rejection]
 expected-statuses = [400, 401, 403, 404, 405, 409, 412, 413, 415]
@@ -84,7 +84,7 @@ async def test_it_is_served_as_json(client: httpx.AsyncClient) -> None:
     assert (await client.get("/openapi.json")).json() == DOCUMENT
 
 
-async def test_whatever_is_sent_the_answer_is_in_the_document(database_url: str, tmp_path: Path) -> None:
+async def test_answers_to_generated_requests_are_as_documented(database_url: str, tmp_path: Path) -> None:
     (tmp_path / "schemathesis.toml").write_text(TOLERATED)
     variables = {**running_api.TOKENS, "GOALWORKER_GOALS__MAX_PER_WORKFLOW": "1000"}
     async with running_api.running(database_url, variables) as served:

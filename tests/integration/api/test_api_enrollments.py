@@ -1,4 +1,4 @@
-"""Enrollments over HTTP: what is known of one, and the intake for those that began earlier."""
+"""Enrollments over HTTP: the state of one, and the import of those that began earlier."""
 
 import json
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from tests.kit import running_api, support
 from tests.kit.running_api import PATH, TENANT, pointers, problem
 
 ENROLLMENTS = f"{PATH}/enrollments"
-RUN = {"enrollment_id": "e1", "contact_id": "c/1", "enrolled_at": "2026-05-01T14:00:00+02:00"}
+ENROLLMENT = {"enrollment_id": "e1", "contact_id": "c/1", "enrolled_at": "2026-05-01T14:00:00+02:00"}
 GOAL, ANOTHER_GOAL = UUID(int=1), UUID(int=2)
 DECODER = decoder.Decoder({"lifecycle": events.LIFECYCLE_TYPES}, Limits())
 
@@ -46,10 +46,10 @@ async def achieved(
     )
 
 
-# --- what is known ---
+# --- one enrollment ---
 
 
-async def test_the_status_says_what_came_first_to_matter(
+async def test_the_status_is_active_completed_or_ended(
     client: httpx.AsyncClient, administrator: connections.Connection
 ) -> None:
     for number, (columns, status) in enumerate(
@@ -100,12 +100,12 @@ async def test_achievements_and_the_exit_are_shown_as_they_were_sent(
     assert found["status"] == "completed_goal"
 
 
-async def test_of_what_nobody_told_nothing_is_known(client: httpx.AsyncClient) -> None:
+async def test_an_unknown_enrollment_is_not_found(client: httpx.AsyncClient) -> None:
     detail = "Unknown enrollment"
     problem(await client.get("/api/v1/enrollments/e%25:%20x"), 404, "not-found", detail)
 
 
-# --- the intake ---
+# --- the import ---
 
 
 async def sent(administrator: connections.Connection) -> list[tuple[str, str, Any]]:
@@ -114,14 +114,16 @@ async def sent(administrator: connections.Connection) -> list[tuple[str, str, An
     return [(row["topic"], row["key"].decode(), row["value"]) for row in rows]
 
 
-async def take_in(client: httpx.AsyncClient, *runs: object) -> httpx.Response:
-    return await client.post(ENROLLMENTS, json={"enrollments": list(runs)})
+async def import_(client: httpx.AsyncClient, *enrollments: object) -> httpx.Response:
+    return await client.post(ENROLLMENTS, json={"enrollments": list(enrollments)})
 
 
-async def test_each_run_becomes_the_messages_that_an_engine_would_have_sent(
+async def test_each_enrollment_becomes_the_messages_of_an_engine(
     client: httpx.AsyncClient, administrator: connections.Connection
 ) -> None:
-    answer = await take_in(client, {**RUN, "ended_at": "2026-05-02T00:00:00.5Z"}, {**RUN, "enrollment_id": "e2"})
+    answer = await import_(
+        client, {**ENROLLMENT, "ended_at": "2026-05-02T00:00:00.5Z"}, {**ENROLLMENT, "enrollment_id": "e2"}
+    )
     assert (answer.status_code, answer.json()) == (202, {"accepted": 2})
     written = await sent(administrator)
     assert {(topic, key) for topic, key, _ in written} == {("workflow_lifecycle", "acme:c%2F1")}
@@ -139,57 +141,59 @@ async def test_each_run_becomes_the_messages_that_an_engine_would_have_sent(
     assert len({begun.id, ended.id, second.id}) == 3
 
 
-async def test_the_same_run_is_the_same_bytes_and_another_time_another_message(
+async def test_an_enrollment_imported_twice_becomes_the_same_bytes(
     client: httpx.AsyncClient, administrator: connections.Connection
 ) -> None:
-    for run in (RUN, {**RUN, "enrolled_at": "2026-05-01T12:00:00Z", "ended_at": None}):
-        assert (await take_in(client, run, run)).json() == {"accepted": 2}
+    for entry in (ENROLLMENT, {**ENROLLMENT, "enrolled_at": "2026-05-01T12:00:00Z", "ended_at": None}):
+        assert (await import_(client, entry, entry)).json() == {"accepted": 2}
     once, again = (value for _, _, value in await sent(administrator))
     assert once == again
-    await take_in(client, {**RUN, "enrolled_at": "2026-05-01T12:00:00.000001Z"})
+    await import_(client, {**ENROLLMENT, "enrolled_at": "2026-05-01T12:00:00.000001Z"})
     assert json.loads((await sent(administrator))[-1][2])["id"] != json.loads(once)["id"]
 
 
-async def test_a_thousand_are_taken_in_and_one_more_is_too_many(
+async def test_a_thousand_enrollments_are_accepted_and_one_more_is_too_many(
     client: httpx.AsyncClient, administrator: connections.Connection
 ) -> None:
-    runs = [{**RUN, "enrollment_id": f"e{number}", "ended_at": RUN["enrolled_at"]} for number in range(1_001)]
-    assert (await take_in(client, *runs[:1_000])).json() == {"accepted": 1_000}
+    entries = [
+        {**ENROLLMENT, "enrollment_id": f"e{number}", "ended_at": ENROLLMENT["enrolled_at"]} for number in range(1_001)
+    ]
+    assert (await import_(client, *entries[:1_000])).json() == {"accepted": 1_000}
     assert len(await sent(administrator)) == 2_000
-    assert pointers(problem(await take_in(client, *runs), 400, "invalid-request")) == ["/enrollments"]
-    assert (await take_in(client)).json() == {"accepted": 0}
+    assert pointers(problem(await import_(client, *entries), 400, "invalid-request")) == ["/enrollments"]
+    assert (await import_(client)).json() == {"accepted": 0}
 
 
-async def test_an_id_that_is_taken_is_a_conflict_and_nothing_of_the_request_is_recorded(
+async def test_an_id_of_another_workflow_or_contact_is_a_conflict(
     client: httpx.AsyncClient, administrator: connections.Connection
 ) -> None:
     await enrolled(administrator, enrolled_at=at(12))
     await enrolled(administrator, enrollment_id="e2", workflow_id="another")
-    good = {**RUN, "enrollment_id": "e3"}
+    good = {**ENROLLMENT, "enrollment_id": "e3"}
     cases: Sequence[tuple[list[dict[str, str]], list[str]]] = (
-        ([good, {**RUN, "contact_id": "c2"}], ["/enrollments/1/enrollment_id"]),
-        ([good, {**RUN, "contact_id": "c1", "enrollment_id": "e2"}], ["/enrollments/1/enrollment_id"]),
+        ([good, {**ENROLLMENT, "contact_id": "c2"}], ["/enrollments/1/enrollment_id"]),
+        ([good, {**ENROLLMENT, "contact_id": "c1", "enrollment_id": "e2"}], ["/enrollments/1/enrollment_id"]),
         ([good, {**good, "contact_id": "c9"}], ["/enrollments/0/enrollment_id", "/enrollments/1/enrollment_id"]),
     )
-    for runs, where in cases:
-        assert pointers(problem(await take_in(client, *runs), 409, "conflicting-enrollment")) == where
+    for entries, where in cases:
+        assert pointers(problem(await import_(client, *entries), 409, "conflicting-enrollment")) == where
     assert await sent(administrator) == []
-    assert (await take_in(client, good, {**RUN, "contact_id": "c1"})).status_code == 202
+    assert (await import_(client, good, {**ENROLLMENT, "contact_id": "c1"})).status_code == 202
 
 
-async def test_every_fault_of_every_run_is_named(client: httpx.AsyncClient) -> None:
+async def test_every_fault_of_every_enrollment_is_named(client: httpx.AsyncClient) -> None:
     soon = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     found = problem(
-        await take_in(
+        await import_(
             client,
-            RUN,
+            ENROLLMENT,
             7,
             {},
-            {**RUN, "contact_id": "a\u0000", "enrolled_at": "2026-05-01", "state": 1},
-            {**RUN, "enrolled_at": soon},
-            {**RUN, "ended_at": "2026-05-01T11:59:59Z"},
-            {**RUN, "enrolled_at": 1777636800},
-            {**RUN, "contact_id": None, "ended_at": "2026-05-01T11:59:59Z"},
+            {**ENROLLMENT, "contact_id": "a\u0000", "enrolled_at": "2026-05-01", "state": 1},
+            {**ENROLLMENT, "enrolled_at": soon},
+            {**ENROLLMENT, "ended_at": "2026-05-01T11:59:59Z"},
+            {**ENROLLMENT, "enrolled_at": 1777636800},
+            {**ENROLLMENT, "contact_id": None, "ended_at": "2026-05-01T11:59:59Z"},
         ),
         400,
         "invalid-request",
@@ -217,7 +221,7 @@ async def test_every_fault_of_every_run_is_named(client: httpx.AsyncClient) -> N
     for body, where in (
         ({}, ["/enrollments"]),
         ({"enrollments": {}, "x": 1}, ["/enrollments", "/x"]),
-        ({"enrollments": [{**RUN, "\ud800": 1}], "x": 1}, ["/enrollments/0", "/x"]),
+        ({"enrollments": [{**ENROLLMENT, "\ud800": 1}], "x": 1}, ["/enrollments/0", "/x"]),
         ({"\ud800": 1}, [""]),
     ):
         answer = await client.post(ENROLLMENTS, content=json.dumps(body), headers={"content-type": "application/json"})
@@ -229,13 +233,13 @@ async def test_the_clock_of_the_database_decides_what_is_in_the_future(database_
     await support.set_clock_ahead(database_url, ahead_seconds)
     database_time = datetime.now(UTC) + timedelta(seconds=ahead_seconds)
     async with running_api.running(database_url) as api, api.holder() as client:
-        soon = {**RUN, "enrolled_at": (database_time + timedelta(seconds=240)).isoformat()}
-        assert (await take_in(client, soon)).status_code == 202
-        late = {**RUN, "enrolled_at": (database_time + timedelta(seconds=420)).isoformat()}
-        assert pointers(problem(await take_in(client, late), 400, "invalid-request")) == ["/enrollments/0/enrolled_at"]
+        soon = {**ENROLLMENT, "enrolled_at": (database_time + timedelta(seconds=240)).isoformat()}
+        assert (await import_(client, soon)).status_code == 202
+        late = {**ENROLLMENT, "enrolled_at": (database_time + timedelta(seconds=420)).isoformat()}
+        assert pointers(problem(await import_(client, late), 400, "invalid-request")) == ["/enrollments/0/enrolled_at"]
 
 
-async def test_without_tracking_there_is_no_intake(database_url: str) -> None:
+async def test_imports_are_refused_without_tracking(database_url: str) -> None:
     variables = {**running_api.TOKENS, "GOALWORKER_ENROLLMENTS__TRACKING": "false"}
     async with running_api.running(database_url, variables) as api, api.holder() as client:
-        problem(await take_in(client, RUN), 409, "enrollment-tracking-off")
+        problem(await import_(client, ENROLLMENT), 409, "enrollment-tracking-off")

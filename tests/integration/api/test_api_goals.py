@@ -1,4 +1,4 @@
-"""Goals over HTTP: the calls of the contract, their answers, and who wins a race."""
+"""Goals over HTTP: the calls of the contract, their answers, and races."""
 
 import asyncio
 from typing import Any
@@ -194,7 +194,7 @@ async def test_the_audit_says_who_changed_what_when_and_from_which_to_which(
     }
 
 
-async def test_of_concurrent_goals_a_workflow_takes_as_many_as_it_may_have(client: httpx.AsyncClient) -> None:
+async def test_concurrent_creations_keep_to_the_maximum(client: httpx.AsyncClient) -> None:
     wanted = [{**TAG, "criteria": {"tag_id": f"t{number}"}} for number in range(8)]
     answers = await asyncio.gather(*(client.post(GOALS, json=goal) for goal in wanted))
     refused = [answer for answer in answers if answer.status_code != 201]
@@ -262,7 +262,7 @@ async def test_each_fault_of_each_goal_is_named_by_its_index(client: httpx.Async
     }
 
 
-async def test_without_goals_the_stored_ones_are_looked_at(client: httpx.AsyncClient) -> None:
+async def test_without_goals_the_stored_ones_are_checked(client: httpx.AsyncClient) -> None:
     await create(client)
     for content, kind in ((b"", None), (b"{}", "application/json"), (b'{"goals": null}', "application/json")):
         answer = await client.post(
@@ -276,7 +276,7 @@ async def test_without_goals_the_stored_ones_are_looked_at(client: httpx.AsyncCl
 # --- addresses ---
 
 
-async def test_elsewhere_there_is_nothing(client: httpx.AsyncClient) -> None:
+async def test_any_other_address_is_not_found(client: httpx.AsyncClient) -> None:
     for path in (
         "/",
         "/api/v1/workflows",
@@ -294,7 +294,7 @@ async def test_elsewhere_there_is_nothing(client: httpx.AsyncClient) -> None:
         problem(await client.get(path), 404, "not-found")
 
 
-async def test_what_cannot_be_done_names_what_can(client: httpx.AsyncClient) -> None:
+async def test_a_wrong_method_is_answered_with_the_allowed_ones(client: httpx.AsyncClient) -> None:
     for method, path, allowed in (
         ("PUT", GOALS, "GET, POST"),
         ("POST", f"{GOALS}/{UNKNOWN}", "DELETE, GET, PATCH"),
@@ -309,7 +309,7 @@ async def test_what_cannot_be_done_names_what_can(client: httpx.AsyncClient) -> 
     assert (answer.status_code, answer.content) == (405, b"")
 
 
-async def test_a_goal_of_another_workflow_is_not_there(client: httpx.AsyncClient) -> None:
+async def test_a_goal_of_another_workflow_is_not_found(client: httpx.AsyncClient) -> None:
     goal = await create(client)
     elsewhere = f"/api/v1/workflows/another/goals/{goal['id']}"
     for answer in (

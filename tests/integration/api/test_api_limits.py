@@ -1,4 +1,4 @@
-"""What comes from outside has a limit, however much of it there is."""
+"""Limits of what the API reads from other systems and serves at a time."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,7 +15,7 @@ from tests.kit.running_api import problem
 LIMIT = 1_000
 
 
-async def test_of_an_answer_without_an_end_no_more_is_read_than_its_limit() -> None:
+async def test_an_endless_answer_is_read_up_to_its_limit() -> None:
     sent = 0
 
     async def endless(scope: Scope, receive: Receive, send: Send) -> None:
@@ -40,7 +40,7 @@ async def test_an_answer_up_to_its_limit_is_read_as_it_is() -> None:
         assert await outbound_http.get(client, url, LIMIT - 1) == (404, None)
 
 
-async def test_more_requests_at_once_than_may_be_are_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_requests_above_the_limit_are_a_503(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(middleware, "REQUESTS_MAX", 2)
     arrived, go_on = asyncio.Semaphore(0), asyncio.Event()
 

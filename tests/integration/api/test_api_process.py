@@ -1,4 +1,4 @@
-"""`goalworker api` as a process: when it is ready, how it ends, and why it may not start."""
+"""`goalworker api` as a process: readiness, drain, and refused starts."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ def shell_of_api(with_database: shells.Shell) -> shells.Shell:
 
 @contextlib.contextmanager
 def started(shell: shells.Shell, *words: str, **variables: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """A process that says it is ready, and its address; it is stopped as Kubernetes would."""
+    """Start a process, wait until it is ready, and stop it as Kubernetes does."""
     process = shell.started("api", "--port", "0", *words, **variables)
     try:
         ready = said(process, "api_ready")
@@ -55,7 +55,7 @@ def said(process: subprocess.Popen[bytes], event: str) -> dict[str, Any]:
     raise AssertionError(f"{event} was not logged, and it ended with {process.wait()}")
 
 
-async def test_it_serves_says_so_and_drains(shell_of_api: shells.Shell) -> None:
+async def test_it_reports_ready_serves_and_drains(shell_of_api: shells.Shell) -> None:
     ops_port = machine.free_port()
     with started(shell_of_api, "--insecure-tenant", TENANT, GOALWORKER_OPS__PORT=str(ops_port)) as (process, url):
         async with httpx.AsyncClient(trust_env=False) as client:
@@ -70,7 +70,7 @@ async def test_it_serves_says_so_and_drains(shell_of_api: shells.Shell) -> None:
             exposed = (await client.get(f"{ops}/metrics")).text.splitlines()
             assert 'goalworker_ready{check="database"} 1.0' in exposed
             assert 'goalworker_db_transaction_duration_seconds_count{operation="stats"} 0.0' in exposed
-            # A connection that is kept and one in mid-request are in nobody's way.
+            # An idle connection and one in mid-request do not delay the drain.
             with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as half_asked:
                 half_asked.sendall(b"GET / HTTP/1.1\r\n")
                 asked = time.monotonic()
@@ -81,7 +81,7 @@ async def test_it_serves_says_so_and_drains(shell_of_api: shells.Shell) -> None:
 
 @dataclass(slots=True)
 class Line:
-    """The way to the database: whole, cut, or silent."""
+    """A proxy to the database that can be open, cut or silent."""
 
     state: str = "whole"
     open: set[asyncio.StreamWriter] = field(default_factory=set)
@@ -110,7 +110,7 @@ class Line:
 
 @contextlib.asynccontextmanager
 async def line_to(database_url: str) -> AsyncIterator[tuple[Line, str]]:
-    """A line to the database, and the URL that leads through it."""
+    """Start a proxy to the database; yield it and the URL through it."""
     line, there = Line(), parse.urlsplit(database_url)
     assert there.hostname
     assert there.port
@@ -135,7 +135,7 @@ async def test_while_the_database_is_away_it_lives_and_is_not_ready(
             health = f"http://127.0.0.1:{ops_port}/healthz"
 
             async def statuses() -> list[int]:
-                await asyncio.sleep(0.05)  # each request is a line in a pipe that nobody empties meanwhile
+                await asyncio.sleep(0.05)  # each request is a line in a pipe that is not read meanwhile
                 return [(await client.get(address)).status_code for address in (f"{url}{GOALS}", f"{health}/ready")]
 
             assert await statuses() == [200, 200]
@@ -159,7 +159,7 @@ async def test_while_the_database_is_away_it_lives_and_is_not_ready(
 
 @contextlib.asynccontextmanager
 async def in_thread(manager: contextlib.AbstractContextManager[T]) -> AsyncIterator[T]:
-    """Enter and leave what waits for a process, while the loop goes on."""
+    """Enter and leave a blocking context in a thread, so that the loop runs on."""
     value = await asyncio.to_thread(manager.__enter__)
     try:
         yield value
@@ -167,7 +167,7 @@ async def in_thread(manager: contextlib.AbstractContextManager[T]) -> AsyncItera
         await asyncio.to_thread(manager.__exit__, None, None, None)
 
 
-def test_it_does_not_start_where_it_could_not_serve(
+def test_it_does_not_start_if_it_could_not_serve(
     shell: shells.Shell, shell_of_api: shells.Shell, postgres_url: str
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -179,20 +179,18 @@ def test_it_does_not_start_where_it_could_not_serve(
     refused(shell("api"), 3, "GOALWORKER_DATABASE__URL is not set")
 
 
-def test_nobody_is_let_in_from_elsewhere_without_credentials(shell_of_api: shells.Shell) -> None:
+def test_an_insecure_tenant_needs_a_loopback_address(shell_of_api: shells.Shell) -> None:
     outcome = shell_of_api("api", "--host", "0.0.0.0", "--insecure-tenant", TENANT)
     refused(outcome, 3, "--insecure-tenant", "0.0.0.0", "goalworker keys create")
 
 
-def test_another_tracking_than_the_database_was_started_with_is_refused(
-    shell_of_api: shells.Shell, database_url: str
-) -> None:
+def test_another_tracking_mode_than_the_stored_one_is_refused(shell_of_api: shells.Shell, database_url: str) -> None:
     support.run(support.execute(database_url, "INSERT INTO installation VALUES (1, false)"))
     refused(shell_of_api("api"), 3, "GOALWORKER_ENROLLMENTS__TRACKING=true")
 
 
 def refused(outcome: Outcome, code: int, *parts: str) -> None:
-    """It ended with this code, and its last line says all of this."""
+    """Check the exit code, and that the last line contains all of these."""
     assert (outcome.code, outcome.out) == (code, ""), outcome
     for part in parts:
         assert part in shells.last_words(outcome)

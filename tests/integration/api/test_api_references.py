@@ -1,4 +1,4 @@
-"""Whether what a goal refers to exists is asked of another system, which may not answer."""
+"""References of goals are checked with another system, which may be down."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ TIMEOUT_SECONDS = 0.3
 
 @dataclass(slots=True)
 class Crm:
-    """Knows what exists, by (kind, id, tenant); counts what it is asked."""
+    """A system with objects by (kind, id, tenant) that counts requests."""
 
     exists: set[tuple[str, str, str]] = field(default_factory=set)
     status: int = 200
@@ -66,7 +66,7 @@ async def test_existing_references_are_accepted_and_cached(client: httpx.AsyncCl
     assert crm.asked == {("pipeline", "sales", TENANT): 1, ("stage", "won", TENANT): 1}
 
 
-async def test_what_does_not_exist_is_refused_until_it_does(client: httpx.AsyncClient, crm: Crm) -> None:
+async def test_a_missing_reference_is_refused_until_it_exists(client: httpx.AsyncClient, crm: Crm) -> None:
     crm.exists.clear()
     found = problem(await client.post(GOALS, json=FORM), 400, "reference-not-found", "Referenced form does not exist")
     assert found["errors"] == [{"pointer": "/criteria/form_id", "detail": "Referenced form does not exist"}]
@@ -77,7 +77,7 @@ async def test_what_does_not_exist_is_refused_until_it_does(client: httpx.AsyncC
     await create(client, FORM)
 
 
-async def test_each_kind_is_asked_for_by_its_word(client: httpx.AsyncClient, crm: Crm) -> None:
+async def test_each_kind_is_requested_by_its_name(client: httpx.AsyncClient, crm: Crm) -> None:
     goals = [
         {"goal_type": "tag_added", "criteria": {"tag_id": "1", "tag_name": "n"}},
         {"goal_type": "purchase_made", "criteria": {"product_id": "2", "min_amount": 5, "currency": "EUR"}},
@@ -121,7 +121,7 @@ async def test_stored_goals_are_validated_with_what_they_refer_to(
     kept, lost = await create(client, STAGE), await create(client, FORM)
     assert (await client.post(f"{GOALS}/validate")).json() == {"valid": True, "errors": []}
     crm.exists.discard(("form", "f1", TENANT))
-    assert (await client.post(f"{GOALS}/validate")).json()["valid"]  # what exists is remembered for a few seconds
+    assert (await client.post(f"{GOALS}/validate")).json()["valid"]  # existing references are cached for a few seconds
     monkeypatch.setattr(time, "monotonic", lambda now=time.monotonic: now() + references.CACHE_SECONDS)
     found = (await client.post(f"{GOALS}/validate")).json()
     assert found["errors"] == [
@@ -130,7 +130,7 @@ async def test_stored_goals_are_validated_with_what_they_refer_to(
     assert kept["id"] not in str(found)
 
 
-async def test_while_the_other_system_is_away_nothing_is_said(client: httpx.AsyncClient, crm: Crm) -> None:
+async def test_an_outage_of_the_other_system_is_a_503(client: httpx.AsyncClient, crm: Crm) -> None:
     for crm.status, crm.delay_seconds in ((500, 0), (301, 0), (204, 0), (403, 0), (200, 30)):
         for answer in (
             await client.post(GOALS, json=FORM),
@@ -142,7 +142,7 @@ async def test_while_the_other_system_is_away_nothing_is_said(client: httpx.Asyn
     assert (await client.get(GOALS)).json()["total"] == 0
 
 
-async def test_where_nobody_listens_nothing_is_said(database_url: str) -> None:
+async def test_a_refused_connection_is_a_503(database_url: str) -> None:
     variables = {**running_api.TOKENS, "GOALWORKER_REFERENCES__URL": "http://127.0.0.1:1/{kind}/{id}"}
     async with running_api.running(database_url, variables) as api, api.holder() as client:
         problem(await client.post(GOALS, json=FORM), 503, "unavailable")

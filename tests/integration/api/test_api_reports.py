@@ -1,4 +1,4 @@
-"""The numbers and the list over HTTP: what is asked for, in which form it is answered."""
+"""Statistics and achievements over HTTP: queries and the form of answers."""
 
 from datetime import UTC, datetime
 from uuid import UUID
@@ -41,7 +41,7 @@ async def converted(administrator: connections.Connection, goal: UUID, number: i
     )
 
 
-async def test_the_numbers_are_those_of_the_enrollments_in_the_span(
+async def test_statistics_count_the_enrollments_in_the_span(
     client: httpx.AsyncClient, administrator: connections.Connection
 ) -> None:
     goal = await create(client, PURCHASE)
@@ -78,7 +78,7 @@ async def test_the_numbers_are_those_of_the_enrollments_in_the_span(
     assert (await client.get(f"{GOALS}/stats")).json()["total_enrolled"] == 4
 
 
-async def test_pages_of_achievements_are_stable_while_others_come(
+async def test_pages_of_achievements_are_stable_while_others_arrive(
     client: httpx.AsyncClient, administrator: connections.Connection
 ) -> None:
     goal = UUID((await create(client, PURCHASE))["id"])
@@ -126,7 +126,7 @@ async def test_pages_of_achievements_are_stable_while_others_come(
 
 
 @pytest.mark.parametrize("report", [f"{GOALS}/stats", f"{PATH}/achievements"])
-async def test_a_workflow_of_which_nothing_is_known_has_no_reports(
+async def test_an_unknown_workflow_has_no_reports(
     client: httpx.AsyncClient, other: httpx.AsyncClient, report: str
 ) -> None:
     unknown = "Unknown workflow: no goal or message has ever named it"
@@ -161,7 +161,7 @@ async def test_a_workflow_whose_only_goal_was_deleted_keeps_its_reports(client: 
     assert (await client.get(f"{PATH}/achievements")).json() == {"achievements": [], "next_cursor": None}
 
 
-async def test_a_query_that_cannot_be_is_refused(client: httpx.AsyncClient) -> None:
+async def test_an_invalid_query_is_refused(client: httpx.AsyncClient) -> None:
     for path, query, where in (
         (f"{GOALS}/stats", {"from": "yesterday", "to": "2026-05-01T00:00:00"}, ["?from", "?to"]),
         (f"{GOALS}/stats", {"from": "1777636800", "since": "x"}, ["?from", "?since"]),

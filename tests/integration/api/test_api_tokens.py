@@ -1,4 +1,4 @@
-"""Tokens: which are taken, and what becomes of those that somebody made up."""
+"""Tokens: accepted ones, forged ones, and the keys of an issuer."""
 
 import base64
 import json
@@ -44,7 +44,7 @@ def segment(value: object) -> str:
 # --- a secret ---
 
 
-async def test_a_good_token_is_taken(api: running_api.Api) -> None:
+async def test_a_good_token_is_accepted(api: running_api.Api) -> None:
     for good in (
         token(),
         token(aud=["x", AUDIENCE]),
@@ -76,7 +76,7 @@ async def test_claims_are_checked(api: running_api.Api) -> None:
         await refused(api, token(**changed), detail)
 
 
-async def test_who_has_not_the_secret_makes_no_token(api: running_api.Api) -> None:
+async def test_tokens_forged_without_the_secret_are_refused(api: running_api.Api) -> None:
     body = segment(claims())
     none = f"{segment({'alg': 'none', 'typ': 'JWT'})}.{body}."
     for forged in (
@@ -94,7 +94,7 @@ async def test_who_has_not_the_secret_makes_no_token(api: running_api.Api) -> No
         await refused(api, forged)
 
 
-async def test_what_is_no_token_is_refused_without_a_stir(api: running_api.Api) -> None:
+async def test_malformed_tokens_are_refused(api: running_api.Api) -> None:
     deep = base64.urlsafe_b64encode(b"[" * 5_000).decode()
     for nonsense in ("x", "a.b", "a.b.c", "...", f"{deep}.e30.AAAA", f"{segment(['HS256'])}.e30.AAAA"):
         await refused(api, nonsense, "The token cannot be read")
@@ -103,7 +103,7 @@ async def test_what_is_no_token_is_refused_without_a_stir(api: running_api.Api) 
     await refused(api, "x" * 20_000, "The token is longer than 8192 bytes")
 
 
-async def test_without_credentials_the_answer_says_which_there_are(api: running_api.Api) -> None:
+async def test_a_request_without_credentials_is_told_which_to_send(api: running_api.Api) -> None:
     for headers in ({}, {"Authorization": "Basic YTpi"}, {"Authorization": "Bearer"}, {"Authorization": ""}):
         async with api.client(**headers) as client:
             answer = await client.get(GOALS)
@@ -117,7 +117,7 @@ async def test_without_credentials_the_answer_says_which_there_are(api: running_
 
 @dataclass(slots=True)
 class Issuer:
-    """Who signs tokens, and what its keys' address answers."""
+    """An issuer of tokens, and its answers to requests for its keys."""
 
     keys: list[dict[str, Any]] = field(default_factory=list)
     answer: Response | None = None
@@ -170,7 +170,7 @@ async def by_keys(database_url: str, issuer: Issuer, clock: Clock) -> AsyncItera
             yield api
 
 
-async def test_tokens_of_both_algorithms_are_taken_and_the_keys_asked_for_once(
+async def test_both_algorithms_are_accepted_after_one_fetch_of_the_keys(
     by_keys: running_api.Api, issuer: Issuer
 ) -> None:
     for good in (signed(RSA_KEY, "RS256", "r"), signed(EC_KEY, "ES256", "e")) * 2:
@@ -178,7 +178,7 @@ async def test_tokens_of_both_algorithms_are_taken_and_the_keys_asked_for_once(
     assert issuer.asked == 1
 
 
-async def test_a_token_signed_with_what_is_public_is_refused(by_keys: running_api.Api, issuer: Issuer) -> None:
+async def test_a_token_signed_with_the_public_key_is_refused(by_keys: running_api.Api, issuer: Issuer) -> None:
     pem = RSA_KEY.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     body = f"{segment({'alg': 'HS256', 'kid': 'r'})}.{segment(claims())}"
     signature = jwt.get_algorithm_by_name("HS256").sign(body.encode(), pem)
@@ -186,7 +186,7 @@ async def test_a_token_signed_with_what_is_public_is_refused(by_keys: running_ap
     assert issuer.asked == 0
 
 
-async def test_who_has_not_the_private_key_makes_no_token(by_keys: running_api.Api) -> None:
+async def test_tokens_forged_without_the_private_key_are_refused(by_keys: running_api.Api) -> None:
     for forged in (
         signed(STRANGERS_KEY, "RS256", "r"),
         signed(RSA_KEY, "RS256", "e"),
@@ -197,7 +197,7 @@ async def test_who_has_not_the_private_key_makes_no_token(by_keys: running_api.A
         token(),
         signed(RSA_KEY, "RS256", "r", exp=time.time() - 60),
         signed(RSA_KEY, "RS256", "r", aud="x"),
-        # The keys that a token brings along are nobody's.
+        # Keys in a token's own header are not trusted.
         jwt.encode(
             claims(),
             STRANGERS_KEY,
@@ -208,7 +208,7 @@ async def test_who_has_not_the_private_key_makes_no_token(by_keys: running_api.A
         await refused(by_keys, forged)
 
 
-async def test_an_unknown_key_is_asked_for_at_most_every_ten_seconds(
+async def test_an_unknown_key_causes_a_fetch_at_most_every_ten_seconds(
     by_keys: running_api.Api, issuer: Issuer, clock: Clock
 ) -> None:
     new = signed(STRANGERS_KEY, "RS256", "new")
@@ -259,7 +259,7 @@ async def test_cached_keys_are_used_while_the_issuer_is_away_and_unknown_ones_ar
     problem(await ask(by_keys, new), 503, "unavailable")
 
 
-async def test_keys_that_are_not_for_this_are_passed_over(by_keys: running_api.Api, issuer: Issuer) -> None:
+async def test_keys_for_other_uses_are_ignored(by_keys: running_api.Api, issuer: Issuer) -> None:
     issuer.keys = [
         {"kty": "oct", "kid": "o", "k": "c2VjcmV0"},
         {"kty": "RSA", "kid": "broken"},
