@@ -87,13 +87,13 @@ _FIRST_POSITION: Final = (0, 0)
 
 async def _hits(settings: config.Settings, event: events.Event) -> list[dict[str, object]]:
     """Return the goals that an event hits, each with whether the contact is enrolled in its workflow at that time."""
-    known = index.Index()
+    goal_index = index.Index()
     async with (
         database_connection.pool(settings) as pool,
         connections.transaction(pool, tables.WORKER_ROLE, "cli") as sql,
     ):
-        await goal_store.refresh_index(sql, known)
-        hits = matching.hits(event, known)
+        await goal_store.refresh_index(sql, goal_index)
+        hits = matching.hits(event, goal_index)
         if not settings.enrollments.tracking:
             return [_row(hit, ENROLLED) for hit in hits]
         workflow_ids = sorted({hit.workflow_id for hit in hits})

@@ -170,7 +170,7 @@ Logics = Mapping[tuple[str, str], tuple[goals.LogicVersion, ...]]
 
 
 def answers(
-    known: Collection[goals.Goal],
+    all_goals: Collection[goals.Goal],
     logics: Logics,
     messages: Collection[events.Event],
     *,
@@ -179,7 +179,7 @@ def answers(
     """Judge every enrollment that the messages speak of, once, with all of them known."""
     achieved: dict[AchievementKey, Walked] = {}
     satisfied: dict[EnrollmentKey, Satisfied] = {}
-    for enrolled in _tracked(messages) if tracked else _untracked(known, messages):
+    for enrolled in _tracked(messages) if tracked else _untracked(all_goals, messages):
         tenant_id, enrollment_id, workflow_id, contact_id = enrolled
         happened = [event for event in messages if event.tenant_id == tenant_id and _contact(event) == contact_id]
         states = [
@@ -188,7 +188,7 @@ def answers(
             if isinstance(event.data, events.WorkflowChanged)
             and (event.tenant_id, event.data.workflow_id) == (tenant_id, workflow_id)
         ]
-        own = tuple(goal for goal in known if (goal.tenant_id, goal.workflow_id) == (tenant_id, workflow_id))
+        own = tuple(goal for goal in all_goals if (goal.tenant_id, goal.workflow_id) == (tenant_id, workflow_id))
         workflow = goals.Workflow(own, logics.get((tenant_id, workflow_id), ()))
         since = _earliest(events.ENROLLMENT_STARTED, enrolled, messages) if tracked else BEGINNING
         until = _earliest(events.ENROLLMENT_ENDED, enrolled, messages) if tracked else None
@@ -214,10 +214,10 @@ def _tracked(messages: Collection[events.Event]) -> set[_Enrolled]:
     }
 
 
-def _untracked(known: Collection[goals.Goal], messages: Collection[events.Event]) -> set[_Enrolled]:
+def _untracked(all_goals: Collection[goals.Goal], messages: Collection[events.Event]) -> set[_Enrolled]:
     return {
         _Enrolled(goal.tenant_id, ids.contact_enrollment_id(goal.workflow_id, contact_id), goal.workflow_id, contact_id)
-        for goal in known
+        for goal in all_goals
         for event in messages
         if event.tenant_id == goal.tenant_id and (contact_id := _contact(event)) is not None
     }

@@ -22,9 +22,9 @@ class Stored(NamedTuple):
 class Model:
     """Model of the stored rows after any sequence of batches, for goals and logics that never change."""
 
-    def __init__(self, known: Iterable[goals.Goal], logics: naive_judge.Logics, *, tracked: bool = True) -> None:
+    def __init__(self, all_goals: Iterable[goals.Goal], logics: naive_judge.Logics, *, tracked: bool = True) -> None:
         self._index = index.Index()
-        self._index.replace(known, logics, revision=1)
+        self._index.replace(all_goals, logics, revision=1)
         self._tracked = tracked
         self._enrollments: dict[naive_judge.EnrollmentKey, facts.Enrollment] = {}
         self._states: dict[tuple[str, str], dict[datetime, bool]] = {}
@@ -60,13 +60,13 @@ class Model:
     def _record_enrollment(self, event: events.Event, data: events.EnrollmentChanged) -> None:
         if not self._tracked:
             return
-        known = self._enroll(event.tenant_id, data.enrollment_id, data.workflow_id, data.contact_id)
-        if (known.workflow_id, known.contact_id) != (data.workflow_id, data.contact_id):
+        enrollment = self._enroll(event.tenant_id, data.enrollment_id, data.workflow_id, data.contact_id)
+        if (enrollment.workflow_id, enrollment.contact_id) != (data.workflow_id, data.contact_id):
             return
         moment = "enrolled_at" if event.type == events.ENROLLMENT_STARTED else "ended_at"
-        earliest = min(getattr(known, moment) or event.time, event.time)
+        earliest = min(getattr(enrollment, moment) or event.time, event.time)
         key = (event.tenant_id, data.enrollment_id)
-        self._enrollments[key] = msgspec.structs.replace(known, **{moment: earliest})
+        self._enrollments[key] = msgspec.structs.replace(enrollment, **{moment: earliest})
 
     def _record_state(self, event: events.Event, data: events.WorkflowChanged) -> None:
         states = self._states.setdefault((event.tenant_id, data.workflow_id), {})

@@ -13,15 +13,15 @@ from tests.kit.strategies import at
 
 
 @given(
-    known=strategies.goal_sets(events.GOAL_TYPES),
+    all_goals=strategies.goal_sets(events.GOAL_TYPES),
     logics=strategies.logic_versions(),
     created=st.none() | st.just(at(-9)),
 )
 def test_a_workflow_and_each_of_its_goals_come_out_as_they_went_in(
-    known: tuple[goals.Goal, ...], logics: tuple[goals.LogicVersion, ...], created: object
+    all_goals: tuple[goals.Goal, ...], logics: tuple[goals.LogicVersion, ...], created: object
 ) -> None:
     changes = {"tenant_id": "north", "workflow_id": "w1"} | ({} if created is None else {"created_at": created})
-    workflow = goals.Workflow(tuple(structs.replace(goal, **changes) for goal in known), logics)
+    workflow = goals.Workflow(tuple(structs.replace(goal, **changes) for goal in all_goals), logics)
     packed = codec.pack(("north", "w1"), workflow.goals, workflow.logics)
     unpacked = codec.unpack(packed)
     assert unpacked == workflow

@@ -321,8 +321,8 @@ def test_the_last_version_of_a_living_goal_has_no_end() -> None:
 def test_the_version_in_force_is_the_one_that_a_look_at_all_finds(
     goal_type: str, data: st.DataObject, tick: int
 ) -> None:
-    known = _goal(*data.draw(strategies.versions(goal_type)))
-    assert goals.version_at(known, at(tick)) == naive_judge.in_force(known, at(tick))
+    goal = _goal(*data.draw(strategies.versions(goal_type)))
+    assert goals.version_at(goal, at(tick)) == naive_judge.in_force(goal, at(tick))
 
 
 def test_a_logic_holds_from_its_moment_on_and_before_the_first_it_is_any() -> None:

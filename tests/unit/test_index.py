@@ -26,9 +26,9 @@ def goals_and_events(draw: strategies.Draw) -> tuple[tuple[goals.Goal, ...], tup
     return draw(strategies.goal_sets(types)), draw(strategies.contact_events(types, min_size=1))
 
 
-def _index(known: Iterable[goals.Goal], logics: naive_judge.Logics | None = None) -> index.Index:
+def _index(all_goals: Iterable[goals.Goal], logics: naive_judge.Logics | None = None) -> index.Index:
     made = index.Index()
-    made.replace(known, logics or {}, revision=1)
+    made.replace(all_goals, logics or {}, revision=1)
     return made
 
 
@@ -37,13 +37,13 @@ def _index(known: Iterable[goals.Goal], logics: naive_judge.Logics | None = None
 def test_it_finds_what_a_look_at_every_goal_finds(
     drawn: tuple[tuple[goals.Goal, ...], tuple[events.Event, ...]],
 ) -> None:
-    known, happened = drawn
-    made = _index(known)
+    all_goals, happened = drawn
+    made = _index(all_goals)
     for event in happened:
         found = [(hit.goal_id, hit.workflow_id, hit.goal_version) for hit in matching.hits(event, made)]
         assert found == sorted(
             (goal.goal_id, goal.workflow_id, version.number)
-            for goal in known
+            for goal in all_goals
             if naive_judge.hits(event, goal) and (version := naive_judge.in_force(goal, event.time)) is not None
         )
 
@@ -80,21 +80,21 @@ def test_step_by_step_it_holds_what_a_list_of_goals_holds(
 
 def _hold_to_a_list(data: st.DataObject, types: tuple[str, ...]) -> None:
     happened = data.draw(strategies.contact_events(types, min_size=3))
-    made, known, logics = index.Index(), dict[UUID, goals.Goal](), dict[tuple[str, str], object]()
+    made, all_goals, logics = index.Index(), dict[UUID, goals.Goal](), dict[tuple[str, str], object]()
     finders = {event_type: made.finder(event_type) for event_type in events.DATA_OF_TYPE}
     for revision, (changed, new_logics) in enumerate(data.draw(histories(types)), start=1):
         made.replace(changed, new_logics, revision)
-        known |= {goal.goal_id: goal for goal in changed}
+        all_goals |= {goal.goal_id: goal for goal in changed}
         logics |= new_logics
-        assert (len(made), made.revision) == (len(known), revision)
+        assert (len(made), made.revision) == (len(all_goals), revision)
         for event in happened:
             candidates = made.candidates(event)
             assert finders[event.type](event.tenant_id, event.data) == candidates
-            assert set(map(str, candidates)) >= {str(goal) for goal in known.values() if _some_version(goal, event)}
-            assert {goal.goal_id for goal in candidates} <= known.keys()
+            assert set(map(str, candidates)) >= {str(goal) for goal in all_goals.values() if _some_version(goal, event)}
+            assert {goal.goal_id for goal in candidates} <= all_goals.keys()
         for place in ((tenant, workflow) for tenant in strategies.TENANTS for workflow in strategies.WORKFLOWS):
             workflow = made.workflow(*place)
-            own = {goal.goal_id: goal for goal in known.values() if (goal.tenant_id, goal.workflow_id) == place}
+            own = {goal.goal_id: goal for goal in all_goals.values() if (goal.tenant_id, goal.workflow_id) == place}
             assert {goal.goal_id: goal for goal in workflow.goals} == own
             assert (len(workflow.goals), workflow.logics) == (len(own), logics.get(place, ()))
 
@@ -113,32 +113,32 @@ def test_goals_whose_hashes_collide_are_told_apart(monkeypatch: pytest.MonkeyPat
     tagged = goals.GoalVersion(1, Criteria(tag_id="f1"), True, at(0))
     goal_of_another_type = goals.Goal("north", UUID(int=3), "w2", "tag_added", at(0), (tagged,))
     goal_of_another_tenant = structs.replace(_form_goal(4, FIRST), tenant_id="south")
-    known = [_form_goal(1, FIRST), _form_goal(2, SECOND), goal_of_another_type, goal_of_another_tenant]
-    made = _index(known, {("south", "w1"): (goals.LogicVersion("all", at(0)),)})
-    assert made.candidates(_submitted("f1", 0)) == (known[0],)
-    assert made.workflow("north", "w1") == goals.Workflow((known[0], known[1]))
+    all_goals = [_form_goal(1, FIRST), _form_goal(2, SECOND), goal_of_another_type, goal_of_another_tenant]
+    made = _index(all_goals, {("south", "w1"): (goals.LogicVersion("all", at(0)),)})
+    assert made.candidates(_submitted("f1", 0)) == (all_goals[0],)
+    assert made.workflow("north", "w1") == goals.Workflow((all_goals[0], all_goals[1]))
     assert made.workflow("south", "w1").goals == (goal_of_another_tenant,)
     assert made.workflow("south", "w2") == goals.Workflow()
 
 
 def test_a_key_that_very_many_goals_have_finds_them_all() -> None:
-    known = [_form_goal(number, FIRST, workflow_id=f"w{number // 3}") for number in range(3_000)]
+    all_goals = [_form_goal(number, FIRST, workflow_id=f"w{number // 3}") for number in range(3_000)]
     made = index.Index()
-    for start in range(0, len(known), 100):
-        made.replace(known[start : start + 100], {}, 1)
-    assert sorted(made.candidates(_submitted("f1", 1)), key=lambda goal: goal.goal_id) == known
+    for start in range(0, len(all_goals), 100):
+        made.replace(all_goals[start : start + 100], {}, 1)
+    assert sorted(made.candidates(_submitted("f1", 1)), key=lambda goal: goal.goal_id) == all_goals
     assert made.candidates(_submitted("f2", 1)) == ()
 
 
 def test_a_workflow_with_very_many_goals_is_held_as_any_other() -> None:
-    known = {number: _form_goal(number, FIRST) for number in range(1_000)}
-    made = _index([known[number] for number in range(0, 1_000, 3)])
-    made.replace(known.values(), {("north", "w1"): (goals.LogicVersion("all", at(0)),)}, 2)
+    all_goals = {number: _form_goal(number, FIRST) for number in range(1_000)}
+    made = _index([all_goals[number] for number in range(0, 1_000, 3)])
+    made.replace(all_goals.values(), {("north", "w1"): (goals.LogicVersion("all", at(0)),)}, 2)
     for number in (0, 31, 32, 500, 999):
-        known[number] = _form_goal(number, FIRST, SECOND)
-        made.replace([known[number]], {}, 3)
+        all_goals[number] = _form_goal(number, FIRST, SECOND)
+        made.replace([all_goals[number]], {}, 3)
     workflow = made.workflow("north", "w1")
-    assert sorted(workflow.goals, key=lambda goal: goal.goal_id) == [*known.values()]
+    assert sorted(workflow.goals, key=lambda goal: goal.goal_id) == [*all_goals.values()]
     assert (len(made), [version.logic for version in workflow.logics]) == (1_000, ["all"])
     assert len(made.candidates(_submitted("f2", 6))) == 5
 
@@ -147,12 +147,12 @@ def test_more_workflows_than_are_kept_unpacked_are_all_found(monkeypatch: pytest
     monkeypatch.setattr(index, "_UNPACKED_WORKFLOWS", 2)
     monkeypatch.setattr(keys, "_HOT_GOALS", 2)
     forms = {f"form-{number}": Criteria(form_id=f"form-{number}") for number in range(5)}
-    known = [
+    all_goals = [
         _form_goal(number, goals.GoalVersion(1, criteria, True, at(0)), workflow_id=form_id)
         for number, (form_id, criteria) in enumerate(forms.items())
     ]
-    made = _index(known)
-    for goal, form_id in zip(known * 2, [*forms] * 2, strict=True):
+    made = _index(all_goals)
+    for goal, form_id in zip(all_goals * 2, [*forms] * 2, strict=True):
         assert made.candidates(_submitted(form_id, 1)) == made.workflow("north", form_id).goals == (goal,)
 
 
@@ -169,10 +169,10 @@ def test_versions_that_ask_for_the_same_take_the_room_of_one() -> None:
 
 @given(data=st.data(), types=any_type)
 def test_another_tenants_goals_change_nothing(data: st.DataObject, types: tuple[str, ...]) -> None:
-    known = data.draw(strategies.goal_sets(types))
-    own = [goal for goal in known if goal.tenant_id == "north"]
+    all_goals = data.draw(strategies.goal_sets(types))
+    own = [goal for goal in all_goals if goal.tenant_id == "north"]
     for event in data.draw(strategies.contact_events(types, ("north",), min_size=2)):
-        assert matching.hits(event, _index(known)) == matching.hits(event, _index(own))
+        assert matching.hits(event, _index(all_goals)) == matching.hits(event, _index(own))
 
 
 def _form_goal(number: int, *versions: goals.GoalVersion, workflow_id: str = "w1") -> goals.Goal:
@@ -209,9 +209,9 @@ def test_a_changed_goal_is_held_once() -> None:
 def test_an_event_that_two_fields_lead_to_a_goal_hits_it_once() -> None:
     criteria = Criteria(tag_id="t1", tag_name="VIP")
     version = goals.GoalVersion(1, criteria, True, at(0))
-    known = goals.Goal("north", UUID(int=1), "w1", "tag_added", at(0), (version,))
+    goal = goals.Goal("north", UUID(int=1), "w1", "tag_added", at(0), (version,))
     event = events.Event("north", "/crm", "1", "contact.tag.added", at(1), events.TagAdded("c1", "t1", "vip"))
-    assert len(matching.hits(event, _index([known]))) == 1
+    assert len(matching.hits(event, _index([goal]))) == 1
 
 
 def test_a_hit_carries_the_events_tenant_contact_and_evidence() -> None:
@@ -223,9 +223,9 @@ def test_a_hit_carries_the_events_tenant_contact_and_evidence() -> None:
 def test_lifecycle_messages_hit_nothing() -> None:
     changed = events.WorkflowChanged("w1")
     event = events.Event("north", "/engine", "1", events.WORKFLOW_ACTIVATED, at(1), changed)
-    known = _index([_form_goal(1, FIRST)])
-    assert matching.hits(event, known) == []
-    assert known.finder(event.type)(event.tenant_id, event.data) == ()
+    goal_index = _index([_form_goal(1, FIRST)])
+    assert matching.hits(event, goal_index) == []
+    assert goal_index.finder(event.type)(event.tenant_id, event.data) == ()
 
 
 def test_an_unknown_workflow_has_no_goals_and_no_logic() -> None:
@@ -264,9 +264,9 @@ def test_what_was_found_a_while_ago_is_found_anew_too(monkeypatch: pytest.Monkey
 
 def test_a_goal_of_another_type_beside_one_that_takes_anything_is_not_found_with_it() -> None:
     kinds = {"tag_added": Criteria(tag_id="t1"), "purchase_made": Criteria()}
-    known = {
+    all_goals = {
         goal_type: structs.replace(_form_goal(number, goals.GoalVersion(1, criteria, True, at(0))), goal_type=goal_type)
         for number, (goal_type, criteria) in enumerate(kinds.items())
     }
     paid = events.PaymentCompleted("c1", "pay-1", Decimal(1), "EUR")
-    assert _index(known.values()).finder("payment.completed")("north", paid) == (known["purchase_made"],)
+    assert _index(all_goals.values()).finder("payment.completed")("north", paid) == (all_goals["purchase_made"],)

@@ -33,9 +33,9 @@ class Case(NamedTuple):
 
     def hits(self) -> list[facts.Hit]:
         """Return what its contact's events hit."""
-        known = index.Index()
-        known.replace(self.workflow.goals, {}, revision=1)
-        return matching.all_hits(self.happened, known)
+        goal_index = index.Index()
+        goal_index.replace(self.workflow.goals, {}, revision=1)
+        return matching.all_hits(self.happened, goal_index)
 
 
 BOUNDS = st.integers(-1, strategies.TICKS + 1).map(at)
@@ -47,9 +47,9 @@ ENDS = st.none() | BOUNDS
 def cases(draw: strategies.Draw) -> Case:
     types = draw(strategies.goal_types())
     enrollment = facts.Enrollment("north", "e1", "w1", "c1", draw(STARTS), draw(ENDS))
-    known = draw(strategies.goal_sets(types, ("north",), ("w1",)))
+    all_goals = draw(strategies.goal_sets(types, ("north",), ("w1",)))
     happened = draw(strategies.contact_events(types, ("north",), ("c1",), min_size=1))
-    workflow = goals.Workflow(known, draw(strategies.logic_versions()))
+    workflow = goals.Workflow(all_goals, draw(strategies.logic_versions()))
     return Case(enrollment, happened, draw(strategies.workflow_states()), workflow)
 
 
@@ -124,14 +124,14 @@ def enrollment(enrolled: int | None = 0, ended: int | None = None) -> facts.Enro
 
 def said(
     hits: Sequence[facts.Hit],
-    *known: goals.Goal,
+    *all_goals: goals.Goal,
     logics: tuple[goals.LogicVersion, ...] = (),
     whose: facts.Enrollment | None = None,
     states: Sequence[tuple[int, bool]] = (),
 ) -> tuple[list[tuple[int, datetime]], tuple[int, datetime] | None]:
     """Judge, and return (goal, achieved_at) of the achievements and of the satisfying one."""
     merged = [facts.WorkflowState(at(since), active) for since, active in states]
-    workflow = goals.Workflow(known or (goal(ONE), goal(TWO)), logics)
+    workflow = goals.Workflow(all_goals or (goal(ONE), goal(TWO)), logics)
     judgement = judging.judge(whose or enrollment(), hits, merged, workflow)
     end = judgement.satisfaction
     return (
@@ -164,8 +164,8 @@ def test_a_hit_counts_from_enrolled_at_inclusive_to_ended_at_exclusive(window: f
 def test_without_tracking_a_contact_is_enrolled_since_the_beginning_of_time() -> None:
     ancient = facts.Hit("north", "w1", "c1", ONE, 1, facts.Trigger("/crm", "1", facts.BEGINNING, b"{}"))
     always = goals.GoalVersion(1, criteria.Criteria(form_id="f1"), True, facts.BEGINNING)
-    known = goals.Goal("north", ONE, "w1", "form_submitted", facts.BEGINNING, (always,))
-    judgement = judging.judge(enrollment(None), [ancient], (), goals.Workflow((known,)), tracked=False)
+    goal_ = goals.Goal("north", ONE, "w1", "form_submitted", facts.BEGINNING, (always,))
+    judgement = judging.judge(enrollment(None), [ancient], (), goals.Workflow((goal_,)), tracked=False)
     assert judgement.achieved == (ancient,)
 
 
