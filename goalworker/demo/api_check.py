@@ -56,7 +56,9 @@ async def compare(
     shared = await shared_workflows()
     own = {workflow_id: numbers for workflow_id, numbers in stats.items() if workflow_id not in shared}
     sentences = [
-        f"statistics of {each} of {tenant_id}: other senders take part in it" for each in workflows if each in shared
+        f"statistics of {workflow_id} of {tenant_id}: other senders take part in it"
+        for workflow_id in workflows
+        if workflow_id in shared
     ]
     return check.Verdict(_rows(setup, expected, own), sentences)
 
@@ -74,12 +76,18 @@ def _rows(
 ) -> list[check.Row]:
     tenant_id = setup.tenants[0]
     goals = {goal_id: _WORKFLOW_OF_GOAL[key] for (of, key), goal_id in setup.goal_ids.items() if of == tenant_id}
-    achieved = Counter(str(each.goal_id) for each in expected.achieved if goals.get(each.goal_id) in stats)
-    found = Counter({goal["goal_id"]: goal["achieved"] for each in stats.values() for goal in each["by_goal"]})
-    exits = sum(1 for each in expected.exited if each.tenant_id == tenant_id and each.workflow_id in stats)
+    achieved = Counter(
+        str(achievement.goal_id) for achievement in expected.achieved if goals.get(achievement.goal_id) in stats
+    )
+    found = Counter(
+        {goal["goal_id"]: goal["achieved"] for workflow_stats in stats.values() for goal in workflow_stats["by_goal"]}
+    )
+    exits = sum(1 for exit_ in expected.exited if exit_.tenant_id == tenant_id and exit_.workflow_id in stats)
     return [
         check.compare_items(f"achievements of {tenant_id} by the API", [*achieved.elements()], [*found.elements()]),
         check.compare_counts(
-            f"exits of {tenant_id} by the API", exits, sum(each["exits_sent"] for each in stats.values())
+            f"exits of {tenant_id} by the API",
+            exits,
+            sum(workflow_stats["exits_sent"] for workflow_stats in stats.values()),
         ),
     ]

@@ -78,7 +78,7 @@ async def compare(
     """Compare the expected outcome with the tables and the received messages."""
     stored = await _stored(database_url, setup)
     letters = [letter for origin, letter in found.dead_letters.items() if own_offsets.is_own(*origin)]
-    anomalies = [each for each in found.anomalies if is_own(each.subject, scope, own_offsets, setup)]
+    anomalies = [anomaly for anomaly in found.anomalies if is_own(anomaly.subject, scope, own_offsets, setup)]
     rows = [
         *_achievements(expected, found, stored, scope),
         *_exits(expected, found, stored, scope),
@@ -90,7 +90,7 @@ async def compare(
         ),
         compare_counts("own messages left in the outbox", 0, await count_unsent(database_url, scope, setup)),
         compare_counts("own records not yet committed", 0, lag_records),
-        compare_counts("violations of the contract", 0, len(anomalies), [each.sentence for each in anomalies]),
+        compare_counts("violations of the contract", 0, len(anomalies), [anomaly.sentence for anomaly in anomalies]),
     ]
     return Verdict(rows, [*_left_out(found, scope, own_offsets, setup), *map(_paused, stored.paused)])
 
@@ -99,7 +99,7 @@ async def count_unsent(database_url: str, scope: foreign_changes.Scope, setup: t
     """Return the number of messages in the outbox about the demo's own enrollments and goals."""
     connection = await asyncpg.connect(database_url)
     try:
-        values = [each["value"] for each in await connection.fetch(_OUTBOX)]
+        values = [row["value"] for row in await connection.fetch(_OUTBOX)]
     finally:
         await connection.close()
     subjects = [listener.subject_of(value) for value in values]
@@ -115,20 +115,20 @@ async def _stored(database_url: str, setup: tenant_setup.TenantSetup) -> _Stored
         paused = await connection.fetch(_PAUSED)
     finally:
         await connection.close()
-    return _Stored(achievements, [_exited(each) for each in exits], [tuple(each) for each in paused])
+    return _Stored(achievements, [_exited(row) for row in exits], [tuple(row) for row in paused])
 
 
 def _achievements(
     expected: plans.Outcome, found: listener.Received, stored: _Stored, scope: foreign_changes.Scope
 ) -> list[Row]:
-    achieved = _covered(expected.achieved, lambda each: scope.covers(each.key))
-    rows = _covered(stored.achievements, lambda each: scope.covers((each["tenant_id"], each["enrollment_id"])))
+    achieved = _covered(expected.achieved, lambda achievement: scope.covers(achievement.key))
+    rows = _covered(stored.achievements, lambda row: scope.covers((row["tenant_id"], row["enrollment_id"])))
     folded = {key: last for key, last in found.achievements.items() if scope.covers(key[:2])}
     return [
         compare_items(
             "achievements in PostgreSQL",
             achieved,
-            [plans.Achievement(*tuple(each)[:6]) for each in rows if each["stands"]],
+            [plans.Achievement(*tuple(row)[:6]) for row in rows if row["stands"]],
             _goal_key,
         ),
         compare_items(
@@ -139,9 +139,9 @@ def _achievements(
         ),
         compare_items(
             "revisions, messages against rows",
-            [(*tuple(each)[:3], each["revision"], each["stands"]) for each in rows],
+            [(*tuple(row)[:3], row["revision"], row["stands"]) for row in rows],
             [(*key, last.revision, last.achieved is not None) for key, last in folded.items()],
-            lambda each: each[:3],
+            lambda revision: revision[:3],
         ),
     ]
 
@@ -149,19 +149,19 @@ def _achievements(
 def _exits(
     expected: plans.Outcome, found: listener.Received, stored: _Stored, scope: foreign_changes.Scope
 ) -> list[Row]:
-    exited = _covered(expected.exited, lambda each: scope.covers(each.key))
+    exited = _covered(expected.exited, lambda exit_: scope.covers(exit_.key))
     return [
         compare_items(
             "exits in PostgreSQL",
             exited,
-            _covered(stored.exits, lambda each: scope.covers(each.key)),
-            lambda each: each.key,
+            _covered(stored.exits, lambda exit_: scope.covers(exit_.key)),
+            lambda exit_: exit_.key,
         ),
         compare_items(
             "exits by workflow-exit messages",
-            [listener.FoundExit.of(each) for each in exited],
-            _covered(found.exits.values(), lambda each: scope.covers(each.key)),
-            lambda each: each.key,
+            [listener.FoundExit.of(exit_) for exit_ in exited],
+            _covered(found.exits.values(), lambda exit_: scope.covers(exit_.key)),
+            lambda exit_: exit_.key,
         ),
     ]
 
@@ -183,7 +183,7 @@ def _dead_letters(expected: Collection[plans.DeadLetter], found: Collection[plan
 
 
 def _covered(things: Iterable[T], is_covered: Callable[[T], bool]) -> list[T]:
-    return [each for each in things if is_covered(each)]
+    return [thing for thing in things if is_covered(thing)]
 
 
 def is_own(
@@ -214,13 +214,13 @@ def _left_out(
             for key, last in found.achievements.items()
             if last.achieved is not None and key[:2] not in scope.own_keys
         ],
-        "exit": [each for each in found.exits.values() if each.key not in scope.own_keys],
+        "exit": [exit_ for exit_ in found.exits.values() if exit_.key not in scope.own_keys],
         "dead letter": [
             at for at in found.dead_letters if not own_offsets.is_own(*at) and not own_offsets.is_older(*at)
         ],
-        "violation": [each for each in found.anomalies if not is_own(each.subject, scope, own_offsets, setup)],
+        "violation": [anomaly for anomaly in found.anomalies if not is_own(anomaly.subject, scope, own_offsets, setup)],
     }
-    counted = [f"{len(each):,} {kind}{'s' * (len(each) != 1)}" for kind, each in foreign.items() if each]
+    counted = [f"{len(things):,} {kind}{'s' * (len(things) != 1)}" for kind, things in foreign.items() if things]
     sentences = [f"caused by messages of other senders: {', '.join(counted)}"] if counted else []
     return sentences + [
         f"{number:,} enrollment{'s' * (number != 1)} of {workflow_id} of {tenant_id}: somebody else changed the "
@@ -243,24 +243,24 @@ def compare_items(
     label: str,
     expected: Collection[T],
     found: Collection[T],
-    identity: Callable[[T], Hashable] = lambda each: each,
+    identity: Callable[[T], Hashable] = lambda item: item,
 ) -> Row:
     """Compare two multisets; an unexpected item with the identity of an expected one counts as altered."""
     missing, extra = Counter(expected) - Counter(found), Counter(found) - Counter(expected)
-    wanted, expected_set = {identity(each): each for each in missing}, set(expected)
-    twice = [each for each in extra if each in expected_set]
-    altered = [each for each in extra if each not in expected_set and identity(each) in wanted]
-    unexpected = [each for each in extra if each not in expected_set and identity(each) not in wanted]
-    changed = {identity(each) for each in altered}
-    lost = [each for each in missing if identity(each) not in changed]
+    wanted, expected_set = {identity(item): item for item in missing}, set(expected)
+    twice = [item for item in extra if item in expected_set]
+    altered = [item for item in extra if item not in expected_set and identity(item) in wanted]
+    unexpected = [item for item in extra if item not in expected_set and identity(item) not in wanted]
+    changed = {identity(item) for item in altered}
+    lost = [item for item in missing if identity(item) not in changed]
     kinds = {
-        "expected and not found": [plain_text(each) for each in lost],
-        "found twice": [plain_text(each) for each in twice],
-        "altered": [f"{plain_text(each)}, expected {plain_text(wanted[identity(each)])}" for each in altered],
-        "found and not expected": [plain_text(each) for each in unexpected],
+        "expected and not found": [plain_text(item) for item in lost],
+        "found twice": [plain_text(item) for item in twice],
+        "altered": [f"{plain_text(item)}, expected {plain_text(wanted[identity(item)])}" for item in altered],
+        "found and not expected": [plain_text(item) for item in unexpected],
     }
-    mismatch = ", ".join(f"{len(each):,} {kind}" for kind, each in kinds.items() if each)
-    differences = [f"{kind}: {text}" for kind, each in kinds.items() for text in each[:SAMPLES]]
+    mismatch = ", ".join(f"{len(texts):,} {kind}" for kind, texts in kinds.items() if texts)
+    differences = [f"{kind}: {text}" for kind, texts in kinds.items() for text in texts[:SAMPLES]]
     return Row(label, len(expected), len(found), mismatch, tuple(differences))
 
 

@@ -56,9 +56,11 @@ class Scope:
         for enrollment in own:
             by_key.setdefault(enrollment.key, []).append(enrollment)
         self.own_keys: Set[plans.EnrollmentKey] = by_key.keys()
-        self._altered = {key for key, each in by_key.items() if any(map(changes.concerns, each))}
+        self._altered = {key for key, enrollments in by_key.items() if any(map(changes.concerns, enrollments))}
         self._altered_keys = {
-            ids.joined(":", each.tenant_id, each.contact_id).encode() for key in self._altered for each in by_key[key]
+            ids.joined(":", enrollment.tenant_id, enrollment.contact_id).encode()
+            for key in self._altered
+            for enrollment in by_key[key]
         }
         self.altered_workflows = Counter((key[0], by_key[key][0].workflow_id) for key in self._altered)
 
@@ -89,8 +91,8 @@ def decoded_events(found: Iterable[ConsumerRecord]) -> list[events.Event]:
     """Return the valid events among records; the others alter nothing."""
     decoder = Decoder(records.TOPICS.event_types, Limits(max_bytes=malformed.MAX_BYTES))
     now = datetime.now(UTC)
-    decoded = [decoder.decode(each.topic, each.value, each.headers, each.timestamp, now) for each in found]
-    return [each for each in decoded if isinstance(each, events.Event)]
+    decoded = [decoder.decode(record.topic, record.value, record.headers, record.timestamp, now) for record in found]
+    return [event for event in decoded if isinstance(event, events.Event)]
 
 
 async def find(
@@ -103,7 +105,7 @@ async def find(
         changed = await connection.fetch(_CHANGED_WORKFLOWS, setup.tenants, setup.since)
     finally:
         await connection.close()
-    workflows = by_events.workflows | {(each["tenant_id"], each["workflow_id"]) for each in changed}
+    workflows = by_events.workflows | {(row["tenant_id"], row["workflow_id"]) for row in changed}
     return ForeignChanges(workflows, by_events.contacts, by_events.enrollments)
 
 
@@ -115,7 +117,7 @@ async def shared_workflows(database_url: str, tenant_id: str, scope: Scope) -> s
     finally:
         await connection.close()
     altered = {workflow_id for tenant, workflow_id in scope.altered_workflows if tenant == tenant_id}
-    return altered | {each["workflow_id"] for each in rows if (tenant_id, each["enrollment_id"]) not in scope.own_keys}
+    return altered | {row["workflow_id"] for row in rows if (tenant_id, row["enrollment_id"]) not in scope.own_keys}
 
 
 async def _records(consumer: AIOKafkaConsumer, own_offsets: OwnOffsets) -> list[ConsumerRecord]:
@@ -129,8 +131,10 @@ async def _records(consumer: AIOKafkaConsumer, own_offsets: OwnOffsets) -> list[
     unread = dict(spans)
     while unread:
         for batch in (await consumer.getmany(*unread, timeout_ms=POLL_MS)).values():
-            found += [each for each in batch if not own_offsets.is_own(_partition(each), each.offset)]
-        unread = {each: span for each, span in unread.items() if await consumer.position(each) < span.stop}
+            found += [record for record in batch if not own_offsets.is_own(_partition(record), record.offset)]
+        unread = {
+            partition: span for partition, span in unread.items() if await consumer.position(partition) < span.stop
+        }
     return found
 
 

@@ -132,7 +132,7 @@ class Monitor:
             revised=found.kinds["revised"],
             revoked=found.kinds["revoked"],
             exits=len(found.exits),
-            recent=tuple(self._exit(each) for each in reversed(found.recent)),
+            recent=tuple(self._exit(exit_) for exit_ in reversed(found.recent)),
             history=History(rates, p50s, p99s, lags),
             still=self._still(now),
             dead_pid=group.dead_pid,
@@ -168,7 +168,9 @@ class Monitor:
 
 def _by_type(standing: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
     """Return every goal type with its achievements, the most frequent type first."""
-    return tuple(sorted(((each, standing.get(each, 0)) for each in DEED_OF_TYPE), key=lambda each: -each[1]))
+    return tuple(
+        sorted(((goal_type, standing.get(goal_type, 0)) for goal_type in DEED_OF_TYPE), key=lambda row: -row[1])
+    )
 
 
 def percentiles(latencies_seconds: list[float]) -> Percentiles | None:

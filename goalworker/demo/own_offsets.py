@@ -24,12 +24,12 @@ class OwnOffsets:
         if own and own[-1].stop == offset:
             own[-1] = range(own[-1].start, offset + 1)
         else:
-            bisect.insort(own, range(offset, offset + 1), key=lambda each: each.start)
+            bisect.insort(own, range(offset, offset + 1), key=lambda span: span.start)
 
     def is_own(self, partition: TopicPartition, offset: int) -> bool:
         """Say whether the demo sent this record."""
         own = self._own.get(partition, [])
-        index = bisect.bisect_right(own, offset, key=lambda each: each.start)
+        index = bisect.bisect_right(own, offset, key=lambda span: span.start)
         return bool(index and offset < own[index - 1].stop)
 
     def is_older(self, partition: TopicPartition, offset: int) -> bool:

@@ -113,7 +113,7 @@ def _side_by_side(now: Snapshot, width: int, rows: int, glyphs: charts.Glyphs) -
     lines = [_status(now), Text()]
     for row in range(body):
         at_left, at_right = (
-            _fitted(_line_at(*each), size, glyphs) for each, size in (((figures, row), left), ((people, row), right))
+            _fitted(_line_at(lines_, row), size, glyphs) for lines_, size in ((figures, left), (people, right))
         )
         lines.append(Text.assemble(at_left, " " * GAP, at_right))
     return [*lines, Text(), *foot]
@@ -201,7 +201,7 @@ def _scaled(rows: Lines, top: str, glyphs: charts.Glyphs) -> Lines:
 def _goals(now: Snapshot, width: int, glyphs: charts.Glyphs) -> Lines:
     """Return the number of achievements in force, with a bar for each goal type."""
     total, top = sum(count for _, count in now.achieved), max((count for _, count in now.achieved), default=0)
-    late = f"{now.revised:,} revised and {now.revoked:,} revoked by late events"
+    late = f"{now.revised:,} revised, {now.revoked:,} revoked later"
     head = Text.assemble(
         (f"{'achieved':<{LABEL}}", "bold"), (f"{total:>9,}  ", "bold"), _still(now.still.achieved) or (late, "dim")
     )

@@ -67,7 +67,7 @@ async def poll_paused_topics(database_url: str, monitor: Monitor) -> None:
         with contextlib.suppress(asyncpg.PostgresError, OSError):
             connection = await asyncpg.connect(database_url)
             try:
-                monitor.paused_topics = tuple(each["topic"] for each in await connection.fetch(_PAUSED))
+                monitor.paused_topics = tuple(row["topic"] for row in await connection.fetch(_PAUSED))
             finally:
                 await connection.close()
         await asyncio.sleep(PAUSES_SECONDS)

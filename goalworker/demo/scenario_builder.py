@@ -103,7 +103,7 @@ class ScenarioBuilder:
         achieved = self.achieved(triggers, suffix)
         *_, completing = triggers
         workflow_id = tenant_setup.GOAL_OF_KEY[completing].workflow_id
-        in_order = sorted(achieved.achieved, key=lambda each: (each.achieved_at, each.goal_id))
+        in_order = sorted(achieved.achieved, key=lambda achievement: (achievement.achieved_at, achievement.goal_id))
         command = plans.Exit(
             self.tenant_id,
             self.enrollment_id(workflow_id, suffix),
@@ -111,7 +111,7 @@ class ScenarioBuilder:
             self.contact_id,
             tenant_setup.logic(workflow_id),
             self.setup.goal_ids[self.tenant_id, completing],
-            tuple(each.goal_id for each in in_order),
+            tuple(achievement.goal_id for achievement in in_order),
             triggers[completing].time,
         )
         return achieved + plans.Outcome(exited=(command,))
@@ -131,7 +131,7 @@ class ScenarioBuilder:
         once: Literal["exited", "committed"] = "exited",
     ) -> plans.Step:
         """Send the events in this order, and some of them once more at the end."""
-        planned = [records.encode(each, self.rng, _exits_needing(each, outcome)) for each in source_events]
+        planned = [records.encode(event, self.rng, _exits_needing(event, outcome)) for event in source_events]
         for event in source_events:
             if self.rng.random() < REPEATED:
                 planned.append(records.encode(event, self.rng))
@@ -155,8 +155,8 @@ def _exits_needing(event: plans.SourceEvent, outcome: plans.Outcome) -> tuple[pl
         own = (event.tenant_id, event.data["enrollment_id"])
         return tuple(command.key for command in outcome.exited if command.key == own)
     triggered = {
-        (each.tenant_id, each.enrollment_id)
-        for each in outcome.achieved
-        if (each.source, each.event_id) == (event.source, event.id)
+        (achievement.tenant_id, achievement.enrollment_id)
+        for achievement in outcome.achieved
+        if (achievement.source, achievement.event_id) == (event.source, event.id)
     }
     return tuple(command.key for command in outcome.exited if command.key in triggered)

@@ -182,7 +182,7 @@ def answers(builder: ScenarioBuilder) -> plans.Step:
     """Logic `never`: each goal is achieved by its first event in order of time, source and id, before the end."""
     first, second = builder.form("survey", 5), builder.form("survey", 5)
     booked = builder.appointment("anything", 6)
-    earliest = min(first, second, key=lambda each: (each.source, each.id))
+    earliest = min(first, second, key=lambda event: (event.source, event.id))
     return builder.shuffled(
         builder.started("survey", 0),
         first,

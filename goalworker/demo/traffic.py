@@ -65,9 +65,9 @@ class Traffic:
     def outcome(self) -> plans.Outcome:
         """Return the expected outcome of all records sent so far."""
         return plans.Outcome(
-            tuple(each for outcome in self._outcomes for each in outcome.achieved),
-            tuple(each for outcome in self._outcomes for each in outcome.exited),
-            tuple(each for outcome in self._outcomes for each in outcome.dead_letters),
+            tuple(achievement for outcome in self._outcomes for achievement in outcome.achieved),
+            tuple(exit_ for outcome in self._outcomes for exit_ in outcome.exited),
+            tuple(letter for outcome in self._outcomes for letter in outcome.dead_letters),
         )
 
     @property

@@ -19,7 +19,7 @@ async def background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Run endless tasks during the block; the first one that fails ends the block with its error."""
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(each) for each in work]
+            tasks = [group.create_task(coroutine) for coroutine in work]
             yield
             for task in tasks:  # after an error the group cancels them itself
                 task.cancel()
