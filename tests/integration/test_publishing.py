@@ -121,7 +121,7 @@ async def test_judgements_that_were_committed_before_an_attempt_failed_are_publi
     monkeypatch.setattr(phases, "JUDGE_CONTACTS_MAX", 1)
     log = flow.Log(HITS)
     with statements.hooked(away_once):
-        await flow.run(pool, broker, log)
+        await flow.run(pool, broker, log, GOALWORKER_BATCH__MAX_RECORDS=str(len(HITS)))
     assert len(judgements) == len(HITS) + 2
     assert await administrator.fetchval("SELECT count(*) FROM outbox") == 0
     await checks.assert_lawful(administrator, broker, GOALS, LOGICS, [*STARTS, *HITS])
