@@ -231,7 +231,7 @@ class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aio
     async def _commit_earliest(self, consumer: aiokafka.AIOKafkaConsumer) -> None:
         """Commit the earliest offset of partitions for which the group has no committed one (hazard 9)."""
         new = [partition for partition in consumer.assignment() if await consumer.committed(partition) is None]
-        self._identity.begin(new)
+        self._identity.forget_epochs(new)
         await self.commit(self.epoch, await consumer.beginning_offsets(new))
         log.info("partitions_begun", partitions=len(new))
 
@@ -277,6 +277,6 @@ def _out_of_range(error: Any) -> GoalworkerError:
         f"{partition.topic}[{partition.partition}] at {offset}" for partition, offset in error.args[0].items()
     )
     return GoalworkerError(
-        f"the offsets committed are out of range: {where}. Records were deleted before they were read, or the topic "
-        f"was made anew. {topic_identity.REMEDY}"
+        f"the committed offsets are out of range: {where}. Records were deleted before they were read, or the topic "
+        f"was recreated. {topic_identity.REMEDY}"
     )

@@ -40,7 +40,7 @@ async def reset(settings: config.Settings, target: Target) -> None:
         partitions = list(committed)
         consumer.assign(partitions)
         begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
-        foreign = topic_identity.foreign(await topic_identity.look(consumer, partitions, {}))
+        foreign = topic_identity.foreign(await topic_identity.fetch_logs(consumer, partitions, {}))
         at = await _at(consumer, target, settings.topics.redrive, begins, ends) if isinstance(target, datetime) else {}
         moves = decide_moves(target, committed, begins, ends, at, foreign)
         chosen = {move.partition: move.to_offset for move in moves}

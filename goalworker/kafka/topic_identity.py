@@ -1,9 +1,9 @@
-"""Notices that a position is of another log than the one that is read: the offsets mean nothing there (hazard B2).
+"""Check that committed offsets belong to the logs that are read; in another log they mean nothing (hazard B2).
 
-A topic may be deleted and made anew under its name: its id tells, for brokers from 2.8 on. A log may also lose its end
-to a leader that did not have it, or be too old to have an id: its leader epochs tell, since they never fall in one log.
-Any epoch from that of the last record read up to the leader's present one ends at or behind the position (KIP-320), so
-that the highest one seen in a partition serves all of its positions, and reading again does no harm.
+A topic may be deleted and recreated under its name. Its id shows that, for brokers from 2.8 on. A log may also lose its
+end to a leader that lacked it, or its broker may be too old for ids. Its leader epochs show that, since they never fall
+in one log: any epoch from that of the last record read up to the leader's current one ends at or behind the position
+(KIP-320). So the highest epoch seen in a partition serves all of its positions, and reading records again does no harm.
 """
 
 import re
@@ -22,15 +22,15 @@ _METADATA: Final = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})?(?
 
 
 class Committed(Struct, frozen=True):
-    """An offset, and the log that it is of, as far as whoever committed it knew."""
+    """An offset and its log, as far as the worker that committed it knew the log."""
 
     offset: int
     topic_id: uuid.UUID | None = None
     leader_epoch: int | None = None
 
 
-class Seen(Struct, frozen=True):
-    """The logs as the broker has them now: ids of topics, and where each partition ends the epoch committed."""
+class Logs(Struct, frozen=True):
+    """State of the logs at the broker: the topics' ids, and where each partition ends its committed leader epoch."""
 
     ids: Mapping[str, uuid.UUID]
     epoch_ends: Mapping[TopicPartition, int]
@@ -38,7 +38,7 @@ class Seen(Struct, frozen=True):
 
     @property
     def unanswered(self) -> set[TopicPartition]:
-        """Partitions whose leader did not answer."""
+        """Partitions whose leaders did not answer."""
         return {
             partition
             for partition, committed in self.committed.items()
@@ -46,70 +46,70 @@ class Seen(Struct, frozen=True):
         }
 
 
-async def look(
-    consumer: Any, partitions: Collection[TopicPartition], remembered: Mapping[TopicPartition, Committed]
-) -> Seen:
-    """Ask the broker about the offsets that the consumer's group has committed; raises KafkaError.
+async def fetch_logs(
+    consumer: Any, partitions: Collection[TopicPartition], last_commits: Mapping[TopicPartition, Committed]
+) -> Logs:
+    """Fetch the offsets that the consumer's group has committed, and their logs; raises KafkaError.
 
-    Those remembered stand in for offsets that the broker has forgotten, as it does when a topic is deleted.
+    last_commits stand in for offsets that the broker has dropped, as it does when a topic is deleted.
     """
     ids = await broker_requests.topic_ids(consumer, {partition.topic for partition in partitions})
     found = await broker_requests.committed(consumer, partitions)
-    committed = {partition: at for partition, at in remembered.items() if partition in partitions}
-    committed |= {partition: read(offset, metadata) for partition, (offset, metadata) in found.items()}
+    committed = {partition: at for partition, at in last_commits.items() if partition in partitions}
+    committed |= {partition: decode(offset, metadata) for partition, (offset, metadata) in found.items()}
     epochs = {partition: at.leader_epoch for partition, at in committed.items() if at.leader_epoch is not None}
-    return Seen(ids, await broker_requests.epoch_ends(consumer, epochs), committed)
+    return Logs(ids, await broker_requests.epoch_ends(consumer, epochs), committed)
 
 
 class TopicIdentity:
-    """Knows the ids of the topics that this worker reads; it writes them beside the offsets that it commits."""
+    """Ids of the topics that this worker reads, which it commits as metadata of the offsets."""
 
     def __init__(self) -> None:
         self._ids: dict[str, uuid.UUID] = {}
         self._committed: dict[TopicPartition, Committed] = {}
 
     async def check(self, consumer: Any, partitions: Collection[TopicPartition]) -> set[TopicPartition]:
-        """Compare the offsets committed with the logs, and return the partitions whose leader did not answer.
+        """Compare the committed offsets with the logs, and return the partitions whose leaders did not answer.
 
-        Raises GoalworkerError where the log is another.
+        Raises GoalworkerError for an offset of another log.
         """
-        seen = await look(consumer, partitions, self._committed)
-        made_anew = {topic for topic, known in self._ids.items() if seen.ids.get(topic, known) != known}
-        made_anew |= {partition.topic for partition in of_another_topic(seen)}
-        if made_anew:
-            raise _made_anew(made_anew)
-        if diverged := beyond_its_epoch(seen):
-            raise _diverged({partition: seen.committed[partition].offset for partition in diverged})
-        self._ids |= seen.ids
-        return seen.unanswered
+        logs = await fetch_logs(consumer, partitions, self._committed)
+        recreated = {topic for topic, topic_id in self._ids.items() if logs.ids.get(topic, topic_id) != topic_id}
+        recreated |= {partition.topic for partition in of_another_topic(logs)}
+        if recreated:
+            raise _recreated(recreated)
+        if diverged := beyond_its_epoch(logs):
+            raise _diverged({partition: logs.committed[partition].offset for partition in diverged})
+        self._ids |= logs.ids
+        return logs.unanswered
 
-    def begin(self, partitions: Collection[TopicPartition]) -> None:
-        """Forget the leader epochs of partitions that are read from their beginning: the log may be another."""
+    def forget_epochs(self, partitions: Collection[TopicPartition]) -> None:
+        """Forget the leader epochs of partitions that are read from their beginning, where the log may be another."""
         for partition in partitions:
             LEADER_EPOCHS.pop(partition, None)
 
     def with_metadata(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, Any]:
-        """Return offsets as they are to be committed, with the topic's id and the leader epoch where they are known."""
+        """Return offsets as aiokafka commits them, with the topic's id and the leader epoch if these are known."""
         committed = {
             partition: Committed(offset, self._ids.get(partition.topic), LEADER_EPOCHS.get(partition))
             for partition, offset in offsets.items()
         }
         self._committed |= committed
-        return {partition: written(at) for partition, at in committed.items()}
+        return {partition: encode(at) for partition, at in committed.items()}
 
 
-# --- the text beside an offset: the topic's id, a colon and the leader epoch ---
+# --- metadata of an offset: the topic's id, a colon and the leader epoch ---
 
 
-def written(committed: Committed) -> int | tuple[int, str]:
-    """Return an offset as the client takes it, with a text where there is anything to be said."""
+def encode(committed: Committed) -> int | tuple[int, str]:
+    """Return an offset as aiokafka commits it, with metadata if the log is known."""
     topic_id = "" if committed.topic_id is None else str(committed.topic_id)
     epoch = "" if committed.leader_epoch is None else f":{committed.leader_epoch}"
     return (committed.offset, topic_id + epoch) if topic_id or epoch else committed.offset
 
 
-def read(offset: int, metadata: str) -> Committed:
-    """Return what an offset and its text say; a text of somebody else says nothing."""
+def decode(offset: int, metadata: str) -> Committed:
+    """Return a committed offset with its log; metadata that another program wrote says nothing about the log."""
     found = _METADATA.fullmatch(metadata)
     topic_id, epoch = found.groups() if found is not None else (None, None)
     return Committed(offset, uuid.UUID(topic_id) if topic_id else None, int(epoch) if epoch else None)
@@ -118,43 +118,43 @@ def read(offset: int, metadata: str) -> Committed:
 # --- the decision ---
 
 
-def foreign(seen: Seen) -> set[TopicPartition]:
-    """Return the partitions whose offset is of another log; offsets that say nothing are believed."""
-    return of_another_topic(seen) | beyond_its_epoch(seen)
+def foreign(logs: Logs) -> set[TopicPartition]:
+    """Return the partitions whose offset belongs to another log; offsets without metadata are trusted."""
+    return of_another_topic(logs) | beyond_its_epoch(logs)
 
 
-def of_another_topic(seen: Seen) -> set[TopicPartition]:
-    """Return the partitions whose offset was committed beside another id than their topic has now."""
+def of_another_topic(logs: Logs) -> set[TopicPartition]:
+    """Return the partitions whose offset was committed with another id than their topic has now."""
     return {
         partition
-        for partition, committed in seen.committed.items()
-        if committed.topic_id is not None and committed.topic_id != seen.ids.get(partition.topic, committed.topic_id)
+        for partition, committed in logs.committed.items()
+        if committed.topic_id is not None and committed.topic_id != logs.ids.get(partition.topic, committed.topic_id)
     }
 
 
-def beyond_its_epoch(seen: Seen) -> set[TopicPartition]:
-    """Return the partitions whose log ended the leader epoch of their offset before that offset."""
-    return {partition for partition, end in seen.epoch_ends.items() if end < seen.committed[partition].offset}
+def beyond_its_epoch(logs: Logs) -> set[TopicPartition]:
+    """Return the partitions whose log ends the leader epoch of their offset before that offset."""
+    return {partition for partition, end in logs.epoch_ends.items() if end < logs.committed[partition].offset}
 
 
 # --- the sentences ---
 
 REMEDY: Final = (
     "Nothing is skipped silently: stop all workers, then start one with `goalworker run --reset-offsets earliest` "
-    "(reads what is there), `latest` (skips it) or a time such as 2026-05-01T12:00:00Z."
+    "(reads all records that are left), `latest` (skips them) or a time such as 2026-05-01T12:00:00Z."
 )
 
 
-def _made_anew(topics: Collection[str]) -> GoalworkerError:
+def _recreated(topics: Collection[str]) -> GoalworkerError:
     return GoalworkerError(
-        f"the offsets are of another topic: {', '.join(sorted(topics))} was deleted and made anew since they were "
-        f"committed. {REMEDY}"
+        f"the committed offsets belong to another topic: {', '.join(sorted(topics))} was deleted and recreated since "
+        f"they were committed. {REMEDY}"
     )
 
 
 def _diverged(offsets: Mapping[TopicPartition, int]) -> GoalworkerError:
     where = ", ".join(f"{partition.topic}[{partition.partition}] at {at}" for partition, at in sorted(offsets.items()))
     return GoalworkerError(
-        f"the offsets committed are of another log: {where}. The topic was made anew, or a broker without its last "
+        f"the committed offsets belong to another log: {where}. The topic was recreated, or a broker without its last "
         f"records became the leader. {REMEDY}"
     )

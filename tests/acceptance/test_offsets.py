@@ -110,7 +110,7 @@ async def test_a_topic_recreated_while_a_worker_is_frozen_stops_it(installation:
             assert await asyncio.to_thread(worker.wait) == 1
         finally:
             worker.kill()
-        assert f"{topic} was deleted and made anew" in worker.log.read_text()
+        assert f"{topic} was deleted and recreated" in worker.log.read_text()
         assert "goalworker run --reset-offsets earliest" in worker.log.read_text()
         assert "Traceback" not in worker.log.read_text()
         async with installation.worker("--reset-offsets", "earliest"):
@@ -131,7 +131,7 @@ async def _is_made(client: clients.Client, topic: str) -> bool:
 
 @pytest.mark.parametrize(
     ("metadata", "sentence"),
-    [(str(uuid.uuid4()), "was deleted and made anew"), (":1000", "the offsets committed are of another log")],
+    [(str(uuid.uuid4()), "was deleted and recreated"), (":1000", "the committed offsets belong to another log")],
     ids=["topic id", "leader epoch"],
 )
 async def test_an_offset_of_another_log_stops_a_worker_until_it_is_reset(

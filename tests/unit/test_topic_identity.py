@@ -14,9 +14,9 @@ OFFSET = 5
 
 
 def _is_foreign(metadata: str, ids: dict[str, uuid.UUID], *, epoch_end: int | None = None) -> bool:
-    committed = {PARTITION: topic_identity.read(OFFSET, metadata)}
+    committed = {PARTITION: topic_identity.decode(OFFSET, metadata)}
     ends = {} if epoch_end is None else {PARTITION: epoch_end}
-    return topic_identity.foreign(topic_identity.Seen(ids, ends, committed)) == {PARTITION}
+    return topic_identity.foreign(topic_identity.Logs(ids, ends, committed)) == {PARTITION}
 
 
 def test_an_offset_beside_another_id_is_of_another_topic() -> None:
@@ -28,7 +28,7 @@ def test_an_offset_beside_another_id_is_of_another_topic() -> None:
 def test_an_offset_without_an_id_or_with_a_text_of_somebody_else_is_believed() -> None:
     for metadata in ("", "set by hand", OTHER.hex, f"{OTHER}:", f"{OTHER}:-1", f" {OTHER}", "5", ":", f"{OTHER}:5:5"):
         assert not _is_foreign(metadata, {"tag-added": OURS})
-        assert topic_identity.read(OFFSET, metadata) == topic_identity.Committed(OFFSET)
+        assert topic_identity.decode(OFFSET, metadata) == topic_identity.Committed(OFFSET)
 
 
 def test_where_the_broker_does_not_say_ids_offsets_are_believed() -> None:
@@ -43,16 +43,16 @@ def test_an_offset_behind_the_end_of_its_epoch_is_of_another_log(end: int, is_fo
 
 
 def test_an_offset_at_the_beginning_skips_nothing_in_any_log() -> None:
-    committed = {PARTITION: topic_identity.read(0, ":3")}
-    assert topic_identity.foreign(topic_identity.Seen({}, {PARTITION: 0}, committed)) == set()
+    committed = {PARTITION: topic_identity.decode(0, ":3")}
+    assert topic_identity.foreign(topic_identity.Logs({}, {PARTITION: 0}, committed)) == set()
 
 
 def test_a_partition_whose_leader_does_not_answer_is_believed_and_named() -> None:
     other = TopicPartition("tag-added", 1)
-    committed = {PARTITION: topic_identity.read(OFFSET, ":3"), other: topic_identity.read(OFFSET, str(OURS))}
-    seen = topic_identity.Seen({}, {}, committed)
-    assert topic_identity.foreign(seen) == set()
-    assert seen.unanswered == {PARTITION}
+    committed = {PARTITION: topic_identity.decode(OFFSET, ":3"), other: topic_identity.decode(OFFSET, str(OURS))}
+    logs = topic_identity.Logs({}, {}, committed)
+    assert topic_identity.foreign(logs) == set()
+    assert logs.unanswered == {PARTITION}
 
 
 @pytest.mark.parametrize(
@@ -62,8 +62,8 @@ def test_what_is_written_beside_an_offset_is_read_again(
     topic_id: uuid.UUID | None, epoch: int | None, text: str
 ) -> None:
     committed = topic_identity.Committed(OFFSET, topic_id, epoch)
-    assert topic_identity.written(committed) == (OFFSET, text)
-    assert topic_identity.read(OFFSET, text) == committed
+    assert topic_identity.encode(committed) == (OFFSET, text)
+    assert topic_identity.decode(OFFSET, text) == committed
 
 
 def test_offsets_are_committed_with_nothing_beside_them_while_nothing_is_known() -> None:
@@ -74,5 +74,5 @@ def test_offsets_are_committed_with_the_epoch_of_what_was_read(monkeypatch: pyte
     monkeypatch.setitem(fetch_state.LEADER_EPOCHS, PARTITION, 4)
     identity = topic_identity.TopicIdentity()
     assert identity.with_metadata({PARTITION: OFFSET}) == {PARTITION: (OFFSET, ":4")}
-    identity.begin([PARTITION])
+    identity.forget_epochs([PARTITION])
     assert identity.with_metadata({PARTITION: 0}) == {PARTITION: 0}

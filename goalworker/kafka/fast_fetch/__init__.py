@@ -24,7 +24,7 @@ PYTHON_VERSIONS: Final = ((3, 11), (3, 12), (3, 13))
 def install(*, for_commands: bool = False) -> bool:
     """Replace aiokafka's fetching in this process; with unknown versions, warn, change nothing and return False.
 
-    A command gets aiokafka's ConsumerRecord, and larger values than the worker, so that it can redrive any dead letter.
+    A command gets ConsumerRecords, with larger values than the worker, so that it can redrive any dead letter.
     """
     python = sys.version_info[:2]
     if aiokafka.__version__ not in AIOKAFKA_VERSIONS or python not in PYTHON_VERSIONS:
@@ -35,7 +35,8 @@ def install(*, for_commands: bool = False) -> bool:
             known_aiokafka=list(AIOKAFKA_VERSIONS),
             known_python=[_dotted(version) for version in PYTHON_VERSIONS],
             problem="aiokafka's own fetching is used: it is slower, the memory that compressed batches take is not "
-            "bounded, and a log that lost its end to another leader is not noticed",
+            "bounded, a batch that cannot be read is fetched again for ever, and a log that lost its end to another "
+            "leader is not noticed",
             remedy="install one of the known versions",
         )
         return False

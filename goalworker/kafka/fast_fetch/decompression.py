@@ -1,8 +1,8 @@
-"""Decompress record batches piece by piece, so that a piece bounds the memory, whatever a batch becomes.
+"""Decompress record batches piece by piece, so that memory is bounded however large a batch becomes.
 
-The client decompresses a batch at once, and 64 KB of zstd can become gigabytes. Here a batch that stays small is given
-to the client's parser as the client would, and a large one is cut between its records into batches of a few megabytes
-without compression. The layout is that of Kafka's record batch, version 2.
+aiokafka decompresses a batch at once, and 64 KB of zstd can become gigabytes. Here a batch that stays small goes to
+aiokafka's parser whole, and a larger one is cut between its records into uncompressed batches of a few megabytes. The
+layout is that of Kafka's record batch, version 2.
 """
 
 import functools
@@ -19,14 +19,14 @@ from aiokafka.record.default_records import DefaultRecordBatch
 
 from goalworker.decoding.record import OversizedRecord
 
-# A batch is decompressed at once up to this size, and above it in pieces of the other.
+# Decompressed bytes. A batch up to the first size is decompressed at once, a larger one in pieces of the second.
 AT_ONCE_BYTES: Final = 4 * 1024 * 1024
 PIECE_BYTES: Final = 2 * 1024 * 1024
-# A block of snappy cannot be cut: 4 MB of it become so much at most.
+# Decompressed bytes of a snappy block. It cannot be cut, so a batch with a larger one is refused. 4 MB become this.
 SNAPPY_BYTES_MAX: Final = 96 * 1024 * 1024
 
 _GZIP, _SNAPPY, _LZ4, _ZSTD = 1, 2, 3, 4
-# Most batches of zstd become no more than so many times their size, and a few bytes.
+# Most batches of zstd grow at most by this ratio, plus some bytes. Others are decompressed in pieces.
 _USUAL_RATIO, _USUAL_BYTES = 32, 4_096
 
 _HEADER_BYTES: Final = 61
@@ -35,10 +35,10 @@ _OFFSET, _OFFSET_AT = struct.Struct(">q"), 0
 _TIMES, _TIMES_AT = struct.Struct(">qq"), 27
 _COUNT, _COUNT_AT = struct.Struct(">i"), 57
 _CODEC, _LOG_APPEND_TIME = 0x07, 0x08
-_GZIP_FORMAT: Final = 31
+_GZIP_FORMAT: Final = 31  # zlib's wbits for gzip's header and trailer
 _READ_BYTES: Final = 256 * 1024
 _VARINT_BYTES_MAX: Final = 10
-# Attributes, time, offset and the key's length, ahead of the key.
+# Attributes, time, offset and the key's length precede a record's key.
 _HEAD_BYTES_MAX: Final = 1 + 3 * _VARINT_BYTES_MAX
 _KEY_BYTES_MAX: Final = 64 * 1024
 _XERIAL_MAGIC, _XERIAL_HEADER_BYTES = b"\x82SNAPPY\x00", 16
@@ -46,9 +46,9 @@ _SIZE: Final = struct.Struct(">I")
 
 
 def at_once(data: memoryview) -> tuple[list[Any], int] | None:
-    """Return the records of a compressed batch and how many bytes they have; None where pieces() is to see to it.
+    """Return the records of a compressed batch and their size in bytes, or None for a batch that needs pieces().
 
-    Raises CorruptRecordException where the batch is not what it says.
+    Raises CorruptRecordException if the batch contradicts its header.
     """
     codec = data[_CODEC_AT] & _CODEC
     unpack = _AT_ONCE.get(codec)
@@ -57,17 +57,17 @@ def at_once(data: memoryview) -> tuple[list[Any], int] | None:
     try:
         whole = unpack(data[_HEADER_BYTES:])
     except _DAMAGED:
-        return None  # perhaps only larger than expected
+        return None  # damaged, or only larger than expected: pieces() finds out
     if whole is None:
         return None
     return list(DefaultRecordBatch(bytes(_plain_header(data)) + whole)), len(whole)
 
 
 def pieces(data: memoryview, record_bytes_max: int) -> Iterator[tuple[list[Any], int]]:
-    """Yield the records of a compressed batch and how many bytes they have, piece by piece.
+    """Yield the records of a compressed batch and their size in bytes, piece by piece.
 
-    A record of more than record_bytes_max is an OversizedRecord.
-    Raises CorruptRecordException where the batch is not what it says.
+    A record above record_bytes_max is an OversizedRecord. Raises CorruptRecordException if the batch contradicts its
+    header.
     """
     attributes, header, payload = data[_CODEC_AT], _plain_header(data), data[_HEADER_BYTES:]
     try:
@@ -84,7 +84,7 @@ def _plain_header(data: memoryview) -> bytearray:
 
 
 def _cut(header: bytearray, rest: "_Rest", timestamp_type: int) -> Iterator[tuple[list[Any], int]]:
-    """Yield lists of whole records of about PIECE_BYTES; one that is too long is a list of its own."""
+    """Yield lists of whole records of about PIECE_BYTES; an oversized record has a list of its own."""
     (left,) = _COUNT.unpack_from(header, _COUNT_AT)
     while left > 0:
         count, size = 0, 0
@@ -108,7 +108,7 @@ def _cut(header: bytearray, rest: "_Rest", timestamp_type: int) -> Iterator[tupl
 def _oversized(header: bytearray, rest: "_Rest", length: int, timestamp_type: int) -> OversizedRecord:
     head = rest.peek(_VARINT_BYTES_MAX + _HEAD_BYTES_MAX + _KEY_BYTES_MAX)
     _, at = _varint(head, 0)
-    later, at = _varint(head, at + 1)  # behind the attributes
+    later, at = _varint(head, at + 1)  # after the attributes
     delta, at = _varint(head, at)
     key_bytes, at = _varint(head, at)
     first, latest = _TIMES.unpack_from(header, _TIMES_AT)
@@ -122,7 +122,7 @@ def _oversized(header: bytearray, rest: "_Rest", length: int, timestamp_type: in
 
 
 class _Rest:
-    """What is decompressed and not taken yet, and the stream that has the rest."""
+    """Decompressed bytes that were not taken yet, and the stream of those that follow."""
 
     def __init__(self, stream: "_Stream", record_bytes_max: int) -> None:
         self.record_bytes_max = record_bytes_max
@@ -130,7 +130,7 @@ class _Rest:
         self._stream = stream
 
     def has(self, size: int) -> bool:
-        """Decompress until so many bytes are there; False where the end comes before."""
+        """Decompress until `size` bytes are available; return False if the stream ends before."""
         while len(self._bytes) - self._at < size:
             part = self._stream.read(_READ_BYTES)
             if not part:
@@ -139,9 +139,9 @@ class _Rest:
         return True
 
     def record_bytes(self, ahead: int) -> int:
-        """Return how many bytes the record has that begins so many bytes ahead, its length included.
+        """Return the size of the record that begins `ahead` bytes from here, its length field included.
 
-        Where the record may be kept, all of it is there afterwards.
+        Unless the record is oversized, all of it is available afterwards.
         """
         self.has(ahead + _VARINT_BYTES_MAX)
         length, end = _varint(self._bytes, self._at + ahead)
@@ -175,7 +175,7 @@ class _Rest:
 
 
 def _varint(data: bytes | bytearray, at: int) -> tuple[int, int]:
-    """Return a zigzag varint and where it ends."""
+    """Return a zigzag varint and the position after it."""
     value, shift = 0, 0
     while True:
         byte = data[at]
@@ -191,7 +191,7 @@ def _varint(data: bytes | bytearray, at: int) -> tuple[int, int]:
 # --- the codecs ---
 
 
-# Two libraries are imported by the first batch that needs them.
+# Two of the libraries are imported by the first batch that needs them.
 
 
 def _gzip_at_once(payload: memoryview) -> bytes | None:
@@ -252,7 +252,7 @@ class _Stream(Protocol):
 
 
 class _Snappy:
-    """Blocks of snappy, one after the other."""
+    """Stream of snappy's blocks."""
 
     def __init__(self, payload: memoryview) -> None:
         self._blocks = _snappy_blocks(payload)
@@ -271,7 +271,7 @@ class _Snappy:
 
 
 def _snappy_blocks(payload: memoryview) -> Iterator[memoryview]:
-    """Yield the blocks as xerial's library frames them, or the one block that others make."""
+    """Yield the blocks of xerial's framing, or the one block that other libraries write."""
     if payload[: len(_XERIAL_MAGIC)] != _XERIAL_MAGIC:
         yield payload
         return
@@ -283,10 +283,10 @@ def _snappy_blocks(payload: memoryview) -> Iterator[memoryview]:
 
 
 class _Zstd:
-    """Frames of zstd, one after the other."""
+    """Stream of zstd's frames."""
 
     def __init__(self, payload: memoryview) -> None:
-        # Of its own: a decompressor reads one stream at a time.
+        # Each stream needs its own decompressor, which reads one at a time.
         self._reader = _zstd().ZstdDecompressor().stream_reader(payload, read_across_frames=True)
 
     def read(self, size: int, /) -> bytes:
@@ -298,7 +298,7 @@ class _Zstd:
 
 
 class _Lz4:
-    """Frames of lz4, one after the other."""
+    """Stream of lz4's frames."""
 
     def __init__(self, payload: memoryview) -> None:
         self._decompressor = _lz4().LZ4FrameDecompressor()
@@ -324,7 +324,7 @@ _STREAMS: Final[dict[int, Any]] = {
     _LZ4: _Lz4,
     _ZSTD: _Zstd,
 }
-# What these libraries and struct raise about bytes that are not what they should be.
+# Errors that these libraries and struct raise for damaged bytes.
 _DAMAGED: Final = (
     OSError,
     EOFError,
