@@ -1,12 +1,12 @@
-"""`make bench`: how fast the product is, beside Kafka's client, PostgreSQL's COPY and the usual ways, in one run.
+"""`make bench`: the speed of goalworker beside Kafka's client, PostgreSQL's COPY and other programs, in one run.
 
-Everything has a backlog of its own, which what is compared works off in turn, round after round. What came of it is
-counted after every round: a speed with anything missing, or too much, is no result. The machine is shared, so only
-ratios within a run mean something; `make bench-table` writes the last results into tests/bench/README.md.
+Each program works off a backlog of its own, in turn with the others, round after round. After each round the results
+are counted: a speed with missing or surplus results is discarded. The machine is shared, so only ratios within a run
+are meaningful; `make bench-table` writes the last results into tests/bench/README.md.
 
-QUICK=1: the first rows and a plain loop only, on an eighth of the events, and an end with 1 where the product has
-become slow (guard.py). SHARE=20: all of it on a twentieth, to see whether it runs; ONLY="goals hits": these parts of
-it. Neither is the whole, and is written to dist/bench.json.
+QUICK=1: the first rows and a plain loop only, on an eighth of the events; exits with 1 where goalworker has become
+slow (guard.py). SHARE=20: everything on a twentieth, as a smoke test; ONLY="goals hits": these parts. Neither is a
+whole run, and both are written to dist/bench.json.
 """
 
 import asyncio
@@ -34,12 +34,12 @@ Results = dict[str, Any]
 
 
 async def rows(bench: limits.Bench) -> list[Results]:
-    """The product beside the raw client."""
+    """Measure goalworker beside the raw client."""
     return [await _told(row.name, limits.measured(bench, row)) for row in limits.ROWS]
 
 
 async def guarded(bench: limits.Bench, known: Mapping[str, Any]) -> tuple[list[Results], list[str]]:
-    """The same, a row that seems slow once more, and sentences about those that still do."""
+    """Measure rows, those that seem slow twice, and return sentences about those that still do."""
     done, sentences = [], []
     for row in limits.ROWS:
         for _ in range(guard.ATTEMPTS):
@@ -53,7 +53,7 @@ async def guarded(bench: limits.Bench, known: Mapping[str, Any]) -> tuple[list[R
 
 
 async def latencies(bench: limits.Bench, rates: tuple[int, ...] = RATES) -> list[Results]:
-    """Milliseconds from produced to exit."""
+    """Measure the milliseconds from an event to its exit."""
     seconds = bench.extent.of(LATENCY_SECONDS, 10)
     return [await latency.measured(bench.pair, bench.database, bench.folder, rate, seconds) for rate in rates]
 
@@ -72,7 +72,7 @@ PARTS: Mapping[str, Callable[[limits.Bench], Awaitable[Any]]] = {
 
 
 async def everything(bench: limits.Bench) -> Results:
-    """Measure all parts, one after the other; what there is stays, should a later one fail."""
+    """Measure all parts, one after the other; what is measured is kept if a later part fails."""
     results: Results = {"cpus": os.cpu_count()}
     for name in os.environ.get("ONLY", "").split() or PARTS:
         results[name] = await _told(name, PARTS[name](bench))
@@ -86,7 +86,7 @@ def _write(file: Path, results: Results) -> None:
 
 
 async def quick(bench: limits.Bench) -> tuple[Results, list[str]]:
-    """Measure what shows that something has become slow, and nothing that takes long."""
+    """Measure the parts that show whether goalworker has become slow, and take little time."""
     done, sentences = await guarded(bench, json.loads(table.RESULTS.read_text()))
     results = {"rows": done, "latency": await latencies(bench, RATES[:1])}
     return results | {"beside": await _told("beside", beside.measured(bench, (beside.PLAIN,)))}, sentences
@@ -125,8 +125,10 @@ def _run(extent: figures.Extent, work: Callable[[limits.Bench], Awaitable[Any]])
 
 
 def main() -> int:
-    """Measure, print the table, write the results of a whole run; 1 where a quick one found something slow."""
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it says of new topics and groups is no news here
+    """Measure, print the table, and write the results of a whole run; return 1 if a quick run found something slow."""
+    logging.getLogger("aiokafka").setLevel(
+        logging.CRITICAL
+    )  # silences the client's warnings about new topics and groups
     if os.environ.get("QUICK") == "1":
         results, sentences = _run(figures.Extent(QUICK_SHARE, 1), quick)
         print(table.of(results))

@@ -1,6 +1,7 @@
-"""How long the API takes under a steady load, on a database that is no longer small: `make bench-api`.
+"""Latency of the API under a steady load, on a database with years of data: `make bench-api`.
 
-The load is open: a request is sent when it is due, whatever became of those before it, and its time counts from then.
+The load is open: a request is sent when it is due, whether or not earlier ones have been answered, and its latency
+counts from then.
 """
 
 import asyncio
@@ -26,12 +27,12 @@ from tests.bench import rows
 
 REQUESTS_PER_SECOND = 50
 LOAD_SECONDS = 120
-"""So long that what is kept must be counted anew."""
+"""Long enough for cached statistics to expire."""
 QUICK_SHARE, QUICK_SECONDS = 20, 30
 REQUEST_SECONDS, READY_SECONDS = 35.0, 60.0
 TARGET_MS = {"create": 50, "list": 50, "enrollment": 50, "stats": 200, "stats, large": 200}
 TARGET_FIRST_MS = 200
-# Of a year of enrollments; the whole is what the load asks for.
+# Parts of a year of enrollments; the load asks for the whole year.
 FIRST_ASKED = (
     ("last day", "2025-12-31T00:00:00Z", None),
     ("last month", "2025-12-01T00:00:00Z", None),
@@ -48,7 +49,7 @@ Times = dict[str, list[float]]
 
 
 class Load:
-    """Sends requests, and notes how long each took."""
+    """Open load, and the latency of each request."""
 
     def __init__(self, client: httpx.AsyncClient, enrollment_ids: Sequence[str], share: int, seconds: int) -> None:
         self.times: Times = defaultdict(list)
@@ -60,7 +61,7 @@ class Load:
         self._numbers = itertools.count()
 
     async def run(self) -> None:
-        """Keep up the load for its time."""
+        """Send requests for as long as the load lasts."""
         began = time.perf_counter()
         async with asyncio.TaskGroup() as sending:
             for number in range(REQUESTS_PER_SECOND * self._seconds):
@@ -100,7 +101,7 @@ class Load:
 
 
 async def first_asked(load: Load) -> None:
-    """Ask for numbers of the large workflow that nobody has asked for before: what was kept is of no help."""
+    """Ask for statistics of the large workflow that are not cached yet."""
     for name, since, until in FIRST_ASKED:
         span = {name: moment for name, moment in (("from", since), ("to", until)) if moment}
         path = str(httpx.URL(f"/api/v1/workflows/{rows.LARGE}/goals/stats", params=span))
@@ -177,7 +178,7 @@ async def _ready(url: str) -> None:
             await asyncio.sleep(0.1)
 
 
-# --- what came of it ---
+# --- results ---
 
 
 def report(times: Times) -> Iterator[str]:
@@ -195,7 +196,7 @@ def _percentile(took: Sequence[float], percent: int) -> float:
 
 
 async def measure(database_url: str, folder: Path, share: int, seconds: int) -> int:
-    """Fill the database, put the load on the API, and print what came of it; 1 if a request failed."""
+    """Fill the database, load the API, and print the latencies; return 1 if a request failed."""
     began, busy = time.perf_counter(), os.getloadavg()[0]
     enrollment_ids = await rows.fill(database_url, share)
     sizes = f"{rows.GOALS // share:,} goals, {rows.ENROLLMENTS // share:,} enrollments"
@@ -213,7 +214,7 @@ async def measure(database_url: str, folder: Path, share: int, seconds: int) -> 
 
 
 def main() -> int:
-    """Run it all; QUICK=1 in the environment takes a part of the rows."""
+    """Run everything; QUICK=1 in the environment takes a part of the rows."""
     share, seconds = (QUICK_SHARE, QUICK_SECONDS) if os.environ.get("QUICK") == "1" else (1, LOAD_SECONDS)
     with embedded.postgres(extra_settings=POSTGRES) as server, tempfile.TemporaryDirectory() as folder:
         migrations.upgrade(server.address)

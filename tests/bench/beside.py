@@ -1,4 +1,4 @@
-"""The usual ways beside the product, each on a backlog of its own, in turn with it."""
+"""Other programs beside goalworker, each on a backlog of its own, in turn with it."""
 
 import contextlib
 import sys
@@ -15,7 +15,7 @@ OTHERS_PYTHON = Path(sys.prefix) / "bench" / "bin" / "python"
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A program that does the product's work in its own way, and what it does not give."""
+    """Program that does the work of goalworker in another way, and the guarantees that it lacks."""
 
     name: str
     module: str
@@ -26,7 +26,7 @@ class Peer:
 
     @property
     def python(self) -> str:
-        """The interpreter that has what it imports."""
+        """Return the interpreter with the packages that the program imports."""
         return str(OTHERS_PYTHON) if self.target_times else sys.executable
 
 
@@ -63,7 +63,7 @@ PEERS = (
 
 
 async def measured(bench: limits.Bench, peers: tuple[Peer, ...] = PEERS) -> dict[str, Any]:
-    """Let product and peers work off the 10 %/1 % mix, round after round, and compare within each round."""
+    """Let goalworker and peers work off the 10 %/1 % mix, round after round, and compare within each round."""
     rounds = []
     async with contextlib.AsyncExitStack() as stack:
         ours = await stack.enter_async_context(bench.stage(bench.part(limits.TENTH)))

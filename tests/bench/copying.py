@@ -1,4 +1,4 @@
-"""The database's own limit: COPY of the rows that the product wrote, into the same tables with their indexes."""
+"""The database's own limit: COPY of the rows that goalworker wrote, into the same tables with their indexes."""
 
 import io
 import time
@@ -11,21 +11,21 @@ import sqlalchemy as sa
 from goalworker.postgres import tables
 from tests.bench import drains
 
-# Not the change of the enrollments, which COPY can't do.
+# Without the updates of enrollments, which COPY cannot do.
 WRITTEN = (tables.goal_hits, tables.achievements, tables.exits, tables.outbox)
 COPY_SECONDS = 600.0
 FETCH_MS = 1_000
 
 
 class Reference:
-    """The rows of one run, in files."""
+    """Rows of one run, in files."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.taken = False
 
     async def take(self, stage: drains.Stage, url: str) -> None:
-        """Take what the product has written; the outbox, which is empty again, from the messages that were sent."""
+        """Export the rows that goalworker has written; those of the outbox are rebuilt from the sent messages."""
         connection = await asyncpg.connect(url, command_timeout=COPY_SECONDS)
         try:
             for topic in ("goal_achieved", "workflow_exit"):
@@ -39,7 +39,7 @@ class Reference:
         self.taken = True
 
     async def events_per_second(self, stage: drains.Stage) -> float:
-        """Copy it all into a fresh database, each table at once, and return how many events' worth of rows that is."""
+        """Copy all rows into a fresh database, all tables at once; return the number of events a second."""
         async with stage.fresh() as url:
             connection = await asyncpg.connect(url, command_timeout=COPY_SECONDS)
             try:
@@ -56,7 +56,7 @@ class Reference:
 
 
 def _columns(table: sa.Table) -> list[str]:
-    """What the product writes: the rest is what the database adds."""
+    """Return the columns that goalworker writes, without those that the database fills."""
     return [column.name for column in table.c if column.server_default is None]
 
 

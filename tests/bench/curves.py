@@ -1,4 +1,4 @@
-"""What grows with what: the curves that are drawn, taken from the results. Pure."""
+"""Curves that show how speed and latency grow, taken from the results. Pure."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parent / "growth"
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One picture: what is measured (upright) by what is varied, as (x, median, min, max)."""
+    """Picture of a measured value (y) by a varied one, as (x, median, min, max)."""
 
     name: str
     title: str
@@ -24,17 +24,17 @@ class Curve:
 
     @property
     def file(self) -> Path:
-        """Where its picture is."""
+        """Return the file of the picture."""
         return FOLDER / f"{self.name}.svg"
 
     @property
     def mark(self) -> str:
-        """What its picture carries, so that a picture of other results is found out."""
+        """Return a digest of the data, which the picture contains, so that an outdated picture is found."""
         told = [self.title, self.upright, self.level, *self.points]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
-# Name, part of the results, what is varied, in words.
+# Name, part of the results, varied value, in words.
 _SPEEDS = (
     ("goals", "goals", "goals", "goals", "log"),
     ("enrollments", "enrollments", "enrollments", "enrollments", "log"),

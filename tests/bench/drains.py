@@ -1,4 +1,4 @@
-"""A backlog worked off: how fast and at whose cost, by the product or by whatever it is compared with."""
+"""Time and CPU that goalworker, or another program, takes to work off a backlog."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ POLL_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """What came of one backlog: events a second, and CPU in microseconds an event, of whom."""
+    """Result of one backlog: events a second, and CPU microseconds an event of each process."""
 
     events_per_second: float
     cpu_us: Mapping[str, float]
@@ -33,7 +33,7 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """The servers, a database, and topics that hold a backlog.
+    """Servers, a database, and topics that hold a backlog.
 
     The database is cloned for each drain; one that is too large for that is used in_place and put back afterwards.
     """
@@ -47,12 +47,12 @@ class Stage:
 
     @property
     def inputs(self) -> Sequence[str]:
-        """The topics that hold the backlog."""
+        """Return the topics that hold the backlog."""
         return [self.topics[topic] for topic, *_ in load.KINDS]
 
     @contextlib.asynccontextmanager
     async def fresh(self) -> AsyncIterator[str]:
-        """The URL of a database that nothing was done to."""
+        """Yield the URL of an unused database."""
         if self.in_place:
             url = support.with_database(self.pair.database_url, self.database)
             yield url
@@ -63,7 +63,7 @@ class Stage:
 
     @contextlib.contextmanager
     def used(self, workers: Sequence[worker_process.Worker], into: dict[str, float]) -> Iterator[None]:
-        """Add what workers and servers use meanwhile, in microseconds an event."""
+        """Add the CPU microseconds an event of workers and servers during the block."""
         pids = {
             "worker": [worker.process.pid for worker in workers],
             "broker": [self.pair.kafka.pid],
@@ -91,7 +91,7 @@ async def product(
     meanwhile: Meanwhile | None = None,
     **settings: object,
 ) -> Drain:
-    """Let `goalworker run` work it off, and check what came of it."""
+    """Let `goalworker run` work off the backlog, and check its results."""
     async with stage.fresh() as url:
         there = worker_process.Installation(stage.pair.bootstrap_servers, url, stage.topics, stage.folder)
         group = f"group-{time.time_ns()}"
@@ -100,7 +100,7 @@ async def product(
         cpu: dict[str, float] = {}
         try:
             for worker in started:
-                await worker.said("worker_ready")  # what it takes to start is not what an event costs
+                await worker.said("worker_ready")  # the CPU of the start does not count
             with stage.used(started, cpu):
                 async with meanwhile(started[0]) if meanwhile is not None else contextlib.nullcontext():
                     speed = await _speed(stage, group, started)
@@ -117,7 +117,7 @@ async def product(
 
 
 async def peer(stage: Stage, module: str, python: str = sys.executable) -> Drain:
-    """Let a peer work it off, and check what came of it."""
+    """Let a peer work off the backlog, and check its results."""
     async with stage.fresh() as url:
         before = await _ends(stage, ("workflow_exit",))
         drain = await program(stage, module, url, stage.topics["workflow_exit"], python=python)
@@ -126,7 +126,7 @@ async def peer(stage: Stage, module: str, python: str = sys.executable) -> Drain
 
 
 async def program(stage: Stage, module: str, *words: str, python: str = sys.executable) -> Drain:
-    """Let a script of ours work it off; it prints how many events it took in how many seconds, as JSON."""
+    """Let one of our scripts work off the backlog; it prints its events and seconds as JSON."""
     arguments = [*words, stage.pair.bootstrap_servers, f"group-{time.time_ns()}", str(stage.mix.events)]
     began = usage.of(stage.pair.kafka.pid).cpu_seconds
     process = await asyncio.create_subprocess_exec(
@@ -141,7 +141,7 @@ async def program(stage: Stage, module: str, *words: str, python: str = sys.exec
 
 
 async def _speed(stage: Stage, group: str, workers: Sequence[worker_process.Worker]) -> float:
-    """Events a second from the first commit that is seen, with every worker there, to the last one."""
+    """Return the events a second from the first commit after every worker has joined, to the last one."""
     first, last_zero = (0.0, 0), time.monotonic()
     deadline = time.monotonic() + DONE_SECONDS
     async with support.admin_client(stage.pair.bootstrap_servers) as admin:
@@ -162,13 +162,13 @@ async def _speed(stage: Stage, group: str, workers: Sequence[worker_process.Work
 async def _committed(admin: Any, group: str) -> int:
     try:
         offsets = await admin.list_consumer_group_offsets(group)
-    except kafka_errors.GroupCoordinatorNotAvailableError:  # nobody has ever used a group at this broker
+    except kafka_errors.GroupCoordinatorNotAvailableError:  # no group has been used at this broker yet
         return 0
     return sum(max(at.offset, 0) for at in offsets.values())
 
 
 async def _check(stage: Stage, url: str, before: Mapping[str, int], *, hits: bool = True) -> None:
-    """Exactly what the load must give is there: no more, no less, in the tables and in the topics."""
+    """Assert that tables and topics hold exactly the results of the load."""
     expected = stage.mix.achievements
     connection = await asyncpg.connect(url)
     try:
@@ -205,7 +205,7 @@ async def _ends(stage: Stage, topics: Sequence[str]) -> dict[str, int]:
 
 @contextlib.asynccontextmanager
 async def backlog(pair: embedded.Pair, mix: load.Mix) -> AsyncIterator[Mapping[str, str]]:
-    """Topics that hold a mix, deleted afterwards."""
+    """Create topics that hold a mix, and delete them afterwards."""
     topics = support.fresh_topics()
     await support.create_topics(pair.bootstrap_servers, topics)
     try:

@@ -1,4 +1,4 @@
-"""Numbers as they are written down: medians, shares, and how much of everything is measured."""
+"""Medians, shares and spreads for the results, and the extent of a run."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -10,13 +10,13 @@ Spread = Mapping[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How much is measured: one part of so many of the events and of the rows, and how often each thing."""
+    """Extent of a run: one nth of the events and of the rows, and the number of rounds."""
 
     share: int
     rounds: int
 
     def of(self, count: int, least: int = 1) -> int:
-        """One part of a count."""
+        """Return one nth of a count."""
         return max(count // self.share, min(least, count))
 
 
@@ -28,5 +28,5 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def shares(values: Sequence[float], of: Sequence[float], times: float = 100) -> dict[str, float]:
-    """Return the spread of what each is of its fellow, in percent; times=1: as a factor."""
+    """Return the spread of the ratios of paired values, in percent; times=1: as a factor."""
     return spread([times * value / whole for value, whole in zip(values, of, strict=True)])

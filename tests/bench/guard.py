@@ -1,4 +1,4 @@
-"""Notices a change that made the product slow, on whatever machine: by its share of the raw drain, never by time."""
+"""Notice a change that made goalworker slow, on any machine: by its share of the raw drain, never by time."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ ATTEMPTS = 3
 
 
 def slow(row: Mapping[str, Any], known: Mapping[str, Any]) -> str | None:
-    """Return a sentence if the best round of a row is below its floor; known is what results.json holds."""
+    """Return a sentence if the best round of a row is below its floor; known is the row of results.json."""
     floors = {each["name"]: FLOOR * each["share_percent"]["median"] for each in known["rows"]}
     floor, best = floors.get(row["name"]), row["share_percent"]["max"]
     if floor is None or best >= floor:

@@ -1,4 +1,4 @@
-"""How long from an event's sending until another consumer sees the exit that came of it, at a steady rate."""
+"""Time from sending an event until another consumer reads its exit, at a steady rate."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ SEEN_SECONDS = 60.0
 async def measured(
     pair: embedded.Pair, database: str, folder: Path, events_per_second: int, seconds: int
 ) -> dict[str, Any]:
-    """Send at a pace, a tenth of the events exiting, and return p50 and p99 in milliseconds; all exits must come."""
+    """Send at a rate, with an exit for a tenth of the events, and return p50 and p99 in milliseconds."""
     mix = load.Mix(events_per_second * (seconds + WARM_UP_SECONDS), hits=10, achieved=10)
     topics = support.fresh_topics()
     await support.create_topics(pair.bootstrap_servers, topics)
@@ -45,7 +45,7 @@ async def measured(
 
 
 async def _sent(bootstrap_servers: str, topics: dict[str, str], mix: load.Mix, rate: int) -> dict[str, float]:
-    """Send when it is due, whatever became of what was sent before; return when each contact's event was sent."""
+    """Send each record when it is due, whatever the lag; return when each contact's event was sent."""
     sent: dict[str, float] = {}
     each = max(int(rate * SLICE_SECONDS), 1)
     async with aiokafka.AIOKafkaProducer(bootstrap_servers=bootstrap_servers, acks=1, linger_ms=0) as producer:

@@ -1,4 +1,4 @@
-"""The product beside the raw client: four mixes, each worked off by both in turn."""
+"""Goalworker beside the raw client: four mixes, each worked off by both in turn."""
 
 import contextlib
 import statistics
@@ -13,7 +13,7 @@ from tests.bench import copying, drains, figures, load
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A mix that is worked off; target is the share of the raw drain that it is meant to reach, in percent."""
+    """Mix to work off; target is the intended share of the raw drain, in percent."""
 
     name: str
     mix: load.Mix
@@ -35,7 +35,7 @@ ROWS = (
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Where and how much is measured: the servers, databases to be cloned (empty, and seeded), a folder, an extent."""
+    """Servers, databases to be cloned (empty and seeded), a folder, and the extent of the run."""
 
     pair: embedded.Pair
     empty: str
@@ -45,12 +45,12 @@ class Bench:
 
     @contextlib.asynccontextmanager
     async def stage(self, mix: load.Mix, database: str = "", *, in_place: bool = False) -> AsyncIterator[drains.Stage]:
-        """A mix, sent."""
+        """Send a mix, and yield its stage."""
         async with drains.backlog(self.pair, mix) as topics:
             yield drains.Stage(self.pair, database or self.database, topics, self.folder, mix, in_place)
 
     def part(self, mix: load.Mix) -> load.Mix:
-        """As much of a mix as is measured."""
+        """Return the measured part of a mix."""
         return mix.part(self.extent.share)
 
 
@@ -62,7 +62,7 @@ class _Rounds:
 
 
 async def measured(bench: Bench, row: Row) -> dict[str, Any]:
-    """Work a row's backlog off in turn: by the raw drain, by the product; beside COPY of what it wrote, if asked."""
+    """Work off a row's backlog in turn: by the raw drain, by goalworker, and by COPY of the written rows if asked."""
     rounds, reference = _Rounds(), copying.Reference(bench.folder)
     async with bench.stage(bench.part(row.mix)) as stage:
         for _ in range(bench.extent.rounds):
@@ -100,5 +100,5 @@ def _result(rounds: _Rounds) -> dict[str, Any]:
 
 
 def cpu(done: Sequence[drains.Drain]) -> dict[str, float]:
-    """Return the medians of the microseconds an event, by whose they are."""
+    """Return the medians of the CPU microseconds an event, by process."""
     return {who: round(statistics.median(drain.cpu_us[who] for drain in done), 1) for who in done[0].cpu_us}

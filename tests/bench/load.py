@@ -1,4 +1,4 @@
-"""What is sent: events of which it is known by construction how many hit a goal and how many achieve one."""
+"""Events for the bench; the number of hits and achievements is known by construction."""
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ PARTITIONS = 4
 HEADERS = [("content-type", b"application/cloudevents+json")]
 BATCH_BYTES = 900_000
 
-# In the order of goal n % 5: the topic's setting, the CloudEvents type, and the data; %s is what the goal asks for.
+# By n % 5 of goal n: the topic's setting, the CloudEvents type, and the data; %s is the value of the criteria.
 KINDS: Sequence[tuple[str, str, str]] = (
     ("tag_added", "contact.tag.added", '"tag_id":"%s","tag_name":"a name that people read"'),
     (
@@ -32,7 +32,7 @@ _EVENT = (
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """How many events there are, and in each hundred how many hit a goal and how many achieve one."""
+    """Number of events, and how many in a hundred hit a goal and how many achieve one."""
 
     events: int
     hits: int
@@ -43,22 +43,22 @@ class Mix:
     """Enrollments from one that achieves to the next: a large table is then met all over."""
 
     def part(self, share: int) -> "Mix":
-        """One part of so many, whole hundreds of events."""
+        """Return one nth, in whole hundreds of events."""
         return replace(self, events=self.events // share // 100 * 100)
 
     @property
     def achievements(self) -> int:
-        """How many achievements, and as many exits, must come of it."""
+        """Return the number of achievements, which is that of the exits too."""
         return self.events * self.achieved // 100
 
 
 def tenant_of(goal: int, tenants: int) -> str:
-    """The tenant of goal n, in words that SQL can build too (seed.py)."""
+    """Return the tenant of goal n, which SQL can build too (seed.py)."""
     return f"tenant-{goal % tenants:06d}"
 
 
 def contact_of(number: int) -> str:
-    """The contact of enrollment n."""
+    """Return the contact of enrollment n."""
     return f"contact-{number:09d}"
 
 
@@ -111,7 +111,7 @@ async def send(bootstrap_servers: str, topics: Mapping[str, str], mix: Mix) -> i
 
 
 def paced(mix: Mix, each: int) -> Iterator[Sequence[tuple[str, bytes, bytes]]]:
-    """Yield the events in slices of so many, for a producer that keeps a pace."""
+    """Yield the events in slices of this size, for a producer with a steady rate."""
     stream = events(mix)
     while slice_ := list(islice(stream, each)):
         yield slice_

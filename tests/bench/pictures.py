@@ -1,4 +1,4 @@
-"""Draws the curves: `make bench-table`. The same results give the same bytes."""
+"""Draw the curves: `make bench-table`. The same results give the same bytes."""
 
 import json
 import sys
@@ -24,7 +24,7 @@ def draw(curve: curves.Curve, file: Path) -> None:
     axes.errorbar(x, median, (below, above), marker="o", markersize=4, capsize=3, color=COLOUR)
     axes.set(title=curve.title, xlabel=curve.level, ylabel=curve.upright, ylim=(0, None))
     axes.set_xscale(curve.scale)
-    if curve.scale == "symlog":  # which leaves room for what is below zero
+    if curve.scale == "symlog":  # leaves room below zero
         axes.set_xlim(left=-0.25)
     axes.set_xticks(x)
     axes.minorticks_off()
@@ -35,7 +35,7 @@ def draw(curve: curves.Curve, file: Path) -> None:
 
 
 def main() -> int:
-    """Draw what results.json holds; with two arguments, what the file named first holds, into the folder named next."""
+    """Draw the curves of results.json, or of the file named first, into the folder named next."""
     results, folder = map(Path, sys.argv[1:]) if sys.argv[1:] else (RESULTS, curves.FOLDER)
     folder.mkdir(exist_ok=True)
     mpl.rcParams.update({"svg.hashsalt": "goalworker", "svg.fonttype": "none", "font.family": "sans-serif"})

@@ -1,4 +1,4 @@
-"""Where the worker's time goes, row by row: samples of its stack while it works a backlog off, by py-spy."""
+"""Share of the worker's time in each part of the code, sampled by py-spy while it works off a backlog."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from tests.kit import worker_process
 
 PYTHON = Path(".venv/bench/bin")
 SECONDS, SAMPLES_A_SECOND = 6, 200
-# Those that a round is long enough for, and whose goals differ.
+# Rows whose rounds take long enough, and whose targets differ.
 ROWS = tuple(row for row in limits.ROWS if not row.settings)
 
 # A sample counts for the first of these that is found from the innermost frame outwards.
@@ -44,7 +44,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
 
 
 async def measured(bench: limits.Bench) -> list[dict[str, Any]]:
-    """Return the percentage of each part, row by row; nothing where there is no py-spy."""
+    """Return the percentage of each part, by row; an empty result if py-spy is missing."""
     if not (PYTHON / "py-spy").exists():
         return []
     found = []

@@ -1,4 +1,4 @@
-"""The limit: aiokafka draining the same topics and doing nothing with what it gets. Run as a program by drains.py."""
+"""The limit: aiokafka drains the same topics and does nothing with the records. A program that drains.py runs."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ MAX_RECORDS = 2_000
 
 
 async def drain(bootstrap_servers: str, group_id: str, wanted: int, topics: list[str]) -> dict[str, float]:
-    """Read so many records as the worker's consumer does, from the first on; the clock starts with the first batch."""
+    """Read this many records as the worker's consumer does; the clock starts with the first batch."""
     consumer = aiokafka.AIOKafkaConsumer(
         *topics,
         bootstrap_servers=bootstrap_servers,

@@ -1,4 +1,4 @@
-"""A database as it is after a few years: one large workflow, many ordinary ones, and their goals."""
+"""A database after a few years: one large workflow, many ordinary ones, and their goals."""
 
 import asyncpg
 
@@ -11,7 +11,7 @@ ENROLLMENTS, LARGE_ENROLLMENTS, GOALS = 5_000_000, 1_000_000, 100_000
 
 FILL_SECONDS = 900.0
 
-# Workflow number 0 is the large one. Its goals and those of the others are goals like any other.
+# Workflow 0 is the large one; its goals are like all others.
 _GOALS = """
 INSERT INTO goals
 SELECT 'acme', md5('goal ' || n)::uuid, CASE WHEN n < 3 THEN 'welcome' ELSE 'workflow-' || n / 3 END,
@@ -70,7 +70,7 @@ ORDER BY enrollment_id, goal_id
 
 
 async def fill(url: str, share: int) -> list[str]:
-    """Write the rows, one part of so many of the whole; return some enrollment ids."""
+    """Write the rows, one nth of the whole; return some enrollment ids."""
     sizes = {"enrollments": ENROLLMENTS // share, "large": LARGE_ENROLLMENTS // share, "goals": GOALS // share}
     connection = await asyncpg.connect(url, command_timeout=FILL_SECONDS)
     try:

@@ -1,4 +1,4 @@
-"""The same load on much more: a million goals, ten million enrollments, beside the ordinary in the same rounds."""
+"""The same load with much more data: a million goals or ten million enrollments, in rounds with an ordinary amount."""
 
 import contextlib
 import math
@@ -22,7 +22,7 @@ Rounds = list[list[drains.Drain]]
 
 
 async def goals(bench: limits.Bench) -> list[dict[str, Any]]:
-    """Work off the 10 %/1 % mix with so many goals, a hundred of each tenant."""
+    """Work off the 10 %/1 % mix with each number of goals, a hundred of each tenant."""
     counts = [bench.extent.of(count, GOALS[0]) for count in GOALS]
     mixes = [spread_out(bench.part(_mix(count)), ENROLLMENTS[0]) for count in counts]
     async with _stages(bench, mixes, [ENROLLMENTS[0]] * len(mixes)) as stages:
@@ -36,14 +36,14 @@ async def goals(bench: limits.Bench) -> list[dict[str, Any]]:
 
 @contextlib.asynccontextmanager
 async def most_goals(bench: limits.Bench) -> AsyncIterator[drains.Stage]:
-    """The most goals of these alone."""
+    """Measure the largest number of goals alone."""
     mix = spread_out(bench.part(_mix(bench.extent.of(GOALS[-1], GOALS[0]))), ENROLLMENTS[0])
     async with _stages(bench, [mix], [ENROLLMENTS[0]]) as (stage,):
         yield stage
 
 
 async def enrollments(bench: limits.Bench) -> list[dict[str, Any]]:
-    """Work off the 10 %/1 % mix with so many enrollments, those that achieve spread over all of them."""
+    """Work off the 10 %/1 % mix with each number of enrollments, with the achieving ones spread over all."""
     counts = [bench.extent.of(count, ENROLLMENTS[0] // 10) for count in ENROLLMENTS]
     mixes = [spread_out(bench.part(_mix(GOALS[0])), count) for count in counts]
     async with _stages(bench, mixes, counts) as stages:
@@ -56,7 +56,7 @@ def _mix(goals: int) -> load.Mix:
 
 
 def spread_out(mix: load.Mix, enrollments: int) -> load.Mix:
-    """Let those that achieve lie as far apart as there is room, and meet every goal in turn."""
+    """Return a stride that spreads achieving enrollments as far as possible and meets every goal in turn."""
     furthest = enrollments // max(mix.achievements, 1)
     return replace(mix, stride=next(each for each in range(furthest, 0, -1) if math.gcd(each, mix.goals) == 1))
 
@@ -65,7 +65,7 @@ def spread_out(mix: load.Mix, enrollments: int) -> load.Mix:
 async def _stages(
     bench: limits.Bench, mixes: list[load.Mix], enrollments: list[int]
 ) -> AsyncIterator[list[drains.Stage]]:
-    """A database of its own for each mix, which is not cloned."""
+    """Yield a stage with a database of its own for each mix, which is not cloned."""
     async with contextlib.AsyncExitStack() as stack:
         stages = []
         for mix, count in zip(mixes, enrollments, strict=True):
@@ -87,7 +87,7 @@ async def _round(stages: list[drains.Stage]) -> list[drains.Drain]:
 
 
 async def _loaded(stage: drains.Stage) -> tuple[float, int]:
-    """Start a worker that has nothing to do; return how many seconds it took to be ready, and its memory then."""
+    """Start an idle worker; return the seconds until it was ready, and its memory then."""
     topics = support.fresh_topics()
     await support.create_topics(stage.pair.bootstrap_servers, topics)
     url = support.with_database(stage.pair.database_url, stage.database)
@@ -104,7 +104,7 @@ async def _loaded(stage: drains.Stage) -> tuple[float, int]:
 
 
 def _speeds(rounds: Rounds) -> list[dict[str, Any]]:
-    """Each beside the first of its round."""
+    """Return the speeds, each relative to the first of its round."""
     by_stage = [[drain.events_per_second for drain in done] for done in zip(*rounds, strict=True)]
     return [
         {"events_per_second": figures.spread(own), "of_first_percent": figures.shares(own, by_stage[0])}

@@ -1,10 +1,10 @@
-"""What the load meets: goals, and enrollments of the contacts that achieve them."""
+"""Goals, and enrollments of the contacts that achieve them."""
 
 import asyncpg
 
 FILL_SECONDS = 1_800.0
 
-# Goal n: its tenant, workflow, type and criteria follow from n as in load.py. A workflow has up to three goals.
+# Tenant, workflow, type and criteria of goal n follow from n as in load.py. A workflow has up to three goals.
 _GOALS = """
 INSERT INTO goals
 SELECT 'tenant-' || lpad((n % $2)::text, 6, '0'), md5('goal ' || n)::uuid, 'workflow-' || n / (3 * $2),
@@ -28,7 +28,7 @@ FROM (
 ) AS goal
 """
 
-# Enrollment k is of goal k % goals: that contact's event hits this goal (load.py).
+# Enrollment k has goal k % goals: its contact's event hits this goal (load.py).
 _ENROLLMENTS = """
 INSERT INTO enrollments (tenant_id, enrollment_id, workflow_id, contact_id, enrolled_at)
 SELECT 'tenant-' || lpad((k % $1 % $2)::text, 6, '0'), md5('run ' || k)::uuid::text,
@@ -62,7 +62,7 @@ async def goals(url: str, count: int, tenants: int) -> None:
 
 
 async def enrollments(url: str, goals: int, tenants: int, first: int, end: int) -> None:
-    """Write enrollments first to end - 1, without the indexes meanwhile, which takes a fraction of the time."""
+    """Write enrollments first to end - 1, and create the indexes afterwards, which takes a fraction of the time."""
     async with _Connection(url) as connection:
         aside = [*await connection.fetch(_INDEXES, "enrollments"), *await connection.fetch(_PRIMARY_KEY, "enrollments")]
         for _, drop in aside:
@@ -75,15 +75,15 @@ async def enrollments(url: str, goals: int, tenants: int, first: int, end: int) 
 
 
 async def settled(url: str) -> None:
-    """Let the server write what was seeded, so that it is not busy with that later on."""
+    """Let the server finish its writes, so that they do not disturb the measurement."""
     async with _Connection(url) as connection:
         await connection.execute("CHECKPOINT")
 
 
 async def put_back(url: str) -> None:
-    """Undo what a load did."""
+    """Undo the changes of a load."""
     async with _Connection(url) as connection:
-        await connection.execute("ANALYZE exits")  # few rows, so that the many of the other table are not all read
+        await connection.execute("ANALYZE exits")  # few rows, so that the server does not read the whole other table
         await connection.execute(_PUT_BACK)
         await connection.execute("TRUNCATE goal_hits, achievements, exits, outbox")
 

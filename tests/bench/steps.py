@@ -1,4 +1,4 @@
-"""How speed grows, or does not, with what an operator can choose or not choose: batches, workers, and hits."""
+"""Speed by batch size, by number of workers, and by share of hits."""
 
 import contextlib
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ BATCH_EVENTS, WORKER_EVENTS = 500_000, 1_000_000
 
 
 async def batches(bench: limits.Bench) -> list[dict[str, Any]]:
-    """Work off the 10 %/1 % mix in batches of so many records."""
+    """Work off the 10 %/1 % mix in batches of each size."""
     async with bench.stage(bench.part(replace(limits.TENTH, events=BATCH_EVENTS))) as stage:
         rounds = [
             [await drains.product(stage, BATCH__MAX_RECORDS=records) for records in BATCHES] for _ in _rounds(bench)
@@ -24,14 +24,14 @@ async def batches(bench: limits.Bench) -> list[dict[str, Any]]:
 
 
 async def workers(bench: limits.Bench) -> list[dict[str, Any]]:
-    """Work off the 10 %/1 % mix with so many workers, all on this machine."""
+    """Work off the 10 %/1 % mix with each number of workers, all on this machine."""
     async with bench.stage(bench.part(replace(limits.TENTH, events=WORKER_EVENTS))) as stage:
         rounds = [[await drains.product(stage, workers=count) for count in WORKERS] for _ in _rounds(bench)]
     return _results("workers", WORKERS, rounds)
 
 
 async def hits(bench: limits.Bench) -> list[dict[str, Any]]:
-    """Work off mixes of which so many in a hundred hit, each of them achieving and exiting."""
+    """Work off mixes with each percentage of hits, all of which achieve and exit."""
     mixes = [bench.part(load.Mix(events, hits=share, achieved=share)) for share, events in HITS.items()]
     async with contextlib.AsyncExitStack() as stack:
         stages = [await stack.enter_async_context(bench.stage(mix)) for mix in mixes]

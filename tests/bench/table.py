@@ -15,7 +15,7 @@ BEGIN, END = "<!-- bench: made by `make bench-table` -->\n", "<!-- end of bench 
 
 Results = Mapping[str, Any]
 Costs = Mapping[str, float]
-# Of the rate, the most that p50 and p99 may be, in milliseconds; none: no goal.
+# By rate: the targets of p50 and p99, in milliseconds, where there are any.
 LATENCY_GOALS: Mapping[int, tuple[float | None, float]] = {2_000: (20, 60), 5_000: (None, 80)}
 ALL_ROWS = 4
 SERVERS = ("worker", "Kafka", "PostgreSQL")
@@ -31,7 +31,7 @@ def of(results: Results) -> str:
 
 
 def judged(value: float, goal: float, unit: str, *, least: bool = False) -> str:
-    """Return a figure beside its goal, and whether it is missed; least: it is to be no less."""
+    """Return a figure beside its target, and whether it is missed; least: the target is a minimum."""
     met = value >= goal if least else value <= goal
     return f"{value:g} {unit} (goal: {'>=' if least else '<='} {goal:g}{'' if met else ', **missed**'})"
 
@@ -57,7 +57,7 @@ def _row(row: Results) -> Sequence[str]:
 
 
 def _arithmetic(results: Results) -> Iterator[str]:
-    """What each kind of event costs, from the rows of which 0, 10 and 1, and 100 and 100 % hit and achieve."""
+    """Return the cost of each kind of event, from the rows in which 0, 10 and 1, or 100 and 100 % hit and achieve."""
     if len(results["rows"]) < ALL_ROWS:
         return
     nothing, tenth, _, every = (row["cpu_us"] for row in results["rows"])
@@ -171,7 +171,7 @@ def _pictures(results: Results) -> list[str]:
     return [f"![{curve.title}]({curve.file.relative_to(README.parent)})" for curve in curves.of(results)]
 
 
-# In the order of the README. The pictures are there where the last part was measured: all or none.
+# In the order of the README. The pictures are included if the last part was measured: all or none.
 _PARTS: Mapping[str, Callable[[Results], Iterable[str]]] = {
     "rows": lambda results: [*_rows(results), *_arithmetic(results)],
     "latency": _latency,

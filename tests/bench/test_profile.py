@@ -1,4 +1,4 @@
-"""A sample counts for the innermost part that it was taken in."""
+"""A sample counts for the innermost part in which it was taken."""
 
 from tests.bench import profile
 

@@ -1,4 +1,4 @@
-"""The bench's tables, curves and guard: what they make of results."""
+"""Tables, curves and guard of the bench."""
 
 from typing import Any
 
@@ -57,7 +57,7 @@ def test_the_cost_of_an_event_depends_on_its_effect() -> None:
     def cpu(worker: float) -> dict[str, float]:
         return {"worker": worker, "broker": 0.5, "database": 0.0}
 
-    # 4 any event, 50 more one that hits, 100 more one that achieves, of which there are 9 and 1 in a hundred.
+    # 4 for any event, 50 more for a hit, 100 more for an achievement; a hundred events have 9 and 1 of these.
     rows = [row(50, cpu_us=cpu(worker)) for worker in (4.0, 4 + 0.09 * 50 + 0.01 * 100, 9, 104.0)]
     text = table.of({"rows": rows})
     assert "| any event | 4 | 0.5 | 0 |" in text

@@ -1,4 +1,4 @@
-"""What processes used: CPU and memory, as the kernel counts them."""
+"""CPU and memory of processes, as the kernel counts them."""
 
 import os
 import resource
@@ -11,33 +11,33 @@ _TICK_SECONDS = 1 / os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """CPU seconds of a process and those that it started, and the most memory that the process itself had."""
+    """CPU seconds of a process and its children, and the peak memory of the process itself."""
 
     cpu_seconds: float
     peak_bytes: int
 
 
 def of(pid: int) -> Usage:
-    """Add up a process and its children, also those that have ended."""
+    """Add up a process and its children, including those that have ended."""
     seconds = sum(_cpu_seconds(each) for each in (pid, *_children(pid)))
     return Usage(seconds, _status_bytes(pid, "VmHWM"))
 
 
 def of_this_process() -> Usage:
-    """The same of whoever asks."""
+    """Return the usage of this process."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return Usage(used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
 
 
 def resting_bytes(pid: int) -> int:
-    """What a process has in memory now."""
+    """Return the resident memory of a process."""
     return _status_bytes(pid, "VmRSS")
 
 
 def _cpu_seconds(pid: int) -> float:
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except FileNotFoundError:  # it ended just now; its parent has its time
+    except FileNotFoundError:  # it has just ended, and its parent has its CPU time
         return 0.0
     user, system, children_user, children_system = map(int, fields[11:15])
     return (user + system + children_user + children_system) * _TICK_SECONDS

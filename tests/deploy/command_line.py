@@ -1,4 +1,4 @@
-"""Commands that files and pages name, held to the command line."""
+"""Compare commands in files and pages with the command line."""
 
 import functools
 import subprocess
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 
 def assert_taken(words: Sequence[str]) -> None:
-    """Fail unless `goalworker` has this command with these options."""
+    """Assert that `goalworker` has this command with these options."""
     _assert_taken(tuple(words))
 
 
 @functools.cache
 def _assert_taken(words: tuple[str, ...]) -> None:
-    # Options are looked at before --help is heard; what they are given is not.
+    # Options are parsed before --help takes effect; their values are not.
     said = subprocess.run(
         [sys.executable, "-m", "goalworker", *words, "--help"], capture_output=True, text=True, timeout=60, check=False
     )

@@ -1,4 +1,4 @@
-"""The dashboard: its panels, and what it asks Prometheus."""
+"""Panels of the dashboard, and their queries to Prometheus."""
 
 import json
 import re
@@ -13,7 +13,7 @@ PANELS: list[dict[str, Any]] = [panel for panel in BOARD["panels"] if panel["typ
 ROWS: list[dict[str, Any]] = [panel for panel in BOARD["panels"] if panel["type"] == "row"]
 VARIABLES: dict[str, dict[str, Any]] = {variable["name"]: variable for variable in BOARD["templating"]["list"]}
 
-# As Grafana puts in when everything is selected, and for a minute that is scraped every second.
+# Values that Grafana fills in when everything is selected and the range is a minute of scrapes every second.
 _VALUES = {"__rate_interval": "5s", "__range": "60s", "namespace": ".*", "job": ".*", "instance": ".*"}
 
 
@@ -23,7 +23,7 @@ def filled(query: str) -> str:
 
 
 def queries() -> Iterator[tuple[str, str]]:
-    """Yield each panel's title with each of its queries, then what is drawn across all panels."""
+    """Yield each query with its panel's title, and then the annotations."""
     for panel in PANELS:
         for target in panel["targets"]:
             yield panel["title"], filled(target["expr"])
@@ -33,7 +33,7 @@ def queries() -> Iterator[tuple[str, str]]:
 
 
 def choices() -> Iterator[tuple[str, str, str]]:
-    """Yield each variable that is asked for, the series it comes from, and the label whose values it offers."""
+    """Yield each variable, the series that it queries, and the label with its values."""
     for name, variable in VARIABLES.items():
         found = re.fullmatch(r"label_values\((.*), (\w+)\)", variable.get("definition", ""))
         if found:

@@ -1,4 +1,4 @@
-"""A Dockerfile, read as far as ours goes, so that tests do what it says and not what somebody once copied from it."""
+"""Parser for our Dockerfile, so that tests run its own steps instead of copies of them."""
 
 import re
 import shlex
@@ -12,12 +12,12 @@ class Instruction(NamedTuple):
 
     @property
     def command(self) -> str:
-        """What a RUN runs, without the mounts it is given."""
+        """Return the command of a RUN without its mounts."""
         return re.sub(r"^(--mount=\S+\s+)+", "", self.text)
 
     @property
     def pairs(self) -> dict[str, str]:
-        """The names and values of an ENV or LABEL."""
+        """Return the names and values of an ENV or LABEL."""
         return dict(word.split("=", 1) for word in shlex.split(self.text))
 
 
@@ -25,7 +25,7 @@ Stage = list[Instruction]
 
 
 def stages(file: Path) -> list[Stage]:
-    """Return the instructions of each stage, which begins with its FROM; those before the first make none."""
+    """Return the instructions of each stage, which begins with its FROM; those before the first are left out."""
     lines = [line for line in file.read_text().splitlines() if not line.startswith("#")]
     logical = re.sub(r"\\\n\s*", "", "\n".join(lines)).splitlines()
     found: list[Stage] = []
@@ -38,12 +38,12 @@ def stages(file: Path) -> list[Stage]:
 
 
 def only(stage: Stage, word: str) -> Instruction:
-    """Return the one instruction of a stage that begins with a word."""
+    """Return the only instruction of a stage that begins with a word."""
     (found,) = [instruction for instruction in stage if instruction.word == word]
     return found
 
 
 def copied(stage: Stage) -> list[str]:
-    """Return what a stage takes from the repository."""
+    """Return the paths that a stage copies from the repository."""
     copies = [each.text.split() for each in stage if each.word == "COPY" and not each.text.startswith("--from=")]
     return [source for *sources, _target in copies for source in sources]

@@ -1,4 +1,4 @@
-"""The renderings that are kept; `.venv/bin/python -m tests.deploy.golden` writes them anew, to be read in the diff."""
+"""Stored renderings of the chart; `.venv/bin/python -m tests.deploy.golden` updates them, for review in the diff."""
 
 import copy
 from pathlib import Path
@@ -13,13 +13,13 @@ KEPT: Final = ("everything", "keda", "minimal")
 
 
 def text(values: str) -> str:
-    """Return the rendering in an order of its own, which is no matter of helm's version."""
+    """Return the rendering in a fixed order, which does not depend on helm's version."""
     documents = sorted(map(_short, helm.rendered(values)), key=lambda each: (each["kind"], each["metadata"]["name"]))
     return str(yaml.safe_dump_all(documents, width=120))
 
 
 def _short(document: helm.Document) -> helm.Document:
-    """Leave out what is a file's content, and compared with the file."""
+    """Leave out the content of files, which is compared with the files themselves."""
     short = copy.deepcopy(document)
     if short["kind"] == "PrometheusRule":
         short["spec"] = "files/rules.yaml"

@@ -1,4 +1,4 @@
-"""Helm: where it is, and what it makes of the chart with some values."""
+"""Run helm on the chart, and read its output."""
 
 import functools
 import io
@@ -78,5 +78,5 @@ def pods(values: str, *settings: str) -> dict[str, Document]:
 
 
 def environment(pod: Document) -> dict[str, Document]:
-    """Return a pod's variables by name."""
+    """Return the environment variables of a pod by name."""
     return {variable["name"]: variable for variable in pod["spec"]["containers"][0]["env"]}

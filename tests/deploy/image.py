@@ -1,4 +1,4 @@
-"""The image without an engine: the Dockerfile's steps done below a folder, and its programs run as its user."""
+"""Build the image without an engine: run the Dockerfile's steps in a folder, and its programs as its user."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ COMMAND_SECONDS: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """What was built: `root` stands for its `/`, `variables` are those that the file sets, `user` is a number."""
+    """Built image: `root` is its `/`, `variables` are set by its file, and `user` is a number."""
 
     root: Path
     variables: Mapping[str, str]
@@ -34,7 +34,7 @@ class Image:
         return f"{self.root}/opt/goalworker/bin/goalworker"
 
     def start(self, *command: str, env: Mapping[str, str]) -> subprocess.Popen[str]:
-        """Start a command as the image's user, with these variables and no others, who can write to no file at all."""
+        """Start a command as the image's user, who can write to no file, with exactly these variables."""
         as_user: dict[str, Any] = {"user": self.user, "group": self.user, "extra_groups": ()} if _are_root() else {}
         return subprocess.Popen(
             command,
@@ -49,7 +49,7 @@ class Image:
         )
 
     def done(self, *command: str, env: Mapping[str, str]) -> str:
-        """Run a command to its end, which must be a good one; return what it printed."""
+        """Run a command that must succeed, and return its output."""
         with self.start(*command, env=env) as process:
             out, err = process.communicate(timeout=COMMAND_SECONDS)
         assert process.returncode == 0, f"{command} ended with {process.returncode}: {out}{err}"
@@ -58,7 +58,7 @@ class Image:
 
 @contextlib.contextmanager
 def built() -> Iterator[Image]:
-    """The image, below a folder that everyone may enter, all of it read-only."""
+    """Build the image in a folder that everyone may read."""
     build, final = dockerfile.stages(FILE)
     with tempfile.TemporaryDirectory(prefix="goalworker-image-") as made:
         root = Path(made)
@@ -100,7 +100,7 @@ def _copy(*words: str, folder: Path) -> None:
 
 
 def _run(command: str, folder: Path, path: str) -> None:
-    """Run a step as an engine would, but with this machine's way to the packages."""
+    """Run a step as an engine would, but with this machine's access to the packages."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "GOALWORKER_"))}
     step = subprocess.run(
         ["/bin/sh", "-c", command],
@@ -125,14 +125,14 @@ def _variables(final: dockerfile.Stage, root: Path) -> dict[str, str]:
 
 
 def _python(root: Path) -> Path:
-    """Where `python` is: the one that runs this test, a copy of it where only we may go."""
+    """Return the interpreter of this test, as a copy where the image's user cannot reach it."""
     prefix = Path(sys.base_prefix)
     if all(folder.stat().st_mode & stat.S_IXOTH for folder in (prefix, *prefix.parents)):
         return prefix / "bin"
     copy = root / "usr/local"
     ignored = shutil.ignore_patterns("site-packages", "test", "__pycache__", "*.a", "include", "share")
     shutil.copytree(prefix, copy, symlinks=True, ignore=ignored)
-    # It looks for its library where it was installed; this is the same place, seen from the program.
+    # It looks for its library where it was installed, which is the same place relative to the program.
     program = (copy / "bin" / "python").resolve()
     there, here = str(prefix / "lib").encode() + b"\0", b"$ORIGIN/../lib\0"
     program.write_bytes(program.read_bytes().replace(there, here.ljust(len(there), b"\0")))

@@ -1,4 +1,4 @@
-"""A demo at work, and a real Prometheus that scrapes it every second."""
+"""A working demo, and a real Prometheus that scrapes it every second."""
 
 import contextlib
 import dataclasses
@@ -21,13 +21,13 @@ from tests.kit import demo_process
 
 PATIENCE_SECONDS = 60
 RECORDS_PER_SECOND = 300
-LAG_RECORDS = RECORDS_PER_SECOND  # a second's worth
+LAG_RECORDS = RECORDS_PER_SECOND  # the records of one second
 JOBS = {"goalworker-worker": "worker", "goalworker-api": "api"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Live:
-    """What a test asks: Prometheus, and the API that it watches."""
+    """Prometheus, and the API that it monitors."""
 
     prometheus: httpx.Client
     api: httpx.Client
@@ -43,11 +43,11 @@ class Live:
         return found
 
     def has_data(self, expression: str) -> bool:
-        """Say whether there is a number; the result of 0 / 0 is none."""
+        """Say whether there is a number; 0 / 0 gives NaN."""
         return any(math.isfinite(float(series["value"][1])) for series in self.query(expression))
 
     def without_data(self, expressions: Iterable[str]) -> set[str]:
-        """Return the expressions that still have no data after a while, in which the API is in use."""
+        """Return the expressions that still have no data after a while, during which the API is used."""
         missing = set(expressions)
         deadline = time.monotonic() + PATIENCE_SECONDS
         while missing and time.monotonic() < deadline:
@@ -69,7 +69,7 @@ class Live:
 def live() -> Iterator[Live]:
     with demo_process.demo("--rate", str(RECORDS_PER_SECOND), "--events", "1000000") as demo:
         demo.until(lambda: all(_ready(demo.said, name) for name in JOBS.values()) and "export GW=" in demo.said)
-        demo.until(lambda: _lag(demo.said) < LAG_RECORDS)  # what came before the worker is late, and nobody's fault
+        demo.until(lambda: _lag(demo.said) < LAG_RECORDS)  # records from before the worker's start are late
         ports = {job: _operations_port(_ready(demo.said, name)) for job, name in JOBS.items()}
         url, key = re.findall(r"export GW=(\S+) KEY=(\S+)", demo.said)[0]
         with _prometheus(ports) as prometheus, httpx.Client(base_url=url, headers={"x-api-key": key}) as api:
@@ -77,12 +77,12 @@ def live() -> Iterator[Live]:
 
 
 def _ready(said: str, name: str) -> int:
-    """Return the pid of a process of the demo that has been ready, 0 where it has not."""
+    """Return the pid of a ready process of the demo, or 0."""
     return int(next(iter(re.findall(rf"{name} (\d+) is ready", said)), 0))
 
 
 def _lag(said: str) -> float:
-    """Return the records that the demo has sent and its worker has not committed, by its last line about it."""
+    """Return the lag of the demo's worker, from the last line that shows it."""
     said_so_far = re.findall(r"\| lag ([\d,]+)", said)
     return float(said_so_far[-1].replace(",", "")) if said_so_far else math.inf
 
@@ -120,7 +120,7 @@ def _prometheus(ports: Mapping[str, int]) -> Iterator[httpx.Client]:
 
 
 def _configuration(ports: Mapping[str, int]) -> dict[str, Any]:
-    """Return our own configuration with the demo's addresses, in a hurry."""
+    """Return our own configuration with the demo's addresses and short intervals."""
     ours: dict[str, Any] = rules.load(rules.CONFIGURATION)
     assert [job["job_name"] for job in ours["scrape_configs"]] == list(ports)
     jobs = [

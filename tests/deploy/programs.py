@@ -1,4 +1,4 @@
-"""Programs in other languages that use what we serve: their packages, and how they are run."""
+"""Run programs in other languages that use our interfaces, and install their packages."""
 
 import asyncio
 import hashlib
@@ -17,7 +17,7 @@ _SECONDS: Final = 300
 
 
 async def run(*command: str | Path, within: Path, environment: Mapping[str, str] | None = None) -> str:
-    """Run a program to its end and return its stdout; it must end well."""
+    """Run a program that must succeed, and return its stdout."""
     process = await asyncio.create_subprocess_exec(
         *map(str, command),
         cwd=within,
@@ -37,7 +37,7 @@ async def run(*command: str | Path, within: Path, environment: Mapping[str, str]
 
 
 async def node_packages() -> Path:
-    """Return the folder that the packages of clients/node are installed in; npm is asked for them once."""
+    """Return the folder with the packages of clients/node; npm installs them once."""
     npm = tools.system_tool("npm", "npm")
     lock = CLIENTS / "node" / "package-lock.json"
     stamp = _NODE / f"installed-{hashlib.sha256(lock.read_bytes()).hexdigest()[:16]}"
@@ -52,7 +52,7 @@ async def node_packages() -> Path:
 
 
 def go() -> str:
-    """Return Go, which fetches the modules that clients/go names, and a newer Go where that is needed."""
+    """Return Go, which fetches the modules of clients/go, and a newer Go where they need it."""
     found = shutil.which("go")
     assert found, "go is missing: install Go 1.21 or later from its own pages; Debian's golang-go may be older"
     return found

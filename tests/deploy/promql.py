@@ -1,4 +1,4 @@
-"""What a PromQL expression names: metrics, selectors and labels. Enough of the grammar for our own expressions."""
+"""Metrics, selectors and labels of PromQL expressions; understands as much of the grammar as ours need."""
 
 import re
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ _MATCHER = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*"(?:\\.|[^"\\])*"')
 _KEYWORDS = {"and", "or", "unless", "bool", "offset"}
 _SUFFIXES = {"counter": ("",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
 
-# What Prometheus or Kubernetes adds to every series.
+# Labels that Prometheus or Kubernetes adds to every series.
 TARGET_LABELS = {"namespace", "job", "instance"}
 
 Known = Mapping[str, set[str]]
@@ -44,7 +44,7 @@ def ranges(expression: str) -> list[str]:
 
 
 def names(expression: str) -> set[str]:
-    """Return the metrics named."""
+    """Return the names of the metrics."""
     return {name_of(selector) for selector in selectors(expression)}
 
 
@@ -53,12 +53,12 @@ def name_of(selector: str) -> str:
 
 
 def labels(selector: str) -> set[str]:
-    """Return the labels that a selector, or a series in the text format, has."""
+    """Return the labels of a selector, or of a series in the text format."""
     return set(_MATCHER.findall(selector.partition("{")[2]))
 
 
 def strangers(expression: str, known: Known) -> set[str]:
-    """Return the metrics and labels of an expression that nobody has: a misspelt one is silent for ever."""
+    """Return the metrics and labels that do not exist: Prometheus reports no error for a misspelt one."""
     unknown = names(expression) - known.keys()
     for selector in selectors(expression):
         name = name_of(selector)

@@ -1,4 +1,4 @@
-"""What deploy/README.md tells people to do, taken out of it."""
+"""Commands, events and values that deploy/README.md tells people to use."""
 
 import re
 import shlex
@@ -13,12 +13,12 @@ SPANS: Final = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", TEXT, flag
 
 
 def lines() -> list[str]:
-    """Every line that is to be typed, continued ones as one."""
+    """Return every command line; continued lines are joined."""
     return [line.strip() for block in BLOCKS for line in block.replace("\\\n", " ").splitlines() if line.strip()]
 
 
 def commands() -> list[list[str]]:
-    """The words after `goalworker`, or after `gw`, which stands for it where systemd runs it."""
+    """Return the words after `goalworker`, or after `gw`, which stands for it on hosts with systemd."""
     found = [
         re.search(r"(?:^|-- |worker |api |bin/)(?:goalworker|gw) ([a-z][^|;]*)$", line) for line in [*lines(), *SPANS]
     ]
@@ -26,14 +26,14 @@ def commands() -> list[list[str]]:
 
 
 def events() -> list[tuple[str, str]]:
-    """The first messages, each with its topic, as they are sent in each of the three ways."""
+    """Return the first messages, each with its topic, as each of the three ways sends them."""
     sent = re.findall(r"console-producer.*--topic (\S+) < (?:deploy/)?first-exit/(\S+)", TEXT)
     assert sent == sent[:2] * 3
     return sent[:2]
 
 
 def values() -> set[str]:
-    """The values of the chart that are set or named."""
+    """Return the values of the chart that are set or named."""
     named = {
         span
         for span in SPANS

@@ -1,4 +1,4 @@
-"""The rules of deploy/prometheus, and the tests that promtool runs on them."""
+"""Rules of deploy/prometheus, and their promtool tests."""
 
 import functools
 from pathlib import Path
@@ -13,7 +13,7 @@ RULES = DEPLOY / "prometheus" / "rules.yaml"
 CONFIGURATION = DEPLOY / "prometheus" / "prometheus.yaml"
 UNIT_TESTS = sorted((DEPLOY / "prometheus" / "tests").glob("*.yaml"))
 
-# What each link to the runbook begins with, unless somebody sets another address.
+# Default prefix of each link to the runbook.
 REPOSITORY = "https://github.com/goalworker/goalworker/blob/main/"
 
 ALERT_LABELS = {"alertname", "alertstate", "severity", "check", "topic"}
@@ -38,7 +38,7 @@ def recorded() -> dict[str, str]:
 
 
 def known() -> dict[str, set[str]]:
-    """Return every series that may be asked for: goalworker's, what is recorded, and alerts."""
+    """Return every series that queries may use: goalworker's, recorded ones, and alerts."""
     levels = {name: set(name.partition(":")[0].split("_")) for name in recorded()}
     return {**promql.exposed(), **levels, "ALERTS": ALERT_LABELS}
 

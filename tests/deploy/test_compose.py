@@ -1,4 +1,4 @@
-"""The Compose file: that Compose takes it, and that it means what the rest of the repository means."""
+"""The Compose file is valid, and consistent with the rest of the repository."""
 
 import contextlib
 import functools
@@ -38,7 +38,7 @@ def compose(*words: str, file: Path = FILE, base_image: str = BASE_IMAGE) -> sub
 
 @functools.cache
 def project() -> dict[str, Any]:
-    """The file as Compose understands it, all profiles included."""
+    """Return the file as Compose understands it, with all profiles."""
     said = compose("config", "--format", "json")
     assert said.returncode == 0, said.stderr
     found: dict[str, Any] = json.loads(said.stdout)

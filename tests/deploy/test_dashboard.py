@@ -1,4 +1,4 @@
-"""The dashboard asks for what exists, and shows something when there is something: against a real Prometheus."""
+"""The dashboard uses only existing series, and shows data from a real Prometheus."""
 
 import itertools
 import re
@@ -148,7 +148,7 @@ def test_every_variable_has_something_to_choose_from(at_work: live.Live) -> None
     assert found.keys() == dashboard.VARIABLES.keys() - {"datasource"}
     assert found["job"] == set(live.JOBS)
     assert len(found["instance"]) == 2
-    assert found["namespace"] == set()  # which is Kubernetes'; everything is selected then
+    assert found["namespace"] == set()  # a label of Kubernetes, which selects everything here
 
 
 def test_every_rule_is_evaluated_and_what_it_looks_at_is_there(at_work: live.Live) -> None:
@@ -165,4 +165,4 @@ def test_every_rule_is_evaluated_and_what_it_looks_at_is_there(at_work: live.Liv
 def test_a_demo_at_work_wakes_nobody(at_work: live.Live) -> None:
     assert not at_work.without_data(['goalworker_ready{check="goals"} == 1', "job:goalworker_events_late:ratio_rate5m"])
     alerts = {(alert["labels"]["alertname"], alert["labels"]["severity"]) for alert in at_work.get("alerts")["alerts"]}
-    assert alerts == {("GoalworkerDeadLettersGrowing", "ticket")}  # its malformed records are meant to be there
+    assert alerts == {("GoalworkerDeadLettersGrowing", "ticket")}  # the demo sends malformed records on purpose

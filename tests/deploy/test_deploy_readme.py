@@ -1,4 +1,4 @@
-"""deploy/README.md, held to what is there."""
+"""The commands, files and names in deploy/README.md exist."""
 
 import json
 import re
@@ -116,7 +116,7 @@ def _anchors(page: Path) -> set[str]:
 
 
 def _has(schema: dict[str, Any], part: dict[str, Any], path: list[str]) -> bool:
-    """Say whether a value may have this name by the schema."""
+    """Say whether the schema allows a value with this name."""
     while "$ref" in part:
         *_, name = part["$ref"].split("/")
         part = schema["definitions"][name]

@@ -1,4 +1,4 @@
-"""The chart renders what Kubernetes and the operators take, and what was looked at."""
+"""The chart renders valid documents, equal to the stored ones."""
 
 import json
 import re
@@ -78,7 +78,7 @@ def test_no_name_is_taken_twice(values: str) -> None:
 
 @pytest.mark.parametrize("values", golden.KEPT)
 def test_the_rendering_is_the_one_that_is_kept(values: str) -> None:
-    """Where the difference is wanted, `.venv/bin/python -m tests.deploy.golden` keeps the new one."""
+    """Run `.venv/bin/python -m tests.deploy.golden` if a difference is intended."""
     assert golden.text(values) == (golden.FOLDER / f"{values}.yaml").read_text()
 
 

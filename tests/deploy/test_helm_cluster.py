@@ -1,4 +1,4 @@
-"""What is around the pods: in which order they come, who finds them, how many there are, whom they may talk to."""
+"""Order of the pods, services, scaling, disruption budgets and network policies of the chart."""
 
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ each_values = pytest.mark.parametrize("values", helm.VALUES)
 
 
 def selected(selector: dict[str, str], values: str) -> set[str]:
-    """Return the components that a selector means."""
+    """Return the components that a selector matches."""
     return {
         component
         for component, pod in helm.pods(values).items()
@@ -33,7 +33,7 @@ def test_jobs_run_before_everything_and_need_nothing_of_the_chart(values: str) -
     for job in helm.of_kind("Job", values):
         annotations = job["metadata"]["annotations"]
         assert annotations[HOOK] == "pre-install,pre-upgrade"
-        # A failed one stays for its log, until the next begins.
+        # A failed job is kept for its log until the next one begins.
         assert annotations["helm.sh/hook-delete-policy"] == "before-hook-creation,hook-succeeded"
         pod = job["spec"]["template"]["spec"]
         assert pod["restartPolicy"] == "Never"

@@ -1,4 +1,4 @@
-"""Every pod of the chart is hardened, is asked how it is, and starts with settings that goalworker takes."""
+"""Every pod of the chart is hardened, has probes, and starts with valid settings."""
 
 import itertools
 from pathlib import Path

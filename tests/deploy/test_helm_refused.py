@@ -1,4 +1,4 @@
-"""Values that make no sense are refused before anything is changed, each with its sentence."""
+"""Invalid values are refused before anything is changed, each with a sentence."""
 
 from typing import Final
 
@@ -98,7 +98,7 @@ def test_a_value_that_is_wrong_by_itself_is_refused_where_it_stands(place: str, 
     answer = helm.template("minimal", *values)
     assert answer.returncode != 0
     assert "schema" in answer.stderr
-    # Helm 4 writes paths with a slash, Helm 3 with a point.
+    # Helm 4 writes paths with slashes, Helm 3 with points.
     assert place in answer.stderr.replace("/", ".")
 
 

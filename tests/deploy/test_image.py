@@ -1,4 +1,4 @@
-"""The image: its file, and what its steps make, run by its user on a real Kafka and a real PostgreSQL."""
+"""The Dockerfile, and the image that its steps build, run by its user on a real Kafka and a real PostgreSQL."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ def made() -> Iterator[image.Image]:
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """Programs of the image whose environment is the two addresses."""
+    """Programs of the image with only the two addresses in their environment."""
 
     image: image.Image
     addresses: dict[str, str]
@@ -45,7 +45,7 @@ class Installed:
 
     @contextlib.asynccontextmanager
     async def serving(self, command: str, port: int) -> AsyncIterator[None]:
-        """Have `run` or `api` ready, and end it with SIGTERM, upon which it must exit with 0."""
+        """Start `run` or `api`, wait until it is ready, and stop it by SIGTERM, which must give exit code 0."""
         with self.image.start(self.image.program, command, env=self.addresses) as process:
             try:
                 await support.until(lambda: process.poll() is not None or _is_ready(port))
@@ -136,7 +136,7 @@ def test_its_label_has_the_version_of_the_package() -> None:
 
 def test_what_is_installed_comes_from_the_building_stage_to_the_same_place() -> None:
     source, target = dockerfile.only(FINAL, "COPY").text.removeprefix("--from=build ").split()
-    assert source == target == "/opt/goalworker"  # the programs' first lines name it
+    assert source == target == "/opt/goalworker"  # the shebang lines name it
 
 
 def test_nothing_but_what_is_copied_is_sent_to_the_engine() -> None:
@@ -170,13 +170,13 @@ def _enrollment(enrollment_id: str, key: str) -> dict[str, Any]:
 
 
 def _told(command: str) -> list[str]:
-    """The words of a command, which the README has in each of its three ways, and always the same."""
+    """Return the arguments of a command, which the README has in each of its three ways, always the same."""
     (words,) = {tuple(words) for words in readme.commands() if " ".join(words[:2]) == command}
     return list(words)
 
 
 async def _send_what_the_readme_sends(bootstrap_servers: str) -> None:
-    """Send the enrollment, and the event as a sender does who does not know whether it has arrived."""
+    """Send the enrollment, and the event twice, as a sender does that missed the acknowledgement."""
     async with aiokafka.AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as producer:
         for topic, name in (*readme.events(), readme.events()[-1]):
             (line,) = (tools.DEPLOY / "first-exit" / name).read_bytes().splitlines()
@@ -185,7 +185,7 @@ async def _send_what_the_readme_sends(bootstrap_servers: str) -> None:
 
 @contextlib.asynccontextmanager
 async def _listening(bootstrap_servers: str) -> AsyncIterator[aiokafka.AIOKafkaConsumer]:
-    """A consumer of the exits that are sent from now on."""
+    """Yield a consumer of the exits that are sent from now on."""
     topic = config.Topics().workflow_exit
     async with aiokafka.AIOKafkaConsumer(topic, bootstrap_servers=bootstrap_servers) as consumer:
         for partition, end in (await consumer.end_offsets(consumer.assignment())).items():
@@ -194,7 +194,7 @@ async def _listening(bootstrap_servers: str) -> AsyncIterator[aiokafka.AIOKafkaC
 
 
 async def _exits(listening: aiokafka.AIOKafkaConsumer, at_least: int = 0) -> list[dict[str, Any]]:
-    """Read to the end, and on until there are so many."""
+    """Read to the end, and on until there are this many exits."""
     found: list[dict[str, Any]] = []
     async with asyncio.timeout(30):
         while len(found) < at_least or await _is_behind(listening):

@@ -1,4 +1,4 @@
-"""Clients that others' generators make of the OpenAPI document, compiled strictly and used against a running API."""
+"""Clients that generators make of the OpenAPI document compile strictly and work with a running API."""
 
 import json
 import shutil
@@ -71,7 +71,7 @@ async def test_a_client_of_oapi_codegen_compiles_and_works(database_url: str, tm
 
 
 async def used(database_url: str, *command: str | Path, within: Path) -> dict[str, Any]:
-    """Return what a client finds, whose arguments are the API's address and a token."""
+    """Run a client with the API's address and a token as its arguments; return its output."""
     async with running_api.running(database_url) as api:
         answer: dict[str, Any] = json.loads(await programs.run(*command, api.url, running_api.token(), within=within))
     return answer

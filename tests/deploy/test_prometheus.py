@@ -1,4 +1,4 @@
-"""The rules are valid, each alert fires when it should and only then, and leads to what to do about it."""
+"""The rules are valid, and each alert fires only when it should and links to its section of the runbook."""
 
 import re
 import shutil
@@ -19,7 +19,7 @@ FIRING = re.compile(r'ALERTS(?:\{alert(?:name|state)(=~?)"([^"]*)")?')
 
 
 def promtool(*arguments: str | Path) -> str:
-    """Run promtool; fail with what it says."""
+    """Run promtool, which must succeed."""
     command = shutil.which("promtool")
     assert command, "promtool is missing: install Prometheus, on Debian with `apt-get install prometheus`"
     done = subprocess.run([command, *arguments], capture_output=True, text=True, check=False)
@@ -42,7 +42,7 @@ def alert_tests() -> list[dict[str, Any]]:
 
 
 def silences(test: dict[str, Any]) -> set[str]:
-    """Return the alerts of which a test says that they do not fire, though it has series that they look at."""
+    """Return the alerts that a test expects to stay silent although their series exist."""
     quiet = {case["alertname"] for case in test.get("alert_rule_test", ()) if not case.get("exp_alerts")}
     for case in test.get("promql_expr_test", ()):
         found = FIRING.search(case["expr"])
@@ -54,7 +54,7 @@ def silences(test: dict[str, Any]) -> set[str]:
 
 
 def sources(expression: str) -> set[str]:
-    """Return the metrics that an expression looks at, also by way of what is recorded."""
+    """Return the metrics that an expression uses, also through recorded series."""
     recorded = rules.recorded()
     found = promql.names(expression)
     return found | {source for name in found & recorded.keys() for source in sources(recorded[name])}

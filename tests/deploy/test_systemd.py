@@ -1,4 +1,4 @@
-"""The systemd units: that systemd takes them, how much they may, and that they mean what the rest means."""
+"""The systemd units are valid, hardened, and consistent with the rest of the repository."""
 
 import os
 import re
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.deploy
 UNITS = sorted((tools.DEPLOY / "systemd").glob("*.service"))
 COMMON = tools.DEPLOY / "systemd" / "goalworker-.service.d" / "common.conf"
 INSTALLED = "/opt/goalworker/bin"
-EXPOSURE_MAX = 15  # of 100: who needs the network can hardly have less than 12
+EXPOSURE_MAX = 15  # of 100; a unit that needs the network can hardly score below 12
 
 each_unit = pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
 each_that_stays = pytest.mark.parametrize("unit", [unit for unit in UNITS if unit.stem != "goalworker-migrate"])
@@ -26,7 +26,7 @@ each_that_stays = pytest.mark.parametrize("unit", [unit for unit in UNITS if uni
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The units as an administrator lays them, with the programs where they are here."""
+    """Install the units as an administrator does, with the programs where they are on this machine."""
     shutil.copytree(tools.DEPLOY / "systemd", tmp_path / "system")
     for unit in (tmp_path / "system").glob("*.service"):
         unit.write_text(unit.read_text().replace(INSTALLED, str(Path(sys.executable).parent)))
@@ -87,7 +87,7 @@ def _settings(file: Path) -> dict[str, list[str]]:
 
 
 def _analyze(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    # The colon: this machine's own units are found too, such as network-online.target.
+    # The trailing colon: this machine's own units are found too, such as network-online.target.
     environment = {"PATH": os.defpath, "SYSTEMD_UNIT_PATH": f"{folder}:", "LC_ALL": "C"}
     command = [tools.system_tool("systemd-analyze", "systemd"), *words]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)

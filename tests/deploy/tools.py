@@ -1,4 +1,4 @@
-"""Programs that look at what deploy/ holds, and where to get them."""
+"""Programs that check the files of deploy/, and how to find them."""
 
 import shutil
 from pathlib import Path
@@ -15,7 +15,7 @@ def tool(name: str) -> str:
 
 
 def system_tool(name: str, package: str) -> str:
-    """Return a program that only the machine can have."""
+    """Return a program that must be installed on the machine."""
     found = shutil.which(name)
     assert found, f"{name} is missing: install it, on Debian with `apt-get install {package}`"
     return found

@@ -1,8 +1,8 @@
-"""FastStream's batch subscriber with SQLAlchemy, as near to what the product promises as it can be brought.
+"""FastStream's batch subscriber with SQLAlchemy, as close to the guarantees of goalworker as it gets.
 
-Decoded with msgspec, which its documentation recommends for speed. Of a batch: hits in one transaction; enrollments
-locked, achievements, exits and an outbox in the next, a statement for many rows each; then the messages, all on their
-way at once; then the offsets. Replayed after a crash anywhere, it writes nothing twice. Run as a program by beside.py.
+Events are decoded with msgspec, which its documentation recommends for speed. For each batch: hits in one transaction;
+enrollments locked, achievements, exits and an outbox in the next, with a statement for many rows each; then all
+messages at once; then the offsets. A replay after a crash writes nothing twice. A program that beside.py runs.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ MAX_RECORDS = 2_000
 
 
 class Event(msgspec.Struct, gc=False):
-    """An event, as far as a peer looks at it."""
+    """Fields of an event that a peer uses."""
 
     id: str
     source: str
@@ -37,13 +37,13 @@ class Event(msgspec.Struct, gc=False):
 
 
 class CloudEvents:
-    """Decodes the messages of a batch at once."""
+    """Decoder for all messages of a batch at once."""
 
     def __init__(self) -> None:
         self._decoder = msgspec.json.Decoder(Event)
 
     async def decode(self, message: Any) -> Any:
-        """Not called: there are batches only."""
+        """Refuse single messages: there are batches only."""
         raise NotImplementedError
 
     async def decode_batch(self, message: Any) -> list[Event]:
@@ -51,11 +51,11 @@ class CloudEvents:
         return [self._decoder.decode(record.value) for record in message.raw_message]
 
     async def encode(self, message: Any, serializer: Any = None) -> tuple[bytes, str | None]:
-        """Return what is bytes already."""
+        """Return bytes unchanged."""
         return message, None
 
     async def encode_batch(self, messages: Sequence[Any], serializer: Any = None) -> list[tuple[bytes, str | None]]:
-        """Return what is bytes already."""
+        """Return bytes unchanged."""
         return [(message, None) for message in messages]
 
 
@@ -69,7 +69,7 @@ def _contact(hit: Hit) -> tuple[str, str, str]:
 
 
 async def record(connection: sa_async.AsyncConnection, hits: Sequence[Hit]) -> None:
-    """Write down what happened, where it is not written down yet."""
+    """Record the hits that are not recorded yet."""
     rows = [
         {"tenant_id": event.tenantid, "workflow_id": workflow_id, "contact_id": event.data["contact_id"],
          "goal_id": goal_id, "event_source": event.source, "event_id": event.id, "goal_version": 1,
@@ -83,7 +83,7 @@ async def record(connection: sa_async.AsyncConnection, hits: Sequence[Hit]) -> N
 
 
 async def judge(connection: sa_async.AsyncConnection, hits: Sequence[Hit], exit_topic: str, batch_id: UUID) -> Any:
-    """Write what the hits mean for the open enrollments, and the messages; return these, as rows of the outbox."""
+    """Write the results of the hits for open enrollments; return the messages, as rows of the outbox."""
     first = {_contact(hit): hit for hit in sorted(hits, key=lambda hit: (hit[0].time, hit[0].id), reverse=True)}
     rows = [(row, *first[tuple(row[2:])]) for row in await connection.execute(_locked(sorted(first)))]
     if not rows:
@@ -109,7 +109,7 @@ def _unnested(name: str, columns: dict[str, tuple[Any, Sequence[Any]]]) -> Any:
 
 
 def _locked(contacts: Sequence[tuple[str, str, str]]) -> Any:
-    """Select the open enrollments of contacts: the key, workflow and contact; locked in the order of the key."""
+    """Select the open enrollments of contacts: key, workflow and contact; locked in the order of the key."""
     columns = zip(("tenant_id", "workflow_id", "contact_id"), zip(*contacts, strict=True), strict=True)
     wanted, runs = _unnested("wanted", {name: (sa.Text, values) for name, values in columns}), tables.enrollments
     return (
@@ -146,7 +146,7 @@ def _exited(verdicts: Sequence[dict[str, Any]]) -> Any:
 
 
 async def publish(broker: Any, engine: sa_async.AsyncEngine, outgoing: Sequence[dict[str, Any]]) -> None:
-    """Send the messages, all on their way at once, and delete those that were acknowledged."""
+    """Send all messages at once, and delete those that were acknowledged."""
     sent = [
         await broker.publish(each["value"], topic=each["topic"], key=each["key"], no_confirm=True) for each in outgoing
     ]
@@ -157,7 +157,7 @@ async def publish(broker: Any, engine: sa_async.AsyncEngine, outgoing: Sequence[
 
 
 async def work(task: usual.Task, clock: usual.Clock) -> None:
-    """Take so many events, batch after batch."""
+    """Process this many events, batch after batch."""
     engine = task.engine()
     goals = await usual.goals(engine)
     broker = kafka.KafkaBroker(

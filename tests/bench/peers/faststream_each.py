@@ -1,8 +1,7 @@
-"""FastStream with SQLAlchemy, a message at a time, as its documentation has it: at least once, retried on error.
+"""FastStream with SQLAlchemy, a message at a time, as its documentation shows: at least once, retried on error.
 
-A subscriber for each topic, so that five messages are handled at the same time and each is still committed behind its
-transaction; consumers for each partition (`max_workers`) are no faster, as the processor is the limit. Run as a program
-by beside.py.
+Each topic has a subscriber, so that five messages are handled at the same time, each committed after its transaction.
+A consumer for each partition (`max_workers`) is not faster, since the CPU is the limit. A program that beside.py runs.
 """
 
 from typing import Annotated, Any
@@ -14,19 +13,19 @@ from tests.bench.peers import usual
 
 
 class CloudEvents:
-    """Decodes a message whatever its content type: FastStream's own takes application/json only."""
+    """Decoder that ignores the content type: FastStream's own accepts application/json only."""
 
     async def decode(self, message: Any) -> usual.Event:
         """Return the event."""
         return usual.Event.model_validate_json(message.body)
 
     async def encode(self, message: Any, serializer: Any = None) -> tuple[bytes, str | None]:
-        """Return what is bytes already."""
+        """Return bytes unchanged."""
         return message, None
 
 
 async def work(task: usual.Task, clock: usual.Clock) -> None:
-    """Take so many events, those of a topic one after the other."""
+    """Process this many events, those of a topic one after the other."""
     engine = task.engine(len(task.topics))
     goals = await usual.goals(engine)
     broker = kafka.KafkaBroker(task.bootstrap_servers, codec=CloudEvents(), logger=None, acks="all")
@@ -45,7 +44,7 @@ async def work(task: usual.Task, clock: usual.Clock) -> None:
     for topic in task.topics:
         broker.subscriber(
             topic,
-            # A group for each topic: in one for all, every consumer that joins stops all the others for a moment.
+            # A group for each topic: in a shared group, every consumer that joins stops all others for a moment.
             group_id=f"{task.group_id}-{topic}",
             auto_offset_reset="earliest",
             ack_policy=faststream.AckPolicy.NACK_ON_ERROR,

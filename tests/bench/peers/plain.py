@@ -1,7 +1,7 @@
-"""The usual way, as well as it goes: a loop over aiokafka with pydantic and SQLAlchemy, an event at a time.
+"""The usual way, done well: a loop over aiokafka with pydantic and SQLAlchemy, an event at a time.
 
-Goals are cached in a dictionary; each event that hits one is a transaction, each event's offset is committed behind it.
-Run as a program by beside.py.
+Goals are cached in a dictionary; each event that hits one is a transaction, after which its offset is committed.
+A program that beside.py runs.
 """
 
 import aiokafka
@@ -10,7 +10,7 @@ from tests.bench.peers import usual
 
 
 async def work(task: usual.Task, clock: usual.Clock) -> None:
-    """Take so many events, one after the other."""
+    """Process this many events, one after the other."""
     engine = task.engine()
     goals = await usual.goals(engine)
     consumer = aiokafka.AIOKafkaConsumer(

@@ -1,6 +1,6 @@
-"""What the peers have in common: the event, the goals in a dictionary, and a clock that ends with the last event.
+"""Shared parts of the peers: the event, the goals in a dictionary, and a clock that stops after the last event.
 
-Imported by programs of another environment (.venv/bench): nothing here may need more than that has.
+The programs that import this module run in another environment (.venv/bench), which limits its imports.
 """
 
 import asyncio
@@ -26,11 +26,11 @@ FIELDS = ("tag_id", "product_id", "calendar_id", "form_id", "stage_id")
 Goal = tuple[UUID, str]
 """Id and workflow."""
 Goals = Mapping[tuple[str, str], Sequence[Goal]]
-"""By tenant and by what is asked for."""
+"""By tenant and by the value in the criteria."""
 
 
 class Event(pydantic.BaseModel):
-    """An event, as far as a peer looks at it."""
+    """Fields of an event that a peer uses."""
 
     id: str
     source: str
@@ -42,7 +42,7 @@ class Event(pydantic.BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a peer is called with: where the servers are, and how many events of which topics to take."""
+    """Arguments of a peer: the servers, the topics, and the number of events."""
 
     database_url: str
     exit_topic: str
@@ -53,42 +53,42 @@ class Task:
 
     @classmethod
     def of_arguments(cls) -> "Task":
-        """The words of the command line (beside.py)."""
+        """Parse the command line (beside.py)."""
         url, exit_topic, servers, group, events, *topics = sys.argv[1:]
         return cls(url, exit_topic, servers, group, int(events), topics)
 
     def engine(self, pool_size: int = 1) -> sa_async.AsyncEngine:
-        """SQLAlchemy's engine on asyncpg."""
+        """Return SQLAlchemy's engine on asyncpg."""
         url = self.database_url.replace("postgresql://", "postgresql+asyncpg://")
         return sa_async.create_async_engine(url, pool_size=pool_size)
 
 
 class Clock:
-    """Begins with the first event that was read, and ends when as many were done as are wanted."""
+    """Clock that starts with the first event and stops after the last one."""
 
     def __init__(self, wanted: int) -> None:
         self._wanted, self._done = wanted, 0
         self._began = self._cpu_began = self._ended = self._cpu_ended = 0.0
 
     def begin(self) -> None:
-        """Say that something was read."""
+        """Start the clock."""
         if not self._began:
             self._began, self._cpu_began = time.perf_counter(), time.process_time()
 
     def end(self, events: int = 1) -> bool:
-        """Say that so many more are done; true: these were the last."""
+        """Count events as done; return whether these were the last."""
         self._done += events
         self._ended, self._cpu_ended = time.perf_counter(), time.process_time()
         return self._done >= self._wanted
 
     def report(self) -> None:
-        """Print what drains.py reads."""
+        """Print the result that drains.py reads."""
         seconds, cpu_seconds = self._ended - self._began, self._cpu_ended - self._cpu_began
         print(json.dumps({"events": self._done, "seconds": seconds, "cpu_seconds": cpu_seconds, "peak_bytes": 0}))
 
 
 def run(work: Callable[[Task, Clock], Coroutine[Any, Any, None]]) -> None:
-    """Let a peer work as the command line says, and report."""
+    """Run a peer as the command line says, and report."""
     task = Task.of_arguments()
     clock = Clock(task.events)
     asyncio.run(work(task, clock))
@@ -114,7 +114,7 @@ def hit(known: Goals, tenant_id: str, data: Mapping[str, Any]) -> list[Goal]:
 
 
 async def achieve(connection: sa_async.AsyncConnection, event: Event, goal: Goal) -> list[str]:
-    """Write what a hit means for the contact's open enrollments, statement by statement; return those that exit."""
+    """Write the results of a hit for the contact's open enrollments, statement by statement; return those that exit."""
     enrollments, (goal_id, workflow_id) = tables.enrollments, goal
     contact_id = event.data["contact_id"]
     open_ones = (

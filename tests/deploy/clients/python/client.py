@@ -1,4 +1,4 @@
-"""Uses what openapi-python-client makes of the document; it is generated beside this file, as `goalworker_api`."""
+"""Use the client that openapi-python-client generates beside this file, as `goalworker_api`."""
 
 import json
 import sys
