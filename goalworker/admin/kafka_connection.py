@@ -53,7 +53,7 @@ async def consumer(settings: config.Settings, group_id: str | None = None) -> As
                 await client.start()
             yield client
         finally:
-            await client.stop()
+            await clients.stop(client)
 
 
 async def fetch(

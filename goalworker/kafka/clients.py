@@ -1,5 +1,6 @@
 """Clients of Kafka: the worker's consumer, an observer of partitions, and an admin client."""
 
+import asyncio
 from typing import Any, Final
 
 import aiokafka
@@ -55,3 +56,11 @@ def observer(settings: config.Settings) -> aiokafka.AIOKafkaConsumer:
 def admin(settings: config.Settings) -> AIOKafkaAdminClient:
     """Return a client for questions about topics and groups; each is given up after ASK_TIMEOUT_SECONDS."""
     return AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=ASK_TIMEOUT_SECONDS * 1000)
+
+
+async def stop(consumer: aiokafka.AIOKafkaConsumer) -> None:
+    """Stop a consumer, whatever that raises.
+
+    Without a broker, aiokafka raises the CancelledError of a fetch that it cancels; gather() tells it from our own.
+    """
+    await asyncio.gather(consumer.stop(), return_exceptions=True)

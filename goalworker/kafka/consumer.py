@@ -196,8 +196,7 @@ class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aio
         if consumer is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(STOP_SECONDS):
-                    # gather() keeps a CancelledError apart: without a broker, stop() raises that of a task it cancels.
-                    await asyncio.gather(consumer.stop(), return_exceptions=True)
+                    await clients.stop(consumer)
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Finish the batches in flight, then end the epoch."""
@@ -221,7 +220,7 @@ class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aio
         try:
             await consumer.start()
         except BaseException:
-            await consumer.stop()
+            await clients.stop(consumer)
             raise
         topics = self._settings.topics
         consumer.subscribe([*topics.inputs, topics.redrive], listener=self)

@@ -46,7 +46,7 @@ async def reset(settings: config.Settings, target: Target) -> None:
         chosen = {move.partition: move.to_offset for move in moves}
         await commit(consumer, settings, chosen, "then start one with --reset-offsets")
     finally:
-        await consumer.stop()
+        await clients.stop(consumer)
     for move in moves:
         log.warning(
             "offset_reset",

@@ -105,7 +105,7 @@ class HealthWatch:
         try:
             await observer.start()
         except BaseException:
-            await observer.stop()
+            await clients.stop(observer)
             raise
         self._observer = observer
         return observer
@@ -115,4 +115,4 @@ class HealthWatch:
         if observer is not None:
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(1):
-                    await observer.stop()
+                    await clients.stop(observer)
