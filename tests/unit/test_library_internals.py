@@ -15,11 +15,11 @@ ALLOWED = {
     },
     # tests/unit/test_metrics.py
     "metrics.py": {"_sum", "_buckets", "_upper_bounds"},
-    # its own Settings
-    "config/__init__.py": {"_ignored_names", "_sources"},
+    # private attributes of config's own Settings
+    "config/loading.py": {"_ignored_names", "_sources"},
 }
-# Documented names of a NamedTuple.
-PUBLIC = {"_asdict", "_fields", "_make", "_replace"}
+# Documented names of a NamedTuple and of SQLAlchemy's rows.
+PUBLIC = {"_asdict", "_fields", "_make", "_replace", "_mapping"}
 
 
 def _private_names(file: Path) -> set[str]:
