@@ -1,4 +1,4 @@
-"""The numbers of a workflow as a sceptical analyst works them out: read every row, and let plain Python do the rest."""
+"""Statistics of a workflow as an independent analyst computes them: read every row, and do the rest in plain Python."""
 
 import itertools
 import json
@@ -20,7 +20,7 @@ TIMES = (*HOURS, *SECONDS)
 async def numbers(
     administrator: connections.Connection, tenant_id: str, workflow_id: str, span: Span, *, tracking: bool
 ) -> dict[str, Any]:
-    """Return what `stats` must say; times are exact (Fraction), and so is revenue (Decimal)."""
+    """Return the statistics that `stats` must give; times are exact (Fraction), and so is revenue (Decimal)."""
     tables = {}
     for table in ("enrollments", "achievements", "exits", "goals"):
         rows = await administrator.fetch(
@@ -127,7 +127,7 @@ def _revenue(purchases: Iterable[Mapping[str, Any]]) -> dict[str, Fraction]:
 
 
 def assert_agrees(answer: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    """Hold an answer to what was worked out: times within their decimals, everything else exactly."""
+    """Assert that an answer equals the computed one: times within their decimals, everything else exactly."""
     assert list(answer) == list(expected)
     for name in TIMES:
         said, exact = answer[name], expected[name]
@@ -143,5 +143,5 @@ def assert_agrees(answer: Mapping[str, Any], expected: Mapping[str, Any]) -> Non
 
 
 def spans(moments: Sequence[datetime | None]) -> list[Span]:
-    """Return every span between these moments, those too that are empty or the wrong way round."""
+    """Return every span between these moments, including empty and reversed ones."""
     return list(itertools.product(moments, moments))

@@ -1,4 +1,4 @@
-"""What is stored, what was said, and whether both are what the laws ask for."""
+"""Stored rows and published messages, and checks of both against the laws."""
 
 import json
 from collections import defaultdict
@@ -15,7 +15,7 @@ from tests.kit import naive_judge
 
 
 class Row(NamedTuple):
-    """An achievement as it is stored; None for the evidence of a revoked one, which is not said."""
+    """Stored achievement; without evidence where it is revoked, as in the message."""
 
     revision: int
     goal_version: int | None
@@ -24,7 +24,7 @@ class Row(NamedTuple):
 
 
 async def achievements(administrator: connections.Connection) -> dict[naive_judge.AchievementKey, Row]:
-    """Return every achievement, revoked ones too."""
+    """Return every achievement, including revoked ones."""
     rows = await administrator.fetch("SELECT * FROM achievements")
     return {
         (row["tenant_id"], row["enrollment_id"], row["goal_id"]): Row(
@@ -42,7 +42,7 @@ def _walked(row: Mapping[str, Any]) -> naive_judge.Walked:
 
 
 async def achieved(administrator: connections.Connection) -> dict[naive_judge.AchievementKey, naive_judge.Walked]:
-    """Return what is achieved and not revoked."""
+    """Return the achievements that are not revoked."""
     stored = await achievements(administrator)
     return {key: row.evidence for key, row in stored.items() if row.evidence is not None}
 
@@ -56,7 +56,7 @@ async def satisfied(administrator: connections.Connection) -> dict[naive_judge.E
 
 
 def told(broker: world.Broker) -> dict[UUID, dict[str, Any]]:
-    """Return each message once, by its id; what was sent again must be the same byte for byte."""
+    """Return each message once, by its id, and assert that repeats are the same bytes."""
     sent: dict[UUID, records.Record] = {}
     for record in broker.sent:
         if record.topic != world.TOPICS.dead_letters:
@@ -71,7 +71,7 @@ def said(broker: world.Broker) -> list[dict[str, Any]]:
 
 
 def folded(broker: world.Broker) -> dict[naive_judge.AchievementKey, Row]:
-    """Return what a consumer knows of achievements: the highest revision of each; none may be missing."""
+    """Return the latest revision of each achievement, as a consumer sees it, and assert that no revision is missing."""
     revisions: dict[naive_judge.AchievementKey, dict[int, Row]] = defaultdict(dict)
     for message in told(broker).values():
         if message["type"] in ("workflow.goal.achieved", "workflow.goal.revoked"):
@@ -98,7 +98,7 @@ def _row_of(data: Mapping[str, Any]) -> Row:
 
 
 async def assert_told_as_stored(administrator: connections.Connection, broker: world.Broker) -> None:
-    """Effect once: nothing waits, every revision was said, and one exit per enrollment, the one that is stored."""
+    """Assert that the outbox is empty, and that every revision and exit was published as stored."""
     assert await administrator.fetchval("SELECT count(*) FROM outbox") == 0
     assert folded(broker) == await achievements(administrator)
     exits = await administrator.fetch("SELECT tenant_id, enrollment_id, goal_id, achieved_at FROM exits")
@@ -107,7 +107,7 @@ async def assert_told_as_stored(administrator: connections.Connection, broker: w
     for tenant_id, enrollment_id, goal_id, achieved_at in exits:
         data = said[ids.exit_id(tenant_id, enrollment_id)]["data"]
         assert (data["goal_id"], datetime.fromisoformat(data["achieved_at"])) == (str(goal_id), achieved_at)
-    # Who is satisfied with no end recorded was told to stop, at the latest by the last judgement.
+    # A satisfied enrollment without a recorded end has an exit, at the latest by the last judgement.
     assert not await administrator.fetch(
         "SELECT FROM enrollments e LEFT JOIN exits x USING (tenant_id, enrollment_id)"
         " WHERE e.satisfied_at IS NOT NULL AND e.ended_at IS NULL AND x.tenant_id IS NULL"
@@ -123,7 +123,7 @@ async def assert_lawful(
     *,
     tracked: bool = True,
 ) -> None:
-    """The three laws: what is stored is what one look at everything gives, and it was said, once."""
+    """Assert the three laws: the rows are those of a naive judge that sees everything at once, published once."""
     expected, expected_satisfied = naive_judge.answers(known, logics, messages, tracked=tracked)
     assert await achieved(administrator) == expected
     assert await satisfied(administrator) == {key: found.at.time for key, found in expected_satisfied.items()}

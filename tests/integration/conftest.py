@@ -1,4 +1,4 @@
-"""What the tests share: two ways into the test's own database, and shells that know database and broker or do not."""
+"""Connections to a test's own database, and shells with or without database and broker."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -25,7 +25,7 @@ async def pool(database_url: str) -> AsyncIterator[sa_async.AsyncEngine]:
 
 @pytest.fixture
 async def administrator(database_url: str) -> AsyncIterator[connections.Connection]:
-    """Who row-level security does not hold for."""
+    """Superuser's connection, to which row-level security does not apply."""
     connection = await asyncpg.connect(database_url)
     yield connection
     await connection.close()
@@ -33,7 +33,7 @@ async def administrator(database_url: str) -> AsyncIterator[connections.Connecti
 
 @pytest.fixture
 def shell(tmp_path: Path, forker: Forker) -> Shell:
-    """Nothing is set."""
+    """Shell without any settings."""
     return Shell(tmp_path, {}, forker)
 
 
@@ -54,7 +54,7 @@ def with_both(with_kafka: Shell, database_url: str) -> Shell:
 
 @pytest.fixture
 def absent_topics(bootstrap_servers: str) -> Iterator[dict[str, str]]:
-    """Names of topics that are not there, unless the test makes them."""
+    """Names of topics that do not exist unless the test creates them."""
     names = support.fresh_topics()
     yield names
     support.run(support.delete_topics(bootstrap_servers, names))

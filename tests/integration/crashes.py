@@ -1,4 +1,4 @@
-"""Processes that end in the midst of something."""
+"""Hooks that crash a worker at any round trip."""
 
 import itertools
 from collections.abc import Awaitable
@@ -10,11 +10,11 @@ from tests.integration import statements
 
 
 class Crash(BaseException):
-    """The end of a process, at once."""
+    """Sudden end of a process."""
 
 
 def before(step: int) -> statements.Hook:
-    """Return a hook that ends the process before the given round trip, counted from 0."""
+    """Return a hook that crashes the process before the given round trip, counted from 0."""
     numbers = itertools.count()
 
     async def hook(statement: statements.Statement) -> Any:
@@ -26,7 +26,7 @@ def before(step: int) -> statements.Hook:
 
 
 def after(step: int) -> statements.Hook:
-    """Return a hook that ends the process when the given round trip was made, before it has the answer."""
+    """Return a hook that crashes the process after the given round trip, before it has the reply."""
     numbers = itertools.count()
 
     async def hook(statement: statements.Statement) -> Any:
@@ -39,7 +39,7 @@ def after(step: int) -> statements.Hook:
 
 
 def after_facts() -> statements.Hook:
-    """Return a hook that ends the process between the facts and the judgement."""
+    """Return a hook that crashes the process between the facts and the judgement."""
     transactions = itertools.count()
 
     async def hook(statement: statements.Statement) -> Any:
@@ -51,13 +51,13 @@ def after_facts() -> statements.Hook:
 
 
 async def crashes(hook: statements.Hook, part: Awaitable[Any]) -> None:
-    """Run something until the hook ends it, which must happen."""
+    """Run something until the hook crashes it, which must happen."""
     with pytest.raises(Crash), statements.hooked(hook):
         await part
 
 
 async def survives(hook: statements.Hook, part: Awaitable[Any]) -> bool:
-    """Run something; say whether it came to its end before the hook could end it."""
+    """Run something; return whether it ended before the hook could crash it."""
     try:
         with statements.hooked(hook):
             await part

@@ -1,4 +1,4 @@
-"""The whole flow of a worker on topics of one partition each that are kept in memory, so that no broker is needed."""
+"""A whole worker on topics of one partition each that are kept in memory, without a broker."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ RECORDS_MAX = 3
 
 
 class Log:
-    """What was produced, and the offsets that the group has committed."""
+    """Produced records, and the offsets that the group has committed."""
 
     def __init__(self, messages: Iterable[events.Event | bytes] = ()) -> None:
         self.records: dict[TopicPartition, list[ConsumerRecord]] = defaultdict(list)
@@ -40,14 +40,14 @@ class Log:
 
     @property
     def lag(self) -> dict[str, int]:
-        """How many records of each topic are not committed."""
+        """Return the lag of each topic."""
         return {
             partition.topic: len(records) - self.committed[partition] for partition, records in self.records.items()
         }
 
 
 class LogConsumer(Consumer):
-    """Reads a log from what is committed on; ends the flow when it is idle."""
+    """Consumer that reads a log from its committed offsets, and stops the worker when it is idle."""
 
     def __init__(self, settings: config.Settings, log: Log) -> None:
         super().__init__(settings)
@@ -59,7 +59,7 @@ class LogConsumer(Consumer):
         self.polls = 0
 
     async def fetch(self, max_records: int, timeout_ms: int) -> Mapping[TopicPartition, Sequence[ConsumerRecord]]:
-        """Return the next records of the topics that do not wait; nothing twice in a row stops the flow."""
+        """Return the next records of the topics that are not paused; an empty fetch stops the worker."""
         fetched: dict[TopicPartition, Sequence[ConsumerRecord]] = {}
         for partition, records in self._log.records.items():
             position = self._positions.get(partition, 0)
@@ -79,7 +79,7 @@ class LogConsumer(Consumer):
         await statements.through_hook(statements.Statement("OFFSETS", keep))
 
     async def commit_idle(self) -> None:
-        """As the real one does: everything that was read."""
+        """Commit every position, as the real consumer does."""
         moved = {at: position for at, position in self._positions.items() if position > self._log.committed[at]}
         if moved:
             await self.commit(self.epoch, moved)
@@ -99,7 +99,7 @@ def _nothing() -> None:
 
 
 async def run(pool: sa_async.AsyncEngine, broker: world.Broker, log: Log, **env: str) -> None:
-    """Start a worker on a log and let it work until nothing more comes."""
+    """Run a worker on a log until no records are left."""
     flow, _ = worker_of(pool, broker, log, env)
     await flow.paused_topics.read()
     await flow.run()

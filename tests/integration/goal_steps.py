@@ -1,4 +1,4 @@
-"""Steps on goals that several tests take: create, change, delete and load them, and count what is left."""
+"""Steps on goals that several tests share: create, change, delete, load and count them."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a person sees where a command is refused something."""
+"""Assertions on how commands report that the database or broker refuses them."""
 
 from goalworker.cli.last_words import SERVICES
 from tests.kit import shells
@@ -6,15 +6,15 @@ from tests.kit.forker import Outcome
 
 
 def assert_refused(name: str, outcome: Outcome, code: int, says: str) -> None:
-    """It ended with one sentence that a person can use; doctor lists it and goes on."""
+    """Assert that a command ends with one useful sentence; doctor lists the problem and goes on."""
     assert "Traceback" not in outcome.err, outcome.err
-    assert "pw-" not in outcome.out + outcome.err  # of every password in these tests
+    assert "pw-" not in outcome.out + outcome.err  # part of every password in these tests
     if name == "doctor":
         assert (outcome.code, outcome.err) == (1, "")
         assert any(line.startswith("problem") and says in line for line in outcome.out.splitlines()), outcome.out
         assert "goalworker doctor" not in outcome.out
     elif name in SERVICES:
-        # They log beside it, and where they log JSON the sentence is a line of that.
+        # Services log as well, and where they log JSON the sentence is one of the lines.
         assert (outcome.code, outcome.out) == (code, ""), (name, outcome)
         assert says in outcome.err.splitlines()[-1]
     else:

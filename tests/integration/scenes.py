@@ -1,4 +1,4 @@
-"""Goals and messages to tell small stories with: one tenant, workflow w1, contact c1, enrollment e1."""
+"""Goals and events for short scenarios: one tenant, workflow w1, contact c1, enrollment e1."""
 
 from datetime import datetime
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""Connections that let a test step in at every statement: to count, to wait, to crash, to explain."""
+"""Connections that call a hook at every statement: to count, wait, crash or explain."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
@@ -17,7 +17,7 @@ from goalworker.postgres import connections
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One round trip that is about to be made; connection is None where it is not to the database."""
+    """Round trip about to be made; without a connection if it is not to the database."""
 
     sql: str
     run: Callable[[], Awaitable[Any]]
@@ -37,9 +37,9 @@ async def through_hook(statement: Statement) -> Any:
 
 @contextmanager
 def hooked(hook: Hook) -> Iterator[None]:
-    """Let a hook make the round trips of this task, and of those that it starts, or not make them.
+    """Let a hook make, or not make, the round trips of this task and of the tasks that it starts.
 
-    A hook inside another one makes them by way of that.
+    An inner hook makes its round trips through the outer one.
     """
     outer = _hook.get()
 
@@ -54,7 +54,7 @@ def hooked(hook: Hook) -> Iterator[None]:
 
 
 class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
-    __slots__ = ()  # no more than its base has, so that a connection may become one
+    __slots__ = ()  # no more attributes than its base, so that the class of a connection can be replaced
 
     async def execute(self, query: str, *args: object, **options: Any) -> Any:
         return await self._step(query, args, partial(super().execute, query, *args, **options))
@@ -124,12 +124,12 @@ Gates = Callable[[str], bool]
 
 
 def transactions(sql: str) -> bool:
-    """A step is a transaction and what is sent after it."""
+    """Step by transactions: each is a step, with everything sent after it."""
     return sql.startswith("BEGIN")
 
 
 def decisive(sql: str) -> bool:
-    """A step is a statement that sees, locks or shows something; not what is written under a lock or sent after it."""
+    """Step by statements that read, lock or publish, without those that write under a lock or are sent afterwards."""
     if sql.startswith("BEGIN"):
         return "lock" in sql
     return not sql.strip().startswith(("SEND", "COPY", "UPDATE enrollments", "INSERT INTO exits", "DELETE FROM outbox"))
@@ -141,9 +141,9 @@ async def take_turns(
     order: Iterable[str],
     gates: Gates,
 ) -> dict[str, int]:
-    """Run the parts a step at a time: in this order as long as it lasts, then one after the other to its end.
+    """Run the parts step by step in this order, then each to its end.
 
-    Who waits for a lock in the database holds up nobody, and who is over is passed over. Return each part's steps.
+    A part that waits for a lock of the database, or has ended, is passed over. Return the steps of each part.
     """
     moved = asyncio.Event()
     actors = {name: _Actor(gates, moved) for name in parts}
@@ -169,7 +169,7 @@ def _let(actor: _Actor) -> None:
 
 
 async def _settle(administrator: connections.Connection, actors: Iterable[_Actor], moved: asyncio.Event) -> None:
-    """Return when everyone is at a gate, over, or waiting for a lock of the database."""
+    """Return when every part is at a gate, has ended, or waits for a lock of the database."""
     while moving := [actor for actor in actors if actor.is_moving]:
         moved.clear()
         try:
@@ -182,7 +182,7 @@ async def _settle(administrator: connections.Connection, actors: Iterable[_Actor
 
 
 async def until_blocked(administrator: connections.Connection) -> None:
-    """Return as soon as somebody waits for a lock of the database."""
+    """Return as soon as a session waits for a lock of the database."""
     async with asyncio.timeout(_LOOK_SECONDS * 1000):
         while not await administrator.fetchval(_WAITING):  # noqa: ASYNC110 - only the database knows
             await asyncio.sleep(_LOOK_SECONDS)

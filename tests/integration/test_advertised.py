@@ -1,4 +1,4 @@
-"""A broker that names an address nobody can reach: the commonest mistake with Kafka, said by whoever meets it."""
+"""A broker with an unreachable advertised address, the most common mistake with Kafka, is reported by every command."""
 
 from collections.abc import Iterator
 
@@ -10,13 +10,13 @@ from tests.kit import every_command, shells, support
 from tests.kit.shells import Shell
 
 TOPICS = support.fresh_topics()
-# doctor goes on to look at the rest, and has a test of its own.
+# doctor continues with other checks, and has a test of its own
 COMMANDS = [name for name in every_command.needing(every_command.BROKER) if name != "doctor"]
 
 
 @pytest.fixture(scope="module")
 def misled() -> Iterator[tuple[str, str]]:
-    """The address of a broker, and the one that it gives its clients, where nothing listens."""
+    """Address of a broker, and its advertised address, where nothing listens."""
     port, nobody, controller = (machine.free_port() for _ in range(3))
     addresses = [f"{machine.LOOPBACK}:{each}" for each in (port, nobody, controller)]
     properties = {

@@ -1,4 +1,4 @@
-"""A topic that turns to garbage waits, for every worker and across restarts, until somebody lets it go on."""
+"""A topic with too many dead letters is paused for all workers and across restarts until an operator resumes it."""
 
 import asyncio
 import itertools
@@ -210,7 +210,7 @@ def _without_time(event: events.Event) -> bytes:
 
 
 class CountingDecoder(decoder.Decoder):
-    """Keeps the offsets that were decoded."""
+    """Decoder that records the offsets of what it decodes."""
 
     decoded: list[int]
 
@@ -348,7 +348,7 @@ async def test_a_topic_of_contradictions_is_paused_and_what_comes_after_is_not_c
         world.Broker(),
     )
     await flow.run(pool, broker, log, **ENV)
-    # The window is full with the second batch of three, and is found to be too bad by then.
+    # The second batch of three fills the window, which has too many dead letters by then.
     assert log.lag == {TOPIC: 0, OTHER: 10 - 6}
     assert [reason for reason, _ in broker.letters()] == ["conflicting_enrollment"] * 5
     row = await administrator.fetchrow('SELECT topic, is_paused, reason, "offset" FROM paused_topics')
@@ -365,7 +365,7 @@ async def test_a_topic_of_what_cannot_be_stored_is_paused(
     await administrator.execute("ALTER TABLE goal_hits ADD CHECK (event_id NOT LIKE 'poison%')")
     log, broker = flow.Log([tagged(f"poison{number}", 5) for number in range(9)]), world.Broker()
     await flow.run(pool, broker, log, **ENV)
-    # The next record fills the window, and is one too many.
+    # The next record fills the window with one dead letter too many.
     assert log.lag == {TOPIC: 9 - 3}
     assert await administrator.fetchval("SELECT reason FROM paused_topics WHERE is_paused") == "unstorable"
 

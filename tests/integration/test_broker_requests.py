@@ -1,4 +1,4 @@
-"""What is asked of a real broker past aiokafka's own calls: this fails first when the library changes."""
+"""Requests to the broker beyond aiokafka's public API: these tests fail first when the library changes."""
 
 import asyncio
 import time
@@ -51,7 +51,7 @@ async def test_an_open_transaction_is_known_by_its_producer_and_by_what_it_hides
     async def has_ended() -> bool:
         return await broker_requests.open_transactions(observer, partition) == []
 
-    await support.until(has_ended)  # the coordinator answers before it writes the marker
+    await support.until(has_ended)  # the coordinator replies before it writes the marker
 
 
 async def test_a_topic_made_anew_has_another_id(bootstrap_servers: str, absent_topics: dict[str, str]) -> None:
@@ -61,7 +61,7 @@ async def test_a_topic_made_anew_has_another_id(bootstrap_servers: str, absent_t
         for _ in range(2):
             await shells.create_topic(bootstrap_servers, name)
             while not (known := await broker_requests.topic_ids(admin, [name, absent_topics["redrive"]])):  # noqa: ASYNC110
-                await asyncio.sleep(0.02)  # until the broker has heard of it
+                await asyncio.sleep(0.02)  # until the broker knows the new topic
             found.append(known)
             await admin.delete_topics([name])
     first, second = found

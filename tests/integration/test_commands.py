@@ -1,4 +1,4 @@
-"""The command line: usage, errors and their exit codes, and the commands that need no broker."""
+"""The command line: usage, errors, exit codes, and commands that need no broker."""
 
 import asyncio
 import json
@@ -83,7 +83,7 @@ def test_ctrl_c_ends_with_130_and_silence(shell: Shell) -> None:
     pipe = shell.folder / "message"
     os.mkfifo(pipe)
     process = shell.started("check-event", "--topic", "tag-added", pipe, PYTHONWARNINGS="default::DeprecationWarning")
-    with process, pipe.open("wb"):  # open returns when the command has opened it, too
+    with process, pipe.open("wb"):  # open() returns once the command has opened the pipe too
         support.run(support.until(lambda: _sleeps(process.pid)))
         process.send_signal(signal.SIGINT)
         assert process.communicate(timeout=30) == (b"", b"")
@@ -91,7 +91,7 @@ def test_ctrl_c_ends_with_130_and_silence(shell: Shell) -> None:
 
 
 def _sleeps(pid: int) -> bool:
-    """Say whether a process waits for something: here, what it reads."""
+    """Say whether a process is blocked, here on its input."""
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=True).stdout
     return state.startswith("S")
 
@@ -155,7 +155,7 @@ def test_a_name_that_is_no_setting_is_a_warning_in_the_log(shell: Shell) -> None
 
 @pytest.fixture
 def new_database(postgres_url: str) -> Iterator[str]:
-    """One that was never migrated."""
+    """Shell with a database that was never migrated."""
     with support.fresh_database(postgres_url) as name:
         yield support.with_database(postgres_url, name)
 

@@ -1,4 +1,4 @@
-"""Wherever a worker ends, what comes after it begins at the facts again: nothing is lost, nothing is doubled."""
+"""A worker may crash anywhere: its successor repeats the batch, and nothing is lost or doubled."""
 
 from collections.abc import Callable
 from typing import Any

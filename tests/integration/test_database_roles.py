@@ -1,4 +1,4 @@
-"""A login each for migrations, worker and API: each does its work, and nothing else."""
+"""Separate logins for migrations, worker and API can do their work, and nothing else."""
 
 import asyncio
 import signal
@@ -19,7 +19,7 @@ from tests.kit.shells import Shell
 OWNER, WORKER, API, STRANGER = "acme_owner", "acme worker", "acme_api", "acme_stranger"
 DATABASE = "events"
 
-# Not a right of ours on these, whoever we are: what was there once, or what somebody else answers for.
+# Statements that the API's login may not run.
 NOT_THE_APIS = {
     "facts can't be made up": "INSERT INTO workflow_states VALUES ('acme', 'w', now(), true)",
     "enrollments can't be made up": (
@@ -79,7 +79,7 @@ NOBODYS = {
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """A database of the owner's, made as an administrator would; `refused`: what an upgrade said before that."""
+    """Database set up by an administrator and an owner; `refused` is what an upgrade printed before that."""
 
     administrator: str
     refused: Outcome
@@ -91,7 +91,7 @@ class Installation:
 
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory, forker: Forker) -> Iterator[Installation]:
-    """On a server of its own, since roles are the whole server's."""
+    """Set up on a server of its own, since roles belong to the whole server."""
     shell = Shell(tmp_path_factory.mktemp("roles"), {}, forker)
     with embedded.postgres() as server:
         logins = [f"CREATE ROLE \"{login}\" LOGIN PASSWORD 'pw'" for login in (OWNER, WORKER, API, STRANGER)]
@@ -131,7 +131,7 @@ async def test_an_upgrade_makes_the_roles_where_it_may(shell: Shell) -> None:
         host = support.with_database(server.address, "made").rpartition("@")[2]
         made = shell.set({"GOALWORKER_DATABASE__URL": f"postgresql://maker:pw@{host}"})
         assert made("db", "upgrade").code == 0
-        # The one login may do all: take both roles, and see what no role may see.
+        # This login owns the schema and may take both roles.
         created = made("keys", "create", "--tenant", "acme", "--scope", "goals:read", "--name", "ci", "--json").rows
         assert [key["id"] for key in made("keys", "list", "--json").rows] == [created["id"]]
         assert made("outbox", "status").code == 0
@@ -213,7 +213,7 @@ TENANTS = ("acme", "globex")
 
 @pytest.fixture
 async def two_tenants(administrator: asyncpg.Connection) -> None:
-    """A row of each tenant in tables that the API reads."""
+    """Rows of both tenants in tables that the API reads."""
     for tenant in TENANTS:
         await administrator.execute(
             "INSERT INTO workflow_settings VALUES ($1, 'w', 'epoch', 'any', 1) ON CONFLICT DO NOTHING", tenant
@@ -237,7 +237,7 @@ async def test_the_api_sees_one_tenant_and_none_unless_told_which(api: asyncpg.C
     async with api.transaction():
         await api.execute("SET LOCAL goalworker.tenant_id = 'acme'")
         assert [row["tenant_id"] for row in await api.fetch(SEEN)] == ["acme"]
-    # It is an empty text by now, and not unset as before.
+    # The setting is an empty text by now, and not unset as before.
     assert await api.fetch(SEEN) == []
 
 
@@ -273,7 +273,7 @@ async def test_every_table_of_tenants_has_row_level_security(administrator: asyn
         " WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace"
         " AND NOT (relrowsecurity AND relforcerowsecurity)"
     )
-    # A view reads as its owner unless it says otherwise.
+    # A view reads as its owner unless it is declared otherwise.
     open_views = await administrator.fetch(
         "SELECT relname FROM pg_class WHERE relkind IN ('v', 'm') AND relnamespace = 'public'::regnamespace"
         " AND NOT coalesce(reloptions, '{}') && ARRAY['security_invoker=true', 'security_invoker=on']"
@@ -289,7 +289,7 @@ async def test_functions_with_rights_of_the_owner_fix_where_they_look(administra
 
 
 async def test_a_key_of_the_callers_own_making_opens_nothing(api: asyncpg.Connection) -> None:
-    """Where the caller puts a table, a function and an operator in front of the real ones."""
+    """The caller puts a table, a function and an operator in front of the real ones."""
     forged = b"\x00" * 32
     await api.execute(
         """

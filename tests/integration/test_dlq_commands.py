@@ -1,4 +1,4 @@
-"""`goalworker dlq` on a real broker: what is listed, selected, shown and counted."""
+"""`goalworker dlq` on a real broker: lists, filters, shows and counts dead letters."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ def record(topic: str, offset: int, value: bytes) -> aiokafka.ConsumerRecord:
 
 
 async def dead_letter_all(bootstrap_servers: str, topics: Mapping[str, str]) -> None:
-    """Three dead letters of two topics in partition 0, a foreign record behind them, and an aborted one in 1."""
+    """Send three dead letters of two topics and a foreign record to partition 0, and an aborted one to 1."""
     letters = [
         dead_letters.DeadLetter(record(topics["tag_added"], 7, b'{"x": 1}'), "invalid_data", "/data: is missing"),
         dead_letters.DeadLetter(record(topics["tag_added"], 8, b"\xff"), "invalid_json", "not UTF-8"),

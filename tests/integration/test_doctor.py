@@ -1,4 +1,4 @@
-"""`goalworker doctor`: what it finds, and the remedy that it names."""
+"""`goalworker doctor` finds problems and names the remedies."""
 
 import json
 import os

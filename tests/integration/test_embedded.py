@@ -1,4 +1,4 @@
-"""The embedded pair: it answers, forgets nothing that it acknowledged, outlives nobody, and says what it lacks."""
+"""The embedded servers work, keep acknowledged data, end with their parent, and name what they lack."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ from goalworker import embedded, errors
 from goalworker.embedded import guardian, jars
 from tests.kit import support
 
-# Nothing but the packages may be needed: no Java, Maven or Docker on the path, and no network once the jars are there.
+# Only the packages are needed: no Java, Maven or Docker on the path, and no network once the jars are cached.
 BARE = {
     "PATH": "/nowhere",
     "HOME": os.environ.get("HOME", "/"),
@@ -57,7 +57,7 @@ def pair() -> Iterator[embedded.Pair]:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Not tmp_path, which only its owner may enter: as root, PostgreSQL runs as another user."""
+    """Folder that others may enter, unlike tmp_path: for root, PostgreSQL runs as another user."""
     with tempfile.TemporaryDirectory() as made:
         Path(made).chmod(0o711)
         yield Path(made) / "kept"

@@ -1,4 +1,4 @@
-"""Of the facts of a batch it is known which ones were new, whether all were, some or none."""
+"""Recording the facts of a batch tells which of them are new."""
 
 from sqlalchemy.ext import asyncio as sa_async
 

@@ -1,4 +1,4 @@
-"""The worker's consumer hands over what a plain consumer reads, with the fast path and without it."""
+"""The worker's consumer returns the records of a plain consumer, with the fast path and without it."""
 
 import asyncio
 from collections.abc import Sequence
@@ -78,7 +78,7 @@ async def _read(topic: str, consumer: Any) -> list[Any]:
 
 
 async def _read_by_group(settings: config.Settings) -> tuple[Sequence[FetchedRecord], int]:
-    """Read as the worker does, and return the records with the bytes of all fetches."""
+    """Read as the worker does; return the records, and the bytes of all fetches."""
     consumer = Consumer(settings)
     records: list[FetchedRecord] = []
     fetched_bytes = 0

@@ -1,4 +1,4 @@
-"""Goals change while events come: every event from a version's moment on counts by it, and none before."""
+"""Goals change while events arrive: a version applies to every event from its start on, and to none before."""
 
 import asyncio
 import random
@@ -80,7 +80,7 @@ async def test_a_batch_decoded_before_a_goal_was_created_is_matched_again(
 
 
 class Pause:
-    """A hook that waits before the first statement with some words in it, after as many as it skips."""
+    """Hook that waits before the first statement that contains a text, after skipping some of them."""
 
     def __init__(self, words: str, skip: int = 0) -> None:
         self._words, self._skip = words, skip
@@ -177,7 +177,7 @@ async def _assert_lawful(
     broker: world.Broker,
     messages: list[events.Event],
 ) -> None:
-    """As if every goal and logic had been known from the beginning."""
+    """Assert the laws as if every goal and logic had been known from the beginning."""
     await administrator.execute("DELETE FROM outbox WHERE topic = 'goal_configured'")
     known = await load(pool)
     workflow = known.workflow(TENANT, WORKFLOW)
@@ -229,14 +229,14 @@ async def _happened(pool: sa_async.AsyncEngine, chance: random.Random, id_: str)
 
 
 async def _now(pool: sa_async.AsyncEngine) -> datetime:
-    """By the clock that goals go by."""
+    """Return the time of the clock that goals use."""
     async with pool.connect() as connection:
         moment: datetime = (await connection.execute(sa.text("SELECT clock_timestamp()"))).scalar_one()
     return moment
 
 
 async def _change(pool: sa_async.AsyncEngine, chance: random.Random, messages: list[events.Event]) -> None:
-    """Create three goals, change, pause and resume them, and delete one, while messages come."""
+    """Create three goals, change, pause and resume them, and delete one, while messages arrive."""
 
     async def more() -> None:
         enough = len(messages) + chance.randrange(5, 20)
@@ -266,7 +266,7 @@ async def test_two_batches_of_a_worker_load_goals_one_after_the_other(
         nonlocal at_once
         at_once += 1
         loading.append(at_once)
-        for _ in range(20):  # the other one gets every chance
+        for _ in range(20):  # lets the other task run as far as it can
             await asyncio.sleep(0)
         answer = await statement.run()
         at_once -= 1

@@ -1,4 +1,4 @@
-"""`goalworker goals`, called as from a shell: what it prints, where, and with which exit code it ends."""
+"""`goalworker goals` as called from a shell: output, streams and exit codes."""
 
 import io
 import json
@@ -38,11 +38,11 @@ Goals = Callable[..., Outcome]
 
 @pytest.fixture
 def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Goals:
-    """Run `goalworker goals COMMAND --tenant acme ...` where no database answers."""
+    """Run `goalworker goals COMMAND --tenant acme ...` without a database."""
     monkeypatch.setenv("GOALWORKER_DATABASE__URL", NOWHERE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    monkeypatch.setattr(streams, "guard", lambda: None)  # the streams of this process are read by the test
+    monkeypatch.setattr(streams, "guard", lambda: None)  # the test itself reads the streams of this process
     monkeypatch.setattr("getpass.getuser", lambda: "ann")
 
     def run(command: str, *arguments: object, tenant: str = TENANT) -> Outcome:
@@ -59,7 +59,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 @pytest.fixture
 def goals(offline: Goals, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Goals:
-    """The same with a database."""
+    """Run `goalworker goals COMMAND --tenant acme ...` with a database."""
     monkeypatch.setenv("GOALWORKER_DATABASE__URL", database_url)
     return offline
 
@@ -289,7 +289,7 @@ def test_a_no_where_json_is_logged_is_a_line_of_json_and_no_bug(goals: Goals, wi
     (with_database.folder / "goals.json").write_text(json.dumps(wanted), encoding="utf-8")
     shell = with_database.set({"GOALWORKER_LOG__FORMAT": "json"})
     outcome = shell.at_terminal("n\n", "goals", "apply", "--tenant", TENANT, "--prune", "goals.json")
-    last = json.loads(outcome.err[outcome.err.rindex('{"timestamp') :])  # behind the question
+    last = json.loads(outcome.err[outcome.err.rindex('{"timestamp') :])  # after the question
     assert (outcome.code, last["event"], last["error"]) == (1, "ended", "aborted, nothing was changed")
     assert [goal["criteria"]["tag_id"] for goal in goals("list", "--json").json] == ["t1"]
 

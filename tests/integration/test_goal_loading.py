@@ -99,7 +99,7 @@ def contents(goal_index: index.Index, workflow_ids: Iterable[str]) -> dict[str, 
 
 
 async def write_at_random(pool: sa_async.AsyncEngine, workflow_id: str) -> None:
-    """Leave every kind of change behind."""
+    """Make every kind of change."""
     first, second = await create(pool, workflow_id=workflow_id), await create(pool, "t2", workflow_id=workflow_id)
     for number in range(4):
         await update(pool, first, name=f"name {number}")
@@ -142,7 +142,7 @@ async def test_nothing_is_missed_while_others_write(pool: sa_async.AsyncEngine) 
 
 
 class Interrupted(index.Index):
-    """An index that fails after the first part of the changes."""
+    """Index that fails after the first part of the changes."""
 
     is_interrupted = True
 

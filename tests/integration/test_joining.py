@@ -1,4 +1,4 @@
-"""A worker that cannot join its group: what no waiting mends ends it, and doctor says so beforehand."""
+"""A worker that can never join its group ends, and doctor predicts it."""
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator
@@ -17,7 +17,7 @@ SESSION_SECONDS_MAX = 20
 
 @pytest.fixture(scope="module")
 def strict() -> Iterator[str]:
-    """The address of a broker that takes short sessions only."""
+    """Address of a broker that allows short sessions only."""
     with embedded.kafka(extra_properties={"group.max.session.timeout.ms": str(SESSION_SECONDS_MAX * 1_000)}) as broker:
         support.run(support.create_topics(broker.address, TOPICS))
         yield broker.address
@@ -25,7 +25,7 @@ def strict() -> Iterator[str]:
 
 @pytest.fixture
 def at_strict(strict: str, with_database: Shell) -> Shell:
-    """Its session timeout is the default, which this broker does not take."""
+    """Shell with the default session timeout, which this broker refuses."""
     return with_database.set({**shells.variables_of(strict, TOPICS), "GOALWORKER_OPS__PORT": "0"})
 
 
@@ -55,7 +55,7 @@ def test_doctor_compares_the_session_timeout_with_the_brokers_bounds(
 
 @contextlib.asynccontextmanager
 async def strangers(bootstrap_servers: str, topic: str, group: str) -> AsyncIterator[None]:
-    """A member of the group that divides partitions in another way."""
+    """Join the group as a member with another assignor."""
     stranger = aiokafka.AIOKafkaConsumer(
         topic,
         bootstrap_servers=bootstrap_servers,

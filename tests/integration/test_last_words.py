@@ -1,4 +1,4 @@
-"""What a process writes from its first line to its last: JSON throughout where its log is JSON, sentences otherwise."""
+"""Output of a process from its first to its last line: JSON throughout where it logs JSON, and sentences otherwise."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Whatever comes, in any order, split and repeated: the rows are what one look at everything gives, said once."""
+"""Events in any order, batched in any way and repeated: the stored rows are those of a naive judge, published once."""
 
 from uuid import UUID
 

@@ -1,4 +1,4 @@
-"""Commands whose output nobody reads any more, or whose disk is full: they end at once, in a sentence or in none."""
+"""Commands whose output is closed, or whose disk is full, end at once, silently or with a sentence."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ from tests.kit import support
 from tests.kit.forker import INHERITED
 from tests.kit.shells import Shell
 
-# One of each kind: a table, JSON, a report, help by the library, a long text, files with their names.
+# One of each kind: a table, JSON, a report, the library's help, a long text, and exported files.
 COMMANDS = (
     ("keys", "list"),
     ("goals", "list", "--tenant", "acme", "--json"),
@@ -35,7 +35,7 @@ Stream = int | IO[bytes]
 
 @contextlib.contextmanager
 def closed_pipe() -> Iterator[int]:
-    """A pipe whose reader has left."""
+    """Pipe without a reader."""
     reader, writer = os.pipe()
     os.close(reader)
     yield writer
@@ -50,7 +50,7 @@ def full_disk() -> Iterator[int]:
 
 @contextlib.contextmanager
 def lost_terminal() -> Iterator[int]:
-    """A terminal whose other end has gone."""
+    """Terminal whose other end is closed."""
     ours, its = os.openpty()
     os.close(ours)
     yield its
@@ -58,7 +58,7 @@ def lost_terminal() -> Iterator[int]:
 
 
 def run(shell: Shell, *words: str, stdout: Stream, stderr: Stream = subprocess.PIPE) -> tuple[int, str]:
-    """Return the exit code, and what the command says on stderr."""
+    """Return the exit code and stderr of a command."""
     ended = subprocess.run(
         [sys.executable, "-m", "goalworker", *words],
         cwd=shell.folder,

@@ -1,4 +1,4 @@
-"""What `make` installs: how far it is, and a sentence where Python or the package index is not what it should be."""
+"""Installation by `make`: its progress, and its errors where Python or the package index is unsuitable."""
 
 import base64
 import hashlib
@@ -65,7 +65,7 @@ def test_the_tests_are_installed_on_top_of_what_the_demo_needs(tmp_path: Path) -
 
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of three packages, their requirements, and an environment to install into."""
+    """Folder of three packages, their requirements, and an environment to install into."""
     folder = tmp_path_factory.mktemp("shelf")
     lines = [f"{name}==1.0 \\\n    --hash=sha256:{_wheel(folder, name)}\n" for name in SOME]
     (folder / "requirements.txt").write_text("".join(lines))
@@ -73,7 +73,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _wheel(folder: Path, name: str) -> str:
-    """Make the smallest package that pip takes; return its hash."""
+    """Make the smallest package that pip accepts; return its hash."""
     information = f"{name}-1.0.dist-info"
     files = {
         f"{name}.py": "",

@@ -1,4 +1,4 @@
-"""A worker whose breaker waits for the database stays in its group for longer than the longest pause between polls."""
+"""A worker that waits for the database stays in its group beyond the longest pause between polls."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""The operations port, asked as Kubernetes and Prometheus would."""
+"""The operations port, as Kubernetes and Prometheus use it."""
 
 import asyncio
 import signal

@@ -1,4 +1,4 @@
-"""What a judgement committed is sent and deleted when acknowledged; what was left behind is sent by whoever sweeps."""
+"""Messages of a judgement are sent, and deleted once acknowledged; a sweeper sends those that were left behind."""
 
 import asyncio
 import json
@@ -56,7 +56,7 @@ def values(broker: world.Broker) -> list[bytes | None]:
 
 
 class Deaf(world.Broker):
-    """Does not acknowledge."""
+    """Broker that never acknowledges."""
 
     async def send(self, records: Any) -> None:
         raise broker_errors.NotAcknowledgedError
@@ -117,7 +117,7 @@ async def test_what_is_not_acknowledged_stays(
 
 
 class Narrow(world.Broker):
-    """Has a topic that takes little, until it is widened."""
+    """Broker with a topic that accepts small messages only, until its limit is raised."""
 
     limit: int | None = 30
 
@@ -177,7 +177,7 @@ async def test_what_was_refused_is_sent_byte_for_byte_when_its_topic_takes_it(
     broker.limit = None
     assert await outbox.retry_refused(pool, broker, TOPICS) == 1
     assert await held(pool) == []
-    # The smallest goes first, to find out whether the topic takes more now.
+    # The smallest message goes first, as a probe of the topic's limit.
     assert values(broker) == [written[1].value, written[2].value, written[0].value]
     assert dict(broker.sent[0].headers)["tracestate"] == b"vendor=1"
 
@@ -204,7 +204,7 @@ async def test_a_topic_that_refuses_the_smallest_is_not_asked_for_the_others(
 
 
 class Forgetful(world.Broker):
-    """Acknowledges what is no exit, and says nothing to exits for a while."""
+    """Broker that acknowledges everything but exits, for a while."""
 
     silent = True
 
@@ -240,7 +240,7 @@ async def test_a_sweep_that_fails_halfway_deletes_what_was_acknowledged(
 
 
 class Throttling(world.Broker):
-    """Takes one record a window, and asks to wait so long after each."""
+    """Broker that accepts one record a window, and asks for a delay after each."""
 
     def __init__(self, wait_seconds: float, look: Callable[[], Awaitable[None]]) -> None:
         super().__init__()
@@ -331,7 +331,7 @@ async def test_the_age_of_an_exit_is_measured_whoever_sends_it(
     taking = world.Worker(pool, broker).take(started(0), tagged("h", 5))
     if is_swept:
         await crashes.crashes(_before_it_sends(), taking)
-        assert await _timestamp_in_outbox(administrator) == 0  # when the records of this world are from
+        assert await _timestamp_in_outbox(administrator) == 0  # the time of this world's records
         await age(administrator, outbox.LEFT_BEHIND_SECONDS)
         await outbox.sweep(pool, broker, world.TOPICS.model_dump())
     else:
@@ -388,7 +388,7 @@ async def test_what_its_owner_says_it_is_still_sending_is_not_swept(
     assert await outbox.sweep(pool, broker, TOPICS) == 1
     assert await waiting(administrator) == [achieved(1).value]
     await administrator.execute("UPDATE outbox SET claimed_until = claimed_until - interval '20 s'")
-    assert await outbox.sweep(pool, broker, TOPICS) == 1  # whoever claimed it has died since
+    assert await outbox.sweep(pool, broker, TOPICS) == 1  # the worker that claimed it has died since
 
 
 async def test_a_worker_claims_what_takes_it_long_to_publish_and_only_that(
@@ -457,7 +457,7 @@ async def test_only_one_sweeps_at_a_time(pool: sa_async.AsyncEngine, administrat
 
 
 class Slow(world.Broker):
-    """Takes longer than a transaction may be idle."""
+    """Broker that takes longer than a transaction may be idle."""
 
     def __init__(self, seconds: float, meanwhile: Callable[[], Awaitable[int]]) -> None:
         super().__init__()

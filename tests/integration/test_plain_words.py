@@ -1,4 +1,4 @@
-"""With everything away, the log and `/healthz/ready` say so in words for people, and never by a private name."""
+"""Log lines and `/healthz/ready` describe outages in sentences for people, without private names."""
 
 import asyncio
 import logging
@@ -29,7 +29,7 @@ def nowhere() -> config.Settings:
 
 @pytest.fixture
 def said(caplog: pytest.LogCaptureFixture) -> Iterator[Lines]:
-    caplog.set_level(logging.DEBUG)  # so that none is held back
+    caplog.set_level(logging.DEBUG)  # so that no repeated line is held back
     with structlog.testing.capture_logs() as lines:
         yield lines
 

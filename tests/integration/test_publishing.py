@@ -1,4 +1,4 @@
-"""With a backlog several batches are published together, and none of them waits for long."""
+"""A worker with a backlog publishes several batches together, and delays none of them for long."""
 
 import asyncio
 from collections import Counter
@@ -37,7 +37,7 @@ async def test_a_backlog_is_published_and_committed_several_batches_at_once(
     broker: world.Broker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(in_flight, "PUBLISH_WAIT_SECONDS", 10)  # on a slow machine too
+    monkeypatch.setattr(in_flight, "PUBLISH_WAIT_SECONDS", 10)  # long enough for a slow machine
     steps: Counter[str] = Counter()
 
     async def count(statement: statements.Statement) -> Any:

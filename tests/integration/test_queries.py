@@ -1,4 +1,4 @@
-"""Every statement of the flow and of housekeeping finds its rows by an index, planned once or for its values."""
+"""Every statement of the worker and of housekeeping uses indexes, with a custom and with a generic plan."""
 
 import json
 from collections.abc import Awaitable, Iterator
@@ -19,7 +19,7 @@ from tests.integration.scenes import DEACTIVATED, ended, started, state, tagged
 BEFORE_ITS_HIT = datetime(2025, 1, 1, tzinfo=UTC)
 WEEK, YEARS = timedelta(days=7), timedelta(days=730)
 
-# 20,000 contacts in 100 workflows, each with a goal of its own, which everyone achieved.
+# 20,000 contacts in 100 workflows, each with a goal of its own, which every contact has achieved.
 _FILL = """
 SET session_replication_role = replica;
 CREATE TEMP TABLE contact AS
@@ -72,12 +72,12 @@ async def filled(administrator: connections.Connection) -> connections.Connectio
 
 
 async def _plans(part: Awaitable[Any]) -> dict[str, list[Plan]]:
-    """Run something and return, by statement, how the database finds its rows: for its values, and for any."""
+    """Run something and return the plans of each statement: the custom one, and the generic one."""
     plans: dict[str, list[Plan]] = {}
 
     async def hook(statement: statements.Statement) -> Any:
         sql = statement.sql.strip()
-        if sql.startswith("BEGIN;"):  # and perhaps what goes along with it
+        if sql.startswith("BEGIN;"):  # the statement is sent along with BEGIN, and perhaps with COMMIT
             statement = replace(statement, sql=sql.removesuffix("; COMMIT").rpartition(";")[2].strip())
             sql = statement.sql
         if statement.connection is not None and sql.startswith(("SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "(")):
@@ -105,7 +105,7 @@ async def _for_any_values(statement: statements.Statement) -> Plan:
 
 
 def _plan(explained: Any) -> Plan:
-    # The connections of a pool decode JSON by themselves.
+    # The connections of a pool decode JSON themselves.
     plan: Plan = (json.loads(explained) if isinstance(explained, str) else explained)[0]["Plan"]
     return plan
 
@@ -117,7 +117,7 @@ def _nodes(plan: Plan) -> Iterator[Plan]:
 
 
 def _assert_by_index(plans: dict[str, list[Plan]]) -> set[str]:
-    """Nobody reads a whole table; return the indexes that are used."""
+    """Assert that no table is scanned as a whole; return the indexes that are used."""
     nodes = [(sql, node) for sql, both in plans.items() for plan in both for node in _nodes(plan)]
     whole = [(sql, node["Relation Name"]) for sql, node in nodes if node["Node Type"] == "Seq Scan"]
     assert [(sql, table) for sql, table in whole if table in BIG] == []

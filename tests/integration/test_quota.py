@@ -1,4 +1,4 @@
-"""Under a quota of the broker, the sender slows down instead of repeating (throttle_time_ms)."""
+"""The sender slows down under a quota of the broker, instead of repeating (throttle_time_ms)."""
 
 import asyncio
 import time
@@ -76,7 +76,7 @@ async def test_who_follows_after_a_kill_halfway_sends_little_more_than_the_rest(
 
 
 async def _throttled(bootstrap_servers: str, topics: Mapping[str, str]) -> tuple[Sender, int]:
-    """Return a sender that has used up what its quota lets through at once, and how many exits that were."""
+    """Return a sender that has used up the burst that its quota allows, and the number of exits that took."""
     client_id, topic = f"throttled-{uuid4()}", topics["workflow_exit"]
     await quota.limit(bootstrap_servers, client_id, BYTES_PER_SECOND)
     sender = Sender(_settings(bootstrap_servers, topics, client_id))

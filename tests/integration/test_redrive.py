@@ -1,4 +1,4 @@
-"""`goalworker dlq redrive` and `purge` on a real broker: what is sent, kept, passed over, resumed and deleted."""
+"""`goalworker dlq redrive` and `purge` on a real broker: sent, kept, skipped, resumed and deleted letters."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,14 +18,14 @@ DEAD_LETTERED_MS = BEGUN_MS + 30_000
 
 
 class Broker:
-    """The test's own topics."""
+    """Topics of the test, and what they hold."""
 
     def __init__(self, bootstrap_servers: str, topics: Mapping[str, str]) -> None:
         self.bootstrap_servers = bootstrap_servers
         self.topics = topics
 
     def letter(self, number: int, topic: str = "tag_added", reason: str = "invalid_data") -> dead_letters.DeadLetter:
-        """A letter whose key is its number, dead-lettered as many milliseconds late."""
+        """Return a letter whose key is its number, dead-lettered this many milliseconds later."""
         key, value = b"%d" % number, b"\xff%d" % number
         headers = [("trace", b"\xff\x00"), ("nothing", None)]
         record = aiokafka.ConsumerRecord(
@@ -49,26 +49,26 @@ class Broker:
                 )
 
     async def redriven(self) -> list[aiokafka.ConsumerRecord]:
-        """What is in the redrive topic."""
+        """Return the records of the redrive topic."""
         return await self._records("redrive")
 
     async def keys(self) -> list[int]:
-        """Which letters were redriven, as often as they were."""
+        """Return the numbers of the redriven letters, repeats included."""
         return sorted(int(record.key) for record in await self.redriven())
 
     async def left(self) -> list[int]:
-        """Which letters are in the DLQ."""
+        """Return the numbers of the letters in the DLQ."""
         return [int(record.key) for record in await self._records("dead_letters")]
 
     async def floor(self, group_id: str) -> int | None:
-        """What the group has committed for partition 0."""
+        """Return the group's committed offset for partition 0."""
         async with support.admin_client(self.bootstrap_servers) as admin:
             found = await admin.list_consumer_group_offsets(group_id)
         committed = found.get(TopicPartition(self.topics["dead_letters"], 0))
         return None if committed is None else int(committed.offset)
 
     async def configure_redrive(self, name: str, value: str) -> None:
-        """Configure the redrive topic, and wait until the broker knows."""
+        """Configure the redrive topic, and wait until the broker has applied it."""
         where = ConfigResourceType.TOPIC, self.topics["redrive"]
         known = None
         async with support.admin_client(self.bootstrap_servers) as admin:
@@ -97,7 +97,7 @@ def broker(bootstrap_servers: str, topics: dict[str, str]) -> Broker:
 
 @pytest.fixture
 def redrive(with_kafka: Shell) -> Callable[..., int]:
-    """Run `dlq redrive`; return how many letters it says it sent."""
+    """Run `dlq redrive`; return the number of letters that it reports as sent."""
 
     def run(*words: object) -> int:
         return sum(row["records"] for row in with_kafka("dlq", "redrive", "--json", *words).rows)
@@ -214,7 +214,7 @@ async def test_what_is_no_dead_letter_is_left_alone(broker: Broker, redrive: Cal
 async def test_the_same_command_resumes_a_killed_redrive_at_the_same_rate(
     with_kafka: Shell, broker: Broker, redrive: Callable[..., int]
 ) -> None:
-    letters = 800  # at this rate for 20 s, however slowly we look
+    letters = 800  # 20 s at this rate, which is enough for a slow test
     await broker.dead_letter(*map(broker.letter, range(letters)))
     begun = time.monotonic()
     with with_kafka.started("dlq", "redrive", "--rate", 40) as process:

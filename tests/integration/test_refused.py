@@ -1,4 +1,4 @@
-"""What cannot be recorded is dead-lettered with its reason; its neighbours are judged as if it had never come."""
+"""Records that cannot be stored are dead-lettered with a reason, and others are judged as if they had never come."""
 
 import pytest
 from sqlalchemy.ext import asyncio as sa_async

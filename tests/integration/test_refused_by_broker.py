@@ -1,4 +1,4 @@
-"""Every command where the broker refuses one thing: a sentence and an exit code, no traceback."""
+"""Every command reports what the broker refuses with a sentence and an exit code, without a traceback."""
 
 from collections.abc import Iterator, Mapping
 
@@ -11,7 +11,7 @@ from tests.kit.forker import Forker, Outcome
 from tests.kit.secure_broker import DESCRIBE, GROUP, READ, TOPIC, Right
 
 TOPICS = support.fresh_topics()
-GROUP_ID = f"{TOPICS['tag_added']}-group"  # as shells.variables_of has it
+GROUP_ID = f"{TOPICS['tag_added']}-group"  # as in shells.variables_of
 GROUPS = frozenset((GROUP, name, READ) for name in (GROUP_ID, f"{GROUP_ID}.redrive"))
 
 LETTER = [
@@ -67,7 +67,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[secure_broker.B
 
 
 async def _fill(broker: secure_broker.Broker) -> None:
-    """Something to read in each topic that `dlq` reads."""
+    """Write a record into each topic that `dlq` reads."""
     async with shells.producing(broker.open) as producer:
         await producer.send_and_wait(TOPICS["dead_letters"], b"{", partition=0, headers=LETTER)
         await producer.send_and_wait(TOPICS["redrive"], b"{{", partition=0)

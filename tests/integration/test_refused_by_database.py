@@ -1,4 +1,4 @@
-"""Every command where the database refuses one thing: a sentence and an exit code, no traceback."""
+"""Every command reports what the database refuses with a sentence and an exit code, without a traceback."""
 
 import contextlib
 import secrets
@@ -21,7 +21,7 @@ WORKER, API = tables.WORKER_ROLE, tables.API_ROLE
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """SQL by an administrator, with {login}, {database}; what undoes it; the exit code, and part of the sentence."""
+    """SQL of an administrator, with {login} and {database}; SQL that undoes it; exit code, and part of the sentence."""
 
     refuse: str
     allow: str
@@ -54,10 +54,10 @@ REFUSALS: Mapping[str, Refusal] = {
         f"REVOKE {WORKER}, {API} FROM {{login}}", f"GRANT {WORKER}, {API} TO {{login}}", 1, "permission denied"
     ),
 }  # fmt: skip
-# Refused before it matters what for: these stand for all commands.
+# Refused when connecting: these commands stand for all others.
 AT_THE_DOOR = ("no LOGIN", "no connection left")
 FEW = ("db current", "doctor", "run", "api")
-# What needs no role of ours.
+# Commands that use none of our roles.
 WITHOUT_ROLE = {"db current", "db check", "db upgrade"}
 
 # By a table that the roles may not read: commands that read it.
@@ -75,7 +75,7 @@ EXEMPT = {("goals", "goals set-logic")}  # needs no goal
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """A database, topics, and the settings of a login that may do everything unless something is refused."""
+    """Database, topics, and the settings of a login that may do everything unless a test refuses it."""
 
     administrator: str
     topics: Mapping[str, str]
@@ -165,7 +165,7 @@ def test_who_is_not_let_in_is_told_why(installation: Installation, place: str, c
 
 
 async def _readiness(url: str) -> tuple[str, str]:
-    """Return the sentence of a service that looks at this database, and the event that it logs."""
+    """Return a service's sentence about this database, and the event that it logs."""
     pool = connections.engine(url, pool_size=1, statement_timeout_seconds=5, application="test")
     health = ops_port.Health(["database", "migrations"])
     try:
@@ -195,7 +195,7 @@ def test_a_right_that_is_missing_is_told_from_an_absent_database(installation: I
     assert event == ("database_away" if refusal in PASSES else "database_refused")
 
 
-# Nobody needs to change a right.
+# Cases that say nothing about rights.
 PASSES = ("read-only", "no connection left")
 
 

@@ -1,4 +1,4 @@
-"""What is let go of, when, and that nothing which is still open or still evidence goes with it."""
+"""Old rows are deleted, and never those of open enrollments or those that are still evidence."""
 
 import asyncio
 from datetime import timedelta
@@ -34,7 +34,7 @@ async def test_hits_go_by_when_they_were_recorded_and_not_by_when_they_happened(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await world.install(administrator, [ONE])
-    # The moments of these worlds are long ago, as those of events that come late.
+    # Events of this world are from long ago, like late ones.
     await world.Worker(pool, world.Broker()).take(tagged("h1", 5), tagged("h2", 6))
     assert await retention.sweep_hits(pool, WEEK) == 0
     await _age(administrator, "goal_hits", "recorded_at", WEEK - timedelta(minutes=1), "WHERE event_id = 'h1'")
@@ -142,7 +142,7 @@ def _run(name: str) -> tuple[str, str, str]:
 
 
 async def _rows_of(administrator: connections.Connection) -> dict[str, set[str]]:
-    """Return the enrollments that each table knows."""
+    """Return the enrollments that each table has rows of."""
     return {
         table: {row[0] for row in await administrator.fetch(f"SELECT enrollment_id FROM {table}")}
         for table in ("enrollments", "achievements", "exits")
@@ -215,7 +215,7 @@ async def test_two_sweepers_at_once_do_the_work_once(
 async def test_what_was_let_go_of_can_be_judged_again(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
-    """Outside the promise (rule 3.7), but it must not stop the worker."""
+    """Outside the guarantee (rule 3.7), but it must not stop the worker."""
     await world.install(administrator, [ONE])
     broker = world.Broker()
     worker = world.Worker(pool, broker)

@@ -1,4 +1,4 @@
-"""The migrated database is what tables.py says, can be left and reached again, and shows each role its own."""
+"""The migrated database equals tables.py, can be downgraded and upgraded, and shows each role only its own rows."""
 
 import asyncio
 from typing import Any
@@ -12,7 +12,7 @@ from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker.postgres import connections, migrations, tables
 
-# Of one schema: every column, constraint and index of its tables, in the database's own words.
+# Every column, constraint and index of a schema's tables, as the database describes them.
 _TABLES = """
 SELECT c.relname, a.attname AS name,
     concat_ws(' ', format_type(a.atttypid, a.atttypmod), co.collname, CASE WHEN a.attnotnull THEN 'not null' END,
@@ -29,7 +29,7 @@ UNION ALL
 SELECT tablename, indexname, replace(indexdef, $1::text || '.', '') FROM pg_indexes WHERE schemaname = $1::text
 """
 
-# What a schema has besides: who may do what, what they see, and what runs by itself.
+# Everything else of a schema: rights, policies, triggers and functions.
 _RULES = """
 SELECT c.relname, 'rights' AS name, concat(c.relkind, c.relacl, c.relrowsecurity, c.relforcerowsecurity) AS meaning
 FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace
@@ -134,7 +134,7 @@ async def test_upgrading_what_is_up_to_date_changes_nothing(
 
 @pytest.fixture
 async def two_tenants(administrator: connections.Connection) -> set[str]:
-    """Put a row of each of two tenants into every table that has tenants, and return the tables' names."""
+    """Insert a row of each of two tenants into every table with tenants, and return the tables' names."""
     await administrator.execute("SET session_replication_role = replica")
     names = {table.name for table in tables.metadata.sorted_tables if "tenant_id" in table.c}
     for table in (table for table in tables.metadata.sorted_tables if table.name in names):
@@ -144,7 +144,7 @@ async def two_tenants(administrator: connections.Connection) -> set[str]:
 
 
 def _a_row_of(table: sa.Table, tenant_id: str) -> str:
-    """Return the insertion of a row with no more in it than there must be."""
+    """Return an insertion of a row with the required columns only."""
     needed = [column for column in table.c if not (column.nullable or column.server_default or column.identity)]
     values = [f"'{tenant_id}'" if column.name == "tenant_id" else _SOMETHING[_kind(column)] for column in needed]
     if "key_hash" in table.c:

@@ -1,4 +1,4 @@
-"""Kafka by TLS and with a login: every client of ours gets in, with no more rights than it needs, or says why not."""
+"""Kafka with TLS and logins: every client connects with the fewest rights, or reports what is wrong."""
 
 import ast
 import signal
@@ -19,9 +19,9 @@ IN = (
     *("workflow_lifecycle", "redrive"),
 )
 TOPICS = support.fresh_topics()
-GROUP_ID = f"{TOPICS['tag_added']}-group"  # as shells.variables_of has it
+GROUP_ID = f"{TOPICS['tag_added']}-group"  # as in shells.variables_of
 
-# All that a worker needs. It reads the configuration only to see whether dead letters and messages fit.
+# All rights that a worker needs. It reads the configuration only to compare the limits of dead letters and messages.
 NEEDED: frozenset[Right] = frozenset(
     {
         *((TOPIC, TOPICS[which], READ) for which in IN),
@@ -30,7 +30,7 @@ NEEDED: frozenset[Right] = frozenset(
         (GROUP, GROUP_ID, READ),
     }
 )
-# By user: which right is missing, and what the worker then says.
+# By user: the missing right, and the worker's sentence.
 LACKING: Mapping[str, tuple[frozenset[Right], tuple[str, ...]]] = {
     "blind": (frozenset({(TOPIC, TOPICS["redrive"], READ)}), (TOPICS["redrive"], "may not be described")),
     "unread": (frozenset({(TOPIC, TOPICS["tag_added"], READ)}), (TOPICS["tag_added"], "Allow READ on")),
@@ -56,14 +56,14 @@ def broker(folder: Path) -> Iterator[secure_broker.Broker]:
 
 def rights_of_the_lacking() -> Iterator[tuple[str, Right]]:
     for user, (lacking, _) in LACKING.items():
-        # To see a topic, DESCRIBE is enough: what is missed is the right itself.
+        # DESCRIBE is enough to see a topic, so the sentence names the missing right.
         seen = {(kind, name, DESCRIBE) for kind, name, _ in lacking} if user != "blind" else set()
         yield from ((user, right) for right in (NEEDED - lacking) | seen)
 
 
 @pytest.fixture
 def secured(shell: Shell, database_url: str) -> Shell:
-    """Knows a database and the topics, but not yet how to log in."""
+    """Shell with a database and topics, but without a login to Kafka."""
     return shell.set(
         {
             **shells.variables_of("", TOPICS),
@@ -116,7 +116,7 @@ def test_a_certificate_is_a_login(broker: secure_broker.Broker, secured: Shell) 
 
 
 def faults(broker: secure_broker.Broker, folder: Path) -> dict[str, tuple[Mapping[str, object], str]]:
-    """By fault: what is set otherwise, and what the sentence says."""
+    """Return changed settings and the expected sentence by fault."""
     return {
         "wrong authority": (
             {"SSL_CAFILE": certificates.Authority(folder, "stranger").file},
@@ -174,7 +174,7 @@ def test_a_right_that_is_missing_is_a_sentence_and_not_a_broker_out_of_reach(
     if user == "mute":
         support.run(send_garbage(broker, TOPICS["form_submitted"]))
     outcome = secured.set(broker.settings(user))("run")
-    # A topic that may not be described cannot be told from one that is missing.
+    # A topic that may not be described looks like a missing one.
     assert (outcome.code, outcome.out) == (4 if user == "blind" else 1, ""), outcome.err
     sentence = shells.last_words(outcome)
     for part in LACKING[user][1]:
@@ -182,7 +182,7 @@ def test_a_right_that_is_missing_is_a_sentence_and_not_a_broker_out_of_reach(
 
 
 def test_every_client_is_made_with_the_same_options() -> None:
-    """The demo's own are left out: its broker is always ours."""
+    """Except the demo's own clients, whose broker is always embedded."""
     package = Path(goalworker.__file__).parent
     made = [
         (file.name, node)

@@ -1,6 +1,6 @@
-"""PostgreSQL by TLS: what of a URL's parameters holds, and what is said where something does not fit.
+"""PostgreSQL with TLS: which parameters of a URL apply, and which errors they give.
 
-The PostgreSQL from packages speaks no TLS. The server is Debian's, or whichever lies where Debian's lies.
+The packaged PostgreSQL has no TLS. The server is Debian's, or one in the same place.
 """
 
 import os
@@ -37,7 +37,7 @@ host all all all scram-sha-256
 
 @pytest.fixture(scope="module")
 def programs() -> Path:
-    """Where the newest server with TLS is."""
+    """Folder of the newest server with TLS."""
     found = sorted(PLACE.glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     if not found:
         pytest.skip(f"no PostgreSQL server that speaks TLS is in {PLACE} (Debian's package `postgresql` brings one)")
@@ -56,7 +56,7 @@ def authority(folder: Path) -> certificates.Authority:
 
 @pytest.fixture(scope="module")
 def port(programs: Path, authority: certificates.Authority) -> Iterator[int]:
-    """The port of a server whose certificate is for 127.0.0.1 and not for localhost."""
+    """Port of a server whose certificate is for 127.0.0.1 and not for localhost."""
     with machine.home(None) as home:
         account = machine.CURRENT_ACCOUNT
         if os.geteuid() == 0:
@@ -109,7 +109,7 @@ def _initialise(programs: Path, data: Path, account: machine.Account) -> None:
 
 
 async def speak_tls(administrator: str, wanted: str) -> None:
-    """Switch TLS, and return when whoever connects finds it so."""
+    """Switch TLS, and return once new connections use the setting."""
     await support.execute(administrator, f"ALTER SYSTEM SET ssl = {wanted}", "SELECT pg_reload_conf()")
     found = ""
     while found != wanted:
@@ -154,7 +154,7 @@ def test_commands_connect_by_checked_tls(shell: Shell, port: int, authority: cer
 
 
 def faults(port: int, authority: certificates.Authority, folder: Path) -> dict[str, tuple[str, str]]:
-    """By fault: the URL, and what the sentence says."""
+    """Return the URL and the expected sentence by fault."""
     stranger = certificates.Authority(folder, "stranger")
     trusted, full = f"sslrootcert={authority.file}", "sslmode=verify-full"
     return {

@@ -1,4 +1,4 @@
-"""What the worker sends arrives, in order, whatever a topic takes at once."""
+"""Sent records arrive in order, whatever size of request a topic allows."""
 
 import aiokafka
 import pytest
@@ -63,7 +63,7 @@ async def test_a_refusal_names_size_and_limit_to_the_byte(
     overhead = producer.batch_size(records.Record(topic, b"key", b"x" * SMALL_BYTES)) - SMALL_BYTES
     fits = records.Record(topic, b"key", b"x" * (SMALL_BYTES - overhead))
     too_large = records.Record(topic, b"key", b"x" * (SMALL_BYTES - overhead + 1))
-    for _ in range(2):  # the second time it is known what the topic takes
+    for _ in range(2):  # the sender knows the topic's limit the second time
         delivery = Delivery([fits, too_large])
         await sender.deliver(delivery)
         assert delivery.acknowledged == [0]

@@ -1,4 +1,4 @@
-"""What the SDKs and tools of others send is read from a real broker as it was sent, however it is compressed."""
+"""Records of other SDKs and tools are read unchanged from a real broker, whatever their compression."""
 
 from datetime import UTC, datetime
 

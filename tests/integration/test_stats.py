@@ -1,4 +1,4 @@
-"""Each number is what plain Python makes of the rows, and the list of achievements can be read page by page."""
+"""Statistics equal those that plain Python computes from the rows, and achievements can be read page by page."""
 
 import base64
 import itertools
@@ -43,7 +43,7 @@ async def stats_of(
     tracking: bool = True,
     caller: str | None = None,
 ) -> dict[str, Any]:
-    """Return the statistics as a caller of the API sees them, by default the tenant."""
+    """Return the statistics as a caller of the API sees them, by default those of the tenant."""
     async with connections.tenant_transaction(pool, caller or tenant_id, "stats") as connection:
         return await stats.workflow_stats(connection, tenant_id, workflow_id, *span, tracking=tracking)
 
@@ -280,7 +280,7 @@ def _keys(found: list[messages.Achieved]) -> list[tuple[str, UUID]]:
 
 @pytest.fixture
 async def listed(administrator: connections.Connection) -> list[tuple[str, UUID]]:
-    """Ten achievements in their order, most at the same moment as others, and one that is revoked."""
+    """Ten achievements in their order, most at the same moment as others, and a revoked one."""
     await add_goals(administrator)
     for number, enrollment_id in enumerate(("Z", "a", "é", "\U0001f600", TILDE)):
         await add_run(administrator, enrollment_id, START)
@@ -349,7 +349,7 @@ async def test_concurrent_changes_move_no_page(
 ) -> None:
     first, cursor = await page(pool, limit=3)
     await add_run(administrator, "0", START)
-    await add_achievement(administrator, "0", 1, START)  # before the place that was reached
+    await add_achievement(administrator, "0", 1, START)  # before the current position
     await add_achievement(administrator, TILDE, 2, START + timedelta(hours=9))  # after it
     await administrator.execute("UPDATE achievements SET revoked_at = now() WHERE enrollment_id = 'a'")
     rest, _ = await page(pool, cursor)

@@ -179,8 +179,8 @@ async def test_no_record_is_skipped_nor_audited_while_a_worker_runs(
     ("position", "offset", "reason"),
     [
         (record_skipping.Position(5, 0, 9, 5), 5, None),
-        (record_skipping.Position(5, 0, 9, 7), 7, None),  # only markers of transactions lie between
-        (record_skipping.Position(5, 0, 9, None), 5, None),  # it cannot be read: that may be why
+        (record_skipping.Position(5, 0, 9, 7), 7, None),  # only transaction markers lie between
+        (record_skipping.Position(5, 0, 9, None), 5, None),  # the record at this offset may be unreadable
         (record_skipping.Position(5, 0, 9, 5), 4, "stands at 5 already"),
         (record_skipping.Position(5, 0, 9, 5), 6, "comes to the record at 5 next"),
         (record_skipping.Position(5, 0, 9, None), 6, "comes to the record at 5 next"),

@@ -1,4 +1,4 @@
-"""Two workers on the same contacts: whatever the order of their steps, nothing is missed and nothing is doubled."""
+"""Two workers on the same contacts miss and double nothing, whatever the order of their steps."""
 
 import asyncio
 import itertools
@@ -42,7 +42,7 @@ SCENES = {
 
 
 class Stage:
-    """A database on which one scene after the other is played, each from an empty one on."""
+    """Database on which scenarios are played one after the other, each on empty tables."""
 
     def __init__(self, pool: sa_async.AsyncEngine, administrator: connections.Connection) -> None:
         self._pool, self._administrator = pool, administrator
@@ -50,7 +50,7 @@ class Stage:
     async def play(
         self, scene: Scene, order: Iterable[str], gates: statements.Gates, b_ends: statements.Hook | None = None
     ) -> dict[str, int]:
-        """Play a scene in an order, with worker b ended by a hook if there is one; what comes of it must be lawful."""
+        """Play a scenario in an order, with a hook that may crash worker b, and assert that the results are lawful."""
         broker = world.Broker()
         await world.clear(self._administrator)
         await world.install(self._administrator, (ONE, TWO), scene.logics)
@@ -155,7 +155,7 @@ async def test_many_workers_on_the_same_keys_in_other_orders_never_deadlock(
     await world.install(administrator, goals)
     broker = world.Broker()
     workers = [world.Worker(pool, broker) for _ in range(5)]
-    # An error, a deadlock among them, would end the test: nobody tries again here.
+    # Nothing is retried here, so an error such as a deadlock fails the test.
     for messages in (hits, lifecycle, [*hits, *lifecycle], hits):
         await asyncio.gather(*(worker.take(*chance.sample(messages, len(messages))) for worker in workers))
     await checks.assert_lawful(administrator, broker, goals, {}, [*hits, *lifecycle])
@@ -164,7 +164,7 @@ async def test_many_workers_on_the_same_keys_in_other_orders_never_deadlock(
 async def test_rows_go_to_the_database_in_the_order_of_their_keys(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
-    """Two statements that lock the same rows in two orders need luck to deadlock; a test can't wait for it."""
+    """Statements that lock the same rows in different orders deadlock only by chance, so test the order itself."""
     goals = [scenes.goal(number, "tag-1", f"w{number}") for number in range(4)]
     runs = [(f"w{number % 4}", f"e{number}", f"c{number}") for number in range(40)]
     messages = [

@@ -1,4 +1,4 @@
-"""What a judgement writes is what it says, whatever texts there are in it."""
+"""A judgement writes odd texts unchanged."""
 
 import pytest
 from msgspec import structs

@@ -1,4 +1,4 @@
-"""What is built to be installed."""
+"""Content of the built wheel."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def carried(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """The files in the wheel."""
+    """Return the files in the wheel."""
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*build, "--wheel-dir", str(folder), str(ROOT)], check=True, timeout=120)

@@ -1,4 +1,4 @@
-"""A small world on a real PostgreSQL: goals with moments of our choosing, and workers that take batches."""
+"""Goals with chosen times on a real PostgreSQL, and workers that process batches without a broker."""
 
 import itertools
 import json
@@ -33,7 +33,7 @@ _TOPIC_OF_TYPE = {event_type: topic for topic, types in TOPICS.event_types.items
 
 
 def examples(number: int) -> hypothesis.settings:
-    """So many examples of a test that has a database: the same on every run where CI is set."""
+    """Return settings for this many examples with a database; with CI set, they are the same on every run."""
     return hypothesis.settings(
         max_examples=number,
         deadline=None,
@@ -46,10 +46,10 @@ def examples(number: int) -> hypothesis.settings:
 
 
 async def clear(administrator: connections.Connection) -> None:
-    """Make the database as empty as it was after its migration."""
+    """Empty all tables, as they are after the migration."""
     emptied = [table for table in reversed(tables.metadata.sorted_tables) if table is not tables.goal_revision]
     await administrator.execute(
-        "SET session_replication_role = replica;"  # no triggers
+        "SET session_replication_role = replica;"  # without triggers
         + "".join(f"DELETE FROM {table.name};" for table in emptied)
         + "UPDATE goal_revision SET revision = 0, moment = 'epoch'; RESET session_replication_role"
     )
@@ -58,7 +58,7 @@ async def clear(administrator: connections.Connection) -> None:
 async def install(
     administrator: connections.Connection, known: Iterable[goals.Goal], logics: naive_judge.Logics | None = None
 ) -> None:
-    """Write goals and logics as they were set over time, under the next revision."""
+    """Write goals and logics with their history, under the next revision."""
     revision = await administrator.fetchval("UPDATE goal_revision SET revision = revision + 1 RETURNING revision")
     for goal in known:
         last = goal.versions[-1]
@@ -83,7 +83,7 @@ async def install(
 
 
 def batch_of(messages: Iterable[events.Event], known: index.Index) -> Batch:
-    """Return events as one fetch, decoded and matched; what no goal can match is left out, as decoding does."""
+    """Return events as one fetch, decoded and matched, without those that no goal matches, as decoding does."""
     records = [(_record(event), event) for event in messages]
     batch = Batch(1, known.revision, _DECODER)
     fetched: dict[TopicPartition, list[ConsumerRecord]] = {}
@@ -100,7 +100,7 @@ def batch_of(messages: Iterable[events.Event], known: index.Index) -> Batch:
 
 
 def _is_decoded(record: ConsumerRecord) -> bool:
-    """Say whether an event can be left out: one that no record can bring, such as with a NUL, would not come back."""
+    """Say whether a record can carry an event; one with a NUL, for example, cannot be decoded."""
     now = datetime.now(UTC)
     return isinstance(_DECODER.decode(record.topic, record.value, record.headers, 0, now), events.Event)
 
@@ -129,13 +129,13 @@ _TRACE = ("traceparent", "tracestate")
 
 
 class Broker(sender.Sender):
-    """Acknowledges and keeps what is sent; several workers may share it."""
+    """Sender that acknowledges and keeps all records; several workers may share it."""
 
     def __init__(self) -> None:
         self.sent: list[Record] = []
 
     async def send(self, records: Iterable[Record]) -> None:
-        """Keep the records, as one step of its own."""
+        """Keep the records, as one round trip."""
         sending = list(records)
 
         async def acknowledge() -> None:
@@ -144,7 +144,7 @@ class Broker(sender.Sender):
         await statements.through_hook(statements.Statement("SEND", acknowledge))
 
     async def deliver(self, delivery: Delivery) -> None:
-        """Acknowledge all that is sent."""
+        """Acknowledge all records."""
         if delivery.pending:
             await self.send(list(delivery.pending.values()))
             delivery.acknowledge(list(delivery.pending))
@@ -170,7 +170,7 @@ async def through(of_worker: phases.Phases, batch: Batch) -> Recorded:
 
 
 class Worker:
-    """What a process holds: an index of its own and the phases. A new one is what comes after a crash."""
+    """Worker process with an index of its own; a new object is the successor after a crash."""
 
     def __init__(self, pool: sa_async.AsyncEngine, broker: Broker, *, tracked: bool = True) -> None:
         env = {"GOALWORKER_ENROLLMENTS__TRACKING": str(tracked).lower()}
@@ -192,5 +192,5 @@ class Worker:
             await self.take(*batch)
 
     async def sweep(self) -> int:
-        """Send what is due in the outbox."""
+        """Send the outbox messages that are due."""
         return await outbox.sweep(self._pool, self._broker, TOPICS.model_dump())
