@@ -43,10 +43,10 @@ class Unpublished(NamedTuple):
 
 
 class InFlight(NamedTuple):
-    """One batch: its steps are tasks, of which each awaits the step before it.
+    """One batch, whose steps are tasks: each awaits the step before it.
 
     Batches are recorded and published in order. Judgements need no order, since those of the same enrollment take turns
-    (design, The flow). The result of publishing is what it left to the next batch to publish.
+    (design, The flow). Publishing returns the judged batches that it leaves to the next batch to publish.
     """
 
     size_bytes: int
@@ -62,21 +62,21 @@ class InFlight(NamedTuple):
 class InFlightBatches:
     """The batches between fetch and commit, in the order in which they were fetched.
 
-    `recorded` is awaited with each batch whose facts are recorded, before the next one is.
+    `on_recorded` is awaited with each batch whose facts are recorded, before the next batch begins.
     """
 
     def __init__(
         self,
         of_worker: phases.Phases,
         consumer: Consumer,
-        recorded: Callable[[Batch], Awaitable[None]],
+        on_recorded: Callable[[Batch], Awaitable[None]],
         *,
         batches_max: int,
         tracking: bool,
     ) -> None:
         self._phases = of_worker
         self._consumer = consumer
-        self._recorded = recorded
+        self._on_recorded = on_recorded
         self._batches_max = batches_max
         self._tracking = tracking
         self._batches: deque[InFlight] = deque()
@@ -136,9 +136,15 @@ class InFlightBatches:
             await waiting.first_done(unfinished, self._consumer)
 
     async def _record(self, batch: Batch) -> Recorded:
-        recorded = await retry_transient(lambda: self._phases.record(batch))
-        await retry_transient(lambda: self._phases.send_letters(batch))
-        await self._recorded(batch)
+        recorded = Recorded()  # by all attempts: what is new to the first one is known to the next
+
+        async def record() -> None:
+            nonlocal recorded
+            recorded = recorded.merged(await self._phases.record(batch))
+            await self._phases.send_letters(batch)
+
+        await retry_transient(record)
+        await self._on_recorded(batch)
         return recorded
 
     async def _judge(self, batch: Batch, recording: asyncio.Task[Recorded]) -> Unpublished:

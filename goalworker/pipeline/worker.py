@@ -153,6 +153,6 @@ class Worker:
 
     async def _commit_idle(self, now: float) -> None:
         """Commit positions that moved without a record; while batches are in flight, the positions may be theirs."""
-        if not len(self._in_flight) and now - self._idle_since >= IDLE_COMMIT_SECONDS:
+        if not self._in_flight and now - self._idle_since >= IDLE_COMMIT_SECONDS:
             self._idle_since = now
             await self._consumer.commit_idle()

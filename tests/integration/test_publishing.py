@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from sqlalchemy.ext import asyncio as sa_async
 
+from goalworker import metrics
+from goalworker.kafka import broker_errors
 from goalworker.pipeline import in_flight, phases, waiting, worker
 from goalworker.postgres import connections
 from tests.integration import checks, flow, statements, world
@@ -124,4 +126,27 @@ async def test_judgements_that_were_committed_before_an_attempt_failed_are_publi
         await flow.run(pool, broker, log, GOALWORKER_BATCH__MAX_RECORDS=str(len(HITS)))
     assert len(judgements) == len(HITS) + 2
     assert await administrator.fetchval("SELECT count(*) FROM outbox") == 0
+    await checks.assert_lawful(administrator, broker, GOALS, LOGICS, [*STARTS, *HITS])
+
+
+async def test_new_facts_count_as_new_though_the_dead_letters_beside_them_are_sent_twice(
+    pool: sa_async.AsyncEngine, administrator: connections.Connection, broker: world.Broker
+) -> None:
+    async def refuse_once(statement: statements.Statement) -> Any:
+        if statement.sql == "SEND":
+            sends.append(statement.sql)
+            if len(sends) == 1:
+                raise broker_errors.NotAcknowledgedError
+        return await statement.run()
+
+    sends: list[str] = []
+    topic = world.TOPICS.tag_added
+    matched = metrics.events_total.labels(topic=topic, outcome="matched")
+    before = matched._value.get()
+    log = flow.Log([*HITS, b"{"])
+    with statements.hooked(refuse_once):
+        await flow.run(pool, broker, log, GOALWORKER_BATCH__MAX_RECORDS=str(len(HITS) + 1))
+    assert matched._value.get() - before == len(HITS)
+    assert [reason for reason, _ in broker.letters()] == ["invalid_json"]
+    assert log.lag == {topic: 0}
     await checks.assert_lawful(administrator, broker, GOALS, LOGICS, [*STARTS, *HITS])
