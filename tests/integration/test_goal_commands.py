@@ -145,7 +145,7 @@ def test_what_is_refused_exits_with_1_and_says_why_on_stderr(goals: Goals) -> No
         f"Goal {goal_id} not found": goals("pause", goal_id, tenant="other"),
         "same goal_type and criteria": goals("create", WORKFLOW, "--type", "tag_added", "--criteria", "tag_id=t1"),
         "must be one of tag_added": goals("create", WORKFLOW, "--type", "sale", "--criteria", "tag_id=t1"),
-        "no criterion of tag_added": goals("update", goal_id, "--criteria", "form_id=f"),
+        "is not a criterion of tag_added": goals("update", goal_id, "--criteria", "form_id=f"),
         "at version 1, not 7": goals("delete", goal_id, "--if-version", 7),
     }
     for sentence, outcome in refused.items():
