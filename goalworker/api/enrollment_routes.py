@@ -36,6 +36,7 @@ async def get_enrollment(
 @router.post(
     f"{parameters.WORKFLOW}/enrollments",
     summary="Import existing enrollments",
+    operation_id="take_in_enrollments",
     **openapi.answers(
         202,
         "They are accepted",
@@ -44,7 +45,7 @@ async def get_enrollment(
         others=[problems.CONFLICTING_ENROLLMENT, problems.TRACKING_OFF],
     ),
 )
-async def take_in_enrollments(
+async def import_enrollments(
     caller: auth.Enroller,
     context: parameters.InContext,
     workflow_id: parameters.WorkflowId,

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from msgspec import Struct
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, create_model
+from pydantic import BaseModel, Field, JsonValue, create_model
 from typing_extensions import TypeAliasType
 
-from goalworker.api.validation import Text
+from goalworker.api.validation import Text, closed
 from goalworker.domain.events import GOAL_TYPE_TABLE, GoalType
 from goalworker.domain.text import AMOUNT_MAX
 
@@ -173,10 +173,6 @@ _DRAFT_FIELDS: Final[Mapping[str, Any]] = {
 }
 
 
-def _schema(example: dict[str, JsonValue], **more: JsonValue) -> ConfigDict:
-    return ConfigDict(extra="forbid", json_schema_extra={"examples": [example], **more})
-
-
 def _criteria_draft(row: GoalType, texts: _Texts) -> Any:
     optional = (Text | None, None)
     fields = {
@@ -184,7 +180,7 @@ def _criteria_draft(row: GoalType, texts: _Texts) -> Any:
     }
     if row.any_flag:
         fields[row.any_flag] = (bool | None, None)
-    config = _schema(texts.example, **({} if row.are_criteria_required else {"minProperties": 1}))
+    config = closed(texts.example, **({} if row.are_criteria_required else {"minProperties": 1}))
     return _create(f"{texts.title}CriteriaDraft", __doc__=texts.criteria_of_draft, __config__=config, **fields)
 
 
@@ -192,7 +188,7 @@ def _draft(criteria: Any, row: GoalType, texts: _Texts) -> Any:
     return _create(
         f"{texts.title}GoalDraft",
         __doc__=f"New goal: {texts.event}.",
-        __config__=_schema({"goal_type": row.name, "criteria": texts.example, "name": texts.example_name}),
+        __config__=closed({"goal_type": row.name, "criteria": texts.example, "name": texts.example_name}),
         name=(Text | None, Field(None, description="Display name")),
         goal_type=Literal[row.name],
         criteria=criteria,

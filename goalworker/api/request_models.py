@@ -6,24 +6,20 @@ The rules of goals are in the domain and the store, which the shell shares; a te
 from datetime import datetime
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
-from pydantic.config import JsonDict
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from goalworker.api import goal_models
-from goalworker.api.validation import Moment, Text
+from goalworker.api.validation import Moment, Text, closed
 
+# Entries of a body; one more is a 400.
 ENROLLMENTS_MAX: Final = 1_000
 GOALS_MAX: Final = 1_000
-
-
-def _schema(example: JsonDict, **more: Any) -> ConfigDict:
-    return ConfigDict(extra="forbid", json_schema_extra={"examples": [example], **more})
 
 
 class GoalChanges(BaseModel):
     """Changes of a goal; fields left out keep their values."""
 
-    model_config = _schema({"is_active": False}, required=[])
+    model_config = closed({"is_active": False}, required=[])
 
     criteria: goal_models.CriteriaDraft = Field(  # type: ignore[valid-type]
         description="Criteria of the goal's type; they replace the stored ones as a whole"
@@ -35,7 +31,7 @@ class GoalChanges(BaseModel):
 class GoalsToValidate(BaseModel):
     """Goals to check in place of the stored ones; entries may be anything, since the answer lists their faults."""
 
-    model_config = _schema({"goals": [{"goal_type": "form_submitted", "criteria": {"form_id": "signup"}}]})
+    model_config = closed({"goals": [{"goal_type": "form_submitted", "criteria": {"form_id": "signup"}}]})
 
     goals: Annotated[list[Any], Field(max_length=GOALS_MAX)] | None = None
 
@@ -43,7 +39,7 @@ class GoalsToValidate(BaseModel):
 class Run(BaseModel):
     """An enrollment of a contact in the workflow that began before this service tracked it."""
 
-    model_config = _schema(
+    model_config = closed(
         {"enrollment_id": "enr_17", "contact_id": "contact_42", "enrolled_at": "2026-05-01T12:00:00Z"}
     )
 
@@ -71,7 +67,7 @@ class Run(BaseModel):
 class Runs(BaseModel):
     """Existing enrollments to import."""
 
-    model_config = _schema(
+    model_config = closed(
         {
             "enrollments": [
                 {"enrollment_id": "enr_17", "contact_id": "contact_42", "enrolled_at": "2026-05-01T12:00:00Z"}

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from goalworker.api import goal_models
+from goalworker.api.validation import closed
 from goalworker.domain import events, goals
 
 EXAMPLE_GOAL_ID: Final = goal_models.EXAMPLE_GOAL_ID
@@ -57,7 +58,7 @@ class Verdict(BaseModel):
 class GoalSettings(BaseModel):
     """Settings of a workflow: it is done at any goal, at all goals, or never, which only measures."""
 
-    model_config = _example(logic="any") | ConfigDict(extra="forbid")
+    model_config = closed({"logic": "any"})
 
     logic: Logic
 

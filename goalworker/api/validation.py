@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Final, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 from pydantic.config import JsonDict
 
 from goalworker.api import problems
@@ -33,6 +33,11 @@ _TEXT_SCHEMA: Final[JsonDict] = {
 Text = Annotated[str, Field(json_schema_extra=_TEXT_SCHEMA), BeforeValidator(_text)]
 Moment = Annotated[datetime, BeforeValidator(_moment)]
 Model = TypeVar("Model", bound=BaseModel)
+
+
+def closed(example: JsonDict, **schema: JsonValue) -> ConfigDict:
+    """Return the configuration of a model that refuses unknown fields, with an example for OpenAPI."""
+    return ConfigDict(extra="forbid", json_schema_extra={"examples": [example], **schema})
 
 
 def validate(model: type[Model], given: Mapping[str, Any], context: object = None) -> Model:

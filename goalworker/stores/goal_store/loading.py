@@ -17,6 +17,7 @@ from goalworker.domain.criteria import Criteria
 from goalworker.goal_index import index
 from goalworker.postgres import connections
 
+# Rows fetched at a time; other tasks run between chunks.
 _CHUNK_ROWS: Final = 2_000
 _CRITERIA: Final = json.Decoder(Criteria)
 
@@ -110,7 +111,7 @@ async def _chunks(
 
 
 def _goals_of(rows: Rows) -> list[goals.Goal]:
-    # Unpacked in the order of _GOALS_CHANGED: a million rows by name take longer.
+    # Unpacked in the order of the columns of _GOALS_CHANGED.
     found: list[goals.Goal] = []
     last: goals.Goal | None = None
     for tenant_id, goal_id, workflow_id, goal_type, created_at, number, criteria, is_active, since, until in rows:
