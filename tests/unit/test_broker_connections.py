@@ -1,4 +1,4 @@
-"""Why a broker cannot be reached, which the client library itself says in its log only."""
+"""Errors of connections, which aiokafka only logs, explain why a broker cannot be reached."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""Logs: one line, the same keys whoever speaks, and nothing of a row."""
+"""A log line has the same keys whichever library writes it, and never contains a row."""
 
 import contextlib
 import io
@@ -40,7 +40,7 @@ def _as_it_was() -> Iterator[None]:
 
 
 def configured(level: str = "info", form: Any = None, stream: io.StringIO | None = None) -> io.StringIO:
-    """Configure with this as stderr, by default one that is no terminal."""
+    """Configure logging to a stream, by default to one that is not a terminal."""
     stream = stream or io.StringIO()
     with contextlib.redirect_stderr(stream):
         logs.configure(level, form, "1.2.3")

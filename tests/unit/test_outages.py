@@ -1,4 +1,4 @@
-"""When a dependency is said to be away, still away and back, and when refused credentials are given up."""
+"""An outage is logged at its begin, once a minute and at its end; refused logins end the waiting."""
 
 from collections.abc import Iterator, MutableMapping
 from typing import Any

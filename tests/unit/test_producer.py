@@ -1,4 +1,4 @@
-"""What we rely on inside aiokafka is there, and a broker that throttles is waited for."""
+"""The producer waits for a broker that throttles, and aiokafka's internals are as it expects."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""What becomes of records when the broker acknowledges some, refuses some, or says nothing any more."""
+"""A sender handles records that the broker acknowledges, refuses or leaves unanswered."""
 
 import asyncio
 import time

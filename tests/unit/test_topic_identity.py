@@ -1,4 +1,4 @@
-"""Which offsets are of another log than the one that is read, and which are believed."""
+"""Offsets of another log are found; offsets without metadata are trusted."""
 
 import uuid
 

@@ -31,7 +31,7 @@ def size_of(message: messages.Message) -> int:
 
 @dataclass
 class Sender:
-    """Sends events that are as large as the contract allows."""
+    """Sender of events that are as large as the contract allows."""
 
     text: str
 

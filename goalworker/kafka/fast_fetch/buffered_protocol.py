@@ -2,7 +2,7 @@
 
 asyncio's stream reads a fetch of megabytes from the socket in pieces, joins them and cuts the response out again, which
 is a third of the cost of reading. aiokafka cannot be given another stream, so install() replaces its protocol by this
-one. tests/unit/test_frames.py compares the two.
+one. tests/unit/test_buffered_protocol.py compares the two.
 """
 
 import asyncio

@@ -4,7 +4,7 @@ For each record aiokafka calls two Python functions and copies the parsed record
 is most of the cost of reading. It offers no cheaper way, so three of its classes are replaced by these. They serve
 consumers that read committed records without deserializers, which then have getmany() and not getone(); for every
 other consumer they do as aiokafka does.
-tests/unit/test_parsed.py and tests/integration/test_fetched.py compare them with aiokafka's own.
+tests/unit/test_parsed_records.py and tests/integration/test_fetched.py compare them with aiokafka's own.
 """
 
 import struct

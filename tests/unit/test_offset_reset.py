@@ -1,4 +1,4 @@
-"""Which offsets are set anew: those that are out of range, and with a time those beyond it, which go back."""
+"""A reset moves offsets that are out of range; a time also moves back those that are beyond it."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""What is committed without a record, never past what a rebalance made us drop, and when logs are compared."""
+"""The consumer commits idle positions, never those that a rebalance has ended, and checks its logs."""
 
 import asyncio
 import math

@@ -32,7 +32,7 @@ ABORT, COMMIT = b"\0\0\0\0", b"\0\0\0\1"
 
 
 class Batch(NamedTuple):
-    """So many records, of which compaction took the last so many, by a producer; marker: the end of a transaction."""
+    """A batch of records, the last of which compaction has removed; a marker ends a producer's transaction."""
 
     records: int
     compacted: int = 0
@@ -258,7 +258,7 @@ def test_the_highest_leader_epoch_of_what_was_handed_over_is_known(monkeypatch: 
     assert hand_over(two, 0, 1) == 5  # read again
     builder = LegacyRecordBatchBuilder(1, 0, 1 << 20)
     builder.append(0, 1_000, b"key", b"value")
-    assert hand_over(bytes(builder.build()), 0, 1) == 5  # has none, and something else in its place
+    assert hand_over(bytes(builder.build()), 0, 1) == 5  # the old format has other bytes in that place
 
 
 async def _all(result: Any, limit: int) -> list[Any]:

@@ -1,4 +1,4 @@
-"""For how long one and the same transaction hides records, and when that is nobody's."""
+"""The seconds for which one transaction hides records begin anew with the next one."""
 
 from aiokafka import TopicPartition
 

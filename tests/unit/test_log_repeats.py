@@ -1,4 +1,4 @@
-"""Of many alike log lines one a minute is written, and the rest are counted."""
+"""One line a minute of each shape is written, and the others are counted."""
 
 import pytest
 

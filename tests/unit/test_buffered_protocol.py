@@ -1,4 +1,4 @@
-"""What is read from the client's connection is what asyncio's own stream gives, however it comes off the socket."""
+"""A connection returns the same bytes and errors with our protocol as with asyncio's stream."""
 
 import asyncio
 import contextlib
@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from goalworker.kafka.fast_fetch import buffered_protocol
 
-# Around what is given a place of its own, and far below.
+# Around the size from which responses get their own buffer, and far below.
 SIZES = st.one_of(st.integers(1, 300), st.integers(60_000, 70_000), st.integers(120_000, 400_000))
 
 
-# What both do is what aiokafka relies on.
+# Behaviour that aiokafka relies on.
 BOTH = pytest.mark.parametrize(
     "kind", [buffered_protocol.ReadAheadProtocol, conn.AIOKafkaProtocol], ids=["fast", "stock"]
 )
@@ -176,7 +176,7 @@ def test_a_connection_that_broke_is_collected_though_its_error_holds_it(monkeypa
         error.args = (error, protocol)
         del protocol, reader, error, coming
         collected = asyncio.Event()
-        asyncio.get_running_loop().call_later(0, collected.set)  # after what is due before
+        asyncio.get_running_loop().call_later(0, collected.set)  # after the callbacks that are due before
         await collected.wait()
         return [kept()]
 
