@@ -158,7 +158,7 @@ def _lines(path: str) -> list[str]:
 
 def _is_ready(port: int) -> bool:
     try:
-        return httpx.get(f"http://127.0.0.1:{port}/healthz/ready", timeout=5, trust_env=False).status_code == 200
+        return worker_process.get(port, "/healthz/ready").status_code == 200
     except httpx.TransportError:
         return False
 

@@ -7,7 +7,6 @@ import re
 from collections.abc import AsyncIterator, Callable, Collection
 
 import aiokafka
-import httpx
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import NewPartitions, NewTopic, RecordsToDelete
@@ -221,7 +220,7 @@ async def test_a_worker_that_cannot_join_its_group_is_unready_and_logs_it_once(
 
 
 def _unjoined_seconds(worker: worker_process.Worker) -> int | None:
-    answer = httpx.get(f"http://127.0.0.1:{worker.port}/healthz/ready", timeout=5, trust_env=False).json()
+    answer = worker_process.get(worker.port, "/healthz/ready").json()
     found = re.search(r"has not been joined for (\d+) s", str(answer.get("checks", {}).get("broker")))
     return found and int(found[1])
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from goalworker.embedded import machine
-from tests.kit import support
+from tests.kit import support, worker_process
 from tests.kit.forker import INHERITED
 from tests.kit.shells import Shell
 
@@ -155,5 +155,5 @@ def test_a_service_works_on_without_its_log_and_a_hang_up_drains_it(with_databas
 
 def _is_ready(port: int) -> bool:
     with contextlib.suppress(httpx.TransportError):
-        return httpx.get(f"http://127.0.0.1:{port}/healthz/ready", timeout=5, trust_env=False).is_success
+        return worker_process.get(port, "/healthz/ready").is_success
     return False

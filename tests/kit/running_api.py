@@ -1,7 +1,6 @@
 """API in the test's own event loop, and HTTP clients for it."""
 
 import contextlib
-import ssl
 import time
 from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from goalworker import api, config
 from goalworker.postgres import connections
 from goalworker.runtime import http_server
 from goalworker.stores import api_keys
+from tests.kit.support import NO_TLS
 
 TENANT, OTHER = "acme", "other"
 SECRET, ISSUER, AUDIENCE = "a secret of at least thirty-two bytes", "https://login.example.com/", "goalworker"
@@ -24,7 +24,6 @@ TOKENS = {
     "GOALWORKER_API__JWT_ISSUER": ISSUER,
     "GOALWORKER_API__JWT_AUDIENCE": AUDIENCE,
 }
-NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # empty, so that clients are created quickly
 PATH = "/api/v1/workflows/onboarding"
 GOALS = f"{PATH}/goals"
 TAG = {"goal_type": "tag_added", "criteria": {"tag_id": "t1"}}
