@@ -45,13 +45,14 @@ class StalledError(GoalworkerError):
 class UndecodableError(GoalworkerError):
     """A batch whose checksum is right but that cannot be read: fetching it again changes nothing.
 
-    first is the offset of its first record that was not read, last that of its last record.
+    first is the offset of its first record that was not read, last that of its last record, None if unknown.
     """
 
-    def __init__(self, topic: str, partition: int, first: int, last: int, reason: str, *, hint: str = "") -> None:
-        super().__init__(
-            f"{topic}[{partition}]: the batch of offsets {first} to {last} cannot be read: {reason}.", hint=hint
-        )
+    def __init__(
+        self, topic: str, partition: int, first: int, last: int | None, reason: str, *, hint: str = ""
+    ) -> None:
+        where = f"at offset {first}" if last is None else f"of offsets {first} to {last}"
+        super().__init__(f"{topic}[{partition}]: the batch {where} cannot be read: {reason}.", hint=hint)
         self.topic, self.partition, self.first, self.last, self.reason = topic, partition, first, last, reason
 
 

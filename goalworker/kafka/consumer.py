@@ -14,7 +14,7 @@ from aiokafka import errors as kafka_errors
 from goalworker import config, logs, metrics
 from goalworker.decoding.record import FetchedRecord
 from goalworker.errors import GoalworkerError, UndecodableError
-from goalworker.kafka import clients, memory, topic_identity
+from goalworker.kafka import clients, memory, topic_identity, unreadable_batches
 from goalworker.kafka.fast_fetch.fetch_state import ALLOWANCE
 
 log = logs.get("reader")
@@ -52,6 +52,7 @@ class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aio
         self._large_bytes = 0  # by large fetches since memory was last returned
         self._records_ahead_seconds = -math.inf
         self.committed: dict[TopicPartition, int] = {}
+        self._reads_singly = False  # since a batch could not be read; only without the fast path
         self.joined = asyncio.Event()
 
     @property
@@ -73,7 +74,7 @@ class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aio
         self._release_memory()
         ALLOWANCE.begin()
         try:
-            fetched = dict(await consumer.getmany(timeout_ms=timeout_ms, max_records=max_records))
+            fetched = await self._fetch(consumer, max_records, timeout_ms)
             fetched_bytes = ALLOWANCE.taken or _size(fetched)  # only the fast path counts bytes
             await self._check_logs(consumer, fetched)
         except kafka_errors.NoOffsetForPartitionError:
@@ -84,14 +85,28 @@ class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aio
             raise _out_of_range(error) from error
         except UndecodableError as error:
             raise _with_remedy(error) from error  # still a member, since batches in flight are to be committed
-        except Exception:
+        except Exception as error:
+            if self._reads_singly and unreadable_batches.is_unreadable(error):
+                return {}  # nothing was read along with it
             await self.close()
-            raise
+            if not unreadable_batches.is_unreadable(error):
+                raise
+            self._reads_singly = True
+            return {}
         self.fetched_bytes = fetched_bytes
         if fetched:
             newest_ms = max(records[-1].timestamp for records in fetched.values())
             self._records_ahead_seconds = max(self._records_ahead_seconds, newest_ms / 1000 - time.time())
         return fetched
+
+    async def _fetch(
+        self, consumer: aiokafka.AIOKafkaConsumer, max_records: int, timeout_ms: int
+    ) -> dict[TopicPartition, Sequence[FetchedRecord]]:
+        if self._reads_singly and self._has_joined:
+            return dict(await unreadable_batches.read_singly(consumer, max_records))
+        # The group may assign partitions during the call.
+        limit = 1 if self._reads_singly else max_records
+        return dict(await consumer.getmany(timeout_ms=timeout_ms, max_records=limit))
 
     def take_records_ahead(self) -> float:
         """Return by how many seconds the newest record since the last call was ahead of our clock; -inf without one."""
@@ -264,11 +279,14 @@ async def _nothing() -> None:
 
 def _with_remedy(error: UndecodableError) -> UndecodableError:
     topic, partition, last = error.topic, error.partition, error.last
-    return UndecodableError(
-        *(topic, partition, error.first, last, error.reason),
-        hint="The records before it are committed, and none after it is read. Keep a copy of the batch, stop all "
-        f"workers and skip all of it: `goalworker topics skip {topic} {partition} --offset {last}`.",
+    remedy = (
+        "Install a version that the warning fast_fetch_unavailable names: this error then says how to skip the batch."
+        if last is None
+        else "Keep a copy of the batch, stop all workers and skip all of it: "
+        f"`goalworker topics skip {topic} {partition} --offset {last}`."
     )
+    hint = f"The records before it are committed, and none after it is read. {remedy}"
+    return UndecodableError(topic, partition, error.first, last, error.reason, hint=hint)
 
 
 def _out_of_range(error: Any) -> GoalworkerError:

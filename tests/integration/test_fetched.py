@@ -1,15 +1,18 @@
 """The worker's consumer returns the records of a plain consumer, with the fast path and without it."""
 
 import asyncio
+import gzip
 from collections.abc import Sequence
 from typing import Any
 
 import aiokafka
 import pytest
 import structlog
+from aiokafka.record._crecords import default_records
 
 from goalworker import config
 from goalworker.decoding.record import FetchedRecord
+from goalworker.errors import UndecodableError
 from goalworker.kafka import clients, fast_fetch
 from goalworker.kafka.consumer import Consumer
 from tests.kit import shells
@@ -46,6 +49,37 @@ async def test_a_group_reads_the_same_where_the_version_of_aiokafka_is_unknown(
     records, fetched_bytes = await _read_by_group(settings)
     assert [record.value for record in records] == list(VALUES)
     assert fetched_bytes == sum(len(record.key or b"") + len(record.value or b"") for record in records)
+
+
+async def test_without_the_fast_path_a_batch_that_cannot_be_read_is_named_after_the_records_before_it(
+    bootstrap_servers: str, topics: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic, other = topics["tag_added"], topics["form_submitted"]
+    await _send(bootstrap_servers, topic)
+    await _send(bootstrap_servers, other)
+    await _send(bootstrap_servers, topic, "gzip")
+
+    def refuse(_payload: object) -> bytes:
+        raise gzip.BadGzipFile("Not a gzipped file")
+
+    monkeypatch.setattr(default_records, "gzip_decode", refuse)
+    settings = config.load(shells.variables_of(bootstrap_servers, topics), env_file=None, secrets_dir=None)
+    consumer = Consumer(settings)
+    read: dict[str, list[bytes | None]] = {topic: [], other: []}
+    sentence = rf"^{topic}\[0\]: the batch at offset 5 cannot be read: Not a gzipped file\. .*fast_fetch_unavailable"
+
+    async def read_all() -> None:
+        while True:
+            for partition, records in (await consumer.fetch(100, 500)).items():
+                read[partition.topic] += [record.value for record in records]
+
+    try:
+        with pytest.raises(UndecodableError, match=sentence):
+            await asyncio.wait_for(read_all(), 60)
+    finally:
+        await consumer.close()
+    assert read[topic] == list(VALUES)
+    assert read[other] in ([], list(VALUES))
 
 
 @pytest.mark.usefixtures("fetching")
