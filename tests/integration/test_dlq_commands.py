@@ -161,7 +161,7 @@ async def test_a_long_list_is_cut_and_stderr_says_so(
         await asyncio.gather(*sent)
     listed = with_kafka("dlq", "list", "--json")
     assert len(json.loads(listed.out)) == dlq.LISTED_MAX
-    remark = "1000 are listed, and there may be more: give --max, --since or --until"
+    remark = "only the first 1000 are listed: there may be more, so give --max, --since or --until"
     assert listed.err == f"{remark}\n"
     as_json = with_kafka("dlq", "list", "--json", GOALWORKER_LOG__FORMAT="json").err
     assert json.loads(as_json)["remark"] == remark

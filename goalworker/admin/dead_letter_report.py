@@ -1,0 +1,95 @@
+"""Dead letters as an operator sees them: lists, counts, and one letter in full."""
+
+import base64
+import re
+from collections import Counter
+from typing import Any
+
+import aiokafka
+
+from goalworker import config
+from goalworker.admin import dead_letter_reading, kafka_connection, kafka_topics, redrive
+from goalworker.pipeline import dead_letters
+
+
+async def list_letters(settings: config.Settings, selection: dead_letter_reading.Selection) -> list[dict[str, Any]]:
+    """Return the selected dead letters, oldest first, each with its position, origin and reason."""
+    rows = [_describe(record) async for record in dead_letter_reading.read(settings, selection)]
+    return sorted(rows, key=lambda row: (row["time"], row["partition"], row["offset"]))
+
+
+async def count_letters(settings: config.Settings, selection: dead_letter_reading.Selection) -> list[dict[str, Any]]:
+    """Count the selected dead letters by topic and reason: all, open and redriven, the most frequent first."""
+    async with kafka_connection.admin(settings) as client:
+        has_redrive_topic = settings.topics.redrive in await kafka_topics.topics(client)
+    sent = await redrive.already_sent(settings) if has_redrive_topic else set()
+    counts: redrive.Counts = Counter()
+    redriven: redrive.Counts = Counter()
+    async for record in dead_letter_reading.read(settings, selection):
+        headers = dead_letter_reading.headers_of(record)
+        kind = headers.get(dead_letters.ORIGINAL_TOPIC), headers.get(dead_letters.ERROR_REASON)
+        counts[kind] += 1
+        copy = dead_letters.redriven(record, settings.topics.redrive)
+        redriven[kind] += copy is not None and redrive.fingerprint_of(copy) in sent
+    return [
+        {**row, "open": row["records"] - redriven_records, "redriven": redriven_records}
+        for row in rank(counts)
+        for redriven_records in [redriven[row["topic"], row["reason"]]]
+    ]
+
+
+def rank(counts: redrive.Counts) -> list[dict[str, Any]]:
+    """Return a row for each topic and reason, the most frequent first."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
+    return [{"topic": topic, "reason": reason, "records": count} for (topic, reason), count in ordered]
+
+
+def document(record: aiokafka.ConsumerRecord) -> dict[str, Any]:
+    """Return all of a dead letter for JSON: bytes that are not text are base64."""
+    return {
+        **_describe(record),
+        "key": _text_or_base64(record.key),
+        "headers": [{"name": name, **_text_or_base64(value)} for name, value in record.headers],
+        "value": _text_or_base64(record.value),
+    }
+
+
+def printable_value(value: bytes | None) -> str:
+    """Return a key, header or value for a terminal: as text where that is safe, otherwise as base64."""
+    if value is None:
+        return "null"
+    text = _text(value)
+    return text if text is not None else f"base64 {base64.b64encode(value).decode()}"
+
+
+def _describe(record: aiokafka.ConsumerRecord) -> dict[str, Any]:
+    headers = dead_letter_reading.headers_of(record)
+    return {
+        "partition": record.partition,
+        "offset": record.offset,
+        "time": dead_letter_reading.time_of(record),
+        "original_topic": headers.get(dead_letters.ORIGINAL_TOPIC),
+        "original_partition": _number(headers.get(dead_letters.ORIGINAL_PARTITION)),
+        "original_offset": _number(headers.get(dead_letters.ORIGINAL_OFFSET)),
+        "reason": headers.get(dead_letters.ERROR_REASON),
+        "message": headers.get(dead_letters.ERROR_MESSAGE),
+        "redrive_count": _number(headers.get(dead_letters.REDRIVE_COUNT)),
+    }
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and re.fullmatch(r"[0-9]{1,18}", text) else None
+
+
+def _text_or_base64(value: bytes | None) -> dict[str, str | None]:
+    text = _text(value)
+    return {"text": text} if value is None or text is not None else {"base64": base64.b64encode(value).decode()}
+
+
+def _text(value: bytes | None) -> str | None:
+    """Return bytes as text if a terminal can show it, otherwise None."""
+    try:
+        text = None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return None
+    return text if text is not None and re.sub(r"[\n\t]", "", text).isprintable() else None
