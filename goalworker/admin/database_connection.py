@@ -1,17 +1,21 @@
-"""A way into the database that says, where it is closed, what to do."""
+"""Connection of a command to the database; its errors say what to do."""
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
 
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import config, errors
 from goalworker.postgres import connections, database_errors, migrations
 
+T = TypeVar("T")
+
 
 @contextlib.asynccontextmanager
 async def pool(settings: config.Settings, *, migrated: bool = True) -> AsyncIterator[sa_async.AsyncEngine]:
-    """Yield a pool; where the database cannot be used, or its schema is behind, the error says what to do."""
+    """Yield a pool; GoalworkerError where the database cannot be used or, if `migrated`, its schema is behind."""
     url = settings.database_url()
     timeout_seconds = settings.database.statement_timeout_seconds
     opened = connections.engine(url, pool_size=2, statement_timeout_seconds=timeout_seconds, application="goalworker")
@@ -22,3 +26,13 @@ async def pool(settings: config.Settings, *, migrated: bool = True) -> AsyncIter
             yield opened
     finally:
         await opened.dispose()
+
+
+def run(settings: config.Settings, work: Callable[[sa_async.AsyncEngine], Awaitable[T]]) -> T:
+    """Run a command's work with a pool, and return its result; errors as with `pool`."""
+
+    async def run_work() -> T:
+        async with pool(settings) as opened:
+            return await work(opened)
+
+    return asyncio.run(run_work())

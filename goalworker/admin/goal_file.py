@@ -1,7 +1,7 @@
-"""`goalworker goals apply`: a file that says which goals workflows shall have, and the steps that make it so."""
+"""Goal file of `goalworker goals apply`: the goals that workflows shall have, and the steps towards that."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 from uuid import UUID
 
@@ -17,19 +17,19 @@ from goalworker.stores import goal_store
 
 
 class GoalInFile(Struct, frozen=True):
-    """A goal of the file; a name that is not given stays what it is."""
+    """A goal of the file; without a name, the stored name stays."""
 
     draft: goal_store.Draft
     is_named: bool
 
     @property
     def identity(self) -> tuple[str, Criteria]:
-        """What makes it the same as one that is stored."""
+        """Type and criteria, by which a goal of the file is found among the stored ones."""
         return (self.draft.goal_type, self.draft.criteria)
 
 
 class Workflow(Struct, frozen=True):
-    """A workflow of the file; a logic that is not given stays what it is."""
+    """A workflow of the file; without a logic, the stored logic stays."""
 
     workflow_id: str
     goals: tuple[GoalInFile, ...] = ()
@@ -37,7 +37,7 @@ class Workflow(Struct, frozen=True):
 
 
 class Step(Struct, frozen=True):
-    """One thing to do, or to leave as it is; its fields are what a person is told afterwards."""
+    """A change, or a goal or logic that stays unchanged; the command prints its fields."""
 
     action: str
     workflow_id: str
@@ -49,17 +49,15 @@ class Step(Struct, frozen=True):
     version: int | None = None
 
 
-of_json: Final = exact_json.decode
-
 # --- the file ---
 
 
-def parsed(text: bytes, maximum: int) -> tuple[Workflow, ...]:
-    """Return what a file wants; an error with every fault and its JSON pointer."""
+def parse(text: bytes, maximum: int) -> tuple[Workflow, ...]:
+    """Return the workflows of a file; GoalworkerError with every fault and its JSON pointer."""
     try:
-        given = of_json(text)
+        given = exact_json.decode(text)
     except ValueError as error:
-        raise errors.GoalworkerError(f"The file is no JSON: {error}; nothing was changed") from None
+        raise errors.GoalworkerError(f"The file is not JSON: {error}; nothing was changed") from None
     faults: list[Fault] = []
     workflows = tuple(
         _workflow(workflow, f"/workflows/{number}", maximum, faults)
@@ -67,10 +65,10 @@ def parsed(text: bytes, maximum: int) -> tuple[Workflow, ...]:
     )
     for workflow_id, count in Counter(workflow.workflow_id for workflow in workflows).items():
         if count > 1 and not faults:
-            faults.append(Fault("/workflows", f"the workflow {workflow_id!r} is there {count} times"))
+            faults.append(Fault("/workflows", f"the workflow {workflow_id!r} occurs {count} times"))
     if faults:
         lines = [f"  {fault.pointer or '/'}: {fault.detail}" for fault in faults]
-        raise errors.GoalworkerError("\n".join(["The file is wrong, and nothing was changed:", *lines]))
+        raise errors.GoalworkerError("\n".join(["The file has faults, and nothing was changed:", *lines]))
     return workflows
 
 
@@ -105,7 +103,7 @@ def _goal(given: Any, at: str, faults: list[Fault]) -> GoalInFile | None:
 
 
 def _list(given: Any, name: str, at: str, faults: list[Fault], others: Collection[str] = ()) -> list[Any]:
-    """Return the list in a field of an object that has no fields but this and the others."""
+    """Return the list in a field of an object, which may have the other fields and no more."""
     if not isinstance(given, Mapping) or not isinstance(given.get(name), list):
         faults.append(Fault(at, f"must be an object with a list `{name}`"))
         return []
@@ -126,12 +124,21 @@ LOGIC_SET: Final = "logic_set"
 UNCHANGED: Final = "unchanged"
 
 
+async def plan(
+    pool: sa_async.AsyncEngine, tenant_id: str, workflows: Iterable[Workflow], *, maximum: int, prune: bool
+) -> list[Step]:
+    """Return the steps for all workflows of a file."""
+    return [
+        step for workflow in workflows for step in await steps(pool, tenant_id, workflow, maximum=maximum, prune=prune)
+    ]
+
+
 async def steps(
     pool: sa_async.AsyncEngine, tenant_id: str, workflow: Workflow, *, maximum: int, prune: bool
 ) -> list[Step]:
-    """Return what is to be done for a workflow; an error where it would have more goals than it may.
+    """Return the steps for a workflow; GoalworkerError where it would have more goals than the maximum.
 
-    The logic comes first, since no new goal shall count by the old one, and deletions make room for what is created.
+    The logic comes first, so that no new goal counts by the old one, and deletions make room before goals are created.
     """
     page = await goal_store.list_goals(pool, tenant_id, workflow.workflow_id, limit=1_000)
     stored = {(goal.goal_type, _criteria(goal)): goal for goal in page.goals}
@@ -139,8 +146,10 @@ async def steps(
     pruned = [goal for identity, goal in stored.items() if identity not in wanted] if prune else []
     if len(stored.keys() | wanted) - len(pruned) > maximum:
         full = goal_store.TooManyGoalsError(maximum)
-        problem = f"{full.sentence} by {workflow.workflow_id!r} with those that it has already; nothing was changed"
-        raise errors.GoalworkerError(f"{problem}. {full.remedy}; `--prune` deletes those that the file lacks")
+        problem = (
+            f"{full.sentence} by {workflow.workflow_id!r}, counting the goals that it has already; nothing was changed"
+        )
+        raise errors.GoalworkerError(f"{problem}. {full.remedy}; `--prune` deletes goals that the file lacks")
     return [
         *([await _logic_step(pool, tenant_id, workflow)] if workflow.logic else []),
         *(_step(DELETED, goal, goal.name) for goal in pruned),
@@ -171,8 +180,8 @@ def _step(action: str, stored: goal_store.StoredGoal, name: str | None) -> Step:
     return Step(action, stored.workflow_id, stored.id, stored.goal_type, stored.criteria, name, version=stored.version)
 
 
-async def take(pool: sa_async.AsyncEngine, tenant_id: str, step: Step, *, actor: str, maximum: int) -> Step:
-    """Do what a step says, and return it with the goal's id."""
+async def take_step(pool: sa_async.AsyncEngine, tenant_id: str, step: Step, *, actor: str, maximum: int) -> Step:
+    """Make the change of a step, and return the step with the goal's id."""
     if step.action == LOGIC_SET and step.logic:
         await goal_store.set_logic(pool, tenant_id, step.workflow_id, step.logic, actor=actor)
     elif step.action == CREATED:
@@ -182,6 +191,6 @@ async def take(pool: sa_async.AsyncEngine, tenant_id: str, step: Step, *, actor:
     elif step.action == RENAMED and step.goal_id:
         await goal_store.update(pool, tenant_id, step.goal_id, {"name": step.name}, actor=actor)
     elif step.action == DELETED and step.goal_id:
-        # Only what was shown: somebody may have changed the goal since.
+        # Only the version that was shown: somebody may have changed the goal since.
         await goal_store.delete(pool, tenant_id, step.goal_id, actor=actor, expected_version=step.version)
     return step

@@ -9,10 +9,10 @@ import msgspec
 import typer
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import config, errors
-from goalworker.admin import database_connection, goal_file
+from goalworker import errors
+from goalworker.admin import database_connection, goal_file, goal_listing
 from goalworker.cli import common
-from goalworker.domain import events, goals
+from goalworker.domain import events, exact_json, goals
 from goalworker.domain.faults import printable
 from goalworker.domain.text import TEXT_RULE, is_valid_text
 from goalworker.stores import goal_store, operator_acts
@@ -21,8 +21,6 @@ T = TypeVar("T")
 
 app = typer.Typer(help="Work with goals from the shell.", no_args_is_help=True, add_completion=False)
 
-_PAGE: Final = 1_000
-
 
 def _text(value: str) -> str:
     if not is_valid_text(value):
@@ -30,22 +28,22 @@ def _text(value: str) -> str:
     return value
 
 
-Tenant = Annotated[str, typer.Option("--tenant", callback=_text, help="Whose goals.")]
+Tenant = Annotated[str, typer.Option("--tenant", callback=_text, help="The tenant that owns the goals.")]
 Workflow = Annotated[str, typer.Argument(callback=_text, help="The workflow's id.")]
 GoalId = Annotated[UUID, typer.Argument(help="The goal's id.")]
-CRITERIA_HELP: Final = "As JSON, or key=value, once for each."
-IfVersion = Annotated[int | None, typer.Option(min=1, help="Refuse if the goal is not at this version any more.")]
+CRITERIA_HELP: Final = "As JSON, or as key=value, repeated for each key."
+IfVersion = Annotated[int | None, typer.Option(min=1, help="Change nothing if the goal is at another version.")]
 
 
 @app.command("list")
 def list_(
     tenant: Tenant,
     workflow: Annotated[str | None, typer.Argument(help="Only goals of this workflow.")] = None,
-    include_deleted: Annotated[bool, typer.Option("--include-deleted", help="Deleted ones too.")] = False,
+    include_deleted: Annotated[bool, typer.Option("--include-deleted", help="Also show deleted goals.")] = False,
     as_json: common.Json = False,
 ) -> None:
-    """Show the goals of a workflow, or of all workflows, in the order of their creation."""
-    found = _with_pool(lambda pool, _: _all(pool, tenant, workflow, include_deleted))
+    """Show the goals of a workflow, or of all workflows, oldest first."""
+    found = _run(lambda pool: goal_listing.list_all(pool, tenant, workflow, include_deleted=include_deleted))
     if as_json:
         common.show_json(found)
     else:
@@ -55,7 +53,7 @@ def list_(
 @app.command()
 def get(tenant: Tenant, goal_id: GoalId, as_json: common.Json = False) -> None:
     """Show one goal."""
-    _show(_with_pool(lambda pool, _: goal_store.get(pool, tenant, goal_id)), as_json=as_json)
+    _show(_run(lambda pool: goal_store.get(pool, tenant, goal_id)), as_json=as_json)
 
 
 @app.command()
@@ -64,15 +62,16 @@ def create(
     workflow: Workflow,
     goal_type: Annotated[str, typer.Option("--type", help=f"One of {', '.join(events.GOAL_TYPES)}.")],
     criteria: Annotated[list[str], typer.Option(help=CRITERIA_HELP)],
-    name: Annotated[str | None, typer.Option(help="What people call it.")] = None,
+    name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
     as_json: common.Json = False,
 ) -> None:
-    """Create a goal; it counts for events from now on."""
+    """Create a goal, which counts for events from now on."""
     draft = goal_store.parse_draft({"goal_type": goal_type, "criteria": _criteria(criteria), "name": name})
-    goal = _with_pool(
-        lambda pool, maximum: goal_store.create(
-            pool, tenant, workflow, draft, actor=operator_acts.actor(), maximum=maximum
-        )
+    settings = common.load()
+    maximum = settings.goals.max_per_workflow
+    goal = database_connection.run(
+        settings,
+        lambda pool: goal_store.create(pool, tenant, workflow, draft, actor=operator_acts.actor(), maximum=maximum),
     )
     _show(goal, as_json=as_json)
 
@@ -81,9 +80,11 @@ def create(
 def update(
     tenant: Tenant,
     goal_id: GoalId,
-    criteria: Annotated[list[str] | None, typer.Option(help=f"All of the new criteria. {CRITERIA_HELP}")] = None,
+    criteria: Annotated[
+        list[str] | None, typer.Option(help=f"The new criteria, which replace all old ones. {CRITERIA_HELP}")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The new name.")] = None,
-    no_name: Annotated[bool, typer.Option("--no-name", help="Take the name away.")] = False,
+    no_name: Annotated[bool, typer.Option("--no-name", help="Remove the name.")] = False,
     if_version: IfVersion = None,
     as_json: common.Json = False,
 ) -> None:
@@ -92,13 +93,13 @@ def update(
     if name is not None or no_name:
         given["name"] = name
     if not given or (no_name and name is not None):
-        raise typer.BadParameter("give --criteria, --name or --no-name, and not both of the last two")
+        raise typer.BadParameter("give --criteria, --name or --no-name, but not both of the last two")
     _update(tenant, goal_id, given, if_version, as_json)
 
 
 @app.command()
 def pause(tenant: Tenant, goal_id: GoalId, if_version: IfVersion = None, as_json: common.Json = False) -> None:
-    """Make a goal inactive: from now on it is not achieved."""
+    """Make a goal inactive, so that events from now on do not achieve it."""
     _update(tenant, goal_id, {"is_active": False}, if_version, as_json)
 
 
@@ -111,10 +112,8 @@ def resume(tenant: Tenant, goal_id: GoalId, if_version: IfVersion = None, as_jso
 @app.command()
 def delete(tenant: Tenant, goal_id: GoalId, if_version: IfVersion = None, as_json: common.Json = False) -> None:
     """Delete a goal; its achievements stay."""
-    _with_pool(
-        lambda pool, _: goal_store.delete(
-            pool, tenant, goal_id, actor=operator_acts.actor(), expected_version=if_version
-        )
+    _run(
+        lambda pool: goal_store.delete(pool, tenant, goal_id, actor=operator_acts.actor(), expected_version=if_version)
     )
     common.report({"id": goal_id, "deleted": True}, f"deleted {goal_id}", as_json=as_json)
 
@@ -126,10 +125,8 @@ def set_logic(
     logic: Annotated[str, typer.Argument(help=f"One of {', '.join(goals.LOGICS)}.")],
     as_json: common.Json = False,
 ) -> None:
-    """Say when a workflow has done its work: at any goal, at all goals, or never, which only measures."""
-    is_new = _with_pool(
-        lambda pool, _: goal_store.set_logic(pool, tenant, workflow, logic, actor=operator_acts.actor())
-    )
+    """Set when contacts leave a workflow: at any goal, at all goals, or never, which only measures."""
+    is_new = _run(lambda pool: goal_store.set_logic(pool, tenant, workflow, logic, actor=operator_acts.actor()))
     sentence = f"{printable(workflow)}: {logic}{'' if is_new else ' already'}"
     common.report({"workflow_id": workflow, "logic": logic, "changed": is_new}, sentence, as_json=as_json)
 
@@ -139,122 +136,93 @@ def apply(
     tenant: Tenant,
     file: Annotated[typer.FileBinaryRead, typer.Argument(help="JSON; - reads standard input.")],
     prune: Annotated[
-        bool, typer.Option("--prune", help="Delete goals of the file's workflows that the file lacks.")
+        bool, typer.Option("--prune", help="Delete goals that the file lacks, in the workflows that it names.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
     as_json: common.Json = False,
 ) -> None:
-    """Create and rename goals and set logics as a file says; doing it again changes nothing.
+    """Create and rename goals and set logics as a file says; applying it again changes nothing.
 
-    With --prune it asks before it deletes anything; where there is no terminal to ask at, give --yes.
+    With --prune it asks before it deletes goals. Without a terminal to ask at, give --yes.
 
     The file: {"workflows": [{"workflow_id", "logic"?, "goals": [{"goal_type", "criteria", "name"?}]}]}
     """
     settings = common.load()
-    workflows = goal_file.parsed(file.read(), settings.goals.max_per_workflow)
-    todo = _with_pool(lambda pool, maximum: _steps(pool, maximum, tenant, workflows, prune), settings)
+    maximum = settings.goals.max_per_workflow
+    workflows = goal_file.parse(file.read(), maximum)
+    planned = database_connection.run(
+        settings, lambda pool: goal_file.plan(pool, tenant, workflows, maximum=maximum, prune=prune)
+    )
     if dry_run:
-        _show_taken(todo, as_json=as_json)
+        _show_steps(planned, as_json=as_json)
         if not as_json:
             common.say("nothing was changed: this was a dry run")
         return
     if not yes:
-        _confirm_deletions(todo)
+        _confirm_deletions(planned)
     taken: list[goal_file.Step] = []
+
+    async def take_steps(pool: sa_async.AsyncEngine) -> None:
+        for step in planned:
+            taken.append(await goal_file.take_step(pool, tenant, step, actor=operator_acts.actor(), maximum=maximum))
+
     try:
-        _with_pool(lambda pool, maximum: _apply(pool, maximum, tenant, todo, taken), settings)
+        database_connection.run(settings, take_steps)
     except errors.GoalworkerError:
-        if taken:  # What stops it half-way does not undo what was done.
-            _show_taken(taken, as_json=as_json)
+        if taken:  # An error half-way does not undo the steps before it.
+            _show_steps(taken, as_json=as_json)
         raise
-    _show_taken(taken, as_json=as_json)
+    _show_steps(taken, as_json=as_json)
 
 
-async def _steps(
-    pool: sa_async.AsyncEngine, maximum: int, tenant: str, workflows: tuple[goal_file.Workflow, ...], prune: bool
-) -> list[goal_file.Step]:
-    return [
-        step
-        for workflow in workflows
-        for step in await goal_file.steps(pool, tenant, workflow, maximum=maximum, prune=prune)
-    ]
-
-
-def _confirm_deletions(todo: list[goal_file.Step]) -> None:
-    """Ask before goals are deleted, and end the command on a no; without a terminal, refuse with a usage error."""
-    doomed = [step for step in todo if step.action == goal_file.DELETED]
-    if not doomed:
+def _confirm_deletions(planned: list[goal_file.Step]) -> None:
+    """Ask before goals are deleted, and abort on a no; without a terminal, raise a usage error."""
+    deletions = [step for step in planned if step.action == goal_file.DELETED]
+    if not deletions:
         return
     if not sys.stdin.isatty():
         raise typer.BadParameter(
-            f"--prune would delete {_counted(len(doomed), 'goal')}, and there is no terminal to ask at. Nothing was "
+            f"--prune would delete {_count(len(deletions), 'goal')}, and there is no terminal to ask at. Nothing was "
             "changed: look with --dry-run, then give --yes"
         )
-    for step in doomed:
+    for step in deletions:
         label = printable(f"{step.workflow_id}: {step.goal_type} {_compact(step.criteria)} {step.name or ''}")
         typer.echo(label.rstrip(), err=True)
-    typer.confirm(f"Delete {_counted(len(doomed), 'goal')} for good?", abort=True, err=True)
+    typer.confirm(f"Delete {_count(len(deletions), 'goal')} for good?", abort=True, err=True)
 
 
-def _counted(number: int, noun: str) -> str:
+def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-async def _apply(
-    pool: sa_async.AsyncEngine, maximum: int, tenant: str, todo: list[goal_file.Step], taken: list[goal_file.Step]
-) -> None:
-    for step in todo:
-        taken.append(await goal_file.take(pool, tenant, step, actor=operator_acts.actor(), maximum=maximum))
-
-
-def _show_taken(taken: list[goal_file.Step], *, as_json: bool) -> None:
-    rows = [msgspec.structs.asdict(step) for step in taken]
+def _show_steps(steps: list[goal_file.Step], *, as_json: bool) -> None:
+    rows = [msgspec.structs.asdict(step) for step in steps]
     if not as_json:
         rows = [row | {"criteria": _compact(row["criteria"])} for row in rows]
     common.show(rows, as_json=as_json, empty="nothing to do")
 
 
-def _with_pool(work: Callable[[sa_async.AsyncEngine, int], Awaitable[T]], settings: config.Settings | None = None) -> T:
-    """Run what needs the database, and the maximum of goals per workflow."""
-    loaded = settings or common.load()
-
-    async def run() -> T:
-        async with database_connection.pool(loaded) as pool:
-            return await work(pool, loaded.goals.max_per_workflow)
-
-    return common.run(run())
+def _run(work: Callable[[sa_async.AsyncEngine], Awaitable[T]]) -> T:
+    return database_connection.run(common.load(), work)
 
 
 def _update(tenant: str, goal_id: UUID, given: dict[str, Any], if_version: int | None, as_json: bool) -> None:
-    goal = _with_pool(
-        lambda pool, _: goal_store.update(
+    goal = _run(
+        lambda pool: goal_store.update(
             pool, tenant, goal_id, given, actor=operator_acts.actor(), expected_version=if_version
         )
     )
     _show(goal, as_json=as_json)
 
 
-async def _all(
-    pool: sa_async.AsyncEngine, tenant: str, workflow: str | None, include_deleted: bool
-) -> list[goal_store.StoredGoal]:
-    found: list[goal_store.StoredGoal] = []
-    while True:
-        page = await goal_store.list_goals(
-            pool, tenant, workflow, offset=len(found), limit=_PAGE, include_deleted=include_deleted
-        )
-        found += page.goals
-        if len(page.goals) < _PAGE:
-            return found
-
-
 def _criteria(values: list[str]) -> Any:
-    """Return criteria from one JSON object or from key=value pairs; any_...=true is no text."""
+    """Return criteria from one JSON object or from key=value pairs, where any_...=true is a boolean."""
     if len(values) == 1 and values[0].lstrip().startswith("{"):
         try:
-            return goal_file.of_json(values[0])
+            return exact_json.decode(values[0])
         except ValueError as error:
-            raise typer.BadParameter(f"--criteria is no JSON: {error}") from None
+            raise typer.BadParameter(f"--criteria is not JSON: {error}") from None
     pairs = [value.partition("=") for value in values]
     if not all(equals for _, equals, _ in pairs):
         raise typer.BadParameter('--criteria must be JSON, such as {"tag_id": "t1"}, or key=value, such as tag_id=t1')

@@ -1,7 +1,6 @@
 """`goalworker keys`: the API keys of tenants."""
 
-from collections.abc import Awaitable, Callable
-from typing import Annotated, TypeVar
+from typing import Annotated
 from uuid import UUID
 
 import typer
@@ -11,8 +10,6 @@ from sqlalchemy.ext import asyncio as sa_async
 from goalworker.admin import database_connection
 from goalworker.cli import common
 from goalworker.stores import api_keys
-
-T = TypeVar("T")
 
 app = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True, add_completion=False)
 
@@ -30,7 +27,7 @@ def create(
 ) -> None:
     """Make a key and show it, this once: it is kept nowhere."""
     scopes = [each.strip() for each in scope.split(",") if each.strip()]
-    key, stored = _with_pool(lambda pool: api_keys.create(pool, tenant, name, scopes))
+    key, stored = database_connection.run(common.load(), lambda pool: api_keys.create(pool, tenant, name, scopes))
     if as_json:
         shown = {"id": stored.id, "key": key, "tenant_id": tenant, "name": name, "scopes": stored.scopes}
         common.show_json(shown)
@@ -41,7 +38,7 @@ def create(
 @app.command("list")
 def list_(tenant: SomeTenant = None, as_json: common.Json = False) -> None:
     """Show what is known of keys, revoked ones included."""
-    found = _with_pool(lambda pool: _keys(pool, tenant))
+    found = database_connection.run(common.load(), lambda pool: _keys(pool, tenant))
     rows = [structs.asdict(key) for key in found]
     if not as_json:
         rows = [row | {"scopes": ",".join(row["scopes"])} for row in rows]
@@ -55,7 +52,7 @@ def revoke(
     as_json: common.Json = False,
 ) -> None:
     """Make a key useless, at once and for ever."""
-    _with_pool(lambda pool: _revoke(pool, tenant, key_id))
+    database_connection.run(common.load(), lambda pool: _revoke(pool, tenant, key_id))
     common.report({"id": key_id, "revoked": True}, f"revoked {key_id}", as_json=as_json)
 
 
@@ -68,13 +65,3 @@ async def _revoke(pool: sa_async.AsyncEngine, tenant: str | None, key_id: UUID) 
 
 async def _keys(pool: sa_async.AsyncEngine, tenant: str | None) -> list[api_keys.StoredKey]:
     return await (api_keys.list_all(pool) if tenant is None else api_keys.list_of_tenant(pool, tenant))
-
-
-def _with_pool(work: Callable[[sa_async.AsyncEngine], Awaitable[T]]) -> T:
-    settings = common.load()
-
-    async def run() -> T:
-        async with database_connection.pool(settings) as pool:
-            return await work(pool)
-
-    return common.run(run())

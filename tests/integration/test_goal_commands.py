@@ -300,7 +300,7 @@ async def test_prune_leaves_a_goal_that_was_changed_since_it_was_shown(pool: Asy
     (step,) = await goal_file.steps(pool, TENANT, goal_file.Workflow(WORKFLOW), maximum=3, prune=True)
     changed = await goal_store.update(pool, TENANT, goal.id, {"criteria": {"tag_id": "t9"}}, actor="somebody")
     with pytest.raises(goal_store.StaleGoalError):
-        await goal_file.take(pool, TENANT, step, actor="test", maximum=3)
+        await goal_file.take_step(pool, TENANT, step, actor="test", maximum=3)
     assert await goal_store.get(pool, TENANT, goal.id) == changed
 
 
