@@ -1,1 +1,1 @@
-"""What operators do from a shell."""
+"""Work of operators, which the commands of the shell start."""

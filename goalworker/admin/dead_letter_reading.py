@@ -1,4 +1,4 @@
-"""Reading dead letters: which are meant, and where they are."""
+"""Reading of dead letters: all, a selection, or one."""
 
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
@@ -14,13 +14,14 @@ from goalworker.pipeline import dead_letters
 
 FETCH_RECORDS: Final = 500
 FETCH_TIMEOUT_MS: Final = 1_500
+# Fetches in a row without a record, after which the broker counts as away: half a minute.
 IDLE_ROUNDS_MAX: Final = 20
 
 Offsets = dict[aiokafka.TopicPartition, int]
 
 
 class Selection(msgspec.Struct, frozen=True):
-    """Which dead letters are meant; times are those at which they were dead-lettered, until is exclusive."""
+    """Selection of dead letters; since (inclusive) and until (exclusive) are about the time of dead-lettering."""
 
     since: datetime | None = None
     until: datetime | None = None
@@ -30,7 +31,7 @@ class Selection(msgspec.Struct, frozen=True):
     tenant_id: str | None = None
 
     def has(self, record: aiokafka.ConsumerRecord) -> bool:
-        """Say whether a dead letter is meant, whatever the limit."""
+        """Say whether a dead letter is selected, apart from the limit."""
         time, header = time_of(record), headers_of(record)
         return (
             (self.since is None or time >= self.since)
@@ -41,30 +42,30 @@ class Selection(msgspec.Struct, frozen=True):
         )
 
 
-async def read(settings: config.Settings, wanted: Selection) -> AsyncIterator[aiokafka.ConsumerRecord]:
-    """Yield the dead letters that are meant and there now, each partition in order; nobody's offsets change."""
+async def read(settings: config.Settings, selection: Selection) -> AsyncIterator[aiokafka.ConsumerRecord]:
+    """Yield the selected dead letters, each partition in order; no group's offsets change."""
     yielded = 0
     async with kafka_connection.consumer(settings) as consumer:
         starts, ends = await bounds(settings, consumer, settings.topics.dead_letters)
-        if wanted.since is not None:
-            starts = await offsets_at(consumer, wanted.since, ends)
+        if selection.since is not None:
+            starts = await offsets_at(consumer, selection.since, ends)
         async for record in between(consumer, starts, ends):
-            if wanted.has(record):
+            if selection.has(record):
                 yield record
                 yielded += 1
-                if yielded == wanted.max_records:
+                if yielded == selection.max_records:
                     return
 
 
 async def everything(settings: config.Settings, topic: str) -> AsyncIterator[aiokafka.ConsumerRecord]:
-    """Yield what is in a topic now, each partition in order; nobody's offsets change."""
+    """Yield the records that a topic holds now, each partition in order; no group's offsets change."""
     async with kafka_connection.consumer(settings) as consumer:
         async for record in between(consumer, *await bounds(settings, consumer, topic)):
             yield record
 
 
 async def bounds(settings: config.Settings, consumer: aiokafka.AIOKafkaConsumer, topic: str) -> tuple[Offsets, Offsets]:
-    """Assign all of a topic, and return where each partition begins and where it ends now."""
+    """Assign every partition of a topic, and return where each begins and ends now."""
     async with kafka_connection.admin(settings) as client:
         partitions = kafka_topics.partitions(await kafka_topics.require(client, [topic]))
     consumer.assign(partitions)
@@ -72,17 +73,17 @@ async def bounds(settings: config.Settings, consumer: aiokafka.AIOKafkaConsumer,
 
 
 async def offsets_at(consumer: aiokafka.AIOKafkaConsumer, moment: datetime, ends: Offsets) -> Offsets:
-    """Return the first record of a moment or later in each partition; where there is none, its end."""
+    """Return the offset of the first record at or after a moment in each partition, or the partition's end."""
     found = await consumer.offsets_for_times(dict.fromkeys(ends, max(0, int(moment.timestamp() * 1000))))
-    return {each: at.offset if (at := found.get(each)) else end for each, end in ends.items()}
+    return {partition: at.offset if (at := found.get(partition)) else end for partition, end in ends.items()}
 
 
 async def between(
     consumer: aiokafka.AIOKafkaConsumer, starts: Offsets, ends: Offsets
 ) -> AsyncIterator[aiokafka.ConsumerRecord]:
-    """Yield the records of what is assigned from its start on and before its end, each partition in order."""
-    starts = {each: start for each, start in starts.items() if start < ends[each]}
-    # Nothing is assigned anew, which could make stop() wait for ever: what is not meant is paused.
+    """Yield the records of assigned partitions between starts and ends, each partition in order."""
+    starts = {partition: start for partition, start in starts.items() if start < ends[partition]}
+    # The other partitions are paused: a new assignment could make stop() wait for ever.
     consumer.pause(*(consumer.assignment() - set(starts)))
     for partition, start in starts.items():
         consumer.seek(partition, start)
@@ -93,7 +94,7 @@ async def between(
             for record in records:
                 if record.offset < ends[partition]:
                     yield record
-        # By the position, not by the last record: behind it there may be nothing but transaction markers.
+        # By the position, not by the last record, which only transaction markers may follow.
         finished = {partition for partition in left if await consumer.position(partition) >= ends[partition]}
         consumer.pause(*finished)
         left -= finished
@@ -103,7 +104,7 @@ async def between(
 
 
 async def one(settings: config.Settings, partition: int, offset: int) -> aiokafka.ConsumerRecord:
-    """Return the dead letter at an offset; GoalworkerError where there is none."""
+    """Return the dead letter at an offset; GoalworkerError if the DLQ has no such offset."""
     async with kafka_connection.consumer(settings) as consumer:
         starts, ends = await bounds(settings, consumer, settings.topics.dead_letters)
         at = aiokafka.TopicPartition(settings.topics.dead_letters, partition)
@@ -111,13 +112,13 @@ async def one(settings: config.Settings, partition: int, offset: int) -> aiokafk
             async for record in between(consumer, {at: offset}, {at: offset + 1}):
                 return record
     raise errors.GoalworkerError(
-        f"there is no dead letter at {partition}:{offset} of {settings.topics.dead_letters}; `goalworker dlq list` "
-        "shows those there are"
+        f"{settings.topics.dead_letters} has no dead letter at {partition}:{offset}; `goalworker dlq list` shows the "
+        "positions"
     )
 
 
 def time_of(record: aiokafka.ConsumerRecord) -> datetime:
-    """Return when a record was dead-lettered."""
+    """Return the time at which a record was dead-lettered."""
     return datetime.fromtimestamp(record.timestamp / 1000, UTC)
 
 
@@ -126,7 +127,7 @@ class _Envelope(msgspec.Struct):
 
 
 def tenant_of(record: aiokafka.ConsumerRecord) -> str | None:
-    """Return the tenant that a dead letter names in its headers, its value or, failing these, its key; None if none."""
+    """Return the tenant that a dead letter names in its headers, else in its value, else in its key."""
     if named := headers_of(record).get("ce_tenantid"):
         return named
     try:

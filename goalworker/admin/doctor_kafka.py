@@ -1,4 +1,4 @@
-"""What `goalworker doctor` looks at in Kafka: reachable, topics, their configuration, rights."""
+"""Part of `goalworker doctor` in Kafka: brokers, topics and their configuration, rights, hidden records."""
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -14,14 +14,14 @@ from goalworker.kafka import broker_errors, broker_requests
 from goalworker.pipeline import topic_limits
 
 READ_TIMEOUT_MS: Final = 1_000
-# A transaction that was last written to longer ago is a problem; a younger one may just be under way.
+# Seconds since its last write after which an open transaction is a problem; a younger one may still be in use.
 OPEN_SECONDS: Final = 60
 
 Configurations = Mapping[str, Mapping[str, str]]
 
 
 async def examine(settings: config.Settings) -> findings.Findings:
-    """Yield what is found in Kafka; DependencyError where no broker answers."""
+    """Yield the findings about Kafka; DependencyError where no broker answers."""
     async with kafka_connection.admin(settings) as client:
         brokers = (await client.describe_cluster())["brokers"]
         yield findings.ok("broker", f"{settings.bootstrap_servers()} answers; brokers: {len(brokers)}")
@@ -46,10 +46,10 @@ async def examine(settings: config.Settings) -> findings.Findings:
 def _configuration(
     settings: config.Settings, found: Mapping[str, Mapping[str, str] | None]
 ) -> Iterable[findings.Finding]:
-    untold = [name for name, configuration in found.items() if configuration is None]
-    if untold:
-        yield findings.warn("topics", f"the broker does not tell us the configuration of {', '.join(untold)}")
-    known = {name: configuration for name, configuration in found.items() if configuration is not None}
+    hidden = [name for name, configuration in found.items() if configuration is None]
+    if hidden:
+        yield findings.warn("topics", f"the broker does not show us the configuration of {', '.join(hidden)}")
+    shown = {name: configuration for name, configuration in found.items() if configuration is not None}
     rules: tuple[Callable[..., Iterable[findings.Finding]], ...] = (
         _too_small,
         _too_small_out,
@@ -58,10 +58,10 @@ def _configuration(
         _redrive,
         _not_compacted,
     )
-    amiss = [finding for rule in rules for finding in rule(settings, known)]
-    yield from amiss
-    if known and not amiss and not untold:
-        are_all = len(known) == len(kafka_topics.names(settings))
+    faults = [finding for rule in rules for finding in rule(settings, shown)]
+    yield from faults
+    if shown and not faults and not hidden:
+        are_all = len(shown) == len(kafka_topics.names(settings))
         yield findings.ok("topics", f"the configuration of {'all' if are_all else 'those that are there'} fits")
 
 
@@ -69,14 +69,14 @@ def _too_small(settings: config.Settings, known: Configurations) -> Iterable[fin
     letters = settings.topics.dead_letters
     if letters not in known:
         return
-    served = {name: int(known[name]["max.message.bytes"]) for name in _read(settings) if name in known}
-    largest, needed = max(served.items(), key=lambda item: item[1], default=("", 0))
-    room = int(known[letters]["max.message.bytes"])
-    if room < needed:
+    inputs = {name: int(known[name]["max.message.bytes"]) for name in _read(settings) if name in known}
+    largest, needed = max(inputs.items(), key=lambda item: item[1], default=("", 0))
+    limit = int(known[letters]["max.message.bytes"])
+    if limit < needed:
         yield findings.problem(
             "topics",
-            f"{letters} takes {room} bytes, and {largest}, whose dead letters it takes, has up to {needed}: raise "
-            f"max.message.bytes of {letters} to {max(needed, kafka_topics.DEAD_LETTER_BYTES)}",
+            f"{letters} takes messages of {limit} bytes, and {largest}, whose dead letters it takes, of {needed}: "
+            f"raise max.message.bytes of {letters} to {max(needed, kafka_topics.DEAD_LETTER_BYTES)}",
         )
 
 
@@ -93,37 +93,37 @@ def _too_short(settings: config.Settings, known: Configurations) -> Iterable[fin
         if 0 <= kept_ms < lateness_ms:
             yield findings.warn(
                 "topics",
-                f"{name} is kept for {kept_ms} ms, less than the lateness of {lateness_ms} ms: after a longer outage "
-                "events are lost; raise its retention.ms, or lower GOALWORKER_EVENTS__LATENESS",
+                f"{name} is kept for {kept_ms} ms, less than the lateness of {lateness_ms} ms: a longer outage loses "
+                "events; raise its retention.ms, or lower GOALWORKER_EVENTS__LATENESS",
             )
 
 
 def _compacted(settings: config.Settings, known: Configurations) -> Iterable[findings.Finding]:
-    """Name topics of events that keep only the last record of a key, which is all that a contact would be left with."""
+    """Find topics of events that are compacted, which keeps only the last event of each contact."""
     for name in _read(settings):
         if "compact" in known.get(name, {}).get("cleanup.policy", "delete"):
             yield findings.problem(
                 "topics",
-                f"{name} is compacted, so that of each contact only the last event is left: set its cleanup.policy to "
+                f"{name} is compacted, which keeps only the last event of each contact: set its cleanup.policy to "
                 "delete",
             )
 
 
 def _redrive(settings: config.Settings, known: Configurations) -> Iterable[findings.Finding]:
-    """Compare the redrive topic with what `topics create` makes: its records have the timestamps of the first ones."""
+    """Check the redrive topic, whose records must keep the timestamps of the original ones, however old."""
     name = settings.topics.redrive
     configuration = known.get(name, {})
     if configuration.get("message.timestamp.type", "CreateTime") != "CreateTime":
         yield findings.problem(
             "topics",
-            f"{name} dates records anew, and events without a time would be judged by that: set its "
-            "message.timestamp.type to CreateTime",
+            f"{name} replaces timestamps, by which events without a time are judged: set its message.timestamp.type "
+            "to CreateTime",
         )
     kept_ms = int(configuration.get("retention.ms", -1))
     if kept_ms >= 0:
         yield findings.problem(
             "topics",
-            f"{name} is kept for {kept_ms} ms, counted from the first record's timestamp, so that old letters vanish "
+            f"{name} is kept for {kept_ms} ms from the original record's timestamp, so that old letters are deleted "
             "before they are read: set its retention.ms to -1",
         )
 
@@ -133,21 +133,21 @@ def _not_compacted(settings: config.Settings, known: Configurations) -> Iterable
     if "compact" not in known.get(name, {}).get("cleanup.policy", "compact"):
         yield findings.warn(
             "topics",
-            f"{name} is not compacted, so that old goals vanish from it: set its cleanup.policy to compact",
+            f"{name} is not compacted, so that old goals are deleted from it: set its cleanup.policy to compact",
         )
 
 
 async def _session(
     client: kafka_admin.AIOKafkaAdminClient, settings: config.Settings, node_id: int
 ) -> findings.Finding:
-    """Compare the session timeout with what the broker takes; a worker outside of it cannot join the group."""
+    """Compare our session timeout with the broker's bounds, outside which a worker cannot join the group."""
     known = await kafka_topics.broker_configuration(client, node_id)
     bounds = [int(known.get(f"group.{end}.session.timeout.ms", 0)) / 1_000 for end in ("min", "max")]
     ours = settings.kafka.session_timeout_seconds
     if not all(bounds):
         return findings.warn(
             "broker",
-            f"it does not tell us whether it takes a session timeout of {ours} s: allow DESCRIBE_CONFIGS on it",
+            f"it does not show us whether it takes a session timeout of {ours} s: allow DESCRIBE_CONFIGS on it",
         )
     described = f"from {bounds[0]:g} s to {bounds[1]:g} s"
     if bounds[0] <= ours <= bounds[1]:
@@ -168,7 +168,7 @@ async def _group(client: kafka_admin.AIOKafkaAdminClient, group: str) -> finding
 
 
 async def _readable(settings: config.Settings, there: Iterable[str]) -> findings.Findings:
-    """Read at the end of each topic: only an attempt tells whether it is allowed."""
+    """Read at the end of each topic, since only an attempt shows whether reading is allowed."""
     partitions = [aiokafka.TopicPartition(name, 0) for name in there]
     if not partitions:
         return
@@ -186,15 +186,15 @@ async def _readable(settings: config.Settings, there: Iterable[str]) -> findings
 
 
 async def _hidden(settings: config.Settings, partitions: Collection[aiokafka.TopicPartition]) -> findings.Findings:
-    """Name the open transactions that hide records: lag does not count what they hide."""
-    if not partitions:  # a consumer of nothing cannot be stopped
+    """Find open transactions that hide records, which lag does not count."""
+    if not partitions:  # a consumer without an assignment cannot be stopped
         return
     async with kafka_connection.consumer(settings) as consumer:
         consumer.assign(partitions)
-        # First, so that records written meanwhile do not look hidden.
+        # Before the ends, so that records written meanwhile do not look hidden.
         highs = await broker_requests.high_watermarks(consumer, partitions)
         ends = await consumer.end_offsets(partitions)
-        hidden = {each: highs[each] - ends[each] for each in partitions if highs[each] > ends[each]}
+        hidden = {tp: highs[tp] - ends[tp] for tp in partitions if highs[tp] > ends[tp]}
         for partition, records in hidden.items():
             oldest = min(
                 await broker_requests.open_transactions(consumer, partition),

@@ -1,4 +1,4 @@
-"""What `goalworker doctor` looks at in PostgreSQL: reachable, clocks, migrations, rights, and what waits there."""
+"""Part of `goalworker doctor` in PostgreSQL: version, clocks, limits, rights, schema, outbox, paused topics."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -11,12 +11,13 @@ from goalworker.admin import database_connection, findings, outbox_report
 from goalworker.pipeline import clock_skew, outbox, paused_topics, refused_messages
 from goalworker.postgres import connections, database_errors, migrations, pooler, tables
 
+# Age of the oldest message in the outbox above which doctor warns.
 OUTBOX_AGE_MAX_SECONDS: Final = 60.0
 POSTGRESQL_MIN: Final = 15
 
 
 async def examine(settings: config.Settings) -> findings.Findings:
-    """Yield what is found in PostgreSQL; DependencyError where it does not answer."""
+    """Yield the findings about PostgreSQL; DependencyError where it does not answer."""
     async with database_connection.pool(settings, migrated=False) as pool:
         yield await _version(settings, pool)
         yield await _skew(pool)
@@ -44,7 +45,7 @@ async def _version(settings: config.Settings, pool: sa_async.AsyncEngine) -> fin
 
 
 async def _limits(settings: config.Settings, pool: sa_async.AsyncEngine) -> findings.Finding:
-    """Read back what every transaction relies on, which a pooler may have dropped."""
+    """Read back the limits that every transaction relies on, which a pooler may have dropped."""
     async with pool.connect() as connection:
         rows = await connection.exec_driver_sql(
             "SELECT lower(name) AS name, lower(setting) AS setting FROM pg_settings"
@@ -55,12 +56,12 @@ async def _limits(settings: config.Settings, pool: sa_async.AsyncEngine) -> find
     if unmet:
         remedy = "connect without a pooler, or let it pass `SET LOCAL` through"
         return findings.problem("limits", f"the database does not hold {', '.join(unmet)}: {remedy}")
-    how = "a pooler stands before the database: set in each transaction" if is_pooled else "set for each connection"
+    how = "set in each transaction, because of a pooler" if is_pooled else "set for each connection"
     return findings.ok("limits", f"timeouts, time zone and isolation hold; {how}")
 
 
 def unmet_limits(wanted: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
-    """Return which settings are not as wanted, each with what it is and what it should be."""
+    """Return the settings that differ from the wanted ones, each with both values."""
     names = {name: name.removeprefix("default_") for name in wanted}
     return [
         f"{names[name]} ({found.get(names[name], 'unknown')} instead of {value})"
@@ -78,7 +79,7 @@ async def _skew(pool: sa_async.AsyncEngine) -> findings.Finding:
 
 
 async def _refusal(pool: sa_async.AsyncEngine, role: str) -> str | None:
-    """Return why a role cannot be taken, None where it can."""
+    """Return why this login cannot take a role, or None if it can."""
     try:
         async with connections.transaction(pool, role, "cli"):
             return None
@@ -109,7 +110,7 @@ async def _content(settings: config.Settings, pool: sa_async.AsyncEngine) -> Ite
     return [
         _mode(settings, tracking),
         _outbox(waiting, now),
-        *(findings.problem("outbox", outbox_report.sentence(each, names[each.topic])) for each in held),
+        *(findings.problem("outbox", outbox_report.sentence(refused, names[refused.topic])) for refused in held),
         *map(_paused, paused),
     ]
 
@@ -120,15 +121,14 @@ def _mode(settings: config.Settings, tracking: bool | None) -> findings.Finding:
         return findings.ok("tracking", f"enrollments are {'' if wanted else 'not '}tracked")
     right = f"GOALWORKER_ENROLLMENTS__TRACKING={str(tracking).lower()}"
     return findings.problem(
-        "tracking", f"this database was begun with {right}, which cannot be changed later: set that"
+        "tracking", f"this database was set up with {right}, which cannot be changed later: set that"
     )
 
 
 def _outbox(waiting: Sequence[outbox.Pending], now: float) -> findings.Finding:
-    age_seconds = max((now - each.oldest_timestamp_seconds for each in waiting), default=0.0)
-    detail = (
-        f"{sum(each.records for each in waiting)} messages wait to be published, the oldest for {age_seconds:.0f} s"
-    )
+    age_seconds = max((now - pending.oldest_timestamp_seconds for pending in waiting), default=0.0)
+    records = sum(pending.records for pending in waiting)
+    detail = f"{records} messages wait to be published, the oldest for {age_seconds:.0f} s"
     if age_seconds > OUTBOX_AGE_MAX_SECONDS:
         return findings.warn("outbox", f"{detail}: is a worker running, and may it write to the topics?")
     return findings.ok("outbox", detail)

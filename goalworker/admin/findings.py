@@ -1,4 +1,4 @@
-"""What `goalworker doctor` finds."""
+"""Findings of `goalworker doctor`."""
 
 import enum
 from collections.abc import AsyncIterator
@@ -7,7 +7,7 @@ import msgspec
 
 
 class State(enum.StrEnum):
-    """How something is."""
+    """State of one part of the installation."""
 
     OK = "ok"
     WARN = "warn"
@@ -15,7 +15,7 @@ class State(enum.StrEnum):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One line: what was looked at, how it is, and what to do where it is not well."""
+    """One line of the report: a check, its state, and details with the remedy."""
 
     check: str
     state: State
@@ -26,17 +26,17 @@ Findings = AsyncIterator[Finding]
 
 
 def ok(check: str, detail: str) -> Finding:
-    """Return that something is as it should be."""
+    """Return the finding that something is as it should be."""
     return Finding(check, State.OK, detail)
 
 
 def warn(check: str, detail: str) -> Finding:
-    """Return that something works, but may not for long."""
+    """Return the finding that something works now, but may fail later."""
     return Finding(check, State.WARN, detail)
 
 
 def problem(check: str, detail: str) -> Finding:
-    """Return that something has to be put right."""
+    """Return the finding that something must be fixed."""
     return Finding(check, State.PROBLEM, detail)
 
 

@@ -1,4 +1,4 @@
-"""Ways to Kafka that say, where they are closed, what to do."""
+"""Connections of a command to Kafka; their errors say what to do."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from goalworker.kafka import broker_errors, clients, fast_fetch
 from goalworker.kafka.fast_fetch.fetch_state import ALLOWANCE
 
 TIMEOUT_SECONDS: Final = clients.ASK_TIMEOUT_SECONDS
-# So long a broker waits for records before it says anything, also that they may not be read.
+# Milliseconds that a broker waits for records before it answers a fetch, also to refuse it.
 FETCH_WAIT_MS: Final = 100
 
 
@@ -33,7 +33,7 @@ async def admin(settings: config.Settings) -> AsyncIterator[kafka_admin.AIOKafka
 
 @contextlib.asynccontextmanager
 async def consumer(settings: config.Settings, group_id: str | None = None) -> AsyncIterator[aiokafka.AIOKafkaConsumer]:
-    """Yield a connected consumer, to be read by fetch(); without a group, reading disturbs nobody.
+    """Yield a connected consumer, to be read by fetch(); without a group, it commits no offsets.
 
     Errors are as with `admin`.
     """

@@ -1,4 +1,4 @@
-"""What the broker knows of our topics and our consumer group."""
+"""Topics and consumer group of this installation, as the broker describes them."""
 
 import asyncio
 import dataclasses
@@ -13,19 +13,20 @@ from aiokafka.admin import config_resource
 from goalworker import config, errors
 
 PAUSE_SECONDS: Final = 0.2
-ATTEMPTS: Final = 50  # ten seconds
+# Attempts to read the committed offsets: ten seconds, in which a broker creates its topic of offsets.
+ATTEMPTS: Final = 50
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Topic:
-    """How a topic is laid out; replication is that of its least replicated partition."""
+    """Layout of a topic; replication is that of its least replicated partition."""
 
     partitions: int
     replication: int
 
 
 async def topics(client: kafka_admin.AIOKafkaAdminClient) -> dict[str, Topic]:
-    """Return every topic that we may see; asking for all of them never creates one."""
+    """Return every topic that we may see; a request for all topics never creates one."""
     return {
         each["topic"]: Topic(
             len(each["partitions"]), min(len(partition["replicas"]) for partition in each["partitions"])
@@ -36,7 +37,7 @@ async def topics(client: kafka_admin.AIOKafkaAdminClient) -> dict[str, Topic]:
 
 
 async def require(client: kafka_admin.AIOKafkaAdminClient, names: Iterable[str]) -> dict[str, Topic]:
-    """Return these topics, or raise DependencyError that names those that are not there."""
+    """Return these topics; DependencyError names those that are missing."""
     found = await topics(client)
     if absent := [name for name in names if name not in found]:
         raise errors.DependencyError(missing(absent))
@@ -44,15 +45,15 @@ async def require(client: kafka_admin.AIOKafkaAdminClient, names: Iterable[str])
 
 
 def missing(absent: Collection[str]) -> str:
-    """Return the sentence about topics that are not there."""
+    """Return the sentence about missing topics."""
     verb = "is" if len(absent) == 1 else "are"
-    return f"{', '.join(absent)} {verb} not there, or may not be described: run `goalworker topics create`"
+    return f"{', '.join(absent)} {verb} missing, or may not be described: run `goalworker topics create`"
 
 
 async def configuration(
     client: kafka_admin.AIOKafkaAdminClient, names: Iterable[str]
 ) -> dict[str, Mapping[str, str] | None]:
-    """Return each topic's effective configuration, None where the broker does not tell us."""
+    """Return the effective configuration of each topic, None where the broker does not show it."""
     kind = config_resource.ConfigResourceType.TOPIC
     answers = await client.describe_configs([config_resource.ConfigResource(kind, name) for name in names])
     return {
@@ -63,7 +64,7 @@ async def configuration(
 
 
 async def broker_configuration(client: kafka_admin.AIOKafkaAdminClient, node_id: int) -> Mapping[str, str]:
-    """Return a broker's effective configuration, nothing where it does not tell us."""
+    """Return the effective configuration of a broker, empty where it does not show it."""
     resource = config_resource.ConfigResource(config_resource.ConfigResourceType.BROKER, str(node_id))
     (answer,) = await client.describe_configs([resource])
     return {key: value for code, *_, entries in answer.resources if not code for key, value, *_ in entries}
@@ -75,7 +76,7 @@ async def committed(client: kafka_admin.AIOKafkaAdminClient, group: str) -> dict
         try:
             found = await client.list_consumer_group_offsets(group)
         except (kafka_errors.GroupCoordinatorNotAvailableError, kafka_errors.GroupLoadInProgressError):
-            # A broker that never had a group makes the topic for the offsets now.
+            # A broker that never had a group is creating its topic of offsets now.
             if attempt == ATTEMPTS - 1:
                 raise
             await asyncio.sleep(PAUSE_SECONDS)
@@ -85,7 +86,7 @@ async def committed(client: kafka_admin.AIOKafkaAdminClient, group: str) -> dict
 
 
 def names(settings: config.Settings) -> dict[str, str]:
-    """Return all our topics: name → the setting it comes from, in lower case."""
+    """Return the setting of each of our topics by its name, in lower case."""
     return {name: which for which, name in settings.topics}
 
 
@@ -96,13 +97,13 @@ def partitions(found: Mapping[str, Topic]) -> list[aiokafka.TopicPartition]:
     ]
 
 
-# Dead letters come with headers of ours on top, and go to redrive as they are.
+# Limit of dead letters and redriven records in bytes: a record of any usual limit, with our headers added.
 DEAD_LETTER_BYTES: Final = 16 * 1024 * 1024
 
 
 CONFIGURATION: Final[Mapping[str, Mapping[str, str]]] = {
     "dead_letters": {"max.message.bytes": str(DEAD_LETTER_BYTES)},
-    # What is sent again has its original timestamp, which may be older than any retention.
+    # A redriven record has its original timestamp, which may be older than any retention.
     "redrive": {
         "max.message.bytes": str(DEAD_LETTER_BYTES),
         "message.timestamp.type": "CreateTime",

@@ -1,4 +1,4 @@
-"""Finding every fault of a message, where the decoder names the first: it is mended for the moment, and so on."""
+"""Search for every fault of a message: the decoder names one, which is repaired with a stand-in to find the next."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -9,31 +9,33 @@ from goalworker.decoding import decoder, envelope
 Decode = Callable[[bytes, envelope.Pairs], object]
 
 _ABSENT: Final = object()
-# One of these is right for each field of the contract; which, the decoder says.
+# For each field of the contract, the decoder accepts one of these.
 _STAND_INS: Final[Sequence[object]] = ({}, 1, "1.0", "EUR", _ABSENT)
 
 
-def faults(decoded: Decode, value: bytes, headers: envelope.Pairs, types: Sequence[str]) -> list[decoder.Malformed]:
-    """Return the faults of a message in the order in which the decoder meets them; types are those of its topic."""
+def faults(decode: Decode, value: bytes, headers: envelope.Pairs, types: Sequence[str]) -> list[decoder.Malformed]:
+    """Return the faults of a message in the decoder's order; types are the event types of its topic."""
     found: list[decoder.Malformed] = []
     stand_ins: dict[str, Iterator[object]] = {}
-    fault = decoded(value, headers)
+    fault = decode(value, headers)
     while isinstance(fault, decoder.Malformed):
         if fault.pointer not in stand_ins:
             found.append(fault)
             stand_ins[fault.pointer] = iter((*types, *_STAND_INS))
-        # A text may pass where the decoder looks at types and fail where it looks closer: then the next one is tried.
+        # A stand-in may pass the check of types and fail a closer one: then the next stand-in is tried.
         stand_in = next(stand_ins[fault.pointer], None)
-        mended = None if stand_in is None else _mended(value, headers, fault.pointer, stand_in)
-        if mended is None:
+        repaired = None if stand_in is None else _repaired(value, headers, fault.pointer, stand_in)
+        if repaired is None:
             break
-        value, headers = mended
-        fault = decoded(value, headers)
+        value, headers = repaired
+        fault = decode(value, headers)
     return found
 
 
-def _mended(value: bytes, headers: envelope.Pairs, pointer: str, stand_in: Any) -> tuple[bytes, envelope.Pairs] | None:
-    """Return a message with something else at a pointer, None where that cannot be."""
+def _repaired(
+    value: bytes, headers: envelope.Pairs, pointer: str, stand_in: Any
+) -> tuple[bytes, envelope.Pairs] | None:
+    """Return a message with a stand-in at a pointer, None if it cannot be put there."""
     if pointer.startswith("header "):
         return value, _headers_with(headers, pointer.removeprefix("header "), stand_in)
     try:

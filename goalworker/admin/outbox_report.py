@@ -1,11 +1,11 @@
-"""Sentences about messages that a topic refuses."""
+"""Sentence about messages that a topic refuses."""
 
 from goalworker.kafka.delivery import TOO_LARGE
 from goalworker.pipeline import refused_messages
 
 
 def sentence(held: refused_messages.HeldByTopic, topic: str) -> str:
-    """Return what is refused by a topic, why, and what to do."""
+    """Return how many messages a topic refuses, why, and what to do."""
     of_size = f"{held.smallest_bytes} bytes"
     if held.largest_bytes > held.smallest_bytes:
         of_size = f"{held.smallest_bytes} to {held.largest_bytes} bytes"
@@ -14,5 +14,5 @@ def sentence(held: refused_messages.HeldByTopic, topic: str) -> str:
     if held.reason == TOO_LARGE:
         limit = "" if held.limit_bytes is None else f", which is {held.limit_bytes}"
         remedy = f"set max.message.bytes of {topic} to at least {held.largest_bytes}"
-        return f"{refusal}{limit}; {remedy}, and they are sent within {refused_messages.RETRY_SECONDS} s"
-    return f"{refusal}; they are sent within {refused_messages.RETRY_SECONDS} s after {topic} takes them"
+        return f"{refusal}{limit}; {remedy}, and they are published within {refused_messages.RETRY_SECONDS} s"
+    return f"{refusal}; they are published within {refused_messages.RETRY_SECONDS} s after {topic} takes them"

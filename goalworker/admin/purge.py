@@ -1,4 +1,4 @@
-"""Deleting dead letters: first what it would be, then, once confirmed, that and nothing that came meanwhile."""
+"""Deletion of dead letters: a plan first, then exactly that plan, without letters that arrived since."""
 
 from datetime import datetime
 
@@ -11,29 +11,29 @@ from goalworker.admin import dead_letter_reading, kafka_connection
 
 
 class PurgePlan(msgspec.Struct, frozen=True):
-    """How many records are to be deleted, and up to where in each partition that has any."""
+    """Number of records to delete, and the offset before which they lie in each partition that has any."""
 
     records: int
     before: dead_letter_reading.Offsets
 
 
 async def plan(settings: config.Settings, moment: datetime | None) -> PurgePlan:
-    """Return what is to be deleted: before the first record of a moment or later, or all that is there now."""
+    """Plan to delete the letters before the first one of a moment or later, or all that the DLQ holds now."""
     async with kafka_connection.consumer(settings) as consumer:
         starts, ends = await dead_letter_reading.bounds(settings, consumer, settings.topics.dead_letters)
         before = ends if moment is None else await dead_letter_reading.offsets_at(consumer, moment, ends)
-    counts = {each: before[each] - start for each, start in starts.items() if before[each] > start}
-    return PurgePlan(sum(counts.values()), {each: before[each] for each in counts})
+    counts = {partition: before[partition] - start for partition, start in starts.items() if before[partition] > start}
+    return PurgePlan(sum(counts.values()), {partition: before[partition] for partition in counts})
 
 
-async def delete(settings: config.Settings, doomed: PurgePlan) -> None:
-    """Delete it; RefusedError where that is not allowed."""
+async def delete(settings: config.Settings, planned: PurgePlan) -> None:
+    """Delete the planned records; RefusedError if this user may not."""
     async with kafka_connection.admin(settings) as client:
         try:
             await client.delete_records(
-                {each: kafka_admin.RecordsToDelete(offset) for each, offset in doomed.before.items()}
+                {partition: kafka_admin.RecordsToDelete(offset) for partition, offset in planned.before.items()}
             )
         except kafka_errors.TopicAuthorizationFailedError as error:
             raise errors.RefusedError(
-                f"records of {settings.topics.dead_letters} may not be deleted by this user: allow DELETE on it"
+                f"this user may not delete records of {settings.topics.dead_letters}: allow DELETE on it"
             ) from error

@@ -1,4 +1,4 @@
-"""Going past one record for good: the last resort for a record that the worker can neither judge nor dead-letter."""
+"""Skip of one record: the last resort for a record that the worker can neither judge nor dead-letter."""
 
 import asyncio
 from typing import Final
@@ -16,11 +16,12 @@ from goalworker.stores import operator_acts
 
 log = logs.get(__name__)
 
+# Seconds to find the group's next record; a damaged one cannot be read, and is skipped without.
 READ_SECONDS: Final = 5.0
 
 
 class Position(msgspec.Struct, frozen=True):
-    """Where a group stands in a partition: at next_offset; the partition holds offsets from begin to before end.
+    """Position of a group in a partition, which holds the offsets from begin to before end.
 
     first_record is the offset of the first record at or after next_offset, or of the last record of a batch that cannot
     be read; None where the broker returns no record.
@@ -33,20 +34,20 @@ class Position(msgspec.Struct, frozen=True):
 
 
 def refusal(position: Position, offset: int) -> str | None:
-    """Return why the record at an offset cannot be skipped, None if it can: it must be the one that comes next."""
+    """Return why the record at an offset cannot be skipped: only the group's next record can. None if it can."""
     if offset < position.next_offset:
-        return f"the group stands at {position.next_offset} already, past the record at {offset}"
+        return f"the group is at {position.next_offset} already, past the record at {offset}"
     if offset >= position.end:
-        return f"there is no record at {offset} yet: the partition ends before {position.end}"
-    # What cannot be read may be the very record that has to be skipped, such as one that is damaged on disk.
+        return f"the partition has no record at {offset} yet: it ends before {position.end}"
+    # A record that cannot be read may be the very one to skip, such as one that is damaged on disk.
     following = position.next_offset if position.first_record is None else position.first_record
     if offset != following:
-        return f"the group comes to the record at {following} next, and only that one can be skipped"
+        return f"the next record of the group is at {following}, and only that one can be skipped"
     return None
 
 
 async def skip(settings: config.Settings, partition: TopicPartition, offset: int, *, dry_run: bool) -> None:
-    """Move the group past one record, as an audited act; GoalworkerError where it is not the next, or workers run."""
+    """Move the group past one record and audit it; GoalworkerError if it is not the next one, or workers run."""
     group_id = settings.kafka.group_id
     position = await _position(settings, partition, group_id)
     where = f"{partition.topic}[{partition.partition}]"
@@ -70,7 +71,7 @@ async def _position(settings: config.Settings, partition: TopicPartition, group_
     async with kafka_connection.admin(settings) as client:
         there = kafka_topics.partitions(await kafka_topics.require(client, [partition.topic]))
         if partition not in there:
-            last = max(each.partition for each in there)
+            last = max(known.partition for known in there)
             raise errors.GoalworkerError(f"{partition.topic} has the partitions 0 to {last} only")
         committed = (await kafka_topics.committed(client, group_id)).get(partition)
     async with kafka_connection.consumer(settings) as consumer:

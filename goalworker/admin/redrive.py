@@ -1,7 +1,7 @@
-"""Sending dead letters again, each once, whatever was selected before (contract section 6).
+"""Redrive: send each dead letter again once, whatever earlier selections sent (contract section 6).
 
-What was redriven is what stands in the redrive topic, byte for byte. The offset that the group commits is only a floor:
-every letter before it was redriven, so nobody looks there again, and one that a selection leaves out holds it back.
+A letter was redriven if the redrive topic holds it, byte for byte. The offset that the group commits is only a floor:
+every letter before it was redriven and is not read again; a letter outside a selection holds the floor back.
 """
 
 import asyncio
@@ -26,18 +26,19 @@ from goalworker.pipeline import dead_letters
 
 log = logs.get(__name__)
 
+# Records that are sent together at most, and sends per second that a rate is divided into.
 SEND_RECORDS_MAX: Final = 500
-SENDS_A_SECOND: Final = 10
+SENDS_PER_SECOND: Final = 10
 
 Counts = Counter[tuple[str | None, str | None]]
 
 
 @dataclass(slots=True)
 class _Pass:
-    """One pass over the letters: what was sent, what is due, and up to where nothing is left."""
+    """One pass over the letters: fingerprints of sent ones, copies to send, and the floor of each partition."""
 
     topic: str
-    wanted: dead_letter_reading.Selection
+    selection: dead_letter_reading.Selection
     sent: set[bytes]
     expired_ms: float
     is_dry: bool
@@ -48,37 +49,37 @@ class _Pass:
     held: set[aiokafka.TopicPartition] = field(default_factory=set)
 
     def take(self, record: aiokafka.ConsumerRecord) -> None:
-        """Make a letter due if it is meant and was not sent yet; the floor rises to the first that is left out."""
+        """Add a letter that is selected and was not sent yet; the floor rises to the first unselected letter."""
         partition = aiokafka.TopicPartition(record.topic, record.partition)
-        again = dead_letters.redriven(record, self.topic)
-        if again is not None and (fingerprint := fingerprint_of(again)) not in self.sent:
-            if not self.wanted.has(record):
+        copy = dead_letters.redriven(record, self.topic)
+        if copy is not None and (fingerprint := fingerprint_of(copy)) not in self.sent:
+            if not self.selection.has(record):
                 self.held.add(partition)
                 return
             self.sent.add(fingerprint)
-            self._add(record, again)
+            self._add(record, copy)
         if partition not in self.held:
             self.floors[partition] = record.offset + 1
 
-    def _add(self, record: aiokafka.ConsumerRecord, again: Record) -> None:
+    def _add(self, record: aiokafka.ConsumerRecord, copy: Record) -> None:
         if not self.is_dry:
-            self.due[f"{record.partition}:{record.offset}"] = again
-        header = dead_letter_reading.headers_of(record)
-        self.counts[header.get(dead_letters.ORIGINAL_TOPIC), header.get(dead_letters.ERROR_REASON)] += 1
-        self.expiring += again.timestamp_ms is not None and again.timestamp_ms < self.expired_ms
+            self.due[f"{record.partition}:{record.offset}"] = copy
+        headers = dead_letter_reading.headers_of(record)
+        self.counts[headers.get(dead_letters.ORIGINAL_TOPIC), headers.get(dead_letters.ERROR_REASON)] += 1
+        self.expiring += copy.timestamp_ms is not None and copy.timestamp_ms < self.expired_ms
 
 
-# An idempotent producer without any right to write is refused by the cluster.
+# The cluster refuses an idempotent producer that may not write to any topic.
 _DENIED: Final = (kafka_errors.TopicAuthorizationFailedError, kafka_errors.ClusterAuthorizationFailedError)
 
 
 async def run(
-    settings: config.Settings, wanted: dead_letter_reading.Selection, rate_per_second: int, *, dry_run: bool
+    settings: config.Settings, selection: dead_letter_reading.Selection, rate_per_second: int, *, dry_run: bool
 ) -> Counts:
-    """Send what is meant, in the DLQ now and not sent yet; return how many by original topic and reason."""
+    """Send the selected letters that were not sent yet; return how many by original topic and reason."""
     topic, group_id = settings.topics.redrive, f"{settings.kafka.group_id}.redrive"
     expired_ms = await _expired_ms(settings)
-    ongoing = _Pass(topic, wanted, await already_sent(settings), expired_ms, dry_run)
+    ongoing = _Pass(topic, selection, await already_sent(settings), expired_ms, dry_run)
     sender = Sender(settings)
     try:
         async with kafka_connection.consumer(settings, group_id) as consumer:
@@ -88,7 +89,7 @@ async def run(
                 ongoing.take(record)
                 if len(ongoing.due) >= pace.records_at_once:
                     await _send(ongoing, sender, consumer, pace)
-                if ongoing.counts.total() == wanted.max_records:
+                if ongoing.counts.total() == selection.max_records:
                     break
             if not dry_run:
                 await _send(ongoing, sender, consumer, pace)
@@ -100,22 +101,22 @@ async def run(
 
 
 async def already_sent(settings: config.Settings) -> set[bytes]:
-    """Return the fingerprints of all that stands in the redrive topic."""
+    """Return the fingerprints of all records in the redrive topic."""
     return {
         fingerprint_of(record) async for record in dead_letter_reading.everything(settings, settings.topics.redrive)
     }
 
 
 class _Pace:
-    """Holds sending back to so many records in a second."""
+    """Rate limit for sends, in records per second."""
 
     def __init__(self, rate_per_second: int) -> None:
         self._rate_per_second = rate_per_second
         self._next_at = 0.0
-        self.records_at_once = max(1, min(SEND_RECORDS_MAX, rate_per_second // SENDS_A_SECOND))
+        self.records_at_once = max(1, min(SEND_RECORDS_MAX, rate_per_second // SENDS_PER_SECOND))
 
     async def wait(self, records: int) -> None:
-        """Wait until so many may be sent."""
+        """Wait until this number of records may be sent."""
         await asyncio.sleep(max(0.0, self._next_at - time.monotonic()))
         self._next_at = time.monotonic() + records / self._rate_per_second
 
@@ -134,7 +135,7 @@ async def _send(ongoing: _Pass, sender: Sender, consumer: aiokafka.AIOKafkaConsu
             ) from error
         ongoing.due.clear()
     if ongoing.floors:
-        # After the acknowledgement: a crash between them only reads the letters again.
+        # After the acknowledgement: after a crash between them, the letters are only read again.
         async with asyncio.timeout(clients.COMMIT_TIMEOUT_SECONDS):
             await consumer.commit(ongoing.floors)
         ongoing.floors = {}
@@ -146,13 +147,16 @@ async def _bounds(
     starts, ends = await dead_letter_reading.bounds(settings, consumer, settings.topics.dead_letters)
     async with kafka_connection.admin(settings) as client:
         floors = await kafka_topics.committed(client, group_id)
-    # A floor above the end is that of a topic that was made anew since.
-    floors = {each: floor for each, floor in floors.items() if floor <= ends.get(each, -1)}
-    return {each: max(start, floors.get(each, start)) for each, start in starts.items()}, ends
+    # A floor above the end belongs to a topic that was deleted and created again since.
+    floors = {tp: floor for tp, floor in floors.items() if floor <= ends.get(tp, -1)}
+    return {tp: max(start, floors.get(tp, start)) for tp, start in starts.items()}, ends
 
 
 async def _expired_ms(settings: config.Settings) -> float:
-    """Return the time before which the redrive topic may delete a record at once; refuse one that dates them anew."""
+    """Return the time before which the redrive topic may delete a record at once.
+
+    DependencyError if the topic replaces the records' timestamps.
+    """
     topic = settings.topics.redrive
     async with kafka_connection.admin(settings) as client:
         await kafka_topics.require(client, [topic])
@@ -167,6 +171,6 @@ async def _expired_ms(settings: config.Settings) -> float:
 
 
 def fingerprint_of(record: Record | aiokafka.ConsumerRecord) -> bytes:
-    """Return a hash of key, value and headers, which a letter and its copy in the redrive topic share."""
+    """Return a hash of key, value and headers, which is the same for a letter and its copy in the redrive topic."""
     content = msgspec.msgpack.encode((record.key, record.value, record.headers))
     return hashlib.blake2b(content, digest_size=16).digest()

@@ -26,11 +26,12 @@ def api(
     insecure_tenant: Annotated[
         str | None,
         typer.Option(
-            callback=_tenant, help="Ask for no credentials: everybody is this tenant. On a loopback address only."
+            callback=_tenant,
+            help="Require no credentials: every request acts as this tenant. On a loopback address only.",
         ),
     ] = None,
 ) -> None:
-    """Serve the HTTP API until SIGTERM or Ctrl-C, which let requests under way end."""
+    """Serve the HTTP API until SIGTERM or Ctrl-C; requests in flight are finished."""
     settings = config.load()
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings = settings.model_copy(update={"api": settings.api.model_copy(update=given)})

@@ -1,4 +1,4 @@
-"""`goalworker check-event`: what the worker would make of one message."""
+"""`goalworker check-event`: decode one message and match it, as the worker would."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -25,32 +25,31 @@ app = typer.Typer(add_completion=False)
 def _header(text: str) -> tuple[str, bytes]:
     name, equals, value = text.partition("=")
     if not name or not equals:
-        raise typer.BadParameter(f"{text!r} is no NAME=VALUE, such as ce_type=form.submitted")
+        raise typer.BadParameter(f"{text!r} must be NAME=VALUE, such as ce_type=form.submitted")
     return name, value.encode()
 
 
 @app.command("check-event")
 def check_event(
-    topic: Annotated[str, typer.Option(help="The topic that the message is for.")],
-    message: Annotated[typer.FileBinaryRead, typer.Argument(metavar="FILE", help="The message's value; - is stdin.")],
+    topic: Annotated[str, typer.Option(help="The topic of the message.")],
+    message: Annotated[
+        typer.FileBinaryRead, typer.Argument(metavar="FILE", help="The message's value; - reads stdin.")
+    ],
     header: Annotated[
         list[Any] | None,
-        typer.Option(parser=_header, metavar="NAME=VALUE", help="A header of the message; any number of them."),
+        typer.Option(parser=_header, metavar="NAME=VALUE", help="A header of the message; may be repeated."),
     ] = None,
     key: Annotated[str | None, typer.Option(help="The message's key.")] = None,
     as_json: common.Json = False,
 ) -> None:
-    """Decode one message as the worker would: what is wrong with it, by pointer, or which goals it hits."""
+    """Decode one message as the worker would, and show its faults by JSON pointer, or the goals that it hits."""
     settings = common.load()
-    value, headers, decoded = (
-        message.read(),
-        header or [],
-        _decoder(settings, topic, None if key is None else key.encode()),
-    )
-    found = decoded(value, headers)
+    value, headers = message.read(), header or []
+    decode = _decoder(settings, topic, None if key is None else key.encode())
+    found = decode(value, headers)
     if isinstance(found, Malformed):
         types = sorted(settings.topics.event_types[topic])
-        _show_malformed(message_faults.faults(decoded, value, headers, types), as_json=as_json)
+        _show_malformed(message_faults.faults(decode, value, headers, types), as_json=as_json)
         raise typer.Exit(1)
     hits = common.run(_hits(settings, found)) if settings.database.url else None
     _show_event(found, hits, as_json=as_json)
@@ -61,7 +60,7 @@ def _decoder(
 ) -> Callable[[bytes, Pairs], events.Event | Malformed]:
     topics = settings.topics.inputs
     if topic not in topics:
-        raise typer.BadParameter(f"{topic!r} is no topic that goalworker reads; those are {', '.join(topics)}")
+        raise typer.BadParameter(f"goalworker does not read the topic {topic!r}; it reads {', '.join(topics)}")
     decoder = event_decoder(settings)
     if settings.database.url:
         now = common.run(_database_time(settings))
@@ -69,11 +68,11 @@ def _decoder(
         now, decoder.clock = datetime.now(UTC), "this machine's clock"
     timestamp_ms = int(now.timestamp() * 1_000)
 
-    def decoded(value: bytes, headers: Pairs) -> events.Event | Malformed:
+    def decode(value: bytes, headers: Pairs) -> events.Event | Malformed:
         found = decoder.decode(topic, value, headers, timestamp_ms, now, key=key, position=_FIRST_POSITION)
-        return cast("events.Event | Malformed", found)  # not None: bytes are no tombstone
+        return cast("events.Event | Malformed", found)  # not None, which stands for a tombstone
 
-    return decoded
+    return decode
 
 
 async def _database_time(settings: config.Settings) -> datetime:
@@ -81,12 +80,12 @@ async def _database_time(settings: config.Settings) -> datetime:
         return await connections.now(pool)
 
 
-# A file has no partition and no offset: an id that is made of them is shown as that of a topic's first record.
+# A file has no partition and offset. An event id that is made from them is shown as that of a topic's first record.
 _FIRST_POSITION: Final = (0, 0)
 
 
 async def _hits(settings: config.Settings, event: events.Event) -> list[dict[str, object]]:
-    """Return the goals that an event hits, each with whether the contact is enrolled in its workflow at that time."""
+    """Return the goals that an event hits, each with the contact's enrollment in its workflow at that time."""
     goal_index = index.Index()
     async with (
         database_connection.pool(settings) as pool,
@@ -113,7 +112,7 @@ Window = tuple[datetime | None, datetime | None]
 
 
 def enrollment(time: datetime, windows: Sequence[Window]) -> str:
-    """Say in a word how an event stands to the contact's enrollments in a workflow (contract rule 3.2)."""
+    """Return the relation of an event to the contact's enrollments in a workflow, in a word (contract rule 3.2)."""
     started = [(enrolled_at, ended_at) for enrolled_at, ended_at in windows if enrolled_at is not None]
     if any(enrolled_at <= time and (ended_at is None or time < ended_at) for enrolled_at, ended_at in started):
         return ENROLLED

@@ -1,4 +1,4 @@
-"""What commands share: how they begin, and how an answer is printed."""
+"""Settings, logs and output that all commands share."""
 
 import asyncio
 import logging
@@ -22,12 +22,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text f
 
 
 def load() -> config.Settings:
-    """Read the settings and send logs to stderr; what the Kafka client says there is left out."""
+    """Read the settings and send logs to stderr, except those of the Kafka client."""
     settings = config.load()
     logs.configure(settings.log.level, settings.log.format, goalworker.__version__)
     logs.take_over_warnings()
     logging.getLogger("aiokafka").propagate = False
-    logging.getLogger("aiokafka").addHandler(logging.NullHandler())  # without any, Python prints warnings itself
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())  # without a handler, Python prints warnings itself
     logging.getLogger("alembic").setLevel(logging.WARNING)
     for name in settings.ignored_names:
         logs.get(__name__).warning("setting_ignored", name=name)
@@ -35,12 +35,12 @@ def load() -> config.Settings:
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command's work to its end."""
+    """Run the work of a command to its end."""
     return asyncio.run(work)
 
 
 def moment(text: str) -> datetime:
-    """Read a time with an offset, or an ISO 8601 duration, which means so long ago."""
+    """Parse a time with an offset, or an ISO 8601 duration, which is subtracted from now."""
     try:
         if text.startswith("P"):
             return datetime.now(UTC) - pydantic.TypeAdapter[timedelta](values.Duration).validate_python(text)
@@ -48,12 +48,12 @@ def moment(text: str) -> datetime:
     except ValueError:
         time = None
     if time is None or time.tzinfo is None:
-        raise typer.BadParameter(f"{text!r} is no time such as 2026-05-01T12:00:00Z, and no duration such as PT1H")
+        raise typer.BadParameter(f"{text!r} must be a time such as 2026-05-01T12:00:00Z, or a duration such as PT1H")
     return time
 
 
 def show(rows: Sequence[Mapping[str, object]], *, as_json: bool, empty: str) -> None:
-    """Print rows to stdout, as a JSON array or as a table; `empty` is what a person reads where there is none."""
+    """Print rows to stdout, as a JSON array or as a table; without rows, a person reads the sentence `empty`."""
     if as_json:
         show_json(rows)
     elif not rows:
@@ -71,7 +71,7 @@ def show_json(value: object) -> None:
 
 
 def report(facts: Mapping[str, object], sentence: str, *, as_json: bool) -> None:
-    """Print what a command did: as a JSON object for a program, as a sentence for a person."""
+    """Print the result of a command: as a JSON object for a program, as a sentence for a person."""
     if as_json:
         show_json(facts)
     else:
@@ -79,12 +79,12 @@ def report(facts: Mapping[str, object], sentence: str, *, as_json: bool) -> None
 
 
 def say(text: str) -> None:
-    """Print to stdout, where data goes."""
+    """Print data to stdout."""
     typer.echo(text)
 
 
 def remark(sentence: str) -> None:
-    """Say something beside the data, on stderr: as a line of JSON only if somebody asked for that."""
+    """Print a remark about the data to stderr: as a line of JSON if the settings choose that format."""
     if logs.is_json(asked_for=True):
         logs.get(__name__).warning("remark", remark=sentence)
     else:

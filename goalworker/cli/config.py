@@ -1,4 +1,4 @@
-"""`goalworker config`: which settings there are, and which are in effect."""
+"""`goalworker config`: the settings, and their values in effect."""
 
 import typer
 
@@ -10,7 +10,7 @@ app = typer.Typer(help="Show the settings.", no_args_is_help=True, add_completio
 
 @app.command()
 def show(as_json: common.Json = False) -> None:
-    """Print the effective settings and where each comes from, secrets masked."""
+    """Print the settings in effect and the source of each, with secrets masked."""
     settings = common.load()
     effective, sources = config.masked(settings), config.sources(settings)
     if as_json:

@@ -15,7 +15,7 @@ app = typer.Typer(help="Upgrade the database's schema, or look at it.", no_args_
 
 @app.command()
 def upgrade(as_json: common.Json = False) -> None:
-    """Create the roles where that is allowed, and bring the schema up to date; several at once is fine."""
+    """Create the roles if this login may, and upgrade the schema; several processes may do so at once."""
     url = common.load().database_url()
     revision = migrations.upgrade(url)
     is_newer = not migrations.is_known(revision)
@@ -26,14 +26,14 @@ def upgrade(as_json: common.Json = False) -> None:
 
 @app.command()
 def current(as_json: common.Json = False) -> None:
-    """Print the revision that the database's schema is at."""
+    """Print the revision of the database's schema."""
     revision = common.run(_current())
     common.report({"revision": revision}, revision or "nothing: it was never migrated", as_json=as_json)
 
 
 @app.command()
 def check(as_json: common.Json = False) -> None:
-    """Exit with 5 if the schema is older than this build needs; a newer one is fine."""
+    """Exit with 5 if the schema is older than this build needs; a newer schema is fine."""
     common.run(_check())
     common.report({"fits": True}, "the database's schema fits this build", as_json=as_json)
 
@@ -45,11 +45,11 @@ def roles(
     api_user: Annotated[str | None, typer.Option(help="The login of `api`; by default the URL's.")] = None,
     as_json: common.Json = False,
 ) -> None:
-    """Print the SQL with which an administrator makes the roles and says which login may take which."""
+    """Print the SQL with which an administrator creates the roles and grants them to the logins."""
     given = (migrate_user, worker_user, api_user)
     by_default = "" if all(given) else _user(common.load().database_url())
-    of_migration, of_worker, of_api = (user or by_default for user in given)
-    sql = migrations.roles_sql(migrate=of_migration, worker=of_worker, api=of_api)
+    migrate, worker, api = (user or by_default for user in given)
+    sql = migrations.roles_sql(migrate=migrate, worker=worker, api=api)
     common.report({"sql": sql}, sql, as_json=as_json)
 
 
@@ -67,6 +67,6 @@ def _user(url: str) -> str:
     user = parse.urlsplit(url).username
     if user is None:
         raise errors.SettingsError(
-            "GOALWORKER_DATABASE__URL names no user; say which with --migrate-user, --worker-user and --api-user"
+            "GOALWORKER_DATABASE__URL has no user; give --migrate-user, --worker-user and --api-user"
         )
     return parse.unquote(user)

@@ -148,7 +148,7 @@ def purge(
     if (before is None) is not everything:
         raise typer.BadParameter("give either --before or --all")
     if not yes and not sys.stdin.isatty():
-        raise typer.BadParameter("give --yes, as there is no terminal to ask at")
+        raise typer.BadParameter("give --yes: stdin is not a terminal, so there is nobody to ask")
     settings = common.load()
     planned = common.run(plan(settings, before))
     if planned.records and not yes:

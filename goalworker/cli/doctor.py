@@ -1,4 +1,4 @@
-"""`goalworker doctor`: everything the worker needs, one line each, with the remedy."""
+"""`goalworker doctor`: one line for each part that the worker needs, with a remedy where it fails."""
 
 import os
 import sys
@@ -20,7 +20,7 @@ _COLOURS: Final = {State.OK: 32, State.WARN: 33, State.PROBLEM: 31}
 
 @app.command()
 def doctor(as_json: common.Json = False) -> None:
-    """Look at everything the worker needs; exit with 1 if there is a problem."""
+    """Check everything that the worker needs; exit with 1 if there is a problem."""
     found = common.run(_examine())
     if as_json:
         common.show_json(found)
@@ -51,11 +51,11 @@ async def _examine() -> list[findings.Finding]:
 def _settings(settings: config.Settings) -> Iterator[findings.Finding]:
     for name in settings.ignored_names:
         yield findings.warn("settings", f"{name} is not a setting and is ignored: unset it if it is a typing error")
-    yield findings.ok("settings", "they can be read; `goalworker config show` prints them")
+    yield findings.ok("settings", "valid; `goalworker config show` prints them")
 
 
 async def _collected(check: str, examined: findings.Findings) -> list[findings.Finding]:
-    """Return what an examination finds; where it breaks off, why is a finding too."""
+    """Return the findings of an examination; an error that ends it is the last finding."""
     found = []
     try:
         async for finding in examined:

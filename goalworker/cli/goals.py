@@ -183,8 +183,8 @@ def _confirm_deletions(planned: list[goal_file.Step]) -> None:
         return
     if not sys.stdin.isatty():
         raise typer.BadParameter(
-            f"--prune would delete {_count(len(deletions), 'goal')}, and there is no terminal to ask at. Nothing was "
-            "changed: look with --dry-run, then give --yes"
+            f"--prune would delete {_count(len(deletions), 'goal')}, and stdin is not a terminal to ask at. Nothing "
+            "was changed: look with --dry-run, then give --yes"
         )
     for step in deletions:
         label = printable(f"{step.workflow_id}: {step.goal_type} {_compact(step.criteria)} {step.name or ''}")

@@ -14,19 +14,22 @@ from goalworker.stores import api_keys
 app = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True, add_completion=False)
 
 SomeTenant = Annotated[
-    str | None, typer.Option("--tenant", help="Whose keys; without it all tenants', for the schema's owner only.")
+    str | None,
+    typer.Option(
+        "--tenant", help="The tenant of the keys; without it, keys of all tenants, which only the schema's owner sees."
+    ),
 ]
 
 
 @app.command()
 def create(
-    tenant: Annotated[str, typer.Option(help="Who the key's holder acts for.")],
-    scope: Annotated[str, typer.Option(help=f"Separated by commas: {', '.join(api_keys.SCOPES)}.")],
-    name: Annotated[str, typer.Option(help="What the audit calls the key's holder.")],
+    tenant: Annotated[str, typer.Option(help="The tenant that the key acts for.")],
+    scope: Annotated[str, typer.Option(help=f"Scopes, separated by commas: {', '.join(api_keys.SCOPES)}.")],
+    name: Annotated[str, typer.Option(help="The name of the key's holder in the audit log.")],
     as_json: common.Json = False,
 ) -> None:
-    """Make a key and show it, this once: it is kept nowhere."""
-    scopes = [each.strip() for each in scope.split(",") if each.strip()]
+    """Create a key and print it. Only its hash is stored, so it cannot be shown again."""
+    scopes = [name.strip() for name in scope.split(",") if name.strip()]
     key, stored = database_connection.run(common.load(), lambda pool: api_keys.create(pool, tenant, name, scopes))
     if as_json:
         shown = {"id": stored.id, "key": key, "tenant_id": tenant, "name": name, "scopes": stored.scopes}
@@ -37,7 +40,7 @@ def create(
 
 @app.command("list")
 def list_(tenant: SomeTenant = None, as_json: common.Json = False) -> None:
-    """Show what is known of keys, revoked ones included."""
+    """List keys, including revoked ones; the keys themselves are not stored."""
     found = database_connection.run(common.load(), lambda pool: _keys(pool, tenant))
     rows = [structs.asdict(key) for key in found]
     if not as_json:
@@ -51,7 +54,7 @@ def revoke(
     tenant: SomeTenant = None,
     as_json: common.Json = False,
 ) -> None:
-    """Make a key useless, at once and for ever."""
+    """Revoke a key, at once and for ever."""
     database_connection.run(common.load(), lambda pool: _revoke(pool, tenant, key_id))
     common.report({"id": key_id, "revoked": True}, f"revoked {key_id}", as_json=as_json)
 

@@ -1,4 +1,4 @@
-"""`goalworker lag`: how far the worker is behind."""
+"""`goalworker lag`: records that the worker has not committed yet."""
 
 import time
 from collections.abc import Mapping
@@ -17,15 +17,15 @@ app = typer.Typer(add_completion=False)
 
 READ_SECONDS: Final = 5.0
 
-Group = Annotated[str | None, typer.Option(help="Of this consumer group; by default the workers'.")]
+Group = Annotated[str | None, typer.Option(help="The consumer group; by default the workers' group.")]
 
 
 @app.command()
 def lag(group: Group = None, as_json: common.Json = False) -> None:
-    """Show, by topic and partition, what is committed, where the topic ends, and how many records are between.
+    """Show the committed offset, the end and the lag of each partition.
 
-    A partition is behind by the age of its first record that is not committed. Hidden are the records behind somebody's
-    open transaction, which nobody can read until it ends; `goalworker doctor` names the producer.
+    A partition is behind by the age of its first uncommitted record. Hidden records are those behind an open
+    transaction, which cannot be read until it ends; `goalworker doctor` names the producer.
     """
     settings = common.load()
     rows = common.run(_rows(settings, group or settings.kafka.group_id))
@@ -35,7 +35,7 @@ def lag(group: Group = None, as_json: common.Json = False) -> None:
 
 
 def total(rows: list[dict[str, Any]]) -> str:
-    """Return the sentence below the table: all that is behind, and since when."""
+    """Return the sentence below the table: total lag, greatest age, and hidden records."""
     records, hidden = (sum(row[column] for row in rows) for column in ("lag", "hidden"))
     behind_it = f"; {hidden:,} more hidden by an open transaction" if hidden else ""
     if not records:
@@ -52,9 +52,9 @@ async def _rows(settings: config.Settings, group_id: str) -> list[dict[str, Any]
     partitions = kafka_topics.partitions(found)
     async with kafka_connection.consumer(settings) as consumer:
         consumer.assign(partitions)
-        # First, so that records written meanwhile do not look hidden.
+        # Before the ends, so that records written meanwhile do not look hidden.
         highs = await broker_requests.high_watermarks(consumer, partitions)
-        # Under read_committed these are the last stable offsets: what is behind them nobody may read yet (hazard 12).
+        # Under read_committed these are the last stable offsets: records behind them cannot be read yet (hazard 12).
         ends = await consumer.end_offsets(partitions)
         beginnings = await consumer.beginning_offsets(partitions)
         starts = {each: committed.get(each, beginnings[each]) for each in partitions}
@@ -76,7 +76,7 @@ async def _rows(settings: config.Settings, group_id: str) -> list[dict[str, Any]
 async def _behind_seconds(
     consumer: aiokafka.AIOKafkaConsumer, starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
 ) -> dict[TopicPartition, float]:
-    """Return the age of the first record from each start on, where there is one before the end that can be read."""
+    """Return the age of the first record from each start on, for partitions that have a readable one before their end."""
     left = {each for each, start in starts.items() if start < ends[each]}
     consumer.pause(*(starts.keys() - left))
     for partition in left:
@@ -95,7 +95,7 @@ async def _behind_seconds(
             continue
         for partition, records in found.items():
             behind[partition] = round(max(0.0, time.time() - records[0].timestamp / 1000), 1)
-        # Where only transaction markers are left, the position comes to the end without a record.
+        # If only transaction markers are left, the position reaches the end without a record.
         done = found.keys() | {each for each in left if await consumer.position(each) >= ends[each]}
         consumer.pause(*done)
         left -= done

@@ -23,41 +23,41 @@ def group() -> None:
 
 @app.command()
 def status(as_json: common.Json = False) -> None:
-    """Show how many messages wait, and for how long, by topic, and what their topics refuse."""
-    rows, held = common.run(rows_by_topic(common.load()))
+    """Show how many messages wait by topic, for how long, and which messages their topics refuse."""
+    rows, refused = common.run(rows_by_topic(common.load()))
     if as_json:
         oldest_seconds = max((row["oldest_age_seconds"] for row in rows), default=None)
         pending = sum(row["pending"] for row in rows)
-        content = {"pending": pending, "oldest_age_seconds": oldest_seconds, "topics": rows, "refused": held}
+        content = {"pending": pending, "oldest_age_seconds": oldest_seconds, "topics": rows, "refused": refused}
         common.show_json(content)
         return
     common.show(rows, as_json=False, empty="nothing is pending")
-    for row in held:
+    for row in refused:
         common.say(row["detail"])
 
 
 async def rows_by_topic(settings: config.Settings) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return, by topic, what is pending and what is refused; ages are by the database's clock."""
+    """Return pending and refused messages by topic; ages are by the database's clock."""
     names = dict(settings.topics)
     async with (
         database_connection.pool(settings) as pool,
         connections.transaction(pool, tables.WORKER_ROLE, "cli") as sql,
     ):
         now = await sql.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8")
-        pending = [
+        waiting = [
             {
-                "topic": names.get(each.topic, each.topic),
-                "pending": each.records,
-                "oldest_age_seconds": round(max(0.0, now - each.oldest_timestamp_seconds), 1),
+                "topic": names.get(pending.topic, pending.topic),
+                "pending": pending.records,
+                "oldest_age_seconds": round(max(0.0, now - pending.oldest_timestamp_seconds), 1),
             }
-            for each in await outbox.status(sql)
+            for pending in await outbox.status(sql)
         ]
-        return pending, [
-            _held(each, names.get(each.topic, each.topic), now) for each in await refused_messages.status(sql)
+        return waiting, [
+            _refused_row(held, names.get(held.topic, held.topic), now) for held in await refused_messages.status(sql)
         ]
 
 
-def _held(held: refused_messages.HeldByTopic, topic: str, now: float) -> dict[str, Any]:
+def _refused_row(held: refused_messages.HeldByTopic, topic: str, now: float) -> dict[str, Any]:
     return {
         "topic": topic,
         "records": held.records,

@@ -23,11 +23,11 @@ def run(
         typer.Option(
             parser=_target,
             metavar="[earliest|latest|TIME]",
-            help="First set offsets that are out of range to the earliest record there is, to the end (which skips "
-            "what is there), or to the first of a time, 2026-05-01T12:00:00Z or PT1H ago. A time also takes back "
-            "every offset beyond it, so that all since then is read again. No other worker may run.",
+            help="First reset offsets that are out of range: to the earliest record, to the end (which skips all "
+            "records), or to the first record of a time such as 2026-05-01T12:00:00Z, or PT1H ago. A time also moves "
+            "back every later offset, so that all records since then are read again. No other worker may run.",
         ),
     ] = None,
 ) -> None:
-    """Run the worker until SIGTERM or Ctrl-C, which let it finish what it has in hand."""
+    """Run the worker until SIGTERM or Ctrl-C; it finishes the batches in flight."""
     worker_service.run_worker(config.load(), reset_offsets=reset_offsets)

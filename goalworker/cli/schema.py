@@ -1,4 +1,4 @@
-"""`goalworker schema`: what others may build against, as files (contract section 6)."""
+"""`goalworker schema`: schemas of messages, topics and API as files (contract section 6)."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,10 +22,10 @@ def group() -> None:
 
 @app.command()
 def export(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where the files go; made where it is not there.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for the files; created if it is missing.")],
     as_json: common.Json = False,
 ) -> None:
-    """Write JSON Schemas of all messages, AsyncAPI of the topics under their names here, and OpenAPI of the API."""
+    """Write JSON Schemas of all messages, AsyncAPI of the topics by their configured names, and OpenAPI of the API."""
     written = {directory / name: document for name, document in documents(common.load()).items()}
     for path, document in written.items():
         _write(path, document)
@@ -36,7 +36,7 @@ def export(
 
 
 def documents(settings: config.Settings) -> dict[str, bytes]:
-    """Return every document, as JSON, by its path in DIR."""
+    """Return every document as JSON, by its path in DIR."""
     every: dict[str, Any] = {f"messages/{kind}.json": found for kind, found in schemas.message_schemas().items()}
     every["asyncapi.json"] = schemas.asyncapi(settings.topics, kafka_topics.CONFIGURATION)
     every["openapi.json"] = api.document()

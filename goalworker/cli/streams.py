@@ -1,7 +1,7 @@
-"""Standard output and error, when their reader leaves, their terminal hangs up, or the disk under them is full.
+"""Standard output and error whose reader leaves, whose terminal hangs up, or whose disk is full.
 
-Python ignores SIGPIPE, and has to: a socket's peer that leaves would end the process, too. So it is the write to
-standard output that ends a command, with an exception that unwinds it and takes along whatever it started.
+Python ignores SIGPIPE, since a socket's peer that leaves would end the process too. Here, a failed write to standard
+output ends a command with an exception, which unwinds it and cleans up whatever it started.
 """
 
 import contextlib
@@ -19,30 +19,30 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 PIPE_CLOSED: Final = 141
-"""What a shell reports of a program that SIGPIPE ended."""
+"""Exit code that a shell reports for a program that SIGPIPE ended."""
 
 HUNG_UP: Final = 129
-"""The same of SIGHUP."""
+"""Exit code that a shell reports for a program that SIGHUP ended."""
 
 
 def guard() -> None:
-    """Put our own streams in the place of Python's; a stream that was closed from the start is /dev/null."""
+    """Replace Python's streams with our own; a stream that was closed from the start becomes /dev/null."""
     _occupy()
-    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115 - as Python does where there is one
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115 - as Python does for a stream that is open
     sys.stdout = _text(_Output(1), sys.stdout)
     sys.stderr = _text(_Errors(2), sys.stderr)
-    # A thread that draws for another one just ends: the next write of the main thread says why.
-    threading.excepthook = _of_thread
+    # A thread that loses the output just ends: the next write of the main thread raises the error.
+    threading.excepthook = _handle_thread_error
 
 
 class _Output(io.FileIO):
-    """Raises OutputLostError where it cannot be written. From then on the main thread writes to /dev/null instead."""
+    """Output whose failed write raises OutputLostError; later writes of the main thread go to /dev/null."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number, "w", closefd=False)
 
     def write(self, data: "ReadableBuffer", /) -> int:
-        if not memoryview(data).nbytes:  # some libraries probe what kind of stream it is
+        if not memoryview(data).nbytes:  # some libraries write nothing to probe the stream
             return 0
         try:
             return super().write(data)
@@ -54,7 +54,7 @@ class _Output(io.FileIO):
 
 
 class _Errors(io.FileIO):
-    """Drops what cannot be written: a service works on without its log, and a command keeps its exit code."""
+    """Error stream that drops a failed write: a service works on without its log, a command keeps its exit code."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number, "w", closefd=False)
@@ -69,13 +69,13 @@ class _Errors(io.FileIO):
 def _lost(error: OSError, number: int) -> errors.OutputLostError:
     if error.errno == errno.EPIPE:
         return errors.OutputLostError("", PIPE_CLOSED)
-    if error.errno == errno.EIO and stat.S_ISCHR(os.fstat(number).st_mode):  # isatty() denies it by now
+    if error.errno == errno.EIO and stat.S_ISCHR(os.fstat(number).st_mode):  # isatty() is false by now
         return errors.OutputLostError("", HUNG_UP)
     return errors.OutputLostError(f"the output cannot be written: {error.strerror}", 1)
 
 
 def _occupy() -> None:
-    """Open /dev/null in the place of streams that are closed, or a socket would get their numbers."""
+    """Open /dev/null for each stream that is closed, or a socket would get its number."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -104,6 +104,6 @@ def _text(raw: io.FileIO, former: TextIO | None) -> TextIO:
     )
 
 
-def _of_thread(failed: Any) -> None:
+def _handle_thread_error(failed: Any) -> None:
     if not isinstance(failed.exc_value, errors.OutputLostError):
         threading.__excepthook__(failed)

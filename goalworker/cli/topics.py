@@ -1,4 +1,4 @@
-"""`goalworker topics`: make them, look at them, resume one that was paused (contract sections 2 and 4)."""
+"""`goalworker topics`: create and list topics, resume a paused one (contract sections 2 and 4)."""
 
 import asyncio
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ def create(
     replication: Annotated[int, typer.Option(min=1, help="Copies of each partition.")] = 1,
     as_json: common.Json = False,
 ) -> None:
-    """Create the topics that are not there; one that exists is left as it is."""
+    """Create the topics that are missing; topics that exist are left as they are."""
     settings = common.load()
     made = common.run(_create(settings, partitions, replication))
     rows = [{"topic": name, "created": name in made} for name in kafka_topics.names(settings)]
@@ -43,7 +43,7 @@ def create(
 
 @app.command("list")
 def list_(as_json: common.Json = False) -> None:
-    """Show partitions, replication, and whether a topic is paused and why."""
+    """Show partitions and replication of each topic, whether it is paused, and why."""
     rows = common.run(_rows(common.load()))
     common.show(rows, as_json=as_json, empty="no topics")
 
@@ -51,7 +51,7 @@ def list_(as_json: common.Json = False) -> None:
 @app.command()
 def resume(
     topic: Annotated[str, typer.Argument(help="The topic's name.")],
-    accept: Annotated[int, typer.Option(min=0, help="Let the next N records through whatever they are.")] = 0,
+    accept: Annotated[int, typer.Option(min=0, help="Let the next N records through, malformed or not.")] = 0,
     as_json: common.Json = False,
 ) -> None:
     """Let the workers read a paused topic again."""
@@ -71,23 +71,23 @@ def skip(
             help="The offset of the record that the group reads next; for a batch that cannot be read, the last.",
         ),
     ],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say whether it could be skipped.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say whether the record could be skipped.")] = False,
     as_json: common.Json = False,
 ) -> None:
-    """Go past one record for good, unjudged: for one that stops the worker each time. Stop all workers first.
+    """Skip one record for good, one that stops the worker each time it is read. Stop all workers first.
 
-    Keep a copy of the record: once its topic's retention is over, nobody has it. `topics audit` shows who skipped what.
+    Keep a copy of the record, which is lost when its topic's retention is over. `topics audit` shows who skipped it.
     """
     settings = common.load()
     read = [*settings.topics.inputs, settings.topics.redrive]
     if topic not in read:
-        raise typer.BadParameter(f"{topic!r} is no topic that the worker reads; those are {', '.join(read)}")
+        raise typer.BadParameter(f"the worker does not read the topic {topic!r}; it reads {', '.join(read)}")
     common.run(record_skipping.skip(settings, TopicPartition(topic, partition), offset, dry_run=dry_run))
     where = f"{topic}[{partition}]: the record at {offset}"
     sentence = (
         f"{where} would be skipped; nothing was changed: this was a dry run"
         if dry_run
-        else f"{where} is skipped for good; workers go on at {offset + 1}"
+        else f"{where} is skipped for good; workers continue at {offset + 1}"
     )
     facts = {"topic": topic, "partition": partition, "offset": offset, "skipped": not dry_run}
     common.report(facts, sentence, as_json=as_json)
@@ -119,21 +119,21 @@ async def _create(settings: config.Settings, partitions: int, replication: int) 
             if name not in there
         ]
         answer = await client.create_topics(wanted)
-        made = {name for name, code, message in answer.topic_errors if _is_made(name, code, message)}
-        await _until_known(client, made)
+        made = {name for name, code, message in answer.topic_errors if _is_created(name, code, message)}
+        await _wait_until_known(client, made)
     return made
 
 
-def _is_made(name: str, code: int, message: str | None) -> bool:
-    """Say whether we made a topic, or somebody else was quicker; any other answer is an error."""
+def _is_created(name: str, code: int, message: str | None) -> bool:
+    """Say whether we created a topic (False: it exists already); GoalworkerError for any other answer."""
     if code and code != kafka_errors.TopicAlreadyExistsError.errno:
         reason = (message or kafka_errors.for_code(code).description).rstrip(".")
         raise errors.GoalworkerError(f"the topic {name} could not be created: {reason}")
     return not code
 
 
-async def _until_known(client: kafka_admin.AIOKafkaAdminClient, made: set[str]) -> None:
-    """Wait until the brokers tell each other, so that what is started next finds the topics."""
+async def _wait_until_known(client: kafka_admin.AIOKafkaAdminClient, made: set[str]) -> None:
+    """Wait until every broker knows the topics, so that the next command finds them."""
     async with asyncio.timeout(kafka_connection.TIMEOUT_SECONDS):
         while made - set(await kafka_topics.topics(client)):  # noqa: ASYNC110 - brokers have no event to wait for
             await asyncio.sleep(kafka_topics.PAUSE_SECONDS)
@@ -147,7 +147,7 @@ async def _rows(settings: config.Settings) -> list[dict[str, Any]]:
 
 
 async def paused_topics(settings: config.Settings) -> dict[str, Mapping[str, Any]]:
-    """Return the topics that wait for `topics resume`, each with the reason and a sample."""
+    """Return the paused topics, each with the reason and a sample record."""
     async with (
         database_connection.pool(settings) as pool,
         connections.transaction(pool, tables.WORKER_ROLE, "cli") as sql,
@@ -157,16 +157,16 @@ async def paused_topics(settings: config.Settings) -> dict[str, Mapping[str, Any
 
 def _row(name: str, topic: kafka_topics.Topic | None, paused: Mapping[str, Any] | None) -> dict[str, Any]:
     state = "paused" if paused else "ready" if topic else "missing"
-    why = paused or {}
+    pause = paused or {}
     return {
         "topic": name,
         "state": state,
         "partitions": topic and topic.partitions,
         "replication": topic and topic.replication,
-        "reason": why.get("reason"),
-        "sample_partition": why.get("partition"),
-        "sample_offset": why.get("offset"),
-        "paused_at": why.get("paused_at"),
+        "reason": pause.get("reason"),
+        "sample_partition": pause.get("partition"),
+        "sample_offset": pause.get("offset"),
+        "paused_at": pause.get("paused_at"),
     }
 
 

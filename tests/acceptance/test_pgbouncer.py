@@ -174,7 +174,7 @@ async def _locks(pool: AsyncEngine) -> int:
 
 def test_doctor_says_that_limits_hold_through_a_pooler(address: str, shared: worker_process.Installation) -> None:
     asked = shared.call("doctor", DATABASE__URL=address)
-    assert "a pooler stands before the database: set in each transaction" in asked.out
+    assert "set in each transaction, because of a pooler" in asked.out
     assert asked.err == ""
 
 

@@ -56,7 +56,7 @@ async def test_doctor_says_what_to_do_where_something_is_amiss(
 @pytest.mark.parametrize(
     ("logical", "configuration", "says"),
     [
-        ("tag_added", {"cleanup_policy": "compact"}, "of each contact only the last event is left"),
+        ("tag_added", {"cleanup_policy": "compact"}, "keeps only the last event of each contact"),
         ("workflow_lifecycle", {"cleanup_policy": "compact,delete"}, "set its cleanup.policy to delete"),
         ("redrive", {"message_timestamp_type": "LogAppendTime"}, "message.timestamp.type to CreateTime"),
         ("redrive", {"retention_ms": "604800000"}, "set its retention.ms to -1"),

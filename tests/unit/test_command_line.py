@@ -100,7 +100,7 @@ def test_a_moment_is_a_time_with_an_offset_or_so_long_ago() -> None:
 
 @pytest.mark.parametrize("text", ["2026-05-01T12:00:00", "yesterday", "P", "PT1X", ""])
 def test_what_is_no_moment_is_refused(text: str) -> None:
-    with pytest.raises(typer.BadParameter, match="is no time such as"):
+    with pytest.raises(typer.BadParameter, match="must be a time such as"):
         common.moment(text)
 
 
