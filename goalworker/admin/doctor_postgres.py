@@ -52,7 +52,7 @@ async def _limits(settings: config.Settings, pool: sa_async.AsyncEngine) -> find
         )
         found = {row["name"]: row["setting"] for row in rows.mappings()}
         is_pooled = isinstance((await connection.get_raw_connection()).driver_connection, pooler.PooledConnection)
-    unmet = unmet_limits(connections.session_limits(settings.database.statement_timeout_seconds), found)
+    unmet = unmet_limits(connections.session_settings(settings.database.statement_timeout_seconds), found)
     if unmet:
         remedy = "connect without a pooler, or let it pass `SET LOCAL` through"
         return findings.problem("limits", f"the database does not hold {', '.join(unmet)}: {remedy}")

@@ -28,7 +28,7 @@ from goalworker.api import (
     validation,
 )
 from goalworker.domain.faults import Fault
-from goalworker.postgres import connections, database_errors
+from goalworker.postgres import database_errors
 from goalworker.stores import achievements, answer_cache, goal_store, stats
 
 # Order matters: `stats` would match as the id of a goal.
@@ -142,10 +142,10 @@ _KINDS: Final[dict[type[errors.GoalworkerError], problems.Kind]] = {
 
 async def _unforeseen(request: Request, error: Exception) -> Response:
     """Answer 503 to a failure of the database and 500 to a bug; the middleware logs either."""
-    if connections.kind_of_outage(error) == "refused":
+    if database_errors.kind_of_outage(error) == "refused":
         problem = problems.refused("The database refuses a right that this needs", "database")
     elif database_errors.is_transient(error):
-        problem = problems.unavailable(f"The database {connections.condition(error)}", "database")
+        problem = problems.unavailable(f"The database {database_errors.condition(error)}", "database")
     else:
         problem = problems.ProblemError(problems.BUG, "This is a bug; the log has details under the request id")
     return await _problem(request, problem)

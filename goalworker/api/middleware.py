@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from goalworker import logs, metrics
 from goalworker.api import problems
-from goalworker.postgres import connections
+from goalworker.postgres import database_errors
 
 log = logs.get("api")
 
@@ -129,5 +129,5 @@ def _log_unavailable(problem: problems.ProblemError, failure: Exception | None, 
     """Log one request a minute of those that fail alike, and none during a known outage, whose lines count them."""
     repeated = logs.limit_repeats(problem.dependency or "requests", f"request {problem.detail}")
     if repeated is not None:
-        reason = {"error": connections.reason(failure)} if failure is not None else {}
+        reason = {"error": database_errors.reason(failure)} if failure is not None else {}
         log.warning("request", **request, problem=problem.detail, **reason, **repeated)

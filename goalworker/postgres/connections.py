@@ -1,7 +1,7 @@
-"""Connections to PostgreSQL: the pool, transactions under a role, and which errors mean "later"."""
+"""Connections to PostgreSQL: the pool, and transactions under a role."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
@@ -13,31 +13,27 @@ import sqlalchemy as sa
 from sqlalchemy.ext import asyncio as sa_async
 from sqlalchemy.util import await_only
 
-from goalworker import metrics, outages
+from goalworker import metrics
 from goalworker.errors import GoalworkerError, SettingsError
 from goalworker.postgres import database_errors, pooler, tables
-from goalworker.postgres.database_errors import driver_error, is_login_refused, is_permanent, is_transient
+from goalworker.postgres.database_errors import driver_error, is_transient
 
+# Seconds to connect, and to wait for a connection of the pool; then TimeoutError, which is transient.
 CONNECT_TIMEOUT_SECONDS: Final = 5
-
-
+# Seconds that a statement waits for a lock; then LockNotAvailableError, which is transient.
 LOCK_TIMEOUT_SECONDS: Final = 2
-
-
+# Seconds after which the server ends a transaction that its client left open, and frees its locks.
 IDLE_IN_TRANSACTION_SECONDS: Final = 5
 
-
-GOAL_LOCK: Final = 0x676F616C  # "goal": the one advisory lock of an installation (design, Goal freshness)
-
-
+# Keys of advisory locks: the first letters of their names. One writer of goals at a time (design, Goal freshness), one
+# sweep of the outbox, one deletion of old rows.
+GOAL_LOCK: Final = 0x676F616C
 SWEEP_LOCK: Final = 0x73776565
-
-
 RETENTION_LOCK: Final = 0x72657465
 
 
 class Connection(Protocol):
-    """What of the driver's connection the hot statements use."""
+    """Part of the driver's connection that the hot statements use."""
 
     async def execute(self, query: str, *args: object) -> str: ...
     async def fetch(self, query: str, *args: object) -> list[Any]: ...
@@ -54,14 +50,14 @@ class Connection(Protocol):
 def engine(url: str, *, pool_size: int, statement_timeout_seconds: float, application: str) -> sa_async.AsyncEngine:
     """Return an engine whose connections never wait without a limit (hazards 14 and 15).
 
-    SettingsError where the URL names a file that cannot be read.
+    SettingsError if the URL names a file that cannot be read.
     """
     _check_files(url)
-    limits = session_limits(statement_timeout_seconds)
+    settings = session_settings(statement_timeout_seconds)
     opener = pooler.ConnectionOpener(
-        # By the driver itself, which takes the parameters of a URL as psql does: sslmode, sslrootcert, ...
+        # The driver itself parses the URL, whose parameters it takes as psql does: sslmode, sslrootcert, ...
         url,
-        limits,
+        settings,
         timeout=CONNECT_TIMEOUT_SECONDS,
         command_timeout=statement_timeout_seconds + 5,
         server_settings={"application_name": application},
@@ -69,16 +65,16 @@ def engine(url: str, *, pool_size: int, statement_timeout_seconds: float, applic
     )
 
     def connect() -> Any:
-        attempt = await_only(_attempted(opener.open()))
+        attempt = await_only(_try_to_open(opener))
 
         async def opened() -> asyncpg.Connection:
             if isinstance(attempt, Exception):
-                raise attempt  # from here, so that it is wrapped as every error of the driver is
+                raise attempt  # here, where SQLAlchemy wraps it as it wraps every error of the driver
             return attempt
 
-        # Without a name, a statement is replaced by the next one: none may be kept for later.
-        kept = {"prepared_statement_cache_size": 0} if isinstance(attempt, pooler.PooledConnection) else {}
-        return made.sync_engine.dialect.loaded_dbapi.connect(async_creator_fn=opened, **kept)
+        # A pooled connection has one unnamed statement, which the next one replaces: none may be cached.
+        cache = {"prepared_statement_cache_size": 0} if isinstance(attempt, pooler.PooledConnection) else {}
+        return made.sync_engine.dialect.loaded_dbapi.connect(async_creator_fn=opened, **cache)
 
     made = sa_async.create_async_engine(
         "postgresql+asyncpg://",
@@ -92,21 +88,21 @@ def engine(url: str, *, pool_size: int, statement_timeout_seconds: float, applic
     return made
 
 
-async def _attempted(opening: Awaitable[asyncpg.Connection]) -> asyncpg.Connection | Exception:
+async def _try_to_open(opener: pooler.ConnectionOpener) -> asyncpg.Connection | Exception:
     try:
-        return await opening
+        return await opener.open()
     except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
         return error
 
 
-def session_limits(statement_timeout_seconds: float) -> dict[str, str]:
-    """Return what every transaction relies on, as `pg_settings` writes it."""
+def session_settings(statement_timeout_seconds: float) -> dict[str, str]:
+    """Return the settings that every transaction relies on, as `pg_settings` writes them."""
     return {
         "statement_timeout": f"{int(statement_timeout_seconds * 1000)}",
         "lock_timeout": f"{LOCK_TIMEOUT_SECONDS * 1000}",
         "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_SECONDS * 1000}",
         "timezone": "UTC",
-        "default_transaction_isolation": "read committed",  # the locks rely on it: each statement sees what is new
+        "default_transaction_isolation": "read committed",  # locks need it: a statement sees what was committed before
     }
 
 
@@ -114,7 +110,7 @@ def session_limits(statement_timeout_seconds: float) -> dict[str, str]:
 async def transaction(
     pool: sa_async.AsyncEngine, role: str, operation: str, *, first: str = ""
 ) -> AsyncIterator[Connection]:
-    """Run one transaction under a role, on the driver's connection; errors as with `begun`."""
+    """Run one transaction under a role, on the driver's connection; errors as with `begin`."""
     async with begin(pool, role, operation, first) as (connection, _):
         yield connection
 
@@ -123,39 +119,38 @@ async def transaction(
 async def begin(
     pool: sa_async.AsyncEngine, role: str, operation: str, first: str
 ) -> AsyncIterator[tuple[Connection, str]]:
-    """Run one transaction as `transaction` does; first is SQL sent along with BEGIN, and the second result its tag.
+    """Run one transaction as `transaction` does; `first` is SQL sent along with BEGIN, and its tag is yielded too.
 
-    Each statement of first sees what was committed before it began, as if it were sent alone. Any error rolls back, and
-    one that is for later also drops the connection, which may be the cause.
+    Each statement of `first` sees rows committed before it began, as if it were sent alone. Any error rolls back, and a
+    transient one also drops the connection, which may be the cause.
     """
-    async with _driver(pool, operation) as driver:
+    async with _driver_connection(pool, operation) as driver:
         tag = await driver.execute(f"BEGIN; SET LOCAL ROLE {role}; {first}")
         yield driver, tag
         await driver.execute("COMMIT")
 
 
 async def execute_in_one_trip(pool: sa_async.AsyncEngine, role: str, operation: str, sql: str) -> None:
-    """Run one transaction under a role that is known beforehand, in one round trip; errors as with `begun`."""
-    async with _driver(pool, operation) as driver:
+    """Run one transaction, whose SQL is known beforehand, in one round trip; errors as with `begin`."""
+    async with _driver_connection(pool, operation) as driver:
         await driver.execute(f"BEGIN; SET LOCAL ROLE {role}; {sql}; COMMIT")
 
 
 @asynccontextmanager
-async def _driver(pool: sa_async.AsyncEngine, operation: str) -> AsyncIterator[Connection]:
+async def _driver_connection(pool: sa_async.AsyncEngine, operation: str) -> AsyncIterator[Connection]:
     with metrics.db_transaction_duration_seconds.labels(operation=operation).time():
         async with pool.connect() as connection:
-            raw = await connection.get_raw_connection()
-            driver = cast("Connection", raw.driver_connection)
+            driver = cast("Connection", (await connection.get_raw_connection()).driver_connection)
             try:
                 yield driver
             except BaseException as error:
-                await _abandon(connection, driver, error)
+                await _roll_back_or_drop(connection, driver, error)
                 _raise_missing_role(error)
                 raise
 
 
 def _raise_missing_role(error: BaseException) -> None:
-    # PostgreSQL files it under the errors of a record's content, for which records are dead-lettered.
+    # PostgreSQL classifies it with errors of content, for which records are dead-lettered.
     if refused := database_errors.missing_role(driver_error(error)):
         raise refused from error
 
@@ -164,33 +159,34 @@ def _raise_missing_role(error: BaseException) -> None:
 async def tenant_transaction(
     pool: sa_async.AsyncEngine, tenant_id: str, operation: str
 ) -> AsyncIterator[sa_async.AsyncConnection]:
-    """Run one transaction as the API's role, which sees this tenant and no other; errors as with `transaction`."""
+    """Run one transaction as the API's role, which sees only this tenant; errors as with `transaction`."""
     with metrics.db_transaction_duration_seconds.labels(operation=operation).time():
         async with pool.connect() as connection:
-            # Kept now: SQLAlchemy lets go of it as soon as an execution is cancelled.
+            # Taken now: SQLAlchemy forgets the driver's connection as soon as an execution is cancelled.
             driver = cast("Connection", (await connection.get_raw_connection()).driver_connection)
             try:
                 await connection.execute(_AS_TENANT, {"role": tables.API_ROLE, "tenant_id": tenant_id})
                 yield connection
                 await connection.commit()
             except BaseException as error:
-                await _abandon(connection, driver, error)
+                await _roll_back_or_drop(connection, driver, error)
                 _raise_missing_role(error)
                 raise
 
 
-# What SET LOCAL does, in one round trip and with the tenant bound.
+# As SET LOCAL, but in one round trip and with the tenant as a parameter.
 _AS_TENANT: Final = sa.text(
     f"SELECT set_config('role', :role, true), set_config('{tables.TENANT_SETTING}', :tenant_id, true)"
 )
 
 
-_REFUSALS: Final = (asyncpg.PostgresError, sa.exc.DBAPIError, GoalworkerError)
+# Errors after which the connection still works, if they are not transient.
+_CLEAN_ERRORS: Final = (asyncpg.PostgresError, sa.exc.DBAPIError, GoalworkerError)
 
 
-async def _abandon(connection: sa_async.AsyncConnection, driver: Connection, error: BaseException) -> None:
-    # A cancelled or failed connection may be in the midst of anything: only a clean refusal keeps it.
-    if isinstance(error, _REFUSALS) and not is_transient(error) and not driver.is_closed():
+async def _roll_back_or_drop(connection: sa_async.AsyncConnection, driver: Connection, error: BaseException) -> None:
+    # A connection that was cancelled or failed may be in any state: it is kept only after a clean error.
+    if isinstance(error, _CLEAN_ERRORS) and not is_transient(error) and not driver.is_closed():
         await (connection.rollback() if connection.in_transaction() else driver.execute("ROLLBACK"))
         return
     driver.terminate()
@@ -198,7 +194,7 @@ async def _abandon(connection: sa_async.AsyncConnection, driver: Connection, err
 
 
 async def ping(pool: sa_async.AsyncEngine) -> None:
-    """Ask the database for a sign of life; raises what is_later knows."""
+    """Raise an error if the database does not answer a query."""
     async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS), pool.connect() as connection:
         await connection.execute(sa.text("SELECT 1"))
 
@@ -211,28 +207,13 @@ async def now(pool: sa_async.AsyncEngine) -> datetime:
 
 
 def pool_usage(pool: sa_async.AsyncEngine) -> tuple[int, int]:
-    """Return how many connections of the pool are idle and in use."""
+    """Return how many connections of the pool are idle, and how many are in use."""
     queue = cast("sa.QueuePool", pool.pool)
     return queue.checkedin(), queue.checkedout()
 
 
-def condition(error: BaseException) -> str:
-    """Return how the database is, in a clause that tells nothing of it: for whoever sends requests."""
-    return database_errors.condition(driver_error(error))
-
-
-def reason(error: BaseException) -> str:
-    """Return why the database cannot be used, in a clause that names no row."""
-    return database_errors.reason_of(driver_error(error))
-
-
-def kind_of_outage(error: BaseException) -> outages.Kind:
-    """Return whether the server refuses what we need, or is away for whatever reason."""
-    return "refused" if is_permanent(error) or is_login_refused(error) else "away"
-
-
 def _check_files(url: str) -> None:
-    # The driver would say that there is no such file, but not which, and each time that it connects.
+    # The driver would not name the file, and would fail only when it connects.
     query = dict(parse.parse_qsl(parse.urlsplit(url).query))
     for name in ("sslrootcert", "sslcert", "sslkey", "sslcrl"):
         try:

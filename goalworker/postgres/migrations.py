@@ -1,4 +1,4 @@
-"""Migrations: alembic, the roles, and whether a database fits this build."""
+"""Migrations by alembic, creation of the roles, and checks that a database fits this build."""
 
 import asyncio
 from collections.abc import Callable
@@ -20,15 +20,15 @@ _MIGRATION_LOCK: Final = 0x6D696772
 
 
 def upgrade(url: str, revision: str = "head") -> str:
-    """Create the roles where that is allowed, bring the schema to a revision, and return the one that it is at then.
+    """Create the roles if this login may, upgrade the schema to a revision, and return the revision it has then.
 
-    Safe to run by several at once. A newer schema is left as it is: a release that was rolled back finds one.
+    Several processes may do so at once. A newer schema, as after the rollback of a release, is left as it is.
     """
     return str(asyncio.run(_with_connection(url, lambda connection: _migrate(connection, revision, command.upgrade))))
 
 
 def downgrade(url: str, revision: str = "base") -> None:
-    """Bring the schema back to a revision; the roles stay, other databases may use them."""
+    """Downgrade the schema to a revision; the roles stay, since other databases may use them."""
     asyncio.run(_with_connection(url, lambda connection: _migrate(connection, revision, command.downgrade)))
 
 
@@ -40,14 +40,14 @@ def head() -> str:
 
 @cache
 def is_known(revision: str) -> bool:
-    """Say whether this build knows a revision; one it doesn't know is from a newer build, which is fine."""
+    """Say whether this build knows a revision; an unknown one is from a newer build, which is fine."""
     return revision in {known.revision for known in script.ScriptDirectory(str(_folder())).walk_revisions()}
 
 
 async def current(pool: sa_async.AsyncEngine) -> str | None:
-    """Return the revision of a database's schema, None where it was never migrated.
+    """Return the revision of a database's schema, None if it was never migrated.
 
-    RefusedError where the login sees no schema, for then nobody can tell, and where the database is not UTF8.
+    RefusedError if the login sees no schema, so that the revision is unknown, or if the database is not UTF8.
     """
     async with pool.connect() as connection:
         await connection.run_sync(_require_utf8)
@@ -61,22 +61,22 @@ def _require_utf8(connection: sa.Connection) -> None:
     name, encoding = connection.execute(sa.text("SELECT current_database(), current_setting('server_encoding')")).one()
     if encoding != "UTF8":
         raise RefusedError(
-            f"the database {name} cannot hold every text that events may have: its encoding is {encoding}. Make "
-            "another one, with CREATE DATABASE ... TEMPLATE template0 ENCODING 'UTF8'."
+            f"the database {name} cannot store every text of events: its encoding is {encoding}. Create another "
+            "one, with CREATE DATABASE ... TEMPLATE template0 ENCODING 'UTF8'."
         )
 
 
 async def _require_schema(connection: sa_async.AsyncConnection) -> None:
-    asked = await connection.execute(
+    result = await connection.execute(
         sa.text("SELECT current_schema(), current_setting('search_path'), current_user, current_database()")
     )
-    schema, search_path, user, name = asked.one()
+    schema, search_path, user, name = result.one()
     if schema is None:
         raise database_errors.missing_schema(f"{name} (as {user})", search_path)
 
 
 async def problem(pool: sa_async.AsyncEngine) -> str | None:
-    """Return a sentence where the schema is older than this build, otherwise None."""
+    """Return a sentence if the schema is older than this build, otherwise None."""
     found = await current(pool)
     if found == head() or (found is not None and not is_known(found)):
         return None
@@ -84,7 +84,7 @@ async def problem(pool: sa_async.AsyncEngine) -> str | None:
 
 
 async def probe(pool: sa_async.AsyncEngine, url: str, report: outages.Report) -> BaseException | None:
-    """Report how the checks `database` and `migrations` go (None: fine), and return why the database is no use."""
+    """Report the checks `database` and `migrations`, and return the error if the database cannot be used."""
     try:
         async with asyncio.timeout(PROBE_TIMEOUT_SECONDS):
             await connections.ping(pool)
@@ -92,7 +92,7 @@ async def probe(pool: sa_async.AsyncEngine, url: str, report: outages.Report) ->
     except Exception as error:
         if not (database_errors.is_transient(error) or database_errors.is_permanent(error)):
             raise
-        report("database", database_errors.summarize(url, error), connections.kind_of_outage(error))
+        report("database", database_errors.summarize(url, error), database_errors.kind_of_outage(error))
         return error
     report("database", None)
     report("migrations", behind, "behind")
@@ -100,10 +100,10 @@ async def probe(pool: sa_async.AsyncEngine, url: str, report: outages.Report) ->
 
 
 def roles_sql(*, migrate: str, worker: str, api: str) -> str:
-    """Return the SQL with which an administrator makes the roles and gives each login its own; all may be the same."""
+    """Return the SQL with which an administrator creates the roles and grants them; the logins may be the same."""
     return "\n".join(
         [
-            "-- In goalworker's database. A login that is not there yet: CREATE ROLE name LOGIN PASSWORD '...';",
+            "-- In goalworker's database. Create a missing login with: CREATE ROLE name LOGIN PASSWORD '...';",
             *(f"CREATE ROLE {role} NOLOGIN;" for role in _ROLES),
             f"GRANT {tables.WORKER_ROLE} TO {_quoted(worker)};",
             f"GRANT {tables.API_ROLE} TO {_quoted(api)};",
@@ -121,7 +121,7 @@ _ROLES: Final = (tables.WORKER_ROLE, tables.API_ROLE)
 
 def _migrate(connection: sa.Connection, revision: str, step: object) -> str | None:
     if isinstance(connection.connection.driver_connection, pooler.PooledConnection):
-        # The next transaction may run elsewhere and leave a session's lock behind: everything is done in one.
+        # One transaction: the next one may run on another connection, and a session's lock would stay behind.
         connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
         return _migrate_locked(connection, revision, step)
     connection.execute(sa.text(f"SELECT pg_advisory_lock({_MIGRATION_LOCK})"))
@@ -167,7 +167,7 @@ def _ensure_roles(connection: sa.Connection) -> None:
 
 
 def _ensure_role(connection: sa.Connection, role: str) -> None:
-    # Roles belong to the whole server: somebody else may make the same one at the same moment.
+    # Roles belong to the whole server: another process may create the same one at the same moment.
     connection.execute(
         sa.text(
             f"DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}') THEN "
@@ -177,8 +177,8 @@ def _ensure_role(connection: sa.Connection, role: str) -> None:
 
 
 def _take_role(connection: sa.Connection, role: str) -> None:
-    """Let this login take a role where it may: there may be logins of their own for worker and API."""
-    # Since PostgreSQL 16 a member may lack the right to SET ROLE, even the one who made the role.
+    """Grant a role to this login if it may; worker and API may have logins of their own."""
+    # Since PostgreSQL 16 a member may lack the right to SET ROLE, even the creator of the role.
     version = connection.dialect.server_version_info or (0,)
     privilege = "SET" if version >= (16,) else "MEMBER"
     if not connection.execute(sa.text(f"SELECT pg_has_role(current_user, '{role}', '{privilege}')")).scalar_one():
@@ -194,7 +194,7 @@ def _current(connection: sa.Connection) -> str | None:
 
 
 def _folder() -> Path:
-    """The migrations: inside an installed package, beside it in a checkout."""
+    """Return the folder of migrations: inside an installed package, beside the package in a checkout."""
     package = Path(goalworker.__file__).parent
     inside = package / "migrations"
     return inside if inside.is_dir() else package.parent / "migrations"

@@ -1,4 +1,4 @@
-"""The tables (design: every key begins with tenant_id; every id sorts by code point, as Python does)."""
+"""Tables. Every key begins with tenant_id, and every id sorts by code point, as in Python (design)."""
 
 from typing import Final
 
@@ -179,7 +179,7 @@ exits = sa.Table(
     sa.Index("exits_by_created_at", "created_at"),
 )
 
-# No tenant_id: a queue between our own processes, which the API may only add to. The hot path fills it by COPY,
+# No tenant_id: a queue between our own processes, to which the API may only add. The hot path fills it by COPY,
 # which PostgreSQL refuses under row-level security.
 outbox = sa.Table(
     "outbox",
@@ -197,7 +197,7 @@ outbox = sa.Table(
     sa.Index("outbox_by_batch", "batch_id"),
 )
 
-# What its topic refuses leaves the outbox for here, so that nothing else waits for it.
+# Messages that their topic refuses are moved here from the outbox, so that no other message waits for them.
 refused_messages = sa.Table(
     "refused_messages",
     metadata,

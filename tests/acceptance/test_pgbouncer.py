@@ -76,7 +76,7 @@ def _engine(url: str) -> AsyncEngine:
 
 
 async def _limits(connection: connections.Connection) -> dict[str, str]:
-    names = [name.removeprefix("default_") for name in connections.session_limits(TIMEOUT_SECONDS)]
+    names = [name.removeprefix("default_") for name in connections.session_settings(TIMEOUT_SECONDS)]
     return {name: await connection.fetchval(f"SHOW {name}") for name in names}
 
 
@@ -110,7 +110,7 @@ async def test_a_pooler_is_detected_even_if_its_server_has_all_limits(
     pool: AsyncEngine, shared: worker_process.Installation
 ) -> None:
     name = shared.database_url.rpartition("/")[2]
-    limits = connections.session_limits(TIMEOUT_SECONDS)
+    limits = connections.session_settings(TIMEOUT_SECONDS)
     await support.execute(
         shared.database_url, *(f"ALTER DATABASE \"{name}\" SET {each} = '{value}'" for each, value in limits.items())
     )

@@ -10,7 +10,7 @@ from goalworker.admin import doctor_postgres
 from goalworker.pipeline import clock_skew
 from goalworker.postgres import connections
 
-WANTED = connections.session_limits(30)
+WANTED = connections.session_settings(30)
 HOLDING = {
     "statement_timeout": "30000",
     "lock_timeout": "2000",
