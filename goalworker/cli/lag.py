@@ -76,7 +76,7 @@ async def _rows(settings: config.Settings, group_id: str) -> list[dict[str, Any]
 async def _behind_seconds(
     consumer: aiokafka.AIOKafkaConsumer, starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
 ) -> dict[TopicPartition, float]:
-    """Return the age of the first record from each start on, for partitions that have a readable one before their end."""
+    """Return the age of the first record from each start on, if a readable one lies before the end."""
     left = {each for each, start in starts.items() if start < ends[each]}
     consumer.pause(*(starts.keys() - left))
     for partition in left:
