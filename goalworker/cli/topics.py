@@ -1,21 +1,12 @@
 """`goalworker topics`: create and list topics, resume a paused one (contract sections 2 and 4)."""
 
-import asyncio
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from aiokafka import TopicPartition
-from aiokafka import admin as kafka_admin
-from aiokafka import errors as kafka_errors
 
-from goalworker import config, errors
-from goalworker.admin import database_connection, kafka_connection, kafka_topics, record_skipping
-from goalworker.admin.kafka_topics import CONFIGURATION
+from goalworker.admin import kafka_topics, record_skipping, topic_management
 from goalworker.cli import common
-from goalworker.pipeline.paused_topics import PAUSED, resume_topic
-from goalworker.postgres import connections, tables
-from goalworker.stores import operator_acts
 
 app = typer.Typer(
     help="Create and look at the topics; resume one that was paused; skip a record.",
@@ -32,7 +23,7 @@ def create(
 ) -> None:
     """Create the topics that are missing; topics that exist are left as they are."""
     settings = common.load()
-    made = common.run(_create(settings, partitions, replication))
+    made = common.run(topic_management.create(settings, partitions, replication))
     rows = [{"topic": name, "created": name in made} for name in kafka_topics.names(settings)]
     if as_json:
         common.show_json(rows)
@@ -44,7 +35,7 @@ def create(
 @app.command("list")
 def list_(as_json: common.Json = False) -> None:
     """Show partitions and replication of each topic, whether it is paused, and why."""
-    rows = common.run(_rows(common.load()))
+    rows = common.run(topic_management.list_topics(common.load()))
     common.show(rows, as_json=as_json, empty="no topics")
 
 
@@ -55,7 +46,7 @@ def resume(
     as_json: common.Json = False,
 ) -> None:
     """Let the workers read a paused topic again."""
-    common.run(_resume(common.load(), topic, accept))
+    common.run(topic_management.resume(common.load(), topic, accept))
     sentence = f"{topic} is resumed" + (f"; its next {accept} records are let through" if accept else "")
     common.report({"topic": topic, "resumed": True, "accepted_records": accept}, sentence, as_json=as_json)
 
@@ -96,85 +87,7 @@ def skip(
 @app.command()
 def audit(as_json: common.Json = False) -> None:
     """Show who resumed topics and skipped records, and when, oldest first."""
-    rows = common.run(_acts(common.load()))
+    rows = common.run(topic_management.list_acts(common.load()))
     if not as_json:
         rows = [row | {"detail": ", ".join(f"{name} {value}" for name, value in row["detail"].items())} for row in rows]
     common.show(rows, as_json=as_json, empty="nobody resumed a topic or skipped a record yet")
-
-
-async def _acts(settings: config.Settings) -> list[dict[str, Any]]:
-    async with (
-        database_connection.pool(settings) as pool,
-        connections.transaction(pool, tables.WORKER_ROLE, "cli") as sql,
-    ):
-        return await operator_acts.list_acts(sql)
-
-
-async def _create(settings: config.Settings, partitions: int, replication: int) -> set[str]:
-    async with kafka_connection.admin(settings) as client:
-        there = await kafka_topics.topics(client)
-        wanted = [
-            kafka_admin.NewTopic(name, partitions, replication, topic_configs=dict(CONFIGURATION.get(which, {})))
-            for name, which in kafka_topics.names(settings).items()
-            if name not in there
-        ]
-        answer = await client.create_topics(wanted)
-        made = {name for name, code, message in answer.topic_errors if _is_created(name, code, message)}
-        await _wait_until_known(client, made)
-    return made
-
-
-def _is_created(name: str, code: int, message: str | None) -> bool:
-    """Say whether we created a topic (False: it exists already); GoalworkerError for any other answer."""
-    if code and code != kafka_errors.TopicAlreadyExistsError.errno:
-        reason = (message or kafka_errors.for_code(code).description).rstrip(".")
-        raise errors.GoalworkerError(f"the topic {name} could not be created: {reason}")
-    return not code
-
-
-async def _wait_until_known(client: kafka_admin.AIOKafkaAdminClient, made: set[str]) -> None:
-    """Wait until every broker knows the topics, so that the next command finds them."""
-    async with asyncio.timeout(kafka_connection.TIMEOUT_SECONDS):
-        while made - set(await kafka_topics.topics(client)):  # noqa: ASYNC110 - brokers have no event to wait for
-            await asyncio.sleep(kafka_topics.PAUSE_SECONDS)
-
-
-async def _rows(settings: config.Settings) -> list[dict[str, Any]]:
-    async with kafka_connection.admin(settings) as client:
-        there = await kafka_topics.topics(client)
-    paused = await paused_topics(settings) if settings.database.url else {}
-    return [_row(name, there.get(name), paused.get(name)) for name in kafka_topics.names(settings)]
-
-
-async def paused_topics(settings: config.Settings) -> dict[str, Mapping[str, Any]]:
-    """Return the paused topics, each with the reason and a sample record."""
-    async with (
-        database_connection.pool(settings) as pool,
-        connections.transaction(pool, tables.WORKER_ROLE, "cli") as sql,
-    ):
-        return {row["topic"]: dict(row) for row in await sql.fetch(PAUSED)}
-
-
-def _row(name: str, topic: kafka_topics.Topic | None, paused: Mapping[str, Any] | None) -> dict[str, Any]:
-    state = "paused" if paused else "ready" if topic else "missing"
-    pause = paused or {}
-    return {
-        "topic": name,
-        "state": state,
-        "partitions": topic and topic.partitions,
-        "replication": topic and topic.replication,
-        "reason": pause.get("reason"),
-        "sample_partition": pause.get("partition"),
-        "sample_offset": pause.get("offset"),
-        "paused_at": pause.get("paused_at"),
-    }
-
-
-async def _resume(settings: config.Settings, topic: str, accept_records: int) -> None:
-    async with (
-        database_connection.pool(settings) as pool,
-        connections.transaction(pool, tables.WORKER_ROLE, "cli") as sql,
-    ):
-        if not await resume_topic(sql, topic, accept_records):
-            raise errors.GoalworkerError(f"{topic} is not paused; `goalworker topics list` shows which topics are")
-        await operator_acts.record(sql, operator_acts.TOPIC_RESUMED, topic=topic, accepted_records=accept_records)
