@@ -31,7 +31,7 @@ async def examine(settings: config.Settings) -> findings.Findings:
         if absent := [name for name in names if name not in there]:
             yield findings.problem("topics", kafka_topics.missing(absent))
         else:
-            yield findings.ok("topics", f"all {len(names)} are there")
+            yield findings.ok("topics", f"all {len(names)} exist")
         found = await kafka_topics.configuration(client, [name for name in names if name in there])
         for finding in _configuration(settings, found):
             yield finding
@@ -62,7 +62,7 @@ def _configuration(
     yield from faults
     if shown and not faults and not hidden:
         are_all = len(shown) == len(kafka_topics.names(settings))
-        yield findings.ok("topics", f"the configuration of {'all' if are_all else 'those that are there'} fits")
+        yield findings.ok("topics", f"the configuration of {'all topics' if are_all else 'the existing topics'} fits")
 
 
 def _too_small(settings: config.Settings, known: Configurations) -> Iterable[findings.Finding]:

@@ -148,4 +148,4 @@ async def test_doctor_judges_the_configuration_of_topics_that_are_there_only(
     shell = with_database.set(shells.variables_of(bootstrap_servers, absent_topics))
     assert "configuration" not in shell("doctor").out
     await shells.create_topic(bootstrap_servers, absent_topics["stage_changed"])
-    assert "the configuration of those that are there fits" in shell("doctor").out
+    assert "the configuration of the existing topics fits" in shell("doctor").out

@@ -156,7 +156,7 @@ async def test_a_record_is_skipped_for_good_as_an_audited_act(
     assert (act["action"], act["detail"]) == ("record_skipped", {**facts, "group_id": group})
     assert act["actor"].startswith("cli:")
     assert lag() == 2
-    shells.assert_one_sentence(with_both(*skip, 0), 1, "stands at 1 already")
+    shells.assert_one_sentence(with_both(*skip, 0), 1, "is at 1 already")
     shells.assert_one_sentence(with_both(*skip, 3), 1, "has no record at 3 yet")
     shells.assert_one_sentence(with_both("topics", "skip", topic, 99, "--offset", 0), 1, "partitions 0 to 3 only")
     assert with_both("topics", "skip", "elsewhere", 0, "--offset", 0).code == 2
@@ -181,7 +181,7 @@ async def test_no_record_is_skipped_nor_audited_while_a_worker_runs(
         (record_skipping.Position(5, 0, 9, 5), 5, None),
         (record_skipping.Position(5, 0, 9, 7), 7, None),  # only transaction markers lie between
         (record_skipping.Position(5, 0, 9, None), 5, None),  # the record at this offset may be unreadable
-        (record_skipping.Position(5, 0, 9, 5), 4, "stands at 5 already"),
+        (record_skipping.Position(5, 0, 9, 5), 4, "is at 5 already"),
         (record_skipping.Position(5, 0, 9, 5), 6, "the next record of the group is at 5"),
         (record_skipping.Position(5, 0, 9, None), 6, "the next record of the group is at 5"),
         (record_skipping.Position(5, 0, 9, 5), 9, "ends before 9"),
