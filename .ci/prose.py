@@ -117,7 +117,7 @@ BANNED: Final = tuple(
 PROSE: Final = ("*.py", "*.md", ".ci/*")
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """A line of a file."""
 
     path: Path
@@ -128,25 +128,25 @@ def main(paths: list[str]) -> int:
     """Print each finding as PATH:LINE: text, and return the exit code."""
     files = [Path(path) for path in paths] or _tracked()
     findings = [finding for path in files for finding in check(path)]
-    for place, finding in findings:
-        print(f"{place.path}:{place.line}: {finding}")
+    for location, finding in findings:
+        print(f"{location.path}:{location.line}: {finding}")
     return 1 if findings else 0
 
 
-def check(path: Path) -> Iterator[tuple[Place, str]]:
+def check(path: Path) -> Iterator[tuple[Location, str]]:
     """Yield the findings of one file."""
     text = path.read_text()
     if path.suffix == ".md":
         prose = dict(enumerate(text.splitlines(), 1))
     elif path.suffix == ".py":
-        yield from ((Place(path, line), finding) for line, finding in _first_words(text))
+        yield from ((Location(path, line), finding) for line, finding in _first_words(text))
         prose = _prose_of_code(text)
     else:
         return
     for line, words in sorted(prose.items()):
         for banned in BANNED:
             if found := banned.search(words):
-                yield Place(path, line), f"“{found[0]}”: write subject, verb, object"
+                yield Location(path, line), f"“{found[0]}”: write subject, verb, object"
 
 
 def _tracked() -> list[Path]:

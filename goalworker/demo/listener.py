@@ -150,7 +150,7 @@ class Received:
 
 
 class Listener:
-    """Receives messages about this run's tenants; those of earlier runs on the same data are ignored."""
+    """Receiver of messages about this run's tenants, which ignores those of earlier runs on the same data."""
 
     def __init__(self, consumer: AIOKafkaConsumer, tenants: tuple[str, ...], traffic: Traffic) -> None:
         self.received = Received()

@@ -18,7 +18,7 @@ from goalworker.demo.snapshot import Exit, History, Percentiles, ProcessState, S
 from goalworker.demo.traffic import Traffic
 
 HISTORY_SECONDS: Final = 240
-"""More than the widest chart has columns; older seconds are dropped."""
+"""Seconds of history for the charts; older ones are dropped."""
 
 LATENCY_SECONDS: Final = 30
 """Percentiles cover the exits of this many seconds, so that they follow changes."""
@@ -94,7 +94,7 @@ class Monitor:
     def closing(self) -> str:
         """Return a summary of the run in a sentence."""
         died = self.worker.deaths
-        deaths = f"the worker died {died}x" if died else "the worker did not die"
+        deaths = {0: "the worker did not die", 1: "the worker died once"}.get(died, f"the worker died {died} times")
         repeats = f"{self.listener.received.repeats:,} of its messages came twice, byte for byte"
         return f"{self.traffic.sent:,} records in {self.seconds:.0f} s; {deaths}; {repeats}"
 

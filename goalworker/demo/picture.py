@@ -70,9 +70,11 @@ def draw(now: Snapshot, width: int, height: int, glyphs: charts.Glyphs = charts.
 def _advice(now: Snapshot, width: int, glyphs: charts.Glyphs) -> str:
     if now.phase == sentences.CHECKED:
         return ""
+    if now.interrupts:
+        return "Ctrl-C again to skip the check"
     stop = "Ctrl-C to stop and check"
     both = f"kill -9 {now.worker.pid} to see it recover {glyphs.dot} {stop}"
-    return both if now.worker.pid and not now.interrupts and len(both) <= width else stop
+    return both if now.worker.pid and len(both) <= width else stop
 
 
 # --- arrangements ---

@@ -79,7 +79,7 @@ class Process:
         ]
 
     async def keep_running(self) -> None:
-        """Start the process, and start it again whenever it dies; when cancelled, stop it in spec.
+        """Start the process, and start it again whenever it dies; when cancelled, stop it in order.
 
         Raise DependencyError with the end of its log if it keeps dying before it is ready.
         """

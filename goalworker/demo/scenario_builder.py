@@ -18,7 +18,7 @@ REPEATED: Final = 0.08
 
 
 class ScenarioBuilder:
-    """Builds events, `ms` milliseconds after the scenario begins, and the outcomes that they must have."""
+    """Builder of events, `ms` milliseconds after the scenario begins, and of the outcomes that they must have."""
 
     def __init__(
         self, setup: tenant_setup.TenantSetup, tenant_id: str, number: int, begins: datetime, rng: random.Random

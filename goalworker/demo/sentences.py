@@ -46,8 +46,8 @@ def _ending(now: Snapshot) -> StyledText | None:
     wait_seconds, activity = now.group_waits_seconds, now.phase
     if now.lag_records:
         activity = f"{now.lag_records:,} records to go"
-        activity += f", no worker for {wait_seconds:.0f} s" if wait_seconds is not None else ""
-    return f"{activity}; press Ctrl-C again to skip the check", "yellow"
+        activity += f", no worker for up to {wait_seconds:.0f} s" if wait_seconds is not None else ""
+    return f"{activity}; Ctrl-C again skips the check", "yellow"
 
 
 def _waiting(now: Snapshot) -> StyledText | None:
@@ -96,10 +96,10 @@ def _other_phase(now: Snapshot) -> StyledText | None:
     return (f"{now.phase}, {now.lag_records:,} records to go" if now.lag_records else now.phase), "yellow"
 
 
-def describe_exit(left: Exit) -> str:
+def describe_exit(exit_: Exit) -> str:
     """Return a sentence such as: c-17 bought, left welcome after 41 ms."""
-    took = f" after {latency(left.latency_seconds)}" if left.latency_seconds is not None else ""
-    return f"{left.contact_id} {left.deed}, left {left.workflow_id}{took}"
+    took = f" after {latency(exit_.latency_seconds)}" if exit_.latency_seconds is not None else ""
+    return f"{exit_.contact_id} {exit_.deed}, left {exit_.workflow_id}{took}"
 
 
 def latency(seconds: float) -> str:
