@@ -21,24 +21,25 @@ ROWS = tuple(row for row in limits.ROWS if not row.settings)
 PARTS: Mapping[str, tuple[str, ...]] = {
     "sockets and event loop": ("asyncio/", "selectors.py", "aiokafka/conn.py", "aiokafka/client.py"),
     "records out of bytes, and away": (
-        *("goalworker/parsed.py", "aiokafka/consumer/", "aiokafka/protocol/", "aiokafka/record/"),
+        *("goalworker/kafka/fast_fetch/", "aiokafka/consumer/", "aiokafka/protocol/", "aiokafka/record/"),
         "Batch.forget_records",
     ),
-    "decoding": ("goalworker/decode.py", "goalworker/events.py"),
+    "decoding": ("goalworker/decoding/", "goalworker/domain/events.py"),
     "goals not asked for lately": (
-        "goalworker/packed.py",
+        "goalworker/goal_index/codec.py",
         "Index._goal_at",
-        "Keys._look_up",
-        "Keys._recall_slowly",
-        "Directory.",
+        "TypeIndex._look_up",
+        "TypeIndex._recall_older",
+        "Multimap.",
     ),
-    "matching, counting": tuple(
-        f"goalworker/{name}.py" for name in ("batch", "match", "index", "keys", "goals", "tally")
+    "matching, counting": (
+        *("goalworker/goal_index/", "goalworker/domain/goals.py"),
+        *("goalworker/pipeline/batches.py", "goalworker/pipeline/outcomes.py"),
     ),
-    "judging": ("goalworker/judge.py", "goalworker/difference.py", "goalworker/verdicts.py"),
-    "messages and ids": ("goalworker/messages.py", "goalworker/ids.py"),
-    "PostgreSQL's driver": ("asyncpg/", "sqlalchemy/", "goalworker/database.py", "goalworker/facts.py"),
-    "sending": ("goalworker/kafka.py", "goalworker/outbox.py", "aiokafka/producer/"),
+    "judging": tuple(f"goalworker/{name}.py" for name in ("domain/judging", "domain/verdicts", "pipeline/judgements")),
+    "messages and ids": ("goalworker/domain/messages.py", "goalworker/domain/ids.py"),
+    "PostgreSQL's driver": ("asyncpg/", "sqlalchemy/", "goalworker/postgres/", "goalworker/pipeline/recording.py"),
+    "sending": ("goalworker/kafka/", "goalworker/pipeline/outbox.py", "aiokafka/producer/"),
     "other": ("goalworker/",),
 }
 
