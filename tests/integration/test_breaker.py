@@ -69,7 +69,7 @@ def _first_beyond(is_dead: Sequence[bool], max_ratio: float, window: int) -> int
     max_ratio=st.sampled_from((0.0, 0.25, 0.5, 0.9, 1.0)),
     window=st.integers(1, 8),
 )
-def test_it_trips_at_the_first_record_at_which_too_many_of_the_last_are_dead(
+def test_the_breaker_trips_at_the_first_record_that_exceeds_the_ratio(
     is_dead: list[bool], cuts: set[int], max_ratio: float, window: int
 ) -> None:
     limit = breaker.Breaker(max_ratio, window)
@@ -89,7 +89,7 @@ def test_it_trips_at_the_first_record_at_which_too_many_of_the_last_are_dead(
     max_ratio=st.sampled_from((0.0, 0.25, 0.5, 0.9, 1.0)),
     window=st.integers(1, 8),
 )
-def test_what_is_found_dead_later_counts_as_the_newest_that_passed(
+def test_a_record_dead_lettered_later_counts_as_the_newest_one(
     is_dead: list[bool], number: int, max_ratio: float, window: int
 ) -> None:
     limit = breaker.Breaker(max_ratio, window)
@@ -116,7 +116,9 @@ async def test_a_pause_is_known_to_every_worker_and_after_a_restart(pool: sa_asy
     assert _is_shown_as_paused()
 
 
-async def test_a_pause_says_why_and_where(pool: sa_async.AsyncEngine, administrator: connections.Connection) -> None:
+async def test_a_pause_is_stored_with_its_reason_and_position(
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
+) -> None:
     await _pauses(pool).pause(TOPIC, paused_topics.PauseTrigger("invalid_data", 0, 1))
     await _pauses(pool).pause(TOPIC, SAMPLE)
     rows = await administrator.fetch('SELECT topic, is_paused, reason, partition, "offset" FROM paused_topics')
@@ -153,7 +155,7 @@ async def test_reading_while_a_topic_is_being_paused_does_not_forget_the_pause(p
 # --- accepting the next N ---
 
 
-async def test_accepted_records_pass_whatever_they_are_and_the_next_ones_count(pool: sa_async.AsyncEngine) -> None:
+async def test_accepted_records_pass_and_the_next_ones_count(pool: sa_async.AsyncEngine) -> None:
     pauses = _pauses(pool)
     await pauses.pause(TOPIC, SAMPLE)
     await _resume(pool, accept_records=6)
@@ -172,7 +174,7 @@ async def test_workers_share_the_records_that_are_accepted(pool: sa_async.AsyncE
     assert sorted(positions, key=str) == [3, 3, None, None, None]
 
 
-async def test_a_new_pause_ends_what_was_accepted(pool: sa_async.AsyncEngine) -> None:
+async def test_a_new_pause_cancels_the_remaining_acceptance(pool: sa_async.AsyncEngine) -> None:
     pauses = _pauses(pool)
     await pauses.pause(TOPIC, SAMPLE)
     await _resume(pool, accept_records=100)
@@ -186,7 +188,7 @@ async def test_a_new_pause_ends_what_was_accepted(pool: sa_async.AsyncEngine) ->
 # --- in the flow ---
 
 
-async def test_what_comes_after_the_limit_is_not_committed_and_the_other_topics_go_on(
+async def test_records_after_a_pause_are_not_committed_and_other_topics_go_on(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await world.install(administrator, [ONE])
@@ -246,7 +248,7 @@ async def test_the_rest_of_a_fetch_whose_topic_pauses_is_not_decoded_again(
     assert counter._value.get() - before == 2
 
 
-async def test_records_of_a_topic_that_another_worker_pauses_during_the_fetch_are_decoded_once_it_resumes(
+async def test_records_of_a_topic_paused_during_the_fetch_are_decoded_after_the_resume(
     pool: sa_async.AsyncEngine, decoded: list[int]
 ) -> None:
     log = flow.Log([_without_time(tagged(f"h{number}", 5)) for number in range(2)])
@@ -285,7 +287,9 @@ async def test_a_breaker_that_waits_for_the_database_keeps_polling(
     assert log.lag == {TOPIC: 9 - 2 - 3}
 
 
-async def test_what_is_reassigned_while_its_topic_pauses_is_left_to_its_new_owner(pool: sa_async.AsyncEngine) -> None:
+async def test_a_partition_reassigned_while_its_topic_pauses_is_left_to_its_new_owner(
+    pool: sa_async.AsyncEngine,
+) -> None:
     async def reassign(made: statements.Statement) -> object:
         if "INSERT INTO paused_topics" in made.sql:
             await consumer.on_partitions_revoked([])
@@ -300,7 +304,7 @@ async def test_what_is_reassigned_while_its_topic_pauses_is_left_to_its_new_owne
 
 
 @pytest.mark.parametrize("batches", [1, 3])
-async def test_a_good_record_that_fills_the_window_may_be_the_one_that_pauses_its_topic(
+async def test_a_valid_record_that_fills_the_window_can_pause_its_topic(
     pool: sa_async.AsyncEngine, administrator: connections.Connection, batches: int
 ) -> None:
     await world.install(administrator, [ONE])
@@ -314,7 +318,7 @@ async def test_a_good_record_that_fills_the_window_may_be_the_one_that_pauses_it
     assert await administrator.fetchval("SELECT count(*) FROM goal_hits") == 4
 
 
-async def test_a_worker_that_ends_anywhere_while_it_pauses_a_topic_loses_nothing(
+async def test_a_worker_that_crashes_while_it_pauses_a_topic_loses_nothing(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     step, is_over = 0, False
@@ -339,7 +343,7 @@ def _conflicts(count: int, first: int = 0) -> list[events.Event]:
     return [started(1, f"x{number}", ("w1", "e1", f"c{number}")) for number in range(first + 2, first + 2 + count)]
 
 
-async def test_a_topic_of_contradictions_is_paused_and_what_comes_after_is_not_committed(
+async def test_a_topic_of_contradictions_is_paused_and_later_records_are_not_committed(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await world.install(administrator, [ONE])
@@ -358,7 +362,7 @@ async def test_a_topic_of_contradictions_is_paused_and_what_comes_after_is_not_c
     assert log.lag == {TOPIC: 0, OTHER: 10 - 6}
 
 
-async def test_a_topic_of_what_cannot_be_stored_is_paused(
+async def test_a_topic_of_records_that_cannot_be_stored_is_paused(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await world.install(administrator, [ONE])
@@ -370,7 +374,7 @@ async def test_a_topic_of_what_cannot_be_stored_is_paused(
     assert await administrator.fetchval("SELECT reason FROM paused_topics WHERE is_paused") == "unstorable"
 
 
-async def test_contradictions_that_were_accepted_count_for_nothing(
+async def test_accepted_contradictions_do_not_count(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await world.install(administrator, [ONE])
@@ -385,7 +389,7 @@ async def test_contradictions_that_were_accepted_count_for_nothing(
     assert not await administrator.fetchval("SELECT is_paused FROM paused_topics")
 
 
-async def test_a_worker_that_ends_anywhere_while_it_finds_contradictions_loses_nothing(
+async def test_a_worker_that_crashes_while_it_finds_contradictions_loses_nothing(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     step, is_over = 0, False

@@ -24,7 +24,7 @@ async def observer(bootstrap_servers: str) -> AsyncIterator[aiokafka.AIOKafkaCon
         yield consumer
 
 
-async def test_an_open_transaction_is_known_by_its_producer_and_by_what_it_hides(
+async def test_an_open_transaction_is_reported_with_its_producer_and_hidden_records(
     bootstrap_servers: str, topics: dict[str, str], observer: Any
 ) -> None:
     partition, other = (TopicPartition(topics["tag_added"], number) for number in (0, 1))
@@ -54,7 +54,7 @@ async def test_an_open_transaction_is_known_by_its_producer_and_by_what_it_hides
     await support.until(has_ended)  # the coordinator replies before it writes the marker
 
 
-async def test_a_topic_made_anew_has_another_id(bootstrap_servers: str, absent_topics: dict[str, str]) -> None:
+async def test_a_recreated_topic_has_another_id(bootstrap_servers: str, absent_topics: dict[str, str]) -> None:
     name = absent_topics["tag_added"]
     async with support.admin_client(bootstrap_servers) as admin:
         found = []
@@ -70,7 +70,7 @@ async def test_a_topic_made_anew_has_another_id(bootstrap_servers: str, absent_t
     assert all(isinstance(known[name], uuid.UUID) for known in found)
 
 
-async def test_a_log_ends_the_leader_epochs_that_it_got_to_and_no_others(
+async def test_a_log_knows_the_ends_of_its_own_leader_epochs_only(
     bootstrap_servers: str, topics: dict[str, str], observer: Any
 ) -> None:
     partition, other = (TopicPartition(topics["tag_added"], number) for number in (0, 1))
@@ -83,7 +83,7 @@ async def test_a_log_ends_the_leader_epochs_that_it_got_to_and_no_others(
     assert await broker_requests.epoch_ends(observer, {partition: 1}) == {partition: 0}
 
 
-async def test_a_partition_whose_leader_does_not_answer_has_no_end_of_an_epoch(
+async def test_a_partition_whose_leader_does_not_reply_has_no_end_of_an_epoch(
     bootstrap_servers: str, topics: dict[str, str], observer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     partition, gone = TopicPartition(topics["tag_added"], 0), TopicPartition(topics["tag_added"], 99)
@@ -98,7 +98,7 @@ async def test_a_partition_whose_leader_does_not_answer_has_no_end_of_an_epoch(
     assert await broker_requests.epoch_ends(observer, {partition: 0}) == {}
 
 
-async def test_of_a_broker_that_is_too_old_to_know_nothing_is_asked(
+async def test_a_broker_that_is_too_old_gets_no_request(
     bootstrap_servers: str, topics: dict[str, str], observer: Any
 ) -> None:
     partition = TopicPartition(topics["tag_added"], 0)
@@ -112,7 +112,7 @@ async def test_of_a_broker_that_is_too_old_to_know_nothing_is_asked(
     assert await broker_requests.open_transactions(observer, partition) == []
 
 
-async def test_a_partition_that_has_just_got_another_leader_is_asked_about_again(
+async def test_the_request_is_repeated_when_a_partition_has_a_new_leader(
     bootstrap_servers: str, topics: dict[str, str], observer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     codes = [6, 6]

@@ -54,7 +54,7 @@ def test_wrong_usage_ends_with_2_and_a_hint(shell: Shell, words: list[str], hint
     assert hint in outcome.err
 
 
-def test_a_setting_that_is_not_there_ends_with_3_and_its_name(shell: Shell) -> None:
+def test_a_missing_setting_ends_with_3_and_its_name(shell: Shell) -> None:
     shells.assert_one_sentence(shell("lag"), 3, "GOALWORKER_KAFKA__BOOTSTRAP_SERVERS is not set")
     shells.assert_one_sentence(shell("config", "show", GOALWORKER_KAFKA__GRUOP_ID="x"), 3, "GOALWORKER_KAFKA__GROUP_ID")
 
@@ -96,7 +96,7 @@ def _sleeps(pid: int) -> bool:
     return state.startswith("S")
 
 
-def test_a_reader_that_goes_away_is_no_reason_for_a_traceback(shell: Shell) -> None:
+def test_a_closed_output_gives_no_traceback(shell: Shell) -> None:
     with shell.started("config", "docs") as process:
         assert process.stdout is not None
         process.stdout.close()
@@ -143,7 +143,7 @@ def test_config_docs_is_a_markdown_table_of_every_setting(shell: Shell) -> None:
     assert [line.split("`")[1] for line in lines[2:]] == [row.name for row in config.table()]
 
 
-def test_a_name_that_is_no_setting_is_a_warning_in_the_log(shell: Shell) -> None:
+def test_an_unknown_variable_is_a_warning_in_the_log(shell: Shell) -> None:
     outcome = shell("config", "show", GOALWORKER_SERVICE_HOST="10.0.0.1")
     assert outcome.code == 0
     assert "setting_ignored" in outcome.err
@@ -160,7 +160,7 @@ def new_database(postgres_url: str) -> Iterator[str]:
         yield support.with_database(postgres_url, name)
 
 
-def test_a_schema_that_is_behind_ends_with_5_until_it_is_upgraded(shell: Shell, new_database: str) -> None:
+def test_an_outdated_schema_ends_with_5_until_it_is_upgraded(shell: Shell, new_database: str) -> None:
     shell = shell.set({"GOALWORKER_DATABASE__URL": new_database})
     assert shell("db", "current").out == "nothing: it was never migrated\n"
     shells.assert_one_sentence(shell("db", "check"), 5, "`goalworker db upgrade`")
@@ -170,7 +170,7 @@ def test_a_schema_that_is_behind_ends_with_5_until_it_is_upgraded(shell: Shell, 
     assert shell("db", "check").code == 0
 
 
-async def test_an_upgrade_that_cannot_have_a_table_is_to_be_done_again(shell: Shell, database_url: str) -> None:
+async def test_an_upgrade_that_cannot_lock_a_table_can_be_repeated(shell: Shell, database_url: str) -> None:
     await asyncio.to_thread(migrations.downgrade, database_url, "0001")
     vacuum = await asyncpg.connect(database_url)
     try:
@@ -184,7 +184,7 @@ async def test_an_upgrade_that_cannot_have_a_table_is_to_be_done_again(shell: Sh
         await vacuum.close()
 
 
-def test_a_schema_that_is_newer_is_left_as_it_is(shell: Shell, database_url: str) -> None:
+def test_a_newer_schema_is_not_changed(shell: Shell, database_url: str) -> None:
     support.run(support.execute(database_url, "UPDATE alembic_version SET version_num = '9999'"))
     code, out, err = shell("db", "upgrade", GOALWORKER_DATABASE__URL=database_url)
     assert (code, err) == (0, "")
@@ -204,7 +204,7 @@ def test_db_roles_prints_sql_for_one_login_or_several(shell: Shell) -> None:
 # --- outbox ---
 
 
-async def test_outbox_status_counts_by_topic_and_tells_the_age(
+async def test_outbox_status_counts_by_topic_and_shows_the_age(
     with_database: Shell, administrator: connections.Connection
 ) -> None:
     assert with_database("outbox", "status") == (0, "nothing is pending\n", "")
@@ -221,7 +221,7 @@ async def test_outbox_status_counts_by_topic_and_tells_the_age(
     assert table[2].split()[:2] == ["workflow-exit", "2"]
 
 
-async def test_outbox_status_names_what_a_topic_refuses_with_size_limit_and_remedy(
+async def test_outbox_status_shows_refused_messages_with_size_limit_and_remedy(
     with_database: Shell, administrator: connections.Connection
 ) -> None:
     await administrator.execute(
@@ -252,7 +252,7 @@ GOOD = json.dumps(
 ).encode()
 
 
-def test_a_good_message_is_shown_though_there_is_no_database_to_look_up_its_hits(shell: Shell) -> None:
+def test_a_valid_message_is_shown_without_a_database(shell: Shell) -> None:
     (shell.folder / "event.json").write_bytes(GOOD)
     outcome = shell("check-event", "--topic", "form-submitted", "event.json")
     assert (outcome.code, outcome.err) == (0, "")
@@ -260,7 +260,7 @@ def test_a_good_message_is_shown_though_there_is_no_database_to_look_up_its_hits
     assert "hits were not looked up" in outcome.out
 
 
-def test_what_is_wrong_with_a_message_is_said_by_pointer(shell: Shell) -> None:
+def test_the_fault_of_a_message_is_named_by_pointer(shell: Shell) -> None:
     value = GOOD.replace(b'"f1"', b"17")
     outcome = shell("check-event", "--topic", "form-submitted", "-", stdin=value)
     assert outcome.code == 1
@@ -289,7 +289,7 @@ def _dated(seconds_ahead: int) -> bytes:
 
 
 @pytest.mark.parametrize("ahead_seconds", [3600, -3600])
-def test_the_future_is_judged_by_the_clock_of_the_database(
+def test_the_clock_of_the_database_decides_what_is_future(
     with_database: Shell, database_url: str, ahead_seconds: int
 ) -> None:
     support.run(support.set_clock_ahead(database_url, ahead_seconds))
@@ -303,7 +303,7 @@ def test_the_future_is_judged_by_the_clock_of_the_database(
     )
 
 
-def test_without_a_database_the_clock_that_judges_the_future_is_named(shell: Shell) -> None:
+def test_without_a_database_the_clock_in_use_is_named(shell: Shell) -> None:
     refused = shell("check-event", "--topic", "form-submitted", "-", stdin=_dated(420))
     assert refused.out == "future_time at /time: `time` is more than 300 s ahead of this machine's clock\n"
 
@@ -322,7 +322,7 @@ def test_headers_make_a_message_binary(shell: Shell) -> None:
 PLAIN = b'{"contact_id": "ann", "form_id": "f1"}'
 
 
-def test_a_message_without_an_envelope_is_refused_with_the_setting_that_takes_it(shell: Shell) -> None:
+def test_a_message_without_an_envelope_is_refused_with_the_setting_to_accept_it(shell: Shell) -> None:
     words = ("check-event", "--topic", "form-submitted", "-")
     refused = shell(*words, stdin=PLAIN)
     assert refused.code == 1
@@ -350,7 +350,7 @@ def test_the_wrapper_of_connect_is_named_in_the_refusal_with_the_remedy(shell: S
     assert "value.converter.schemas.enable=false" in refused.out
 
 
-def test_a_topic_that_is_not_read_is_refused_with_those_that_are(shell: Shell) -> None:
+def test_an_unknown_topic_is_refused_with_the_known_ones(shell: Shell) -> None:
     outcome = shell("check-event", "--topic", "forms", "-", stdin=GOOD)
     assert outcome.code == 2
     assert "form-submitted" in outcome.err

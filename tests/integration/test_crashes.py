@@ -57,7 +57,7 @@ async def _begin(pool: sa_async.AsyncEngine, administrator: connections.Connecti
 
 
 @pytest.mark.parametrize("end", [crashes.before, crashes.after], ids=["before", "after"])
-async def test_a_worker_that_ends_at_any_round_trip_is_made_good_by_a_replay(
+async def test_a_crash_at_any_round_trip_is_repaired_by_a_replay(
     pool: sa_async.AsyncEngine, administrator: connections.Connection, end: How
 ) -> None:
     step, is_over = 0, False
@@ -72,7 +72,7 @@ async def test_a_worker_that_ends_at_any_round_trip_is_made_good_by_a_replay(
     assert step >= 25, "fewer round trips than there are"
 
 
-async def test_a_worker_that_ends_again_and_again_a_little_later_gets_there(
+async def test_a_worker_that_crashes_a_little_later_each_time_finishes(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     broker = await _begin(pool, administrator)
@@ -121,7 +121,7 @@ def _fail_at(step: int, administrator: connections.Connection) -> statements.Hoo
 
 @world.examples(30)
 @given(data=st.data(), drawn=strategies.worlds(), tracked=st.booleans())
-async def test_any_world_is_lawful_however_often_its_workers_end(
+async def test_any_world_is_lawful_however_often_its_workers_crash(
     pool: sa_async.AsyncEngine,
     administrator: connections.Connection,
     data: st.DataObject,
@@ -144,7 +144,7 @@ async def test_any_world_is_lawful_however_often_its_workers_end(
 
 
 @pytest.mark.parametrize("end", [crashes.before, crashes.after], ids=["before", "after"])
-async def test_a_flow_that_ends_anywhere_goes_on_from_its_committed_offsets(
+async def test_a_worker_that_crashes_anywhere_resumes_from_its_committed_offsets(
     pool: sa_async.AsyncEngine, administrator: connections.Connection, end: How
 ) -> None:
     messages = [started(0), tagged("none", 5, "tag-9"), tagged("h1", 5), tagged("h2", 6, "tag-2"), ended(9)]

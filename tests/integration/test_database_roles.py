@@ -120,11 +120,11 @@ async def api(installation: Installation) -> AsyncIterator[asyncpg.Connection]:
     await connection.close()
 
 
-def test_an_upgrade_that_may_not_make_the_roles_says_who_may(installation: Installation) -> None:
+def test_an_upgrade_without_the_right_to_create_roles_says_who_can(installation: Installation) -> None:
     shells.assert_one_sentence(installation.refused, 1, f"the user {OWNER} may not create", "`goalworker db roles`")
 
 
-async def test_an_upgrade_makes_the_roles_where_it_may(shell: Shell) -> None:
+async def test_an_upgrade_creates_the_roles_if_it_has_the_right(shell: Shell) -> None:
     with embedded.postgres() as server:
         make = ("CREATE ROLE maker LOGIN CREATEROLE PASSWORD 'pw'", "CREATE DATABASE made OWNER maker")
         await support.execute(server.address, *make)
@@ -138,12 +138,12 @@ async def test_an_upgrade_makes_the_roles_where_it_may(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize("login", [WORKER, API])
-def test_a_login_sees_whether_the_schema_fits(installation: Installation, shell: Shell, login: str) -> None:
+def test_a_login_can_check_the_schema(installation: Installation, shell: Shell, login: str) -> None:
     assert shell("db", "check", GOALWORKER_DATABASE__URL=installation.url(login)).code == 0
 
 
 @pytest.mark.parametrize(("login", "words"), [(STRANGER, ("db", "check")), (API, ("outbox", "status"))])
-def test_a_login_that_lacks_a_role_is_told_who_gives_it(
+def test_a_login_that_lacks_a_role_is_told_how_to_grant_it(
     installation: Installation, shell: Shell, login: str, words: tuple[str, ...]
 ) -> None:
     outcome = shell(*words, GOALWORKER_DATABASE__URL=installation.url(login))
@@ -199,7 +199,7 @@ async def test_the_api_works_as_its_login(installation: Installation) -> None:
         *(pytest.param(WORKER, sql, id=f"worker: {claim}") for claim, sql in (NOT_THE_WORKERS | NOBODYS).items()),
     ],
 )
-async def test_a_login_may_not_do_what_is_not_its_work(installation: Installation, login: str, statement: str) -> None:
+async def test_a_login_has_no_rights_beyond_its_work(installation: Installation, login: str, statement: str) -> None:
     connection = await asyncpg.connect(installation.url(login))
     try:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
@@ -232,7 +232,7 @@ SEEN = (
 
 
 @pytest.mark.usefixtures("two_tenants")
-async def test_the_api_sees_one_tenant_and_none_unless_told_which(api: asyncpg.Connection) -> None:
+async def test_the_api_sees_the_set_tenant_only_and_none_without_it(api: asyncpg.Connection) -> None:
     assert await api.fetch(SEEN) == []
     async with api.transaction():
         await api.execute("SET LOCAL goalworker.tenant_id = 'acme'")
@@ -252,14 +252,14 @@ async def test_the_api_writes_for_no_other_tenant(api: asyncpg.Connection) -> No
 
 
 @pytest.mark.usefixtures("two_tenants")
-async def test_row_level_security_is_not_passed_by_switching_it_off(api: asyncpg.Connection) -> None:
+async def test_row_level_security_cannot_be_switched_off_by_a_login(api: asyncpg.Connection) -> None:
     await api.execute("SET row_security = off")
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
         await api.fetch(SEEN)
 
 
 @pytest.mark.usefixtures("two_tenants")
-async def test_the_owner_is_no_exception_and_reads_keys_only(installation: Installation) -> None:
+async def test_row_level_security_applies_to_the_owner_who_reads_keys_only(installation: Installation) -> None:
     owner = await asyncpg.connect(installation.url(OWNER))
     try:
         assert await owner.fetch(SEEN) == []
@@ -281,14 +281,14 @@ async def test_every_table_of_tenants_has_row_level_security(administrator: asyn
     assert [*open_tables, *open_views] == []
 
 
-async def test_functions_with_rights_of_the_owner_fix_where_they_look(administrator: asyncpg.Connection) -> None:
+async def test_functions_with_rights_of_the_owner_set_their_search_path(administrator: asyncpg.Connection) -> None:
     functions = await administrator.fetch(
         "SELECT proname::text, proconfig FROM pg_proc WHERE prosecdef AND pronamespace = 'public'::regnamespace"
     )
     assert [tuple(row) for row in functions] == [("goalworker_api_key", ["search_path=pg_catalog, pg_temp"])]
 
 
-async def test_a_key_of_the_callers_own_making_opens_nothing(api: asyncpg.Connection) -> None:
+async def test_a_key_forged_by_the_caller_is_refused(api: asyncpg.Connection) -> None:
     """The caller puts a table, a function and an operator in front of the real ones."""
     forged = b"\x00" * 32
     await api.execute(

@@ -53,7 +53,7 @@ async def with_dead_letters(with_kafka: Shell, bootstrap_servers: str, topics: d
     return with_kafka
 
 
-def test_dead_letters_are_listed_without_their_payload_in_the_order_of_time(
+def test_dead_letters_are_listed_without_payload_in_order_of_time(
     with_dead_letters: Shell, topics: dict[str, str]
 ) -> None:
     first, *_, foreign = with_dead_letters("dlq", "list", "--json").rows
@@ -97,7 +97,7 @@ def test_one_dead_letter_is_shown_with_headers_and_value(with_dead_letters: Shel
     assert {"name": "trace", "base64": "/wA="} in binary["headers"]
 
 
-def test_a_dead_letter_that_is_not_there_is_said_so(with_dead_letters: Shell) -> None:
+def test_a_missing_dead_letter_is_reported(with_dead_letters: Shell) -> None:
     shells.assert_one_sentence(with_dead_letters("dlq", "show", "0:4"), 1, "no dead letter at 0:4")
     shells.assert_one_sentence(with_dead_letters("dlq", "show", "1:0"), 1, "no dead letter at 1:0")
 
@@ -112,7 +112,7 @@ def test_dead_letters_are_counted_by_topic_and_reason(with_dead_letters: Shell, 
     }
 
 
-def test_stats_tell_open_letters_from_redriven_ones(with_dead_letters: Shell, topics: dict[str, str]) -> None:
+def test_stats_distinguish_open_letters_from_redriven_ones(with_dead_letters: Shell, topics: dict[str, str]) -> None:
     assert with_dead_letters("dlq", "redrive", "--topic", topics["form_submitted"]).code == 0
     rows = with_dead_letters("dlq", "stats", "--json").rows
     counted = {(row["topic"], row["reason"]): (row["records"], row["open"], row["redriven"]) for row in rows}
@@ -124,7 +124,7 @@ def test_stats_tell_open_letters_from_redriven_ones(with_dead_letters: Shell, to
     }
 
 
-def test_letters_are_those_of_one_tenant_if_one_is_named(with_dead_letters: Shell) -> None:
+def test_letters_can_be_filtered_by_tenant(with_dead_letters: Shell) -> None:
     assert [row["records"] for row in with_dead_letters("dlq", "stats", "--tenant", "acme", "--json").rows] == [1, 1, 1]
     assert with_dead_letters("dlq", "stats", "--tenant", "other", "--json").rows == []
     assert len(with_dead_letters("dlq", "list", "--tenant", "acme", "--json").rows) == 3
@@ -142,18 +142,18 @@ def test_letters_are_those_of_one_tenant_if_one_is_named(with_dead_letters: Shel
         (None, b"\xff", [], None),
     ],
 )
-def test_a_letters_tenant_is_named_by_headers_then_value_then_key(
+def test_a_letters_tenant_is_taken_from_headers_then_value_then_key(
     key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]], tenant_id: str | None
 ) -> None:
     letter = aiokafka.ConsumerRecord("dlq", 0, 0, 0, 0, key, value, None, 0, 0, headers)
     assert dead_letter_reading.tenant_of(letter) == tenant_id
 
 
-def test_no_dead_letters_are_a_sentence(with_kafka: Shell) -> None:
+def test_an_empty_dlq_is_reported_in_a_sentence(with_kafka: Shell) -> None:
     assert with_kafka("dlq", "list") == (0, "no dead letters\n", "")
 
 
-async def test_a_long_list_is_cut_and_stderr_says_so(
+async def test_a_long_list_is_truncated_with_a_note_on_stderr(
     with_kafka: Shell, bootstrap_servers: str, topics: dict[str, str]
 ) -> None:
     async with shells.producing(bootstrap_servers) as producer:

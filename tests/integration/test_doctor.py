@@ -10,7 +10,7 @@ from tests.kit import shells, support
 from tests.kit.shells import Shell
 
 
-def test_doctor_finds_nothing_amiss_where_nothing_is(with_both: Shell) -> None:
+def test_doctor_finds_no_problem_in_a_correct_installation(with_both: Shell) -> None:
     findings = with_both("doctor", "--json").rows
     assert {finding["check"] for finding in findings} == {
         *("settings", "broker", "topics", "rights", "hidden"),
@@ -20,7 +20,7 @@ def test_doctor_finds_nothing_amiss_where_nothing_is(with_both: Shell) -> None:
     assert [detail for detail in amiss if "is not compacted" not in detail] == []
 
 
-async def test_doctor_says_what_to_do_where_something_is_amiss(
+async def test_doctor_names_the_remedy_of_each_problem(
     with_database: Shell,
     bootstrap_servers: str,
     absent_topics: dict[str, str],
@@ -62,7 +62,7 @@ async def test_doctor_says_what_to_do_where_something_is_amiss(
         ("redrive", {"retention_ms": "604800000"}, "set its retention.ms to -1"),
     ],
 )
-async def test_doctor_sees_a_topic_whose_configuration_loses_events(
+async def test_doctor_reports_a_topic_configuration_that_loses_events(
     shell: Shell,
     bootstrap_servers: str,
     absent_topics: dict[str, str],
@@ -93,7 +93,7 @@ def test_a_database_that_cannot_hold_every_text_is_refused(
     assert "its encoding is LATIN1" in (outcome.out if command == ("doctor",) else shells.last_words(outcome))
 
 
-def test_doctor_goes_on_where_nothing_answers(shell: Shell) -> None:
+def test_doctor_continues_if_a_server_is_unreachable(shell: Shell) -> None:
     outcome = shell.set(shells.NOWHERE)("doctor")
     assert (outcome.code, outcome.err) == (1, "")
     assert [line.split()[:2] for line in outcome.out.splitlines()] == [
@@ -103,13 +103,13 @@ def test_doctor_goes_on_where_nothing_answers(shell: Shell) -> None:
     ]
 
 
-def test_doctor_lists_every_setting_that_is_wrong(shell: Shell) -> None:
+def test_doctor_lists_every_invalid_setting(shell: Shell) -> None:
     outcome = shell("doctor", GOALWORKER_KAFKA__GROUP="x", GOALWORKER_BATCH__MAX_RECORDS="0")
     assert (outcome.code, outcome.err) == (1, "")
     assert [line.split()[:2] for line in outcome.out.splitlines()] == [["problem", "settings"]] * 2
 
 
-async def test_doctor_sees_that_a_login_may_not_take_the_roles(
+async def test_doctor_reports_that_a_login_lacks_the_roles(
     with_database: Shell, database_url: str, administrator: connections.Connection
 ) -> None:
     login = f"stranger_{os.getpid()}"
@@ -142,7 +142,7 @@ async def test_doctor_names_the_producer_whose_open_transaction_hides_records(
     assert f"kafka-transactions.sh --bootstrap-server {bootstrap_servers} {command}" in found["detail"]
 
 
-async def test_doctor_judges_the_configuration_of_topics_that_are_there_only(
+async def test_doctor_checks_the_configuration_of_existing_topics_only(
     with_database: Shell, bootstrap_servers: str, absent_topics: dict[str, str]
 ) -> None:
     shell = with_database.set(shells.variables_of(bootstrap_servers, absent_topics))

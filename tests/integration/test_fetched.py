@@ -83,7 +83,7 @@ async def test_without_the_fast_path_a_batch_that_cannot_be_read_is_named_after_
 
 
 @pytest.mark.usefixtures("fetching")
-async def test_a_fetch_says_how_many_bytes_it_has(bootstrap_servers: str, topics: dict[str, str]) -> None:
+async def test_a_fetch_reports_its_bytes(bootstrap_servers: str, topics: dict[str, str]) -> None:
     await _send(bootstrap_servers, topics["tag_added"])
     settings = config.load(shells.variables_of(bootstrap_servers, topics), env_file=None, secrets_dir=None)
     _, fetched_bytes = await _read_by_group(settings)

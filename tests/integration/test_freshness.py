@@ -38,7 +38,7 @@ async def hits(administrator: connections.Connection) -> list[tuple[str, UUID, i
 # --- the moment ---
 
 
-async def test_each_version_counts_from_its_moment_on_and_not_a_microsecond_before(
+async def test_each_version_counts_from_its_start_to_the_microsecond(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     worker = world.Worker(pool, world.Broker())
@@ -99,7 +99,7 @@ class Pause:
             return await part
 
 
-async def test_an_event_that_comes_while_a_goal_is_being_written_waits_for_it(
+async def test_an_event_waits_for_a_goal_that_is_being_written(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     broker = world.Broker()
@@ -116,7 +116,7 @@ async def test_an_event_that_comes_while_a_goal_is_being_written_waits_for_it(
     assert len(checks.folded(broker)) == 1
 
 
-async def test_a_goal_that_is_created_while_facts_are_recorded_waits_for_them(
+async def test_a_new_goal_waits_for_facts_that_are_being_recorded(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     worker = world.Worker(pool, world.Broker())
@@ -133,7 +133,7 @@ async def test_a_goal_that_is_created_while_facts_are_recorded_waits_for_them(
     assert creating.result().created_at > recorded
 
 
-async def test_a_judgement_knows_the_goals_of_hits_that_are_newer_than_its_facts(
+async def test_a_judgement_loads_goals_that_are_newer_than_its_facts(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     broker = world.Broker()
@@ -152,7 +152,7 @@ async def test_a_judgement_knows_the_goals_of_hits_that_are_newer_than_its_facts
     await _assert_lawful(pool, administrator, broker, messages)
 
 
-async def test_a_judgement_loads_the_goals_that_came_after_its_lock(
+async def test_a_judgement_loads_goals_created_after_its_lock(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     broker = world.Broker()
@@ -188,7 +188,7 @@ async def _assert_lawful(
 # --- everything at once ---
 
 
-async def test_events_and_changes_of_goals_all_at_once_count_by_their_moments_alone(
+async def test_concurrent_events_and_goal_changes_count_by_their_times(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     broker = world.Broker()

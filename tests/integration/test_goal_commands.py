@@ -86,7 +86,7 @@ def test_a_goal_is_created_and_shown(goals: Goals) -> None:
     )
 
 
-def test_without_json_goals_are_a_table_on_stdout(goals: Goals) -> None:
+def test_goals_are_printed_as_a_table_by_default(goals: Goals) -> None:
     create(goals)
     header, line = goals("list", WORKFLOW).out.splitlines()
     assert header.startswith("ID")
@@ -138,7 +138,7 @@ def test_a_logic_is_set_once(goals: Goals) -> None:
 # --- exit codes ---
 
 
-def test_what_is_refused_exits_with_1_and_says_why_on_stderr(goals: Goals) -> None:
+def test_a_refused_change_exits_with_1_and_the_reason_on_stderr(goals: Goals) -> None:
     goal_id = create(goals)["id"]
     refused = {
         f"Goal {UNKNOWN} not found": goals("get", UNKNOWN),
@@ -181,7 +181,7 @@ def test_wrong_usage_exits_with_2(offline: Goals, words: list[str]) -> None:
     assert offline(*words).code == 2
 
 
-def test_a_database_that_is_missing_away_or_behind_exits_with_3_4_and_5(
+def test_a_missing_unreachable_or_outdated_database_exits_with_3_4_and_5(
     goals: Goals, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     support.run(support.execute(database_url, "DROP TABLE alembic_version"))
@@ -210,7 +210,7 @@ def actions(outcome: Outcome) -> list[tuple[str, str | None]]:
     return [(step["action"], (step["criteria"] or {}).get("tag_id")) for step in outcome.json]
 
 
-def test_a_file_is_made_true_and_again_changes_nothing(goals: Goals) -> None:
+def test_a_file_is_applied_and_a_second_time_changes_nothing(goals: Goals) -> None:
     wanted = {"workflow_id": WORKFLOW, "logic": "all", "goals": [tag("t1", name="One"), tag("t2")]}
     first, again = (apply(goals, wanted, options=("--json",)) for _ in range(2))
     assert actions(first) == [("logic_set", None), ("created", "t1"), ("created", "t2")]
@@ -219,7 +219,7 @@ def test_a_file_is_made_true_and_again_changes_nothing(goals: Goals) -> None:
     assert [goal["version"] for goal in goals("list", "--json").json] == [1, 1]
 
 
-def test_apply_renames_where_a_name_is_given_and_keeps_it_otherwise(goals: Goals) -> None:
+def test_apply_renames_a_goal_only_if_a_name_is_given(goals: Goals) -> None:
     for tag_id in ("t1", "t2", "t3"):
         create(goals, tag_id, "--name", "Old")
     wanted = [tag("t1", name="New"), tag("t2"), tag("t3", name=None)]
@@ -260,7 +260,7 @@ def test_a_dry_run_shows_what_apply_would_do_and_changes_nothing(goals: Goals) -
     assert goals("set-logic", WORKFLOW, "any").out == f"{WORKFLOW}: any already\n"
 
 
-def test_prune_deletes_nothing_where_there_is_no_terminal_to_ask_at(goals: Goals) -> None:
+def test_prune_deletes_nothing_without_a_terminal(goals: Goals) -> None:
     old = create(goals, "t1")
     refused = apply(goals, {"workflow_id": WORKFLOW, "goals": [tag("t2")]}, options=("--prune",))
     assert (refused.code, refused.out) == (2, "")
@@ -283,7 +283,7 @@ def test_prune_asks_at_a_terminal(
     assert 'onboarding: tag_added {"tag_id":"t1"}\nDelete 1 goal for good?' in outcome.err
 
 
-def test_a_no_where_json_is_logged_is_a_line_of_json_and_no_bug(goals: Goals, with_database: shells.Shell) -> None:
+def test_declining_prune_with_json_logs_is_a_line_of_json(goals: Goals, with_database: shells.Shell) -> None:
     create(goals, "t1")
     wanted = {"workflows": [{"workflow_id": WORKFLOW, "goals": []}]}
     (with_database.folder / "goals.json").write_text(json.dumps(wanted), encoding="utf-8")
@@ -345,7 +345,7 @@ def test_a_file_with_a_fault_anywhere_is_refused_before_the_database_is_asked(
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"[NaN]", b'"\xed\xa0\x80"'])
-def test_a_file_that_is_no_json_is_refused_with_a_sentence(offline: Goals, text: bytes) -> None:
+def test_a_file_that_cannot_be_parsed_is_refused_with_a_sentence(offline: Goals, text: bytes) -> None:
     Path("goals.json").write_bytes(text)
     refused = offline("apply", "goals.json")
     assert refused.code == 1

@@ -55,14 +55,12 @@ def test_several_wrong_settings_are_one_line(shell: Shell) -> None:
     ],
     ids=str,
 )
-def test_words_that_are_wrong_are_a_line_of_json_too(
-    words: tuple[str, ...], settings: dict[str, str], shell: Shell
-) -> None:
+def test_wrong_usage_is_a_line_of_json_too(words: tuple[str, ...], settings: dict[str, str], shell: Shell) -> None:
     (last,) = lines(shell.set(settings)(*words))
     assert (last["event"], last["exit_code"]) == ("ended", 2)
 
 
-def test_a_command_says_a_sentence_unless_it_was_asked_for_json(shell: Shell) -> None:
+def test_a_command_ends_with_a_sentence_unless_json_is_configured(shell: Shell) -> None:
     nowhere = shell.set(shells.NOWHERE)
     assert nowhere("topics", "list").err.startswith("goalworker: Kafka at ")
     assert nowhere.set(JSON)("topics", "list").err.startswith('{"timestamp"')
@@ -102,7 +100,7 @@ def test_a_bug_is_one_line_of_json_with_its_traceback(fault: str, shell: Shell) 
     assert last["exception"].endswith("ZeroDivisionError: division by zero")
 
 
-def test_a_port_that_was_chosen_is_logged(with_database: Shell) -> None:
+def test_a_port_chosen_by_the_system_is_logged(with_database: Shell) -> None:
     shell = with_database.set({"GOALWORKER_OPS__PORT": "0", "GOALWORKER_API__PORT": "0"})
     said: dict[str, dict[str, Any]] = {}
     with shell.started("api", "--insecure-tenant", "acme") as process:
@@ -117,7 +115,7 @@ def test_a_port_that_was_chosen_is_logged(with_database: Shell) -> None:
         assert process.wait(20) == 0
 
 
-def test_at_a_terminal_the_start_is_a_line_that_says_where_settings_come_from(shell: Shell) -> None:
+def test_at_a_terminal_the_first_line_names_the_sources_of_settings(shell: Shell) -> None:
     (shell.folder / ".env").write_text("GOALWORKER_LOG__LEVEL=info\n")
     ours, its = os.openpty()
     try:

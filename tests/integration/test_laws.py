@@ -27,7 +27,7 @@ def slices_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @world.examples(60)
 @given(data=st.data(), drawn=strategies.worlds(), tracked=st.booleans())
-async def test_any_order_repetition_and_batching_gives_what_one_look_at_the_end_gives(
+async def test_any_order_repetition_and_batching_gives_the_same_results(
     pool: sa_async.AsyncEngine,
     administrator: connections.Connection,
     data: st.DataObject,
@@ -45,7 +45,7 @@ async def test_any_order_repetition_and_batching_gives_what_one_look_at_the_end_
 @world.examples(25)
 @given(data=st.data(), drawn=strategies.worlds())
 @pytest.mark.usefixtures("slices_of_one")
-async def test_slices_of_one_contact_each_give_the_same(
+async def test_slices_of_one_contact_give_the_same_results(
     pool: sa_async.AsyncEngine, administrator: connections.Connection, data: st.DataObject, drawn: strategies.World
 ) -> None:
     await world.clear(administrator)
@@ -97,7 +97,7 @@ RICH = (
 
 @world.examples(25)
 @given(arriving=st.permutations(RICH), tracked=st.booleans())
-async def test_the_earliest_start_and_end_and_the_states_decide_in_whatever_order_they_come(
+async def test_the_earliest_start_and_end_and_the_states_decide_in_any_order(
     pool: sa_async.AsyncEngine, administrator: connections.Connection, arriving: list[events.Event], tracked: bool
 ) -> None:
     await world.clear(administrator)
@@ -109,7 +109,7 @@ async def test_the_earliest_start_and_end_and_the_states_decide_in_whatever_orde
     assert first == ({"h2", "h5"} if tracked else {"h1", "h5", "h6"})
 
 
-async def test_what_was_recorded_is_not_changed_by_what_comes_later_under_the_same_identity(
+async def test_a_recorded_event_is_not_changed_by_a_later_one_with_the_same_identity(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await world.install(administrator, [ONE, TWO])
@@ -129,7 +129,7 @@ CONTACTS = tuple(f"c{number}" for number in range(7))
 
 
 @pytest.mark.parametrize("is_swept", [False, True])
-async def test_a_state_that_comes_late_changes_the_answer_of_every_contact_in_slices(
+async def test_a_late_state_changes_the_result_of_every_contact(
     pool: sa_async.AsyncEngine, administrator: connections.Connection, monkeypatch: pytest.MonkeyPatch, is_swept: bool
 ) -> None:
     monkeypatch.setattr(phases, "STATE_SLICE_CONTACTS", 2)
@@ -172,7 +172,7 @@ async def test_without_tracking_each_contact_is_enrolled_once_under_an_encoded_i
     assert achieved["subject"] == "contact:w%2F1%3A%C3%A4:c%3A1%25"
 
 
-async def test_without_tracking_a_workflow_state_counts_nevertheless(
+async def test_workflow_states_count_without_tracking(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await world.install(administrator, [ONE, TWO], scenes.logic("never"))

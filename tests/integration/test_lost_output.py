@@ -101,21 +101,21 @@ def test_a_command_whose_terminal_has_gone_ends_quietly_with_129(with_both: Shel
         assert run(with_both, *words, stdout=nobody) == (129, "")
 
 
-def test_the_first_line_of_a_long_table_is_all_that_head_wants(shell: Shell) -> None:
+def test_a_long_table_piped_to_head_ends_quietly(shell: Shell) -> None:
     ended = in_a_shell(shell, "$GOALWORKER config docs | head -1; exit ${PIPESTATUS[0]}")
     assert ended.stdout == "| setting | default | meaning |\n"
     assert (ended.returncode, ended.stderr) in ((141, ""), (0, ""))  # 0: all of it fits into the pipe
 
 
 @pytest.mark.parametrize("stream", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_a_stream_that_is_closed_from_the_start_is_not_missed(with_database: Shell, stream: str) -> None:
+def test_a_command_with_closed_streams_works(with_database: Shell, stream: str) -> None:
     ended = in_a_shell(with_database, f"$GOALWORKER keys list {stream}")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout == ("" if ">&-" in stream.replace("2>&-", "") else "no keys\n")
 
 
 @pytest.mark.parametrize("broken", [closed_pipe, full_disk])
-def test_an_error_that_cannot_be_said_keeps_its_exit_code(
+def test_an_error_that_cannot_be_printed_keeps_its_exit_code(
     shell: Shell, broken: Callable[[], contextlib.AbstractContextManager[int]]
 ) -> None:
     with broken() as nobody:
@@ -123,7 +123,7 @@ def test_an_error_that_cannot_be_said_keeps_its_exit_code(
         assert run(shell, "docotr", stdout=nobody, stderr=nobody) == (2, "")
 
 
-def test_schemas_for_which_the_disk_is_full_are_named(shell: Shell) -> None:
+def test_schemas_that_do_not_fit_on_the_disk_are_named(shell: Shell) -> None:
     (shell.folder / "messages").mkdir()
     (shell.folder / "messages" / "contact.tag.added.json").symlink_to("/dev/full")
     code, said = run(shell, "schema", "export", ".", stdout=subprocess.DEVNULL)
@@ -133,7 +133,7 @@ def test_schemas_for_which_the_disk_is_full_are_named(shell: Shell) -> None:
     )
 
 
-def test_a_service_works_on_without_its_log_and_a_hang_up_drains_it(with_database: Shell) -> None:
+def test_a_service_continues_without_its_log_and_drains_on_sighup(with_database: Shell) -> None:
     port = machine.free_port()
     with closed_pipe() as nobody:
         service = subprocess.Popen(

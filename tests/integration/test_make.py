@@ -29,7 +29,7 @@ def pins(name: str) -> dict[str, str]:
     return dict(re.findall(r"^([\w.\[\],-]+)==(\S+)", text, flags=re.MULTILINE))
 
 
-def test_a_python_that_is_not_there_is_not_said_to_be_too_old(tmp_path: Path) -> None:
+def test_a_missing_python_is_not_reported_as_too_old(tmp_path: Path) -> None:
     ended = make("demo", f"VENV={tmp_path}/venv", "PYTHON=/nowhere/python")
     assert ended.returncode != 0
     assert ended.stderr.startswith("there is no /nowhere/python here: name a Python 3.11 or later")
@@ -45,7 +45,7 @@ def test_a_python_that_is_too_old_is_named_with_its_version(tmp_path: Path) -> N
     assert f"goalworker needs Python 3.11 or later, and {old} is Python 3.9.2" in ended.stderr
 
 
-def test_the_demo_needs_nothing_of_what_only_tests_need(tmp_path: Path) -> None:
+def test_the_demo_installs_no_test_requirements(tmp_path: Path) -> None:
     planned = make("--dry-run", "demo", f"VENV={tmp_path}/venv").stdout
     assert "requirements/demo.txt" in planned
     assert "requirements/dev.txt" not in planned
@@ -103,7 +103,7 @@ def install(shelf: Path, requirements: str = "requirements.txt", **pip: str) -> 
     )
 
 
-def test_installing_shows_how_far_it_is_and_brings_every_package(shelf: Path) -> None:
+def test_installing_shows_its_progress_and_installs_every_package(shelf: Path) -> None:
     ended = install(shelf, NO_INDEX="1", FIND_LINKS=str(shelf))
     assert (ended.returncode, ended.stderr) == (0, "")
     first, *_, last = ended.stdout.splitlines()

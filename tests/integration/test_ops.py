@@ -27,7 +27,9 @@ async def client(health: ops_port.Health) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def test_started_is_who_says_so(health: ops_port.Health, client: httpx.AsyncClient) -> None:
+async def test_the_startup_probe_succeeds_once_the_service_has_started(
+    health: ops_port.Health, client: httpx.AsyncClient
+) -> None:
     answer = await client.get("/healthz/startup")
     assert answer.status_code == 503
     assert answer.json() == {
@@ -39,9 +41,7 @@ async def test_started_is_who_says_so(health: ops_port.Health, client: httpx.Asy
     assert (answer.status_code, answer.json()) == (200, {"status": "started"})
 
 
-async def test_ready_is_who_has_no_problem_and_who_has_one_says_which(
-    health: ops_port.Health, client: httpx.AsyncClient
-) -> None:
+async def test_the_readiness_probe_names_every_problem(health: ops_port.Health, client: httpx.AsyncClient) -> None:
     health.set("database", None)
     health.set("broker", "no broker answers at 127.0.0.1:9092")
     answer = await client.get("/healthz/ready")
@@ -53,7 +53,7 @@ async def test_ready_is_who_has_no_problem_and_who_has_one_says_which(
     assert (answer.status_code, answer.json()) == (200, {"status": "ready"})
 
 
-async def test_alive_is_whose_consumer_lives_whatever_else_is_away(
+async def test_the_liveness_probe_depends_on_the_consumer_only(
     health: ops_port.Health, client: httpx.AsyncClient
 ) -> None:
     health.set("database", "the database is away")
@@ -64,7 +64,7 @@ async def test_alive_is_whose_consumer_lives_whatever_else_is_away(
     assert answer.json() == {"status": "not live", "detail": "the consumer task has ended"}
 
 
-async def test_metrics_are_in_the_text_format_and_know_the_checks(
+async def test_metrics_are_in_the_text_format_and_include_the_checks(
     health: ops_port.Health, client: httpx.AsyncClient
 ) -> None:
     health.set("database", None)
@@ -74,14 +74,14 @@ async def test_metrics_are_in_the_text_format_and_know_the_checks(
     assert 'goalworker_ready{check="broker"} 0.0' in answer.text.splitlines()
 
 
-async def test_elsewhere_there_is_nothing_and_the_answer_says_where(client: httpx.AsyncClient) -> None:
+async def test_other_paths_are_404_with_a_list_of_paths(client: httpx.AsyncClient) -> None:
     paths = ["/healthz/startup", "/healthz/live", "/healthz/ready", "/metrics"]
     for answer, code in ((await client.get("/docs"), 404), (await client.post("/metrics"), 405)):
         assert answer.status_code == code
         assert answer.json() == {"status": "nothing here", "paths": paths}
 
 
-async def test_a_port_that_is_taken_is_named_with_its_setting(health: ops_port.Health) -> None:
+async def test_a_port_in_use_is_named_with_its_setting(health: ops_port.Health) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(errors.DependencyError, match=rf"127\.0\.0\.1:{port}: .*GOALWORKER_OPS__PORT") as raised:
@@ -90,13 +90,13 @@ async def test_a_port_that_is_taken_is_named_with_its_setting(health: ops_port.H
     assert raised.value.exit_code == 4
 
 
-async def test_a_host_that_is_not_ours_is_named_with_its_setting(health: ops_port.Health) -> None:
+async def test_a_foreign_host_address_is_named_with_its_setting(health: ops_port.Health) -> None:
     with pytest.raises(errors.DependencyError, match=r"192\.0\.2\.1:0: .*GOALWORKER_OPS__HOST"):
         async with ops_port.serve("192.0.2.1", 0, health):
             pass
 
 
-async def test_it_ends_at_once_though_clients_keep_their_connections(health: ops_port.Health) -> None:
+async def test_the_port_closes_at_once_despite_open_connections(health: ops_port.Health) -> None:
     async with httpx.AsyncClient() as client:
         async with ops_port.serve("127.0.0.1", 0, health) as port:
             await client.get(f"http://127.0.0.1:{port}/healthz/live")
@@ -110,20 +110,20 @@ async def test_it_ends_at_once_though_clients_keep_their_connections(health: ops
             await client.get(f"http://127.0.0.1:{port}/healthz/live")
 
 
-async def test_what_the_block_raises_comes_out_as_it_is(health: ops_port.Health) -> None:
+async def test_an_error_of_the_block_is_raised_unchanged(health: ops_port.Health) -> None:
     with pytest.raises(errors.StalledError, match="nothing moves"):
         async with ops_port.serve("127.0.0.1", 0, health):
             raise errors.StalledError("nothing moves")
 
 
-async def test_signals_stay_with_who_had_them(health: ops_port.Health) -> None:
+async def test_signal_handlers_are_not_replaced(health: ops_port.Health) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     async with ops_port.serve("127.0.0.1", 0, health) as port, httpx.AsyncClient() as client:
         await client.get(f"http://127.0.0.1:{port}/healthz/live")
         assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
 
 
-async def test_nothing_is_logged_for_a_question(client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
+async def test_requests_are_not_logged(client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
     caplog.clear()
     await client.get("/healthz/live")
     assert [record for record in caplog.records if record.name.startswith("uvicorn")] == []

@@ -65,7 +65,7 @@ class Deaf(world.Broker):
 # --- publishing ---
 
 
-async def test_what_is_published_goes_to_the_topics_set_with_its_trace_and_is_deleted(
+async def test_messages_go_to_the_configured_topics_with_their_trace_and_are_deleted(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     mine, others, broker = uuid4(), uuid4(), world.Broker()
@@ -81,7 +81,7 @@ async def test_what_is_published_goes_to_the_topics_set_with_its_trace_and_is_de
     assert await waiting(administrator) == [achieved(3).value]
 
 
-async def test_of_one_judgement_achieved_is_acknowledged_before_exit_is_sent(
+async def test_an_achievement_is_acknowledged_before_its_exit_is_sent(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await world.install(administrator, [ONE, TWO], logic("all"))
@@ -100,7 +100,7 @@ async def test_of_one_judgement_achieved_is_acknowledged_before_exit_is_sent(
     assert acknowledged == [["goal-achieved", "goal-achieved"], ["workflow-exit"]]
 
 
-async def test_what_is_not_acknowledged_stays(
+async def test_messages_without_an_acknowledgement_stay_in_the_outbox(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     batch_id = uuid4()
@@ -137,7 +137,7 @@ async def held(pool: sa_async.AsyncEngine) -> list[refused_messages.HeldByTopic]
         return await refused_messages.status(connection)
 
 
-async def test_a_refused_message_is_held_and_all_others_go_out(
+async def test_a_refused_message_is_held_and_all_others_are_sent(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     broker, batch_id = Narrow(), uuid4()
@@ -152,7 +152,7 @@ async def test_a_refused_message_is_held_and_all_others_go_out(
     assert of_topic.reason == "larger than max.message.bytes"
 
 
-async def test_what_the_sweeper_finds_refused_is_kept_too(
+async def test_messages_refused_during_a_sweep_are_held_too(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     broker = Narrow()
@@ -163,7 +163,7 @@ async def test_what_the_sweeper_finds_refused_is_kept_too(
     assert [of_topic.records for of_topic in await held(pool)] == [1]
 
 
-async def test_what_was_refused_is_sent_byte_for_byte_when_its_topic_takes_it(
+async def test_a_refused_message_is_sent_unchanged_once_its_topic_accepts_it(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     broker = Narrow()
@@ -182,7 +182,7 @@ async def test_what_was_refused_is_sent_byte_for_byte_when_its_topic_takes_it(
     assert dict(broker.sent[0].headers)["tracestate"] == b"vendor=1"
 
 
-async def test_a_topic_that_refuses_the_smallest_is_not_asked_for_the_others(
+async def test_a_topic_that_refuses_the_smallest_message_gets_no_others(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     broker = Narrow()
@@ -214,7 +214,7 @@ class Forgetful(world.Broker):
         await super().deliver(delivery)
 
 
-async def test_a_publishing_that_is_repeated_sends_only_what_was_not_acknowledged(
+async def test_a_repeated_publish_sends_only_unacknowledged_messages(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     broker, batch_id, acknowledged = Forgetful(), uuid4(), set[bytes]()
@@ -229,7 +229,7 @@ async def test_a_publishing_that_is_repeated_sends_only_what_was_not_acknowledge
     assert (await waiting(administrator), acknowledged) == ([], set())
 
 
-async def test_a_sweep_that_fails_halfway_deletes_what_was_acknowledged(
+async def test_a_sweep_that_fails_halfway_deletes_acknowledged_messages(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     broker = Forgetful()
@@ -260,7 +260,7 @@ class Throttling(world.Broker):
 
 
 @pytest.mark.parametrize(("wait_seconds", "left_after_each"), [(60.0, [2, 1, 0]), (0.1, [3, 3, 3])])
-async def test_while_it_takes_long_what_was_acknowledged_is_deleted_window_by_window(
+async def test_a_slow_publish_deletes_acknowledged_messages_window_by_window(
     pool: sa_async.AsyncEngine, administrator: connections.Connection, wait_seconds: float, left_after_each: list[int]
 ) -> None:
     batch_id, others, found = uuid4(), uuid4(), list[int]()
@@ -277,7 +277,7 @@ async def test_while_it_takes_long_what_was_acknowledged_is_deleted_window_by_wi
     assert (values(broker), await waiting(administrator)) == ([each.value for each in judged], [achieved(4).value])
 
 
-async def test_a_publishing_that_ends_after_it_deleted_sends_the_rest_and_each_once(
+async def test_a_publish_interrupted_after_a_delete_sends_the_rest_once(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     async def die() -> None:
@@ -323,7 +323,7 @@ async def _timestamp_in_outbox(administrator: connections.Connection) -> int | N
 
 
 @pytest.mark.parametrize("is_swept", [False, True])
-async def test_the_age_of_an_exit_is_measured_whoever_sends_it(
+async def test_the_age_of_an_exit_is_measured_for_every_sender(
     pool: sa_async.AsyncEngine, administrator: connections.Connection, is_swept: bool
 ) -> None:
     await world.install(administrator, [ONE])
@@ -362,7 +362,7 @@ def _before_it_sends() -> statements.Hook:
 # --- sweeping ---
 
 
-async def test_what_has_no_owner_goes_at_once_and_what_has_one_only_when_it_was_left_behind(
+async def test_messages_without_an_owner_are_swept_at_once_and_others_when_left_behind(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     broker = world.Broker()
@@ -377,7 +377,7 @@ async def test_what_has_no_owner_goes_at_once_and_what_has_one_only_when_it_was_
     assert await waiting(administrator) == []
 
 
-async def test_what_its_owner_says_it_is_still_sending_is_not_swept(
+async def test_messages_claimed_by_their_owner_are_not_swept(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     broker, slow = world.Broker(), uuid4()
@@ -391,7 +391,7 @@ async def test_what_its_owner_says_it_is_still_sending_is_not_swept(
     assert await outbox.sweep(pool, broker, TOPICS) == 1  # the worker that claimed it has died since
 
 
-async def test_a_worker_claims_what_takes_it_long_to_publish_and_only_that(
+async def test_a_worker_claims_only_messages_that_take_long_to_publish(
     pool: sa_async.AsyncEngine, administrator: connections.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await world.install(administrator, [ONE])
@@ -414,7 +414,7 @@ async def test_a_change_of_a_goal_is_announced_by_the_next_sweep(pool: sa_async.
     assert json.loads(record.value or b"")["data"]["goal_id"] == str(goal.id)
 
 
-async def test_sweeping_goes_by_id_in_slices_with_achieved_before_its_exit(
+async def test_a_sweep_goes_by_id_in_slices_with_achievements_before_exits(
     pool: sa_async.AsyncEngine, administrator: connections.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "SWEEP_RECORDS", 3)
@@ -424,7 +424,7 @@ async def test_sweeping_goes_by_id_in_slices_with_achieved_before_its_exit(
     assert values(broker) == [achieved(1).value, achieved(3).value, left(2).value, left(4).value]
 
 
-async def test_what_the_sweeper_sends_is_byte_for_byte_what_its_owner_sends(
+async def test_the_sweeper_sends_the_same_bytes_as_the_owner(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await world.install(administrator, [ONE])
@@ -447,7 +447,9 @@ def _before_it_deletes() -> statements.Hook:
     return hook
 
 
-async def test_only_one_sweeps_at_a_time(pool: sa_async.AsyncEngine, administrator: connections.Connection) -> None:
+async def test_only_one_worker_sweeps_at_a_time(
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
+) -> None:
     broker = world.Broker()
     await write(administrator, achieved(1))
     async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
@@ -470,7 +472,7 @@ class Slow(world.Broker):
         await super().send(records)
 
 
-async def test_nobody_sweeps_while_another_sends(
+async def test_no_worker_sweeps_while_another_one_sends(
     database_url: str, administrator: connections.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "IDLE_IN_TRANSACTION_SECONDS", 1)
@@ -485,7 +487,7 @@ async def test_nobody_sweeps_while_another_sends(
     await pool.dispose()
 
 
-async def test_a_frozen_sweeper_does_not_keep_the_others_from_it(
+async def test_a_frozen_sweeper_does_not_block_the_others(
     pool: sa_async.AsyncEngine, administrator: connections.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await write(administrator, achieved(1))
@@ -516,7 +518,7 @@ async def test_many_sweepers_and_a_late_owner_send_the_same_and_leave_nothing(
 # --- status ---
 
 
-async def test_status_counts_what_waits_by_topic_and_says_since_when(
+async def test_the_status_counts_pending_messages_by_topic_with_their_age(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await write(administrator, achieved(1), achieved(2), left(3))

@@ -38,7 +38,7 @@ def private(words: Mapping[str, object]) -> list[str]:
     return [found for value in words.values() for found in PRIVATE.findall(str(value))]
 
 
-def test_a_private_name_is_found_and_a_setting_is_none() -> None:
+def test_private_names_are_found_and_settings_are_allowed() -> None:
     assert private({"error": "in _sweep_outbox", "remedy": "set GOALWORKER_DATABASE__URL"}) == ["_sweep_outbox"]
 
 
@@ -79,7 +79,7 @@ async def test_every_loop_of_the_housekeeping_fails_in_plain_words(
     assert [found for line in said for found in private(line)] == []
 
 
-async def test_readiness_says_what_is_wrong_in_sentences(nowhere: config.Settings, said: Lines) -> None:
+async def test_readiness_describes_problems_in_sentences(nowhere: config.Settings, said: Lines) -> None:
     health = ops_port.Health(metrics.CHECKS)
     pool = connections.engine(nowhere.database_url(), pool_size=1, statement_timeout_seconds=1, application="test")
     looking = health_watch.HealthWatch(nowhere, pool, health.set, consumer.Consumer(nowhere), lambda: ())

@@ -56,7 +56,7 @@ async def test_a_backlog_is_published_and_committed_several_batches_at_once(
     await checks.assert_lawful(administrator, broker, GOALS, LOGICS, [*STARTS, *HITS])
 
 
-async def test_a_batch_is_published_though_the_judgement_of_the_next_one_takes_long(
+async def test_a_batch_is_published_while_the_next_one_is_judged(
     pool: sa_async.AsyncEngine, administrator: connections.Connection, broker: world.Broker
 ) -> None:
     published, judgements = asyncio.Event(), 0
@@ -80,7 +80,7 @@ async def test_a_batch_is_published_though_the_judgement_of_the_next_one_takes_l
     await checks.assert_lawful(administrator, broker, GOALS, LOGICS, [*STARTS, *HITS])
 
 
-async def test_a_worker_that_was_stopped_keeps_polling_while_its_last_batch_waits_for_the_database(
+async def test_a_stopping_worker_keeps_polling_while_its_last_batch_waits(
     pool: sa_async.AsyncEngine,
     administrator: connections.Connection,
     broker: world.Broker,
@@ -106,7 +106,7 @@ async def test_a_worker_that_was_stopped_keeps_polling_while_its_last_batch_wait
     await checks.assert_lawful(administrator, broker, GOALS, LOGICS, [*STARTS, *HITS])
 
 
-async def test_judgements_that_were_committed_before_an_attempt_failed_are_published_too(
+async def test_judgements_committed_before_a_failed_attempt_are_published_too(
     pool: sa_async.AsyncEngine,
     administrator: connections.Connection,
     broker: world.Broker,

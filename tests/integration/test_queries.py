@@ -124,7 +124,7 @@ def _assert_by_index(plans: dict[str, list[Plan]]) -> set[str]:
     return {node["Index Name"] for _, node in nodes if "Index Name" in node}
 
 
-async def test_facts_judgement_and_publishing_go_by_indexes(
+async def test_facts_judgement_and_publishing_use_indexes(
     pool: sa_async.AsyncEngine, filled: connections.Connection
 ) -> None:
     worker = world.Worker(pool, world.Broker())
@@ -148,7 +148,7 @@ async def test_facts_judgement_and_publishing_go_by_indexes(
     }
 
 
-async def test_judgement_goes_by_indexes_however_many_there_are_to_judge(
+async def test_judgement_uses_indexes_for_any_number_of_contacts(
     pool: sa_async.AsyncEngine, filled: connections.Connection
 ) -> None:
     worker = world.Worker(pool, world.Broker())
@@ -160,14 +160,14 @@ async def test_judgement_goes_by_indexes_however_many_there_are_to_judge(
     assert _assert_by_index(judging) >= {"enrollments_pkey", "enrollments_by_contact", "goal_hits_pkey"}
 
 
-async def test_without_tracking_they_go_by_indexes_too(
+async def test_statements_use_indexes_without_tracking_too(
     pool: sa_async.AsyncEngine, filled: connections.Connection
 ) -> None:
     worker = world.Worker(pool, world.Broker(), tracked=False)
     assert _assert_by_index(await _plans(worker.take(tagged("h-new", 5, "tag-7", "c7"))))
 
 
-async def test_a_workflow_state_finds_whom_it_concerns_by_indexes(
+async def test_a_workflow_state_finds_its_contacts_by_indexes(
     pool: sa_async.AsyncEngine, filled: connections.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(phases, "STATE_SLICE_CONTACTS", 50)
@@ -176,7 +176,7 @@ async def test_a_workflow_state_finds_whom_it_concerns_by_indexes(
     assert _assert_by_index(plans) >= {"goal_hits_pkey", "achievements_by_workflow"}
 
 
-async def test_sweeping_goes_by_indexes(pool: sa_async.AsyncEngine, filled: connections.Connection) -> None:
+async def test_a_sweep_uses_indexes(pool: sa_async.AsyncEngine, filled: connections.Connection) -> None:
     await filled.execute("UPDATE goal_hits SET recorded_at = '2000-01-01' WHERE event_id LIKE 'h%777'")
     await filled.execute("UPDATE enrollments SET ended_at = '2000-01-01' WHERE enrollment_id LIKE 'e%775'")
     await filled.execute("UPDATE exits SET created_at = '2000-01-01' WHERE enrollment_id LIKE 'e%773'")
@@ -196,7 +196,7 @@ async def test_sweeping_goes_by_indexes(pool: sa_async.AsyncEngine, filled: conn
     }
 
 
-async def test_goals_that_changed_are_found_by_their_revision(filled: connections.Connection) -> None:
+async def test_changed_goals_are_found_by_their_revision(filled: connections.Connection) -> None:
     await filled.execute("UPDATE goals SET revision = 20001 WHERE tenant_id = 'north' AND workflow_id = 'w1'")
     await filled.execute("VACUUM ANALYZE")
     explained = await filled.fetchval(f"EXPLAIN (FORMAT JSON) {loading._GOALS_CHANGED}", 20000)

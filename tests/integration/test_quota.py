@@ -25,7 +25,7 @@ WINDOW_BYTES = 32 * 1024
 
 
 @pytest.mark.real_world("kafka-python#2506", "A client under a quota gave up, sent all again, and so for ever.")
-async def test_under_a_quota_each_record_is_sent_once_and_as_fast_as_it_may(
+async def test_a_quota_is_used_up_and_each_record_is_sent_once(
     bootstrap_servers: str, topics: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clients, "SEND_TIMEOUT_SECONDS", 2)  # as if it were of 15 s, and the quota a seventh
@@ -41,7 +41,7 @@ async def test_under_a_quota_each_record_is_sent_once_and_as_fast_as_it_may(
     assert await _records_in(bootstrap_servers, topic) == used_up + RECORDS
 
 
-async def test_who_follows_after_a_kill_halfway_sends_little_more_than_the_rest(
+async def test_the_successor_of_a_killed_sender_sends_little_more_than_the_rest(
     bootstrap_servers: str,
     topics: dict[str, str],
     pool: sa_async.AsyncEngine,

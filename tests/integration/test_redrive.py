@@ -149,7 +149,7 @@ async def test_a_dry_run_counts_by_topic_and_reason_and_changes_nothing(with_kaf
     assert counted(with_kafka("dlq", "redrive", "--json").rows) == expected
 
 
-async def test_what_a_selection_leaves_out_waits_and_nothing_is_sent_twice(
+async def test_letters_that_are_not_selected_stay_and_no_letter_is_sent_twice(
     with_kafka: Shell, broker: Broker, redrive: Callable[..., int]
 ) -> None:
     forms = [broker.letter(number, "form_submitted") for number in (2, 4)]
@@ -166,15 +166,13 @@ async def test_what_a_selection_leaves_out_waits_and_nothing_is_sent_twice(
     assert (await broker.keys(), await broker.floor(group_id)) == ([1, 2, 3, 4], 4)
 
 
-async def test_so_many_at_most_are_taken_up_where_the_last_ones_ended(
-    broker: Broker, redrive: Callable[..., int]
-) -> None:
+async def test_a_limited_redrive_resumes_where_the_last_one_ended(broker: Broker, redrive: Callable[..., int]) -> None:
     await broker.dead_letter(*map(broker.letter, range(5)))
     assert [redrive("--max", 2) for _ in range(4)] == [2, 2, 1, 0]
     assert await broker.keys() == [0, 1, 2, 3, 4]
 
 
-async def test_lost_offsets_or_offsets_of_an_older_topic_repeat_and_lose_nothing(
+async def test_lost_or_outdated_offsets_repeat_letters_and_lose_none(
     with_kafka: Shell, broker: Broker, redrive: Callable[..., int]
 ) -> None:
     await broker.dead_letter(broker.letter(1))
@@ -201,7 +199,7 @@ async def test_a_letter_that_a_crash_of_the_worker_wrote_twice_is_sent_once(
     assert redrive() == 1
 
 
-async def test_what_is_no_dead_letter_is_left_alone(broker: Broker, redrive: Callable[..., int]) -> None:
+async def test_records_that_are_not_dead_letters_are_skipped(broker: Broker, redrive: Callable[..., int]) -> None:
     topic = broker.topics["dead_letters"]
     async with shells.producing(broker.bootstrap_servers) as producer:
         await producer.send_and_wait(topic, b"foreign", partition=0)
@@ -230,13 +228,13 @@ async def test_the_same_command_resumes_a_killed_redrive_at_the_same_rate(
     assert await broker.keys() == list(range(letters))
 
 
-async def test_a_redrive_topic_that_dates_records_anew_is_refused(with_kafka: Shell, broker: Broker) -> None:
+async def test_a_redrive_topic_with_log_append_time_is_refused(with_kafka: Shell, broker: Broker) -> None:
     await broker.dead_letter(broker.letter(1))
     await broker.configure_redrive("message.timestamp.type", "LogAppendTime")
     shells.assert_one_sentence(with_kafka("dlq", "redrive"), 4, broker.topics["redrive"], "message.timestamp.type")
 
 
-async def test_records_older_than_the_redrive_topic_keeps_any_are_warned_of(with_kafka: Shell, broker: Broker) -> None:
+async def test_letters_older_than_the_retention_of_redrive_give_a_warning(with_kafka: Shell, broker: Broker) -> None:
     await broker.dead_letter(broker.letter(1))
     await broker.configure_redrive("retention.ms", "1000")
     outcome = with_kafka("dlq", "redrive")
@@ -244,7 +242,7 @@ async def test_records_older_than_the_redrive_topic_keeps_any_are_warned_of(with
     assert "redriven_records_may_expire" in outcome.err
 
 
-async def test_a_letter_that_the_redrive_topic_does_not_take_is_named_and_sent_later(
+async def test_a_letter_that_the_redrive_topic_refuses_is_named_and_sent_later(
     with_kafka: Shell, broker: Broker, redrive: Callable[..., int]
 ) -> None:
     await broker.dead_letter(broker.letter(1))
@@ -254,14 +252,14 @@ async def test_a_letter_that_the_redrive_topic_does_not_take_is_named_and_sent_l
     assert redrive() == 1
 
 
-def test_nothing_to_redrive_is_a_sentence(with_kafka: Shell) -> None:
+def test_an_empty_redrive_is_reported_in_a_sentence(with_kafka: Shell) -> None:
     assert with_kafka("dlq", "redrive") == (0, "no open dead letters\n", "")
 
 
 # --- purge ---
 
 
-async def test_purge_deletes_what_was_dead_lettered_before_a_time_and_says_how_many(
+async def test_purge_deletes_letters_before_a_time_and_counts_them(
     with_kafka: Shell, broker: Broker, redrive: Callable[..., int]
 ) -> None:
     await broker.dead_letter(*map(broker.letter, range(5)))
@@ -303,7 +301,7 @@ async def test_purge_asks_at_a_terminal(
         (("--yes", "--all", "--before", "P1D"), "either --before or --all"),
     ],
 )
-def test_purge_asks_nobody_where_there_is_no_terminal(shell: Shell, words: Sequence[str], sentence: str) -> None:
+def test_purge_without_a_terminal_needs_explicit_options(shell: Shell, words: Sequence[str], sentence: str) -> None:
     outcome = shell("dlq", "purge", *words)
     assert (outcome.code, outcome.out) == (2, "")
     assert sentence in outcome.err

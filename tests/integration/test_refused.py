@@ -63,7 +63,7 @@ async def test_every_copy_of_a_poisonous_record_is_dead_lettered(
     await checks.assert_lawful(administrator, broker, [ONE], {}, [started(0), tagged("h", 5)])
 
 
-async def test_what_the_database_refuses_for_its_content_names_no_content(
+async def test_an_error_about_a_record_does_not_quote_it(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await world.install(administrator, [ONE])
@@ -78,7 +78,7 @@ async def test_what_the_database_refuses_for_its_content_names_no_content(
 
 
 @pytest.mark.parametrize("other", [ANOTHER_CONTACT, ANOTHER_WORKFLOW])
-async def test_the_first_of_two_in_one_batch_stands(
+async def test_the_first_of_two_contradicting_records_in_a_batch_stands(
     pool: sa_async.AsyncEngine, administrator: connections.Connection, other: tuple[str, str, str]
 ) -> None:
     await world.install(administrator, [ONE])
@@ -91,7 +91,7 @@ async def test_the_first_of_two_in_one_batch_stands(
 
 
 @pytest.mark.parametrize("other", [ANOTHER_CONTACT, ANOTHER_WORKFLOW])
-async def test_what_contradicts_an_earlier_batch_is_dead_lettered_whenever_it_comes(
+async def test_a_record_that_contradicts_an_earlier_batch_is_dead_lettered(
     pool: sa_async.AsyncEngine, administrator: connections.Connection, other: tuple[str, str, str]
 ) -> None:
     await world.install(administrator, [ONE])
@@ -104,7 +104,7 @@ async def test_what_contradicts_an_earlier_batch_is_dead_lettered_whenever_it_co
     await checks.assert_lawful(administrator, broker, [ONE], {}, [started(4), tagged("h", 5)])
 
 
-async def test_of_two_in_one_batch_the_one_that_the_database_knows_stands(
+async def test_the_record_that_the_database_knows_stands(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await world.install(administrator, [ONE])
@@ -116,9 +116,7 @@ async def test_of_two_in_one_batch_the_one_that_the_database_knows_stands(
     await checks.assert_lawful(administrator, broker, [ONE], {}, [started(2), tagged("h", 3)])
 
 
-async def test_the_same_id_is_anothers_own_in_another_tenant(
-    pool: sa_async.AsyncEngine, administrator: connections.Connection
-) -> None:
+async def test_tenants_may_use_the_same_ids(pool: sa_async.AsyncEngine, administrator: connections.Connection) -> None:
     broker = world.Broker()
     there = started(0, "s1", ANOTHER_CONTACT)
     elsewhere = type(there)("south", there.source, there.id, there.type, there.time, there.data)
@@ -127,7 +125,7 @@ async def test_the_same_id_is_anothers_own_in_another_tenant(
     assert await administrator.fetchval("SELECT count(*) FROM enrollments WHERE tenant_id <> $1", TENANT) == 1
 
 
-async def test_of_two_at_the_same_moment_one_stands_and_the_other_is_dead_lettered(
+async def test_one_of_two_concurrent_contradicting_records_is_dead_lettered(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     for steps_of_a in range(8):

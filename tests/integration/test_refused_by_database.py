@@ -157,7 +157,7 @@ def _url(installation: Installation, place: str) -> str:
         ("absent server", 4, "Is it running"),
     ],
 )
-def test_who_is_not_let_in_is_told_why(installation: Installation, place: str, code: int, says: str) -> None:
+def test_a_refused_connection_is_explained(installation: Installation, place: str, code: int, says: str) -> None:
     for command in FEW:
         outcome = installation(command, GOALWORKER_DATABASE__URL=_url(installation, place))
         assert_refused(command, outcome, code, says)
@@ -177,7 +177,7 @@ async def _readiness(url: str) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("place", PLACES)
-async def test_a_login_that_is_refused_is_told_from_an_absent_database(installation: Installation, place: str) -> None:
+async def test_a_refused_login_is_distinguished_from_an_outage(installation: Installation, place: str) -> None:
     sentence, event = await _readiness(_url(installation, place))
     is_absent = place == "absent server"
     assert ("cannot be reached: the connection was refused" in sentence) is is_absent
@@ -186,7 +186,7 @@ async def test_a_login_that_is_refused_is_told_from_an_absent_database(installat
 
 
 @pytest.mark.parametrize("refusal", [name for name in REFUSALS if name != "no roles"])
-def test_a_right_that_is_missing_is_told_from_an_absent_database(installation: Installation, refusal: str) -> None:
+def test_a_missing_right_is_distinguished_from_an_outage(installation: Installation, refusal: str) -> None:
     there = REFUSALS[refusal]
     with installation.refusing(there.refuse, there.allow):
         sentence, event = support.run(_readiness(installation.settings["GOALWORKER_DATABASE__URL"]))
@@ -207,7 +207,7 @@ def test_an_upgrade_with_an_empty_search_path_says_what_to_set(installation: Ins
     shells.assert_one_sentence(outcome, 1, "search_path", "SET search_path = public")
 
 
-async def test_a_role_that_is_not_there_is_no_records_fault(database_url: str) -> None:
+async def test_a_missing_role_is_not_blamed_on_a_record(database_url: str) -> None:
     pool = connections.engine(database_url, pool_size=1, statement_timeout_seconds=5, application="test")
     try:
         with pytest.raises(

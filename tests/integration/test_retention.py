@@ -30,7 +30,7 @@ async def _age(administrator: connections.Connection, table: str, column: str, a
 # --- hits (contract rule 3.6) ---
 
 
-async def test_hits_go_by_when_they_were_recorded_and_not_by_when_they_happened(
+async def test_hits_are_deleted_by_their_time_of_recording(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await world.install(administrator, [ONE])
@@ -44,7 +44,7 @@ async def test_hits_go_by_when_they_were_recorded_and_not_by_when_they_happened(
     assert await administrator.fetchval("SELECT event_id FROM goal_hits") == "h2"
 
 
-async def test_all_old_hits_go_however_many_slices_they_are(
+async def test_all_old_hits_are_deleted_in_any_number_of_slices(
     pool: sa_async.AsyncEngine, administrator: connections.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "_SLICE", 2)
@@ -79,7 +79,7 @@ async def test_neither_a_sweep_nor_a_replay_after_it_changes_anything(
 
 @world.examples(20)
 @given(data=st.data(), drawn=strategies.worlds())
-async def test_sweeps_in_between_lose_nothing_that_comes_again(
+async def test_sweeps_between_replays_lose_nothing(
     pool: sa_async.AsyncEngine, administrator: connections.Connection, data: st.DataObject, drawn: strategies.World
 ) -> None:
     await world.clear(administrator)
@@ -94,7 +94,7 @@ async def test_sweeps_in_between_lose_nothing_that_comes_again(
     await checks.assert_lawful(administrator, broker, drawn.goals, drawn.logics, drawn.messages)
 
 
-async def test_a_hit_that_is_swept_between_its_two_phases_is_judged_nevertheless(
+async def test_a_hit_deleted_between_its_two_phases_is_judged(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await world.install(administrator, [ONE])
@@ -118,7 +118,7 @@ def _sweep_before_the_lock(pool: sa_async.AsyncEngine) -> statements.Hook:
     return hook
 
 
-async def test_a_correction_after_the_sweep_goes_by_the_trigger_that_an_achievement_keeps(
+async def test_a_correction_after_the_sweep_uses_the_stored_trigger(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     await world.install(administrator, [ONE, TWO], logic("never"))
@@ -169,7 +169,7 @@ async def test_an_ended_or_exited_enrollment_is_deleted_whole_and_an_open_one_ne
     assert await _rows_of(administrator) == {"enrollments": {"open", *kept}, "achievements": kept, "exits": kept}
 
 
-async def test_all_old_enrollments_go_however_many_slices_they_are(
+async def test_all_old_enrollments_are_deleted_in_any_number_of_slices(
     pool: sa_async.AsyncEngine, administrator: connections.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "_SLICE", 2)
@@ -202,7 +202,7 @@ async def test_an_enrollment_that_is_being_judged_waits_for_the_next_sweep(
     assert await retention.sweep_enrollments(pool, YEARS) == 1
 
 
-async def test_two_sweepers_at_once_do_the_work_once(
+async def test_two_concurrent_sweepers_do_the_work_once(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     names = [f"e{number}" for number in range(50)]
@@ -212,7 +212,7 @@ async def test_two_sweepers_at_once_do_the_work_once(
     assert await _count(administrator, "enrollments") == 0
 
 
-async def test_what_was_let_go_of_can_be_judged_again(
+async def test_a_deleted_enrollment_can_be_judged_again(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     """Outside the guarantee (rule 3.7), but it must not stop the worker."""

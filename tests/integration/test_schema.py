@@ -63,7 +63,7 @@ async def _everything(administrator: connections.Connection) -> Schema:
 # --- tables ---
 
 
-async def test_the_migrations_make_what_tables_py_says(
+async def test_the_migrations_create_the_schema_of_tables_py(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     def create(connection: sa.Connection) -> None:
@@ -96,7 +96,7 @@ async def test_every_id_sorts_by_code_point(administrator: connections.Connectio
     assert {row["collation_name"] for row in columns} == {"C"}
 
 
-async def test_a_third_of_neighbours_that_are_judged_at_once_is_changed_in_place(
+async def test_a_third_of_concurrent_judgements_updates_rows_in_place(
     administrator: connections.Connection,
 ) -> None:
     await administrator.execute(
@@ -113,7 +113,9 @@ async def test_a_third_of_neighbours_that_are_judged_at_once_is_changed_in_place
     assert in_place > 1000 / 3
 
 
-async def test_down_and_up_again_gives_the_same(administrator: connections.Connection, database_url: str) -> None:
+async def test_a_downgrade_and_upgrade_gives_the_same_schema(
+    administrator: connections.Connection, database_url: str
+) -> None:
     before = await _everything(administrator)
     await asyncio.to_thread(migrations.downgrade, database_url)
     assert {name[0] for name in await _everything(administrator)} <= {"alembic_version", "alembic_version_pkc"}
@@ -121,7 +123,7 @@ async def test_down_and_up_again_gives_the_same(administrator: connections.Conne
     assert await _everything(administrator) == before
 
 
-async def test_upgrading_what_is_up_to_date_changes_nothing(
+async def test_upgrading_a_current_schema_changes_nothing(
     administrator: connections.Connection, database_url: str
 ) -> None:
     before = await _everything(administrator)
@@ -197,7 +199,7 @@ async def _seen_as_api(administrator: connections.Connection, names: set[str], t
     return seen
 
 
-async def test_the_api_sees_nothing_where_no_tenant_is_set(
+async def test_the_api_sees_no_rows_without_a_tenant(
     administrator: connections.Connection, two_tenants: set[str]
 ) -> None:
     seen = await _seen_as_api(administrator, two_tenants, None)
@@ -213,7 +215,7 @@ async def test_the_api_sees_one_tenant_and_no_other(
     assert list(seen.values()) == [["south"]] * len(seen)
 
 
-async def test_the_tenant_is_forgotten_with_the_transaction(pool: sa_async.AsyncEngine, two_tenants: set[str]) -> None:
+async def test_the_tenant_is_reset_after_the_transaction(pool: sa_async.AsyncEngine, two_tenants: set[str]) -> None:
     for _ in range(2):
         async with connections.tenant_transaction(pool, "north", "test") as connection:
             assert (await connection.execute(sa.select(tables.goals.c.tenant_id))).scalars().all() == ["north"]
@@ -269,7 +271,7 @@ async def _granted(administrator: connections.Connection, role: str, right: str)
     return {row[0] for row in rows}
 
 
-async def test_each_role_writes_what_is_its_own(administrator: connections.Connection) -> None:
+async def test_each_role_writes_its_own_tables_only(administrator: connections.Connection) -> None:
     for right in ("INSERT", "UPDATE", "DELETE"):
         assert OF_THE_FLOW | {"outbox", "paused_topics"} <= await _granted(administrator, tables.WORKER_ROLE, right)
         assert not await _granted(administrator, tables.WORKER_ROLE, right) & OF_PEOPLE
@@ -279,14 +281,14 @@ async def test_each_role_writes_what_is_its_own(administrator: connections.Conne
         assert await _granted(administrator, role, "TRUNCATE, TRIGGER, REFERENCES") == set()
 
 
-async def test_the_audit_and_the_outbox_are_for_the_api_to_add_to(administrator: connections.Connection) -> None:
+async def test_the_api_can_only_insert_into_audit_and_outbox(administrator: connections.Connection) -> None:
     may = {right: await _granted(administrator, tables.API_ROLE, right) for right in ("SELECT", "INSERT", "UPDATE")}
     assert {right for right, names in may.items() if "audit_log" in names} == {"SELECT", "INSERT"}
     assert {right for right, names in may.items() if "outbox" in names} == {"INSERT"}
     assert "goal_hits" not in may["SELECT"]
 
 
-async def test_neither_role_can_log_in_or_pass_row_level_security_by(administrator: connections.Connection) -> None:
+async def test_neither_role_can_log_in_or_bypass_row_level_security(administrator: connections.Connection) -> None:
     rows = await administrator.fetch(
         "SELECT rolcanlogin OR rolbypassrls OR rolsuper OR rolcreaterole OR rolcreatedb FROM pg_roles"
         " WHERE rolname = ANY($1::text[])",

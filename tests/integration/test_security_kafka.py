@@ -140,7 +140,7 @@ def faults(broker: secure_broker.Broker, folder: Path) -> dict[str, tuple[Mappin
         *("no TLS to a TLS port", "TLS to a port without", "no login"),
     ],
 )
-def test_what_does_not_fit_is_a_sentence_and_exit_4(
+def test_connection_errors_are_a_sentence_and_exit_4(
     fault: str, broker: secure_broker.Broker, secured: Shell, folder: Path
 ) -> None:
     otherwise, says = faults(broker, folder)[fault]
@@ -152,7 +152,7 @@ def test_what_does_not_fit_is_a_sentence_and_exit_4(
     assert "pw-" not in outcome.err
 
 
-def test_commands_say_what_the_worker_says(broker: secure_broker.Broker, secured: Shell) -> None:
+def test_commands_report_the_same_errors_as_the_worker(broker: secure_broker.Broker, secured: Shell) -> None:
     unknown = secured.set(broker.settings("worker", otherwise={"SASL_PASSWORD": "pw-wrong"}))
     shells.assert_one_sentence(unknown("topics", "list"), 4, "GOALWORKER_KAFKA__SASL_PASSWORD")
     refused = unknown("doctor")
@@ -161,14 +161,14 @@ def test_commands_say_what_the_worker_says(broker: secure_broker.Broker, secured
     assert "GOALWORKER_KAFKA__SASL_PASSWORD" in refused.out
 
 
-def test_doctor_finds_what_may_not_be_read(broker: secure_broker.Broker, secured: Shell) -> None:
+def test_doctor_reports_missing_read_rights(broker: secure_broker.Broker, secured: Shell) -> None:
     unread = secured.set(broker.settings("unread"))("doctor")
     assert unread.code == 1
     assert f"{TOPICS['tag_added']} may not be read" in unread.out
 
 
 @pytest.mark.parametrize("user", LACKING)
-def test_a_right_that_is_missing_is_a_sentence_and_not_a_broker_out_of_reach(
+def test_a_missing_right_is_a_sentence_and_not_an_unreachable_broker(
     user: str, broker: secure_broker.Broker, secured: Shell
 ) -> None:
     if user == "mute":

@@ -132,7 +132,7 @@ async def is_encrypted(url: str) -> bool:
         await pool.dispose()
 
 
-async def test_a_url_says_as_in_psql_whether_tls_is_spoken(port: int, authority: certificates.Authority) -> None:
+async def test_a_url_sets_tls_as_in_psql(port: int, authority: certificates.Authority) -> None:
     assert await is_encrypted(url(port, "sslmode=verify-full", f"sslrootcert={authority.file}"))
     assert await is_encrypted(url(port, "sslmode=require"))
     assert await is_encrypted(url(port))
@@ -165,7 +165,7 @@ def faults(port: int, authority: certificates.Authority, folder: Path) -> dict[s
 
 
 @pytest.mark.parametrize("fault", ["wrong authority", "wrong host name", "wrong password"])
-def test_what_does_not_fit_is_a_sentence_and_exit_4(
+def test_connection_errors_are_a_sentence_and_exit_4(
     fault: str, shell: Shell, port: int, authority: certificates.Authority, folder: Path
 ) -> None:
     wrong, says = faults(port, authority, folder)[fault]

@@ -25,7 +25,7 @@ def sender(bootstrap_servers: str, topics: dict[str, str]) -> Sender:
     return Sender(settings)
 
 
-async def test_a_topic_that_takes_less_than_a_batch_gets_each_record_alone(
+async def test_a_topic_with_a_low_limit_gets_each_record_alone(
     bootstrap_servers: str, absent_topics: dict[str, str], sender: Sender
 ) -> None:
     topic = absent_topics["goal_achieved"]
@@ -55,7 +55,7 @@ async def test_a_record_that_is_too_large_alone_is_refused_after_all_others_are_
     await sender.stop()
 
 
-async def test_a_refusal_names_size_and_limit_to_the_byte(
+async def test_a_refusal_contains_size_and_limit_to_the_byte(
     bootstrap_servers: str, absent_topics: dict[str, str], sender: Sender
 ) -> None:
     topic = absent_topics["goal_achieved"]
@@ -73,7 +73,7 @@ async def test_a_refusal_names_size_and_limit_to_the_byte(
     await sender.stop()
 
 
-async def test_a_compacted_topic_refuses_a_record_without_a_key_and_takes_its_neighbours(
+async def test_a_compacted_topic_refuses_only_the_record_without_a_key(
     bootstrap_servers: str, absent_topics: dict[str, str], sender: Sender
 ) -> None:
     topic = absent_topics["goal_configured"]

@@ -20,7 +20,7 @@ DATA = events.FormSubmitted("c-17", "newsletter")
 
 @pytest.mark.real_world("gzip, snappy, lz4 and zstd", "the records of all these senders, compressed with each codec")
 @pytest.mark.parametrize("compression", ["gzip", "snappy", "lz4", "zstd"])
-async def test_records_of_others_are_decoded_whatever_they_are_compressed_with(
+async def test_records_of_other_clients_are_decoded_with_any_compression(
     bootstrap_servers: str, topics: dict[str, str], compression: str
 ) -> None:
     topic, sent = topics["form_submitted"], vectors.read()

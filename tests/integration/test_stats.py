@@ -130,7 +130,7 @@ RUNS = st.lists(st.tuples(MINUTES, st.booleans(), st.booleans(), OUTCOMES, st.se
 
 @world.examples(100)
 @given(runs=RUNS, cuts=st.lists(MINUTES, max_size=2), deleted=st.sets(st.integers(1, 5)), tracking=st.booleans())
-async def test_an_analyst_who_reads_every_row_agrees_with_every_number(
+async def test_statistics_equal_those_computed_from_every_row(
     pool: sa_async.AsyncEngine,
     administrator: connections.Connection,
     runs: list[Any],
@@ -172,7 +172,7 @@ async def test_an_analyst_who_reads_every_row_agrees_with_every_number(
 
 @world.examples(60)
 @given(data=st.data(), drawn=strategies.worlds(), tracked=st.booleans())
-async def test_an_analyst_agrees_after_messages_in_any_order_with_all_their_corrections(
+async def test_statistics_are_right_after_messages_in_any_order(
     pool: sa_async.AsyncEngine,
     administrator: connections.Connection,
     data: st.DataObject,
@@ -242,7 +242,9 @@ async def test_a_workflow_without_achievements_has_zeros_and_no_times(pool: sa_a
     assert {answer[name] for name in analyst.TIMES} == {None}
 
 
-async def test_another_tenant_sees_nothing(pool: sa_async.AsyncEngine, administrator: connections.Connection) -> None:
+async def test_another_tenant_has_empty_statistics(
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
+) -> None:
     await add_goals(administrator)
     await add_run(administrator, "e1", START, converted_at=START)
     await add_achievement(administrator, "e1", 1, START)
@@ -327,9 +329,7 @@ async def test_an_achievement_is_shown_as_its_message(
     }
 
 
-async def test_filters_leave_out_the_others_on_every_page(
-    pool: sa_async.AsyncEngine, listed: list[tuple[str, UUID]]
-) -> None:
+async def test_filters_apply_to_every_page(pool: sa_async.AsyncEngine, listed: list[tuple[str, UUID]]) -> None:
     later = START + timedelta(hours=1)
     wanted: list[tuple[dict[str, Any], list[tuple[str, UUID]]]] = [
         ({"contact_id": "c-a"}, listed[2:4]),

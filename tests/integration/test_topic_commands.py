@@ -21,7 +21,7 @@ async def configuration_of(bootstrap_servers: str, topic: str) -> dict[str, str]
     return {key: value for key, value, *_ in answer.resources[0][4]}
 
 
-async def test_topics_create_makes_what_is_missing_and_leaves_the_rest(
+async def test_topics_create_creates_missing_topics_only(
     shell: Shell, bootstrap_servers: str, absent_topics: dict[str, str]
 ) -> None:
     await shells.create_topic(bootstrap_servers, absent_topics["tag_added"])
@@ -49,7 +49,7 @@ async def test_topics_create_makes_what_is_missing_and_leaves_the_rest(
     assert "created" not in again.out
 
 
-def test_more_copies_than_brokers_are_refused_with_the_brokers_words(
+def test_more_replicas_than_brokers_are_refused_with_the_brokers_error(
     shell: Shell, bootstrap_servers: str, absent_topics: dict[str, str]
 ) -> None:
     shell = shell.set(shells.variables_of(bootstrap_servers, absent_topics))
@@ -162,7 +162,7 @@ async def test_a_record_is_skipped_for_good_as_an_audited_act(
     assert with_both("topics", "skip", "elsewhere", 0, "--offset", 0).code == 2
 
 
-async def test_no_record_is_skipped_nor_audited_while_a_worker_runs(
+async def test_no_record_is_skipped_or_audited_while_a_worker_runs(
     with_both: Shell, bootstrap_servers: str, topics: dict[str, str]
 ) -> None:
     topic, group = topics["tag_added"], with_both.settings["GOALWORKER_KAFKA__GROUP_ID"]
@@ -187,14 +187,14 @@ async def test_no_record_is_skipped_nor_audited_while_a_worker_runs(
         (record_skipping.Position(5, 0, 9, 5), 9, "ends before 9"),
     ],
 )
-def test_only_the_record_that_comes_next_can_be_skipped(
+def test_only_the_next_record_can_be_skipped(
     position: record_skipping.Position, offset: int, reason: str | None
 ) -> None:
     found = record_skipping.refusal(position, offset)
     assert (found is None) if reason is None else (found is not None and reason in found)
 
 
-def test_lag_names_the_topics_that_are_not_there(shell: Shell, bootstrap_servers: str) -> None:
+def test_lag_names_missing_topics(shell: Shell, bootstrap_servers: str) -> None:
     names = support.fresh_topics()
     shell = shell.set(shells.variables_of(bootstrap_servers, names))
     shells.assert_one_sentence(shell("lag"), 4, names["tag_added"], names["redrive"], "`goalworker topics create`")

@@ -75,7 +75,7 @@ every_scene = pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES.keys(
 
 
 @every_scene
-async def test_every_order_of_two_workers_transactions_gives_the_same(stage: Stage, scene: Scene) -> None:
+async def test_every_order_of_two_workers_transactions_gives_the_same_results(stage: Stage, scene: Scene) -> None:
     steps = await stage.play(scene, (), statements.transactions)
     assert steps["a"] >= 2
     both = sum(steps.values())
@@ -85,7 +85,7 @@ async def test_every_order_of_two_workers_transactions_gives_the_same(stage: Sta
 
 
 @every_scene
-async def test_two_switches_anywhere_between_two_workers_statements_give_the_same(stage: Stage, scene: Scene) -> None:
+async def test_any_two_switches_between_two_workers_give_the_same_results(stage: Stage, scene: Scene) -> None:
     steps = await stage.play(scene, (), statements.decisive)
     assert steps["a"] >= 6
     for of_a, of_b in itertools.product(range(steps["a"]), range(0, steps["b"] + 1, 2)):
@@ -100,14 +100,12 @@ def locks(sql: str) -> bool:
 
 
 @every_scene
-async def test_a_judgement_sees_what_was_recorded_before_its_lock_by_one_who_never_judges(
-    stage: Stage, scene: Scene
-) -> None:
+async def test_a_judgement_sees_facts_of_a_worker_that_crashed_before_judging(stage: Stage, scene: Scene) -> None:
     facts_and_until_it_locks = ["a", "a"]
     await stage.play(scene, [*facts_and_until_it_locks, "b"], locks, b_ends=crashes.after_facts())
 
 
-async def test_a_judgement_sees_what_was_recorded_while_it_waited_for_its_lock(stage: Stage) -> None:
+async def test_a_judgement_sees_facts_recorded_while_it_waited_for_its_lock(stage: Stage) -> None:
     scene = Scene((tagged("h2", 6),), (ended(20), tagged("h1", 5)), (started(0),))
     up_to_the_commit, locking = ["b"] * 4, ["a"] * 5
     await stage.play(scene, [*up_to_the_commit, *locking, "b"], statements.decisive, b_ends=crashes.after_facts())
@@ -118,7 +116,7 @@ async def test_a_judgement_sees_what_was_recorded_while_it_waited_for_its_lock(s
 
 @world.examples(25)
 @given(data=st.data(), drawn=strategies.worlds(), tracked=st.booleans())
-async def test_two_workers_of_any_world_in_any_order_of_their_statements_are_lawful(
+async def test_two_workers_in_any_order_of_statements_are_lawful(
     pool: sa_async.AsyncEngine,
     administrator: connections.Connection,
     data: st.DataObject,
@@ -140,7 +138,7 @@ async def test_two_workers_of_any_world_in_any_order_of_their_statements_are_law
 # --- deadlocks ---
 
 
-async def test_many_workers_on_the_same_keys_in_other_orders_never_deadlock(
+async def test_many_workers_on_the_same_keys_never_deadlock(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     chance = random.Random(1)
@@ -161,7 +159,7 @@ async def test_many_workers_on_the_same_keys_in_other_orders_never_deadlock(
     await checks.assert_lawful(administrator, broker, goals, {}, [*hits, *lifecycle])
 
 
-async def test_rows_go_to_the_database_in_the_order_of_their_keys(
+async def test_rows_are_written_in_the_order_of_their_keys(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     """Statements that lock the same rows in different orders deadlock only by chance, so test the order itself."""

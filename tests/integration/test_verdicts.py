@@ -11,7 +11,7 @@ ODD = ("null", 'a"b', "c\\d", "{e,f}", "'g'", "NULL", " ", "\x7fü,\U0001f600")
 
 
 @pytest.mark.parametrize("text", ODD)
-async def test_odd_texts_are_written_as_they_are(
+async def test_odd_texts_are_written_unchanged(
     pool: sa_async.AsyncEngine, administrator: connections.Connection, text: str
 ) -> None:
     await world.install(administrator, [scenes.goal(1, text, text)])
@@ -26,7 +26,7 @@ async def test_odd_texts_are_written_as_they_are(
     assert tuple(await administrator.fetchrow(f"SELECT {columns} FROM exits")) == run
 
 
-def test_texts_that_would_become_others_are_refused() -> None:
+def test_texts_that_would_be_changed_are_refused() -> None:
     assert arrays.texts([]) == ""
     assert arrays.texts(["a", "", "b"]) == "a\x1f\x1fb"
     for column in (["a", "b\x1fc"], [""]):

@@ -21,14 +21,14 @@ def carried(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         return set(opened.namelist())
 
 
-def test_a_wheel_carries_every_migration_so_that_an_installed_package_can_migrate(carried: set[str]) -> None:
+def test_a_wheel_contains_every_migration(carried: set[str]) -> None:
     files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "migrations").rglob("*") if path.is_file()}
     wanted = {f"goalworker/{path}" for path in files if "__pycache__" not in path}
     assert wanted
     assert wanted <= carried
 
 
-def test_a_wheel_carries_the_page_of_the_api_with_its_licences(carried: set[str]) -> None:
+def test_a_wheel_contains_the_page_of_the_api_with_its_licences(carried: set[str]) -> None:
     folder = ROOT / "goalworker/api/docs_files"
     wanted = {path.relative_to(ROOT).as_posix() for path in folder.iterdir()}
     assert len(wanted) == 10

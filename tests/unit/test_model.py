@@ -20,7 +20,7 @@ def _delivered(drawn: strategies.World, batches: Delivery, *, tracked: bool = Tr
 
 @settings(max_examples=examples(300))
 @given(data=st.data(), drawn=strategies.worlds(), tracked=st.booleans())
-def test_any_order_repetition_and_batching_gives_what_one_look_at_the_end_gives(
+def test_any_order_repetition_and_batching_gives_the_same_results(
     data: st.DataObject, drawn: strategies.World, tracked: bool
 ) -> None:
     batches = data.draw(strategies.deliveries(drawn.messages))
