@@ -65,13 +65,15 @@ def _configuration(
         yield findings.ok("topics", f"the configuration of {'all topics' if are_all else 'the existing topics'} fits")
 
 
-def _too_small(settings: config.Settings, known: Configurations) -> Iterable[findings.Finding]:
+def _too_small(settings: config.Settings, configurations: Configurations) -> Iterable[findings.Finding]:
     letters = settings.topics.dead_letters
-    if letters not in known:
+    if letters not in configurations:
         return
-    inputs = {name: int(known[name]["max.message.bytes"]) for name in _read(settings) if name in known}
+    inputs = {
+        name: int(configurations[name]["max.message.bytes"]) for name in _read(settings) if name in configurations
+    }
     largest, needed = max(inputs.items(), key=lambda item: item[1], default=("", 0))
-    limit = int(known[letters]["max.message.bytes"])
+    limit = int(configurations[letters]["max.message.bytes"])
     if limit < needed:
         yield findings.problem(
             "topics",
@@ -80,16 +82,16 @@ def _too_small(settings: config.Settings, known: Configurations) -> Iterable[fin
         )
 
 
-def _too_small_out(settings: config.Settings, known: Configurations) -> Iterable[findings.Finding]:
-    limits = {name: int(configuration["max.message.bytes"]) for name, configuration in known.items()}
+def _too_small_out(settings: config.Settings, configurations: Configurations) -> Iterable[findings.Finding]:
+    limits = {name: int(configuration["max.message.bytes"]) for name, configuration in configurations.items()}
     for small in topic_limits.too_small(settings, limits):
         yield findings.problem("topics", str(small))
 
 
-def _too_short(settings: config.Settings, known: Configurations) -> Iterable[findings.Finding]:
+def _too_short(settings: config.Settings, configurations: Configurations) -> Iterable[findings.Finding]:
     lateness_ms = int(settings.events.lateness.total_seconds() * 1000)
     for name in settings.topics.inputs:
-        kept_ms = int(known.get(name, {}).get("retention.ms", -1))
+        kept_ms = int(configurations.get(name, {}).get("retention.ms", -1))
         if 0 <= kept_ms < lateness_ms:
             yield findings.warn(
                 "topics",
@@ -98,10 +100,10 @@ def _too_short(settings: config.Settings, known: Configurations) -> Iterable[fin
             )
 
 
-def _compacted(settings: config.Settings, known: Configurations) -> Iterable[findings.Finding]:
+def _compacted(settings: config.Settings, configurations: Configurations) -> Iterable[findings.Finding]:
     """Find topics of events that are compacted, which keeps only the last event of each contact."""
     for name in _read(settings):
-        if "compact" in known.get(name, {}).get("cleanup.policy", "delete"):
+        if "compact" in configurations.get(name, {}).get("cleanup.policy", "delete"):
             yield findings.problem(
                 "topics",
                 f"{name} is compacted, which keeps only the last event of each contact: set its cleanup.policy to "
@@ -109,10 +111,10 @@ def _compacted(settings: config.Settings, known: Configurations) -> Iterable[fin
             )
 
 
-def _redrive(settings: config.Settings, known: Configurations) -> Iterable[findings.Finding]:
+def _redrive(settings: config.Settings, configurations: Configurations) -> Iterable[findings.Finding]:
     """Check the redrive topic, whose records must keep the timestamps of the original ones, however old."""
     name = settings.topics.redrive
-    configuration = known.get(name, {})
+    configuration = configurations.get(name, {})
     if configuration.get("message.timestamp.type", "CreateTime") != "CreateTime":
         yield findings.problem(
             "topics",
@@ -128,9 +130,9 @@ def _redrive(settings: config.Settings, known: Configurations) -> Iterable[findi
         )
 
 
-def _not_compacted(settings: config.Settings, known: Configurations) -> Iterable[findings.Finding]:
+def _not_compacted(settings: config.Settings, configurations: Configurations) -> Iterable[findings.Finding]:
     name = settings.topics.goal_configured
-    if "compact" not in known.get(name, {}).get("cleanup.policy", "compact"):
+    if "compact" not in configurations.get(name, {}).get("cleanup.policy", "compact"):
         yield findings.warn(
             "topics",
             f"{name} is not compacted, so that old goals are deleted from it: set its cleanup.policy to compact",
@@ -141,8 +143,8 @@ async def _session(
     client: kafka_admin.AIOKafkaAdminClient, settings: config.Settings, node_id: int
 ) -> findings.Finding:
     """Compare our session timeout with the broker's bounds, outside which a worker cannot join the group."""
-    known = await kafka_topics.broker_configuration(client, node_id)
-    bounds = [int(known.get(f"group.{end}.session.timeout.ms", 0)) / 1_000 for end in ("min", "max")]
+    configuration = await kafka_topics.broker_configuration(client, node_id)
+    bounds = [int(configuration.get(f"group.{end}.session.timeout.ms", 0)) / 1_000 for end in ("min", "max")]
     ours = settings.kafka.session_timeout_seconds
     if not all(bounds):
         return findings.warn(

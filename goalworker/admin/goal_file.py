@@ -73,7 +73,7 @@ def parse(text: bytes, maximum: int) -> tuple[Workflow, ...]:
 
 
 def _workflow(given: Any, at: str, maximum: int, faults: list[Fault]) -> Workflow:
-    wanted = _list(given, "goals", at, faults, others=("workflow_id", "logic"))
+    given_goals = _list(given, "goals", at, faults, others=("workflow_id", "logic"))
     if not isinstance(given, Mapping):
         return Workflow("")
     workflow_id, logic = given.get("workflow_id"), given.get("logic")
@@ -82,9 +82,9 @@ def _workflow(given: Any, at: str, maximum: int, faults: list[Fault]) -> Workflo
         workflow_id = ""
     if logic is not None and logic not in goals.LOGICS:
         faults.append(Fault(f"{at}/logic", f"must be one of {', '.join(goals.LOGICS)}"))
-    if len(wanted) > maximum:
+    if len(given_goals) > maximum:
         faults.append(Fault(f"{at}/goals", str(goal_store.TooManyGoalsError(maximum))))
-    found = [_goal(goal, f"{at}/goals/{number}", faults) for number, goal in enumerate(wanted)]
+    found = [_goal(goal, f"{at}/goals/{number}", faults) for number, goal in enumerate(given_goals)]
     drafts = tuple(goal for goal in found if goal is not None)
     if len({goal.identity for goal in drafts}) < len(drafts):
         faults.append(Fault(f"{at}/goals", "two goals have the same goal_type and criteria"))

@@ -20,7 +20,7 @@ FETCH_WAIT_MS: Final = 100
 
 @contextlib.asynccontextmanager
 async def admin(settings: config.Settings) -> AsyncIterator[kafka_admin.AIOKafkaAdminClient]:
-    """Yield a connected admin client; where the broker cannot be used, DependencyError says which and why."""
+    """Yield a connected admin client; GoalworkerError says which broker cannot be used, and why."""
     client = clients.admin(settings)
     with broker_errors.explain_errors(settings):
         try:

@@ -56,5 +56,5 @@ def _repaired(
 
 
 def _headers_with(headers: envelope.Pairs, name: str, stand_in: Any) -> envelope.Pairs:
-    others = [(known, value) for known, value in headers if known != name]
+    others = [(other, value) for other, value in headers if other != name]
     return others if stand_in is _ABSENT else [*others, (name, str(stand_in).encode())]

@@ -16,7 +16,7 @@ from goalworker.stores import operator_acts
 
 log = logs.get(__name__)
 
-# Seconds to find the group's next record; a damaged one cannot be read, and is skipped without.
+# Seconds to read the group's next record. After that it counts as unreadable, as a damaged record does.
 READ_SECONDS: Final = 5.0
 
 
@@ -71,7 +71,7 @@ async def _position(settings: config.Settings, partition: TopicPartition, group_
     async with kafka_connection.admin(settings) as client:
         there = kafka_topics.partitions(await kafka_topics.require(client, [partition.topic]))
         if partition not in there:
-            last = max(known.partition for known in there)
+            last = max(existing.partition for existing in there)
             raise errors.GoalworkerError(f"{partition.topic} has the partitions 0 to {last} only")
         committed = (await kafka_topics.committed(client, group_id)).get(partition)
     async with kafka_connection.consumer(settings) as consumer:

@@ -26,7 +26,7 @@ from goalworker.pipeline import dead_letters
 
 log = logs.get(__name__)
 
-# Records that are sent together at most, and sends per second that a rate is divided into.
+# Records per send, at most. A lower rate is divided into this many sends per second.
 SEND_RECORDS_MAX: Final = 500
 SENDS_PER_SECOND: Final = 10
 
@@ -46,7 +46,7 @@ class _Pass:
     counts: Counts = field(default_factory=Counter)
     expiring: int = 0
     floors: dead_letter_reading.Offsets = field(default_factory=dict)
-    held: set[aiokafka.TopicPartition] = field(default_factory=set)
+    blocked: set[aiokafka.TopicPartition] = field(default_factory=set)
 
     def take(self, record: aiokafka.ConsumerRecord) -> None:
         """Add a letter that is selected and was not sent yet; the floor rises to the first unselected letter."""
@@ -54,11 +54,11 @@ class _Pass:
         copy = dead_letters.redriven(record, self.topic)
         if copy is not None and (fingerprint := fingerprint_of(copy)) not in self.sent:
             if not self.selection.has(record):
-                self.held.add(partition)
+                self.blocked.add(partition)
                 return
             self.sent.add(fingerprint)
             self._add(record, copy)
-        if partition not in self.held:
+        if partition not in self.blocked:
             self.floors[partition] = record.offset + 1
 
     def _add(self, record: aiokafka.ConsumerRecord, copy: Record) -> None:

@@ -11,7 +11,7 @@ Progress = Mapping[TopicPartition, tuple[int, int]]
 
 
 class StallWatch:
-    """Search for a partition that has lag and did not move for a time during which every dependency answered."""
+    """Watch for a partition that has lag and does not move although every dependency answers."""
 
     def __init__(self, stall_seconds: float) -> None:
         self._stall_seconds = stall_seconds
