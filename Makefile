@@ -91,6 +91,7 @@ check: lint types imports coverage ## what CI runs
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python .ci/prose.py
 
 types: install
 	$(BIN)/mypy

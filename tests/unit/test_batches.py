@@ -1,4 +1,4 @@
-"""What a paused topic withholds leaves a batch as if the rest alone had been fetched."""
+"""A batch without the records of a paused topic equals a batch that was fetched without them."""
 
 import json
 from collections.abc import Sequence

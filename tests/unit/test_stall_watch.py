@@ -1,4 +1,4 @@
-"""When lag is a stall, and when it is not (design, hazard 2)."""
+"""Stalls: lag without progress, and lag that only looks like one (design, hazard 2)."""
 
 from aiokafka import TopicPartition
 

@@ -1,4 +1,4 @@
-"""How far two clocks are apart, what is said of it, and which of them is slow."""
+"""Clock skew: its measurement, its log lines, and which of two clocks is slow."""
 
 import asyncio
 import contextlib
@@ -87,7 +87,7 @@ class Database:
         self.asked += 1
         if self.error is not None:
             raise self.error
-        self._now += 30.0  # to wait for a connection is no part of a round trip
+        self._now += 30.0  # waiting for a connection does not count as a round trip
         yield self
 
     async def exec_driver_sql(self, _sql: str) -> "Database":

@@ -1,4 +1,4 @@
-"""What `goalworker doctor` says of settings that the database does not hold."""
+"""Findings of `goalworker doctor` about session settings that the database does not keep."""
 
 import asyncio
 from typing import cast

@@ -1,4 +1,4 @@
-"""How the API and the operations port listen."""
+"""Listening sockets of the API and the operations port."""
 
 import socket
 
