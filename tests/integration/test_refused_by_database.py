@@ -153,7 +153,7 @@ def _url(installation: Installation, place: str) -> str:
         ("wrong password", 4, "Are user and password"),
         ("no password", 4, "Are user and password"),
         ("unknown login", 4, "Are user and password"),
-        ("unknown database", 4, "Create it, or put its name"),
+        ("unknown database", 4, "Create it, or correct its name"),
         ("absent server", 4, "Is it running"),
     ],
 )
