@@ -55,33 +55,33 @@ async def satisfied(administrator: connections.Connection) -> dict[naive_judge.E
     return {(row[0], row[1]): row[2] for row in rows}
 
 
-def told(broker: world.Broker) -> dict[UUID, dict[str, Any]]:
+def messages_by_id(broker: world.Broker) -> dict[UUID, dict[str, Any]]:
     """Return each message once, by its id, and assert that repeats are the same bytes."""
     sent: dict[UUID, records.Record] = {}
     for record in broker.sent:
         if record.topic != world.TOPICS.dead_letters:
-            known = sent.setdefault(UUID(json.loads(record.value or b"")["id"]), record)
-            assert known == record, "one id, two messages"
+            first = sent.setdefault(UUID(json.loads(record.value or b"")["id"]), record)
+            assert first == record, "one id, two messages"
     return {id_: json.loads(record.value or b"") for id_, record in sent.items()}
 
 
-def said(broker: world.Broker) -> list[dict[str, Any]]:
+def messages(broker: world.Broker) -> list[dict[str, Any]]:
     """Return each message once, in the order in which they were first sent."""
-    return list(told(broker).values())
+    return list(messages_by_id(broker).values())
 
 
-def folded(broker: world.Broker) -> dict[naive_judge.AchievementKey, Row]:
+def latest_achievements(broker: world.Broker) -> dict[naive_judge.AchievementKey, Row]:
     """Return the latest revision of each achievement, as a consumer sees it, and assert that no revision is missing."""
     revisions: dict[naive_judge.AchievementKey, dict[int, Row]] = defaultdict(dict)
-    for message in told(broker).values():
+    for message in messages_by_id(broker).values():
         if message["type"] in ("workflow.goal.achieved", "workflow.goal.revoked"):
             data = message["data"]
             key = (message["tenantid"], data["enrollment_id"], UUID(data["goal_id"]))
             assert data["achievement_id"] == str(ids.achievement_id(*key))
             assert data["revision"] not in revisions[key], "one revision, two messages"
             revisions[key][data["revision"]] = _row_of(data)
-    assert all(sorted(known) == list(range(1, len(known) + 1)) for known in revisions.values())
-    return {key: known[max(known)] for key, known in revisions.items()}
+    assert all(sorted(rows) == list(range(1, len(rows) + 1)) for rows in revisions.values())
+    return {key: rows[max(rows)] for key, rows in revisions.items()}
 
 
 def _row_of(data: Mapping[str, Any]) -> Row:
@@ -97,15 +97,17 @@ def _row_of(data: Mapping[str, Any]) -> Row:
     )
 
 
-async def assert_told_as_stored(administrator: connections.Connection, broker: world.Broker) -> None:
+async def assert_published_as_stored(administrator: connections.Connection, broker: world.Broker) -> None:
     """Assert that the outbox is empty, and that every revision and exit was published as stored."""
     assert await administrator.fetchval("SELECT count(*) FROM outbox") == 0
-    assert folded(broker) == await achievements(administrator)
+    assert latest_achievements(broker) == await achievements(administrator)
     exits = await administrator.fetch("SELECT tenant_id, enrollment_id, goal_id, achieved_at FROM exits")
-    said = {id_: message for id_, message in told(broker).items() if message["type"] == "workflow.exit.goal"}
-    assert said.keys() == {ids.exit_id(row[0], row[1]) for row in exits}
+    published = {
+        id_: message for id_, message in messages_by_id(broker).items() if message["type"] == "workflow.exit.goal"
+    }
+    assert published.keys() == {ids.exit_id(row[0], row[1]) for row in exits}
     for tenant_id, enrollment_id, goal_id, achieved_at in exits:
-        data = said[ids.exit_id(tenant_id, enrollment_id)]["data"]
+        data = published[ids.exit_id(tenant_id, enrollment_id)]["data"]
         assert (data["goal_id"], datetime.fromisoformat(data["achieved_at"])) == (str(goal_id), achieved_at)
     # A satisfied enrollment without a recorded end has an exit, at the latest by the last judgement.
     assert not await administrator.fetch(
@@ -117,14 +119,14 @@ async def assert_told_as_stored(administrator: connections.Connection, broker: w
 async def assert_lawful(
     administrator: connections.Connection,
     broker: world.Broker,
-    known: Sequence[goals.Goal],
+    given_goals: Sequence[goals.Goal],
     logics: naive_judge.Logics,
     messages: Sequence[events.Event],
     *,
     tracked: bool = True,
 ) -> None:
     """Assert the three laws: the rows are those of a naive judge that sees everything at once, published once."""
-    expected, expected_satisfied = naive_judge.answers(known, logics, messages, tracked=tracked)
+    expected, expected_satisfied = naive_judge.answers(given_goals, logics, messages, tracked=tracked)
     assert await achieved(administrator) == expected
     assert await satisfied(administrator) == {key: found.at.time for key, found in expected_satisfied.items()}
-    await assert_told_as_stored(administrator, broker)
+    await assert_published_as_stored(administrator, broker)

@@ -90,7 +90,7 @@ async def test_a_killed_connection_or_a_silent_broker_is_retried_with_the_same_b
     for step in range(0, steps, 2):
         broker = await _begin(pool, administrator)
         same = world.Worker(pool, broker)
-        batch = world.batch_of(BATCH, same.known)
+        batch = world.batch_of(BATCH, same.goal_index)
         with pytest.raises(Exception) as failed, statements.hooked(_fail_at(step, administrator)):  # noqa: PT011 - is_transient says which
             await world.through(same.phases, batch)
         assert waiting.is_transient(failed.value), failed.value

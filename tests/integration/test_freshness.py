@@ -70,7 +70,7 @@ async def test_a_batch_decoded_before_a_goal_was_created_is_matched_again(
     other = await create(pool, "t2")
     await worker.take(tagged("other", other.created_at, "t2"))
     goal = await create(pool)
-    batch = world.batch_of([tagged("h", goal.created_at)], worker.known)
+    batch = world.batch_of([tagged("h", goal.created_at)], worker.goal_index)
     assert batch.hits == []
     await world.through(worker.phases, batch)
     assert await hits(administrator) == [("h", goal.id, 1), ("other", other.id, 1)]
@@ -113,7 +113,7 @@ async def test_an_event_waits_for_a_goal_that_is_being_written(
         await statements.until_blocked(administrator)
         before_its_commit.over.set()
     assert await hits(administrator) == [("h", creating.result().id, 1)]
-    assert len(checks.folded(broker)) == 1
+    assert len(checks.latest_achievements(broker)) == 1
 
 
 async def test_a_new_goal_waits_for_facts_that_are_being_recorded(
@@ -279,4 +279,4 @@ async def test_two_batches_of_a_worker_load_goals_one_after_the_other(
         with statements.hooked(hook):
             await asyncio.gather(worker.phases.refresh(one), worker.phases.refresh(other))
     assert max(loading) == 1
-    assert worker.known.revision == 1
+    assert worker.goal_index.revision == 1

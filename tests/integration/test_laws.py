@@ -79,7 +79,7 @@ async def test_one_batch_with_everything_exits_exactly_the_satisfied_open_enroll
             str(satisfied[key].goal_id),
             [str(ids.achievement_id(*key, goal_id)) for _, goal_id in own],
         )
-    exits = [message["data"] for message in checks.said(broker) if message["type"] == "workflow.exit.goal"]
+    exits = [message["data"] for message in checks.messages(broker) if message["type"] == "workflow.exit.goal"]
     said = {exit_["exit_id"]: (exit_["logic"], exit_["goal_id"], exit_["achievement_ids"]) for exit_ in exits}
     assert said == expected
 
@@ -147,7 +147,7 @@ async def test_a_late_state_changes_the_result_of_every_contact(
         messages.append(late)
         await checks.assert_lawful(administrator, broker, [ONE], {}, messages)
         assert {row.revision for row in (await checks.achievements(administrator)).values()} == {revision}
-    reasons = {message["data"].get("reason") for message in checks.said(broker)}
+    reasons = {message["data"].get("reason") for message in checks.messages(broker)}
     assert reasons == {None, "workflow_inactive"}
 
 
@@ -167,7 +167,7 @@ async def test_without_tracking_each_contact_is_enrolled_once_under_an_encoded_i
     await checks.assert_lawful(administrator, broker, [goal], {}, messages, tracked=False)
     enrolled = await administrator.fetch("SELECT enrollment_id, enrolled_at, ended_at FROM enrollments")
     assert [tuple(row) for row in enrolled] == [("contact:w%2F1%3A%C3%A4:c%3A1%25", None, None)]
-    achieved = checks.said(broker)[0]
+    achieved = checks.messages(broker)[0]
     assert achieved["data"]["enrolled_at"] is None
     assert achieved["subject"] == "contact:w%2F1%3A%C3%A4:c%3A1%25"
 

@@ -56,11 +56,11 @@ async def clear(administrator: connections.Connection) -> None:
 
 
 async def install(
-    administrator: connections.Connection, known: Iterable[goals.Goal], logics: naive_judge.Logics | None = None
+    administrator: connections.Connection, given_goals: Iterable[goals.Goal], logics: naive_judge.Logics | None = None
 ) -> None:
     """Write goals and logics with their history, under the next revision."""
     revision = await administrator.fetchval("UPDATE goal_revision SET revision = revision + 1 RETURNING revision")
-    for goal in known:
+    for goal in given_goals:
         last = goal.versions[-1]
         await administrator.execute(
             "INSERT INTO goals VALUES ($1, $2, $3, $4, NULL, $5, $6, 'ann', $7, 'ann', $8, $9)",
@@ -82,20 +82,20 @@ async def install(
             )
 
 
-def batch_of(messages: Iterable[events.Event], known: index.Index) -> Batch:
+def batch_of(messages: Iterable[events.Event], goal_index: index.Index) -> Batch:
     """Return events as one fetch, decoded and matched, without those that no goal matches, as decoding does."""
     records = [(_record(event), event) for event in messages]
-    batch = Batch(1, known.revision, _DECODER)
+    batch = Batch(1, goal_index.revision, _DECODER)
     fetched: dict[TopicPartition, list[ConsumerRecord]] = {}
     for record, event in records:
         partition = TopicPartition(record.topic, 0)
         fetched.setdefault(partition, []).append(record)
         batch.timestamps.setdefault(record.topic, Counter()).update([record.timestamp])
-        if event.type in events.LIFECYCLE_TYPES or known.candidates(event) or not _is_decoded(record):
+        if event.type in events.LIFECYCLE_TYPES or goal_index.candidates(event) or not _is_decoded(record):
             batch.items.append((partition, record, event))
     batch.fetched = fetched
     batch.has_lifecycle = any(event.type in events.LIFECYCLE_TYPES for *_, event in batch.items)
-    batch.match(known)
+    batch.match(goal_index)
     return batch
 
 
@@ -175,14 +175,14 @@ class Worker:
     def __init__(self, pool: sa_async.AsyncEngine, broker: Broker, *, tracked: bool = True) -> None:
         env = {"GOALWORKER_ENROLLMENTS__TRACKING": str(tracked).lower()}
         settings = config.load(env, env_file=None, secrets_dir=None)
-        self.known = index.Index()
+        self.goal_index = index.Index()
         self.recorded = Recorded()
-        self.phases = phases.Phases(settings, pool, broker, self.known)
+        self.phases = phases.Phases(settings, pool, broker, self.goal_index)
         self._pool, self._broker = pool, broker
 
     async def take(self, *messages: events.Event) -> Batch:
         """Take one batch through all phases."""
-        batch = batch_of(messages, self.known)
+        batch = batch_of(messages, self.goal_index)
         self.recorded = await through(self.phases, batch)
         return batch
 
