@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit import clients, support, worker_process
+from tests.kit import clients, worker_process
 from tests.kit.forker import Forker
 
 
@@ -39,13 +39,8 @@ def shared(
 @pytest.fixture(scope="module")
 def worker(shared: worker_process.Installation) -> Iterator[worker_process.Worker]:
     """Worker for all tests of a module."""
-    started = shared.start()
-    try:
-        support.run(started.ready())
-        yield started
-        started.stop()
-    finally:
-        started.kill()
+    with worker_process.module_worker(shared) as running:
+        yield running
 
 
 @pytest.fixture

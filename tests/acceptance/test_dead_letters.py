@@ -10,7 +10,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from goalworker.decoding.decoder import Decoder, Malformed
 from goalworker.decoding.limits import Limits
-from tests.kit import clients, hostile, messages_in, support, worker_process
+from tests.kit import clients, hostile, messages_in, worker_process
 
 # Every second record is malformed here; with a ratio of 1 no topic is paused.
 NEVER_PAUSED = {"DEAD_LETTERS__MAX_RATIO": 1}
@@ -18,13 +18,8 @@ NEVER_PAUSED = {"DEAD_LETTERS__MAX_RATIO": 1}
 
 @pytest.fixture(scope="module")
 def worker(shared: worker_process.Installation) -> Iterator[worker_process.Worker]:
-    started = shared.start(**NEVER_PAUSED)
-    try:
-        support.run(started.ready())
-        yield started
-        started.stop()
-    finally:
-        started.kill()
+    with worker_process.module_worker(shared, **NEVER_PAUSED) as running:
+        yield running
 
 
 async def _letters(client: clients.Client, sent: aiokafka.structs.RecordMetadata) -> list[aiokafka.ConsumerRecord]:

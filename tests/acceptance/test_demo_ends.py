@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.kit.demo_process import COMMAND, ENVIRONMENT
+
 ROOT = Path(__file__).parents[2]
 END_SECONDS = 60
 """A server may take 5 s to stop and the worker 25 s, and the machine may be busy."""
@@ -26,7 +28,7 @@ WITH_TERMINAL = (
 )
 
 
-class Demo:
+class RunningDemo:
     """A running demo; its processes and files are recognised by its folder for temporary files."""
 
     def __init__(self, process: subprocess.Popen[bytes], folder: Path, output: int) -> None:
@@ -96,16 +98,15 @@ def folder() -> Iterator[Path]:
 
 
 def command(*options: str) -> list[str]:
-    return [sys.executable, "-m", "goalworker", "demo", *options]
+    return [*COMMAND, *options]
 
 
 def environment(folder: Path) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GOALWORKER_")}
-    return inherited | {"TERM": "xterm-256color", "TMPDIR": str(folder)}
+    return ENVIRONMENT | {"TMPDIR": str(folder)}
 
 
 @contextlib.contextmanager
-def demo(folder: Path, *options: str, terminal: bool = False, words: Sequence[str] = ()) -> Iterator[Demo]:
+def demo(folder: Path, *options: str, terminal: bool = False, words: Sequence[str] = ()) -> Iterator[RunningDemo]:
     """Run the demo with its output in a pipe or on a terminal; `words` is another command that starts it."""
     ours, its = os.openpty() if terminal else os.pipe()
     process = subprocess.Popen(
@@ -116,7 +117,7 @@ def demo(folder: Path, *options: str, terminal: bool = False, words: Sequence[st
         env=environment(folder),
     )
     os.close(its)
-    running = Demo(process, folder, ours)
+    running = RunningDemo(process, folder, ours)
     try:
         yield running
     finally:

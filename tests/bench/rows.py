@@ -4,7 +4,6 @@ import asyncpg
 
 TENANT, LARGE = "acme", "welcome"
 ORDINARY_WORKFLOWS = 400
-GOALS_PER_WORKFLOW = 3
 
 ENROLLMENTS, LARGE_ENROLLMENTS, GOALS = 5_000_000, 1_000_000, 100_000
 """A quarter of the enrollments convert, a fifth of those with two goals: 300,000 achievements in the large workflow."""

@@ -191,6 +191,18 @@ async def stopping(worker: Worker) -> AsyncIterator[Worker]:
 
 
 @contextlib.contextmanager
+def module_worker(shared: Installation, **settings: object) -> Iterator[Worker]:
+    """Run a worker that is ready, for a fixture of a whole module, and stop it in good order."""
+    worker = shared.start(**settings)
+    try:
+        support.run(worker.ready())
+        yield worker
+        worker.stop()
+    finally:
+        worker.kill()
+
+
+@contextlib.contextmanager
 def installation(
     bootstrap_servers: str,
     postgres_url: str,
