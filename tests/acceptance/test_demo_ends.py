@@ -179,12 +179,12 @@ def test_signals_during_the_start_end_the_demo_once_its_servers_can_stop(number:
 
 def test_signals_after_the_clean_up_do_not_change_the_exit_code(folder: Path) -> None:
     code = """
-import atexit, os, signal
+import atexit, signal
 from goalworker import demo
 
 def signalled(*_):
     for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
-        os.kill(os.getpid(), number)
+        signal.raise_signal(number)
 
 atexit.register(signalled)
 demo._log_to = signalled
