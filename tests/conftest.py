@@ -10,8 +10,10 @@ from tests.kit import servers, support
 from tests.kit.forker import Forker, running_forker
 
 UNIT = ("tests/unit/", "tests/bench/")
-# A shell without job control ignores Ctrl-C for what it puts in the background, and so would all that tests start.
+# A shell without job control ignores Ctrl-C for background processes, and nohup ignores hang-ups; every process that a
+# test starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
