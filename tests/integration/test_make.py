@@ -107,7 +107,7 @@ def test_installing_shows_its_progress_and_installs_every_package(shelf: Path) -
     ended = install(shelf, NO_INDEX="1", FIND_LINKS=str(shelf))
     assert (ended.returncode, ended.stderr) == (0, "")
     first, *_, last = ended.stdout.splitlines()
-    assert re.fullmatch(r"installing into \S+: beginning with the environment, \d+ s", first)
+    assert re.fullmatch(r"installing into \S+: starting with the environment, \d+ s", first)
     assert re.fullmatch(r"\S+ is ready after \d+ s", last)
     subprocess.run([shelf / "environment" / "bin" / "python", "-c", f"import {', '.join(SOME)}"], check=True)
 
@@ -116,8 +116,8 @@ def test_installing_shows_its_progress_and_installs_every_package(shelf: Path) -
     ("case", "sentence"),
     [
         ("no network", "the package index cannot be reached: check the network and HTTPS_PROXY"),
-        ("another package", "a package is not the one that was pinned"),
-        ("no such version", "the package index has no version of a package for this Python and machine"),
+        ("another package", "a package differs from the pinned one"),
+        ("no such version", "the package index lacks a package for this Python and machine"),
     ],
 )
 def test_an_installation_that_fails_is_a_sentence_with_what_to_do(shelf: Path, case: str, sentence: str) -> None:
