@@ -10,6 +10,7 @@ from aiokafka import errors as kafka_errors
 from goalworker import config
 from goalworker.admin import kafka_connection
 from goalworker.errors import DependencyError
+from goalworker.kafka import fast_fetch
 
 
 def test_a_fetch_that_a_stopping_client_cancels_does_not_hide_why_a_command_failed(
@@ -18,6 +19,7 @@ def test_a_fetch_that_a_stopping_client_cancels_does_not_hide_why_a_command_fail
     client = mock.AsyncMock()
     client.stop.side_effect = asyncio.CancelledError
     monkeypatch.setattr(aiokafka, "AIOKafkaConsumer", lambda **_: client)
+    monkeypatch.setattr(fast_fetch, "install", mock.Mock())  # it would stay installed for the tests that follow
     settings = config.load({"GOALWORKER_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1"}, env_file=None, secrets_dir=None)
 
     async def read() -> None:
