@@ -109,7 +109,7 @@ async def test_an_unreadable_batch_ends_the_worker_and_names_how_to_skip_it(
             worker.kill()
         assert f"{topic}[0]: the batch of offsets 1 to 2 cannot be read: " in worker.last_words()
         assert f"`goalworker topics skip {topic} 0 --offset 2`" in worker.last_words()
-        await client.wait_until_published()
+        # Published already: the worker ends after that, and nobody is left to publish.
         assert clients.kinds(await client.messages_about(before)) == [("goal.achieved", 1), ("exit.goal", None)]
         assert installation.call("lag").code == 0
         assert installation.call("topics", "skip", topic, "0", "--offset", "2").code == 0
