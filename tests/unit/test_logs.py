@@ -245,6 +245,7 @@ def test_a_line_of_ours_that_comes_again_says_how_many_were_held_back(monkeypatc
 @pytest.fixture
 def _interpreter() -> Iterator[None]:
     hooks = threading.excepthook, sys.unraisablehook
+    logging.captureWarnings(False)  # an earlier test in this process may have run a command
     yield
     threading.excepthook, sys.unraisablehook = hooks
     logging.captureWarnings(False)
