@@ -75,6 +75,7 @@ class TopicIdentity:
         """
         logs = await fetch_logs(consumer, partitions, self._committed)
         recreated = {topic for topic, topic_id in self._ids.items() if logs.ids.get(topic, topic_id) != topic_id}
+        recreated &= {partition.topic for partition, committed in logs.committed.items() if committed.offset > 0}
         recreated |= {partition.topic for partition in of_another_topic(logs)}
         if recreated:
             raise _recreated(recreated)
@@ -124,11 +125,16 @@ def foreign(logs: Logs) -> set[TopicPartition]:
 
 
 def of_another_topic(logs: Logs) -> set[TopicPartition]:
-    """Return the partitions whose offset was committed with another id than their topic has now."""
+    """Return the partitions whose offset was committed with another id than their topic has now.
+
+    Offset 0 skips no record of any topic.
+    """
     return {
         partition
         for partition, committed in logs.committed.items()
-        if committed.topic_id is not None and committed.topic_id != logs.ids.get(partition.topic, committed.topic_id)
+        if committed.offset > 0
+        and committed.topic_id is not None
+        and committed.topic_id != logs.ids.get(partition.topic, committed.topic_id)
     }
 
 

@@ -43,8 +43,10 @@ def test_an_offset_behind_the_end_of_its_epoch_is_of_another_log(end: int, is_fo
 
 
 def test_an_offset_at_the_beginning_skips_nothing_in_any_log() -> None:
-    committed = {PARTITION: topic_identity.decode(0, ":3")}
-    assert topic_identity.foreign(topic_identity.Logs({}, {PARTITION: 0}, committed)) == set()
+    for metadata in (":3", f"{OTHER}:3", str(OTHER)):
+        committed = {PARTITION: topic_identity.decode(0, metadata)}
+        logs = topic_identity.Logs({"tag-added": OURS}, {PARTITION: 0}, committed)
+        assert topic_identity.foreign(logs) == set()
 
 
 def test_a_partition_whose_leader_does_not_answer_is_believed_and_named() -> None:
