@@ -86,18 +86,19 @@ async def test_sigterm_ends_a_worker_whose_broker_is_away(
 
 
 async def test_sigterm_ends_a_worker_that_waits_for_its_database(
-    pair: embedded.Pair, shared: worker_process.Installation
+    pair: embedded.Pair, shared: worker_process.Installation, worker: worker_process.Worker
 ) -> None:
+    await asyncio.to_thread(worker.stop)  # the module's worker, so that the group has one member
     # Retries are logged at debug level while the database is known to be away.
-    async with clients.connect(shared) as client, shared.worker(LOG__LEVEL="debug") as worker:
+    async with clients.connect(shared) as client, shared.worker(LOG__LEVEL="debug") as waiting:
         goal = await client.create_goal("no time", "form_submitted", form_id="f")
         enrollment, at = messages_in.new_enrollment("no time"), messages_in.later(goal.created_at, 1)
         await client.settle()
         pair.postgres.stop()
         try:
             await client.send(enrollment.started(at), enrollment.submits("f", at))
-            await worker.said("retry")
-            await asyncio.to_thread(worker.stop)
+            await waiting.said("retry")
+            await asyncio.to_thread(waiting.stop)
             assert await client.members() == {}
         finally:
             pair.postgres.start()
