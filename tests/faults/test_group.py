@@ -186,7 +186,7 @@ async def test_a_recreated_topic_is_noticed_by_its_leader_epoch(
             assert await asyncio.to_thread(worker.wait) == 1
         finally:
             worker.kill()
-        assert f"of another log: {topic}[2] at 5" in worker.last_words()
+        assert f"another log: {topic}[2] at 5" in worker.last_words()
         assert "goalworker run --reset-offsets earliest" in worker.last_words()
         async with workers.worker(installation, "old-broker", "--reset-offsets", "earliest"):
             await client.settle()
