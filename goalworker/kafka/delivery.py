@@ -1,7 +1,6 @@
 """Records to deliver, and the outcome of each: pending, acknowledged, or refused by its topic."""
 
-import math
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from aiokafka import errors as kafka_errors
@@ -42,21 +41,11 @@ class RefusedBatch(Struct, frozen=True):
 class Delivery:
     """Records to deliver, by number.
 
-    A retry sends the pending records only: those acknowledged by a failed attempt stay acknowledged. No window begins
-    after the deadline. after_window is awaited after each window, with the time at which the next may begin. Both times
-    are those of the monotonic clock.
+    A retry sends the pending records only: those acknowledged by a failed attempt stay acknowledged.
     """
 
-    def __init__(
-        self,
-        records: Iterable[Record],
-        *,
-        deadline: float = math.inf,
-        after_window: Callable[[float], Awaitable[None]] | None = None,
-    ) -> None:
+    def __init__(self, records: Iterable[Record]) -> None:
         self.pending: dict[int, Record] = dict(enumerate(records))
-        self.deadline = deadline
-        self.after_window = after_window
         self.acknowledged: list[int] = []
         self.refused: dict[int, Refusal] = {}
 

@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from aiokafka import errors as kafka_errors
@@ -65,13 +66,21 @@ class Sender:
         for refusal in delivery.refused.values():
             raise refusal.error
 
-    async def deliver(self, delivery: Delivery) -> None:
-        """Send the pending records, in order within a key, until each is acknowledged or refused, or past the deadline.
+    async def deliver(
+        self,
+        delivery: Delivery,
+        *,
+        deadline: float = math.inf,
+        after_window: Callable[[float], Awaitable[None]] | None = None,
+    ) -> None:
+        """Send the pending records, in order within a key, until each is acknowledged or refused.
 
-        Raises NotAcknowledgedError; a retry passes the same delivery.
+        No window begins after the deadline. after_window is awaited after each window, with the time at which the next
+        may begin. Both times are those of the monotonic clock. Raises NotAcknowledgedError; a retry passes the same
+        delivery.
         """
         next_at = time.monotonic()
-        while delivery.pending and next_at < delivery.deadline:
+        while delivery.pending and next_at < deadline:
             await self.wait_while_throttled()  # else the throttling after one window would count as time of the next
             window, size = self._window(delivery)
             is_full = len(window) < len(delivery.pending)
@@ -84,8 +93,8 @@ class Sender:
             throttled_until = self._producer.throttle.until if self._producer is not None else 0.0
             next_at = max(time.monotonic(), throttled_until)
             self._adapt(size, next_at - began, is_full=is_full)
-            if delivery.after_window is not None:
-                await delivery.after_window(next_at)
+            if after_window is not None:
+                await after_window(next_at)
 
     async def stop(self) -> None:
         """Close the connection; deliver() leaves nothing in flight."""

@@ -257,9 +257,10 @@ class _Sending:
             take()
             await self._delete_if_slow()
 
-        delivery = Delivery(records, deadline=self._deadline, after_window=after_window)
+        # The delivery must not refer to after_window, which refers to it: messages would wait for the collector.
+        delivery = Delivery(records)
         try:
-            await self._sender.deliver(delivery)
+            await self._sender.deliver(delivery, deadline=self._deadline, after_window=after_window)
         finally:
             take()
             self.refused |= {numbers[position]: refusal for position, refusal in delivery.refused.items()}

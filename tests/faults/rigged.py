@@ -161,9 +161,9 @@ def after_sending(logical: str) -> Rig:
         deliver = sender.Sender.deliver
         topic = os.environ[f"GOALWORKER_TOPICS__{logical.upper()}"]
 
-        async def rigged(self: sender.Sender, delivery: Delivery) -> None:
+        async def rigged(self: sender.Sender, delivery: Delivery, **options: Any) -> None:
             records = list(delivery.pending.values())
-            await deliver(self, delivery)
+            await deliver(self, delivery, **options)
             if any(record.topic == topic for record in records):
                 passed()
 

@@ -121,11 +121,11 @@ class Narrow(world.Broker):
 
     limit: int | None = 30
 
-    async def deliver(self, delivery: Delivery) -> None:
+    async def deliver(self, delivery: Delivery, **options: Any) -> None:
         for number, record in list(delivery.pending.items()):
             if record.topic == "my-goal_achieved" and self.limit is not None and len(record.value or b"") > self.limit:
                 delivery.refuse(number, kafka_errors.MessageSizeTooLargeError(), self.limit)
-        await super().deliver(delivery)
+        await super().deliver(delivery, **options)
 
 
 def large(number: int, size: int = 40) -> messages.Message:
@@ -191,10 +191,10 @@ async def test_a_topic_that_refuses_the_smallest_message_gets_no_others(
     asked = 0
 
     class Counting(Narrow):
-        async def deliver(self, delivery: Delivery) -> None:
+        async def deliver(self, delivery: Delivery, **options: Any) -> None:
             nonlocal asked
             asked += len(delivery.pending)
-            await super().deliver(delivery)
+            await super().deliver(delivery, **options)
 
     assert await outbox.retry_refused(pool, Counting(), TOPICS) == 0
     assert asked == 1
@@ -208,10 +208,10 @@ class Forgetful(world.Broker):
 
     silent = True
 
-    async def deliver(self, delivery: Delivery) -> None:
+    async def deliver(self, delivery: Delivery, **options: Any) -> None:
         if self.silent and any(record.topic == "my-workflow_exit" for record in delivery.pending.values()):
             raise broker_errors.NotAcknowledgedError
-        await super().deliver(delivery)
+        await super().deliver(delivery, **options)
 
 
 async def test_a_repeated_publish_sends_only_unacknowledged_messages(
@@ -246,16 +246,15 @@ class Throttling(world.Broker):
         super().__init__()
         self._wait_seconds, self._look = wait_seconds, look
 
-    async def deliver(self, delivery: Delivery) -> None:
+    async def deliver(self, delivery: Delivery, **options: Any) -> None:
         next_at = time.monotonic()
         for number, record in list(delivery.pending.items()):
-            if next_at >= delivery.deadline:
+            if next_at >= options["deadline"]:
                 return
             await self.send([record])
             delivery.acknowledge([number])
             next_at = time.monotonic() + self._wait_seconds
-            if delivery.after_window is not None:
-                await delivery.after_window(next_at)
+            await options["after_window"](next_at)
             await self._look()
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
+from typing import Any
 
 import hypothesis
 import msgspec
@@ -143,7 +144,7 @@ class Broker(sender.Sender):
 
         await statements.through_hook(statements.Statement("SEND", acknowledge))
 
-    async def deliver(self, delivery: Delivery) -> None:
+    async def deliver(self, delivery: Delivery, **options: Any) -> None:
         """Acknowledge all records."""
         if delivery.pending:
             await self.send(list(delivery.pending.values()))

@@ -1,10 +1,8 @@
 """A connection returns the same bytes and errors with our protocol as with asyncio's stream."""
 
 import asyncio
-import contextlib
-import gc
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -14,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from goalworker.kafka.fast_fetch import buffered_protocol
+from tests.kit.collector import no_collector
 
 # Around the size from which responses get their own buffer, and far below.
 SIZES = st.one_of(st.integers(1, 300), st.integers(60_000, 70_000), st.integers(120_000, 400_000))
@@ -183,12 +182,3 @@ def test_a_connection_that_broke_is_collected_though_its_error_holds_it(monkeypa
     monkeypatch.setattr(buffered_protocol, "_COLLECT_SECONDS", 0)
     with no_collector():
         assert asyncio.run(lose()) == [None]
-
-
-@contextlib.contextmanager
-def no_collector() -> Iterator[None]:
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()

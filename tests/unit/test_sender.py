@@ -187,8 +187,8 @@ def test_after_each_window_it_is_said_when_the_next_may_begin() -> None:
         sender = sender_with(fake)
         sender.window_bytes = 1
         sender._adapt = lambda *_, **__: None  # type: ignore[method-assign]
-        delivery = Delivery(records(b"1", b"2", b"3"), after_window=after_window)
-        await sender.deliver(delivery)
+        delivery = Delivery(records(b"1", b"2", b"3"))
+        await sender.deliver(delivery, after_window=after_window)
 
     asyncio.run(send())
     assert said == [(1, False), (2, True), (3, False)]
@@ -199,8 +199,8 @@ def test_no_window_begins_after_the_deadline_nor_waits_beyond_it() -> None:
         fake = Fake(takes_all)
         sender = sender_with(fake)
         sender.window_bytes = 1
-        late = Delivery(records(b"late"), deadline=time.monotonic())
-        await sender.deliver(late)
+        late = Delivery(records(b"late"))
+        await sender.deliver(late, deadline=time.monotonic())
         assert late.pending
 
         def throttles(value: bytes) -> None:
@@ -209,8 +209,8 @@ def test_no_window_begins_after_the_deadline_nor_waits_beyond_it() -> None:
 
         fake._answer = throttles
         sender._adapt = lambda *_, **__: None  # type: ignore[method-assign]
-        delivery = Delivery(records(b"1", b"2", b"3"), deadline=time.monotonic() + 50)
-        await sender.deliver(delivery)
+        delivery = Delivery(records(b"1", b"2", b"3"))
+        await sender.deliver(delivery, deadline=time.monotonic() + 50)
         return fake.sent, list(delivery.pending)
 
     assert asyncio.run(send()) == ([b"1", b"2"], [2])
