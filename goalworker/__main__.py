@@ -19,27 +19,27 @@ from goalworker.cli import last_words, streams
 COMMANDS: Final = {
     "run": "Run the worker.",
     "api": "Serve the HTTP API.",
-    "demo": "Run everything on this machine: Kafka, PostgreSQL, traffic, and a check of the result.",
-    "doctor": "Check everything that the worker needs, and say how to fix what is wrong.",
-    "db": "Upgrade the database's schema, or look at it.",
+    "demo": "Run Kafka, PostgreSQL, the worker and sample traffic on this machine, and check the results.",
+    "doctor": "Check everything the worker needs, with a remedy for each problem.",
+    "db": "Upgrade the database schema, or show its revision.",
     "topics": "Create and look at the topics; resume one that was paused; skip a record.",
     "goals": "Work with goals from the shell.",
     "keys": "Create, list and revoke API keys.",
-    "check-event": "Decode one message as the worker would, and show its faults or the goals that it hits.",
+    "check-event": "Decode one message as the worker would; show its faults, or the goals it hits.",
     "dlq": "Look at dead letters, send them again, delete them.",
-    "lag": "Show how far the worker is behind, by topic and partition.",
+    "lag": "Show how far the worker is behind in each partition.",
     "outbox": "Look at the messages that are still to be published.",
     "config": "Show the settings.",
-    "schema": "Write the schemas of messages, topics and API to files.",
+    "schema": "Export the schemas of messages, topics and API to files.",
 }
 
 
 class _LateGroup(core.TyperGroup):
-    """Group that lists commands without importing them."""
+    """Command group that imports the module of the command that runs, and no other."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
-        if name in last_words.SERVICES:  # from now on, to be stopped is not a failure
+        if name in last_words.SERVICES:  # SIGTERM ends a service normally, even while its modules are imported
             signal.signal(signal.SIGTERM, _stopped_early)
         return name, command and load(command.name or ""), rest
 
@@ -77,7 +77,7 @@ def _command_line() -> Any:
 
 
 def _listed() -> None:
-    """Stand in for a command in the list; the real one takes its place before it is run."""
+    """Placeholder of a command in the list; resolve_command() returns the real one before it runs."""
 
 
 def main() -> NoReturn:

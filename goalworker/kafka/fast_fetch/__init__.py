@@ -35,8 +35,8 @@ def install(*, for_commands: bool = False) -> bool:
             known_aiokafka=list(AIOKAFKA_VERSIONS),
             known_python=[_dotted(version) for version in PYTHON_VERSIONS],
             problem="aiokafka's own fetching is used: it is slower, the memory that compressed batches take is not "
-            "bounded, a batch that cannot be read is fetched again for ever, and a log that lost its end to another "
-            "leader is not noticed",
+            "bounded, the error about a batch that cannot be read does not say where it ends, and a log that lost its "
+            "end to another leader is not noticed",
             remedy="install one of the known versions",
         )
         return False
