@@ -25,13 +25,13 @@ class RepeatLimiter:
         self._held: dict[str, int] = {}
         self._silenced: set[str] = set()
 
-    def admit(self, family: str, shape: str, *, shapes_max: int = SHAPES_MAX) -> int | None:
+    def admit(self, family: str, shape: str) -> int | None:
         """Return how many of this shape were held back since the last written one; None: hold this one back too."""
         now = self._clock()
         written = self._written_at.setdefault(family, {})
         for expired in [other for other, at in written.items() if now - at >= WINDOW_SECONDS]:
             del written[expired]
-        if family in self._silenced or shape in written or len(written) >= shapes_max:
+        if family in self._silenced or shape in written or len(written) >= SHAPES_MAX:
             self._held[family] = self._held.get(family, 0) + 1
             if shape in written:
                 if len(self._held_by_shape) >= _COUNTS_MAX:

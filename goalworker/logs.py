@@ -81,11 +81,11 @@ def _log_unhandled(event: str, error: BaseException | None) -> None:
     get("python").error(event, exc_info=error or True)
 
 
-def limit_repeats(family: str, shape: str, *, shapes_max: int = log_repeats.SHAPES_MAX) -> dict[str, int] | None:
+def limit_repeats(family: str, shape: str) -> dict[str, int] | None:
     """Return the field with the number of lines like this one that were held back; None: hold this one back too."""
     if logging.getLogger().isEnabledFor(logging.DEBUG):
         return {}
-    held = REPEATS.admit(family, shape, shapes_max=shapes_max)
+    held = REPEATS.admit(family, shape)
     return None if held is None else {"held_back": held} if held else {}
 
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import config, errors
-from goalworker.postgres import connections, database_errors, migrations
+from goalworker.postgres import connections, database_errors, migrations, tables
 
 T = TypeVar("T")
 
@@ -26,6 +26,13 @@ async def pool(settings: config.Settings, *, migrated: bool = True) -> AsyncIter
             yield opened
     finally:
         await opened.dispose()
+
+
+@contextlib.asynccontextmanager
+async def transaction(settings: config.Settings) -> AsyncIterator[connections.Connection]:
+    """Yield a transaction under the worker's role; errors as with `pool`."""
+    async with pool(settings) as opened, connections.transaction(opened, tables.WORKER_ROLE, "cli") as sql:
+        yield sql
 
 
 def run(settings: config.Settings, work: Callable[[sa_async.AsyncEngine], Awaitable[T]]) -> T:

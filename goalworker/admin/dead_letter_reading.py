@@ -10,6 +10,7 @@ import msgspec
 
 from goalworker import config, errors
 from goalworker.admin import kafka_connection, kafka_topics
+from goalworker.kafka.topics import offsets_at
 from goalworker.pipeline import dead_letters
 
 FETCH_RECORDS: Final = 500
@@ -70,12 +71,6 @@ async def bounds(settings: config.Settings, consumer: aiokafka.AIOKafkaConsumer,
         partitions = kafka_topics.partitions(await kafka_topics.require(client, [topic]))
     consumer.assign(partitions)
     return await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
-
-
-async def offsets_at(consumer: aiokafka.AIOKafkaConsumer, moment: datetime, ends: Offsets) -> Offsets:
-    """Return the offset of the first record at or after a moment in each partition, or the partition's end."""
-    found = await consumer.offsets_for_times(dict.fromkeys(ends, max(0, int(moment.timestamp() * 1000))))
-    return {partition: at.offset if (at := found.get(partition)) else end for partition, end in ends.items()}
 
 
 async def between(

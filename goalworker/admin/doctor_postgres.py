@@ -102,7 +102,7 @@ def _rights(refusals: Mapping[str, str | None]) -> Iterable[findings.Finding]:
 async def _content(settings: config.Settings, pool: sa_async.AsyncEngine) -> Iterable[findings.Finding]:
     async with connections.transaction(pool, tables.WORKER_ROLE, "cli") as sql:
         tracking = await sql.fetchval("SELECT enrollment_tracking FROM installation")
-        now = await sql.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8")
+        now = await sql.fetchval(connections.SELECT_NOW_SECONDS)
         waiting = await outbox.status(sql)
         held = await refused_messages.status(sql)
         paused = await sql.fetch(paused_topics.PAUSED)

@@ -8,6 +8,7 @@ from aiokafka import errors as kafka_errors
 
 from goalworker import config, errors
 from goalworker.admin import dead_letter_reading, kafka_connection
+from goalworker.kafka.topics import offsets_at
 
 
 class PurgePlan(msgspec.Struct, frozen=True):
@@ -21,7 +22,7 @@ async def plan(settings: config.Settings, moment: datetime | None) -> PurgePlan:
     """Plan to delete the letters before the first one of a moment or later, or all that the DLQ holds now."""
     async with kafka_connection.consumer(settings) as consumer:
         starts, ends = await dead_letter_reading.bounds(settings, consumer, settings.topics.dead_letters)
-        before = ends if moment is None else await dead_letter_reading.offsets_at(consumer, moment, ends)
+        before = ends if moment is None else await offsets_at(consumer, moment, ends)
     counts = {partition: before[partition] - start for partition, start in starts.items() if before[partition] > start}
     return PurgePlan(sum(counts.values()), {partition: before[partition] for partition in counts})
 

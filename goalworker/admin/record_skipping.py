@@ -11,7 +11,6 @@ from aiokafka import errors as kafka_errors
 from goalworker import config, errors, logs
 from goalworker.admin import database_connection, kafka_connection, kafka_topics
 from goalworker.kafka import offset_reset
-from goalworker.postgres import connections, tables
 from goalworker.stores import operator_acts
 
 log = logs.get(__name__)
@@ -56,8 +55,7 @@ async def skip(settings: config.Settings, partition: TopicPartition, offset: int
     if dry_run:
         return
     async with (
-        database_connection.pool(settings) as pool,
-        connections.transaction(pool, tables.WORKER_ROLE, "cli") as sql,
+        database_connection.transaction(settings) as sql,
         kafka_connection.consumer(settings, group_id) as consumer,
     ):
         detail = {"topic": partition.topic, "partition": partition.partition, "offset": offset, "group_id": group_id}

@@ -11,7 +11,6 @@ from goalworker import config, errors
 from goalworker.admin import database_connection, kafka_connection, kafka_topics
 from goalworker.admin.kafka_topics import CONFIGURATION
 from goalworker.pipeline.paused_topics import PAUSED, resume_topic
-from goalworker.postgres import connections, tables
 from goalworker.stores import operator_acts
 
 
@@ -55,10 +54,7 @@ async def list_topics(settings: config.Settings) -> list[dict[str, Any]]:
 
 async def _paused_topics(settings: config.Settings) -> dict[str, Mapping[str, Any]]:
     """Return the paused topics, each with the reason and a sample record."""
-    async with (
-        database_connection.pool(settings) as pool,
-        connections.transaction(pool, tables.WORKER_ROLE, "cli") as sql,
-    ):
+    async with database_connection.transaction(settings) as sql:
         return {row["topic"]: dict(row) for row in await sql.fetch(PAUSED)}
 
 
@@ -79,10 +75,7 @@ def _row(name: str, topic: kafka_topics.Topic | None, paused: Mapping[str, Any] 
 
 async def resume(settings: config.Settings, topic: str, accept_records: int) -> None:
     """Resume a paused topic, as an audited act."""
-    async with (
-        database_connection.pool(settings) as pool,
-        connections.transaction(pool, tables.WORKER_ROLE, "cli") as sql,
-    ):
+    async with database_connection.transaction(settings) as sql:
         if not await resume_topic(sql, topic, accept_records):
             raise errors.GoalworkerError(f"{topic} is not paused; `goalworker topics list` shows which topics are")
         await operator_acts.record(sql, operator_acts.TOPIC_RESUMED, topic=topic, accepted_records=accept_records)
@@ -90,8 +83,5 @@ async def resume(settings: config.Settings, topic: str, accept_records: int) -> 
 
 async def list_acts(settings: config.Settings) -> list[dict[str, Any]]:
     """Return the audited acts of operators, oldest first."""
-    async with (
-        database_connection.pool(settings) as pool,
-        connections.transaction(pool, tables.WORKER_ROLE, "cli") as sql,
-    ):
+    async with database_connection.transaction(settings) as sql:
         return await operator_acts.list_acts(sql)

@@ -16,7 +16,7 @@ from goalworker.domain import events, facts
 from goalworker.domain.faults import printable
 from goalworker.goal_index import index, matching
 from goalworker.pipeline.event_decoder import event_decoder
-from goalworker.postgres import connections, tables
+from goalworker.postgres import connections
 from goalworker.stores import goal_store
 
 app = typer.Typer(add_completion=False)
@@ -87,10 +87,7 @@ _FIRST_POSITION: Final = (0, 0)
 async def _hits(settings: config.Settings, event: events.Event) -> list[dict[str, object]]:
     """Return the goals that an event hits, each with the contact's enrollment in its workflow at that time."""
     goal_index = index.Index()
-    async with (
-        database_connection.pool(settings) as pool,
-        connections.transaction(pool, tables.WORKER_ROLE, "cli") as sql,
-    ):
+    async with database_connection.transaction(settings) as sql:
         await goal_store.refresh_index(sql, goal_index)
         hits = matching.hits(event, goal_index)
         if not settings.enrollments.tracking:

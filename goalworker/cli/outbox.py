@@ -9,7 +9,7 @@ from goalworker.admin import database_connection
 from goalworker.admin.outbox_report import sentence
 from goalworker.cli import common
 from goalworker.pipeline import outbox, refused_messages
-from goalworker.postgres import connections, tables
+from goalworker.postgres import connections
 
 app = typer.Typer(
     help="Look at the messages that are still to be published.", no_args_is_help=True, add_completion=False
@@ -39,11 +39,8 @@ def status(as_json: common.Json = False) -> None:
 async def rows_by_topic(settings: config.Settings) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return pending and refused messages by topic; ages are by the database's clock."""
     names = dict(settings.topics)
-    async with (
-        database_connection.pool(settings) as pool,
-        connections.transaction(pool, tables.WORKER_ROLE, "cli") as sql,
-    ):
-        now = await sql.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8")
+    async with database_connection.transaction(settings) as sql:
+        now = await sql.fetchval(connections.SELECT_NOW_SECONDS)
         waiting = [
             {
                 "topic": names.get(pending.topic, pending.topic),

@@ -76,6 +76,11 @@ class Enrollment(Struct, frozen=True, gc=False):
     exited_at: datetime | None = None
 
 
+def enrollment_key(enrollment: Enrollment) -> EnrollmentKey:
+    """Return the identity of an enrollment."""
+    return (enrollment.tenant_id, enrollment.enrollment_id)
+
+
 class WorkflowState(Struct, frozen=True, gc=False):
     """State of a workflow, active or not, from a moment on, inclusive."""
 

@@ -7,6 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from goalworker.domain import events, goals
+from goalworker.domain.facts import WorkflowKey
 from goalworker.goal_index import codec, keys, multimap
 
 _PAGE_GOALS: Final = 32
@@ -14,8 +15,6 @@ _PAGE_GOALS: Final = 32
 _UNPACKED_WORKFLOWS: Final = 2_048
 """Workflows kept unpacked; above this the one that was used longest ago is evicted."""
 
-WorkflowKey = tuple[str, str]
-"""Tenant and id of a workflow."""
 Goals = dict[UUID, goals.Goal]
 
 
@@ -65,7 +64,7 @@ class Index:
     def replace(
         self,
         changed: Iterable[goals.Goal],
-        logics: Mapping[tuple[str, str], tuple[goals.LogicVersion, ...]],
+        logics: Mapping[WorkflowKey, tuple[goals.LogicVersion, ...]],
         revision: int,
     ) -> None:
         """Add or replace goals, and logics by (tenant, workflow), each with all its versions.

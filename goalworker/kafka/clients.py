@@ -58,6 +58,15 @@ def admin(settings: config.Settings) -> AIOKafkaAdminClient:
     return AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=ASK_TIMEOUT_SECONDS * 1000)
 
 
+async def start(consumer: aiokafka.AIOKafkaConsumer) -> None:
+    """Connect a consumer, and stop it where that fails."""
+    try:
+        await consumer.start()
+    except BaseException:
+        await stop(consumer)
+        raise
+
+
 async def stop(consumer: aiokafka.AIOKafkaConsumer) -> None:
     """Stop a consumer, whatever that raises.
 

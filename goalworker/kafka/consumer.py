@@ -232,11 +232,7 @@ class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aio
 
     async def _connect(self) -> aiokafka.AIOKafkaConsumer:
         consumer = clients.consumer(self._settings)
-        try:
-            await consumer.start()
-        except BaseException:
-            await clients.stop(consumer)
-            raise
+        await clients.start(consumer)
         topics = self._settings.topics
         consumer.subscribe([*topics.inputs, topics.redrive], listener=self)
         self._consumer = consumer

@@ -13,6 +13,7 @@ from msgspec import Struct
 from goalworker import config, logs
 from goalworker.errors import GoalworkerError
 from goalworker.kafka import clients, topic_identity
+from goalworker.kafka.topics import offsets_at
 
 log = logs.get("offsets")
 
@@ -107,9 +108,7 @@ async def _at(
     Redriven records keep their original timestamps, which do not tell when they were read, so the redrive topic is
     read from its beginning.
     """
-    moment_ms = max(0, int(moment.timestamp() * 1000))
-    found = await consumer.offsets_for_times(dict.fromkeys(ends, moment_ms)) if ends else {}
-    first = {partition: end if (at := found.get(partition)) is None else at.offset for partition, end in ends.items()}
+    first = await offsets_at(consumer, moment, ends)
     return first | {partition: begin for partition, begin in begins.items() if partition.topic == redrive_topic}
 
 

@@ -1,8 +1,11 @@
-"""Topics at the broker: which are missing, and how large their messages may be."""
+"""Topics at the broker: which are missing, how large their messages may be, and where a moment is in them."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
+import aiokafka
+from aiokafka import TopicPartition
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from goalworker import config
@@ -29,3 +32,12 @@ async def max_message_bytes(admin: Any, topics: Iterable[str]) -> dict[str, int]
         for entry in entries
         if entry[0] == "max.message.bytes"
     }
+
+
+async def offsets_at(
+    consumer: aiokafka.AIOKafkaConsumer, moment: datetime, ends: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, int]:
+    """Return the offset of the first record at or after a moment in each partition, or the partition's end."""
+    moment_ms = max(0, int(moment.timestamp() * 1000))
+    found = await consumer.offsets_for_times(dict.fromkeys(ends, moment_ms)) if ends else {}
+    return {partition: end if (at := found.get(partition)) is None else at.offset for partition, end in ends.items()}

@@ -147,7 +147,7 @@ class Batch:
         ]
         self.items = without(refused, self.items)
         self.matched = without(refused, self.matched)
-        self.hits = [h for h in self.hits if (h.tenant_id, h.trigger.source, h.trigger.id) not in refused]
+        self.hits = hits_without(refused, self.hits)
 
     def whole(self) -> "Part":
         """Return all events of the batch as one part."""
@@ -171,13 +171,17 @@ class Part(NamedTuple):
 
     def without(self, refused: Collection[facts.EventKey]) -> "Part":
         """Return the part without these events."""
-        hits = [h for h in self.hits if (h.tenant_id, h.trigger.source, h.trigger.id) not in refused]
-        return Part(self.revision, without(refused, self.items), hits)
+        return Part(self.revision, without(refused, self.items), hits_without(refused, self.hits))
 
 
 def without(refused: Collection[facts.EventKey], items: Iterable[Item]) -> list[Item]:
     """Return the items whose events are not among the refused."""
     return [item for item in items if facts.event_key(item[2]) not in refused]
+
+
+def hits_without(refused: Collection[facts.EventKey], hits: Iterable[facts.Hit]) -> list[facts.Hit]:
+    """Return the hits of events that are not among the refused."""
+    return [hit for hit in hits if (hit.tenant_id, hit.trigger.source, hit.trigger.id) not in refused]
 
 
 def decoding(batch: Batch, goal_index: index.Index, redrive_topic: str) -> Iterator[None]:

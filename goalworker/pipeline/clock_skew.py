@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from goalworker import logs, metrics
 from goalworker.decoding.decoder import Decoder
-from goalworker.postgres import database_errors
+from goalworker.postgres import connections, database_errors
 
 log = logs.get("clock")
 
@@ -39,7 +39,7 @@ async def skew_seconds(pool: AsyncEngine) -> float:
 
         async def read() -> Reading:
             asked_at, began = time.time(), time.monotonic()
-            answer = await connection.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp())::float8")
+            answer = await connection.exec_driver_sql(connections.SELECT_NOW_SECONDS)
             return Reading(asked_at, float(answer.scalar_one()), time.monotonic() - began)
 
         readings = [await read() for _ in range(READINGS)]

@@ -22,6 +22,7 @@ from goalworker.domain.facts import (
     Trigger,
     WorkflowKey,
     WorkflowState,
+    enrollment_key,
 )
 from goalworker.domain.verdicts import Verdict, verdict_of
 from goalworker.goal_index import index
@@ -204,7 +205,7 @@ async def _read(
 ) -> _Facts:
     contacts = sorted({_contact(enrollment) for enrollment in enrollments})
     workflows = sorted({contact[:2] for contact in contacts})
-    keys = [(enrollment.tenant_id, enrollment.enrollment_id) for enrollment in enrollments]
+    keys = [enrollment_key(enrollment) for enrollment in enrollments]
     facts = _Facts(defaultdict(list), defaultdict(list), defaultdict(list))
     arguments = (*_CONTACTS.arguments(contacts), *_WORKFLOWS.arguments(workflows), *_ENROLLMENTS.arguments(keys))
     for values in await connection.fetch(_READ_FACTS, *arguments):
@@ -258,7 +259,7 @@ async def _verdicts(
             await asyncio.sleep(0)
         verdict = verdict_of(
             enrollment,
-            facts.achievements.get((enrollment.tenant_id, enrollment.enrollment_id), []),
+            facts.achievements.get(enrollment_key(enrollment), []),
             facts.hits.get(_contact(enrollment), []),
             facts.states.get((enrollment.tenant_id, enrollment.workflow_id), []),
             goal_index.workflow(enrollment.tenant_id, enrollment.workflow_id),

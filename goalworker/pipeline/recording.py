@@ -37,10 +37,7 @@ ON CONFLICT (tenant_id, enrollment_id) DO UPDATE
 RETURNING tenant_id, enrollment_id
 """
 
-_KEYS: Final[arrays.Columns[facts.EnrollmentKey]] = arrays.Columns(
-    arrays.plain("tenant_id", "text", lambda keys: [tenant_id for tenant_id, _ in keys]),
-    arrays.plain("enrollment_id", "text", lambda keys: [enrollment_id for _, enrollment_id in keys]),
-)
+_KEYS: Final = arrays.plain_keys("tenant_id", "enrollment_id")
 _OWNERS: Final = f"""
 SELECT e.tenant_id, e.enrollment_id, e.workflow_id, e.contact_id
 FROM {_KEYS.unnested("wanted")}
@@ -136,7 +133,7 @@ async def _record_enrollments(
 ) -> tuple[set[facts.EnrollmentKey], set[facts.EventKey]]:
     messages = [(event, event.data) for event in lifecycle if isinstance(event.data, events.EnrollmentChanged)]
     enrollments = _merged(messages)
-    first = {_key(enrollment): enrollment for enrollment in reversed(enrollments)}
+    first = {facts.enrollment_key(enrollment): enrollment for enrollment in reversed(enrollments)}
     new = await _insert_enrollments(connection, list(first.values()))
     # New enrollments belong to the workflow and contact of their message; the others are looked up.
     owners = {key: (enrollment.workflow_id, enrollment.contact_id) for key, enrollment in first.items() if key in new}
@@ -144,8 +141,8 @@ async def _record_enrollments(
     repeated = [
         enrollment
         for enrollment in enrollments
-        if enrollment is not first[_key(enrollment)]
-        and owners[_key(enrollment)] == (enrollment.workflow_id, enrollment.contact_id)
+        if enrollment is not first[facts.enrollment_key(enrollment)]
+        and owners[facts.enrollment_key(enrollment)] == (enrollment.workflow_id, enrollment.contact_id)
     ]
     new |= await _insert_enrollments(connection, repeated)
     conflicts = {
@@ -154,10 +151,6 @@ async def _record_enrollments(
         if owners[event.tenant_id, data.enrollment_id] != (data.workflow_id, data.contact_id)
     }
     return new, conflicts
-
-
-def _key(enrollment: facts.Enrollment) -> facts.EnrollmentKey:
-    return (enrollment.tenant_id, enrollment.enrollment_id)
 
 
 def _merged(messages: Iterable[tuple[events.Event, events.EnrollmentChanged]]) -> list[facts.Enrollment]:
@@ -188,7 +181,9 @@ async def _insert_enrollments(
 ) -> set[facts.EnrollmentKey]:
     if not enrollments:
         return set()
-    rows = await connection.fetch(_INSERT_ENROLLMENTS, *_ENROLLMENTS.arguments(sorted(enrollments, key=_key)))
+    rows = await connection.fetch(
+        _INSERT_ENROLLMENTS, *_ENROLLMENTS.arguments(sorted(enrollments, key=facts.enrollment_key))
+    )
     return {(tenant_id, enrollment_id) for tenant_id, enrollment_id in rows}
 
 

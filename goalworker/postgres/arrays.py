@@ -27,10 +27,10 @@ def texts(column: Sequence[str]) -> str:
     return joined
 
 
-def arrays(first: int, last: int) -> str:
-    """Return SQL for the arrays of texts that these parameters are."""
+def array_of_texts(number: int) -> str:
+    """Return SQL for the array of texts that a parameter is."""
     # A planner that knew how many there are would read the whole table rather than look them up, up to some 100,000.
-    return ", ".join([f"string_to_array((SELECT ${number}), '{_SEPARATOR}')" for number in range(first, last + 1)])
+    return f"string_to_array((SELECT ${number}), '{_SEPARATOR}')"
 
 
 def array(column: Sequence[object]) -> str:
@@ -54,7 +54,7 @@ class Column(Generic[Row]):
 
 def text(name: str, values: Values[Row], cast: str = "") -> Column[Row]:
     """Return a column of texts that are not empty and have no control characters."""
-    return Column(name, values, texts, lambda number: arrays(number, number), cast)
+    return Column(name, values, texts, array_of_texts, cast)
 
 
 def typed(name: str, type_: str, values: Values[Row]) -> Column[Row]:
@@ -63,7 +63,7 @@ def typed(name: str, type_: str, values: Values[Row]) -> Column[Row]:
 
 
 def hidden(name: str, type_: str, values: Values[Row]) -> Column[Row]:
-    """Return a column as typed() does, but hide from the planner how many values there are, as arrays() does."""
+    """Return a column as typed() does, but hide from the planner how many values there are."""
     return Column(name, values, array, lambda number: f"(SELECT ${number}::text)::{type_}[]")
 
 
@@ -97,6 +97,11 @@ class Columns(Generic[Row]):
 def keys(*names: str, first: int = 1) -> Columns[tuple[str, ...]]:
     """Return columns of texts for rows that are tuples of them."""
     return Columns(*(text(name, _item(position)) for position, name in enumerate(names)), first=first)
+
+
+def plain_keys(*names: str) -> Columns[tuple[str, ...]]:
+    """Return columns as keys() does, of texts that asyncpg encodes."""
+    return Columns(*(plain(name, "text", _item(position)) for position, name in enumerate(names)))
 
 
 def _item(position: int) -> Values[tuple[str, ...]]:

@@ -32,6 +32,10 @@ SWEEP_LOCK: Final = 0x73776565
 RETENTION_LOCK: Final = 0x72657465
 
 
+# The time by the database's clock, in seconds since 1970.
+SELECT_NOW_SECONDS: Final = "SELECT extract(epoch FROM clock_timestamp())::float8"
+
+
 class Connection(Protocol):
     """Part of the driver's connection that the hot statements use."""
 
@@ -210,6 +214,13 @@ def pool_usage(pool: sa_async.AsyncEngine) -> tuple[int, int]:
     """Return how many connections of the pool are idle, and how many are in use."""
     queue = cast("sa.QueuePool", pool.pool)
     return queue.checkedin(), queue.checkedout()
+
+
+def measure_pool(pool: sa_async.AsyncEngine) -> None:
+    """Set the metric of the pool's connections."""
+    idle, in_use = pool_usage(pool)
+    metrics.db_pool_connections.labels(state="idle").set(idle)
+    metrics.db_pool_connections.labels(state="in_use").set(in_use)
 
 
 def _check_files(url: str) -> None:

@@ -74,7 +74,5 @@ async def _watch_database(
     while True:
         await probe.look()
         journal.remind()
-        idle, in_use = connections.pool_usage(pool)
-        metrics.db_pool_connections.labels(state="idle").set(idle)
-        metrics.db_pool_connections.labels(state="in_use").set(in_use)
+        connections.measure_pool(pool)
         await asyncio.sleep(database_probe.PROBE_SECONDS)

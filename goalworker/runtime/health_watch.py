@@ -102,11 +102,7 @@ class HealthWatch:
 
     async def _connect(self) -> aiokafka.AIOKafkaConsumer:
         observer = clients.observer(self._settings)
-        try:
-            await observer.start()
-        except BaseException:
-            await clients.stop(observer)
-            raise
+        await clients.start(observer)
         self._observer = observer
         return observer
 

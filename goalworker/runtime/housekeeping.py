@@ -12,8 +12,8 @@ from goalworker import config, logs, metrics
 from goalworker.domain import messages
 from goalworker.kafka import broker_errors
 from goalworker.kafka.sender import Sender
-from goalworker.pipeline import outbox, refused_messages
-from goalworker.postgres import connections, database_errors, tables
+from goalworker.pipeline import outbox, refused_messages, waiting
+from goalworker.postgres import connections, tables
 from goalworker.stores.retention import sweep_enrollments, sweep_hits
 
 log = logs.get("housekeeping")
@@ -82,9 +82,7 @@ class Housekeeping:
         metrics.outbox_pending_records.set(sum(topic.records for topic in pending))
         oldest = min((topic.oldest_timestamp_seconds for topic in pending), default=0.0)
         metrics.outbox_oldest_timestamp_seconds.set(oldest)
-        idle, in_use = connections.pool_usage(self._pool)
-        metrics.db_pool_connections.labels(state="idle").set(idle)
-        metrics.db_pool_connections.labels(state="in_use").set(in_use)
+        connections.measure_pool(self._pool)
 
     def _report_refused(self, refused: Mapping[str, refused_messages.HeldByTopic]) -> None:
         for logical in messages.TOPICS:
@@ -119,7 +117,7 @@ async def _every(seconds: float, name: str, step: Callable[[], Awaitable[None]])
             await step()
             wait_seconds = seconds
         except Exception as error:
-            if not (database_errors.is_unavailable(error) or broker_errors.is_transient(error)):
+            if not waiting.is_transient(error):
                 raise
             repeated = logs.limit_repeats(dependency_of(error), "housekeeping")
             if repeated is not None:

@@ -5,7 +5,6 @@ from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from goalworker.domain.facts import EnrollmentKey
 from goalworker.postgres import arrays, connections, tables
 
 # Rows deleted in one transaction, at most: a larger one would hold its locks for too long.
@@ -28,10 +27,7 @@ UNION
 ORDER BY tenant_id, enrollment_id
 """
 
-_KEYS: Final[arrays.Columns[EnrollmentKey]] = arrays.Columns(
-    arrays.plain("tenant_id", "text", lambda keys: [tenant_id for tenant_id, _ in keys]),
-    arrays.plain("enrollment_id", "text", lambda keys: [enrollment_id for _, enrollment_id in keys]),
-)
+_KEYS: Final = arrays.plain_keys("tenant_id", "enrollment_id")
 
 # In the order in which the judge locks them; enrollments that are being judged are skipped until the next sweep.
 _LOCK_ENROLLMENTS: Final = f"""

@@ -3,13 +3,7 @@
 import pytest
 
 from goalworker import log_repeats
-
-
-class Clock:
-    now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.kit.clocks import Clock
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import pytest
 import structlog
 
 from goalworker import log_repeats, logs, outages
+from tests.kit.clocks import Clock
 
 
 def test_a_dependency_that_is_there_is_not_worth_a_word() -> None:
@@ -56,13 +57,6 @@ def test_one_that_comes_and_goes_and_then_stays_away_is_said_within_a_minute() -
 
 
 # --- the journal ---
-
-
-class Clock:
-    now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
