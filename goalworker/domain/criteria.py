@@ -36,6 +36,12 @@ class Criteria(Struct, frozen=True, gc=False, omit_defaults=True):
     form_id: str | None = None
     pipeline_id: str | None = None
     stage_id: str | None = None
+    times: int | None = None
+    total_amount: Decimal | None = None
+    within: int | None = None
+    deadline: int | None = None
+    reversals: str | None = None
+    correlate_by: str | None = None
 
 
 def matches(criteria: Criteria, data: events.GoalData) -> bool:

@@ -19,6 +19,8 @@ class TagAdded(Struct, frozen=True, gc=False):
     contact_id: Text
     tag_id: Text | None = None
     tag_name: Text | None = None
+    correlation_id: Text | None = None
+    test: bool | None = None
 
 
 class PaymentCompleted(Struct, frozen=True, gc=False):
@@ -29,6 +31,8 @@ class PaymentCompleted(Struct, frozen=True, gc=False):
     amount: Decimal
     currency: Text
     product_ids: ProductIds | None = None
+    correlation_id: Text | None = None
+    test: bool | None = None
 
 
 class AppointmentBooked(Struct, frozen=True, gc=False):
@@ -39,6 +43,9 @@ class AppointmentBooked(Struct, frozen=True, gc=False):
     calendar_id: Text | None = None
     service_id: Text | None = None
     starts_at: Text | None = None
+    replaces_appointment_id: Text | None = None
+    correlation_id: Text | None = None
+    test: bool | None = None
 
 
 class FormSubmitted(Struct, frozen=True, gc=False):
@@ -47,6 +54,8 @@ class FormSubmitted(Struct, frozen=True, gc=False):
     contact_id: Text
     form_id: Text
     submission_id: Text | None = None
+    correlation_id: Text | None = None
+    test: bool | None = None
 
 
 class StageChanged(Struct, frozen=True, gc=False):
@@ -57,6 +66,50 @@ class StageChanged(Struct, frozen=True, gc=False):
     stage_id: Text
     previous_stage_id: Text | None = None
     deal_id: Text | None = None
+    correlation_id: Text | None = None
+    test: bool | None = None
+
+
+class PaymentRefunded(Struct, frozen=True, gc=False):
+    """`data` of `payment.refunded`; without amount and currency, the whole payment was refunded."""
+
+    contact_id: Text
+    payment_id: Text
+    refund_id: Text | None = None
+    amount: Decimal | None = None
+    currency: Text | None = None
+    test: bool | None = None
+
+
+class PaymentFailed(Struct, frozen=True, gc=False):
+    """`data` of `payment.failed`."""
+
+    contact_id: Text
+    payment_id: Text
+    test: bool | None = None
+
+
+class AppointmentCancelled(Struct, frozen=True, gc=False):
+    """`data` of `appointment.cancelled`."""
+
+    contact_id: Text
+    appointment_id: Text
+    test: bool | None = None
+
+
+class FormRejected(Struct, frozen=True, gc=False):
+    """`data` of `form.rejected`."""
+
+    contact_id: Text
+    submission_id: Text
+    test: bool | None = None
+
+
+class EventReference(Struct, frozen=True, gc=False):
+    """The source and id of another event."""
+
+    source: Text
+    id: Text
 
 
 class EnrollmentChanged(Struct, frozen=True, gc=False):
@@ -66,6 +119,8 @@ class EnrollmentChanged(Struct, frozen=True, gc=False):
     enrollment_id: Text
     contact_id: Text
     reason: Text | None = None
+    correlation_id: Text | None = None
+    started_by: EventReference | None = None
 
 
 class WorkflowChanged(Struct, frozen=True, gc=False):
@@ -75,6 +130,7 @@ class WorkflowChanged(Struct, frozen=True, gc=False):
 
 
 GoalData = TagAdded | PaymentCompleted | AppointmentBooked | FormSubmitted | StageChanged
+ReversalData = PaymentRefunded | PaymentFailed | AppointmentCancelled | FormRejected
 LifecycleData = EnrollmentChanged | WorkflowChanged
 
 
@@ -148,6 +204,19 @@ GOAL_TYPE_TABLE: Final[Mapping[str, GoalType]] = {row.name: row for row in _ROWS
 GOAL_TYPES: Final[tuple[str, ...]] = tuple(row.name for row in _ROWS)
 GOAL_EVENT_TYPES: Final[tuple[str, ...]] = tuple(row.event_type for row in _ROWS)
 
+PAYMENT_REFUNDED: Final = "payment.refunded"
+PAYMENT_FAILED: Final = "payment.failed"
+APPOINTMENT_CANCELLED: Final = "appointment.cancelled"
+FORM_REJECTED: Final = "form.rejected"
+
+REVERSAL_DATA: Final[Mapping[str, type[ReversalData]]] = {
+    PAYMENT_REFUNDED: PaymentRefunded,
+    PAYMENT_FAILED: PaymentFailed,
+    APPOINTMENT_CANCELLED: AppointmentCancelled,
+    FORM_REJECTED: FormRejected,
+}
+REVERSAL_TYPES: Final = frozenset(REVERSAL_DATA)
+
 ENROLLMENT_STARTED: Final = "workflow.enrollment.started"
 ENROLLMENT_ENDED: Final = "workflow.enrollment.ended"
 WORKFLOW_ACTIVATED: Final = "workflow.activated"
@@ -175,6 +244,6 @@ class Event(Struct, frozen=True, gc=False):
     id: str
     type: str
     time: datetime
-    data: GoalData | LifecycleData
+    data: GoalData | ReversalData | LifecycleData
     traceparent: str | None = None
     tracestate: str | None = None
