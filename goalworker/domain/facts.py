@@ -1,6 +1,7 @@
 """Facts and their consequences: hits, enrollments, workflow states, achievements and exits."""
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Final
 from uuid import UUID
 
@@ -62,8 +63,33 @@ class Hit(Struct, frozen=True, gc=False):
     trigger: Trigger
 
 
+class Reversal(Struct, frozen=True, gc=False):
+    """A message that undoes a payment, an appointment or a form submission; type is its CloudEvents type.
+
+    subject_id is the payment_id, appointment_id or submission_id; the fields after it belong to refunds.
+    """
+
+    source: str
+    id: str
+    time: datetime
+    type: str
+    subject_id: str
+    refund_id: str | None = None
+    amount: Decimal | None = None
+    currency: str | None = None
+
+    @property
+    def order(self) -> tuple[datetime, str, str]:
+        """Key by which reversals are ordered (contract rule 3.3)."""
+        return (self.time, self.source, self.id)
+
+
 class Enrollment(Struct, frozen=True, gc=False):
-    """One run of one contact through one workflow; messages and judgements fill in the optional fields."""
+    """One run of one contact through one workflow; messages and judgements fill in the optional fields.
+
+    satisfied_by and payments are JSON: the satisfying hit where no achievement holds it, and the payments of a
+    workflow's purchase goals where they are not just the triggers of its achievements.
+    """
 
     tenant_id: str
     enrollment_id: str
@@ -74,6 +100,12 @@ class Enrollment(Struct, frozen=True, gc=False):
     satisfied_at: datetime | None = None
     converted_at: datetime | None = None
     exited_at: datetime | None = None
+    correlation_id: str | None = None
+    started_by_source: str | None = None
+    started_by_id: str | None = None
+    exit_waits: bool = False
+    satisfied_by: str | None = None
+    payments: str | None = None
 
 
 def enrollment_key(enrollment: Enrollment) -> EnrollmentKey:
@@ -88,6 +120,15 @@ class WorkflowState(Struct, frozen=True, gc=False):
     active: bool
 
 
+class Counted(Struct, frozen=True, gc=False):
+    """The occurrences that a goal with `times` or `total_amount` counted, as evidence for ever, the trigger last."""
+
+    hits: tuple[tuple[int, Trigger], ...]
+    """Version of the goal, and event, of each occurrence."""
+    total_amount: Decimal | None = None
+    is_complete: bool = True
+
+
 class Achievement(Struct, frozen=True, gc=False):
     """Stored achievement of (tenant, enrollment, goal); a revoked one keeps its trigger as evidence."""
 
@@ -97,6 +138,7 @@ class Achievement(Struct, frozen=True, gc=False):
     trigger: Trigger
     revision: int
     revoked: bool = False
+    counted: Counted | None = None
 
 
 class Exit(Struct, frozen=True, gc=False):

@@ -1,6 +1,8 @@
 """Goals: their criteria, their versions, and the logic of a workflow (contract rule 3.1)."""
 
+from collections.abc import Mapping
 from datetime import datetime
+from functools import cached_property
 from typing import Final
 from uuid import UUID
 
@@ -45,11 +47,31 @@ class LogicVersion(Struct, frozen=True, gc=False, array_like=True):
     active_from: datetime
 
 
-class Workflow(Struct, frozen=True, gc=False):
+class Workflow(Struct, frozen=True, gc=False, dict=True):
     """A workflow as judgement needs it: every goal and every logic that it ever had."""
 
     goals: tuple[Goal, ...] = ()
     logics: tuple[LogicVersion, ...] = ()
+
+    @cached_property
+    def goals_by_id(self) -> Mapping[UUID, Goal]:
+        """The goals by their id."""
+        return {goal.goal_id: goal for goal in self.goals}
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """True if no version of any goal counts occurrences, has a deadline or asks for correlation."""
+        return all(is_plain(version.criteria) for goal in self.goals for version in goal.versions)
+
+
+def is_plain(criteria: Criteria) -> bool:
+    """Say whether the first hit within the window achieves a goal with these criteria."""
+    return (criteria.times, criteria.total_amount, criteria.deadline, criteria.correlate_by) == (None, None, None, None)
+
+
+def criteria_of(goal: Goal, number: int) -> Criteria:
+    """Return the criteria of a version of a goal."""
+    return next(version.criteria for version in goal.versions if version.number == number)
 
 
 def version_at(goal: Goal, moment: datetime) -> GoalVersion | None:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from msgspec import Struct, structs
 
-from goalworker.domain import facts, goals, judging, messages
+from goalworker.domain import evidence, facts, goals, judging, messages
 
 
 class Change(Struct, frozen=True, gc=False):
@@ -17,13 +17,22 @@ class Change(Struct, frozen=True, gc=False):
     achievement: facts.Achievement
 
 
+class Outcome(Struct, frozen=True, gc=False):
+    """What is stored with an enrollment: the fields of facts.Enrollment that judgements fill in, but for the exit."""
+
+    satisfied_at: datetime | None = None
+    converted_at: datetime | None = None
+    exit_waits: bool = False
+    satisfied_by: str | None = None
+    payments: str | None = None
+
+
 class Verdict(Struct, frozen=True, gc=False):
     """Changes of one enrollment; exit is (goal type, exit) where one must be sent, and satisfied_by its event."""
 
     enrollment: facts.Enrollment
     changes: tuple[Change, ...]
-    satisfied_at: datetime | None
-    converted_at: datetime | None
+    outcome: Outcome
     exit: tuple[str, facts.Exit] | None
     satisfied_by: facts.Trigger | None
     messages: tuple[messages.Message, ...]
@@ -36,52 +45,68 @@ def verdict_of(
     states: Sequence[facts.WorkflowState],
     workflow: goals.Workflow,
     now: datetime,
+    reversals: Sequence[facts.Reversal] = (),
     *,
     tracking: bool,
 ) -> Verdict | None:
     """Judge an enrollment and return the difference from what is stored, None if they agree.
 
-    The hits are those stored for its workflow and contact, then those of the batch; now is the time of messages that
-    have no other.
+    The hits are those stored for its workflow and contact, then those of the batch; the reversals are those of its
+    contact; now is the time of messages that have no other.
     """
-    judgement = judging.judge(enrollment, _evidence(enrollment, stored, hits), states, workflow, tracked=tracking)
-    goal_types = {goal.goal_id: goal.goal_type for goal in workflow.goals}
+    known = evidence.hits_of(enrollment, stored, hits)
+    judgement = judging.judge(enrollment, known, workflow, reversals, tracked=tracking)
+    goal_types = {goal_id: goal.goal_type for goal_id, goal in workflow.goals_by_id.items()}
     changes = _changes(enrollment, judgement, stored, goal_types)
-    command = _exit(enrollment, judgement, goal_types)
-    satisfied_by = None if judgement.satisfaction is None else judgement.satisfaction.hit.trigger
-    satisfied_at = None if satisfied_by is None else satisfied_by.time
-    if not changes and (satisfied_at, judgement.converted_at) == (enrollment.satisfied_at, enrollment.converted_at):
+    outcome = _outcome(enrollment, judgement, known, states, workflow, reversals, tracking=tracking)
+    if not changes and outcome == _stored_outcome(enrollment):
         return None
+    command = None if outcome.exit_waits else _exit(enrollment, judgement, goal_types)
     return Verdict(
         enrollment,
         changes,
-        satisfied_at,
-        judgement.converted_at,
+        outcome,
         command,
-        satisfied_by,
-        _messages(enrollment, changes, command, states, now),
+        None if judgement.satisfaction is None else judgement.satisfaction.hit.trigger,
+        _messages(enrollment, changes, command, judgement, now),
     )
 
 
-def _evidence(
-    enrollment: facts.Enrollment, stored: Iterable[facts.Achievement], hits: Iterable[facts.Hit]
-) -> Iterable[facts.Hit]:
-    """Return each event once per goal, from its achievement if it has one, else from the first hit in this order."""
-    evidence: dict[tuple[UUID, str, str], facts.Hit] = {}
-    for achievement in stored:  # revoked ones too, so that a sweep of old hits never revokes an achievement
-        hit = facts.Hit(
-            enrollment.tenant_id,
-            enrollment.workflow_id,
-            enrollment.contact_id,
-            achievement.goal_id,
-            achievement.goal_version,
-            achievement.trigger,
-        )
-        evidence[hit.goal_id, hit.trigger.source, hit.trigger.id] = hit
-    for hit in hits:
-        trigger = hit.trigger
-        evidence.setdefault((hit.goal_id, trigger.source, trigger.id), hit)
-    return evidence.values()
+def _outcome(
+    enrollment: facts.Enrollment,
+    judgement: judging.Judgement,
+    known: Sequence[facts.Hit],
+    states: Sequence[facts.WorkflowState],
+    workflow: goals.Workflow,
+    reversals: Sequence[facts.Reversal],
+    *,
+    tracking: bool,
+) -> Outcome:
+    payments = None
+    if reversals or judgement.counted:
+        unreversed = judging.judge(enrollment, known, workflow, tracked=tracking) if reversals else judgement
+        payments = evidence.payments(workflow, judgement, unreversed, reversals)
+    if judgement.satisfaction is None:
+        return Outcome(None, judgement.converted_at, payments=payments)
+    hit = judgement.satisfaction.hit
+    may_exit = enrollment.ended_at is None and enrollment.exited_at is None
+    return Outcome(
+        hit.trigger.time,
+        judgement.converted_at,
+        may_exit and judging.waits(states, hit.trigger.time),
+        None if hit in judgement.achieved else evidence.satisfying(hit),
+        payments,
+    )
+
+
+def _stored_outcome(enrollment: facts.Enrollment) -> Outcome:
+    return Outcome(
+        enrollment.satisfied_at,
+        enrollment.converted_at,
+        enrollment.exit_waits,
+        enrollment.satisfied_by,
+        enrollment.payments,
+    )
 
 
 def _changes(
@@ -95,7 +120,8 @@ def _changes(
     changes = []
     for hit in judgement.achieved:
         old = before.pop(hit.goal_id, None)
-        new = facts.Achievement(hit.goal_id, hit.goal_version, enrollment.enrolled_at, hit.trigger, 1)
+        counted = judgement.counted.get(hit.goal_id)
+        new = facts.Achievement(hit.goal_id, hit.goal_version, enrollment.enrolled_at, hit.trigger, 1, False, counted)
         if old is not None and structs.replace(new, revision=old.revision) == old:
             continue
         if old is not None:
@@ -112,22 +138,33 @@ def _messages(
     enrollment: facts.Enrollment,
     changes: Iterable[Change],
     command: tuple[str, facts.Exit] | None,
-    states: Sequence[facts.WorkflowState],
+    judgement: judging.Judgement,
     now: datetime,
 ) -> tuple[messages.Message, ...]:
-    sent = [_message(enrollment, change, states, now) for change in changes]
+    sent = [_message(enrollment, change, judgement, now) for change in changes]
     if command is not None:
         sent.append(messages.exit_goal(enrollment, *command))
     return tuple(sent)
 
 
 def _message(
-    enrollment: facts.Enrollment, change: Change, states: Sequence[facts.WorkflowState], now: datetime
+    enrollment: facts.Enrollment, change: Change, judgement: judging.Judgement, now: datetime
 ) -> messages.Message:
     if change.kind != "revoked":
         return messages.achieved(enrollment, change.goal_type, change.achievement)
-    reason = judging.reason_revoked(change.achievement.trigger, enrollment, states)
+    reason = _reason_revoked(change.achievement, enrollment, judgement)
     return messages.revoked(enrollment, change.goal_type, change.achievement, reason, now)
+
+
+def _reason_revoked(achievement: facts.Achievement, enrollment: facts.Enrollment, judgement: judging.Judgement) -> str:
+    """Return the reason why an achievement is revoked (contract section 4, goal-achieved)."""
+    if enrollment.ended_at is not None and achievement.trigger.time >= enrollment.ended_at:
+        return "after_end"
+    triggers = [achievement.trigger]
+    if achievement.counted is not None:
+        triggers = [trigger for _, trigger in achievement.counted.hits]
+    undone = any((achievement.goal_id, trigger.source, trigger.id) in judgement.undone for trigger in triggers)
+    return "reversed" if undone else "superseded"
 
 
 def _exit(

@@ -1,0 +1,172 @@
+"""Occurrences and their reversals: what happened once, however many events speak of it (contract rule 3.3)."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from decimal import Context, Decimal
+from functools import lru_cache
+from typing import Final
+
+from msgspec import Struct, json
+
+from goalworker.domain import events, facts
+
+EXACT: Final = Context(prec=128)
+"""Precision for every digit of a sum; the default context rounds to 28 digits."""
+
+
+class Details(Struct, frozen=True, gc=False):
+    """The fields of an event's data that occurrences, thresholds and `correlate_by` need."""
+
+    payment_id: str | None = None
+    amount: Decimal | None = None
+    currency: str | None = None
+    appointment_id: str | None = None
+    replaces_appointment_id: str | None = None
+    submission_id: str | None = None
+    deal_id: str | None = None
+    correlation_id: str | None = None
+
+
+_DETAILS: Final = json.Decoder(Details)
+
+
+@lru_cache(maxsize=1_024)  # one event often hits several goals, and each enrollment of a contact has the same hits
+def details_of(data: bytes) -> Details:
+    """Return the details in the data of a trigger."""
+    return _DETAILS.decode(data)
+
+
+class Occurrence(Struct, frozen=True, gc=False):
+    """Hits of one goal that speak of one thing, in the order of the walk.
+
+    Those up to `undone_until`, inclusive, are undone.
+    """
+
+    hits: tuple[facts.Hit, ...]
+    undone_until: datetime | None = None
+
+
+def occurrences(
+    goal_type: str, hits: Iterable[facts.Hit], reversals: Sequence[facts.Reversal] = ()
+) -> list[Occurrence]:
+    """Return the occurrences among the hits of one goal and contact; the reversals are those of the contact."""
+    ordered = sorted(hits, key=lambda hit: hit.trigger.order)
+    if goal_type == "purchase_made":
+        by_payment = _grouped(ordered, lambda details: details.payment_id)
+        return [Occurrence(group, _payment_undone(group, reversals)) for group in by_payment]
+    if goal_type == "form_submitted":
+        by_submission = _grouped(ordered, lambda details: details.submission_id)
+        return [Occurrence(group, _form_undone(group, reversals)) for group in by_submission]
+    if goal_type == "appointment_booked":
+        return _chains(ordered, reversals)
+    return [Occurrence((hit,)) for hit in ordered]
+
+
+def _grouped(hits: Iterable[facts.Hit], name_of: Callable[[Details], str | None]) -> list[tuple[facts.Hit, ...]]:
+    """Group hits by a name; those without one stay alone."""
+    groups: defaultdict[object, list[facts.Hit]] = defaultdict(list)
+    for number, hit in enumerate(hits):
+        name = name_of(details_of(hit.trigger.data))
+        groups[number if name is None else name].append(hit)
+    return [tuple(group) for group in groups.values()]
+
+
+def _latest(reversals: Iterable[facts.Reversal]) -> datetime | None:
+    return max((reversal.time for reversal in reversals), default=None)
+
+
+# --- forms ---
+
+
+def _form_undone(hits: Sequence[facts.Hit], reversals: Iterable[facts.Reversal]) -> datetime | None:
+    submission_id = details_of(hits[0].trigger.data).submission_id
+    if submission_id is None:
+        return None
+    return _latest(r for r in reversals if r.type == events.FORM_REJECTED and r.subject_id == submission_id)
+
+
+# --- appointments ---
+
+
+def _chains(hits: Sequence[facts.Hit], reversals: Sequence[facts.Reversal]) -> list[Occurrence]:
+    """Join each appointment with the one that it replaces, and so on."""
+    chain_of: dict[str, str] = {}
+
+    def find(appointment_id: str) -> str:
+        while (parent := chain_of.setdefault(appointment_id, appointment_id)) != appointment_id:
+            appointment_id = parent
+        return appointment_id
+
+    alone: list[Occurrence] = []
+    booked: list[tuple[str, facts.Hit]] = []
+    replaced: set[str] = set()
+    for hit in hits:
+        details = details_of(hit.trigger.data)
+        appointment_id, before = details.appointment_id, details.replaces_appointment_id
+        if appointment_id is None:
+            alone.append(Occurrence((hit,)))
+            continue
+        booked.append((appointment_id, hit))
+        if before is not None and before != appointment_id:
+            replaced.add(before)
+            chain_of[find(before)] = find(appointment_id)
+    members: defaultdict[str, list[facts.Hit]] = defaultdict(list)
+    last: defaultdict[str, set[str]] = defaultdict(set)
+    for appointment_id, hit in booked:
+        chain = find(appointment_id)
+        members[chain].append(hit)
+        if appointment_id not in replaced:
+            last[chain].add(appointment_id)
+    return [Occurrence(tuple(members[c]), _chain_undone(last[c], reversals)) for c in members] + alone
+
+
+def _chain_undone(last: set[str], reversals: Iterable[facts.Reversal]) -> datetime | None:
+    """Return the time up to which a chain is undone: once each of its last appointments was cancelled."""
+    cancelled = [r for r in reversals if r.type == events.APPOINTMENT_CANCELLED and r.subject_id in last]
+    return _latest(cancelled) if last and {r.subject_id for r in cancelled} == last else None
+
+
+# --- payments ---
+
+
+def _payment_undone(hits: Sequence[facts.Hit], reversals: Sequence[facts.Reversal]) -> datetime | None:
+    if not reversals:
+        return None
+    first = details_of(hits[0].trigger.data)
+    own = [reversal for reversal in reversals if reversal.subject_id == first.payment_id]
+    undone = [reversal for reversal in own if reversal.type == events.PAYMENT_FAILED]
+    refunded, amount = Decimal(0), first.amount or Decimal(0)
+    for refund in refunds(own, first.currency or ""):
+        refunded = EXACT.add(refunded, amount if refund.amount is None else refund.amount)
+        if refunded >= amount:
+            undone.append(refund)
+    return _latest(undone)
+
+
+def refunds(reversals: Iterable[facts.Reversal], currency: str) -> list[facts.Reversal]:
+    """Return the refunds of one payment in its currency, in order; one refund_id is one refund (contract rule 3.3)."""
+    found: dict[object, facts.Reversal] = {}
+    ordered = sorted((r for r in reversals if r.type == events.PAYMENT_REFUNDED), key=lambda r: r.order)
+    for reversal in ordered:
+        name = (reversal.source, reversal.id) if reversal.refund_id is None else reversal.refund_id
+        found.setdefault(name, reversal)
+    return [refund for refund in found.values() if refund.currency is None or _is_same(refund.currency, currency)]
+
+
+def _is_same(currency: str, other: str) -> bool:
+    return currency.upper() == other.upper()
+
+
+def taken_back(trigger: facts.Trigger, reversals: Iterable[facts.Reversal]) -> Decimal:
+    """Return what was refunded or failed of a payment since its event, at most its amount (contract section 5)."""
+    details, since = details_of(trigger.data), trigger.time
+    amount = details.amount or Decimal(0)
+    own = [r for r in reversals if r.subject_id == details.payment_id]
+    if any(r.type == events.PAYMENT_FAILED and r.time >= since for r in own):
+        return amount
+    total = Decimal(0)
+    for refund in refunds(own, details.currency or ""):
+        if refund.time >= since:
+            total = EXACT.add(total, amount if refund.amount is None else refund.amount)
+    return min(total, amount)
