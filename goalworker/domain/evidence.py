@@ -10,6 +10,9 @@ from msgspec import Raw, Struct, json
 
 from goalworker.domain import facts, goals, judging, occurrences
 
+Others = tuple[tuple[int, facts.Trigger], ...]
+"""Hits of one goal and contact: the version of the goal, and the event."""
+
 
 class KeptHit(Struct, frozen=True, gc=False, omit_defaults=True):
     """A hit that is kept as JSON; `reversed` belongs to payments: what was taken back of it."""
@@ -25,17 +28,17 @@ class KeptHit(Struct, frozen=True, gc=False, omit_defaults=True):
     reversed: Decimal | None = None
 
 
-class KeptCount(Struct, frozen=True, gc=False, omit_defaults=True):
-    """facts.Counted that is kept as JSON."""
+class KeptOthers(Struct, frozen=True, gc=False, omit_defaults=True):
+    """What is kept with an achievement besides its trigger."""
 
-    hits: list[KeptHit]
+    hits: list[KeptHit] = []
+    occurrences: int | None = None
     total_amount: Decimal | None = None
     is_complete: bool = True
 
 
-_KEPT: Final = json.Decoder(KeptHit)
-_KEPT_LIST: Final = json.Decoder(list[KeptHit])
-_KEPT_COUNT: Final = json.Decoder(KeptCount)
+_KEPT_HITS: Final = json.Decoder(list[KeptHit])
+_KEPT_OTHERS: Final = json.Decoder(KeptOthers)
 
 
 def hits_of(
@@ -45,49 +48,72 @@ def hits_of(
     found: dict[judging.HitKey, facts.Hit] = {}
 
     def add(goal_id: UUID, goal_version: int, trigger: facts.Trigger) -> None:
-        hit = facts.Hit(
-            enrollment.tenant_id, enrollment.workflow_id, enrollment.contact_id, goal_id, goal_version, trigger
-        )
-        found.setdefault((goal_id, trigger.source, trigger.id), hit)
+        hit = hit_of(enrollment, goal_id, goal_version, trigger)
+        found.setdefault(judging.hit_key(hit), hit)
 
     for achievement in stored:  # revoked ones too, so that a sweep of old hits never revokes an achievement
         add(achievement.goal_id, achievement.goal_version, achievement.trigger)
-        if achievement.counted is not None:
-            for goal_version, trigger in achievement.counted.hits:
-                add(achievement.goal_id, goal_version, trigger)
-    if enrollment.satisfied_by is not None:
-        satisfying = _KEPT.decode(enrollment.satisfied_by)
-        add(satisfying.goal_id, satisfying.goal_version, _trigger(satisfying))
-    if enrollment.payments is not None:
-        for payment in _KEPT_LIST.decode(enrollment.payments):
-            add(payment.goal_id, payment.goal_version, _trigger(payment))
-    for hit in hits:
-        trigger = hit.trigger
-        found.setdefault((hit.goal_id, trigger.source, trigger.id), hit)
+        for goal_version, trigger in achievement.others:
+            add(achievement.goal_id, goal_version, trigger)
+    for kept in (enrollment.satisfied_by, enrollment.payments):
+        for hit in () if kept is None else _KEPT_HITS.decode(kept):
+            add(hit.goal_id, hit.goal_version, _trigger(hit))
+    for new in hits:
+        found.setdefault(judging.hit_key(new), new)
     return list(found.values())
 
 
-def counted_to_json(achievement: facts.Achievement) -> str | None:
-    """Return the occurrences behind an achievement as they are kept, None for a goal that counts none."""
+def hit_of(enrollment: facts.Enrollment, goal_id: UUID, goal_version: int, trigger: facts.Trigger) -> facts.Hit:
+    """Return the hit of an enrollment's contact that is kept as evidence."""
+    whose = (enrollment.tenant_id, enrollment.workflow_id, enrollment.contact_id)
+    return facts.Hit(*whose, goal_id, goal_version, trigger)
+
+
+def others(judgement: judging.Judgement, behind: Iterable[facts.Hit], trigger: facts.Trigger) -> Others:
+    """Return the hits besides the trigger of the occurrences behind an achievement, in the order of the walk."""
+    found = {
+        judging.hit_key(hit): hit
+        for one in behind
+        for hit in (judgement.occurrence_of[judging.hit_key(one)].hits if _is_known(judgement, one) else (one,))
+    }
+    ordered = sorted(found.values(), key=lambda hit: hit.trigger.order)
+    return tuple([(hit.goal_version, hit.trigger) for hit in ordered if hit.trigger.order[1:] != trigger.order[1:]])
+
+
+def _is_known(judgement: judging.Judgement, hit: facts.Hit) -> bool:
+    return judging.hit_key(hit) in judgement.occurrence_of
+
+
+def others_to_json(achievement: facts.Achievement) -> str | None:
+    """Return what is kept with an achievement besides its trigger, None where there is nothing."""
     counted = achievement.counted
+    if counted is None and not achievement.others:
+        return None
+    hits = [_kept(achievement.goal_id, version, trigger) for version, trigger in achievement.others]
     if counted is None:
-        return None
-    hits = [_kept(achievement.goal_id, version, trigger) for version, trigger in counted.hits]
-    return json.encode(KeptCount(hits, counted.total_amount, counted.is_complete)).decode()
+        return json.encode(KeptOthers(hits)).decode()
+    kept = KeptOthers(hits, counted.occurrences, counted.total_amount, counted.is_complete)
+    return json.encode(kept).decode()
 
 
-def counted_from_json(kept: str | None) -> facts.Counted | None:
-    """Return the occurrences behind an achievement from what counted_to_json() returned."""
+def others_from_json(kept: str | None) -> tuple[facts.Counted | None, Others]:
+    """Return the count and the other hits of an achievement from what others_to_json() returned."""
     if kept is None:
+        return None, ()
+    found = _KEPT_OTHERS.decode(kept)
+    others_ = tuple([(hit.goal_version, _trigger(hit)) for hit in found.hits])
+    if found.occurrences is None:
+        return None, others_
+    return facts.Counted(found.occurrences, found.total_amount, found.is_complete), others_
+
+
+def satisfying(judgement: judging.Judgement) -> str | None:
+    """Return the satisfying hit as it is kept, with those of its occurrence, None where an achievement holds it."""
+    if judgement.satisfaction is None or judgement.satisfaction.hit in judgement.achieved:
         return None
-    found = _KEPT_COUNT.decode(kept)
-    hits = tuple([(hit.goal_version, _trigger(hit)) for hit in found.hits])
-    return facts.Counted(hits, found.total_amount, found.is_complete)
-
-
-def satisfying(hit: facts.Hit) -> str:
-    """Return the satisfying hit as it is kept where no achievement holds it."""
-    return json.encode(_kept(hit.goal_id, hit.goal_version, hit.trigger)).decode()
+    hit = judgement.satisfaction.hit
+    of_occurrence = judgement.occurrence_of[judging.hit_key(hit)].hits if _is_known(judgement, hit) else (hit,)
+    return json.encode([_kept(one.goal_id, one.goal_version, one.trigger) for one in of_occurrence]).decode()
 
 
 def payments(
@@ -102,27 +128,24 @@ def payments(
     section 5).
     """
     found = _payments(workflow, judgement)
-    usual = {key for key in found if key[0] not in judgement.counted}
+    usual = {key for key in found if key[0] not in judgement.counts}
     found |= {key: hit for key, hit in _payments(workflow, unreversed).items() if key not in found}
     rows = [
-        _kept(goal_id, version, trigger, occurrences.taken_back(trigger, reversals))
-        for (goal_id, _, _), (version, trigger) in sorted(found.items())
+        _kept(hit.goal_id, hit.goal_version, hit.trigger, occurrences.taken_back(hit.trigger, reversals))
+        for _, hit in sorted(found.items())
     ]
     if found.keys() == usual and not any(row.reversed for row in rows):
         return None
     return json.encode(rows).decode() if rows else None
 
 
-def _payments(
-    workflow: goals.Workflow, judgement: judging.Judgement
-) -> dict[judging.HitKey, tuple[int, facts.Trigger]]:
-    found: dict[judging.HitKey, tuple[int, facts.Trigger]] = {}
+def _payments(workflow: goals.Workflow, judgement: judging.Judgement) -> dict[judging.HitKey, facts.Hit]:
+    found: dict[judging.HitKey, facts.Hit] = {}
     for hit in judgement.achieved:
         if workflow.goals_by_id[hit.goal_id].goal_type != "purchase_made":
             continue
-        counted = judgement.counted.get(hit.goal_id)
-        behind = ((hit.goal_version, hit.trigger),) if counted is None else counted.hits
-        found |= {(hit.goal_id, trigger.source, trigger.id): (version, trigger) for version, trigger in behind}
+        count = judgement.counts.get(hit.goal_id)
+        found |= {judging.hit_key(one): one for one in ((hit,) if count is None else count.hits)}
     return found
 
 

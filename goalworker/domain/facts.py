@@ -7,7 +7,14 @@ from uuid import UUID
 
 from msgspec import Struct, json, structs
 
-from goalworker.domain.events import Event, PaymentCompleted
+from goalworker.domain.events import (
+    AppointmentCancelled,
+    Event,
+    FormRejected,
+    PaymentCompleted,
+    PaymentFailed,
+    PaymentRefunded,
+)
 from goalworker.domain.text import format_decimal
 
 EventKey = tuple[str, str, str]
@@ -84,11 +91,25 @@ class Reversal(Struct, frozen=True, gc=False):
         return (self.time, self.source, self.id)
 
 
+def reversal_of(event: Event) -> Reversal:
+    """Return an event of one of events.REVERSAL_TYPES as a fact."""
+    source, id_, time, type_ = event.source, event.id, event.time, event.type
+    match event.data:
+        case PaymentRefunded(payment_id=payment_id, refund_id=refund_id, amount=amount, currency=currency):
+            return Reversal(source, id_, time, type_, payment_id, refund_id, amount, currency)
+        case PaymentFailed(payment_id=subject_id) | AppointmentCancelled(appointment_id=subject_id):
+            return Reversal(source, id_, time, type_, subject_id)
+        case FormRejected(submission_id=subject_id):
+            return Reversal(source, id_, time, type_, subject_id)
+        case _:
+            raise TypeError(f"{event.type} is no reversal")
+
+
 class Enrollment(Struct, frozen=True, gc=False):
     """One run of one contact through one workflow; messages and judgements fill in the optional fields.
 
-    satisfied_by and payments are JSON: the satisfying hit where no achievement holds it, and the payments of a
-    workflow's purchase goals where they are not just the triggers of its achievements.
+    satisfied_by and payments are JSON lists of hits: the satisfying one where no achievement holds it, and the payments
+    behind purchase goals where they are not just the triggers of achievements (domain/evidence.py).
     """
 
     tenant_id: str
@@ -121,16 +142,18 @@ class WorkflowState(Struct, frozen=True, gc=False):
 
 
 class Counted(Struct, frozen=True, gc=False):
-    """The occurrences that a goal with `times` or `total_amount` counted, as evidence for ever, the trigger last."""
+    """The occurrences that a goal with `times` or `total_amount` counted: their number and the sum of their amounts."""
 
-    hits: tuple[tuple[int, Trigger], ...]
-    """Version of the goal, and event, of each occurrence."""
+    occurrences: int
     total_amount: Decimal | None = None
     is_complete: bool = True
 
 
 class Achievement(Struct, frozen=True, gc=False):
-    """Stored achievement of (tenant, enrollment, goal); a revoked one keeps its trigger as evidence."""
+    """Stored achievement of (tenant, enrollment, goal); a revoked one keeps its trigger as evidence.
+
+    `others` are further hits that are kept as evidence, with the goal's version: those of the occurrences behind it.
+    """
 
     goal_id: UUID
     goal_version: int
@@ -139,6 +162,7 @@ class Achievement(Struct, frozen=True, gc=False):
     revision: int
     revoked: bool = False
     counted: Counted | None = None
+    others: tuple[tuple[int, Trigger], ...] = ()
 
 
 class Exit(Struct, frozen=True, gc=False):

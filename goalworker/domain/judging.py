@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Final
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from goalworker.domain import facts, goals, occurrences
 from goalworker.domain.criteria import Criteria
@@ -29,19 +29,26 @@ class Satisfaction(Struct, frozen=True, gc=False):
     logic: str
 
 
+class Count(Struct, frozen=True, gc=False):
+    """What a goal with `times` or `total_amount` counted when it was achieved: a hit of each occurrence, in order."""
+
+    hits: tuple[facts.Hit, ...]
+    counted: facts.Counted
+
+
 class Judgement(Struct, frozen=True, gc=False):
     """The achievements of an enrollment, in the order (achieved_at, goal_id), and the hit that satisfied its workflow.
 
-    counted holds the occurrences behind the achievements of goals with `times` or `total_amount`, and undone the hits
-    that a reversal undid. converted_at is the moment of satisfaction or, with the logic `never`, of the first
-    achievement (contract section 5, stats).
+    converted_at is the moment of satisfaction or, with the logic `never`, of the first achievement (contract section 5,
+    stats). occurrence_of has the hits of occurrences of several hits or with a reversal; undone those that were undone.
     """
 
     achieved: tuple[facts.Hit, ...] = ()
     satisfaction: Satisfaction | None = None
     converted_at: datetime | None = None
-    counted: Mapping[UUID, facts.Counted] = {}
-    undone: frozenset[HitKey] = frozenset()
+    counts: Mapping[UUID, Count] = {}
+    occurrence_of: Mapping[HitKey, occurrences.Occurrence] = {}
+    undone: Collection[HitKey] = frozenset()
 
 
 _NOTHING: Final = Judgement()
@@ -67,18 +74,27 @@ def judge(
     if workflow.is_plain and not reversals and enrollment.started_by_id is None and _are_of_different_goals(own):
         return _walk([hit for hit in own if _is_within(hit.trigger.time, began, enrollment.ended_at)], workflow)
     counting: list[facts.Hit] = []
-    undone: set[HitKey] = set()
-    truncated: set[UUID] = set()
+    occurrence_of: dict[HitKey, occurrences.Occurrence] = {}
+    undone: list[HitKey] = []
+    truncated: list[UUID] = []
     for goal_id, of_goal in _by_goal(own).items():
         goal, newest = known[goal_id], _newest(of_goal)
         if len(newest) < len(of_goal):
-            truncated.add(goal_id)
+            truncated.append(goal_id)
         for occurrence in occurrences.occurrences(goal.goal_type, newest, reversals):
-            undone.update(_undone(occurrence, goal))
+            if len(occurrence.hits) > 1 or occurrence.undone_until is not None:
+                occurrence_of |= {hit_key(hit): occurrence for hit in occurrence.hits}
+                undone += _undone(occurrence, goal)
             hit = _counting_hit(occurrence, goal, enrollment, began)
             if hit is not None:
                 counting.append(hit)
-    return _walk(counting, workflow, truncated, frozenset(undone))
+    judgement = _walk(counting, workflow, truncated)
+    return structs.replace(judgement, occurrence_of=occurrence_of, undone=undone)
+
+
+def hit_key(hit: facts.Hit) -> HitKey:
+    """Return the identity of a hit among those of one contact."""
+    return (hit.goal_id, hit.trigger.source, hit.trigger.id)
 
 
 def active_at(states: Sequence[facts.WorkflowState], moment: datetime) -> bool:
@@ -164,7 +180,7 @@ def _undone(occurrence: occurrences.Occurrence, goal: goals.Goal) -> list[HitKey
     if occurrence.undone_until is None:
         return []
     return [
-        (hit.goal_id, hit.trigger.source, hit.trigger.id)
+        hit_key(hit)
         for hit in occurrence.hits
         if _is_undone(hit, occurrence, goals.criteria_of(goal, hit.goal_version))
     ]
@@ -184,10 +200,9 @@ def _walk(
     counting: list[facts.Hit],
     workflow: goals.Workflow,
     truncated: Collection[UUID] = (),
-    undone: frozenset[HitKey] = frozenset(),
 ) -> Judgement:
     achieved: dict[UUID, facts.Hit] = {}
-    counted: dict[UUID, facts.Counted] = {}
+    counts: dict[UUID, Count] = {}
     tallies: _Tallies = {}
     measured_at: datetime | None = None
     for event_hits in _by_event(counting):
@@ -196,7 +211,7 @@ def _walk(
             new = [
                 hit
                 for hit in new
-                if _completes(hit, workflow, tallies, counted, is_complete=hit.goal_id not in truncated)
+                if _completes(hit, workflow, tallies, counts, is_complete=hit.goal_id not in truncated)
             ]
         achieved |= {hit.goal_id: hit for hit in new}
         reached = new or [hit for hit in event_hits if hit.goal_id in achieved]
@@ -207,10 +222,10 @@ def _walk(
         if logic == "any" or (logic == "all" and _all_achieved(workflow, moment, achieved)):
             known = workflow.goals_by_id
             completing = reached[0] if len(reached) == 1 else min(reached, key=lambda hit: known[hit.goal_id].rank)
-            return Judgement(_in_order(achieved.values()), Satisfaction(completing, logic), moment, counted, undone)
+            return Judgement(_in_order(achieved.values()), Satisfaction(completing, logic), moment, counts)
         if logic == "never" and new and measured_at is None:
             measured_at = moment
-    return Judgement(_in_order(achieved.values()), None, measured_at, counted, undone)
+    return Judgement(_in_order(achieved.values()), None, measured_at, counts)
 
 
 def _by_event(hits: list[facts.Hit]) -> Iterable[list[facts.Hit]]:
@@ -257,7 +272,7 @@ def _completes(
     hit: facts.Hit,
     workflow: goals.Workflow,
     tallies: _Tallies,
-    counted: dict[UUID, facts.Counted],
+    counts: dict[UUID, Count],
     *,
     is_complete: bool,
 ) -> bool:
@@ -277,8 +292,8 @@ def _completes(
         return False
     if total is not None and criteria.total_amount is not None and total < criteria.total_amount:
         return False
-    evidence = tuple([(one.goal_version, one.trigger) for one in tally.hits[start:]])
-    counted[hit.goal_id] = facts.Counted(evidence, total, is_complete)
+    hits = tuple(tally.hits[start:])
+    counts[hit.goal_id] = Count(hits, facts.Counted(len(hits), total, is_complete))
     return True
 
 

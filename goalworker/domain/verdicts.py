@@ -10,9 +10,12 @@ from goalworker.domain import evidence, facts, goals, judging, messages
 
 
 class Change(Struct, frozen=True, gc=False):
-    """One achievement to store; kind is `achieved`, `revised` or `revoked`, as the metrics count it."""
+    """One achievement to store; kind is `achieved`, `revised` or `revoked`, as the metrics count it.
 
-    kind: str
+    It is None where only the evidence changes, of which nobody is told.
+    """
+
+    kind: str | None
     goal_type: str
     achievement: facts.Achievement
 
@@ -83,7 +86,7 @@ def _outcome(
     tracking: bool,
 ) -> Outcome:
     payments = None
-    if reversals or judgement.counted:
+    if reversals or judgement.counts:
         unreversed = judging.judge(enrollment, known, workflow, tracked=tracking) if reversals else judgement
         payments = evidence.payments(workflow, judgement, unreversed, reversals)
     if judgement.satisfaction is None:
@@ -94,7 +97,7 @@ def _outcome(
         hit.trigger.time,
         judgement.converted_at,
         may_exit and judging.waits(states, hit.trigger.time),
-        None if hit in judgement.achieved else evidence.satisfying(hit),
+        evidence.satisfying(judgement),
         payments,
     )
 
@@ -119,19 +122,47 @@ def _changes(
     before = {achievement.goal_id: achievement for achievement in stored}
     changes = []
     for hit in judgement.achieved:
-        old = before.pop(hit.goal_id, None)
-        counted = judgement.counted.get(hit.goal_id)
-        new = facts.Achievement(hit.goal_id, hit.goal_version, enrollment.enrolled_at, hit.trigger, 1, False, counted)
-        if old is not None and structs.replace(new, revision=old.revision) == old:
-            continue
-        if old is not None:
-            new = structs.replace(new, revision=old.revision + 1)
-        changes.append(Change("achieved" if old is None else "revised", goal_types[hit.goal_id], new))
+        old, new = before.pop(hit.goal_id, None), _achievement(enrollment, judgement, hit)
+        if old is None:
+            changes.append(Change("achieved", goal_types[hit.goal_id], new))
+        elif structs.replace(new, revision=old.revision, others=old.others) != old:
+            revised = structs.replace(new, revision=old.revision + 1)
+            changes.append(Change("revised", goal_types[hit.goal_id], revised))
+        elif new.others != old.others:
+            changes.append(Change(None, goal_types[hit.goal_id], structs.replace(old, others=new.others)))
     for goal_id, old in sorted(before.items()):
+        others = _others_of(enrollment, judgement, old)
         if not old.revoked:
-            gone = structs.replace(old, revision=old.revision + 1, revoked=True)
+            gone = structs.replace(old, revision=old.revision + 1, revoked=True, others=others)
             changes.append(Change("revoked", goal_types[goal_id], gone))
+        elif others != old.others:
+            changes.append(Change(None, goal_types[goal_id], structs.replace(old, others=others)))
     return tuple(changes)
+
+
+def _achievement(enrollment: facts.Enrollment, judgement: judging.Judgement, hit: facts.Hit) -> facts.Achievement:
+    count = judgement.counts.get(hit.goal_id)
+    if count is None and not judgement.occurrence_of:  # as most have it
+        return facts.Achievement(hit.goal_id, hit.goal_version, enrollment.enrolled_at, hit.trigger, 1)
+    return facts.Achievement(
+        hit.goal_id,
+        hit.goal_version,
+        enrollment.enrolled_at,
+        hit.trigger,
+        1,
+        False,
+        None if count is None else count.counted,
+        evidence.others(judgement, (hit,) if count is None else count.hits, hit.trigger),
+    )
+
+
+def _others_of(enrollment: facts.Enrollment, judgement: judging.Judgement, old: facts.Achievement) -> evidence.Others:
+    """Return the evidence that an achievement keeps when it is revoked."""
+    if not judgement.occurrence_of:
+        return old.others
+    behind = [(old.goal_version, old.trigger), *old.others]
+    hits = [evidence.hit_of(enrollment, old.goal_id, *one) for one in behind]
+    return evidence.others(judgement, hits, old.trigger)
 
 
 def _messages(
@@ -141,7 +172,7 @@ def _messages(
     judgement: judging.Judgement,
     now: datetime,
 ) -> tuple[messages.Message, ...]:
-    sent = [_message(enrollment, change, judgement, now) for change in changes]
+    sent = [_message(enrollment, change, judgement, now) for change in changes if change.kind is not None]
     if command is not None:
         sent.append(messages.exit_goal(enrollment, *command))
     return tuple(sent)
@@ -162,7 +193,7 @@ def _reason_revoked(achievement: facts.Achievement, enrollment: facts.Enrollment
         return "after_end"
     triggers = [achievement.trigger]
     if achievement.counted is not None:
-        triggers = [trigger for _, trigger in achievement.counted.hits]
+        triggers += [trigger for _, trigger in achievement.others]
     undone = any((achievement.goal_id, trigger.source, trigger.id) in judgement.undone for trigger in triggers)
     return "reversed" if undone else "superseded"
 

@@ -1,22 +1,19 @@
 """The worker without Kafka and PostgreSQL: facts recorded batch by batch, and judged after each."""
 
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable
 from datetime import datetime
-from typing import NamedTuple
 from uuid import UUID
 
-import msgspec
+from msgspec import structs
 
-from goalworker.domain import events, facts, goals, ids, judging
+from goalworker.domain import events, evidence, facts, goals, ids, judging, verdicts
+from goalworker.domain.messages import Message
 from goalworker.goal_index import index, matching
 from tests.kit import naive_judge
 
-
-class Stored(NamedTuple):
-    """A recorded achievement; a revoked one stays, as evidence."""
-
-    hit: facts.Hit
-    revoked: bool
+NOW = datetime.fromisoformat("2026-02-01T00:00:00Z")
+ContactKey = tuple[str, str]
 
 
 class Model:
@@ -26,11 +23,13 @@ class Model:
         self._index = index.Index()
         self._index.replace(all_goals, logics, revision=1)
         self._tracked = tracked
-        self._enrollments: dict[naive_judge.EnrollmentKey, facts.Enrollment] = {}
+        self._started: dict[naive_judge.EnrollmentKey, list[events.Event]] = defaultdict(list)
         self._states: dict[tuple[str, str], dict[datetime, bool]] = {}
-        self._hits: dict[tuple[str, UUID, str, str], facts.Hit] = {}
-        self._stored: dict[naive_judge.AchievementKey, Stored] = {}
-        self._satisfied: dict[naive_judge.EnrollmentKey, naive_judge.Satisfied] = {}
+        self._hits: dict[judging.HitKey, dict[str, facts.Hit]] = {}
+        self._reversals: dict[ContactKey, dict[tuple[str, str], facts.Reversal]] = defaultdict(dict)
+        self.enrollments: dict[naive_judge.EnrollmentKey, facts.Enrollment] = {}
+        self.stored: dict[naive_judge.EnrollmentKey, dict[UUID, facts.Achievement]] = defaultdict(dict)
+        self.sent: list[Message] = []
 
     def record(self, *batch: events.Event) -> None:
         """Take in one batch: first every fact, then a judgement of everything."""
@@ -40,33 +39,63 @@ class Model:
                     self._record_enrollment(event, event.data)
                 case events.WorkflowChanged():
                     self._record_state(event, event.data)
+                case (
+                    events.PaymentRefunded()
+                    | events.PaymentFailed()
+                    | events.AppointmentCancelled()
+                    | events.FormRejected()
+                ):
+                    reversal = facts.reversal_of(event)
+                    known = self._reversals[event.tenant_id, event.data.contact_id]
+                    known.setdefault((event.source, event.id), reversal)
                 case _:
                     self._record_hits(event)
-        for key, enrollment in self._enrollments.items():
-            self._judge(key, enrollment)
+        self.judge_all()
 
     def sweep(self) -> None:
         """Forget every hit, as if the lateness had passed (contract rule 3.6)."""
         self._hits.clear()
 
-    def achievements(self) -> dict[naive_judge.AchievementKey, naive_judge.Walked]:
-        """Return what is achieved and not revoked, by (tenant, enrollment, goal)."""
-        return {key: _evidence(stored.hit) for key, stored in self._stored.items() if not stored.revoked}
+    def achieved(self) -> dict[naive_judge.AchievementKey, facts.Achievement]:
+        """Return the achievements that are not revoked, by (tenant, enrollment, goal)."""
+        return {
+            (*key, goal_id): achievement
+            for key, of_enrollment in self.stored.items()
+            for goal_id, achievement in of_enrollment.items()
+            if not achievement.revoked
+        }
 
-    def satisfied(self) -> dict[naive_judge.EnrollmentKey, naive_judge.Satisfied]:
-        """Return what satisfied each workflow, by (tenant, enrollment)."""
-        return dict(self._satisfied)
+    def judge_all(self) -> None:
+        """Judge every enrollment, and store the differences."""
+        for key, enrollment in list(self.enrollments.items()):
+            workflow_key = (enrollment.tenant_id, enrollment.workflow_id)
+            states = [facts.WorkflowState(*state) for state in sorted(self._states.get(workflow_key, {}).items())]
+            verdict = verdicts.verdict_of(
+                enrollment,
+                list(self.stored[key].values()),
+                self._hits_of(enrollment),
+                states,
+                self._index.workflow(*workflow_key),
+                NOW,
+                list(self._reversals[enrollment.tenant_id, enrollment.contact_id].values()),
+                tracking=self._tracked,
+            )
+            if verdict is not None:
+                self._store(key, verdict)
 
     def _record_enrollment(self, event: events.Event, data: events.EnrollmentChanged) -> None:
         if not self._tracked:
             return
+        key = (event.tenant_id, data.enrollment_id)
         enrollment = self._enroll(event.tenant_id, data.enrollment_id, data.workflow_id, data.contact_id)
         if (enrollment.workflow_id, enrollment.contact_id) != (data.workflow_id, data.contact_id):
             return
-        moment = "enrolled_at" if event.type == events.ENROLLMENT_STARTED else "ended_at"
-        earliest = min(getattr(enrollment, moment) or event.time, event.time)
-        key = (event.tenant_id, data.enrollment_id)
-        self._enrollments[key] = msgspec.structs.replace(enrollment, **{moment: earliest})
+        if event.type == events.ENROLLMENT_ENDED:
+            ended_at = min(enrollment.ended_at or event.time, event.time)
+            self.enrollments[key] = structs.replace(enrollment, ended_at=ended_at)
+            return
+        self._started[key].append(event)
+        self.enrollments[key] = structs.replace(enrollment, **_started_as(self._started[key]))
 
     def _record_state(self, event: events.Event, data: events.WorkflowChanged) -> None:
         states = self._states.setdefault((event.tenant_id, data.workflow_id), {})
@@ -74,43 +103,48 @@ class Model:
 
     def _record_hits(self, event: events.Event) -> None:
         for hit in matching.hits(event, self._index):
-            self._hits.setdefault((hit.tenant_id, hit.goal_id, event.source, event.id), hit)
+            self._hits.setdefault(judging.hit_key(hit), {}).setdefault(hit.tenant_id, hit)
             if not self._tracked:
                 enrollment_id = ids.contact_enrollment_id(hit.workflow_id, hit.contact_id)
                 self._enroll(hit.tenant_id, enrollment_id, hit.workflow_id, hit.contact_id)
 
     def _enroll(self, tenant_id: str, enrollment_id: str, workflow_id: str, contact_id: str) -> facts.Enrollment:
         new = facts.Enrollment(tenant_id, enrollment_id, workflow_id, contact_id)
-        return self._enrollments.setdefault((tenant_id, enrollment_id), new)
+        return self.enrollments.setdefault((tenant_id, enrollment_id), new)
 
-    def _judge(self, key: naive_judge.EnrollmentKey, enrollment: facts.Enrollment) -> None:
-        workflow_key = (enrollment.tenant_id, enrollment.workflow_id)
-        known_states = sorted(self._states.get(workflow_key, {}).items())
-        states = [facts.WorkflowState(since, active) for since, active in known_states]
-        workflow = self._index.workflow(*workflow_key)
-        evidence = self._evidence(key, enrollment)
-        judgement = judging.judge(enrollment, evidence, states, workflow, tracked=self._tracked)
-        self._store(key, judgement)
+    def _hits_of(self, enrollment: facts.Enrollment) -> list[facts.Hit]:
+        whose = (enrollment.tenant_id, enrollment.workflow_id, enrollment.contact_id)
+        return [
+            hit
+            for by_tenant in self._hits.values()
+            for hit in by_tenant.values()
+            if (hit.tenant_id, hit.workflow_id, hit.contact_id) == whose
+        ]
 
-    def _evidence(self, key: naive_judge.EnrollmentKey, enrollment: facts.Enrollment) -> Iterator[facts.Hit]:
-        """Yield the contact's hits and the enrollment's own triggers; most hits come twice."""
-        for hit in self._hits.values():
-            whose = (hit.tenant_id, hit.workflow_id, hit.contact_id)
-            if whose == (enrollment.tenant_id, enrollment.workflow_id, enrollment.contact_id):
-                yield hit
-        yield from (stored.hit for (*enrolled, _), stored in self._stored.items() if tuple(enrolled) == key)
-
-    def _store(self, key: naive_judge.EnrollmentKey, judgement: judging.Judgement) -> None:
-        for (*enrolled, goal_id), stored in self._stored.items():
-            if tuple(enrolled) == key:
-                self._stored[*key, goal_id] = Stored(stored.hit, revoked=True)
-        for hit in judgement.achieved:
-            self._stored[*key, hit.goal_id] = Stored(hit, revoked=False)
-        self._satisfied.pop(key, None)
-        if judgement.satisfaction is not None:
-            hit = judgement.satisfaction.hit
-            self._satisfied[key] = naive_judge.Satisfied(_evidence(hit), hit.goal_id, judgement.satisfaction.logic)
+    def _store(self, key: naive_judge.EnrollmentKey, verdict: verdicts.Verdict) -> None:
+        """Store a verdict as the database would: what is kept as JSON is read back."""
+        for change in verdict.changes:
+            kept = evidence.others_to_json(change.achievement)
+            counted, others = evidence.others_from_json(kept)
+            achievement = structs.replace(change.achievement, counted=counted, others=others)
+            self.stored[key][achievement.goal_id] = achievement
+        outcome = structs.asdict(verdict.outcome)
+        if verdict.exit is not None:
+            outcome["exited_at"] = verdict.outcome.satisfied_at
+        self.enrollments[key] = structs.replace(self.enrollments[key], **outcome)
+        self.sent += verdict.messages
 
 
-def _evidence(hit: facts.Hit) -> naive_judge.Walked:
-    return naive_judge.Walked(hit.trigger.time, hit.trigger.source, hit.trigger.id)
+def _started_as(messages: Iterable[events.Event]) -> dict[str, object]:
+    """Return what the started messages of an enrollment say: of each field, the earliest message that has it."""
+    data = [(event.time, event.data) for event in messages if isinstance(event.data, events.EnrollmentChanged)]
+    correlated = [(time, one.correlation_id) for time, one in data if one.correlation_id is not None]
+    founded = [(time, one.started_by.source, one.started_by.id) for time, one in data if one.started_by is not None]
+    _, correlation_id = min(correlated, default=(None, None))
+    _, source, id_ = min(founded, default=(None, None, None))
+    return {
+        "enrolled_at": min(time for time, _ in data),
+        "correlation_id": correlation_id,
+        "started_by_source": source,
+        "started_by_id": id_,
+    }
