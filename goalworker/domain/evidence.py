@@ -1,6 +1,6 @@
 """Evidence of judgements: hits kept with an enrollment, so that a sweep of hits changes nothing (contract rule 3.6)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Final
@@ -42,9 +42,14 @@ _KEPT_OTHERS: Final = json.Decoder(KeptOthers)
 
 
 def hits_of(
-    enrollment: facts.Enrollment, stored: Iterable[facts.Achievement], hits: Iterable[facts.Hit]
+    enrollment: facts.Enrollment, stored: Collection[facts.Achievement], hits: Iterable[facts.Hit]
 ) -> list[facts.Hit]:
     """Return each event once per goal, from its achievement if it has one, else from the first hit in this order."""
+    if not stored and enrollment.satisfied_by is None and enrollment.payments is None:  # as at the first judgement
+        new_hits = list(hits)
+        return (
+            new_hits if len(new_hits) < 2 else list({judging.hit_key(hit): hit for hit in reversed(new_hits)}.values())
+        )
     found: dict[judging.HitKey, facts.Hit] = {}
 
     def add(goal_id: UUID, goal_version: int, trigger: facts.Trigger) -> None:

@@ -47,7 +47,7 @@ class LogicVersion(Struct, frozen=True, gc=False, array_like=True):
     active_from: datetime
 
 
-class Workflow(Struct, frozen=True, gc=False, dict=True):
+class Workflow(Struct, frozen=True, dict=True):
     """A workflow as judgement needs it: every goal and every logic that it ever had."""
 
     goals: tuple[Goal, ...] = ()
@@ -71,7 +71,10 @@ def is_plain(criteria: Criteria) -> bool:
 
 def criteria_of(goal: Goal, number: int) -> Criteria:
     """Return the criteria of a version of a goal."""
-    return next(version.criteria for version in goal.versions if version.number == number)
+    versions = goal.versions
+    if len(versions) == 1:
+        return versions[0].criteria
+    return next(version.criteria for version in versions if version.number == number)
 
 
 def version_at(goal: Goal, moment: datetime) -> GoalVersion | None:

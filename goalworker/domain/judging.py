@@ -1,7 +1,6 @@
 """Judgement of one enrollment: a pure function of its facts (contract section 3)."""
 
-from bisect import bisect_right
-from collections import defaultdict
+from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -13,7 +12,6 @@ from uuid import UUID
 from msgspec import Struct, structs
 
 from goalworker.domain import facts, goals, occurrences
-from goalworker.domain.criteria import Criteria
 
 # Hits of one goal and contact that are judged, at most, where a goal counts them: the newest (contract rule 3.6).
 COUNTED_HITS_MAX: Final = 10_000
@@ -73,23 +71,24 @@ def judge(
     own = [hit for hit in hits if hit.goal_id in known]
     if workflow.is_plain and not reversals and enrollment.started_by_id is None and _are_of_different_goals(own):
         return _walk([hit for hit in own if _is_within(hit.trigger.time, began, enrollment.ended_at)], workflow)
+    context = _Context(enrollment, began, reversals)
     counting: list[facts.Hit] = []
-    occurrence_of: dict[HitKey, occurrences.Occurrence] = {}
-    undone: list[HitKey] = []
-    truncated: list[UUID] = []
-    for goal_id, of_goal in _by_goal(own).items():
-        goal, newest = known[goal_id], _newest(of_goal)
-        if len(newest) < len(of_goal):
-            truncated.append(goal_id)
-        for occurrence in occurrences.occurrences(goal.goal_type, newest, reversals):
-            if len(occurrence.hits) > 1 or occurrence.undone_until is not None:
-                occurrence_of |= {hit_key(hit): occurrence for hit in occurrence.hits}
-                undone += _undone(occurrence, goal)
-            hit = _counting_hit(occurrence, goal, enrollment, began)
-            if hit is not None:
-                counting.append(hit)
-    judgement = _walk(counting, workflow, truncated)
-    return structs.replace(judgement, occurrence_of=occurrence_of, undone=undone)
+    counts: dict[UUID, Count] = {}
+    for of_goal in _by_goal(own):
+        goal = known[of_goal[0].goal_id]
+        reaching, count = _reaching(goal, _counting(goal, of_goal, context), len(of_goal) <= COUNTED_HITS_MAX)
+        counting += reaching
+        if count is not None:
+            counts[goal.goal_id] = count
+    judgement = _walk(counting, workflow)
+    if not counts and not context.occurrence_of:
+        return judgement
+    return structs.replace(
+        judgement,
+        counts={hit.goal_id: counts[hit.goal_id] for hit in judgement.achieved if hit.goal_id in counts},
+        occurrence_of=context.occurrence_of,
+        undone=context.undone,
+    )
 
 
 def hit_key(hit: facts.Hit) -> HitKey:
@@ -119,71 +118,95 @@ def _are_of_different_goals(hits: Sequence[facts.Hit]) -> bool:
     return len(hits) < 2 or len({hit.goal_id for hit in hits}) == len(hits)
 
 
-def _by_goal(hits: Iterable[facts.Hit]) -> Mapping[UUID, list[facts.Hit]]:
-    by_goal: defaultdict[UUID, dict[tuple[str, str], facts.Hit]] = defaultdict(dict)
+class _Context:
+    """What decides on the hits of an enrollment besides their goals; it notes the occurrences that matter later."""
+
+    def __init__(self, enrollment: facts.Enrollment, began: datetime, reversals: Sequence[facts.Reversal]) -> None:
+        self.enrollment = enrollment
+        self.began = began
+        self.began_second = began.replace(microsecond=0)
+        self.reversals = reversals
+        self.occurrence_of: dict[HitKey, occurrences.Occurrence] = {}
+        self.undone: list[HitKey] = []
+
+
+def _by_goal(hits: Iterable[facts.Hit]) -> Iterable[list[facts.Hit]]:
+    """Return the hits of each goal, each event once, in the order of the walk."""
+    by_goal: dict[int, dict[tuple[str, str], facts.Hit]] = {}  # an int is hashed in a tenth of the time of a UUID
     for hit in hits:
-        by_goal[hit.goal_id].setdefault((hit.trigger.source, hit.trigger.id), hit)
-    return {goal_id: list(of_goal.values()) for goal_id, of_goal in by_goal.items()}
+        trigger = hit.trigger
+        by_goal.setdefault(hit.goal_id.int, {}).setdefault((trigger.source, trigger.id), hit)
+    return [sorted(of_goal.values(), key=attrgetter("trigger.order")) for of_goal in by_goal.values()]
 
 
-def _newest(hits: list[facts.Hit]) -> list[facts.Hit]:
-    if len(hits) <= COUNTED_HITS_MAX:
-        return hits
-    return sorted(hits, key=attrgetter("trigger.order"))[-COUNTED_HITS_MAX:]
+def _counting(goal: goals.Goal, hits: list[facts.Hit], context: _Context) -> list[facts.Hit]:
+    """Return the hits of one goal that count, in the order of the walk."""
+    hits = hits[-COUNTED_HITS_MAX:]
+    if goal.goal_type not in occurrences.SEVERAL_EVENTS:
+        return [hit for hit in hits if _counts(hit, goal, context) and not _is_founder(hit, context.enrollment)]
+    counting = []
+    for occurrence in occurrences.occurrences(goal.goal_type, hits, context.reversals):
+        if len(occurrence.hits) > 1 or occurrence.undone_until is not None:
+            context.occurrence_of |= {hit_key(hit): occurrence for hit in occurrence.hits}
+            context.undone += [hit_key(hit) for hit in occurrence.hits if _is_undone(hit, occurrence, goal)]
+        hit = _counting_hit(occurrence, goal, context)
+        if hit is not None:
+            counting.append(hit)
+    if len(counting) > 1 and context.occurrence_of:  # an occurrence may count as a hit that is not its first
+        counting.sort(key=attrgetter("trigger.order"))
+    return counting
 
 
-def _counting_hit(
-    occurrence: occurrences.Occurrence, goal: goals.Goal, enrollment: facts.Enrollment, began: datetime
-) -> facts.Hit | None:
+def _counting_hit(occurrence: occurrences.Occurrence, goal: goals.Goal, context: _Context) -> facts.Hit | None:
     """Return the hit as which an occurrence counts for an enrollment, or None."""
-    if _is_before(occurrence.hits[0].trigger.time, began) or _is_founding(occurrence, enrollment):
+    hits, founder = occurrence.hits, context.enrollment.started_by_id
+    if founder is not None and any(_is_founder(hit, context.enrollment) for hit in hits):
         return None
-    for hit in occurrence.hits:
-        criteria = goals.criteria_of(goal, hit.goal_version)
-        if (
-            not _is_undone(hit, occurrence, criteria)
-            and _is_within(hit.trigger.time, began, enrollment.ended_at)
-            and (criteria.deadline is None or hit.trigger.time <= _later(began, criteria.deadline))
-            and _is_correlated(hit, criteria, enrollment)
-        ):
+    if len(hits) > 1 and _is_early(hits[0].trigger.time, context):
+        return None
+    undone_until = occurrence.undone_until
+    for hit in hits:
+        if (undone_until is None or not _is_undone(hit, occurrence, goal)) and _counts(hit, goal, context):
             return hit
     return None
 
 
+def _counts(hit: facts.Hit, goal: goals.Goal, context: _Context) -> bool:
+    """Say whether a hit counts by itself (contract rule 3.2)."""
+    criteria, time, ended_at = goals.criteria_of(goal, hit.goal_version), hit.trigger.time, context.enrollment.ended_at
+    return (
+        (context.began <= time or not _is_early(time, context))
+        and (ended_at is None or time < ended_at)
+        and (criteria.deadline is None or time <= _later(context.began, criteria.deadline))
+        and (criteria.correlate_by is None or _is_correlated(hit, criteria.correlate_by, context.enrollment))
+    )
+
+
+def _is_early(time: datetime, context: _Context) -> bool:
+    """Say whether a time is before the enrollment; without a fraction, it is compared by the second."""
+    return time < (context.began if time.microsecond else context.began_second)
+
+
 def _is_within(time: datetime, began: datetime, ended_at: datetime | None) -> bool:
-    return (began <= time or not _is_before(time, began)) and (ended_at is None or time < ended_at)
+    is_early = time < began and (time.microsecond != 0 or time < began.replace(microsecond=0))
+    return not is_early and (ended_at is None or time < ended_at)
 
 
-def _is_before(time: datetime, began: datetime) -> bool:
-    """Say whether a time is before an enrollment; without a fraction, it is compared by the second."""
-    return time < (began if time.microsecond else began.replace(microsecond=0))
+def _is_founder(hit: facts.Hit, enrollment: facts.Enrollment) -> bool:
+    founder = enrollment.started_by_id
+    return founder is not None and hit.trigger.id == founder and hit.trigger.source == enrollment.started_by_source
 
 
-def _is_founding(occurrence: occurrences.Occurrence, enrollment: facts.Enrollment) -> bool:
-    founder = (enrollment.started_by_source, enrollment.started_by_id)
-    return founder[1] is not None and any((hit.trigger.source, hit.trigger.id) == founder for hit in occurrence.hits)
+def _is_correlated(hit: facts.Hit, field: str, enrollment: facts.Enrollment) -> bool:
+    value = getattr(occurrences.details_of(hit.trigger.data), field)
+    return value is not None and value == enrollment.correlation_id
 
 
-def _is_correlated(hit: facts.Hit, criteria: Criteria, enrollment: facts.Enrollment) -> bool:
-    if criteria.correlate_by is None:
-        return True
-    field = getattr(occurrences.details_of(hit.trigger.data), criteria.correlate_by)
-    return field is not None and field == enrollment.correlation_id
-
-
-def _is_undone(hit: facts.Hit, occurrence: occurrences.Occurrence, criteria: Criteria) -> bool:
+def _is_undone(hit: facts.Hit, occurrence: occurrences.Occurrence, goal: goals.Goal) -> bool:
     until = occurrence.undone_until
-    return until is not None and hit.trigger.time <= until and criteria.reversals != "keep"
-
-
-def _undone(occurrence: occurrences.Occurrence, goal: goals.Goal) -> list[HitKey]:
-    if occurrence.undone_until is None:
-        return []
-    return [
-        hit_key(hit)
-        for hit in occurrence.hits
-        if _is_undone(hit, occurrence, goals.criteria_of(goal, hit.goal_version))
-    ]
+    if until is None or hit.trigger.time > until:
+        return False
+    return goals.criteria_of(goal, hit.goal_version).reversals != "keep"
 
 
 def _later(moment: datetime, seconds: int) -> datetime:
@@ -193,39 +216,80 @@ def _later(moment: datetime, seconds: int) -> datetime:
         return datetime.max.replace(tzinfo=moment.tzinfo)
 
 
+# --- thresholds: rule 3.4 ---
+
+
+def _reaching(goal: goals.Goal, counting: list[facts.Hit], is_complete: bool) -> tuple[list[facts.Hit], Count | None]:
+    """Return the counting hits of a goal from the one that achieves it on, and what was counted by then."""
+    sum_: _Sum | None = None
+    for position, hit in enumerate(counting):
+        criteria = goals.criteria_of(goal, hit.goal_version)
+        if criteria.times is None and criteria.total_amount is None:
+            return counting[position:], None
+        counted: list[facts.Hit] = []
+        total: Decimal | None = None
+        if criteria.times is not None:
+            first = position + 1 - criteria.times
+            if first < 0 or not _is_span(counting[first], hit, criteria.within):
+                continue
+            counted = [one for one in counting[: position + 1] if _is_span(one, hit, criteria.within)]
+        elif criteria.total_amount is not None:
+            if sum_ is None or (sum_.currency, sum_.within) != (criteria.currency, criteria.within):
+                sum_ = _Sum(criteria.currency, criteria.within, counting[:position])
+            sum_.add(hit)
+            if sum_.total < criteria.total_amount:
+                continue
+            counted, total = list(sum_.hits), sum_.total
+        return counting[position:], Count(tuple(counted), facts.Counted(len(counted), total, is_complete))
+    return [], None
+
+
+def _is_span(first: facts.Hit, last: facts.Hit, within: int | None) -> bool:
+    return within is None or (last.trigger.time - first.trigger.time).total_seconds() < within
+
+
+class _Sum:
+    """The payments in a currency among the last hits of a walk, less than `within` seconds old, and their sum."""
+
+    def __init__(self, currency: str | None, within: int | None, before: Iterable[facts.Hit]) -> None:
+        self.currency = currency
+        self.within = within
+        self.hits: deque[facts.Hit] = deque()
+        self.total = Decimal(0)
+        for hit in before:
+            self.add(hit)
+
+    def add(self, hit: facts.Hit) -> None:
+        """Add the next hit of the walk, and drop those that are too old by now."""
+        while self.hits and not _is_span(self.hits[0], hit, self.within):
+            self.total = occurrences.EXACT.subtract(self.total, self._amount(self.hits.popleft()))
+        if (occurrences.details_of(hit.trigger.data).currency or "").upper() == self.currency:
+            self.hits.append(hit)
+            self.total = occurrences.EXACT.add(self.total, self._amount(hit))
+
+    def _amount(self, hit: facts.Hit) -> Decimal:
+        return occurrences.details_of(hit.trigger.data).amount or Decimal(0)
+
+
 # --- the walk: rule 3.4 ---
 
 
-def _walk(
-    counting: list[facts.Hit],
-    workflow: goals.Workflow,
-    truncated: Collection[UUID] = (),
-) -> Judgement:
+def _walk(hits: list[facts.Hit], workflow: goals.Workflow) -> Judgement:
+    """Walk the counting hits, of each goal those from the one that achieves it on."""
     achieved: dict[UUID, facts.Hit] = {}
-    counts: dict[UUID, Count] = {}
-    tallies: _Tallies = {}
     measured_at: datetime | None = None
-    for event_hits in _by_event(counting):
+    for event_hits in _by_event(hits):
         new = [hit for hit in event_hits if hit.goal_id not in achieved]
-        if not workflow.is_plain:
-            new = [
-                hit
-                for hit in new
-                if _completes(hit, workflow, tallies, counts, is_complete=hit.goal_id not in truncated)
-            ]
         achieved |= {hit.goal_id: hit for hit in new}
-        reached = new or [hit for hit in event_hits if hit.goal_id in achieved]
-        if not reached:
-            continue
-        moment = reached[0].trigger.time
+        moment = event_hits[0].trigger.time
         logic = goals.logic_at(workflow, moment)
         if logic == "any" or (logic == "all" and _all_achieved(workflow, moment, achieved)):
-            known = workflow.goals_by_id
+            reached, known = new or event_hits, workflow.goals_by_id
             completing = reached[0] if len(reached) == 1 else min(reached, key=lambda hit: known[hit.goal_id].rank)
-            return Judgement(_in_order(achieved.values()), Satisfaction(completing, logic), moment, counts)
+            return Judgement(_in_order(achieved.values()), Satisfaction(completing, logic), moment)
         if logic == "never" and new and measured_at is None:
             measured_at = moment
-    return Judgement(_in_order(achieved.values()), None, measured_at, counts)
+    return Judgement(_in_order(achieved.values()), converted_at=measured_at)
 
 
 def _by_event(hits: list[facts.Hit]) -> Iterable[list[facts.Hit]]:
@@ -234,67 +298,6 @@ def _by_event(hits: list[facts.Hit]) -> Iterable[list[facts.Hit]]:
         return [hits] if hits else ()
     hits.sort(key=attrgetter("trigger.order"))
     return [list(event_hits) for _, event_hits in groupby(hits, key=attrgetter("trigger.order"))]
-
-
-class _Tally:
-    """The counting hits of a goal so far, in the order of the walk, with the sum of their amounts up to each."""
-
-    def __init__(self) -> None:
-        self.hits: list[facts.Hit] = []
-        self.times: list[datetime] = []
-        self.sums: list[Decimal] = []
-
-    def add(self, hit: facts.Hit, amount: Decimal) -> None:
-        self.hits.append(hit)
-        self.times.append(hit.trigger.time)
-        self.sums.append(occurrences.EXACT.add(self.total(0), amount))
-
-    def start(self, within: int | None) -> int:
-        """Return the position of the first hit in the last `within` seconds, that long ago excluded."""
-        if within is None:
-            return 0
-        try:
-            return bisect_right(self.times, self.times[-1] - timedelta(seconds=within))
-        except OverflowError:
-            return 0
-
-    def total(self, start: int) -> Decimal:
-        if not self.sums:
-            return Decimal(0)
-        return occurrences.EXACT.subtract(self.sums[-1], self.sums[start - 1]) if start else self.sums[-1]
-
-
-_Tallies = dict[tuple[UUID, str | None], _Tally]
-"""Tallies by goal: of all its hits, under None, and of those in each currency."""
-
-
-def _completes(
-    hit: facts.Hit,
-    workflow: goals.Workflow,
-    tallies: _Tallies,
-    counts: dict[UUID, Count],
-    *,
-    is_complete: bool,
-) -> bool:
-    """Add a hit to the tallies of its goal, and say whether it achieves the goal, by the version in force."""
-    goal = workflow.goals_by_id[hit.goal_id]
-    details = occurrences.details_of(hit.trigger.data)
-    currency = None if details.currency is None else details.currency.upper()
-    for key in {(hit.goal_id, None), (hit.goal_id, currency)}:
-        tallies.setdefault(key, _Tally()).add(hit, details.amount or Decimal(0))
-    criteria = goals.criteria_of(goal, hit.goal_version)
-    if criteria.times is None and criteria.total_amount is None:
-        return True
-    tally = tallies[hit.goal_id, criteria.currency if criteria.times is None else None]
-    start = tally.start(criteria.within)
-    total = None if criteria.total_amount is None else tally.total(start)
-    if criteria.times is not None and len(tally.hits) - start < criteria.times:
-        return False
-    if total is not None and criteria.total_amount is not None and total < criteria.total_amount:
-        return False
-    hits = tuple(tally.hits[start:])
-    counts[hit.goal_id] = Count(hits, facts.Counted(len(hits), total, is_complete))
-    return True
 
 
 def _all_achieved(workflow: goals.Workflow, moment: datetime, achieved: Mapping[UUID, facts.Hit]) -> bool:

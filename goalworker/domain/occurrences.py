@@ -11,6 +11,8 @@ from msgspec import Struct, json
 
 from goalworker.domain import events, facts
 
+SEVERAL_EVENTS: Final = frozenset({"purchase_made", "form_submitted", "appointment_booked"})
+"""Goal types whose events may speak of one occurrence; any other event is an occurrence of its own."""
 EXACT: Final = Context(prec=128)
 """Precision for every digit of a sum; the default context rounds to 28 digits."""
 
@@ -48,19 +50,21 @@ class Occurrence(Struct, frozen=True, gc=False):
 
 
 def occurrences(
-    goal_type: str, hits: Iterable[facts.Hit], reversals: Sequence[facts.Reversal] = ()
+    goal_type: str, hits: Sequence[facts.Hit], reversals: Sequence[facts.Reversal] = ()
 ) -> list[Occurrence]:
-    """Return the occurrences among the hits of one goal and contact; the reversals are those of the contact."""
-    ordered = sorted(hits, key=lambda hit: hit.trigger.order)
+    """Return the occurrences among the hits of one goal and contact, which come in the order of the walk.
+
+    The reversals are those of the contact.
+    """
     if goal_type == "purchase_made":
-        by_payment = _grouped(ordered, lambda details: details.payment_id)
+        by_payment = _grouped(hits, lambda details: details.payment_id)
         return [Occurrence(group, _payment_undone(group, reversals)) for group in by_payment]
     if goal_type == "form_submitted":
-        by_submission = _grouped(ordered, lambda details: details.submission_id)
+        by_submission = _grouped(hits, lambda details: details.submission_id)
         return [Occurrence(group, _form_undone(group, reversals)) for group in by_submission]
     if goal_type == "appointment_booked":
-        return _chains(ordered, reversals)
-    return [Occurrence((hit,)) for hit in ordered]
+        return _chains(hits, reversals)
+    return [Occurrence((hit,)) for hit in hits]
 
 
 def _grouped(hits: Iterable[facts.Hit], name_of: Callable[[Details], str | None]) -> list[tuple[facts.Hit, ...]]:

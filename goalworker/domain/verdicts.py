@@ -1,8 +1,7 @@
 """Verdicts: the changes to write and the messages to send when a judgement differs from the stored one (rule 3.5)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from uuid import UUID
 
 from msgspec import Struct, structs
 
@@ -59,12 +58,11 @@ def verdict_of(
     """
     known = evidence.hits_of(enrollment, stored, hits)
     judgement = judging.judge(enrollment, known, workflow, reversals, tracked=tracking)
-    goal_types = {goal_id: goal.goal_type for goal_id, goal in workflow.goals_by_id.items()}
-    changes = _changes(enrollment, judgement, stored, goal_types)
+    changes = _changes(enrollment, judgement, stored, workflow)
     outcome = _outcome(enrollment, judgement, known, states, workflow, reversals, tracking=tracking)
     if not changes and outcome == _stored_outcome(enrollment):
         return None
-    command = None if outcome.exit_waits else _exit(enrollment, judgement, goal_types)
+    command = None if outcome.exit_waits else _exit(enrollment, judgement, workflow)
     return Verdict(
         enrollment,
         changes,
@@ -116,27 +114,27 @@ def _changes(
     enrollment: facts.Enrollment,
     judgement: judging.Judgement,
     stored: Iterable[facts.Achievement],
-    goal_types: Mapping[UUID, str],
+    workflow: goals.Workflow,
 ) -> tuple[Change, ...]:
     """Return the differences between judged and stored achievements, in every field that a message carries."""
+    known, changes = workflow.goals_by_id, []
     before = {achievement.goal_id: achievement for achievement in stored}
-    changes = []
     for hit in judgement.achieved:
         old, new = before.pop(hit.goal_id, None), _achievement(enrollment, judgement, hit)
         if old is None:
-            changes.append(Change("achieved", goal_types[hit.goal_id], new))
+            changes.append(Change("achieved", known[hit.goal_id].goal_type, new))
         elif structs.replace(new, revision=old.revision, others=old.others) != old:
             revised = structs.replace(new, revision=old.revision + 1)
-            changes.append(Change("revised", goal_types[hit.goal_id], revised))
+            changes.append(Change("revised", known[hit.goal_id].goal_type, revised))
         elif new.others != old.others:
-            changes.append(Change(None, goal_types[hit.goal_id], structs.replace(old, others=new.others)))
+            changes.append(Change(None, known[hit.goal_id].goal_type, structs.replace(old, others=new.others)))
     for goal_id, old in sorted(before.items()):
         others = _others_of(enrollment, judgement, old)
         if not old.revoked:
             gone = structs.replace(old, revision=old.revision + 1, revoked=True, others=others)
-            changes.append(Change("revoked", goal_types[goal_id], gone))
+            changes.append(Change("revoked", known[goal_id].goal_type, gone))
         elif others != old.others:
-            changes.append(Change(None, goal_types[goal_id], structs.replace(old, others=others)))
+            changes.append(Change(None, known[goal_id].goal_type, structs.replace(old, others=others)))
     return tuple(changes)
 
 
@@ -199,7 +197,7 @@ def _reason_revoked(achievement: facts.Achievement, enrollment: facts.Enrollment
 
 
 def _exit(
-    enrollment: facts.Enrollment, judgement: judging.Judgement, goal_types: Mapping[UUID, str]
+    enrollment: facts.Enrollment, judgement: judging.Judgement, workflow: goals.Workflow
 ) -> tuple[str, facts.Exit] | None:
     """Return goal type and exit of a satisfied enrollment without a recorded end and without an exit (rule 3.4)."""
     if judgement.satisfaction is None or enrollment.ended_at is not None or enrollment.exited_at is not None:
@@ -213,4 +211,4 @@ def _exit(
         completing.trigger.traceparent,
         completing.trigger.tracestate,
     )
-    return goal_types[completing.goal_id], command
+    return workflow.goals_by_id[completing.goal_id].goal_type, command

@@ -60,7 +60,7 @@ def _naive(case: Case, *, tracked: bool) -> naive_judge.Answer:
 
 
 def _judged(case: Case, hits: Iterable[facts.Hit], *, tracked: bool) -> judging.Judgement:
-    return judging.judge(case.enrollment, hits, case.states, case.workflow, tracked=tracked)
+    return judging.judge(case.enrollment, hits, case.workflow, tracked=tracked)
 
 
 def _as_answer(judgement: judging.Judgement) -> naive_judge.Answer:
@@ -127,12 +127,10 @@ def said(
     *all_goals: goals.Goal,
     logics: tuple[goals.LogicVersion, ...] = (),
     whose: facts.Enrollment | None = None,
-    states: Sequence[tuple[int, bool]] = (),
 ) -> tuple[list[tuple[int, datetime]], tuple[int, datetime] | None]:
     """Judge, and return (goal, achieved_at) of the achievements and of the satisfying one."""
-    merged = [facts.WorkflowState(at(since), active) for since, active in states]
     workflow = goals.Workflow(all_goals or (goal(ONE), goal(TWO)), logics)
-    judgement = judging.judge(whose or enrollment(), hits, merged, workflow)
+    judgement = judging.judge(whose or enrollment(), hits, workflow)
     end = judgement.satisfaction
     return (
         [(found.goal_id.int, found.trigger.time) for found in judgement.achieved],
@@ -146,26 +144,26 @@ NOTHING: tuple[list[tuple[int, datetime]], None] = ([], None)
 @pytest.mark.parametrize(
     ("window", "counts"),
     [
-        (enrollment(5), True),
-        (enrollment(6), False),
+        (enrollment(6), True),
+        (enrollment(7), False),
         (enrollment(4), True),
-        (enrollment(0, 5), False),
-        (enrollment(0, 6), True),
-        (enrollment(5, 5), False),
+        (enrollment(0, 6), False),
+        (enrollment(0, 7), True),
+        (enrollment(6, 6), False),
         (enrollment(8, 2), False),
         (enrollment(None), False),
         (enrollment(None, 9), False),
     ],
 )
 def test_a_hit_counts_from_enrolled_at_inclusive_to_ended_at_exclusive(window: facts.Enrollment, counts: bool) -> None:
-    assert said([hit(ONE, 5)], whose=window) == (([(1, at(5))], (1, at(5))) if counts else NOTHING)
+    assert said([hit(ONE, 6)], whose=window) == (([(1, at(6))], (1, at(6))) if counts else NOTHING)
 
 
 def test_without_tracking_a_contact_is_enrolled_since_the_beginning_of_time() -> None:
     ancient = facts.Hit("north", "w1", "c1", ONE, 1, facts.Trigger("/crm", "1", facts.BEGINNING, b"{}"))
     always = goals.GoalVersion(1, criteria.Criteria(form_id="f1"), True, facts.BEGINNING)
     goal_ = goals.Goal("north", ONE, "w1", "form_submitted", facts.BEGINNING, (always,))
-    judgement = judging.judge(enrollment(None), [ancient], (), goals.Workflow((goal_,)), tracked=False)
+    judgement = judging.judge(enrollment(None), [ancient], goals.Workflow((goal_,)), tracked=False)
     assert judgement.achieved == (ancient,)
 
 
@@ -192,9 +190,15 @@ def test_only_the_first_hit_of_a_goal_achieves_it() -> None:
     assert said([hit(ONE, 7, "0"), hit(ONE, 5, "1")], logics=NEVER) == ([(1, at(5))], None)
 
 
-def test_hitting_an_achieved_goal_again_is_no_achievement_and_satisfies_nothing() -> None:
+def test_a_hit_of_an_achieved_goal_satisfies_where_the_logic_says_so_by_then() -> None:
     logics = (*NEVER, goals.LogicVersion("any", at(4)))
-    assert said([hit(ONE, 3), hit(ONE, 5)], logics=logics) == ([(1, at(3))], None)
+    assert said([hit(ONE, 3, "a"), hit(ONE, 5, "b")], logics=logics) == ([(1, at(3))], (1, at(5)))
+
+
+def test_the_hit_after_a_deletion_satisfies_all() -> None:
+    deleted = goal(TWO, (-1, 4, True))
+    hits = [hit(ONE, 3, "a"), hit(ONE, 5, "b")]
+    assert said(hits, goal(ONE), deleted, logics=ALL) == ([(1, at(3))], (1, at(5)))
 
 
 def test_ties_in_time_are_walked_by_source_and_then_id_in_code_point_order() -> None:
@@ -256,35 +260,3 @@ def test_the_logic_in_force_at_the_event_decides() -> None:
 
 def test_hits_of_a_goal_that_is_not_the_workflows_are_left_out() -> None:
     assert said([hit(THREE, 2)]) == NOTHING
-
-
-@pytest.mark.parametrize(
-    ("states", "counts"),
-    [
-        ([], True),
-        ([(5, False)], False),
-        ([(6, False)], True),
-        ([(6, True)], True),
-        ([(2, False), (5, True)], True),
-        ([(2, False), (6, True)], False),
-        ([(2, True), (4, False)], False),
-    ],
-)
-def test_a_workflow_state_holds_from_its_time_on_and_before_the_first_it_is_active(
-    states: list[tuple[int, bool]], counts: bool
-) -> None:
-    assert said([hit(ONE, 5)], states=states) == (([(1, at(5))], (1, at(5))) if counts else NOTHING)
-
-
-@pytest.mark.parametrize(
-    ("tick", "reason"),
-    [(1, "superseded"), (3, "workflow_inactive"), (5, "superseded"), (8, "after_end"), (9, "after_end")],
-)
-def test_a_revocation_says_why(tick: int, reason: str) -> None:
-    states = [facts.WorkflowState(at(2), False), facts.WorkflowState(at(4), True)]
-    assert judging.reason_revoked(hit(ONE, tick).trigger, enrollment(0, 8), states) == reason
-
-
-def test_a_revocation_after_the_end_says_so_even_where_the_workflow_was_inactive() -> None:
-    states = [facts.WorkflowState(at(2), False)]
-    assert judging.reason_revoked(hit(ONE, 8).trigger, enrollment(0, 8), states) == "after_end"
