@@ -1,165 +1,72 @@
 """Contract section 3 a second time, from its sentences alone: slow and obvious, sharing no logic with goalworker.
 
-Nothing here is merged, indexed, sorted into batches or stopped early. Each answer is a sentence of the contract
-written as a set of events, and every set is made by looking at everything that ever happened.
+Nothing here is merged, indexed or stopped early: every answer is a set of events, made by looking at everything that
+ever happened. Each function of `naive/` is one sentence of the contract, quoted or nearly so in its docstring. A
+sentence marked as a rule can be switched off (`without`), which shows how much it weighs in generated worlds.
 """
 
-import unicodedata
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
-from typing import NamedTuple
+from decimal import Decimal
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
 from goalworker.domain import events, goals, ids
-from goalworker.domain.criteria import Criteria
 from goalworker.domain.facts import BEGINNING
+from tests.kit.naive import rules
+from tests.kit.naive.facts import Facts, Walked, walked
+from tests.kit.naive.hits import fold, hits, in_force, meets
+from tests.kit.naive.money import Payment, converted_at, payments
+from tests.kit.naive.rules import RULES, rule
+from tests.kit.naive.walk import Achieved, Satisfied, exit_waits, walk
 
-
-class Walked(NamedTuple):
-    """An event's place in the walk (rule 3)."""
-
-    time: datetime
-    source: str
-    id: str
-
-
-class Satisfied(NamedTuple):
-    """The event at which the walk stopped, the completing goal, and the logic that stopped it."""
-
-    at: Walked
-    goal_id: UUID
-    logic: str
+__all__ = ["RULES", "Achieved", "Facts", "Satisfied", "Walked", "fold", "hits", "in_force", "meets", "walked"]
 
 
 class Answer(NamedTuple):
-    """The achievements of one enrollment."""
+    """All that is to be said of one enrollment."""
 
-    achieved: dict[UUID, Walked]
+    achieved: dict[UUID, Achieved]
     satisfied: Satisfied | None
-
-
-class Facts(NamedTuple):
-    """One enrollment's window, its contact's events, its workflow's states as (since, active), and its workflow."""
-
-    enrolled_at: datetime | None
-    ended_at: datetime | None
-    happened: Collection[events.Event]
-    states: Collection[tuple[datetime, bool]]
-    workflow: goals.Workflow
-
-
-# --- rule 1: hits ---
-
-
-def in_force(goal: goals.Goal, moment: datetime) -> goals.GoalVersion | None:
-    """Return the version in force: from active_from (inclusive) to active_to (exclusive), if it is_active."""
-    found = [
-        version
-        for version in goal.versions
-        if version.is_active
-        and version.active_from <= moment
-        and (version.active_to is None or moment < version.active_to)
-    ]
-    assert len(found) <= 1, "two versions of one goal in force at once"
-    return found[0] if found else None
-
-
-def fold(name: str) -> str:
-    """NFKC, strip, casefold, NFKC."""
-    name = unicodedata.normalize("NFKC", name)
-    name = name.strip()
-    name = name.casefold()
-    return unicodedata.normalize("NFKC", name)
-
-
-def meets(criteria: Criteria, data: events.GoalData) -> bool:
-    """All given fields must match."""
-    if isinstance(data, events.TagAdded):
-        if criteria.tag_id and data.tag_id:
-            return criteria.tag_id == data.tag_id
-        return bool(criteria.tag_name and data.tag_name and fold(criteria.tag_name) == fold(data.tag_name))
-    verdicts = []
-    if criteria.product_id:
-        verdicts.append(isinstance(data, events.PaymentCompleted) and criteria.product_id in (data.product_ids or ()))
-    if criteria.min_amount is not None:
-        verdicts.append(isinstance(data, events.PaymentCompleted) and data.amount >= criteria.min_amount)
-    if criteria.currency:
-        verdicts.append(isinstance(data, events.PaymentCompleted) and data.currency.upper() == criteria.currency)
-    for name in ("calendar_id", "service_id", "form_id", "pipeline_id", "stage_id"):
-        wanted = getattr(criteria, name)
-        if wanted:
-            verdicts.append(getattr(data, name, None) == wanted)
-    return all(verdicts)
-
-
-def hits(event: events.Event, goal: goals.Goal) -> bool:
-    """Event E is a hit of goal G: tenant and type agree, and the version in force at E.time matches."""
-    version = in_force(goal, event.time)
-    return (
-        version is not None
-        and not isinstance(event.data, events.EnrollmentChanged | events.WorkflowChanged)
-        and goal.tenant_id == event.tenant_id
-        and event.type == events.GOAL_TYPE_TABLE[goal.goal_type].event_type
-        and meets(version.criteria, event.data)
-    )
-
-
-# --- rules 2 and 3: the window and the walk ---
-
-
-def active(states: Collection[tuple[datetime, bool]], moment: datetime) -> bool:
-    """The last word up to the moment, inclusive; at equal times deactivated wins; no word: active."""
-    latest = max((since for since, _ in states if since <= moment), default=None)
-    return all(is_active for since, is_active in states if since == latest)
+    exit_waits: bool = False
+    """Satisfied while the workflow was inactive, with no activation known since; whether it ended is not asked."""
+    converted_at: datetime | None = None
+    payments: Mapping[UUID, Mapping[str, Payment]] = {}
+    """By goal and payment_id, for revenue."""
 
 
 def answer(facts: Facts) -> Answer:
-    """Return the event that achieved each goal, and the achievement that satisfied the workflow."""
+    """Say all that is to be said of one enrollment."""
     if facts.enrolled_at is None:
         return Answer({}, None)
-    counting = [
-        event
-        for event in facts.happened
-        if facts.enrolled_at <= event.time
-        and (facts.ended_at is None or event.time < facts.ended_at)
-        and active(facts.states, event.time)
-    ]
-    first: dict[UUID, Walked] = {}
-    for goal in facts.workflow.goals:
-        hitting = [walked(event) for event in counting if hits(event, goal)]
-        if hitting:
-            first[goal.goal_id] = min(hitting)
-    stops = [at for at in first.values() if _satisfied_at(at, first, facts.workflow)]
-    if not stops:
-        return Answer(first, None)
-    stop = min(stops)
-    completing = min(
-        (goal.created_at, goal.goal_id) for goal in facts.workflow.goals if first.get(goal.goal_id) == stop
+    really = walk(facts)
+    return Answer(
+        really.achieved,
+        really.satisfied,
+        exit_waits(facts, really.satisfied),
+        converted_at(facts, really),
+        payments(facts, really),
     )
-    achieved = {goal_id: at for goal_id, at in first.items() if at <= stop}
-    return Answer(achieved, Satisfied(stop, completing[1], logic(facts.workflow, stop.time)))
 
 
-def _satisfied_at(at: Walked, first: Mapping[UUID, Walked], workflow: goals.Workflow) -> bool:
-    match logic(workflow, at.time):
-        case "any":
-            return True
-        case "all":
-            wanted = [goal.goal_id for goal in workflow.goals if in_force(goal, at.time) is not None]
-            return all(goal_id in first and first[goal_id] <= at for goal_id in wanted)
-        case _:
-            return False
+# --- revenue ---
+
+Money = dict[str, tuple[Decimal, Decimal, Decimal]]
+"""(gross, reversed, net) by currency."""
 
 
-def logic(workflow: goals.Workflow, moment: datetime) -> str:
-    """The logic in force at a moment; before anyone sets it, `any`."""
-    so_far = {version.active_from: version.logic for version in workflow.logics if version.active_from <= moment}
-    return so_far[max(so_far)] if so_far else "any"
-
-
-def walked(event: events.Event) -> Walked:
-    """Return an event's place in the walk."""
-    return Walked(event.time, event.source, event.id)
+def revenue(answered: Iterable[tuple[str, Answer]]) -> Money:
+    """Add up the distinct payments of (contact_id, Answer): each once, however many goals or enrollments it met."""
+    found: dict[tuple[str, str], Payment] = {}
+    for contact_id, answer_ in answered:
+        for by_payment in answer_.payments.values():
+            for payment_id, one in by_payment.items():
+                found[contact_id, payment_id] = min(found.get((contact_id, payment_id), one), one)
+    money: Money = {}
+    for one in found.values():
+        gross, reversed_, net = money.get(one.currency, (Decimal(0),) * 3)
+        money[one.currency] = (gross + one.amount, reversed_ + one.reversed, net + one.amount - one.reversed)
+    return money
 
 
 # --- a whole world at once ---
@@ -169,72 +76,163 @@ EnrollmentKey = tuple[str, str]
 Logics = Mapping[tuple[str, str], tuple[goals.LogicVersion, ...]]
 
 
-def answers(
-    all_goals: Collection[goals.Goal],
-    logics: Logics,
-    messages: Collection[events.Event],
-    *,
-    tracked: bool = True,
-) -> tuple[dict[AchievementKey, Walked], dict[EnrollmentKey, Satisfied]]:
-    """Judge every enrollment that the messages speak of, once, with all of them known."""
-    achieved: dict[AchievementKey, Walked] = {}
-    satisfied: dict[EnrollmentKey, Satisfied] = {}
-    for enrolled in _tracked(messages) if tracked else _untracked(all_goals, messages):
-        tenant_id, enrollment_id, workflow_id, contact_id = enrolled
-        happened = [event for event in messages if event.tenant_id == tenant_id and _contact(event) == contact_id]
-        states = [
-            (event.time, event.type == events.WORKFLOW_ACTIVATED)
-            for event in messages
-            if isinstance(event.data, events.WorkflowChanged)
-            and (event.tenant_id, event.data.workflow_id) == (tenant_id, workflow_id)
-        ]
-        own = tuple(goal for goal in all_goals if (goal.tenant_id, goal.workflow_id) == (tenant_id, workflow_id))
-        workflow = goals.Workflow(own, logics.get((tenant_id, workflow_id), ()))
-        since = _earliest(events.ENROLLMENT_STARTED, enrolled, messages) if tracked else BEGINNING
-        until = _earliest(events.ENROLLMENT_ENDED, enrolled, messages) if tracked else None
-        result = answer(Facts(since, until, happened, states, workflow))
-        achieved |= {(tenant_id, enrollment_id, goal_id): at for goal_id, at in result.achieved.items()}
-        if result.satisfied is not None:
-            satisfied[tenant_id, enrollment_id] = result.satisfied
-    return achieved, satisfied
+class Enrolled(NamedTuple):
+    """The identity of an enrollment, and what it is a run of."""
 
-
-class _Enrolled(NamedTuple):
     tenant_id: str
     enrollment_id: str
     workflow_id: str
     contact_id: str
 
 
-def _tracked(messages: Collection[events.Event]) -> set[_Enrolled]:
+def answers(
+    all_goals: Collection[goals.Goal],
+    logics: Logics,
+    messages: Collection[events.Event],
+    *,
+    tracked: bool = True,
+    without: frozenset[str] = frozenset(),
+) -> tuple[dict[AchievementKey, Walked], dict[EnrollmentKey, Satisfied]]:
+    """Judge every enrollment; return only what is achieved and satisfied, each with its event."""
+    answered = everything(all_goals, logics, messages, tracked=tracked, without=without)
+    achieved = {
+        (enrolled.tenant_id, enrolled.enrollment_id, goal_id): achieved.at
+        for enrolled, one in answered.items()
+        for goal_id, achieved in one.achieved.items()
+    }
+    return achieved, {key[:2]: one.satisfied for key, one in answered.items() if one.satisfied is not None}
+
+
+def everything(
+    all_goals: Collection[goals.Goal],
+    logics: Logics,
+    messages: Collection[events.Event],
+    *,
+    tracked: bool = True,
+    without: frozenset[str] = frozenset(),
+) -> dict[Enrolled, Answer]:
+    """Judge every enrollment that the messages speak of, once, with all of them known."""
+    known = {(event.tenant_id, event.source, event.id): event for event in reversed(list(messages))}
+    with rules.switched_off(without):
+        return {
+            enrolled: answer(_facts(enrolled, all_goals, logics, known.values(), tracked=tracked))
+            for enrolled in (_tracked(messages) if tracked else _untracked(all_goals, messages))
+        }
+
+
+def workflow_revenue(answered: Mapping[Enrolled, Answer]) -> dict[tuple[str, str], Money]:
+    """Return the revenue of each workflow, by (tenant_id, workflow_id)."""
+    keys = {(enrolled.tenant_id, enrolled.workflow_id) for enrolled in answered}
     return {
-        _Enrolled(event.tenant_id, event.data.enrollment_id, event.data.workflow_id, event.data.contact_id)
+        key: revenue(
+            (enrolled.contact_id, one)
+            for enrolled, one in answered.items()
+            if (enrolled.tenant_id, enrolled.workflow_id) == key
+        )
+        for key in keys
+    }
+
+
+def _facts(
+    enrolled: Enrolled,
+    all_goals: Collection[goals.Goal],
+    logics: Logics,
+    messages: Collection[events.Event],
+    *,
+    tracked: bool,
+) -> Facts:
+    key = (enrolled.tenant_id, enrolled.workflow_id)
+    of_tenant = [event for event in messages if event.tenant_id == enrolled.tenant_id]
+    happened = [event for event in of_tenant if _contact(event) == enrolled.contact_id]
+    states = [
+        (event.time, event.type == events.WORKFLOW_ACTIVATED)
+        for event in of_tenant
+        if isinstance(event.data, events.WorkflowChanged) and event.data.workflow_id == enrolled.workflow_id
+    ]
+    own = tuple(goal for goal in all_goals if (goal.tenant_id, goal.workflow_id) == key)
+    facts = Facts(BEGINNING, None, happened, states, goals.Workflow(own, logics.get(key, ())))
+    about = [event for event in of_tenant if _enrollment(event) == enrolled.enrollment_id]
+    return _from_its_messages(facts, about) if tracked else _from_the_beginning_of_time(facts)
+
+
+def _from_the_beginning_of_time(facts: Facts) -> Facts:
+    """Rule 8: Enrollment messages are ignored; `deadline` and `correlate_by` are refused."""
+    settings = [version.criteria for goal in facts.workflow.goals for version in goal.versions]
+    assert not any(one.deadline or one.correlate_by for one in settings), "refused where tracking is off (rule 8)"
+    return facts
+
+
+def _from_its_messages(facts: Facts, about: Collection[events.Event]) -> Facts:
+    """Section 2: The envelope's time is enrolled_at for started, and ended_at for ended."""
+    started = [event for event in about if event.type == events.ENROLLMENT_STARTED]
+    ended = [event for event in about if event.type == events.ENROLLMENT_ENDED]
+    return facts._replace(
+        enrolled_at=earlier_stands(started),
+        ended_at=earlier_stands(ended),
+        correlation_id=first_correlation_id(started),
+        started_by=first_started_by(started),
+    )
+
+
+@rule(lambda said: max((event.time for event in said), default=None))
+def earlier_stands(said: Collection[events.Event]) -> datetime | None:
+    """Section 2: Started twice: the earlier time stands; ended twice: likewise."""
+    return min((event.time for event in said), default=None)
+
+
+def first_correlation_id(started: Collection[events.Event]) -> str | None:
+    """Rule 2: correlation_id is that of the earliest started message that has one; of equal times, the smaller one."""
+    known = {
+        (event.time, event.data.correlation_id)
+        for event in started
+        if isinstance(event.data, events.EnrollmentChanged) and event.data.correlation_id is not None
+    }
+    return the_earliest(known)[1] if known else None
+
+
+def first_started_by(started: Collection[events.Event]) -> events.EventReference | None:
+    """Rule 2: started_by is that of the earliest started message that has one; of equal times, the smaller one."""
+    named = {
+        (event.time, (event.data.started_by.source, event.data.started_by.id))
+        for event in started
+        if isinstance(event.data, events.EnrollmentChanged) and event.data.started_by is not None
+    }
+    return events.EventReference(*the_earliest(named)[1]) if named else None
+
+
+T = TypeVar("T", str, tuple[str, str])
+
+
+@rule(max)
+def the_earliest(said: Collection[tuple[datetime, T]]) -> tuple[datetime, T]:
+    """Rule 2: ... of the earliest started message that has one."""
+    return min(said)
+
+
+def _tracked(messages: Collection[events.Event]) -> set[Enrolled]:
+    return {
+        Enrolled(event.tenant_id, event.data.enrollment_id, event.data.workflow_id, event.data.contact_id)
         for event in messages
         if isinstance(event.data, events.EnrollmentChanged)
     }
 
 
-def _untracked(all_goals: Collection[goals.Goal], messages: Collection[events.Event]) -> set[_Enrolled]:
+def _untracked(all_goals: Collection[goals.Goal], messages: Collection[events.Event]) -> set[Enrolled]:
+    """Rule 8: Every contact counts as enrolled once in every workflow."""
     return {
-        _Enrolled(goal.tenant_id, ids.contact_enrollment_id(goal.workflow_id, contact_id), goal.workflow_id, contact_id)
+        Enrolled(goal.tenant_id, ids.contact_enrollment_id(goal.workflow_id, contact_id), goal.workflow_id, contact_id)
         for goal in all_goals
         for event in messages
         if event.tenant_id == goal.tenant_id and (contact_id := _contact(event)) is not None
     }
 
 
-def _earliest(type_: str, enrolled: _Enrolled, messages: Collection[events.Event]) -> datetime | None:
-    times = [
-        event.time
-        for event in messages
-        if event.type == type_
-        and isinstance(event.data, events.EnrollmentChanged)
-        and (event.tenant_id, event.data.enrollment_id) == (enrolled.tenant_id, enrolled.enrollment_id)
-    ]
-    return min(times, default=None)
-
-
 def _contact(event: events.Event) -> str | None:
+    """Return the contact of an event or a reversal."""
     if isinstance(event.data, events.EnrollmentChanged | events.WorkflowChanged):
         return None
     return event.data.contact_id
+
+
+def _enrollment(event: events.Event) -> str | None:
+    return event.data.enrollment_id if isinstance(event.data, events.EnrollmentChanged) else None
