@@ -10,6 +10,7 @@ from msgspec import DecodeError, Raw, Struct, ValidationError, defstruct, json, 
 
 from goalworker.decoding import envelope
 from goalworker.decoding.wire import FINISH, RULES, WIRE, InvalidFieldError, Reader, has_valid_texts
+from goalworker.domain import events
 from goalworker.domain.text import TEXT_RULE, Text, is_valid_text
 
 
@@ -261,9 +262,8 @@ def _fields_of(wire: type[Struct]) -> Callable[[bytes], Struct]:
     return json.Decoder(defstruct("_Fields", fields, gc=False)).decode
 
 
-_FIELDS: Final[Mapping[type[Struct], Callable[[bytes], Any]]] = {
-    wire: _fields_of(wire) for wire in (Envelope, Plain, *WIRE.values())
-}
+_STRUCTS: Final[tuple[type[Struct], ...]] = (Envelope, Plain, events.EventReference, *WIRE.values())
+_FIELDS: Final[Mapping[type[Struct], Callable[[bytes], Any]]] = {struct: _fields_of(struct) for struct in _STRUCTS}
 
 
 def _read(wire: type[_S], value: bytes, reason: str, path: str) -> _S:
@@ -292,6 +292,8 @@ _decoder: Final = cache(json.Decoder)
 def _field(raw: Raw, type_: Any, reason: str, where: str) -> Any:
     if type_ is Raw:
         return raw
+    if type_ == (events.EventReference | None):
+        return _reference(raw, reason, where)
     try:
         found = _decoder(type_).decode(raw)
     except ValidationError:
@@ -299,6 +301,12 @@ def _field(raw: Raw, type_: Any, reason: str, where: str) -> Any:
     if not has_valid_texts(found):
         raise InvalidFieldError(reason, where, _rule(where))
     return found
+
+
+def _reference(raw: Raw, reason: str, where: str) -> events.EventReference:
+    if not bytes(raw).startswith(b"{"):
+        raise InvalidFieldError(reason, where, _rule(where))
+    return _read(events.EventReference, bytes(raw), reason, where)
 
 
 def _rule(where: str) -> str:

@@ -19,6 +19,7 @@ class TagAdded(Struct, frozen=True, gc=False):
     contact_id: Text
     tag_id: Text | None = None
     tag_name: Text | None = None
+    correlation_id: Text | None = None
 
 
 class PaymentCompleted(Struct, frozen=True, gc=False):
@@ -29,6 +30,7 @@ class PaymentCompleted(Struct, frozen=True, gc=False):
     amount: Decimal
     currency: Text
     product_ids: ProductIds | None = None
+    correlation_id: Text | None = None
 
 
 class AppointmentBooked(Struct, frozen=True, gc=False):
@@ -39,6 +41,8 @@ class AppointmentBooked(Struct, frozen=True, gc=False):
     calendar_id: Text | None = None
     service_id: Text | None = None
     starts_at: Text | None = None
+    replaces_appointment_id: Text | None = None
+    correlation_id: Text | None = None
 
 
 class FormSubmitted(Struct, frozen=True, gc=False):
@@ -47,6 +51,7 @@ class FormSubmitted(Struct, frozen=True, gc=False):
     contact_id: Text
     form_id: Text
     submission_id: Text | None = None
+    correlation_id: Text | None = None
 
 
 class StageChanged(Struct, frozen=True, gc=False):
@@ -57,15 +62,25 @@ class StageChanged(Struct, frozen=True, gc=False):
     stage_id: Text
     previous_stage_id: Text | None = None
     deal_id: Text | None = None
+    correlation_id: Text | None = None
+
+
+class EventReference(Struct, frozen=True, gc=False):
+    """An event that another one names, within their tenant."""
+
+    source: Text
+    id: Text
 
 
 class EnrollmentChanged(Struct, frozen=True, gc=False):
-    """`data` of `workflow.enrollment.started` and `.ended`."""
+    """`data` of `workflow.enrollment.started` and `.ended`; only a start has a correlation_id and a started_by."""
 
     workflow_id: Text
     enrollment_id: Text
     contact_id: Text
     reason: Text | None = None
+    correlation_id: Text | None = None
+    started_by: EventReference | None = None
 
 
 class WorkflowChanged(Struct, frozen=True, gc=False):

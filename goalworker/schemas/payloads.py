@@ -3,11 +3,13 @@
 They use only keywords that draft 7 has too, because AsyncAPI's own tools read no later draft.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID
 
-from msgspec import Struct, json
+from msgspec import Struct, json, structs
 
+from goalworker.decoding.wire import WIRE
 from goalworker.domain import events, messages
 from goalworker.domain.text import AMOUNT_MAX, TEXT_BYTES_MAX, Text
 from goalworker.schemas import outgoing
@@ -101,6 +103,7 @@ def _data(message_type: str) -> Schema:
     """Return the schema of the `data` of an incoming message, with the rules that its struct cannot state."""
     struct = events.DATA_OF_TYPE[message_type]
     data = _of_struct(struct)
+    data["properties"] = {field.name: data["properties"][field.name] for field in structs.fields(WIRE[message_type])}
     if struct is events.PaymentCompleted:
         data["properties"]["amount"] = {"anyOf": [_AMOUNT_TEXT, _AMOUNT_NUMBER]}
         data["properties"]["currency"] = _CURRENCY
@@ -158,16 +161,17 @@ _CRITERION: Final = {"min_amount": _AMOUNT_TEXT, "currency": {"type": "string", 
 
 
 def _of_struct(struct: type[Struct]) -> Schema:
-    _, found = json.schema_components([struct])
-    schema: Schema = _with_named_texts(found[struct.__name__])
-    del schema["title"]
-    return schema
+    (schema,), found = json.schema_components([struct])
+    complete: Schema = _complete(schema, found)
+    return complete
 
 
-def _with_named_texts(node: Any) -> Any:
-    """Replace each schema of a text by a reference, and drop defaults, which are all null."""
+def _complete(node: Any, found: Mapping[str, Schema]) -> Any:
+    """Put structs in the place of references to them, name texts, and drop titles and defaults, which are all null."""
     if node == _TEXT:
         return _TEXT_REF
     if isinstance(node, dict):
-        return {name: _with_named_texts(value) for name, value in node.items() if name != "default"}
-    return [_with_named_texts(value) for value in node] if isinstance(node, list) else node
+        if "$ref" in node:
+            return _complete(found[node["$ref"].rpartition("/")[2]], found)
+        return {name: _complete(value, found) for name, value in node.items() if name not in ("title", "default")}
+    return [_complete(value, found) for value in node] if isinstance(node, list) else node

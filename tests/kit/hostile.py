@@ -23,13 +23,14 @@ KINDS: Final = {
 }
 TOPIC_OF_KIND: Final = {kind: topic for topic, kinds in KINDS.items() for kind in kinds}
 DATA: Final[dict[str, dict[str, Any]]] = {
-    "contact.tag.added": {"contact_id": "c-1", "tag_id": "t-1", "tag_name": "Customer"},
+    "contact.tag.added": {"contact_id": "c-1", "tag_id": "t-1", "tag_name": "Customer", "correlation_id": "o-1"},
     "payment.completed": {
         "contact_id": "c-1",
         "payment_id": "p-1",
         "amount": "129.90",
         "currency": "EUR",
         "product_ids": ["sku-1", "sku-2"],
+        "correlation_id": "o-1",
     },
     "appointment.booked": {
         "contact_id": "c-1",
@@ -37,16 +38,25 @@ DATA: Final[dict[str, dict[str, Any]]] = {
         "calendar_id": "cal-1",
         "service_id": "s-1",
         "starts_at": "2026-06-01T09:00",
+        "replaces_appointment_id": "a-0",
+        "correlation_id": "o-1",
     },
-    "form.submitted": {"contact_id": "c-1", "form_id": "f-1", "submission_id": "s-1"},
+    "form.submitted": {"contact_id": "c-1", "form_id": "f-1", "submission_id": "s-1", "correlation_id": "o-1"},
     "pipeline.stage.changed": {
         "contact_id": "c-1",
         "pipeline_id": "pl-1",
         "stage_id": "st-2",
         "previous_stage_id": "st-1",
         "deal_id": "d-1",
+        "correlation_id": "o-1",
     },
-    "workflow.enrollment.started": {"workflow_id": "w-1", "enrollment_id": "e-1", "contact_id": "c-1"},
+    "workflow.enrollment.started": {
+        "workflow_id": "w-1",
+        "enrollment_id": "e-1",
+        "contact_id": "c-1",
+        "correlation_id": "o-1",
+        "started_by": {"source": "/crm", "id": "1"},
+    },
     "workflow.enrollment.ended": {"workflow_id": "w-1", "enrollment_id": "e-1", "contact_id": "c-1", "reason": "done"},
     "workflow.activated": {"workflow_id": "w-1"},
     "workflow.deactivated": {"workflow_id": "w-1"},

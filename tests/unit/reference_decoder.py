@@ -17,12 +17,21 @@ from goalworker.decoding.limits import Limits
 from goalworker.domain import events
 
 FIELDS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "contact.tag.added": (("contact_id",), ("tag_id", "tag_name")),
-    "payment.completed": (("contact_id", "payment_id", "amount", "currency"), ("product_ids",)),
-    "appointment.booked": (("contact_id", "appointment_id"), ("calendar_id", "service_id", "starts_at")),
-    "form.submitted": (("contact_id", "form_id"), ("submission_id",)),
-    "pipeline.stage.changed": (("contact_id", "pipeline_id", "stage_id"), ("previous_stage_id", "deal_id")),
-    "workflow.enrollment.started": (("workflow_id", "enrollment_id", "contact_id"), ("reason",)),
+    "contact.tag.added": (("contact_id",), ("tag_id", "tag_name", "correlation_id")),
+    "payment.completed": (("contact_id", "payment_id", "amount", "currency"), ("product_ids", "correlation_id")),
+    "appointment.booked": (
+        ("contact_id", "appointment_id"),
+        ("calendar_id", "service_id", "starts_at", "replaces_appointment_id", "correlation_id"),
+    ),
+    "form.submitted": (("contact_id", "form_id"), ("submission_id", "correlation_id")),
+    "pipeline.stage.changed": (
+        ("contact_id", "pipeline_id", "stage_id"),
+        ("previous_stage_id", "deal_id", "correlation_id"),
+    ),
+    "workflow.enrollment.started": (
+        ("workflow_id", "enrollment_id", "contact_id"),
+        ("reason", "correlation_id", "started_by"),
+    ),
     "workflow.enrollment.ended": (("workflow_id", "enrollment_id", "contact_id"), ("reason",)),
     "workflow.activated": (("workflow_id",), ()),
     "workflow.deactivated": (("workflow_id",), ()),
@@ -31,6 +40,7 @@ TIME = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt]([0-9]{2}):([0-9]{2}):([0-9]{2})(\.[0-9]+)?"
     r"([Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
 )
+NO_TEXTS = ("product_ids", "started_by")
 ATTRIBUTES = ("specversion", "id", "source", "type", "time", "tenantid")
 
 
@@ -270,12 +280,10 @@ def data_of(kind: str, data: object) -> events.GoalData | events.LifecycleData:
         raise Refused("invalid_data")
     required, may = FIELDS[kind]
     present = {name: data[name] for name in required + may if data.get(name) is not None}
-    present = {
-        name: value for name, value in present.items() if value != "" or name in required or name == "product_ids"
-    }
+    present = {name: value for name, value in present.items() if value != "" or name in required or name in NO_TEXTS}
     require(present.keys() >= set(required), "invalid_data")
     if kind == "contact.tag.added":
-        require(len(present) > 1, "invalid_data")
+        require("tag_id" in present or "tag_name" in present, "invalid_data")
     return events.DATA_OF_TYPE[kind](**{name: field_of(name, value) for name, value in present.items()})
 
 
@@ -285,6 +293,11 @@ def field_of(name: str, value: object) -> Any:
     if name == "product_ids":
         require(isinstance(value, list) and len(value) <= 1000 and all(map(is_text, value)), "invalid_data")
         return tuple(value) if isinstance(value, list) else None
+    if name == "started_by":
+        require(isinstance(value, dict), "invalid_data")
+        inner = value if isinstance(value, dict) else {}
+        require(is_text(inner.get("source")) and is_text(inner.get("id")), "invalid_data")
+        return events.EventReference(inner["source"], inner["id"])
     require(is_text(value), "invalid_data")
     if name == "currency":
         require(re.fullmatch("[A-Za-z]{3}", str(value)) is not None, "invalid_data")

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.kit import hostile
-from tests.unit import hostile_forms, hostile_settings
+from tests.unit import hostile_fields, hostile_forms, hostile_settings
 from tests.unit.decoding import ALL, REASONS, decoded, malformed
 
 
@@ -34,6 +34,16 @@ from tests.unit.decoding import ALL, REASONS, decoded, malformed
             hostile.data("", "", "payment.completed", product_ids=[""]),
             "/data/product_ids",
             "`product_ids` must be a list of at most 1000 texts of 1 to 255 bytes",
+        ),
+        (
+            hostile_fields.started_by("", "", b'["/crm", "1"]'),
+            "/data/started_by",
+            "`started_by` must be an object with the texts `source` and `id`",
+        ),
+        (
+            hostile_fields.started_by("", "", b'{"source": "/crm"}'),
+            "/data/started_by/id",
+            "`id` is missing; it must be text of 1 to 255 bytes without control characters",
         ),
         (hostile.without("", "", "data"), "/data", "`data` must be a JSON object"),
         (hostile.without("", "", "tenantid"), "/tenantid", "`tenantid` is missing, and no default tenant is set"),

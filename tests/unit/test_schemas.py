@@ -27,7 +27,7 @@ from goalworker.pipeline import dead_letters
 from goalworker.stores import api_keys
 from tests.kit import hostile, strategies
 from tests.kit.examples import examples
-from tests.unit import hostile_forms, near_misses
+from tests.unit import hostile_fields, hostile_forms, near_misses
 
 COPIES: Final = Path(__file__).parents[2] / "deploy" / "schemas"
 DOCUMENTS: Final = documents(Settings())
@@ -100,7 +100,7 @@ LEAP_SECONDS: Final = {"time 2026-05-01T11:59:60Z", "time 2026-05-01T12:04:60Z"}
 
 def corpus(*outcomes: str) -> Iterator[tuple[hostile.Record, bool]]:
     """Records in JSON with such an outcome, each with what its schema says of it."""
-    for record in hostile.CORPUS + hostile_forms.DOCUMENTS:
+    for record in hostile.CORPUS + hostile_fields.DOCUMENTS + hostile_forms.DOCUMENTS:
         if record.outcome in outcomes:
             is_binary = envelope.mode_of(envelope.headers_of(record.headers)) == "binary"
             validators = DATA_VALIDATORS if is_binary else VALIDATORS
