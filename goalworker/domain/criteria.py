@@ -9,7 +9,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from goalworker.domain import events
-from goalworker.domain.faults import Fault, fault, pointer, printable
+from goalworker.domain.faults import Fault, fault, pointer, printable, shown
 from goalworker.domain.text import (
     AMOUNT_MAX,
     AMOUNT_RULE,
@@ -22,20 +22,28 @@ from goalworker.domain.text import (
     parse_json_amount,
 )
 
+Ids = str | tuple[str, ...]
+"""One id, or two to IDS_MAX of which any will do, sorted and without repeats."""
+IDS_MAX: Final = 50
+ID_FIELDS: Final = frozenset(
+    name for row in events.GOAL_TYPE_TABLE.values() for name in row.criteria if name.endswith("_id")
+)
+"""Criteria that take Ids."""
+
 
 class Criteria(Struct, frozen=True, gc=False, omit_defaults=True):
     """The condition of a goal: only fields of its type are set, and without any field every event matches."""
 
-    tag_id: str | None = None
+    tag_id: Ids | None = None
     tag_name: str | None = None
-    product_id: str | None = None
+    product_id: Ids | None = None
     min_amount: Decimal | None = None
     currency: str | None = None
-    calendar_id: str | None = None
-    service_id: str | None = None
-    form_id: str | None = None
-    pipeline_id: str | None = None
-    stage_id: str | None = None
+    calendar_id: Ids | None = None
+    service_id: Ids | None = None
+    form_id: Ids | None = None
+    pipeline_id: Ids | None = None
+    stage_id: Ids | None = None
 
 
 def matches(criteria: Criteria, data: events.GoalData) -> bool:
@@ -46,27 +54,43 @@ def matches(criteria: Criteria, data: events.GoalData) -> bool:
         case events.PaymentCompleted():
             return _payment_matches(criteria, data)
         case events.AppointmentBooked():
-            return criteria.calendar_id in (None, data.calendar_id) and criteria.service_id in (None, data.service_id)
+            return (
+                criteria.calendar_id in (None, data.calendar_id) or _is_among(data.calendar_id, criteria.calendar_id)
+            ) and (criteria.service_id in (None, data.service_id) or _is_among(data.service_id, criteria.service_id))
         case events.FormSubmitted():
-            return criteria.form_id == data.form_id
+            return criteria.form_id == data.form_id or _is_among(data.form_id, criteria.form_id)
         case events.StageChanged():
-            return criteria.pipeline_id == data.pipeline_id and criteria.stage_id == data.stage_id
+            return (criteria.pipeline_id == data.pipeline_id or _is_among(data.pipeline_id, criteria.pipeline_id)) and (
+                criteria.stage_id == data.stage_id or _is_among(data.stage_id, criteria.stage_id)
+            )
 
 
 def _tag_matches(criteria: Criteria, tag: events.TagAdded) -> bool:
     if criteria.tag_id is not None and tag.tag_id is not None:
-        return criteria.tag_id == tag.tag_id
+        return criteria.tag_id == tag.tag_id or _is_among(tag.tag_id, criteria.tag_id)
     if criteria.tag_name is None or tag.tag_name is None:
         return False
     return fold_name(criteria.tag_name) == fold_name(tag.tag_name)
 
 
 def _payment_matches(criteria: Criteria, payment: events.PaymentCompleted) -> bool:
+    product_id, product_ids = criteria.product_id, payment.product_ids or ()
     return (
-        (criteria.product_id is None or criteria.product_id in (payment.product_ids or ()))
+        (product_id is None or product_id in product_ids or _are_any_among(product_ids, product_id))
         and (criteria.min_amount is None or payment.amount >= criteria.min_amount)
         and (criteria.currency is None or criteria.currency == payment.currency.upper())
     )
+
+
+# A single id, which most goals have, is compared inline; only a miss costs one of these calls.
+
+
+def _is_among(id_: str | None, wanted: Ids | None) -> bool:
+    return isinstance(wanted, tuple) and id_ in wanted
+
+
+def _are_any_among(ids: tuple[str, ...], wanted: Ids) -> bool:
+    return isinstance(wanted, tuple) and not set(wanted).isdisjoint(ids)
 
 
 @lru_cache(maxsize=65_536)
@@ -84,6 +108,8 @@ class CriteriaError(ValueError):
 
 
 EMPTY_CRITERIA: Final = "Goal criteria cannot be empty"
+ID_RULE: Final = f"{TEXT_RULE}, or a list of 1 to {IDS_MAX} such texts"
+IDS_RULE: Final = f'must list 1 to {IDS_MAX} ids, such as ["a", "b"]'
 
 
 def parse_criteria(goal_type: str, given: Mapping[str, Any]) -> Criteria:
@@ -109,10 +135,18 @@ def parse_criteria(goal_type: str, given: Mapping[str, Any]) -> Criteria:
 def criteria_to_json(goal_type: str, criteria: Criteria) -> dict[str, Any]:
     """Return criteria in the form that people read and the database stores: normalised, amounts as strings."""
     row = events.GOAL_TYPE_TABLE[goal_type]
-    fields = {name: getattr(criteria, name) for name in row.criteria if getattr(criteria, name) is not None}
-    if criteria.min_amount is not None:
-        fields["min_amount"] = format_decimal(criteria.min_amount)
+    fields = {name: _to_json(value) for name in row.criteria if (value := getattr(criteria, name)) is not None}
     return fields if row.any_flag is None else fields or {row.any_flag: True}
+
+
+def _to_json(value: Ids | Decimal) -> str | list[str]:
+    match value:
+        case Decimal():
+            return format_decimal(value)
+        case tuple():
+            return list(value)
+        case _:
+            return value
 
 
 def _missing(row: events.GoalType, fields: set[str], *, is_any: bool) -> list[Fault]:
@@ -126,20 +160,35 @@ def _missing(row: events.GoalType, fields: set[str], *, is_any: bool) -> list[Fa
     return []
 
 
-def _value(name: str, value: object, faults: list[Fault]) -> str | Decimal | None:
+def _value(name: str, value: object, faults: list[Fault]) -> Ids | Decimal | None:
     if name == "min_amount":
         amount = _amount(value)
         if amount is None:
             faults.append(fault(name, AMOUNT_RULE, value))
         return amount
+    if name in ID_FIELDS and isinstance(value, list):
+        return _ids(name, value, faults)
     if not isinstance(value, str) or not is_valid_text(value):
-        faults.append(fault(name, TEXT_RULE, value))
+        faults.append(fault(name, ID_RULE if name in ID_FIELDS else TEXT_RULE, value))
         return None
     if name == "currency":
         if not is_currency(value):
             faults.append(fault(name, CURRENCY_RULE, value))
         return value.upper()
     return value
+
+
+def _ids(name: str, entries: list[object], faults: list[Fault]) -> Ids | None:
+    if not 1 <= len(entries) <= IDS_MAX:
+        faults.append(Fault(f"/{name}", f"`{name}` {IDS_RULE}; got a list of {len(entries)}"))
+        return None
+    texts = sorted({entry for entry in entries if isinstance(entry, str) and is_valid_text(entry)})
+    faults += [
+        Fault(f"/{name}/{number}", f"Entry {number} of `{name}` {TEXT_RULE}; got {shown(entry)}")
+        for number, entry in enumerate(entries)
+        if not isinstance(entry, str) or not is_valid_text(entry)
+    ]
+    return texts[0] if len(texts) == 1 else tuple(texts)
 
 
 _EXACT: Final = Context(prec=64)

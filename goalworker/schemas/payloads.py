@@ -11,6 +11,7 @@ from msgspec import Struct, json, structs
 
 from goalworker.decoding.wire import WIRE
 from goalworker.domain import events, messages
+from goalworker.domain.criteria import ID_FIELDS, IDS_MAX
 from goalworker.domain.text import AMOUNT_MAX, TEXT_BYTES_MAX, Text
 from goalworker.schemas import outgoing
 
@@ -143,7 +144,7 @@ def _evidence(message_type: str) -> Schema:
 
 def _criteria(goal_type: str) -> Schema:
     row = events.GOAL_TYPE_TABLE[goal_type]
-    fields = {name: _CRITERION.get(name, _TEXT_REF) for name in row.criteria}
+    fields = {name: _IDS if name in ID_FIELDS else _CRITERION.get(name, _TEXT_REF) for name in row.criteria}
     some = {"type": "object", "properties": fields, "additionalProperties": False, "minProperties": 1}
     if row.are_criteria_required:
         return {**some, "required": list(fields)}
@@ -157,6 +158,13 @@ def _criteria(goal_type: str) -> Schema:
     return {"anyOf": [some, {"type": "object", **anything}]}
 
 
+_IDS: Final[Schema] = {
+    "anyOf": [
+        _TEXT_REF,
+        {"type": "array", "items": _TEXT_REF, "minItems": 2, "maxItems": IDS_MAX, "uniqueItems": True},
+    ],
+    "description": "One id, or several of which any will do, sorted by code point",
+}
 _CRITERION: Final = {"min_amount": _AMOUNT_TEXT, "currency": {"type": "string", "pattern": "^[A-Z]{3}$"}}
 
 

@@ -72,23 +72,29 @@ def fold(name: str) -> str:
     return unicodedata.normalize("NFKC", name)
 
 
+def wanted(criterion: str | tuple[str, ...]) -> set[str]:
+    """One text or a list (any of them)."""
+    return {criterion} if isinstance(criterion, str) else set(criterion)
+
+
 def meets(criteria: Criteria, data: events.GoalData) -> bool:
     """All given fields must match."""
     if isinstance(data, events.TagAdded):
         if criteria.tag_id and data.tag_id:
-            return criteria.tag_id == data.tag_id
+            return data.tag_id in wanted(criteria.tag_id)
         return bool(criteria.tag_name and data.tag_name and fold(criteria.tag_name) == fold(data.tag_name))
     verdicts = []
     if criteria.product_id:
-        verdicts.append(isinstance(data, events.PaymentCompleted) and criteria.product_id in (data.product_ids or ()))
+        bought = set(data.product_ids or ()) if isinstance(data, events.PaymentCompleted) else set()
+        verdicts.append(bool(wanted(criteria.product_id) & bought))
     if criteria.min_amount is not None:
         verdicts.append(isinstance(data, events.PaymentCompleted) and data.amount >= criteria.min_amount)
     if criteria.currency:
         verdicts.append(isinstance(data, events.PaymentCompleted) and data.currency.upper() == criteria.currency)
     for name in ("calendar_id", "service_id", "form_id", "pipeline_id", "stage_id"):
-        wanted = getattr(criteria, name)
-        if wanted:
-            verdicts.append(getattr(data, name, None) == wanted)
+        criterion = getattr(criteria, name)
+        if criterion:
+            verdicts.append(getattr(data, name, None) in wanted(criterion))
     return all(verdicts)
 
 

@@ -258,6 +258,9 @@ def test_what_the_intake_sends_is_as_the_schema_of_what_comes_in_says(
         ("workflow.goal.configured", ("data", "criteria"), {}),
         ("workflow.goal.configured", ("data", "criteria"), {"any_purchase": True, "currency": "EUR"}),
         ("workflow.goal.configured", ("data", "criteria"), {"min_amount": 100}),
+        ("workflow.goal.configured", ("data", "criteria"), {"product_id": ["p1"]}),
+        ("workflow.goal.configured", ("data", "criteria"), {"product_id": ["p1", "p1"]}),
+        ("workflow.goal.configured", ("data", "criteria"), {"product_id": [f"p{number}" for number in range(51)]}),
         ("workflow.goal.configured", ("id",), "17"),
     ],
 )
