@@ -36,9 +36,12 @@ RULES: Final[Mapping[str, str]] = {
     "amount": AMOUNT_RULE,
     "currency": CURRENCY_RULE,
     "started_by": "must be an object with the texts `source` and `id`",
-    "product_ids": f"must be a list of at most {events.PRODUCT_IDS_MAX} texts of 1 to {TEXT_BYTES_MAX} bytes",
+    "product_ids": (
+        f"must be a list of at most {events.PRODUCT_IDS_MAX} texts of 1 to {TEXT_BYTES_MAX} bytes, or integers"
+    ),
 }
-"""Rules of fields by name, in the words in which a faulty one is refused; TEXT_RULE holds for every other field."""
+"""Rules of fields by name, in the words in which a faulty one is refused; TEXT_RULE holds for every other field, and
+lenient.ID_RULE for ids in `data`."""
 
 
 class _Payment(Struct, gc=False):

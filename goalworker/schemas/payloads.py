@@ -9,6 +9,7 @@ from uuid import UUID
 
 from msgspec import Struct, json, structs
 
+from goalworker.decoding import lenient
 from goalworker.decoding.wire import WIRE
 from goalworker.domain import events, messages
 from goalworker.domain.criteria import ID_FIELDS, IDS_MAX
@@ -33,6 +34,16 @@ _AMOUNT_TEXT: Final[Schema] = {
     "pattern": r"^(0{0,49}[0-9]{1,15}(\.[0-9]{1,18})?|0{0,48}10{15}(\.0{1,18})?)$",
     "description": "A plain decimal from 0 to 10^15, exact",
 }
+_INTEGER: Final[Schema] = {
+    "type": "integer",
+    "description": "Counts as its decimal text; without fraction and exponent",
+}
+_PRODUCT_IDS: Final[Schema] = {
+    "type": "array",
+    "items": {"anyOf": [_TEXT_REF, _INTEGER, {"type": "null"}]},
+    "description": f"At most {events.PRODUCT_IDS_MAX}; null entries are ignored",
+}
+_STARTS_AT: Final[Schema] = {"description": "Any JSON: a text is kept as it is, anything else is dropped"}
 _CURRENCY: Final[Schema] = {"type": "string", "pattern": "^[A-Za-z]{3}$"}
 
 
@@ -101,7 +112,27 @@ def _message(message_type: str, properties: Schema, required: list[str], data: S
 
 
 def _data(message_type: str) -> Schema:
-    """Return the schema of the `data` of an incoming message, with the rules that its struct cannot state."""
+    """Return the schema of the `data` of an incoming message, with every form that a sender may use."""
+    data = _contract_fields(message_type)
+    for name, field in data["properties"].items():
+        if name == "starts_at":
+            data["properties"][name] = _STARTS_AT
+        elif name == "product_ids":
+            field["anyOf"][0] = _PRODUCT_IDS
+        elif lenient.is_id(name):
+            data["properties"][name] = {"anyOf": [_TEXT_REF, _INTEGER, *([_NOTHING] if "anyOf" in field else [])]}
+        elif field.get("anyOf") == [_TEXT_REF, {"type": "null"}]:
+            field["anyOf"][1] = _NOTHING
+    if events.DATA_OF_TYPE[message_type] is events.TagAdded:
+        data["anyOf"] = [
+            {"required": [name], "properties": {name: {"anyOf": some}}}
+            for name, some in (("tag_id", [_TEXT_REF, _INTEGER]), ("tag_name", [_TEXT_REF]))
+        ]
+    return data
+
+
+def _contract_fields(message_type: str) -> Schema:
+    """Return the schema of an event's data as its struct holds it, with the rules that the struct cannot state."""
     struct = events.DATA_OF_TYPE[message_type]
     data = _of_struct(struct)
     data["properties"] = {field.name: data["properties"][field.name] for field in structs.fields(WIRE[message_type])}
@@ -109,10 +140,7 @@ def _data(message_type: str) -> Schema:
         data["properties"]["amount"] = {"anyOf": [_AMOUNT_TEXT, _AMOUNT_NUMBER]}
         data["properties"]["currency"] = _CURRENCY
     if struct is events.TagAdded:
-        data["anyOf"] = [{"required": [name], "properties": {name: _TEXT_REF}} for name in ("tag_id", "tag_name")]
-    for field in data["properties"].values():
-        if field.get("anyOf") == [_TEXT_REF, {"type": "null"}]:
-            field["anyOf"][1] = _NOTHING
+        data["anyOf"] = [{"required": [name]} for name in ("tag_id", "tag_name")]
     return data
 
 
@@ -137,7 +165,7 @@ def _trigger_event() -> Schema:
 
 def _evidence(message_type: str) -> Schema:
     """Return the schema of an event's data as an achievement quotes it: without nulls, with the amount as a string."""
-    data = _data(message_type)
+    data = _contract_fields(message_type)
     had = {name: field["anyOf"][0] if "anyOf" in field else field for name, field in data["properties"].items()}
     return {**data, "properties": had, "additionalProperties": False}
 

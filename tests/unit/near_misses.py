@@ -15,6 +15,8 @@ JSON_TOKENS: Final = st.recursive(
             b"null",
             b"true",
             b"0",
+            b"-0",
+            b"17",
             b"-1.5e3",
             b"1e400",
             b"NaN",

@@ -160,9 +160,7 @@ def plain_envelope(parsed: Any, kind: str, limits: Limits, record: Record) -> di
     found: Any = header_text(record.headers.get(limits.plain_id.lower()) or None)
     if found is None:
         found = optional(parsed, "id")
-    if isinstance(found, Number):
-        require(re.fullmatch("-?[0-9]+", found) is not None, "invalid_envelope")
-        found = "".join(found)
+    found = decimal_text(found)
     if found is None and record.place is not None:
         found = f"{record.topic}/{record.place[0]}/{record.place[1]}"
     ours = {"specversion": "1.0", "id": found, "source": f"kafka:{record.topic}", "type": kind}
@@ -280,6 +278,8 @@ def data_of(kind: str, data: object) -> events.GoalData | events.LifecycleData:
         raise Refused("invalid_data")
     required, may = FIELDS[kind]
     present = {name: data[name] for name in required + may if data.get(name) is not None}
+    if not is_text(present.get("starts_at")):
+        present.pop("starts_at", None)
     present = {name: value for name, value in present.items() if value != "" or name in required or name in NO_TEXTS}
     require(present.keys() >= set(required), "invalid_data")
     if kind == "contact.tag.added":
@@ -291,8 +291,12 @@ def field_of(name: str, value: object) -> Any:
     if name == "amount":
         return amount_of(value)
     if name == "product_ids":
-        require(isinstance(value, list) and len(value) <= 1000 and all(map(is_text, value)), "invalid_data")
-        return tuple(value) if isinstance(value, list) else None
+        require(isinstance(value, list), "invalid_data")
+        some = [decimal_text(entry) for entry in (value if isinstance(value, list) else []) if entry is not None]
+        require(len(some) <= 1000 and all(map(is_text, some)), "invalid_data")
+        return tuple(some)
+    if name.endswith("_id"):
+        value = decimal_text(value)
     if name == "started_by":
         require(isinstance(value, dict), "invalid_data")
         inner = value if isinstance(value, dict) else {}
@@ -301,6 +305,13 @@ def field_of(name: str, value: object) -> Any:
     require(is_text(value), "invalid_data")
     if name == "currency":
         require(re.fullmatch("[A-Za-z]{3}", str(value)) is not None, "invalid_data")
+    return value
+
+
+def decimal_text(value: object) -> object:
+    """Return the text of an integer, which has no fraction and no exponent, and any other value as it is."""
+    if isinstance(value, Number) and re.fullmatch("-?[0-9]+", value):
+        return "0" if value == "-0" else "".join(value)
     return value
 
 

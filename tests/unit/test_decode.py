@@ -149,6 +149,38 @@ def test_a_trace_is_the_headers_or_the_ce_headers_or_the_attributes(headers: Hea
     assert (found.traceparent, found.tracestate) == (expected, "a=1")
 
 
+@pytest.mark.parametrize(
+    ("token", "text"),
+    [(b"17", "17"), (b"-0", "0"), (b"-42", "-42"), (b"18446744073709551616", "18446744073709551616")],
+)
+def test_an_id_that_is_an_integer_is_its_decimal_text(token: bytes, text: str) -> None:
+    found = event(decoded("form-submitted", good("form.submitted").replace(b'"c-1"', token)))
+    assert isinstance(found.data, events.FormSubmitted)
+    assert found.data.contact_id == text
+
+
+def test_products_are_texts_and_integers_without_the_nulls_among_them() -> None:
+    value = good("payment.completed").replace(b'["sku-1", "sku-2"]', b'[null, 6801234567890, "sku-2", null]')
+    found = event(decoded("payment-completed", value))
+    assert isinstance(found.data, events.PaymentCompleted)
+    assert found.data.product_ids == ("6801234567890", "sku-2")
+
+
+@pytest.mark.parametrize(
+    ("token", "starts_at"),
+    [(b'"next Tuesday"', "next Tuesday"), (b"1780304400000", None), (b'{"a": []}', None), (rb'"\u0000"', None)],
+)
+def test_a_start_is_kept_as_text_and_dropped_as_anything_else(token: bytes, starts_at: str | None) -> None:
+    found = event(decoded("appointment-booked", good("appointment.booked").replace(b'"2026-06-01T09:00"', token)))
+    assert isinstance(found.data, events.AppointmentBooked)
+    assert found.data.starts_at == starts_at
+
+
+def test_an_end_of_an_enrollment_has_nothing_of_its_start() -> None:
+    value = good("workflow.enrollment.ended").replace(b'"reason"', b'"started_by": 7, "correlation_id": "o", "reason"')
+    assert event(decoded("workflow-lifecycle", value)).data == events.EnrollmentChanged("w-1", "e-1", "c-1", "done")
+
+
 def test_second_60_is_the_first_of_the_next_minute() -> None:
     found = event(decoded("form-submitted", good("form.submitted", time="2016-12-31T23:59:60.25Z")))
     assert found.time == datetime(2017, 1, 1, 0, 0, 0, 250_000, tzinfo=UTC)

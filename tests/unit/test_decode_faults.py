@@ -16,14 +16,14 @@ from tests.unit.decoding import ALL, REASONS, decoded, malformed
             "`amount` must be a JSON number or plain decimal string from 0 to 10^15 with at most 18 decimals",
         ),
         (
-            hostile.data("", "", form_id=5),
+            hostile.data("", "", form_id=5.5),
             "/data/form_id",
-            "`form_id` must be text of 1 to 255 bytes without control characters",
+            "`form_id` must be text of 1 to 255 bytes without control characters, or an integer",
         ),
         (
             hostile.data("", "", form_id=None),
             "/data/form_id",
-            "`form_id` is missing; it must be text of 1 to 255 bytes without control characters",
+            "`form_id` is missing; it must be text of 1 to 255 bytes without control characters, or an integer",
         ),
         (
             hostile.data("", "", "contact.tag.added", tag_id=None, tag_name=None),
@@ -33,7 +33,7 @@ from tests.unit.decoding import ALL, REASONS, decoded, malformed
         (
             hostile.data("", "", "payment.completed", product_ids=[""]),
             "/data/product_ids",
-            "`product_ids` must be a list of at most 1000 texts of 1 to 255 bytes",
+            "`product_ids` must be a list of at most 1000 texts of 1 to 255 bytes, or integers",
         ),
         (
             hostile_fields.started_by("", "", b'["/crm", "1"]'),
@@ -71,19 +71,19 @@ from tests.unit.decoding import ALL, REASONS, decoded, malformed
         (
             hostile.headers("", "", hostile.ce_headers(), b'{"contact_id": "c-1"}'),
             "/form_id",
-            "`form_id` is missing; it must be text of 1 to 255 bytes without control characters",
+            "`form_id` is missing; it must be text of 1 to 255 bytes without control characters, or an integer",
         ),
         (hostile.headers("", "", hostile.ce_headers(), b"[]"), "", "`data` must be a JSON object"),
         (
-            hostile.headers("", "", (), b"[" + hostile.GOOD.replace(b'"f-1"', b"7") + b"]"),
+            hostile.headers("", "", (), b"[" + hostile.GOOD.replace(b'"f-1"', b"7.5") + b"]"),
             "/0/data/form_id",
-            "`form_id` must be text of 1 to 255 bytes without control characters",
+            "`form_id` must be text of 1 to 255 bytes without control characters, or an integer",
         ),
         (hostile_forms.coded("", "", b'"e30"'), "/data_base64", "`data_base64` must be JSON in base64"),
         (
             hostile_forms.coded("", "", hostile_forms.base64_of(b"{}")),
             "/data_base64",
-            "`contact_id` is missing; it must be text of 1 to 255 bytes without control characters",
+            "`contact_id` is missing; it must be text of 1 to 255 bytes without control characters, or an integer",
         ),
         (
             hostile.headers("", "", (), b'{"schema": {}, "payload": {}}'),
@@ -104,19 +104,19 @@ from tests.unit.decoding import ALL, REASONS, decoded, malformed
             "GOALWORKER_EVENTS__PLAIN_JSON=true here",
         ),
         (
-            hostile_settings.plain("", "", hostile_settings.says(form_id=7)),
+            hostile_settings.plain("", "", hostile_settings.says(form_id=7.5)),
             "/form_id",
-            "`form_id` must be text of 1 to 255 bytes without control characters",
+            "`form_id` must be text of 1 to 255 bytes without control characters, or an integer",
         ),
         (
-            hostile_settings.plain("", "", hostile_settings.wrapped(hostile_settings.says(form_id=7))),
+            hostile_settings.plain("", "", hostile_settings.wrapped(hostile_settings.says(form_id=7.5))),
             "/payload/form_id",
-            "`form_id` must be text of 1 to 255 bytes without control characters",
+            "`form_id` must be text of 1 to 255 bytes without control characters, or an integer",
         ),
         (
             hostile_settings.plain("", "", hostile_settings.wrapped(hostile_settings.as_text(b"{}"))),
             "/payload",
-            "`contact_id` is missing; it must be text of 1 to 255 bytes without control characters",
+            "`contact_id` is missing; it must be text of 1 to 255 bytes without control characters, or an integer",
         ),
         (
             hostile_settings.plain("", "", hostile.FORM, ("event-id", b"\xff")),

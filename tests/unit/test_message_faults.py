@@ -56,7 +56,7 @@ def test_of_an_empty_object_every_required_field_is_named(topic: str) -> None:
 
 def test_faults_of_the_binary_form_are_found_in_headers_and_value() -> None:
     headers = [("ce_specversion", b"2"), ("ce_id", b""), ("ce_source", b"/s"), ("ce_type", b"form.submitted")]
-    found = faults("form.submitted", b'{"contact_id": 7}', headers)
+    found = faults("form.submitted", b'{"contact_id": 7.5}', headers)
     assert found == ["header ce_specversion", "header ce_id", "header ce_tenantid", "/contact_id", "/form_id"]
 
 

@@ -77,12 +77,21 @@ def test_every_schema_is_one_and_a_draft_7_tool_reads_it_too(kind: str) -> None:
 # --- messages in ---
 
 
+NO_IDS: Final = ("1e3", "1E0", "-0.0", "1e400", "9" * 20, "-" + "9" * 19)
 CANNOT_SAY: Final = {
     "128 letters of two bytes as id": "bytes, not characters",
     "256 bytes in data": "bytes, not characters",
     "amount 1e-19": "digits of a number",
     "amount 1e-999999999": "digits of a number",
     "amount 1.0000000000000000000": "digits of a number",
+    "1,001 products": "how many are not null",
+    "products: 1,001 and a null": "how many are not null",
+    "products: 1,001 integers": "how many are not null",
+    "products: a float": "digits of a number",
+    "products: an exponent": "digits of a number",
+    "products: 256 digits": "digits of a number",
+    **{f"form.submitted: form_id {token}": "digits of a number" for token in NO_IDS},
+    **{f"{kind}: {name} 1.0": "digits of a number" for kind, name, _ in hostile_fields.ID_FIELDS},
     "time 9999-12-31T23:59:60Z": "a year that no clock of ours has",
     "time 0000-01-01T00:00:00Z": "a year that no clock of ours has",
     "time 0001-01-01T00:00:00+00:01": "a year that no clock of ours has",
