@@ -158,3 +158,29 @@ def test_a_sentence_never_quotes_the_payload_and_fits_a_header(record: hostile.R
     assert len(found.detail) < 200
     for secret in ("c-1", "p-1", "south", "form-", "sku-1", "north", "/crm", "129.90", "客户"):
         assert secret not in found.detail
+
+
+@pytest.mark.parametrize("record", [record for record in ALL if record.outcome != "event"])
+def test_no_tenant_is_told_of_a_record_whose_envelope_is_malformed(record: hostile.Record) -> None:
+    found = malformed(
+        decoded(record.topic, record.value, record.headers, record.timestamp_ms, record.limits, record.key)
+    )
+    assert found.tenant_id is None or found.reason in {"invalid_data", "future_time", "unexpected_type"}
+
+
+@pytest.mark.parametrize(
+    ("record", "tenant_id"),
+    [
+        (hostile.data("", "", form_id=5), "north"),
+        (hostile.without("", "", "data"), "north"),
+        (hostile.structured("", "", time="2099-01-01T00:00:00Z"), "north"),
+        (hostile.structured("", "", type="order.placed"), "north"),
+        (hostile.headers("", "", hostile.ce_headers(tenantid=b"east"), b"[]"), "east"),
+        (hostile_settings.plain("", "", hostile_settings.says(form_id=7)), "south"),
+    ],
+)
+def test_the_tenant_of_malformed_data_is_told(record: hostile.Record, tenant_id: str) -> None:
+    found = malformed(
+        decoded(record.topic, record.value, record.headers, record.timestamp_ms, record.limits, record.key)
+    )
+    assert found.tenant_id == tenant_id
