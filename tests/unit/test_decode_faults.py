@@ -13,7 +13,8 @@ from tests.unit.decoding import ALL, REASONS, decoded, malformed
         (
             hostile.amount(b"-1", "invalid_data"),
             "/data/amount",
-            "`amount` must be a JSON number or plain decimal string from 0 to 10^15 with at most 18 decimals",
+            "`amount` must be a JSON number or plain decimal string from 0 to 10^15 with at most 18 decimals, "
+            "in major units such as 49.90",
         ),
         (
             hostile.data("", "", form_id=5.5),

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from goalworker.domain import events, goals
-from goalworker.domain.criteria import Criteria, CriteriaError, criteria_to_json, fold_name, matches, parse_criteria
+from goalworker.domain.criteria import Criteria, criteria_to_json, fold_name, matches
+from goalworker.domain.criteria_parsing import CriteriaError, parse_criteria
 from goalworker.domain.faults import Fault
 from tests.kit import naive_judge, strategies
 from tests.kit.strategies import at
@@ -83,7 +84,10 @@ def test_amounts_are_the_same_however_they_are_written(amount: object, normalise
 TEXT_RULE = "must be text of 1 to 255 bytes without control characters"
 ID_RULE = f"{TEXT_RULE}, or a list of 1 to 50 such texts"
 IDS_RULE = 'must list 1 to 50 ids, such as ["a", "b"]'
-AMOUNT_RULE = "must be a JSON number or plain decimal string from 0 to 10^15 with at most 18 decimals"
+AMOUNT_RULE = (
+    "must be a JSON number or plain decimal string from 0 to 10^15 with at most 18 decimals, in major units such as "
+    "49.90"
+)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from goalworker import api
-from goalworker.domain import criteria, events
+from goalworker.domain import criteria, criteria_parsing, events
 from goalworker.domain.faults import Fault
 from goalworker.stores import goal_store
 
@@ -33,7 +33,7 @@ GOOD: Final = {
     "currency": st.sampled_from(["EUR", "eur", None]),
 }
 FLAGS: Final = st.sampled_from([True, False, None, "true"])
-CANNOT_SAY: Final = (criteria.EMPTY_CRITERIA, "stands alone", f'got "{"é" * 64}"')
+CANNOT_SAY: Final = (criteria_parsing.EMPTY_CRITERIA, "stands alone", f'got "{"é" * 64}"')
 """Rules that no schema states here: criteria of null only, any_... beside others, and lengths in bytes."""
 
 

@@ -42,7 +42,7 @@ async def test_all_faults_of_a_body_are_named_at_once(client: httpx.AsyncClient)
         "/criteria/product_id": "`product_id` must be text of 1 to 255 bytes without control characters, or a list of "
         '1 to 50 such texts; got ""',
         "/criteria/min_amount": "`min_amount` must be a JSON number or plain decimal string from 0 to 10^15 with at "
-        'most 18 decimals; got "ten"',
+        'most 18 decimals, in major units such as 49.90; got "ten"',
         "/criteria/currency": '`currency` must be three ASCII letters, such as EUR; got "euro"',
         "/name": "`name` must be text of 1 to 255 bytes without control characters, or null",
     }
