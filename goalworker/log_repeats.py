@@ -18,8 +18,16 @@ _COUNTS_MAX: Final = 1_000
 class RepeatLimiter:
     """Limiter that admits a message or holds it back; during a known outage, its whole family is silenced."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        window_seconds: float = WINDOW_SECONDS,
+        shapes_max: int = SHAPES_MAX,
+    ) -> None:
         self._clock = clock
+        self._window_seconds = window_seconds
+        self._shapes_max = shapes_max
         self._written_at: dict[str, dict[str, float]] = {}
         self._held_by_shape: dict[tuple[str, str], int] = {}
         self._held: dict[str, int] = {}
@@ -29,9 +37,9 @@ class RepeatLimiter:
         """Return how many of this shape were held back since the last written one; None: hold this one back too."""
         now = self._clock()
         written = self._written_at.setdefault(family, {})
-        for expired in [other for other, at in written.items() if now - at >= WINDOW_SECONDS]:
+        for expired in [other for other, at in written.items() if now - at >= self._window_seconds]:
             del written[expired]
-        if family in self._silenced or shape in written or len(written) >= SHAPES_MAX:
+        if family in self._silenced or shape in written or len(written) >= self._shapes_max:
             self._held[family] = self._held.get(family, 0) + 1
             if shape in written:
                 if len(self._held_by_shape) >= _COUNTS_MAX:

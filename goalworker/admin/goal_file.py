@@ -10,7 +10,7 @@ from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import errors
 from goalworker.domain import exact_json, goals
-from goalworker.domain.criteria import Criteria, criteria_to_json, parse_criteria
+from goalworker.domain.criteria import Criteria, criteria_of_json, criteria_to_json
 from goalworker.domain.faults import Fault, pointer
 from goalworker.domain.text import TEXT_RULE, is_valid_text
 from goalworker.stores import goal_store
@@ -158,7 +158,7 @@ async def steps(
 
 
 def _criteria(goal: goal_store.StoredGoal) -> Criteria:
-    return parse_criteria(goal.goal_type, goal.criteria)
+    return criteria_of_json(goal.criteria)
 
 
 async def _logic_step(pool: sa_async.AsyncEngine, tenant_id: str, workflow: Workflow) -> Step:

@@ -9,8 +9,9 @@ from goalworker.decoding import decoder, envelope
 Decode = Callable[[bytes, envelope.Pairs], object]
 
 _ABSENT: Final = object()
-# For each field of the contract, the decoder accepts one of these.
-_STAND_INS: Final[Sequence[object]] = ({}, 1, "1.0", "EUR", _ABSENT)
+# For each field of the contract, the decoder accepts one of these. An object comes last, because it has faults of its
+# own where the field may be absent.
+_STAND_INS: Final[Sequence[object]] = (1, "1.0", "EUR", _ABSENT, {})
 
 
 def faults(decode: Decode, value: bytes, headers: envelope.Pairs, types: Sequence[str]) -> list[decoder.Malformed]:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, JsonValue, create_model
 from typing_extensions import TypeAliasType
 
 from goalworker.api.validation import Text, closed
+from goalworker.domain.criteria import IDS_MAX
 from goalworker.domain.events import GOAL_TYPE_TABLE, GoalType
 from goalworker.domain.text import AMOUNT_MAX
 
@@ -36,7 +37,7 @@ _TEXTS: Final[Mapping[str, _Texts]] = {
     "tag_added": _Texts(
         title="Tag",
         event="a contact gets a tag",
-        criteria="A tag, by id, by name or both.",
+        criteria="A tag, by id (or one of several), by name or both.",
         criteria_of_draft="`tag_id`, `tag_name` or both: compared by id where both sides have one, otherwise by name, "
         "ignoring case.",
         example={"tag_id": "customer"},
@@ -61,17 +62,17 @@ _TEXTS: Final[Mapping[str, _Texts]] = {
     "form_submitted": _Texts(
         title="Form",
         event="a contact submits a form",
-        criteria="A form.",
-        criteria_of_draft="A form.",
+        criteria="A form, or one of several.",
+        criteria_of_draft="A form, or one of several.",
         example={"form_id": "signup"},
         example_name="Signed up",
     ),
     "pipeline_stage_reached": _Texts(
         title="Stage",
         event="a contact reaches a stage of a pipeline",
-        criteria="A stage of a pipeline.",
-        criteria_of_draft="A stage of a pipeline.",
-        example={"pipeline_id": "sales", "stage_id": "won"},
+        criteria="A stage of a pipeline, or one of several.",
+        criteria_of_draft="A stage of a pipeline, or one of several.",
+        example={"pipeline_id": "sales", "stage_id": ["signed", "won"]},
         example_name="Won",
     ),
 }
@@ -88,7 +89,10 @@ def _tagged_union(name: str, models: Iterable[Any]) -> Any:
 
 # --- stored goals ---
 
+Ids = _alias("Ids", str | Annotated[list[str], Field(min_length=2, max_length=IDS_MAX)])
+_IDS_TEXT: Final = "One id, or several of which any will do, sorted"
 _STORED_FIELDS: Final[Mapping[str, Any]] = {
+    "tag_name": (str, Field(default_factory=str)),
     "min_amount": (
         str,
         Field(default_factory=str, description="Inclusive; without trailing zeros", examples=["100"]),
@@ -98,10 +102,9 @@ _STORED_FIELDS: Final[Mapping[str, Any]] = {
 
 
 def _criteria(row: GoalType, texts: _Texts) -> Any:
-    optional = (str, Field(default_factory=str))
-    fields = {
-        name: (str, ...) if row.are_criteria_required else _STORED_FIELDS.get(name, optional) for name in row.criteria
-    }
+    requirement: Any = {} if row.are_criteria_required else {"default_factory": str}
+    ids = (Ids, Field(**requirement, description=_IDS_TEXT))
+    fields = {name: _STORED_FIELDS.get(name, ids) for name in row.criteria}
     if row.any_flag:
         fields[row.any_flag] = (bool, Field(default_factory=bool, description="If present, `true` and the only field"))
     return _create(f"{texts.title}Criteria", __doc__=texts.criteria, **fields)
@@ -167,17 +170,20 @@ Amount = (
     Annotated[float, Field(ge=0, le=float(AMOUNT_MAX))]
     | Annotated[str, Field(pattern=r"^[0-9]{1,15}(\.[0-9]{1,18})?$")]
 )
+IdsDraft = _alias("IdsDraft", Text | Annotated[list[Text], Field(min_length=1, max_length=IDS_MAX)])
+_IDS_DRAFT_TEXT: Final = f"One id, or a list of 1 to {IDS_MAX} of which any will do"
 _DRAFT_FIELDS: Final[Mapping[str, Any]] = {
+    "tag_name": (Text | None, None),
     "min_amount": (Amount | None, Field(None, description="Inclusive; at most 18 decimals, kept exactly")),
     "currency": (Annotated[str, Field(pattern="^[A-Za-z]{3}$")] | None, None),
 }
 
 
 def _criteria_draft(row: GoalType, texts: _Texts) -> Any:
-    optional = (Text | None, None)
-    fields = {
-        name: (Text, ...) if row.are_criteria_required else _DRAFT_FIELDS.get(name, optional) for name in row.criteria
-    }
+    required = (IdsDraft, Field(description=_IDS_DRAFT_TEXT))
+    optional = (IdsDraft | None, Field(None, description=_IDS_DRAFT_TEXT))
+    ids = required if row.are_criteria_required else optional
+    fields = {name: _DRAFT_FIELDS.get(name, ids) for name in row.criteria}
     if row.any_flag:
         fields[row.any_flag] = (bool | None, None)
     config = closed(texts.example, **({} if row.are_criteria_required else {"minProperties": 1}))

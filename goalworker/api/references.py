@@ -11,15 +11,13 @@ import httpx
 from goalworker import outages
 from goalworker.api import outbound_http, problems
 from goalworker.config import groups, values
+from goalworker.domain.criteria import ID_FIELDS
 from goalworker.domain.events import GOAL_TYPE_TABLE
-from goalworker.domain.faults import Fault
+from goalworker.domain.faults import Fault, shown
 
 # Kind of reference by criteria field: tag_id refers to a tag.
 KINDS: Final[Mapping[str, str]] = {
-    field: field.removesuffix("_id")
-    for row in GOAL_TYPE_TABLE.values()
-    for field in row.criteria
-    if field.endswith("_id")
+    field: field.removesuffix("_id") for row in GOAL_TYPE_TABLE.values() for field in row.criteria if field in ID_FIELDS
 }
 # Seconds for which an existing id is cached. A missing id is not: somebody may create it the next moment.
 CACHE_SECONDS: Final = 5.0
@@ -51,15 +49,13 @@ class References:
         listed = list(criteria)
         if not self.are_checked:
             return [[] for _ in listed]
-        references = {
-            (kind, str(of_goal[field])) for of_goal in listed for field, kind in KINDS.items() if field in of_goal
-        }
+        references = {reference for of_goal in listed for _, reference in _references(of_goal)}
         missing = await self._missing(tenant_id, sorted(references))
         return [
             [
-                Fault(f"/criteria/{field}", f"Referenced {kind} does not exist")
-                for field, kind in KINDS.items()
-                if field in of_goal and (kind, str(of_goal[field])) in missing
+                _fault(field, reference, is_listed=isinstance(of_goal[field], list))
+                for field, reference in _references(of_goal)
+                if reference in missing
             ]
             for of_goal in listed
         ]
@@ -101,6 +97,23 @@ class References:
         for name, text in {"kind": kind, "id": id_, "tenant": tenant_id}.items():
             address = address.replace(f"{{{name}}}", _quoted(text))
         return address
+
+
+def _references(criteria: Mapping[str, Any]) -> list[tuple[str, Reference]]:
+    """Return every reference in normalised criteria, with its field."""
+    return [
+        (field, (kind, id_))
+        for field, kind in KINDS.items()
+        if field in criteria
+        for id_ in (criteria[field] if isinstance(criteria[field], list) else [criteria[field]])
+    ]
+
+
+def _fault(field: str, reference: Reference, *, is_listed: bool) -> Fault:
+    """Return the fault of a missing reference; a list was sorted, so its entry is named by its id."""
+    kind, id_ = reference
+    which = f": {shown(id_)}" if is_listed else ""
+    return Fault(f"/criteria/{field}", f"Referenced {kind} does not exist{which}")
 
 
 def _quoted(text: str) -> str:

@@ -1,6 +1,7 @@
 """`goalworker goals`: goals from the shell, on the same code as the API (contract section 6)."""
 
 import sys
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
@@ -31,7 +32,7 @@ def _text(value: str) -> str:
 Tenant = Annotated[str, typer.Option("--tenant", callback=_text, help="The tenant that owns the goals.")]
 Workflow = Annotated[str, typer.Argument(callback=_text, help="The workflow's id.")]
 GoalId = Annotated[UUID, typer.Argument(help="The goal's id.")]
-CRITERIA_HELP: Final = "As JSON, or as key=value, repeated for each key."
+CRITERIA_HELP: Final = "As JSON, or as key=value, repeated for each key, and for each id of which any will do."
 IfVersion = Annotated[int | None, typer.Option(min=1, help="Change nothing if the goal is at another version.")]
 
 
@@ -217,7 +218,7 @@ def _update(tenant: str, goal_id: UUID, given: dict[str, Any], if_version: int |
 
 
 def _criteria(values: list[str]) -> Any:
-    """Return criteria from one JSON object or from key=value pairs, where any_...=true is a boolean."""
+    """Return criteria from one JSON object or from key=value pairs; several of one key are a list."""
     if len(values) == 1 and values[0].lstrip().startswith("{"):
         try:
             return exact_json.decode(values[0])
@@ -226,7 +227,16 @@ def _criteria(values: list[str]) -> Any:
     pairs = [value.partition("=") for value in values]
     if not all(equals for _, equals, _ in pairs):
         raise typer.BadParameter('--criteria must be JSON, such as {"tag_id": "t1"}, or key=value, such as tag_id=t1')
-    return {key: text == "true" if key.startswith("any_") else text for key, _, text in pairs}
+    texts: defaultdict[str, list[str]] = defaultdict(list)
+    for key, _, text in pairs:
+        texts[key].append(text)
+    return {key: _criterion(key, *of_key) for key, of_key in texts.items()}
+
+
+def _criterion(key: str, text: str, *more: str) -> str | bool | list[str]:
+    if more:
+        return [text, *more]
+    return text == "true" if key.startswith("any_") else text
 
 
 def _show(goal: goal_store.StoredGoal, *, as_json: bool) -> None:

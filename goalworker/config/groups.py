@@ -195,7 +195,11 @@ class DeadLetters(_Group):
     """Pausing of topics that have too many dead letters (contract section 4)."""
 
     max_ratio: float = Field(
-        0.5, ge=0, le=1, allow_inf_nan=False, description="Share of dead letters above which a topic is paused"
+        0.5,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Share of dead letters above which a topic is paused, also without the tenant that has the most",
     )
     window: int = Field(
         1_000, ge=1, le=1_000_000, description="Number of a topic's records over which the share is computed"

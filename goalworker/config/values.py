@@ -7,7 +7,7 @@ from urllib import parse
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
-from goalworker.domain.text import TEXT_RULE, is_valid_text
+from goalworker.domain.text import TEXT_RULE, format_duration, is_valid_text
 
 MASK: Final = "***"
 
@@ -122,16 +122,9 @@ def shown(value: object) -> str:
         case float():
             return f"{value:g}"
         case timedelta():
-            return _iso_8601(value)
+            return format_duration(int(value.total_seconds()))
         case _:
             return str(value)
-
-
-def _iso_8601(duration: timedelta) -> str:
-    days, seconds = divmod(int(duration.total_seconds()), 86_400)
-    date = f"{days}D" if days else ""
-    time = f"T{seconds}S" if seconds else ""
-    return f"P{date}{time}"
 
 
 def masked_url(url: str) -> str:

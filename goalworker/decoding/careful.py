@@ -1,15 +1,15 @@
 """The careful way to decode a record: any form that a sender may use, field by field, or the fault in it."""
 
 import binascii
-import re
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import Any, Final, Literal, TypeVar
 
 from msgspec import DecodeError, Raw, Struct, ValidationError, defstruct, json, structs
 
-from goalworker.decoding import envelope
+from goalworker.decoding import envelope, lenient
 from goalworker.decoding.wire import FINISH, RULES, WIRE, InvalidFieldError, Reader, has_valid_texts
+from goalworker.domain import events
 from goalworker.domain.text import TEXT_RULE, Text, is_valid_text
 
 
@@ -196,11 +196,8 @@ def plain_envelope_of(
 
 
 def _own_id(raw: Raw) -> str | None:
-    number = bytes(raw)
-    return number.decode() if _INTEGER.fullmatch(number) else text_of(raw, "id")
-
-
-_INTEGER: Final = re.compile(rb"-?[0-9]{1,255}")
+    number = lenient.integer_text(raw)
+    return text_of(raw, "id") if number is None else number
 
 
 def text_of(raw: Raw, path: str) -> str | None:
@@ -224,7 +221,7 @@ def reader(event_type: str) -> Reader:
 
 def _read_data(wire: type["_S"], raw: Raw) -> Any:
     try:
-        return _read(wire, bytes(raw), "invalid_data", "data")
+        return _read(wire, bytes(raw), "invalid_data", _DATA)
     except InvalidFieldError:
         if _connect_payload(raw) is not None:
             raise InvalidFieldError("invalid_data", "data", _WRAPPED) from None
@@ -236,6 +233,7 @@ def _read_data(wire: type["_S"], raw: Raw) -> Any:
 _S = TypeVar("_S", bound=Struct)
 _JSON: Final = json.Decoder(Raw)
 _EMPTY_TEXT: Final = Raw(b'""')
+_DATA: Final = "data"  # path of the only struct whose fields may have several forms
 
 
 def _is_absent(raw: Raw) -> bool:
@@ -261,9 +259,8 @@ def _fields_of(wire: type[Struct]) -> Callable[[bytes], Struct]:
     return json.Decoder(defstruct("_Fields", fields, gc=False)).decode
 
 
-_FIELDS: Final[Mapping[type[Struct], Callable[[bytes], Any]]] = {
-    wire: _fields_of(wire) for wire in (Envelope, Plain, *WIRE.values())
-}
+_STRUCTS: Final[tuple[type[Struct], ...]] = (Envelope, Plain, events.EventReference, *WIRE.values())
+_FIELDS: Final[Mapping[type[Struct], Callable[[bytes], Any]]] = {struct: _fields_of(struct) for struct in _STRUCTS}
 
 
 def _read(wire: type[_S], value: bytes, reason: str, path: str) -> _S:
@@ -277,6 +274,8 @@ def _read(wire: type[_S], value: bytes, reason: str, path: str) -> _S:
     for field in _fields(wire):
         where = f"{path}/{field.name}" if path else field.name
         raw = getattr(fields, field.name)
+        if path == _DATA:
+            raw = lenient.usual_form(field.name, raw)
         if not (raw == envelope.ABSENT or (raw == _EMPTY_TEXT and field.type == (Text | None))):
             values[field.name] = _field(raw, field.type, reason, where)
         elif field.required:
@@ -292,6 +291,8 @@ _decoder: Final = cache(json.Decoder)
 def _field(raw: Raw, type_: Any, reason: str, where: str) -> Any:
     if type_ is Raw:
         return raw
+    if type_ == (events.EventReference | None):
+        return _reference(raw, reason, where)
     try:
         found = _decoder(type_).decode(raw)
     except ValidationError:
@@ -301,5 +302,12 @@ def _field(raw: Raw, type_: Any, reason: str, where: str) -> Any:
     return found
 
 
+def _reference(raw: Raw, reason: str, where: str) -> events.EventReference:
+    if not bytes(raw).startswith(b"{"):
+        raise InvalidFieldError(reason, where, _rule(where))
+    return _read(events.EventReference, bytes(raw), reason, where)
+
+
 def _rule(where: str) -> str:
-    return RULES.get(where.rpartition("/")[2], TEXT_RULE)
+    path, _, name = where.rpartition("/")
+    return lenient.ID_RULE if path == _DATA and lenient.is_id(name) else RULES.get(name, TEXT_RULE)

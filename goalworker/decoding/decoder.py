@@ -25,12 +25,14 @@ PartitionOffset = tuple[int, int]
 class Malformed(Struct, frozen=True):
     """The fault of a record: its reason (contract section 4), its location, and a sentence that quotes no data.
 
-    pointer is a JSON pointer into the value, or names a header, such as `header ce_id`.
+    pointer is a JSON pointer into the value, or names a header, such as `header ce_id`. tenant_id is None
+    unless the envelope is well-formed.
     """
 
     reason: str
     pointer: str
     detail: str
+    tenant_id: str | None = None
 
 
 class Decoder:
@@ -98,6 +100,7 @@ class Decoder:
         self, topic: str, record: "_Record", now: datetime, position: PartitionOffset | None
     ) -> events.Event | Malformed:
         headers, form = envelope.headers_of(record.headers), careful.Form("structured", record.value)
+        tenant_id: str | None = None
         plain_type = self._plain_types[topic]
         plain: careful.PlainJson = (
             "impossible" if plain_type is None else "enabled" if self._limits.plain_json else "disabled"
@@ -109,9 +112,11 @@ class Decoder:
                 found = careful.plain_envelope_of(form, plain_type, topic, id_, position)
             else:
                 found, form = careful.envelope_of(form, headers, self._attributes)
-            event = self._event(self._readers[topic], found, headers, record, now)
+            # Together: a record whose time is wrong has a faulty envelope, and so no tenant.
+            tenant_id, time = self._tenant_of(found, headers, record.key), envelope.moment(found.time, record.timestamp)
+            event = self._event(self._readers[topic], found, tenant_id, time, headers, now)
         except InvalidFieldError as error:
-            return Malformed(error.reason, form.pointer(error.path), str(error))
+            return Malformed(error.reason, form.pointer(error.path), str(error), tenant_id)
         except RecursionError:
             return Malformed("invalid_json", "", "the value is nested too deep")
         if found.time is None:
@@ -122,12 +127,11 @@ class Decoder:
         self,
         readers: Mapping[str, Reader],
         found: careful.Envelope,
+        tenant_id: str,
+        time: datetime,
         headers: envelope.Headers,
-        record: "_Record",
         now: datetime,
     ) -> events.Event:
-        tenant_id = found.tenantid or self._tenant_of(found, headers, record.key)
-        time = envelope.moment(found.time, record.timestamp)
         read = readers.get(found.type)
         if read is None:
             rule = f"must be one of {', '.join(sorted(readers))} in this topic"
@@ -140,6 +144,8 @@ class Decoder:
         return events.Event(tenant_id, found.source, found.id, found.type, time, data, *trace)
 
     def _tenant_of(self, found: careful.Envelope, headers: envelope.Headers, key: bytes | None) -> str:
+        if found.tenantid:
+            return found.tenantid
         tenant_from = self._limits.tenant_from
         subject = careful.text_of(found.subject, "subject") if tenant_from == "subject" else None
         tenant_id = self._tenant_elsewhere(subject, headers, key)

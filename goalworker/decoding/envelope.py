@@ -116,6 +116,14 @@ def text_header(headers: Headers, name: str) -> str | None:
     return _utf8(value, f"header {name}") if value else None
 
 
+def tenant_of_key(key: bytes | None) -> str | None:
+    """Return the tenant of a key `tenant:contact`, None if it is not a text."""
+    try:
+        return _prefix(key or b"") or None
+    except wire.InvalidFieldError:
+        return None
+
+
 def _prefix(key: bytes) -> str:
     """Return the tenant of a key `tenant:contact`, each part percent-encoded; a key without a colon names no tenant."""
     prefix, colon, _ = key.partition(b":")

@@ -5,7 +5,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final
 
-from msgspec import Raw, Struct, json
+from msgspec import Raw, Struct, json, structs
 
 from goalworker.domain import events
 from goalworker.domain.text import (
@@ -35,9 +35,13 @@ RULES: Final[Mapping[str, str]] = {
     "time": TIME_RULE,
     "amount": AMOUNT_RULE,
     "currency": CURRENCY_RULE,
-    "product_ids": f"must be a list of at most {events.PRODUCT_IDS_MAX} texts of 1 to {TEXT_BYTES_MAX} bytes",
+    "started_by": "must be an object with the texts `source` and `id`",
+    "product_ids": (
+        f"must be a list of at most {events.PRODUCT_IDS_MAX} texts of 1 to {TEXT_BYTES_MAX} bytes, or integers"
+    ),
 }
-"""Rules of fields by name, in the words in which a faulty one is refused; TEXT_RULE holds for every other field."""
+"""Rules of fields by name, in the words in which a faulty one is refused; TEXT_RULE holds for every other field, and
+lenient.ID_RULE for ids in `data`."""
 
 
 class _Payment(Struct, gc=False):
@@ -48,6 +52,7 @@ class _Payment(Struct, gc=False):
     amount: Raw
     currency: Text
     product_ids: events.ProductIds | None = None
+    correlation_id: Text | None = None
 
 
 _AMOUNT_BYTES_MAX: Final = 512
@@ -61,7 +66,9 @@ def _finish_payment(payment: _Payment) -> events.PaymentCompleted:
         raise InvalidFieldError("invalid_data", "data/amount", AMOUNT_RULE)
     if not is_currency(currency):
         raise InvalidFieldError("invalid_data", "data/currency", CURRENCY_RULE)
-    return events.PaymentCompleted(payment.contact_id, payment.payment_id, amount, currency, payment.product_ids)
+    return events.PaymentCompleted(
+        payment.contact_id, payment.payment_id, amount, currency, payment.product_ids, payment.correlation_id
+    )
 
 
 @lru_cache(maxsize=8192)  # prices come again and again
@@ -79,14 +86,35 @@ def _finish_tag(tag: events.TagAdded) -> events.TagAdded:
     return tag
 
 
+class _EnrollmentEnded(Struct, gc=False):
+    """EnrollmentChanged without the fields of a start, which are unknown ones here and thus ignored."""
+
+    workflow_id: Text
+    enrollment_id: Text
+    contact_id: Text
+    reason: Text | None = None
+
+
+def _finish_ended(ended: _EnrollmentEnded) -> events.EnrollmentChanged:
+    return events.EnrollmentChanged(ended.workflow_id, ended.enrollment_id, ended.contact_id, ended.reason)
+
+
 Data = events.GoalData | events.LifecycleData
 Reader = Callable[[Raw], Data]
 Finish = Callable[[Any], Data]
 
-WIRE: Final[Mapping[str, type]] = {**events.DATA_OF_TYPE, "payment.completed": _Payment}
+WIRE: Final[Mapping[str, type]] = {
+    **events.DATA_OF_TYPE,
+    "payment.completed": _Payment,
+    events.ENROLLMENT_ENDED: _EnrollmentEnded,
+}
 """Structs as which the data of each CloudEvents type is read."""
 
-FINISH: Final[Mapping[str, Finish]] = {"payment.completed": _finish_payment, "contact.tag.added": _finish_tag}
+FINISH: Final[Mapping[str, Finish]] = {
+    "payment.completed": _finish_payment,
+    "contact.tag.added": _finish_tag,
+    events.ENROLLMENT_ENDED: _finish_ended,
+}
 """Functions that turn such a struct into the event's data, or raise InvalidFieldError; other types need none."""
 
 
@@ -94,4 +122,6 @@ def has_valid_texts(value: object) -> bool:
     """Say whether every text in a value is valid (contract section 1)."""
     if isinstance(value, str):
         return is_valid_text(value)
+    if isinstance(value, Struct):
+        value = structs.astuple(value)
     return not isinstance(value, tuple) or all(map(has_valid_texts, value))

@@ -1,41 +1,52 @@
-"""Criteria of goals: matching them, and parsing those that people write (contract rule 3.1)."""
+"""Criteria of goals: what they are, what they match, and their form in JSON (contract rule 3.1)."""
 
 import unicodedata
-from collections.abc import Mapping
-from decimal import Context, Decimal
+from collections.abc import Collection, Mapping
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import Struct, ValidationError, convert, json
 
 from goalworker.domain import events
-from goalworker.domain.faults import Fault, fault, pointer, printable
-from goalworker.domain.text import (
-    AMOUNT_MAX,
-    AMOUNT_RULE,
-    CURRENCY_RULE,
-    TEXT_RULE,
-    format_decimal,
-    is_currency,
-    is_valid_text,
-    parse_amount,
-    parse_json_amount,
+from goalworker.domain.text import format_decimal, format_duration, parse_duration
+
+Ids = str | tuple[str, ...]
+"""One id, or two to IDS_MAX of which any will do, sorted and without repeats."""
+IDS_MAX: Final = 50
+ID_FIELDS: Final = frozenset(
+    name for row in events.GOAL_TYPE_TABLE.values() for name in row.criteria if name.endswith("_id")
 )
+"""Criteria that take Ids."""
+
+SETTING_FIELDS: Final = ("times", "total_amount", "within", "deadline", "reversals", "correlate_by")
+"""Criteria beside those of a goal's type: how many events a goal takes, when, and which of them."""
+SETTINGS: Final[frozenset[str]] = frozenset()
+"""SETTING_FIELDS that people may set; the others are unknown to them, because judgement does not heed them yet."""
+DURATIONS: Final = ("within", "deadline")
+"""Criteria that are seconds here and ISO 8601 durations in JSON."""
+CORRELATIONS: Final = ("correlation_id", "deal_id", "payment_id", "appointment_id", "submission_id")
+REVOKE: Final = "revoke"
+KEEP: Final = "keep"
+"""What a reversal does to the goal's achievement; REVOKE is the default and not stored."""
 
 
 class Criteria(Struct, frozen=True, gc=False, omit_defaults=True):
-    """The condition of a goal: only fields of its type are set, and without any field every event matches."""
+    """The condition of a goal: only fields of its type and settings are set; without the former every event matches.
 
-    tag_id: str | None = None
+    within and deadline are seconds. reversals is KEEP or None, which means that a reversal revokes.
+    """
+
+    tag_id: Ids | None = None
     tag_name: str | None = None
-    product_id: str | None = None
+    product_id: Ids | None = None
     min_amount: Decimal | None = None
     currency: str | None = None
-    calendar_id: str | None = None
-    service_id: str | None = None
-    form_id: str | None = None
-    pipeline_id: str | None = None
-    stage_id: str | None = None
+    calendar_id: Ids | None = None
+    service_id: Ids | None = None
+    form_id: Ids | None = None
+    pipeline_id: Ids | None = None
+    stage_id: Ids | None = None
     times: int | None = None
     total_amount: Decimal | None = None
     within: int | None = None
@@ -52,27 +63,43 @@ def matches(criteria: Criteria, data: events.GoalData) -> bool:
         case events.PaymentCompleted():
             return _payment_matches(criteria, data)
         case events.AppointmentBooked():
-            return criteria.calendar_id in (None, data.calendar_id) and criteria.service_id in (None, data.service_id)
+            return (
+                criteria.calendar_id in (None, data.calendar_id) or _is_among(data.calendar_id, criteria.calendar_id)
+            ) and (criteria.service_id in (None, data.service_id) or _is_among(data.service_id, criteria.service_id))
         case events.FormSubmitted():
-            return criteria.form_id == data.form_id
+            return criteria.form_id == data.form_id or _is_among(data.form_id, criteria.form_id)
         case events.StageChanged():
-            return criteria.pipeline_id == data.pipeline_id and criteria.stage_id == data.stage_id
+            return (criteria.pipeline_id == data.pipeline_id or _is_among(data.pipeline_id, criteria.pipeline_id)) and (
+                criteria.stage_id == data.stage_id or _is_among(data.stage_id, criteria.stage_id)
+            )
 
 
 def _tag_matches(criteria: Criteria, tag: events.TagAdded) -> bool:
     if criteria.tag_id is not None and tag.tag_id is not None:
-        return criteria.tag_id == tag.tag_id
+        return criteria.tag_id == tag.tag_id or _is_among(tag.tag_id, criteria.tag_id)
     if criteria.tag_name is None or tag.tag_name is None:
         return False
     return fold_name(criteria.tag_name) == fold_name(tag.tag_name)
 
 
 def _payment_matches(criteria: Criteria, payment: events.PaymentCompleted) -> bool:
+    product_id, product_ids = criteria.product_id, payment.product_ids or ()
     return (
-        (criteria.product_id is None or criteria.product_id in (payment.product_ids or ()))
+        (product_id is None or product_id in product_ids or _are_any_among(product_ids, product_id))
         and (criteria.min_amount is None or payment.amount >= criteria.min_amount)
         and (criteria.currency is None or criteria.currency == payment.currency.upper())
     )
+
+
+# A single id, which most goals have, is compared inline; only a miss costs one of these calls.
+
+
+def _is_among(id_: str | None, wanted: Ids | None) -> bool:
+    return isinstance(wanted, tuple) and id_ in wanted
+
+
+def _are_any_among(ids: tuple[str, ...], wanted: Ids) -> bool:
+    return isinstance(wanted, tuple) and not set(wanted).isdisjoint(ids)
 
 
 @lru_cache(maxsize=65_536)
@@ -81,88 +108,59 @@ def fold_name(name: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).strip().casefold())
 
 
-class CriteriaError(ValueError):
-    """Invalid criteria, with all their faults."""
-
-    def __init__(self, faults: list[Fault]) -> None:
-        super().__init__("; ".join(fault.detail for fault in faults))
-        self.faults = faults
-
-
-EMPTY_CRITERIA: Final = "Goal criteria cannot be empty"
+def settings_of(row: events.GoalType, allowed: Collection[str] | None = None) -> tuple[str, ...]:
+    """Return those of the allowed settings, by default SETTINGS, that goals of a type may have."""
+    allowed = SETTINGS if allowed is None else allowed
+    lacking = () if row.data is events.PaymentCompleted else ("total_amount",)
+    return tuple(name for name in SETTING_FIELDS if name in allowed and name not in lacking)
 
 
-def parse_criteria(goal_type: str, given: Mapping[str, Any]) -> Criteria:
-    """Return normalised criteria from those of a person or of the database, whose numbers are int or Decimal.
+def correlations_of(row: events.GoalType) -> tuple[str, ...]:
+    """Return the fields of a type's events by which they can be correlated with an enrollment."""
+    return tuple(name for name in CORRELATIONS if name in row.data.__struct_fields__)
 
-    Raises CriteriaError with every fault.
-    """
-    present = {name: value for name, value in given.items() if value is not None}
-    row = events.GOAL_TYPE_TABLE[goal_type]
-    faults: list[Fault] = []
-    if row.any_flag is not None and not isinstance(present.get(row.any_flag, False), bool):
-        faults.append(fault(row.any_flag, "must be true or left out", present[row.any_flag]))
-    is_any = row.any_flag is not None and bool(present.pop(row.any_flag, False))
-    faults += [Fault(f"/{pointer(name)}", _unknown(name, row)) for name in present if name not in row.criteria]
-    values: dict[str, Any] = {name: _value(name, present[name], faults) for name in row.criteria if name in present}
-    if not faults:
-        faults = _missing(row, set(values), is_any=is_any)
-    if faults:
-        raise CriteriaError(faults)
-    return Criteria(**values)
+
+# --- JSON ---
 
 
 def criteria_to_json(goal_type: str, criteria: Criteria) -> dict[str, Any]:
     """Return criteria in the form that people read and the database stores: normalised, amounts as strings."""
     row = events.GOAL_TYPE_TABLE[goal_type]
-    fields = {name: getattr(criteria, name) for name in row.criteria if getattr(criteria, name) is not None}
-    if criteria.min_amount is not None:
-        fields["min_amount"] = format_decimal(criteria.min_amount)
-    return fields if row.any_flag is None else fields or {row.any_flag: True}
+    own = _fields_to_json(criteria, row.criteria)
+    if row.any_flag is not None and not own:
+        own = {row.any_flag: True}
+    return own | _fields_to_json(criteria, SETTING_FIELDS)
 
 
-def _missing(row: events.GoalType, fields: set[str], *, is_any: bool) -> list[Fault]:
-    if is_any and fields:
-        return [Fault(f"/{row.any_flag}", f"`{row.any_flag}` stands alone: leave it or the other fields out")]
-    if not fields and not is_any:
-        return [Fault("", EMPTY_CRITERIA)]
-    if row.are_criteria_required:
-        absent = [name for name in row.criteria if name not in fields]
-        return [Fault(f"/{name}", f"`{name}` is required for {row.name}") for name in absent]
-    return []
+def _fields_to_json(criteria: Criteria, names: tuple[str, ...]) -> dict[str, Any]:
+    values = {name: getattr(criteria, name) for name in names}
+    return {name: _to_json(name, value) for name, value in values.items() if value is not None}
 
 
-def _value(name: str, value: object, faults: list[Fault]) -> str | Decimal | None:
-    if name == "min_amount":
-        amount = _amount(value)
-        if amount is None:
-            faults.append(fault(name, AMOUNT_RULE, value))
-        return amount
-    if not isinstance(value, str) or not is_valid_text(value):
-        faults.append(fault(name, TEXT_RULE, value))
-        return None
-    if name == "currency":
-        if not is_currency(value):
-            faults.append(fault(name, CURRENCY_RULE, value))
-        return value.upper()
-    return value
+def _to_json(name: str, value: Ids | Decimal | int) -> str | int | list[str]:
+    match value:
+        case Decimal():
+            return format_decimal(value)
+        case tuple():
+            return list(value)
+        case int() if name in DURATIONS:
+            return format_duration(value)
+        case _:
+            return value
 
 
-_EXACT: Final = Context(prec=64)
-"""Digits of a normalised amount; the default context would round to 28."""
+_DECODER: Final = json.Decoder(Criteria)
 
 
-def _amount(value: object) -> Decimal | None:
-    if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
-        return None
-    if isinstance(value, int) and abs(value) > AMOUNT_MAX:  # str() refuses a number of more than 4,300 digits
-        return None
-    amount = parse_amount(value) if isinstance(value, str) else parse_json_amount(str(value))
-    if amount is None:
-        return None
-    return amount.quantize(Decimal(1)) if amount == amount.to_integral_value() else amount.normalize(_EXACT)
+def criteria_of_text(stored: str) -> Criteria:
+    """Return criteria from the text of their JSON as the database stores it."""
+    try:
+        return _DECODER.decode(stored)
+    except ValidationError:  # It holds a duration, which is not a number of seconds there.
+        return criteria_of_json(json.decode(stored))
 
 
-def _unknown(name: str, row: events.GoalType) -> str:
-    fields = row.criteria if row.any_flag is None else (*row.criteria, row.any_flag)
-    return f"`{printable(name[:64])}` is not a criterion of {row.name}; it takes {', '.join(fields)}"
+def criteria_of_json(stored: Mapping[str, Any]) -> Criteria:
+    """Return criteria from their JSON as the database stores it."""
+    seconds = {name: parse_duration(stored[name]) for name in DURATIONS if name in stored}
+    return convert({**stored, **seconds}, Criteria)

@@ -20,7 +20,6 @@ class TagAdded(Struct, frozen=True, gc=False):
     tag_id: Text | None = None
     tag_name: Text | None = None
     correlation_id: Text | None = None
-    test: bool | None = None
 
 
 class PaymentCompleted(Struct, frozen=True, gc=False):
@@ -32,7 +31,6 @@ class PaymentCompleted(Struct, frozen=True, gc=False):
     currency: Text
     product_ids: ProductIds | None = None
     correlation_id: Text | None = None
-    test: bool | None = None
 
 
 class AppointmentBooked(Struct, frozen=True, gc=False):
@@ -45,7 +43,6 @@ class AppointmentBooked(Struct, frozen=True, gc=False):
     starts_at: Text | None = None
     replaces_appointment_id: Text | None = None
     correlation_id: Text | None = None
-    test: bool | None = None
 
 
 class FormSubmitted(Struct, frozen=True, gc=False):
@@ -55,7 +52,6 @@ class FormSubmitted(Struct, frozen=True, gc=False):
     form_id: Text
     submission_id: Text | None = None
     correlation_id: Text | None = None
-    test: bool | None = None
 
 
 class StageChanged(Struct, frozen=True, gc=False):
@@ -67,7 +63,6 @@ class StageChanged(Struct, frozen=True, gc=False):
     previous_stage_id: Text | None = None
     deal_id: Text | None = None
     correlation_id: Text | None = None
-    test: bool | None = None
 
 
 class PaymentRefunded(Struct, frozen=True, gc=False):
@@ -78,7 +73,6 @@ class PaymentRefunded(Struct, frozen=True, gc=False):
     refund_id: Text | None = None
     amount: Decimal | None = None
     currency: Text | None = None
-    test: bool | None = None
 
 
 class PaymentFailed(Struct, frozen=True, gc=False):
@@ -86,7 +80,6 @@ class PaymentFailed(Struct, frozen=True, gc=False):
 
     contact_id: Text
     payment_id: Text
-    test: bool | None = None
 
 
 class AppointmentCancelled(Struct, frozen=True, gc=False):
@@ -94,7 +87,6 @@ class AppointmentCancelled(Struct, frozen=True, gc=False):
 
     contact_id: Text
     appointment_id: Text
-    test: bool | None = None
 
 
 class FormRejected(Struct, frozen=True, gc=False):
@@ -102,18 +94,17 @@ class FormRejected(Struct, frozen=True, gc=False):
 
     contact_id: Text
     submission_id: Text
-    test: bool | None = None
 
 
 class EventReference(Struct, frozen=True, gc=False):
-    """The source and id of another event."""
+    """An event that another one names, within their tenant."""
 
     source: Text
     id: Text
 
 
 class EnrollmentChanged(Struct, frozen=True, gc=False):
-    """`data` of `workflow.enrollment.started` and `.ended`."""
+    """`data` of `workflow.enrollment.started` and `.ended`; only a start has a correlation_id and a started_by."""
 
     workflow_id: Text
     enrollment_id: Text

@@ -1,4 +1,4 @@
-"""Rules of texts, amounts, currencies and times from outside, each stated once (contract sections 1 and 2)."""
+"""Rules of texts, amounts, durations and times from outside, each stated once (contract sections 1 to 3)."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -11,10 +11,16 @@ TEXT_BYTES_MAX: Final = 255
 AMOUNT_MAX: Final = Decimal(10**15)
 AMOUNT_FRACTION_DIGITS_MAX: Final = 18
 
-# Rules in the words in which a faulty text, amount, currency or time is refused; each follows the name of a field.
+# Rules in the words in which a faulty value is refused; each follows the name of a field.
 TEXT_RULE: Final = f"must be text of 1 to {TEXT_BYTES_MAX} bytes without control characters"
-AMOUNT_RULE: Final = "must be a JSON number or plain decimal string from 0 to 10^15 with at most 18 decimals"
+AMOUNT_RULE: Final = (
+    "must be a JSON number or plain decimal string from 0 to 10^15 with at most 18 decimals, in major units such as "
+    "49.90"
+)
 CURRENCY_RULE: Final = "must be three ASCII letters, such as EUR"
+DURATION_RULE: Final = (
+    "must be an ISO 8601 duration of weeks, days, hours, minutes and whole seconds up to P365D; use P30D for a month"
+)
 TIME_RULE: Final = "must be an RFC 3339 time with an offset, such as 2026-05-01T12:00:00Z"
 
 Text = Annotated[str, Meta(min_length=1, max_length=TEXT_BYTES_MAX)]
@@ -74,6 +80,35 @@ def parse_time(text: str) -> datetime | None:
     except (ValidationError, LookupError, OverflowError):
         pass
     return None
+
+
+_DURATION: Final = re.compile(
+    r"P(?=.)(?:([0-9]{1,9})W)?(?:([0-9]{1,9})D)?(?:T(?=.)(?:([0-9]{1,9})H)?(?:([0-9]{1,9})M)?(?:([0-9]{1,9})S)?)?"
+)
+_UNITS_SECONDS: Final = (604_800, 86_400, 3_600, 60, 1)
+
+
+def parse_duration(text: str) -> int | None:
+    """Return the seconds of an ISO 8601 duration of weeks, days, hours, minutes and seconds, None for any other text.
+
+    There may be no fraction, and no months or years, which have no fixed length.
+    """
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        return None
+    return sum(int(count) * unit for count, unit in zip(found.groups("0"), _UNITS_SECONDS, strict=True))
+
+
+def format_duration(seconds: int) -> str:
+    """Return seconds as an ISO 8601 duration, each number as small as it can be, without weeks: PT36H is P1DT12H."""
+    minutes, second = divmod(seconds, 60)
+    hours, minute = divmod(minutes, 60)
+    day, hour = divmod(hours, 24)
+    date = f"{day}D" if day else ""
+    time = "".join(f"{count}{unit}" for count, unit in ((hour, "H"), (minute, "M"), (second, "S")) if count)
+    if not date and not time:
+        return "PT0S"
+    return f"P{date}{'T' if time else ''}{time}"
 
 
 def format_decimal(amount: Decimal) -> str:

@@ -5,7 +5,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 from goalworker.domain import events, goals
-from goalworker.domain.criteria import Criteria, fold_name
+from goalworker.domain.criteria import Criteria, Ids, fold_name
 from goalworker.goal_index import multimap
 
 _ANY: Final = ""
@@ -45,7 +45,7 @@ class TypeIndex:
         self.special: set[str] = set()
 
     def add(self, goal: goals.Goal, location: int) -> None:
-        """Add the location of a goal under the keys of all its versions, and evict them from the cache."""
+        """Add the location of a goal under every key of all its versions, and evict them from the cache."""
         for id_ in self._ids_of(goal):
             key = (goal.tenant_id, id_)
             self.locations.add(hash(key), location)
@@ -87,11 +87,15 @@ def _keys_of(row: events.GoalType) -> Callable[[Criteria], tuple[str, ...]]:
     if row.data is events.TagAdded:
         return _keys_of_tag
     value_of = attrgetter(row.index_key)
-    return lambda criteria: (value_of(criteria) or _ANY,)
+    return lambda criteria: _each(value_of(criteria) or _ANY)
+
+
+def _each(ids: Ids) -> tuple[str, ...]:
+    return (ids,) if isinstance(ids, str) else ids
 
 
 def _keys_of_tag(tag: Criteria) -> tuple[str, ...]:
-    by_id = () if tag.tag_id is None else (tag.tag_id,)
+    by_id = () if tag.tag_id is None else _each(tag.tag_id)
     return by_id if tag.tag_name is None else (*by_id, _NAME + fold_name(tag.tag_name))
 
 

@@ -1,10 +1,13 @@
 """Admission of records, topic by topic: circuit breakers decide what may pass (contract section 4)."""
 
+import time
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from aiokafka import TopicPartition
 
-from goalworker import logs
+from goalworker import log_repeats, logs
+from goalworker.decoding.record import FetchedRecord
 from goalworker.goal_index import index
 from goalworker.kafka.consumer import Consumer
 from goalworker.pipeline import dead_letters, phases, waiting
@@ -13,14 +16,21 @@ from goalworker.pipeline.batches import (
     FetchedRecords,
     RecordPosition,
     covered,
-    dead_in_order,
-    last_letter,
+    letters_in_order,
     position_of,
     positions,
+    records_by_topic,
 )
 from goalworker.pipeline.paused_topics import PausedTopics, PauseTrigger
 
 log = logs.get("worker")
+
+# Seconds between two looks for the tenants most of whose records in a topic are dead letters: each may have to decode a
+# window of good records again.
+LOOK_SECONDS: Final = 60.0
+# Seconds after which a tenant may be named again, and the most tenants that are named meanwhile.
+NAMED_SECONDS: Final = 3_600.0
+NAMED_MAX: Final = 1_000
 
 
 class Admission:
@@ -35,6 +45,8 @@ class Admission:
         self._index = goal_index
         self._last_letters: dict[str, dead_letters.DeadLetter] = {}
         self._accepted: set[RecordPosition] = set()
+        self._looked_at: dict[str, float] = {}
+        self._named = log_repeats.RepeatLimiter(window_seconds=NAMED_SECONDS, shapes_max=NAMED_MAX)
 
     def hold_back_paused(self) -> None:
         """Stop fetching from the topics that are paused now, and fetch again from those that are not."""
@@ -56,8 +68,8 @@ class Admission:
 
         Return None if the partitions were reassigned meanwhile: their new owner reads the records again.
         """
-        for topic in list(batch.timestamps):
-            position = await self._first_withheld(batch, topic)
+        for topic, records in records_by_topic(batch).items():
+            position = await self._first_withheld(batch, topic, records)
             if batch.epoch != self._consumer.epoch:
                 return None
             if position is not None:
@@ -76,22 +88,27 @@ class Admission:
         self._accepted -= covered(batch, self._accepted)
         for topic, letters in late.items():
             self._last_letters[topic] = letters[-1]
-            if self._paused_topics.condemn(topic, len(letters)):
+            if self._paused_topics.condemn(topic, [letter.tenant_id for letter in letters]):
                 await self._pause(topic, letters[-1])
+            self._name_tenants(topic)
 
     def _withhold(self, resume_at: Mapping[TopicPartition, int]) -> None:
         self.hold_back_paused()
         self._consumer.rewind(resume_at)
 
-    async def _first_withheld(self, batch: Batch, topic: str) -> int | None:
+    async def _first_withheld(self, batch: Batch, topic: str, records: Sequence[FetchedRecord]) -> int | None:
         """Return the position of a topic's first record that may not pass, and pause the topic there; None: all may."""
         if topic in self._paused_topics.topics:
             return 0  # paused after the fetch
-        is_dead = dead_in_order(batch, topic)
-        accepted = await self._accept(batch, topic, len(is_dead))
-        found = self._paused_topics.admit(topic, is_dead[accepted:])
+        letters = letters_in_order(batch, topic)
+        accepted = await self._accept(batch, topic, len(records))
+        dead = {at - accepted: letter.tenant_id for at, letter in letters.items() if at >= accepted}
+        counted = records[accepted:] if accepted else records
+        found = self._paused_topics.admit(topic, counted, dead, batch.size_bytes)
         position = None if found is None else accepted + found
-        self._remember_last_letter(batch, topic, is_dead, position)
+        if passed := [letter for at, letter in letters.items() if position is None or at <= position]:
+            self._last_letters[topic] = passed[-1]
+            self._name_tenants(topic)
         if position is not None:
             # The record that fills the window may be a good one: the letter before it says why the topic pauses.
             await waiting.await_polling(self._pause(topic, self._last_letters[topic]), self._consumer)
@@ -105,10 +122,25 @@ class Admission:
         self._accepted.update(positions(batch, topic)[:accepted])
         return accepted
 
-    def _remember_last_letter(self, batch: Batch, topic: str, is_dead: Sequence[bool], position: int | None) -> None:
-        last = len(is_dead) - 1 if position is None else position
-        if any(is_dead) and (letter := last_letter(batch, topic, last)):
-            self._last_letters[topic] = letter
+    def _name_tenants(self, topic: str) -> None:
+        """Log the tenants most of whose records in a topic are dead letters, each once an hour."""
+        now = time.monotonic()
+        if now - self._looked_at.get(topic, -LOOK_SECONDS) < LOOK_SECONDS:
+            return
+        for share in self._paused_topics.shares(topic):
+            self._looked_at[topic] = now
+            if share.tenant_id is not None and share.is_mostly_dead and self._is_named_now(share.tenant_id):
+                log.warning(
+                    "tenant_mostly_dead_letters",
+                    topic=topic,
+                    tenant_id=share.tenant_id,
+                    dead_letters=share.dead_letters,
+                    records=share.records,
+                    remedy="have its sender corrected; goalworker dlq list --tenant TENANT says what is wrong",
+                )
+
+    def _is_named_now(self, tenant_id: str) -> bool:
+        return self._named.admit("tenant", tenant_id) is not None
 
     async def _pause(self, topic: str, letter: dead_letters.DeadLetter) -> None:
         trigger = PauseTrigger(letter.reason, letter.record.partition, letter.record.offset)

@@ -141,7 +141,7 @@ class Batch:
     def refuse(self, refused: Collection[facts.EventKey], reason: str, sentence: str) -> None:
         """Turn events into dead letters, every copy of them."""
         self.letters += [
-            dead_letters.letter(partition, record, reason, sentence)
+            dead_letters.letter(partition, record, reason, sentence, event.tenant_id)
             for partition, record, event in self.items
             if facts.event_key(event) in refused
         ]
@@ -220,7 +220,7 @@ def _wanted(goal_index: index.Index) -> Wanted:
 
 
 # The latest permitted time of records that were decoded before: the clock was asked then.
-_ANY_TIME: Final = datetime(9000, 1, 1, tzinfo=UTC)
+ANY_TIME: Final = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 def _decode_unmatched(batch: Batch, goal_index: index.Index) -> None:
@@ -231,23 +231,27 @@ def _decode_unmatched(batch: Batch, goal_index: index.Index) -> None:
     for partition, records in batch.fetched.items():
         left_out = [r for r in records if r.value is not None and _position(partition, r) not in taken]
         if left_out and batch.decoder.knows(partition.topic):  # of redriven records, nothing is ever left out
-            _take_all(batch, partition, left_out, _ANY_TIME, wanted)
+            _take_all(batch, partition, left_out, ANY_TIME, wanted)
     batch.decoder.without_time.clear()  # these were counted the first time
 
 
-def dead_in_order(batch: Batch, topic: str) -> list[bool]:
-    """Return, for each record of a topic in the order fetched, whether it is a dead letter."""
-    letters = _letters_of(batch, topic)
+def records_by_topic(batch: Batch) -> dict[str, list[FetchedRecord]]:
+    """Return the records of each topic in the order fetched."""
+    by_topic: dict[str, list[FetchedRecord]] = {}
+    for (topic, _), records in batch.fetched.items():
+        if topic in by_topic:
+            by_topic[topic] += records
+        else:
+            by_topic[topic] = [*records]
+    return by_topic
+
+
+def letters_in_order(batch: Batch, topic: str) -> dict[int, dead_letters.DeadLetter]:
+    """Return the dead letters of a topic by their position among its records, in the order fetched."""
+    letters = {position_of(letter.record): letter for letter in batch.letters if letter.record.topic == topic}
     if not letters:
-        return [False] * batch.timestamps[topic].total()
-    return [position in letters for position in positions(batch, topic)]
-
-
-def last_letter(batch: Batch, topic: str, position: int) -> dead_letters.DeadLetter | None:
-    """Return the last dead letter among a topic's records up to a position, None if all are good."""
-    letters = _letters_of(batch, topic)
-    passing = positions(batch, topic)[: position + 1]
-    return next((letters[where] for where in reversed(passing) if where in letters), None)
+        return {}
+    return {number: letters[at] for number, at in enumerate(positions(batch, topic)) if at in letters}
 
 
 def positions(batch: Batch, topic: str) -> list[RecordPosition]:
@@ -292,10 +296,6 @@ def _split(fetched: FetchedRecords, topic: str, position: int) -> tuple[FetchedR
         if len(passing) < len(records):
             resume_at[partition] = records[len(passing)].offset
     return rest, resume_at
-
-
-def _letters_of(batch: Batch, topic: str) -> dict[RecordPosition, dead_letters.DeadLetter]:
-    return {position_of(letter.record): letter for letter in batch.letters if letter.record.topic == topic}
 
 
 def _take_all(
@@ -345,4 +345,4 @@ def _take(
         batch.has_lifecycle |= outcome.type in events.LIFECYCLE_TYPES
     elif outcome is not None:
         sentence = f"{outcome.pointer}: {outcome.detail}" if outcome.pointer else outcome.detail
-        batch.letters.append(dead_letters.letter(partition, record, outcome.reason, sentence))
+        batch.letters.append(dead_letters.letter(partition, record, outcome.reason, sentence, outcome.tenant_id))

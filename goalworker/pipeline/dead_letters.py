@@ -34,14 +34,20 @@ _ORIGIN: Final = (
 
 
 class DeadLetter(Struct, frozen=True):
-    """A record that can't be processed, and why; message is a sentence that quotes nothing of the payload."""
+    """A record that can't be processed, and why; message is a sentence that quotes nothing of the payload.
+
+    tenant_id is None where it cannot be told.
+    """
 
     record: ConsumerRecord
     reason: str
     message: str
+    tenant_id: str | None = None
 
 
-def letter(partition: TopicPartition, record: FetchedRecord, reason: str, message: str) -> DeadLetter:
+def letter(
+    partition: TopicPartition, record: FetchedRecord, reason: str, message: str, tenant_id: str | None = None
+) -> DeadLetter:
     """Return a dead letter of a record that was fetched from a partition."""
     key, value = record.key, record.value
     whole = ConsumerRecord(
@@ -57,7 +63,7 @@ def letter(partition: TopicPartition, record: FetchedRecord, reason: str, messag
         len(value or b""),
         tuple(record.headers),
     )
-    return DeadLetter(whole, reason, message)
+    return DeadLetter(whole, reason, message, tenant_id)
 
 
 def shortened(letter: DeadLetter) -> DeadLetter:
@@ -71,7 +77,7 @@ def shortened(letter: DeadLetter) -> DeadLetter:
     origin = tuple((name, value) for name, value in record.headers if name in _ORIGIN and len(value) <= PART_BYTES_MAX)
     without = dataclasses.replace(record, key=key, value=None, headers=origin)
     message = f"{letter.message} (its value of {size} bytes is left out: the DLQ takes less than that)"
-    return DeadLetter(without, letter.reason, message)
+    return DeadLetter(without, letter.reason, message, letter.tenant_id)
 
 
 def letter_without_value(partition: TopicPartition, record: OversizedRecord) -> DeadLetter:

@@ -1,6 +1,7 @@
 """Paused topics, shared by all workers and kept across restarts (contract section 4)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import stamina
@@ -8,7 +9,8 @@ from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from goalworker import metrics
-from goalworker.pipeline.breaker import Breaker
+from goalworker.decoding.record import FetchedRecord
+from goalworker.pipeline.breaker import Breaker, Tenant, TenantShare
 from goalworker.postgres import connections, database_errors, tables
 
 _READ: Final = "SELECT topic, is_paused, accept_records FROM paused_topics"
@@ -43,12 +45,18 @@ class PauseTrigger(Struct, frozen=True):
 
 
 class PausedTopics:
-    """The topics that are paused: by any worker, in the database, until `topics resume`."""
+    """The topics that are paused: by any worker, in the database, until `topics resume`.
 
-    def __init__(self, pool: AsyncEngine, max_ratio: float, window: int) -> None:
+    tenant_of tells the tenant of a good record of a topic.
+    """
+
+    def __init__(
+        self, pool: AsyncEngine, max_ratio: float, window: int, tenant_of: Callable[[str, FetchedRecord], Tenant]
+    ) -> None:
         self._pool = pool
         self._limits = (max_ratio, window)
-        self._breakers: dict[str, Breaker] = {}
+        self._tenant_of = tenant_of
+        self._breakers: dict[str, Breaker[FetchedRecord]] = {}
         self._accepting: set[str] = set()
         self._decided = 0
         self.topics: set[str] = set()
@@ -73,13 +81,24 @@ class PausedTopics:
         """Say whether an operator accepts the next records of a topic whatever they are; accept() says how many."""
         return topic in self._accepting
 
-    def admit(self, topic: str, is_dead: Sequence[bool]) -> int | None:
+    def admit(
+        self, topic: str, records: Sequence[FetchedRecord], dead: Mapping[int, Tenant], size_bytes: int = 0
+    ) -> int | None:
         """Return the position of the first record of a topic that may not pass, None if all may."""
-        return self._breakers.setdefault(topic, Breaker(*self._limits)).admit(is_dead)
+        return self._breaker(topic).admit(records, dead, size_bytes)
 
-    def condemn(self, topic: str, records: int) -> bool:
-        """Count admitted records that turned out dead; say whether their topic must be paused."""
-        return topic not in self.topics and self._breakers.setdefault(topic, Breaker(*self._limits)).condemn(records)
+    def condemn(self, topic: str, tenants: Iterable[Tenant]) -> bool:
+        """Count admitted records of these tenants that turned out dead; say whether their topic must be paused."""
+        return topic not in self.topics and self._breaker(topic).condemn(tenants)
+
+    def shares(self, topic: str) -> list[TenantShare]:
+        """Return the shares of the tenants that have more than a few dead letters among a topic's latest records."""
+        return self._breaker(topic).shares()
+
+    def _breaker(self, topic: str) -> Breaker[FetchedRecord]:
+        if topic not in self._breakers:
+            self._breakers[topic] = Breaker(*self._limits, partial(self._tenant_of, topic))
+        return self._breakers[topic]
 
     @stamina.retry(on=database_errors.is_unavailable, attempts=None, timeout=None, wait_max=15.0)
     async def pause(self, topic: str, sample: PauseTrigger) -> None:

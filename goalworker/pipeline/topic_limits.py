@@ -12,7 +12,7 @@ from msgspec import Struct
 from goalworker import config
 from goalworker.config import groups
 from goalworker.domain import events, facts, ids, messages
-from goalworker.domain.criteria import Criteria, criteria_to_json
+from goalworker.domain.criteria import ID_FIELDS, IDS_MAX, Criteria, criteria_to_json
 from goalworker.domain.text import AMOUNT_FRACTION_DIGITS_MAX, AMOUNT_MAX, TEXT_BYTES_MAX
 from goalworker.kafka import producer
 from goalworker.pipeline import outbox
@@ -26,7 +26,11 @@ _NUMBER: Final = 2**31 - 1
 _MOMENT: Final = datetime(2026, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 _GOAL: Final = UUID(int=0)
 _AMOUNT: Final = Decimal(f"{AMOUNT_MAX}.{'0' * AMOUNT_FRACTION_DIGITS_MAX}")
-_CRITERIA_VALUES: Final = {"min_amount": _AMOUNT, "currency": "EUR"}
+_LONGEST_CRITERIA: Final = {
+    **dict.fromkeys(ID_FIELDS, (LONGEST_TEXT,) * IDS_MAX),
+    "min_amount": _AMOUNT,
+    "currency": "EUR",
+}
 
 _ENROLLMENT: Final = facts.Enrollment(
     LONGEST_TEXT, ids.contact_enrollment_id(LONGEST_TEXT, LONGEST_TEXT), LONGEST_TEXT, LONGEST_TEXT, _MOMENT, _MOMENT
@@ -77,7 +81,7 @@ def _largest_messages(max_goals: int) -> Iterable[messages.Message]:
     yield messages.exit_goal(_ENROLLMENT, longest_type, facts.Exit(_GOAL, "any", _MOMENT, achieved, _TRACE, _TRACE))
     for goal_type in events.GOAL_TYPES:
         fields = events.GOAL_TYPE_TABLE[goal_type].criteria
-        criteria: dict[str, Any] = {name: _CRITERIA_VALUES.get(name, LONGEST_TEXT) for name in fields}
+        criteria: dict[str, Any] = {name: _LONGEST_CRITERIA.get(name, LONGEST_TEXT) for name in fields}
         description = {
             "workflow_id": LONGEST_TEXT,
             "goal_type": goal_type,
@@ -90,4 +94,4 @@ def _largest_messages(max_goals: int) -> Iterable[messages.Message]:
 
 def _payment() -> events.PaymentCompleted:
     products = (LONGEST_TEXT,) * events.PRODUCT_IDS_MAX
-    return events.PaymentCompleted(LONGEST_TEXT, LONGEST_TEXT, _AMOUNT, "EUR", products)
+    return events.PaymentCompleted(LONGEST_TEXT, LONGEST_TEXT, _AMOUNT, "EUR", products, correlation_id=LONGEST_TEXT)

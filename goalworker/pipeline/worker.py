@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from functools import partial
 from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -12,6 +13,7 @@ from goalworker.errors import UndecodableError
 from goalworker.goal_index import index
 from goalworker.kafka.consumer import Consumer
 from goalworker.kafka.sender import Sender
+from goalworker.pipeline import record_tenants
 from goalworker.pipeline.admission import Admission
 from goalworker.pipeline.batches import SLICE_RECORDS, Batch, FetchedRecords, decoding
 from goalworker.pipeline.in_flight import IN_FLIGHT_MAX, InFlightBatches
@@ -44,7 +46,9 @@ class Worker:
         self._consumer = consumer
         self._index = goal_index
         self._decoder = decoder
-        self.paused_topics = PausedTopics(pool, settings.dead_letters.max_ratio, settings.dead_letters.window)
+        limits = settings.dead_letters
+        tenant_of = partial(record_tenants.tenant_of, decoder)
+        self.paused_topics = PausedTopics(pool, limits.max_ratio, limits.window, tenant_of)
         self._admission = Admission(consumer, self.paused_topics, goal_index)
         phases = Phases(settings, pool, sender, goal_index)
         self.claim_unpublished = phases.claim

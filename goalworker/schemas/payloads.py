@@ -3,12 +3,16 @@
 They use only keywords that draft 7 has too, because AsyncAPI's own tools read no later draft.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID
 
-from msgspec import Struct, json
+from msgspec import Struct, json, structs
 
+from goalworker.decoding import lenient
+from goalworker.decoding.wire import WIRE
 from goalworker.domain import events, messages
+from goalworker.domain.criteria import ID_FIELDS, IDS_MAX
 from goalworker.domain.text import AMOUNT_MAX, TEXT_BYTES_MAX, Text
 from goalworker.schemas import outgoing
 
@@ -30,6 +34,16 @@ _AMOUNT_TEXT: Final[Schema] = {
     "pattern": r"^(0{0,49}[0-9]{1,15}(\.[0-9]{1,18})?|0{0,48}10{15}(\.0{1,18})?)$",
     "description": "A plain decimal from 0 to 10^15, exact",
 }
+_INTEGER: Final[Schema] = {
+    "type": "integer",
+    "description": "Counts as its decimal text; without fraction and exponent",
+}
+_PRODUCT_IDS: Final[Schema] = {
+    "type": "array",
+    "items": {"anyOf": [_TEXT_REF, _INTEGER, {"type": "null"}]},
+    "description": f"At most {events.PRODUCT_IDS_MAX}; null entries are ignored",
+}
+_STARTS_AT: Final[Schema] = {"description": "Any JSON: a text is kept as it is, anything else is dropped"}
 _CURRENCY: Final[Schema] = {"type": "string", "pattern": "^[A-Za-z]{3}$"}
 
 
@@ -98,17 +112,35 @@ def _message(message_type: str, properties: Schema, required: list[str], data: S
 
 
 def _data(message_type: str) -> Schema:
-    """Return the schema of the `data` of an incoming message, with the rules that its struct cannot state."""
+    """Return the schema of the `data` of an incoming message, with every form that a sender may use."""
+    data = _contract_fields(message_type)
+    for name, field in data["properties"].items():
+        if name == "starts_at":
+            data["properties"][name] = _STARTS_AT
+        elif name == "product_ids":
+            field["anyOf"][0] = _PRODUCT_IDS
+        elif lenient.is_id(name):
+            data["properties"][name] = {"anyOf": [_TEXT_REF, _INTEGER, *([_NOTHING] if "anyOf" in field else [])]}
+        elif field.get("anyOf") == [_TEXT_REF, {"type": "null"}]:
+            field["anyOf"][1] = _NOTHING
+    if events.DATA_OF_TYPE[message_type] is events.TagAdded:
+        data["anyOf"] = [
+            {"required": [name], "properties": {name: {"anyOf": some}}}
+            for name, some in (("tag_id", [_TEXT_REF, _INTEGER]), ("tag_name", [_TEXT_REF]))
+        ]
+    return data
+
+
+def _contract_fields(message_type: str) -> Schema:
+    """Return the schema of an event's data as its struct holds it, with the rules that the struct cannot state."""
     struct = events.DATA_OF_TYPE[message_type]
     data = _of_struct(struct)
+    data["properties"] = {field.name: data["properties"][field.name] for field in structs.fields(WIRE[message_type])}
     if struct is events.PaymentCompleted:
         data["properties"]["amount"] = {"anyOf": [_AMOUNT_TEXT, _AMOUNT_NUMBER]}
         data["properties"]["currency"] = _CURRENCY
     if struct is events.TagAdded:
-        data["anyOf"] = [{"required": [name], "properties": {name: _TEXT_REF}} for name in ("tag_id", "tag_name")]
-    for field in data["properties"].values():
-        if field.get("anyOf") == [_TEXT_REF, {"type": "null"}]:
-            field["anyOf"][1] = _NOTHING
+        data["anyOf"] = [{"required": [name]} for name in ("tag_id", "tag_name")]
     return data
 
 
@@ -133,14 +165,14 @@ def _trigger_event() -> Schema:
 
 def _evidence(message_type: str) -> Schema:
     """Return the schema of an event's data as an achievement quotes it: without nulls, with the amount as a string."""
-    data = _data(message_type)
+    data = _contract_fields(message_type)
     had = {name: field["anyOf"][0] if "anyOf" in field else field for name, field in data["properties"].items()}
     return {**data, "properties": had, "additionalProperties": False}
 
 
 def _criteria(goal_type: str) -> Schema:
     row = events.GOAL_TYPE_TABLE[goal_type]
-    fields = {name: _CRITERION.get(name, _TEXT_REF) for name in row.criteria}
+    fields = {name: _IDS if name in ID_FIELDS else _CRITERION.get(name, _TEXT_REF) for name in row.criteria}
     some = {"type": "object", "properties": fields, "additionalProperties": False, "minProperties": 1}
     if row.are_criteria_required:
         return {**some, "required": list(fields)}
@@ -154,20 +186,28 @@ def _criteria(goal_type: str) -> Schema:
     return {"anyOf": [some, {"type": "object", **anything}]}
 
 
+_IDS: Final[Schema] = {
+    "anyOf": [
+        _TEXT_REF,
+        {"type": "array", "items": _TEXT_REF, "minItems": 2, "maxItems": IDS_MAX, "uniqueItems": True},
+    ],
+    "description": "One id, or several of which any will do, sorted by code point",
+}
 _CRITERION: Final = {"min_amount": _AMOUNT_TEXT, "currency": {"type": "string", "pattern": "^[A-Z]{3}$"}}
 
 
 def _of_struct(struct: type[Struct]) -> Schema:
-    _, found = json.schema_components([struct])
-    schema: Schema = _with_named_texts(found[struct.__name__])
-    del schema["title"]
-    return schema
+    (schema,), found = json.schema_components([struct])
+    complete: Schema = _complete(schema, found)
+    return complete
 
 
-def _with_named_texts(node: Any) -> Any:
-    """Replace each schema of a text by a reference, and drop defaults, which are all null."""
+def _complete(node: Any, found: Mapping[str, Schema]) -> Any:
+    """Put structs in the place of references to them, name texts, and drop titles and defaults, which are all null."""
     if node == _TEXT:
         return _TEXT_REF
     if isinstance(node, dict):
-        return {name: _with_named_texts(value) for name, value in node.items() if name != "default"}
-    return [_with_named_texts(value) for value in node] if isinstance(node, list) else node
+        if "$ref" in node:
+            return _complete(found[node["$ref"].rpartition("/")[2]], found)
+        return {name: _complete(value, found) for name, value in node.items() if name not in ("title", "default")}
+    return [_complete(value, found) for value in node] if isinstance(node, list) else node

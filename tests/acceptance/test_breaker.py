@@ -2,11 +2,14 @@
 
 from datetime import UTC, datetime
 
+import pytest
+
 from tests.kit import clients, messages_in, worker_process
 
 WINDOW = 20
 SETTINGS = {"DEAD_LETTERS__WINDOW": WINDOW, "DEAD_LETTERS__MAX_RATIO": 0.5}
-GARBAGE = messages_in.Record("form_submitted", b"{garbage", partition=0)
+# One tenant sends all of it, as in an installation with one tenant.
+GARBAGE = messages_in.in_partition(0, messages_in.event("form.submitted", {}, datetime.now(UTC)))
 
 
 async def _good(client: clients.Client, at: datetime, topic_runs: int) -> list[messages_in.Enrollment]:
@@ -34,7 +37,7 @@ async def test_a_topic_of_malformed_records_is_paused_across_restarts_until_it_i
             before = await _good(client, at, WINDOW - 1)
             (*_, last) = await client.send(*[GARBAGE] * 2 * WINDOW)
             waiting = await _good(client, at, 3)
-            await first.said("topic_paused", topic=topic, reason="invalid_json", partition=0)
+            await first.said("topic_paused", topic=topic, reason="invalid_data", partition=0)
             (line,) = first.lines("topic_paused")
             paused_at = line["offset"]
             # Ten of the last 20 records were malformed: one more would exceed the ratio.
@@ -55,7 +58,7 @@ async def test_a_topic_of_malformed_records_is_paused_across_restarts_until_it_i
 
         listed = installation.call("topics", "list", "--json")
         (state,) = [row for row in messages_in.rows(listed.out) if row["state"] == "paused"]
-        assert (state["topic"], state["reason"], state["sample_offset"]) == (topic, "invalid_json", paused_at)
+        assert (state["topic"], state["reason"], state["sample_offset"]) == (topic, "invalid_data", paused_at)
 
         async with installation.worker(**SETTINGS) as second:
             assert second.metric("topic_paused", topic=topic) == 1
@@ -92,7 +95,7 @@ async def test_a_valid_record_can_be_the_one_that_pauses_its_topic(
     async with clients.connect(installation) as client, installation.worker(**SETTINGS) as worker:
         good = messages_in.new_enrollment("garbage").submits("f", datetime.now(UTC))
         await client.send(*[GARBAGE] * (WINDOW - 1), messages_in.in_partition(0, good))
-        await worker.said("topic_paused", topic=topic, reason="invalid_json", offset=WINDOW - 2)
+        await worker.said("topic_paused", topic=topic, reason="invalid_data", offset=WINDOW - 2)
         await clients.until(lambda: _is_all_but_one(client, topic))
 
 
@@ -113,3 +116,33 @@ async def test_accepted_records_do_not_count_towards_the_next_pause(
         # One of the five accepted records was left at the first pause, so four of the new ones pass too.
         await worker.said("topic_paused", topic=topic, offset=WINDOW + 4 + WINDOW - 1)
         await clients.until(lambda: _is_all_but_one(client, topic))
+
+
+def _payment(tenant_id: str, data: dict[str, str], at: datetime) -> messages_in.Record:
+    return messages_in.in_partition(0, messages_in.event("payment.completed", data, at, tenantid=tenant_id))
+
+
+@pytest.mark.real_world("pipeshub-ai#2992", "one sender of broken records stops everybody's")
+async def test_a_tenant_that_sends_only_broken_payments_stops_no_other_tenants(
+    installation: worker_process.Installation,
+) -> None:
+    topic = installation.topics["payment_completed"]
+    async with clients.connect(installation) as client, installation.worker(**SETTINGS) as worker:
+        goal = await client.create_goal("shop", "purchase_made", any_purchase=True)
+        at = messages_in.later(goal.created_at, 1)
+        buyers = [messages_in.new_enrollment("shop") for _ in range(20)]
+        await client.send(*(buyer.started(at) for buyer in buyers))
+        broken = {tenant_id: _payment(tenant_id, {"contact_id": "c"}, at) for tenant_id in ("noisy", "loud")}
+        for buyer in buyers:
+            paid = {"contact_id": buyer.contact_id, "payment_id": buyer.contact_id, "amount": "5", "currency": "EUR"}
+            await client.send(*[broken["noisy"]] * (WINDOW - 2), _payment(messages_in.TENANT, paid, at))
+        await client.settle()
+        assert await _exited(client, buyers)
+        assert len(await client.dead_letters()) == 20 * (WINDOW - 2)
+        assert (worker.lines("topic_paused"), worker.metric("topic_paused")) == ([], 0)
+        (line,) = worker.lines("tenant_mostly_dead_letters")
+        assert (line["tenant_id"], line["topic"]) == ("noisy", topic)
+
+        # With two of them, the sender may not be at fault: the remaining records are kept out of the DLQ.
+        await client.send(*[broken["noisy"], broken["loud"]] * WINDOW)
+        await worker.said("topic_paused", topic=topic, reason="invalid_data")

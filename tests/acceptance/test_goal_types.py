@@ -70,12 +70,36 @@ BOOKED = {"appointment_id": "a"}
             [{**STAGE, "pipeline_id": "support"}, {**STAGE, "stage_id": "lost", "previous_stage_id": "won"}],
             id="pipeline_stage_reached",
         ),
+        pytest.param(
+            "tag_added",
+            {"tag_id": ["t2", "t1"]},
+            "contact.tag.added",
+            [{"tag_id": "t1"}, {"tag_id": "t2", "tag_name": "other"}],
+            [{"tag_id": "t3"}, {"tag_name": "t1"}],
+            id="tag_added, one of several",
+        ),
+        pytest.param(
+            "purchase_made",
+            {"product_id": ["sku-2", "sku-1"]},
+            "payment.completed",
+            [{**PAID, "product_ids": ["sku-9", "sku-2"]}, {**PAID, "product_ids": ["sku-1", "sku-2"]}],
+            [PAID, {**PAID, "product_ids": ["sku-9"]}],
+            id="purchase_made, one of several",
+        ),
+        pytest.param(
+            "appointment_booked",
+            {"service_id": ["s", "t"]},
+            "appointment.booked",
+            [{**BOOKED, "service_id": "s"}, {**BOOKED, "calendar_id": "c", "service_id": "t"}],
+            [BOOKED, {**BOOKED, "calendar_id": "s"}],
+            id="appointment_booked, one of several",
+        ),
     ],
 )
 async def test_only_events_that_meet_its_criteria_achieve_a_goal(
     client: clients.Client, goal_type: str, criteria: Data, kind: str, hits: list[Data], misses: list[Data]
 ) -> None:
-    workflow_id = f"{goal_type}-{len(criteria)}"
+    workflow_id = f"{goal_type}-{'-'.join(criteria)}"
     goal = await client.create_goal(workflow_id, goal_type, **criteria)
     enrolled, happened = messages_in.later(goal.created_at, 1), messages_in.later(goal.created_at, 2)
     achieving = {}

@@ -19,7 +19,7 @@ FOUND: Final = {
     "again": "urn:goalworker:problem:duplicate-goal",
     "changed": ["Bought", 2],
     "listed": ["purchase_made", "pipeline_stage_reached"],
-    "won": "sales/won",
+    "won": ["sales", ["signed", "won"]],
     "before": "100.5",
     "median": None,
     "deleted": 204,

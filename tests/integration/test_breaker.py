@@ -1,21 +1,21 @@
 """A topic with too many dead letters is paused for all workers and across restarts until an operator resumes it."""
 
 import asyncio
-import itertools
 import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+import structlog
+from aiokafka import ConsumerRecord, TopicPartition
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import metrics
 from goalworker.decoding import decoder, fast
 from goalworker.decoding.record import FetchedRecord
 from goalworker.domain import events
-from goalworker.pipeline import breaker, paused_topics, waiting, worker
+from goalworker.pipeline import admission, breaker, paused_topics, waiting, worker
 from goalworker.postgres import connections, tables
 from tests.integration import checks, crashes, flow, statements, world
 from tests.integration.scenes import ONE, ended, started, tagged
@@ -23,6 +23,7 @@ from tests.integration.scenes import ONE, ended, started, tagged
 TOPIC, OTHER = world.TOPICS.tag_added, world.TOPICS.workflow_lifecycle
 SAMPLE = paused_topics.PauseTrigger("invalid_json", 3, 42)
 DEAD, GOOD = True, False
+NORTH, SOUTH = "north", "south"
 ENV = {"GOALWORKER_DEAD_LETTERS__WINDOW": "4", "GOALWORKER_DEAD_LETTERS__MAX_RATIO": "0.5"}
 
 
@@ -35,12 +36,15 @@ async def topics_go_on(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
 
 
 def _pauses(pool: sa_async.AsyncEngine) -> paused_topics.PausedTopics:
-    return paused_topics.PausedTopics(pool, 0.5, 4)
+    return paused_topics.PausedTopics(pool, 0.5, 4, lambda *_: "acme")
 
 
 async def _admit(pauses: paused_topics.PausedTopics, is_dead: Sequence[bool]) -> int | None:
+    """Admit records of one tenant."""
+    records = [world.record_of(tagged(f"h{number}", 5), number) for number in range(len(is_dead))]
     accepted = await pauses.accept(TOPIC, len(is_dead)) if pauses.is_accepting(TOPIC) else 0
-    position = pauses.admit(TOPIC, is_dead[accepted:])
+    dead = {place: "acme" for place, dead in enumerate(is_dead[accepted:]) if dead}
+    position = pauses.admit(TOPIC, records[accepted:], dead)
     return None if position is None else accepted + position
 
 
@@ -49,56 +53,23 @@ async def _resume(pool: sa_async.AsyncEngine, accept_records: int = 0) -> bool:
         return await paused_topics.resume_topic(connection, TOPIC, accept_records)
 
 
+def _broken(count: int, tenant_id: str = NORTH) -> list[bytes]:
+    """Return values whose data are malformed, so that their tenant can be told."""
+    fields = {**json.loads(world.record_of(tagged("x", 5), 0).value), "tenantid": tenant_id, "data": {}}
+    return [json.dumps({**fields, "id": f"broken{number}"}).encode() for number in range(count)]
+
+
+def _produce(log: flow.Log, *messages: events.Event | bytes) -> None:
+    for message in messages:
+        log.produce(message)
+
+
+def _tagged(number: int, tenant_id: str) -> events.Event:
+    return msgspec.structs.replace(tagged(f"h{number}", 5), tenant_id=tenant_id)
+
+
 def _is_shown_as_paused() -> bool:
     return bool(metrics.topic_paused.labels(topic=TOPIC)._value.get())
-
-
-# --- the limit ---
-
-
-def _first_beyond(is_dead: Sequence[bool], max_ratio: float, window: int) -> int | None:
-    for position in range(window - 1, len(is_dead)):
-        if sum(is_dead[position + 1 - window : position + 1]) > max_ratio * window:
-            return position
-    return None
-
-
-@given(
-    is_dead=st.lists(st.booleans(), max_size=30),
-    cuts=st.sets(st.integers(1, 30), max_size=4),
-    max_ratio=st.sampled_from((0.0, 0.25, 0.5, 0.9, 1.0)),
-    window=st.integers(1, 8),
-)
-def test_the_breaker_trips_at_the_first_record_that_exceeds_the_ratio(
-    is_dead: list[bool], cuts: set[int], max_ratio: float, window: int
-) -> None:
-    limit = breaker.Breaker(max_ratio, window)
-    bounds = [0, *sorted(cut for cut in cuts if cut < len(is_dead)), len(is_dead)]
-    found = None
-    for start, end in itertools.pairwise(bounds):
-        position = limit.admit(is_dead[start:end])
-        if position is not None:
-            found = start + position
-            break
-    assert found == _first_beyond(is_dead, max_ratio, window)
-
-
-@given(
-    is_dead=st.lists(st.booleans(), min_size=1, max_size=30),
-    number=st.integers(1, 30),
-    max_ratio=st.sampled_from((0.0, 0.25, 0.5, 0.9, 1.0)),
-    window=st.integers(1, 8),
-)
-def test_a_record_dead_lettered_later_counts_as_the_newest_one(
-    is_dead: list[bool], number: int, max_ratio: float, window: int
-) -> None:
-    limit = breaker.Breaker(max_ratio, window)
-    admitted = is_dead[: limit.admit(is_dead)]
-    if len(admitted) < len(is_dead):
-        return  # paused before
-    seen = admitted[-window:]
-    dead = min(sum(seen) + number, len(seen))
-    assert limit.condemn(number) is (len(seen) == window and dead > max_ratio * window)
 
 
 # --- for every worker and across restarts ---
@@ -243,7 +214,8 @@ async def test_the_rest_of_a_fetch_whose_topic_pauses_is_not_decoded_again(
     env = ENV | {"GOALWORKER_BATCH__MAX_RECORDS": "20"}
     working, _ = flow.worker_of(pool, world.Broker(), log, env, CountingDecoder)
     await working.run()
-    assert log.lag == {TOPIC: 11 - 4, OTHER: 0}
+    # The good records are of another tenant than those without one, so all four in the window must be dead letters.
+    assert log.lag == {TOPIC: 11 - 5, OTHER: 0}
     assert len(decoded) == 12
     assert counter._value.get() - before == 2
 
@@ -308,7 +280,8 @@ async def test_a_valid_record_that_fills_the_window_can_pause_its_topic(
     pool: sa_async.AsyncEngine, administrator: connections.Connection, batches: int
 ) -> None:
     await world.install(administrator, [ONE])
-    log, broker = flow.Log([b"{", b"{", b"{", *(tagged(f"h{number}", 5) for number in range(4))]), world.Broker()
+    log = flow.Log([*_broken(3), *(tagged(f"h{number}", 5) for number in range(4))])
+    broker = world.Broker()
     await flow.run(pool, broker, log, **ENV, GOALWORKER_BATCH__MAX_RECORDS=str(12 // batches))
     assert log.lag == {TOPIC: 4}
     assert await administrator.fetchval('SELECT "offset" FROM paused_topics') == 2
@@ -334,6 +307,88 @@ async def test_a_worker_that_crashes_while_it_pauses_a_topic_loses_nothing(
         assert await checks.achieved(administrator)
         step += 1
     assert step > 10, "fewer round trips than there are"
+
+
+# --- tenant by tenant ---
+
+
+async def test_a_tenant_that_sends_only_broken_records_does_not_stop_the_others(
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
+) -> None:
+    await world.install(administrator, [ONE])
+    log, broker = flow.Log(), world.Broker()
+    for number in range(9):
+        _produce(log, *_broken(3, SOUTH), _tagged(number, NORTH))
+    await flow.run(pool, broker, log, **ENV)
+    assert log.lag == {TOPIC: 0}
+    assert len(broker.letters()) == 27
+    assert await administrator.fetchval("SELECT count(*) FROM goal_hits") == 9
+    assert not await administrator.fetchval("SELECT count(*) FROM paused_topics")
+
+
+@pytest.mark.parametrize("size_bytes", [0, breaker.KEPT_BYTES_MAX + 1])
+async def test_two_tenants_that_send_only_broken_records_pause_the_topic(
+    pool: sa_async.AsyncEngine, administrator: connections.Connection, size_bytes: int
+) -> None:
+    log, broker = flow.Log(_tagged(number, NORTH) for number in range(3)), world.Broker()
+    _produce(log, *_broken(3, SOUTH), *_broken(3, "east"))
+    working, consumer = flow.worker_of(pool, broker, log, ENV)
+    consumer.fetched_bytes = size_bytes
+    await working.run()
+    # The window holds three of south and the first of east: without south's, all are dead letters.
+    assert log.lag == {TOPIC: 3}
+    row = await administrator.fetchrow('SELECT topic, reason, "offset" FROM paused_topics')
+    assert tuple(row) == (TOPIC, "invalid_data", 6)
+
+
+async def test_records_whose_tenant_cannot_be_told_count_as_one_tenant(pool: sa_async.AsyncEngine) -> None:
+    log = flow.Log([b"{", _tagged(1, NORTH), b"\xff", b"{}", b"[", b"{", b"\xff"])
+    await flow.run(pool, world.Broker(), log, **ENV)
+    # Only when the other tenant's record has left the window.
+    assert log.lag == {TOPIC: 7 - 5}
+
+
+async def test_a_redriven_record_is_of_the_tenant_that_its_topic_tells(pool: sa_async.AsyncEngine) -> None:
+    redrive = TopicPartition(world.TOPICS.redrive, 0)
+    origin = ("x-original-topic", TOPIC.encode())
+    log = flow.Log()
+    for offset, value in enumerate([*_broken(3, SOUTH), world.record_of(_tagged(1, NORTH), 0).value, *_broken(2)]):
+        log.records[redrive].append(
+            ConsumerRecord(redrive.topic, 0, offset, 0, 0, None, value, None, 0, len(value), [origin])
+        )
+    await flow.run(pool, world.Broker(), log, **ENV)
+    assert log.lag == {redrive.topic: 6 - 5}
+
+
+async def test_contradictions_of_one_tenant_do_not_stop_another(
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
+) -> None:
+    await world.install(administrator, [ONE])
+    log = flow.Log([started(0)])
+    for number, conflict in enumerate(_conflicts(9)):
+        log.produce(conflict)
+        if number % 2:
+            log.produce(msgspec.structs.replace(started(2, f"s{number}"), tenant_id=SOUTH))
+    broker = world.Broker()
+    await flow.run(pool, broker, log, **ENV)
+    assert log.lag == {OTHER: 0}
+    assert [reason for reason, _ in broker.letters()] == ["conflicting_enrollment"] * 9
+
+
+async def test_a_tenant_of_mostly_dead_letters_is_named_once_an_hour(
+    pool: sa_async.AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "LOOK_SECONDS", 0.0)
+    log = flow.Log()
+    for number in range(40):
+        second = SOUTH if number < 5 else NORTH
+        _produce(log, *_broken(1, SOUTH), _tagged(number, NORTH), b"{", _tagged(number, second))
+    with structlog.testing.capture_logs() as lines:
+        await flow.run(pool, world.Broker(), log, GOALWORKER_DEAD_LETTERS__WINDOW="1000")
+    (line,) = [line for line in lines if line["event"] == "tenant_mostly_dead_letters"]
+    named = {name: line[name] for name in ("topic", "tenant_id", "dead_letters", "records", "log_level")}
+    assert named == {"topic": TOPIC, "tenant_id": SOUTH, "dead_letters": 10, "records": 15, "log_level": "warning"}
+    assert "goalworker dlq list --tenant" in line["remedy"]
 
 
 # --- what only the database refuses ---

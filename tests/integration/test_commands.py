@@ -261,7 +261,7 @@ def test_a_valid_message_is_shown_without_a_database(shell: Shell) -> None:
 
 
 def test_the_fault_of_a_message_is_named_by_pointer(shell: Shell) -> None:
-    value = GOOD.replace(b'"f1"', b"17")
+    value = GOOD.replace(b'"f1"', b"17.5")
     outcome = shell("check-event", "--topic", "form-submitted", "-", stdin=value)
     assert outcome.code == 1
     assert outcome.out.startswith("invalid_data at /data/form_id: ")
@@ -270,7 +270,7 @@ def test_the_fault_of_a_message_is_named_by_pointer(shell: Shell) -> None:
 
 
 def test_every_fault_of_a_message_is_named_at_once(shell: Shell) -> None:
-    value = GOOD.replace(b'"f1"', b"17").replace(b'"ann"', b"null").replace(b'"1.0"', b'"2"')
+    value = GOOD.replace(b'"f1"', b"17.5").replace(b'"ann"', b"null").replace(b'"1.0"', b'"2"')
     value = value.replace(b'"id"', b'"time": "noon", "id"').replace(b'"form.submitted"', b'"form.sent"')
     lines = shell("check-event", "--topic", "form-submitted", "-", stdin=value).out.splitlines()
     where = [line.split(":")[0] for line in lines]

@@ -102,6 +102,8 @@ def test_goals_are_printed_as_a_table_by_default(goals: Goals) -> None:
         ("purchase_made", ["min_amount=100.00", "currency=eur"], {"min_amount": "100", "currency": "EUR"}),
         ("purchase_made", ["any_purchase=true"], {"any_purchase": True}),
         ("purchase_made", ['{"min_amount": 0.123456789012345678}'], {"min_amount": "0.123456789012345678"}),
+        ("tag_added", ["tag_id=9", "tag_name=a", "tag_id=10", "tag_id=9"], {"tag_id": ["10", "9"], "tag_name": "a"}),
+        ("form_submitted", ['{"form_id": ["f2", "f1"]}'], {"form_id": ["f1", "f2"]}),
     ],
 )
 def test_criteria_are_json_or_pairs_and_amounts_exact(
@@ -146,6 +148,7 @@ def test_a_refused_change_exits_with_1_and_the_reason_on_stderr(goals: Goals) ->
         "same goal_type and criteria": goals("create", WORKFLOW, "--type", "tag_added", "--criteria", "tag_id=t1"),
         "must be one of tag_added": goals("create", WORKFLOW, "--type", "sale", "--criteria", "tag_id=t1"),
         "is not a criterion of tag_added": goals("update", goal_id, "--criteria", "form_id=f"),
+        "`tag_name` must be text": goals("update", goal_id, "--criteria", "tag_name=a", "--criteria", "tag_name=b"),
         "at version 1, not 7": goals("delete", goal_id, "--if-version", 7),
     }
     for sentence, outcome in refused.items():

@@ -60,9 +60,10 @@ async def test_every_loop_of_the_housekeeping_fails_in_plain_words(
         monkeypatch.setattr(place, name, fail)
     url = nowhere.database_url()
     pool = connections.engine(url, pool_size=1, statement_timeout_seconds=1, application="test")
+    pauses = paused_topics.PausedTopics(pool, 0.5, 100, lambda *_: None)
 
     async def read() -> None:
-        await fail() if broker_errors.is_broker_error(away) else await paused_topics.PausedTopics(pool, 0.5, 100).read()
+        await fail() if broker_errors.is_broker_error(away) else await pauses.read()
 
     async def claim() -> None:
         await fail()

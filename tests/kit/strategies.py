@@ -78,29 +78,33 @@ def _some(values: tuple[Any, ...]) -> st.SearchStrategy[Any]:
     return st.none() | mostly(values)
 
 
-_TAGS: Final = st.one_of(
-    st.tuples(mostly(TAG_IDS), st.none()),
-    st.tuples(st.none(), st.sampled_from(TAG_NAMES)),
-    st.tuples(mostly(TAG_IDS), st.sampled_from(TAG_NAMES)),
-)
+def _ids(values: tuple[str, ...]) -> st.SearchStrategy[str | tuple[str, ...]]:
+    """Draw a criterion of ids: mostly the first, sometimes another, sometimes any of them."""
+    return st.sampled_from((*values[:1] * 4, *values[1:], values, values))
+
+
+def _tags(ids: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, str | None]]:
+    names = st.sampled_from(TAG_NAMES)
+    return st.one_of(st.tuples(ids, st.none()), st.tuples(st.none(), names), st.tuples(ids, names))
+
 
 _CRITERIA: Final[Mapping[str, st.SearchStrategy[Criteria]]] = {
-    "tag_added": _TAGS.map(lambda tag: Criteria(tag_id=tag[0], tag_name=tag[1])),
+    "tag_added": _tags(_ids(TAG_IDS)).map(lambda tag: Criteria(tag_id=tag[0], tag_name=tag[1])),
     "purchase_made": st.builds(
         Criteria,
-        product_id=_some(PRODUCTS),
+        product_id=st.none() | _ids(PRODUCTS),
         min_amount=_some(tuple(amount for amount in AMOUNTS if str(amount) != "100.00")),  # not normalised
         currency=_some(("EUR", "USD")),
     ),
-    "appointment_booked": st.builds(Criteria, calendar_id=_some(("cal-1", "cal-2")), service_id=_some(("s1", "s2"))),
-    "form_submitted": st.builds(Criteria, form_id=mostly(("f1", "f2"))),
-    "pipeline_stage_reached": st.builds(
-        Criteria, pipeline_id=mostly(("pl-1", "pl-2")), stage_id=mostly(("st-1", "st-2"))
+    "appointment_booked": st.builds(
+        Criteria, calendar_id=st.none() | _ids(("cal-1", "cal-2")), service_id=st.none() | _ids(("s1", "s2"))
     ),
+    "form_submitted": st.builds(Criteria, form_id=_ids(("f1", "f2"))),
+    "pipeline_stage_reached": st.builds(Criteria, pipeline_id=_ids(("pl-1", "pl-2")), stage_id=_ids(("st-1", "st-2"))),
 }
 
 _GOAL_DATA: Final[Mapping[str, Callable[[str], st.SearchStrategy[events.GoalData]]]] = {
-    "tag_added": lambda contact: _TAGS.map(lambda tag: events.TagAdded(contact, *tag)),
+    "tag_added": lambda contact: _tags(mostly(TAG_IDS)).map(lambda tag: events.TagAdded(contact, *tag)),
     "purchase_made": lambda contact: st.builds(
         events.PaymentCompleted,
         st.just(contact),

@@ -7,7 +7,7 @@ from goalworker.decoding.decoder import Decoder, Malformed
 from goalworker.decoding.limits import Limits
 from goalworker.domain import events
 from tests.kit import hostile
-from tests.unit import hostile_forms, hostile_settings
+from tests.unit import hostile_fields, hostile_forms, hostile_settings
 
 LIMITS: Final = Limits()
 PLACE: Final = (3, 17)
@@ -22,7 +22,9 @@ REASONS: Final = {
 }
 Outcome = events.Event | Malformed | None
 Headers = hostile.Headers
-ALL: Final = hostile.CORPUS + hostile_forms.DOCUMENTS + hostile_forms.OTHERS + hostile_settings.CORPUS
+ALL: Final = (
+    hostile.CORPUS + hostile_fields.DOCUMENTS + hostile_forms.DOCUMENTS + hostile_forms.OTHERS + hostile_settings.CORPUS
+)
 
 
 def decoded(

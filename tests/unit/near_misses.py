@@ -15,6 +15,8 @@ JSON_TOKENS: Final = st.recursive(
             b"null",
             b"true",
             b"0",
+            b"-0",
+            b"17",
             b"-1.5e3",
             b"1e400",
             b"NaN",
@@ -93,6 +95,8 @@ def records(draw: Callable[[st.SearchStrategy[Any]], Any]) -> tuple[str, bytes, 
     fields = {name: token(value) for name, value in hostile.DATA[kind].items()}
     for name in draw(st.sets(st.sampled_from(sorted(fields)))):
         fields[name] = token(draw(GOOD_TEXTS), ascii_only=draw(st.booleans()))
+    if "started_by" in fields:
+        fields["started_by"] = draw(objects({"source": token(draw(GOOD_TEXTS)), "id": token(draw(GOOD_TEXTS))}))
     if kind == "payment.completed":
         fields["amount"] = draw(AMOUNTS)
         fields["currency"] = token(draw(st.sampled_from(["EUR", "EUR", "usd", "EU", "E1R", "ÄÖÜ"])))

@@ -17,12 +17,21 @@ from goalworker.decoding.limits import Limits
 from goalworker.domain import events
 
 FIELDS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "contact.tag.added": (("contact_id",), ("tag_id", "tag_name")),
-    "payment.completed": (("contact_id", "payment_id", "amount", "currency"), ("product_ids",)),
-    "appointment.booked": (("contact_id", "appointment_id"), ("calendar_id", "service_id", "starts_at")),
-    "form.submitted": (("contact_id", "form_id"), ("submission_id",)),
-    "pipeline.stage.changed": (("contact_id", "pipeline_id", "stage_id"), ("previous_stage_id", "deal_id")),
-    "workflow.enrollment.started": (("workflow_id", "enrollment_id", "contact_id"), ("reason",)),
+    "contact.tag.added": (("contact_id",), ("tag_id", "tag_name", "correlation_id")),
+    "payment.completed": (("contact_id", "payment_id", "amount", "currency"), ("product_ids", "correlation_id")),
+    "appointment.booked": (
+        ("contact_id", "appointment_id"),
+        ("calendar_id", "service_id", "starts_at", "replaces_appointment_id", "correlation_id"),
+    ),
+    "form.submitted": (("contact_id", "form_id"), ("submission_id", "correlation_id")),
+    "pipeline.stage.changed": (
+        ("contact_id", "pipeline_id", "stage_id"),
+        ("previous_stage_id", "deal_id", "correlation_id"),
+    ),
+    "workflow.enrollment.started": (
+        ("workflow_id", "enrollment_id", "contact_id"),
+        ("reason", "correlation_id", "started_by"),
+    ),
     "workflow.enrollment.ended": (("workflow_id", "enrollment_id", "contact_id"), ("reason",)),
     "workflow.activated": (("workflow_id",), ()),
     "workflow.deactivated": (("workflow_id",), ()),
@@ -31,6 +40,7 @@ TIME = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt]([0-9]{2}):([0-9]{2}):([0-9]{2})(\.[0-9]+)?"
     r"([Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
 )
+NO_TEXTS = ("product_ids", "started_by")
 ATTRIBUTES = ("specversion", "id", "source", "type", "time", "tenantid")
 
 
@@ -150,9 +160,7 @@ def plain_envelope(parsed: Any, kind: str, limits: Limits, record: Record) -> di
     found: Any = header_text(record.headers.get(limits.plain_id.lower()) or None)
     if found is None:
         found = optional(parsed, "id")
-    if isinstance(found, Number):
-        require(re.fullmatch("-?[0-9]+", found) is not None, "invalid_envelope")
-        found = "".join(found)
+    found = decimal_text(found)
     if found is None and record.place is not None:
         found = f"{record.topic}/{record.place[0]}/{record.place[1]}"
     ours = {"specversion": "1.0", "id": found, "source": f"kafka:{record.topic}", "type": kind}
@@ -270,12 +278,12 @@ def data_of(kind: str, data: object) -> events.GoalData | events.LifecycleData:
         raise Refused("invalid_data")
     required, may = FIELDS[kind]
     present = {name: data[name] for name in required + may if data.get(name) is not None}
-    present = {
-        name: value for name, value in present.items() if value != "" or name in required or name == "product_ids"
-    }
+    if not is_text(present.get("starts_at")):
+        present.pop("starts_at", None)
+    present = {name: value for name, value in present.items() if value != "" or name in required or name in NO_TEXTS}
     require(present.keys() >= set(required), "invalid_data")
     if kind == "contact.tag.added":
-        require(len(present) > 1, "invalid_data")
+        require("tag_id" in present or "tag_name" in present, "invalid_data")
     return events.DATA_OF_TYPE[kind](**{name: field_of(name, value) for name, value in present.items()})
 
 
@@ -283,11 +291,27 @@ def field_of(name: str, value: object) -> Any:
     if name == "amount":
         return amount_of(value)
     if name == "product_ids":
-        require(isinstance(value, list) and len(value) <= 1000 and all(map(is_text, value)), "invalid_data")
-        return tuple(value) if isinstance(value, list) else None
+        require(isinstance(value, list), "invalid_data")
+        some = [decimal_text(entry) for entry in (value if isinstance(value, list) else []) if entry is not None]
+        require(len(some) <= 1000 and all(map(is_text, some)), "invalid_data")
+        return tuple(some)
+    if name.endswith("_id"):
+        value = decimal_text(value)
+    if name == "started_by":
+        require(isinstance(value, dict), "invalid_data")
+        inner = value if isinstance(value, dict) else {}
+        require(is_text(inner.get("source")) and is_text(inner.get("id")), "invalid_data")
+        return events.EventReference(inner["source"], inner["id"])
     require(is_text(value), "invalid_data")
     if name == "currency":
         require(re.fullmatch("[A-Za-z]{3}", str(value)) is not None, "invalid_data")
+    return value
+
+
+def decimal_text(value: object) -> object:
+    """Return the text of an integer, which has no fraction and no exponent, and any other value as it is."""
+    if isinstance(value, Number) and re.fullmatch("-?[0-9]+", value):
+        return "0" if value == "-0" else "".join(value)
     return value
 
 

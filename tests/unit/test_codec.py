@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from goalworker.domain import events, goals
+from goalworker.domain.criteria import Criteria
 from goalworker.goal_index import codec
 from tests.kit import strategies
 from tests.kit.strategies import at
@@ -35,6 +36,13 @@ def test_a_goal_takes_less_than_128_bytes(goal_type: str, data: st.DataObject) -
     version = goals.GoalVersion(1, data.draw(strategies.criteria(goal_type)), True, at(0))
     goal = goals.Goal("north", UUID(int=2**128 - 1), "w1", goal_type, at(0), (version,))
     assert len(codec.pack(("north", "w1"), [goal], ())) < 128
+
+
+def test_the_longest_lists_come_out_as_they_went_in() -> None:
+    ids = tuple(f"{number:02}{'ä' * 126}" for number in range(50))
+    version = goals.GoalVersion(1, Criteria(pipeline_id=ids, stage_id=ids), True, at(0))
+    goal = goals.Goal("north", UUID(int=1), "w1", "pipeline_stage_reached", at(0), (version,))
+    assert codec.unpack_one(codec.pack(("north", "w1"), [goal], ()), 0) == goal
 
 
 # Of lengths at which msgpack changes how it says them.

@@ -76,7 +76,8 @@ def test_the_future_begins_after_the_limit() -> None:
     limits = Limits(max_future=timedelta(seconds=1))
     assert event(decoded("form-submitted", good("form.submitted", time="2026-05-01T12:00:01Z"), limits=limits))
     late = decoded("form-submitted", good("form.submitted", time="2026-05-01T12:00:01.000001Z"), limits=limits)
-    assert malformed(late) == Malformed("future_time", "/time", "`time` is more than 1 s ahead of the database's clock")
+    sentence = "`time` is more than 1 s ahead of the database's clock"
+    assert malformed(late) == Malformed("future_time", "/time", sentence, "north")
 
 
 def test_max_bytes_is_the_largest_value_that_is_taken() -> None:
@@ -147,6 +148,38 @@ def test_a_trace_is_the_headers_or_the_ce_headers_or_the_attributes(headers: Hea
     value = good("form.submitted", traceparent="attribute", tracestate="a=1")
     found = event(decoded("form-submitted", value, headers))
     assert (found.traceparent, found.tracestate) == (expected, "a=1")
+
+
+@pytest.mark.parametrize(
+    ("token", "text"),
+    [(b"17", "17"), (b"-0", "0"), (b"-42", "-42"), (b"18446744073709551616", "18446744073709551616")],
+)
+def test_an_id_that_is_an_integer_is_its_decimal_text(token: bytes, text: str) -> None:
+    found = event(decoded("form-submitted", good("form.submitted").replace(b'"c-1"', token)))
+    assert isinstance(found.data, events.FormSubmitted)
+    assert found.data.contact_id == text
+
+
+def test_products_are_texts_and_integers_without_the_nulls_among_them() -> None:
+    value = good("payment.completed").replace(b'["sku-1", "sku-2"]', b'[null, 6801234567890, "sku-2", null]')
+    found = event(decoded("payment-completed", value))
+    assert isinstance(found.data, events.PaymentCompleted)
+    assert found.data.product_ids == ("6801234567890", "sku-2")
+
+
+@pytest.mark.parametrize(
+    ("token", "starts_at"),
+    [(b'"next Tuesday"', "next Tuesday"), (b"1780304400000", None), (b'{"a": []}', None), (rb'"\u0000"', None)],
+)
+def test_a_start_is_kept_as_text_and_dropped_as_anything_else(token: bytes, starts_at: str | None) -> None:
+    found = event(decoded("appointment-booked", good("appointment.booked").replace(b'"2026-06-01T09:00"', token)))
+    assert isinstance(found.data, events.AppointmentBooked)
+    assert found.data.starts_at == starts_at
+
+
+def test_an_end_of_an_enrollment_has_nothing_of_its_start() -> None:
+    value = good("workflow.enrollment.ended").replace(b'"reason"', b'"started_by": 7, "correlation_id": "o", "reason"')
+    assert event(decoded("workflow-lifecycle", value)).data == events.EnrollmentChanged("w-1", "e-1", "c-1", "done")
 
 
 def test_second_60_is_the_first_of_the_next_minute() -> None:

@@ -13,7 +13,7 @@ from goalworker.decoding import decoder
 from goalworker.decoding.limits import Limits
 from goalworker.demo import corrections, generator, malformed, plans, records, tenant_setup
 from goalworker.demo.scenario_builder import ScenarioBuilder
-from goalworker.domain import criteria, events, goals, ids
+from goalworker.domain import criteria_parsing, events, goals, ids
 from tests.kit import naive_judge
 
 SINCE = datetime(2026, 3, 1, 12, 0, 0, 123_456, tzinfo=UTC)
@@ -45,7 +45,7 @@ def _goals() -> list[goals.Goal]:
             (
                 goals.GoalVersion(
                     1,
-                    criteria.parse_criteria(plan.goal_type, plan.criteria),
+                    criteria_parsing.parse_criteria(plan.goal_type, plan.criteria),
                     is_active=True,
                     active_from=SINCE - timedelta(microseconds=len(tenant_setup.GOALS) - place),
                 ),

@@ -119,6 +119,11 @@ DATA: list[tuple[str, events.GoalData, bytes]] = [
         b'{"contact_id":"c1","form_id":"f1","submission_id":"s1"}',
     ),
     (
+        "appointment.booked",
+        events.AppointmentBooked("c1", "a1", replaces_appointment_id="a0", correlation_id="o1"),
+        b'{"contact_id":"c1","appointment_id":"a1","replaces_appointment_id":"a0","correlation_id":"o1"}',
+    ),
+    (
         "pipeline.stage.changed",
         events.StageChanged("c1", "pl", "st", "before", "deal"),
         b'{"contact_id":"c1","pipeline_id":"pl","stage_id":"st","previous_stage_id":"before","deal_id":"deal"}',

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from goalworker.domain import events, goals
-from goalworker.domain.criteria import Criteria, CriteriaError, criteria_to_json, fold_name, matches, parse_criteria
+from goalworker.domain.criteria import Criteria, criteria_to_json, fold_name, matches
+from goalworker.domain.criteria_parsing import CriteriaError, parse_criteria
 from goalworker.domain.faults import Fault
 from tests.kit import naive_judge, strategies
 from tests.kit.strategies import at
@@ -36,6 +37,15 @@ from tests.kit.strategies import at
         ),
         ("form_submitted", {"form_id": "f1"}, {"form_id": "f1"}),
         ("pipeline_stage_reached", {"stage_id": "s", "pipeline_id": "p"}, {"pipeline_id": "p", "stage_id": "s"}),
+        ("tag_added", {"tag_id": ["t2", "t1", "t2"]}, {"tag_id": ["t1", "t2"]}),
+        ("form_submitted", {"form_id": ["\U0001f600", "\uff5e", "a"]}, {"form_id": ["a", "\uff5e", "\U0001f600"]}),
+        ("form_submitted", {"form_id": ["f1", "f1"]}, {"form_id": "f1"}),
+        ("purchase_made", {"product_id": ["p1"], "any_purchase": False}, {"product_id": "p1"}),
+        (
+            "pipeline_stage_reached",
+            {"pipeline_id": "p", "stage_id": [f"{number:02}" for number in reversed(range(50))]},
+            {"pipeline_id": "p", "stage_id": [f"{number:02}" for number in range(50)]},
+        ),
     ],
 )
 def test_criteria_are_normalised(goal_type: str, given_: dict[str, Any], normalised: dict[str, Any]) -> None:
@@ -72,7 +82,12 @@ def test_amounts_are_the_same_however_they_are_written(amount: object, normalise
 
 
 TEXT_RULE = "must be text of 1 to 255 bytes without control characters"
-AMOUNT_RULE = "must be a JSON number or plain decimal string from 0 to 10^15 with at most 18 decimals"
+ID_RULE = f"{TEXT_RULE}, or a list of 1 to 50 such texts"
+IDS_RULE = 'must list 1 to 50 ids, such as ["a", "b"]'
+AMOUNT_RULE = (
+    "must be a JSON number or plain decimal string from 0 to 10^15 with at most 18 decimals, in major units such as "
+    "49.90"
+)
 
 
 @pytest.mark.parametrize(
@@ -82,15 +97,22 @@ AMOUNT_RULE = "must be a JSON number or plain decimal string from 0 to 10^15 wit
         ("form_submitted", {"form_id": None}, "", "Goal criteria cannot be empty"),
         ("purchase_made", {"any_purchase": False}, "", "Goal criteria cannot be empty"),
         ("appointment_booked", {"any_appointment": None}, "", "Goal criteria cannot be empty"),
-        ("tag_added", {"tag_id": ""}, "/tag_id", f'`tag_id` {TEXT_RULE}; got ""'),
-        ("tag_added", {"tag_id": "a" * 256}, "/tag_id", f'`tag_id` {TEXT_RULE}; got "{"a" * 64}"'),
+        ("tag_added", {"tag_id": ""}, "/tag_id", f'`tag_id` {ID_RULE}; got ""'),
+        ("tag_added", {"tag_id": "a" * 256}, "/tag_id", f'`tag_id` {ID_RULE}; got "{"a" * 64}"'),
         ("tag_added", {"tag_name": "a\nb"}, "/tag_name", f'`tag_name` {TEXT_RULE}; got "a\\nb"'),
         ("tag_added", {"tag_name": "\ud800"}, "/tag_name", f'`tag_name` {TEXT_RULE}; got "\\ud800"'),
-        ("form_submitted", {"form_id": 7}, "/form_id", f"`form_id` {TEXT_RULE}; got 7"),
-        ("form_submitted", {"form_id": 10**5000}, "/form_id", f"`form_id` {TEXT_RULE}; got a number of many digits"),
-        ("form_submitted", {"form_id": True}, "/form_id", f"`form_id` {TEXT_RULE}; got true"),
-        ("form_submitted", {"form_id": ["f"]}, "/form_id", f"`form_id` {TEXT_RULE}; got a list"),
-        ("form_submitted", {"form_id": {}}, "/form_id", f"`form_id` {TEXT_RULE}; got an object"),
+        ("form_submitted", {"form_id": 7}, "/form_id", f"`form_id` {ID_RULE}; got 7"),
+        ("form_submitted", {"form_id": 10**5000}, "/form_id", f"`form_id` {ID_RULE}; got a number of many digits"),
+        ("form_submitted", {"form_id": True}, "/form_id", f"`form_id` {ID_RULE}; got true"),
+        ("form_submitted", {"form_id": []}, "/form_id", f"`form_id` {IDS_RULE}; got a list of 0"),
+        ("form_submitted", {"form_id": ["f"] * 51}, "/form_id", f"`form_id` {IDS_RULE}; got a list of 51"),
+        ("form_submitted", {"form_id": ["f", 7]}, "/form_id/1", f"Entry 1 of `form_id` {TEXT_RULE}; got 7"),
+        ("form_submitted", {"form_id": [None, "f"]}, "/form_id/0", f"Entry 0 of `form_id` {TEXT_RULE}; got null"),
+        ("form_submitted", {"form_id": [["f"]]}, "/form_id/0", f"Entry 0 of `form_id` {TEXT_RULE}; got a list"),
+        ("tag_added", {"tag_id": ["t1", ""]}, "/tag_id/1", f'Entry 1 of `tag_id` {TEXT_RULE}; got ""'),
+        ("tag_added", {"tag_id": ["\ud800"]}, "/tag_id/0", f'Entry 0 of `tag_id` {TEXT_RULE}; got "\\ud800"'),
+        ("tag_added", {"tag_name": ["VIP"]}, "/tag_name", f"`tag_name` {TEXT_RULE}; got a list"),
+        ("form_submitted", {"form_id": {}}, "/form_id", f"`form_id` {ID_RULE}; got an object"),
         ("purchase_made", {"min_amount": -1}, "/min_amount", f"`min_amount` {AMOUNT_RULE}; got -1"),
         ("purchase_made", {"min_amount": "1e2"}, "/min_amount", f'`min_amount` {AMOUNT_RULE}; got "1e2"'),
         ("purchase_made", {"min_amount": True}, "/min_amount", f"`min_amount` {AMOUNT_RULE}; got true"),
@@ -169,9 +191,17 @@ def test_a_fault_says_what_is_wrong_where_and_what_would_be_right(
 
 
 def test_every_fault_is_told_at_once() -> None:
+    given_ = {"product_id": ["", 1, "p"], "min_amount": -1, "currency": "", "colour": "red"}
     with pytest.raises(CriteriaError) as raised:
-        parse_criteria("purchase_made", {"product_id": "", "min_amount": -1, "currency": "", "colour": "red"})
-    assert [fault.pointer for fault in raised.value.faults] == ["/colour", "/product_id", "/min_amount", "/currency"]
+        parse_criteria("purchase_made", given_)
+    pointers = [fault.pointer for fault in raised.value.faults]
+    assert pointers == ["/colour", "/product_id/0", "/product_id/1", "/min_amount", "/currency"]
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=50))
+def test_a_list_of_ids_is_sorted_without_repeats_and_one_id_is_no_list(ids: list[str]) -> None:
+    written = criteria_to_json("form_submitted", parse_criteria("form_submitted", {"form_id": ids}))["form_id"]
+    assert written == (sorted(set(ids)) if len(set(ids)) > 1 else ids[0])
 
 
 names = st.text(st.characters(codec=None), max_size=8)
@@ -243,7 +273,32 @@ def _booked(calendar_id: str | None = None, service_id: str | None = None) -> ev
         ("appointment_booked", {"service_id": "s"}, _booked("c", "S"), False),
         ("form_submitted", {"form_id": "f1"}, events.FormSubmitted("c1", "f1"), True),
         ("form_submitted", {"form_id": "f1"}, events.FormSubmitted("c1", "F1", "f1"), False),
+        ("tag_added", {"tag_id": ["t1", "t2"]}, _tag("t2"), True),
+        ("tag_added", {"tag_id": ["t1", "t2"]}, _tag("t3"), False),
+        ("tag_added", {"tag_id": ["t1", "t2"]}, _tag(tag_name="t1"), False),
+        ("tag_added", {"tag_id": ["t1", "t2"], "tag_name": "VIP"}, _tag(tag_name="vip"), True),
+        ("tag_added", {"tag_id": ["t1", "t2"], "tag_name": "VIP"}, _tag("t3", "VIP"), False),
+        ("purchase_made", {"product_id": ["p1", "p2"]}, _paid("1", "EUR", "p9", "p2"), True),
+        ("purchase_made", {"product_id": ["p1", "p2"]}, _paid("1", "EUR", "p9"), False),
+        ("purchase_made", {"product_id": ["p1", "p2"]}, _paid(), False),
+        ("appointment_booked", {"calendar_id": ["c", "d"], "service_id": ["s", "t"]}, _booked("d", "t"), True),
+        ("appointment_booked", {"calendar_id": ["c", "d"], "service_id": ["s", "t"]}, _booked("d"), False),
+        ("appointment_booked", {"calendar_id": ["c", "d"]}, _booked(None, "c"), False),
+        ("form_submitted", {"form_id": ["f1", "f2"]}, events.FormSubmitted("c1", "f2"), True),
+        ("form_submitted", {"form_id": ["f1", "f2"]}, events.FormSubmitted("c1", "f"), False),
         ("pipeline_stage_reached", {"pipeline_id": "p", "stage_id": "s"}, events.StageChanged("c1", "p", "s"), True),
+        (
+            "pipeline_stage_reached",
+            {"pipeline_id": ["p", "q"], "stage_id": ["s", "t"]},
+            events.StageChanged("c1", "q", "s"),
+            True,
+        ),
+        (
+            "pipeline_stage_reached",
+            {"pipeline_id": ["p", "q"], "stage_id": ["s", "t"]},
+            events.StageChanged("c1", "q", "q"),
+            False,
+        ),
         ("pipeline_stage_reached", {"pipeline_id": "p", "stage_id": "s"}, events.StageChanged("c1", "q", "s"), False),
         (
             "pipeline_stage_reached",

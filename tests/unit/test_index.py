@@ -214,6 +214,28 @@ def test_an_event_that_two_fields_lead_to_a_goal_hits_it_once() -> None:
     assert len(matching.hits(event, _index([goal]))) == 1
 
 
+def test_a_goal_is_found_under_each_id_of_its_list() -> None:
+    ids = tuple(f"{number:02}" for number in range(50))
+    version = goals.GoalVersion(1, Criteria(form_id=ids), True, at(0))
+    goal = _form_goal(1, version)
+    made = _index([goal, _form_goal(2, FIRST)])
+    assert [made.candidates(_submitted(form_id, 1)) for form_id in (*ids, "50")] == [(goal,)] * 50 + [()]
+    made.replace([_form_goal(1, structs.replace(version, active_to=at(5)), SECOND)], {}, 2)
+    found = [[hit.goal_version for hit in matching.hits(_submitted(*given), made)] for given in _LATER]
+    assert found == [[1], [], [], [2]]
+
+
+_LATER = (("49", 4), ("49", 5), ("f2", 4), ("f2", 5))
+
+
+def test_a_payment_for_several_products_of_a_list_hits_its_goal_once() -> None:
+    version = goals.GoalVersion(1, Criteria(product_id=("p1", "p2", "p3")), True, at(0))
+    goal = goals.Goal("north", UUID(int=1), "w1", "purchase_made", at(0), (version,))
+    paid = events.PaymentCompleted("c1", "pay-1", Decimal(1), "EUR", ("p3", "p9", "p1"))
+    event = events.Event("north", "/shop", "1", "payment.completed", at(1), paid)
+    assert [hit.goal_id for hit in matching.hits(event, _index([goal]))] == [goal.goal_id]
+
+
 def test_a_hit_carries_the_events_tenant_contact_and_evidence() -> None:
     event = _submitted("f1", 3)
     (hit,) = matching.hits(event, _index([_form_goal(1, FIRST)]))

@@ -60,3 +60,12 @@ def test_counts_of_shapes_that_never_come_again_do_not_pile_up(lines: log_repeat
         lines.admit("broker", f"shape {number}")
         clock.now += log_repeats.WINDOW_SECONDS
     assert len(lines._held_by_shape) <= log_repeats._COUNTS_MAX
+
+
+def test_the_window_and_the_number_of_shapes_can_be_other_ones(clock: Clock) -> None:
+    limiter = log_repeats.RepeatLimiter(clock, window_seconds=3_600, shapes_max=10)
+    assert [limiter.admit("tenant", f"tenant {number}") for number in range(12)] == [0] * 10 + [None] * 2
+    clock.now += 3_599
+    assert limiter.admit("tenant", "tenant 0") is None
+    clock.now += 1
+    assert limiter.admit("tenant", "tenant 0") == 1

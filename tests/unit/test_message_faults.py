@@ -56,8 +56,18 @@ def test_of_an_empty_object_every_required_field_is_named(topic: str) -> None:
 
 def test_faults_of_the_binary_form_are_found_in_headers_and_value() -> None:
     headers = [("ce_specversion", b"2"), ("ce_id", b""), ("ce_source", b"/s"), ("ce_type", b"form.submitted")]
-    found = faults("form.submitted", b'{"contact_id": 7}', headers)
+    found = faults("form.submitted", b'{"contact_id": 7.5}', headers)
     assert found == ["header ce_specversion", "header ce_id", "header ce_tenantid", "/contact_id", "/form_id"]
+
+
+@pytest.mark.parametrize(
+    ("started_by", "expected"),
+    [(17, ["/data/started_by"]), ({"id": 1}, ["/data/started_by/source", "/data/started_by/id"])],
+)
+def test_the_faults_of_a_nested_field_are_found_where_they_are(started_by: object, expected: list[str]) -> None:
+    ids = {"workflow_id": "w", "enrollment_id": "e", "contact_id": "c"}
+    event = {**PAYMENT, "type": "workflow.enrollment.started", "data": {**ids, "started_by": started_by}}
+    assert faults("workflow.enrollment.started", json.dumps(event).encode()) == expected
 
 
 @pytest.mark.parametrize("value", [b"", b"{", b"[]", b"7", b"\xff", b"[" * 100_000, b"\x00{}", b'{"a": NaN}'])

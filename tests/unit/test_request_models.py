@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from goalworker import api
-from goalworker.domain import criteria, events
+from goalworker.domain import criteria, criteria_parsing, events
 from goalworker.domain.faults import Fault
 from goalworker.stores import goal_store
 
@@ -16,18 +16,24 @@ SCHEMAS: Final = api.document()["components"]["schemas"]
 DRAFT: Final = jsonschema_rs.Draft202012Validator(
     {"$ref": "#/components/schemas/GoalDraft", "components": {"schemas": SCHEMAS}}
 )
+GOOD_TEXTS: Final = st.sampled_from(["t1", "t2", "é" * 127, "é" * 128])
+GOOD_IDS: Final = GOOD_TEXTS | st.lists(GOOD_TEXTS, min_size=1, max_size=3) | st.just(["t1"] * 50)
+TEXTS: Final[st.SearchStrategy[Any]] = st.sampled_from(
+    ["t1", "t2", "é" * 127, "é" * 128, "a" * 256, "", "a\n", 7, {}, None]
+)
+IDS: Final = TEXTS | st.lists(TEXTS, max_size=2) | st.just(["t1"] * 51)
 VALUES: Final = {
+    "tag_name": TEXTS,
     "min_amount": st.sampled_from([0, 100, "100.00", "0.5", "ten", -1, 10**15, 10**15 + 1, True, None]),
     "currency": st.sampled_from(["EUR", "eur", "euro", "", 7, None]),
 }
 GOOD: Final = {
+    "tag_name": GOOD_TEXTS,
     "min_amount": st.sampled_from([0, 100, "100.00", "0.5", 10**15, None]),
     "currency": st.sampled_from(["EUR", "eur", None]),
 }
-GOOD_TEXTS: Final = st.sampled_from(["t1", "t2", "é" * 127, "é" * 128])
 FLAGS: Final = st.sampled_from([True, False, None, "true"])
-TEXTS: Final = st.sampled_from(["t1", "t2", "é" * 127, "é" * 128, "a" * 256, "", "a\n", 7, ["t1"], None])
-CANNOT_SAY: Final = (criteria.EMPTY_CRITERIA, "stands alone", f'got "{"é" * 64}"')
+CANNOT_SAY: Final = (criteria_parsing.EMPTY_CRITERIA, "stands alone", f'got "{"é" * 64}"')
 """Rules that no schema states here: criteria of null only, any_... beside others, and lengths in bytes."""
 
 
@@ -37,10 +43,10 @@ def drafts(draw: st.DrawFn) -> dict[str, Any]:
     row = events.GOAL_TYPE_TABLE[goal_type]
     fields = [*row.criteria, *filter(None, [row.any_flag]), "form_id"]
     if draw(st.integers(0, 3)):  # mostly good ones, for each test looks at those only
-        good = draw(st.fixed_dictionaries({name: GOOD.get(name, GOOD_TEXTS) for name in row.criteria}))
+        good = draw(st.fixed_dictionaries({name: GOOD.get(name, GOOD_IDS) for name in row.criteria}))
         return {"goal_type": goal_type, "criteria": good}
     chosen = draw(st.lists(st.sampled_from(fields), unique=True, max_size=3))
-    values = {name: draw(FLAGS if name.startswith("any_") else VALUES.get(name, TEXTS)) for name in chosen}
+    values = {name: draw(FLAGS if name.startswith("any_") else VALUES.get(name, IDS)) for name in chosen}
     given_: dict[str, Any] = {"goal_type": goal_type, "criteria": values}
     return given_ | draw(st.sampled_from([{}, {}, {"name": None}, {"name": "n"}, {"name": ""}, {"note": 1}]))
 

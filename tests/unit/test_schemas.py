@@ -27,7 +27,7 @@ from goalworker.pipeline import dead_letters
 from goalworker.stores import api_keys
 from tests.kit import hostile, strategies
 from tests.kit.examples import examples
-from tests.unit import hostile_forms, near_misses
+from tests.unit import hostile_fields, hostile_forms, near_misses
 
 COPIES: Final = Path(__file__).parents[2] / "deploy" / "schemas"
 DOCUMENTS: Final = documents(Settings())
@@ -77,12 +77,21 @@ def test_every_schema_is_one_and_a_draft_7_tool_reads_it_too(kind: str) -> None:
 # --- messages in ---
 
 
+NO_IDS: Final = ("1e3", "1E0", "-0.0", "1e400", "9" * 20, "-" + "9" * 19)
 CANNOT_SAY: Final = {
     "128 letters of two bytes as id": "bytes, not characters",
     "256 bytes in data": "bytes, not characters",
     "amount 1e-19": "digits of a number",
     "amount 1e-999999999": "digits of a number",
     "amount 1.0000000000000000000": "digits of a number",
+    "1,001 products": "how many are not null",
+    "products: 1,001 and a null": "how many are not null",
+    "products: 1,001 integers": "how many are not null",
+    "products: a float": "digits of a number",
+    "products: an exponent": "digits of a number",
+    "products: 256 digits": "digits of a number",
+    **{f"form.submitted: form_id {token}": "digits of a number" for token in NO_IDS},
+    **{f"{kind}: {name} 1.0": "digits of a number" for kind, name, _ in hostile_fields.ID_FIELDS},
     "time 9999-12-31T23:59:60Z": "a year that no clock of ours has",
     "time 0000-01-01T00:00:00Z": "a year that no clock of ours has",
     "time 0001-01-01T00:00:00+00:01": "a year that no clock of ours has",
@@ -100,7 +109,7 @@ LEAP_SECONDS: Final = {"time 2026-05-01T11:59:60Z", "time 2026-05-01T12:04:60Z"}
 
 def corpus(*outcomes: str) -> Iterator[tuple[hostile.Record, bool]]:
     """Records in JSON with such an outcome, each with what its schema says of it."""
-    for record in hostile.CORPUS + hostile_forms.DOCUMENTS:
+    for record in hostile.CORPUS + hostile_fields.DOCUMENTS + hostile_forms.DOCUMENTS:
         if record.outcome in outcomes:
             is_binary = envelope.mode_of(envelope.headers_of(record.headers)) == "binary"
             validators = DATA_VALIDATORS if is_binary else VALIDATORS
@@ -258,6 +267,9 @@ def test_what_the_intake_sends_is_as_the_schema_of_what_comes_in_says(
         ("workflow.goal.configured", ("data", "criteria"), {}),
         ("workflow.goal.configured", ("data", "criteria"), {"any_purchase": True, "currency": "EUR"}),
         ("workflow.goal.configured", ("data", "criteria"), {"min_amount": 100}),
+        ("workflow.goal.configured", ("data", "criteria"), {"product_id": ["p1"]}),
+        ("workflow.goal.configured", ("data", "criteria"), {"product_id": ["p1", "p1"]}),
+        ("workflow.goal.configured", ("data", "criteria"), {"product_id": [f"p{number}" for number in range(51)]}),
         ("workflow.goal.configured", ("id",), "17"),
     ],
 )

@@ -96,7 +96,7 @@ def test_values_have_the_types_that_the_code_works_with() -> None:
     assert loaded.enrollments.tracking is False
     assert loaded.events.lateness == timedelta(hours=36)
     assert loaded.dead_letters.max_ratio == 0.25
-    assert config.masked(loaded)["GOALWORKER_EVENTS__LATENESS"] == "P1DT43200S"
+    assert config.masked(loaded)["GOALWORKER_EVENTS__LATENESS"] == "P1DT12H"
 
 
 def test_settings_cannot_be_changed_after_they_were_read() -> None:

@@ -42,6 +42,7 @@ class Sender:
             "amount": "1000000000000000.000000000000000000",
             "currency": "EUR",
             "product_ids": [self.text] * events.PRODUCT_IDS_MAX,
+            "correlation_id": self.text,
         }
         attributes: dict[str, Any] = {
             "specversion": "1.0",
@@ -79,7 +80,7 @@ TEXTS = st.text(st.sampled_from('"\\a/é€ü '), min_size=1, max_size=255).filt
 def test_no_message_is_larger_than_the_largest(
     tenant_id: str, workflow_id: str, contact_id: str, enrollment_id: str, products: list[str], tick: int
 ) -> None:
-    data = events.PaymentCompleted(contact_id, enrollment_id, Decimal(tick), "EUR", tuple(products))
+    data = events.PaymentCompleted(contact_id, enrollment_id, Decimal(tick), "EUR", tuple(products), contact_id)
     event = events.Event(tenant_id, workflow_id, contact_id, "payment.completed", MOMENT, data, "00", "v=1")
     run = facts.Enrollment(tenant_id, enrollment_id, workflow_id, contact_id, strategies.at(tick))
     achievement = facts.Achievement(GOAL, 1, MOMENT, facts.trigger_of(event), 1)

@@ -6,7 +6,8 @@ from typing import Any, Final
 from msgspec import UNSET, Struct, UnsetType
 
 from goalworker.domain import events
-from goalworker.domain.criteria import Criteria, CriteriaError, parse_criteria
+from goalworker.domain.criteria import Criteria
+from goalworker.domain.criteria_parsing import CriteriaError, parse_criteria
 from goalworker.domain.faults import Fault, pointer, printable
 from goalworker.domain.text import TEXT_RULE, is_valid_text
 from goalworker.stores.goal_store import refusals

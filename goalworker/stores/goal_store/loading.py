@@ -9,17 +9,16 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
 
-from msgspec import json, structs
+from msgspec import structs
 
 from goalworker import errors
 from goalworker.domain import goals
-from goalworker.domain.criteria import Criteria
+from goalworker.domain.criteria import criteria_of_text
 from goalworker.goal_index import index
 from goalworker.postgres import connections
 
 # Rows fetched at a time; other tasks run between chunks.
 _CHUNK_ROWS: Final = 2_000
-_CRITERIA: Final = json.Decoder(Criteria)
 
 Rows = list[Any]
 
@@ -115,7 +114,7 @@ def _goals_of(rows: Rows) -> list[goals.Goal]:
     found: list[goals.Goal] = []
     last: goals.Goal | None = None
     for tenant_id, goal_id, workflow_id, goal_type, created_at, number, criteria, is_active, since, until in rows:
-        version = goals.GoalVersion(number, _CRITERIA.decode(criteria), is_active, since, until)
+        version = goals.GoalVersion(number, criteria_of_text(criteria), is_active, since, until)
         if last is None or goal_id != last.goal_id or tenant_id != last.tenant_id:
             last = goals.Goal(tenant_id, goal_id, workflow_id, goal_type, created_at or since, (version,))
             found.append(last)

@@ -4,13 +4,12 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-import msgspec
 import sqlalchemy as sa
 from msgspec import Struct
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker.domain import goals
-from goalworker.domain.criteria import Criteria, criteria_to_json
+from goalworker.domain.criteria import criteria_of_json, criteria_to_json
 from goalworker.domain.text import is_valid_text
 from goalworker.postgres import connections, tables
 from goalworker.stores.goal_store import refusals
@@ -81,8 +80,7 @@ COLUMNS: Final = (
 def stored_goal(row: sa.Row[*tuple[Any, ...]]) -> StoredGoal:
     """Return the goal in a row with COLUMNS. JSONB does not keep the order of criteria, so they are put in ours."""
     fields = {name: getattr(row, name) for name in StoredGoal.__struct_fields__}
-    criteria = msgspec.convert(row.criteria, Criteria)
-    return StoredGoal(**fields | {"criteria": criteria_to_json(row.goal_type, criteria)})
+    return StoredGoal(**fields | {"criteria": criteria_to_json(row.goal_type, criteria_of_json(row.criteria))})
 
 
 async def get(

@@ -39,9 +39,10 @@ async def test_all_faults_of_a_body_are_named_at_once(client: httpx.AsyncClient)
         "/note": "`note` is unknown; there are goal_type, criteria, name",
         "/criteria/form~1id": "`form/id` is not a criterion of purchase_made; it takes product_id, min_amount, "
         "currency, any_purchase",
-        "/criteria/product_id": '`product_id` must be text of 1 to 255 bytes without control characters; got ""',
+        "/criteria/product_id": "`product_id` must be text of 1 to 255 bytes without control characters, or a list of "
+        '1 to 50 such texts; got ""',
         "/criteria/min_amount": "`min_amount` must be a JSON number or plain decimal string from 0 to 10^15 with at "
-        'most 18 decimals; got "ten"',
+        'most 18 decimals, in major units such as 49.90; got "ten"',
         "/criteria/currency": '`currency` must be three ASCII letters, such as EUR; got "euro"',
         "/name": "`name` must be text of 1 to 255 bytes without control characters, or null",
     }
@@ -55,6 +56,9 @@ async def test_invalid_goals_and_changes_are_refused(client: httpx.AsyncClient) 
         ({"goal_type": ["tag_added"], "criteria": {}}, ["/goal_type"]),
         ({**TAG, "criteria": "t1"}, ["/criteria"]),
         ({**TAG, "criteria": {"tag_id": 5}}, ["/criteria/tag_id"]),
+        ({**TAG, "criteria": {"tag_id": []}}, ["/criteria/tag_id"]),
+        ({**TAG, "criteria": {"tag_id": [f"t{number}" for number in range(51)]}}, ["/criteria/tag_id"]),
+        ({**TAG, "criteria": {"tag_id": ["t1", 5, ["t2"]]}}, ["/criteria/tag_id/1", "/criteria/tag_id/2"]),
         ({**TAG, "criteria": {"tag_id": "a\u0000b"}}, ["/criteria/tag_id"]),
         ({**TAG, "name": "a\u0000"}, ["/name"]),
         ({**TAG, "a\u0000\ud800": 1}, ["/a\u0000\\ud800"]),

@@ -63,6 +63,8 @@ CRITERIA: list[tuple[str, str, dict[str, Any]]] = [
     ("appointment_booked", '{"any_appointment": true}', {"any_appointment": True}),
     ("appointment_booked", '{"service_id": "a/b"}', {"service_id": "a/b"}),
     ("form_submitted", '{"form_id": "ƒ"}', {"form_id": "ƒ"}),
+    ("form_submitted", '{"form_id": ["ƒ", "f", "ƒ"]}', {"form_id": ["f", "ƒ"]}),
+    ("purchase_made", '{"product_id": ["p1", "p1"], "currency": "eur"}', {"product_id": "p1", "currency": "EUR"}),
     ("pipeline_stage_reached", '{"stage_id": "s", "pipeline_id": "p"}', {"pipeline_id": "p", "stage_id": "s"}),
 ]
 
@@ -212,6 +214,22 @@ async def test_the_same_goal_is_a_conflict_by_post_and_by_patch(client: httpx.As
     other = await create(client, {"goal_type": "purchase_made", "criteria": {"any_purchase": True}})
     change = {"criteria": {"min_amount": 100}}
     problem(await client.patch(f"{GOALS}/{other['id']}", json=change), 409, "duplicate-goal", detail)
+
+
+async def test_a_list_of_ids_is_the_same_in_any_order(client: httpx.AsyncClient) -> None:
+    goal = await create(client, {**TAG, "criteria": {"tag_id": ["t2", "t1"]}})
+    other = await create(client, {**TAG, "criteria": {"tag_id": "t1"}})
+    address = f"{GOALS}/{goal['id']}"
+    same = await client.patch(address, json={"criteria": {"tag_id": ["t1", "t2", "t2"]}})
+    assert (same.status_code, same.json()) == (200, goal)
+    for again in (["t1", "t2"], ["t1"]):
+        problem(await client.post(GOALS, json={**TAG, "criteria": {"tag_id": again}}), 409, "duplicate-goal")
+    problem(await client.patch(address, json={"criteria": {"tag_id": ["t1"]}}), 409, "duplicate-goal")
+    more = (await client.patch(address, json={"criteria": {"tag_id": ["t3", "t1"]}})).json()
+    assert (more["version"], more["criteria"]) == (2, {"tag_id": ["t1", "t3"]})
+    assert (await client.get(GOALS)).json()["goals"] == [more, other]
+    *_, entry = (await client.get(f"{address}/audit")).json()["entries"]
+    assert [entry[side]["criteria"]["tag_id"] for side in ("before", "after")] == [["t1", "t2"], ["t1", "t3"]]
 
 
 async def test_the_logic_is_any_until_it_is_set(

@@ -77,6 +77,20 @@ async def test_a_missing_reference_is_refused_until_it_exists(client: httpx.Asyn
     await create(client, FORM)
 
 
+async def test_each_id_of_a_list_is_asked_for_and_the_missing_ones_are_named(
+    client: httpx.AsyncClient, crm: Crm
+) -> None:
+    goal = {**FORM, "criteria": {"form_id": ["f3", "f2", "f1"]}}
+    found = problem(await client.post(GOALS, json=goal), 400, "reference-not-found")
+    assert found["errors"] == [
+        {"pointer": "/criteria/form_id", "detail": 'Referenced form does not exist: "f2"'},
+        {"pointer": "/criteria/form_id", "detail": 'Referenced form does not exist: "f3"'},
+    ]
+    assert set(crm.asked) == {("form", id_, TENANT) for id_ in ("f1", "f2", "f3")}
+    crm.exists |= set(crm.asked)
+    await create(client, goal)
+
+
 async def test_each_kind_is_requested_by_its_name(client: httpx.AsyncClient, crm: Crm) -> None:
     goals = [
         {"goal_type": "tag_added", "criteria": {"tag_id": "1", "tag_name": "n"}},

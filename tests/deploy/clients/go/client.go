@@ -41,13 +41,16 @@ func main() {
 	var amount api.PurchaseCriteriaDraft_MinAmount
 	got(0, amount.FromPurchaseCriteriaDraftMinAmount0(100.5))
 	currency, won := "eur", "Won"
+	var pipeline, stages api.IdsDraft
+	got(0, pipeline.FromIdsDraft0("sales"))
+	got(0, stages.FromIdsDraft1([]string{"won", "signed"}))
 	var first, second api.GoalDraft
 	bought := draft(first.FromPurchaseGoalDraft, api.PurchaseGoalDraft{
 		Criteria: api.PurchaseCriteriaDraft{MinAmount: &amount, Currency: &currency},
 	}, &first)
 	created := got(got(client.CreateGoalWithResponse(ctx, workflow, bought)).JSON201.AsPurchaseGoal())
 	got(client.CreateGoalWithResponse(ctx, workflow, draft(second.FromStageGoalDraft, api.StageGoalDraft{
-		Criteria: api.StageCriteriaDraft{PipelineId: "sales", StageId: "won"}, Name: &won,
+		Criteria: api.StageCriteriaDraft{PipelineId: pipeline, StageId: stages}, Name: &won,
 	}, &second)))
 	again := got(client.CreateGoalWithResponse(ctx, workflow, bought))
 
@@ -76,7 +79,7 @@ func main() {
 		"again":   again.ApplicationproblemJSON409.Type,
 		"changed": []any{changed.Name, changed.Version},
 		"listed":  types,
-		"won":     stage.Criteria.PipelineId + "/" + stage.Criteria.StageId,
+		"won":     []any{got(stage.Criteria.PipelineId.AsIds0()), got(stage.Criteria.StageId.AsIds1())},
 		"before":  *before.Criteria.MinAmount,
 		"median":  stats.MedianTimeToGoalSeconds,
 		"deleted": deleted.StatusCode(),

@@ -16,12 +16,12 @@ function had<T>(answer: { data?: T; error?: components["schemas"]["Problem"] | u
   return answer.data;
 }
 
-function asked(goal: Goal): string {
+function asked(goal: Goal): unknown {
   switch (goal.goal_type) {
     case "purchase_made":
       return `${goal.criteria.min_amount} ${goal.criteria.currency}`;
     case "pipeline_stage_reached":
-      return `${goal.criteria.pipeline_id}/${goal.criteria.stage_id}`;
+      return [goal.criteria.pipeline_id, goal.criteria.stage_id];
     default:
       return goal.goal_type;
   }
@@ -37,7 +37,11 @@ const created = had(await api.POST(goals, { params: { path: workflow }, body: bo
 had(
   await api.POST(goals, {
     params: { path: workflow },
-    body: { goal_type: "pipeline_stage_reached", criteria: { pipeline_id: "sales", stage_id: "won" }, name: "Won" },
+    body: {
+      goal_type: "pipeline_stage_reached",
+      criteria: { pipeline_id: "sales", stage_id: ["won", "signed"] },
+      name: "Won",
+    },
   }),
 );
 const again = await api.POST(goals, { params: { path: workflow }, body: bought });

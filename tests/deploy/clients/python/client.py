@@ -29,7 +29,7 @@ def main(url: str, token: str) -> None:
         unknown = get_stats.sync(WORKFLOW, client=client)
         bought = PurchaseGoalDraft("purchase_made", PurchaseCriteriaDraft(min_amount=100.5, currency="eur"))
         created = create_goal.sync(WORKFLOW, client=client, body=bought)
-        won = StageGoalDraft("pipeline_stage_reached", StageCriteriaDraft("sales", "won"), name="Won")
+        won = StageGoalDraft("pipeline_stage_reached", StageCriteriaDraft("sales", ["won", "signed"]), name="Won")
         create_goal.sync(WORKFLOW, client=client, body=won)
         again = create_goal.sync(WORKFLOW, client=client, body=bought)
         assert isinstance(created, PurchaseGoal)
@@ -54,7 +54,7 @@ def main(url: str, token: str) -> None:
         "again": again.type_,
         "changed": [changed.name, changed.version],
         "listed": [goal.goal_type for goal in page.goals],
-        "won": f"{stage.pipeline_id}/{stage.stage_id}",
+        "won": [stage.pipeline_id, stage.stage_id],
         "before": audit.entries[1].before.criteria.min_amount,
         "median": stats.median_time_to_goal_seconds,
         "deleted": deleted.status_code,

@@ -1,0 +1,56 @@
+"""Forms of a field of `data` that senders use beside the one that its struct has (contract section 2)."""
+
+import re
+from typing import Final
+
+from msgspec import Raw, ValidationError, json
+
+from goalworker.decoding import envelope
+from goalworker.domain.text import TEXT_RULE, is_valid_text
+
+ID_RULE: Final = f"{TEXT_RULE}, or an integer"
+_INTEGER: Final = re.compile(rb"-?[0-9]+")
+_ENTRIES: Final = json.Decoder(list[Raw])
+_STRING: Final = json.Decoder(str)
+
+
+def is_id(name: str) -> bool:
+    """Say whether a field of `data` is an id, which may be a JSON integer."""
+    return name.endswith("_id")
+
+
+def usual_form(name: str, raw: Raw) -> Raw:
+    """Return the value of a field in the form that its struct has, and a faulty one as it is."""
+    if is_id(name):
+        return _as_text(raw)
+    if name == "product_ids":
+        return _without_nulls(raw)
+    return _text_or_nothing(raw) if name == "starts_at" else raw
+
+
+def integer_text(raw: Raw) -> str | None:
+    """Return the decimal text of a JSON integer, None for any other JSON."""
+    token = bytes(raw)
+    if not _INTEGER.fullmatch(token):
+        return None
+    return "0" if token == b"-0" else token.decode()
+
+
+def _as_text(raw: Raw) -> Raw:
+    text = integer_text(raw)
+    return raw if text is None else Raw(f'"{text}"'.encode())
+
+
+def _without_nulls(raw: Raw) -> Raw:
+    try:
+        entries: list[Raw] = _ENTRIES.decode(raw)
+    except ValidationError:
+        return raw
+    return Raw(b"[%b]" % b",".join(bytes(_as_text(entry)) for entry in entries if entry != envelope.ABSENT))
+
+
+def _text_or_nothing(raw: Raw) -> Raw:
+    try:
+        return raw if is_valid_text(_STRING.decode(raw)) else envelope.ABSENT
+    except ValidationError:
+        return envelope.ABSENT
