@@ -1,6 +1,7 @@
 """Migrations by alembic, creation of the roles, and checks that a database fits this build."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,7 @@ from goalworker.postgres import connections, database_errors, pooler, tables
 
 PROBE_TIMEOUT_SECONDS: Final = 5.0
 _MIGRATION_LOCK: Final = 0x6D696772
+_LOCK_POLL_SECONDS: Final = 0.1
 
 
 def upgrade(url: str, revision: str = "head") -> str:
@@ -122,31 +124,40 @@ _ROLES: Final = (tables.WORKER_ROLE, tables.API_ROLE)
 def _migrate(connection: sa.Connection, revision: str, step: object) -> str | None:
     if isinstance(connection.connection.driver_connection, pooler.PooledConnection):
         # One transaction: the next one may run on another connection, and a session's lock would stay behind.
-        connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+        _lock(connection, "pg_try_advisory_xact_lock")
         return _migrate_locked(connection, revision, step)
-    connection.execute(sa.text(f"SELECT pg_advisory_lock({_MIGRATION_LOCK})"))
+    _lock(connection, "pg_try_advisory_lock")
     connection.commit()
     try:
-        return _migrate_locked(connection, revision, step, after_roles=connection.commit)
+        return _migrate_locked(connection, revision, step, commit=connection.commit)
     finally:
         connection.rollback()
         connection.execute(sa.text(f"SELECT pg_advisory_unlock({_MIGRATION_LOCK})"))
         connection.commit()
 
 
+def _lock(connection: sa.Connection, function: str) -> None:
+    """Wait for the lock without a snapshot: CREATE INDEX CONCURRENTLY, under the lock, waits for every older one."""
+    while not connection.execute(sa.text(f"SELECT {function}({_MIGRATION_LOCK})")).scalar_one():
+        connection.rollback()
+        time.sleep(_LOCK_POLL_SECONDS)
+
+
 def _migrate_locked(
-    connection: sa.Connection, revision: str, step: object, after_roles: Callable[[], object] = lambda: None
+    connection: sa.Connection, revision: str, step: object, commit: Callable[[], object] = lambda: None
 ) -> str | None:
     if step is command.upgrade:
         _require_utf8(connection)
         _ensure_roles(connection)
-        after_roles()
+        commit()
         found = _current(connection)
         if found is not None and not is_known(found):
             return found
+        commit()  # each migration is a transaction of its own
     settings = config.Config()
     settings.set_main_option("script_location", str(_folder()).replace("%", "%%"))
     settings.attributes["connection"] = connection
+    settings.attributes["is_one_transaction"] = connection.in_transaction()
     step(settings, revision)  # type: ignore[operator]
     found = _current(connection)
     connection.commit()

@@ -36,6 +36,10 @@ def _text(name: str, *, nullable: bool = False) -> sa.Column[str]:
     return sa.Column(name, sa.Text, nullable=nullable)
 
 
+def _flag(name: str) -> sa.Column[bool]:
+    return sa.Column(name, sa.Boolean, nullable=False, server_default=sa.false())
+
+
 goals = sa.Table(
     "goals",
     metadata,
@@ -118,9 +122,26 @@ enrollments = sa.Table(
     _time("satisfied_at", nullable=True),
     _time("converted_at", nullable=True),
     _time("exited_at", nullable=True),
-    sa.Index("enrollments_by_contact", "tenant_id", "workflow_id", "contact_id"),
+    _id("correlation_id", nullable=True),
+    _time("correlated_at", nullable=True),
+    _id("started_by_source", nullable=True),
+    _id("started_by_id", nullable=True),
+    _time("started_by_at", nullable=True),
+    _flag("exit_waits"),
+    _text("satisfied_by", nullable=True),
+    _text("payments", nullable=True),
+    sa.Index("enrollments_by_contact", "tenant_id", "contact_id", "workflow_id"),
     sa.Index("enrollments_by_start", "tenant_id", "workflow_id", "enrolled_at"),
     sa.Index("enrollments_by_end", "ended_at", postgresql_where=sa.text("ended_at IS NOT NULL")),
+    # Updates stay in place: these columns, by which the indexes choose their rows, hardly ever change.
+    sa.Index(
+        "enrollments_by_waiting_exit",
+        *("tenant_id", "workflow_id", "contact_id"),
+        postgresql_where=sa.text("exit_waits"),
+    ),
+    sa.Index(
+        "enrollments_by_payments", "tenant_id", "workflow_id", postgresql_where=sa.text("payments IS NOT NULL")
+    ),
 )
 
 goal_hits = sa.Table(
@@ -138,7 +159,26 @@ goal_hits = sa.Table(
     _text("traceparent", nullable=True),
     _text("tracestate", nullable=True),
     sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.clock_timestamp()),
+    _time("kept_until", nullable=True),
     sa.Index("goal_hits_by_recorded_at", "recorded_at"),
+    sa.Index("goal_hits_by_kept_until", "kept_until", postgresql_where=sa.text("kept_until IS NOT NULL")),
+)
+
+reversals = sa.Table(
+    "reversals",
+    metadata,
+    _id("tenant_id", primary_key=True),
+    _id("contact_id", primary_key=True),
+    _id("event_source", primary_key=True),
+    _id("event_id", primary_key=True),
+    _text("type"),
+    _id("subject_id"),
+    _time("event_time"),
+    _id("refund_id", nullable=True),
+    sa.Column("amount", sa.Numeric, nullable=True),
+    _text("currency", nullable=True),
+    sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.clock_timestamp()),
+    sa.Index("reversals_by_recorded_at", "recorded_at"),
 )
 
 achievements = sa.Table(
@@ -160,6 +200,8 @@ achievements = sa.Table(
     _text("tracestate", nullable=True),
     sa.Column("revision", sa.Integer, nullable=False),
     _time("revoked_at", nullable=True),
+    _text("counted", nullable=True),
+    _flag("payments_apart"),
     sa.Index("achievements_by_workflow", "tenant_id", "workflow_id", "achieved_at", "enrollment_id", "goal_id"),
 )
 
@@ -275,6 +317,7 @@ TENANT_TABLES: Final = (
     workflow_states,
     enrollments,
     goal_hits,
+    reversals,
     achievements,
     exits,
     audit_log,
