@@ -12,7 +12,7 @@ from typing import Final
 import prometheus_client
 from prometheus_client import Counter, Gauge, Histogram
 
-from goalworker.domain import events, goals
+from goalworker.domain import events, goals, reversal_effects
 
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 CONTENT_TYPE: Final = prometheus_client.CONTENT_TYPE_LATEST
@@ -21,6 +21,7 @@ prometheus_client.ProcessCollector(registry=REGISTRY)
 prometheus_client.PlatformCollector(registry=REGISTRY)
 
 GOAL_OUTCOMES: Final = ("matched", "unmatched", "duplicate", "dead_letter", "tombstone")
+REVERSAL_OUTCOMES: Final = ("recorded", "duplicate")
 LIFECYCLE_OUTCOMES: Final = ("recorded", "duplicate", "ignored", "dead_letter", "tombstone")
 STAGES: Final = ("decode", "facts", "judge", "publish", "commit")
 CHECKS: Final = ("database", "broker", "topics", "migrations", "goals")
@@ -132,6 +133,12 @@ achievements_revoked_total = Counter(
     ["goal_type"],
     registry=REGISTRY,
 )
+reversals_total = Counter(
+    "goalworker_reversals_total",
+    "Reversals by what they did when they were judged.",
+    ["kind", "effect"],
+    registry=REGISTRY,
+)
 exits_total = Counter("goalworker_exits_total", "Exits decided.", ["logic"], registry=REGISTRY)
 exit_age_seconds = Histogram(
     "goalworker_exit_age_seconds",
@@ -139,6 +146,10 @@ exit_age_seconds = Histogram(
     ["logic"],
     buckets=AGE_SECONDS,
     registry=REGISTRY,
+)
+
+exits_waiting = Gauge(
+    "goalworker_exits_waiting", "Exits that wait for an activation of their workflow.", registry=REGISTRY
 )
 
 # Messages out.
@@ -219,6 +230,7 @@ def initialise(
         _start(by_goal_type, events.GOAL_TYPES)
     _start(outbox_published_total, outputs)
     _start(outbox_refused_records, outputs)
+    _start(reversals_total, reversal_effects.KINDS, reversal_effects.EFFECTS)
     _start(exits_total, goals.LOGICS)
     _start(exit_age_seconds, goals.LOGICS)
     _start(batch_duration_seconds, STAGES)

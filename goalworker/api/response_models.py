@@ -137,6 +137,15 @@ class Achievement(BaseModel):
     enrolled_at: datetime | None
     achieved_at: datetime
     trigger_event: TriggerEvent
+    occurrences: int = Field(
+        default_factory=int, description="Occurrences that counted; only of goals with `times` or `total_amount`"
+    )
+    total_amount: str | None = Field(
+        default_factory=str, description="Sum of these occurrences; null where the goal has no `total_amount`"
+    )
+    evidence_complete: bool = Field(
+        default_factory=bool, description="false if the contact had more hits of the goal than are kept"
+    )
 
 
 class Achievements(BaseModel):

@@ -21,6 +21,8 @@ EventKey = tuple[str, str, str]
 """(tenant_id, source, id) of an event."""
 ContactKey = tuple[str, str, str]
 """(tenant_id, workflow_id, contact_id): a contact in a workflow, with all its enrollments."""
+PersonKey = tuple[str, str]
+"""(tenant_id, contact_id): a contact, whatever the workflow."""
 EnrollmentKey = tuple[str, str]
 """(tenant_id, enrollment_id)."""
 WorkflowKey = tuple[str, str]
@@ -60,7 +62,10 @@ def trigger_of(event: Event) -> Trigger:
 
 
 class Hit(Struct, frozen=True, gc=False):
-    """An event that meets the criteria of one goal, whether or not its contact is enrolled (contract rule 3.1)."""
+    """An event that meets the criteria of one goal, whether or not its contact is enrolled (contract rule 3.1).
+
+    kept_seconds belongs to new hits of goals that count occurrences: how long they may count (contract rule 3.6).
+    """
 
     tenant_id: str
     workflow_id: str
@@ -68,6 +73,7 @@ class Hit(Struct, frozen=True, gc=False):
     goal_id: UUID
     goal_version: int
     trigger: Trigger
+    kept_seconds: int | None = None
 
 
 class Reversal(Struct, frozen=True, gc=False):

@@ -69,6 +69,19 @@ def is_plain(criteria: Criteria) -> bool:
     return (criteria.times, criteria.total_amount, criteria.deadline, criteria.correlate_by) == (None, None, None, None)
 
 
+def kept_seconds(goal: Goal) -> int | None:
+    """Return how long a hit of a goal may count, by its versions that count occurrences; None without such a version.
+
+    Hits of the other versions count along (contract rule 3.4).
+    """
+    longest: int | None = None
+    for version in goal.versions:
+        criteria = version.criteria
+        if criteria.times is not None or criteria.total_amount is not None:
+            longest = max(longest or 0, criteria.within or 0, criteria.deadline or 0)
+    return longest
+
+
 def criteria_of(goal: Goal, number: int) -> Criteria:
     """Return the criteria of a version of a goal."""
     versions = goal.versions

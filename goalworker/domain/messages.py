@@ -5,9 +5,10 @@ from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
-from msgspec import Raw, Struct, json
+from msgspec import UNSET, Raw, Struct, UnsetType, json
 
 from goalworker.domain import events, facts, ids
+from goalworker.domain.text import format_decimal
 
 SOURCE: Final = "/goalworker"
 API_SOURCE: Final = "/goalworker/api"
@@ -73,6 +74,10 @@ class Achieved(Struct, frozen=True, gc=False):
     enrolled_at: datetime | None
     achieved_at: datetime
     trigger_event: TriggerEvent
+    occurrences: int | UnsetType = UNSET
+    """This and the fields after it belong to goals with `times` or `total_amount`."""
+    total_amount: str | UnsetType | None = UNSET
+    evidence_complete: bool | UnsetType = UNSET
 
 
 class ExitGoal(Struct, frozen=True, gc=False):
@@ -93,6 +98,7 @@ class ExitGoal(Struct, frozen=True, gc=False):
 def achievement_data(enrollment: facts.Enrollment, goal_type: str, achievement: facts.Achievement) -> Achieved:
     """Return the `data` of `workflow.goal.achieved`, which is also the API's form of an achievement."""
     trigger = achievement.trigger
+    counted = () if achievement.counted is None else _counted(achievement.counted)
     return Achieved(
         ids.achievement_id(enrollment.tenant_id, enrollment.enrollment_id, achievement.goal_id),
         achievement.revision,
@@ -107,7 +113,13 @@ def achievement_data(enrollment: facts.Enrollment, goal_type: str, achievement: 
         TriggerEvent(
             trigger.id, trigger.source, events.GOAL_TYPE_TABLE[goal_type].event_type, trigger.time, Raw(trigger.data)
         ),
+        *counted,
     )
+
+
+def _counted(counted: facts.Counted) -> tuple[int, str | None, bool]:
+    total = None if counted.total_amount is None else format_decimal(counted.total_amount)
+    return (counted.occurrences, total, counted.is_complete)
 
 
 def revoked(

@@ -19,7 +19,7 @@ def all_hits(batch: Iterable[events.Event], goal_index: index.Index) -> list[fac
 
 def _matching(candidates: Iterable[goals.Goal], event: events.Event) -> list[facts.Hit]:
     data = event.data
-    if isinstance(data, events.LifecycleData):
+    if not isinstance(data, events.GoalData):
         return []
     matched = [
         (goal, version.number)
@@ -33,6 +33,14 @@ def _matching(candidates: Iterable[goals.Goal], event: events.Event) -> list[fac
         matched = [by_id[goal_id] for goal_id in sorted(by_id)]
     trigger = facts.trigger_of(event)
     return [
-        facts.Hit(event.tenant_id, goal.workflow_id, data.contact_id, goal.goal_id, number, trigger)
+        facts.Hit(
+            event.tenant_id,
+            goal.workflow_id,
+            data.contact_id,
+            goal.goal_id,
+            number,
+            trigger,
+            goals.kept_seconds(goal),
+        )
         for goal, number in matched
     ]

@@ -31,7 +31,8 @@ SLICE_RECORDS: Final = 250
 class Batch:
     """Records on their way from fetch to commit; their offsets are committed only if the consumer's epoch is the same.
 
-    Items are the events that a goal may match, and those of lifecycles. Other events are decoded again if goals change.
+    Items are the events that a goal may match, reversals, and those of lifecycles. Other events are decoded again if
+    goals change.
     """
 
     epoch: int
@@ -44,6 +45,7 @@ class Batch:
     matched: list[Item] = field(default_factory=list)
     hits: list[facts.Hit] = field(default_factory=list)
     has_lifecycle: bool = False
+    has_reversals: bool = False
     letters: list[dead_letters.DeadLetter] = field(default_factory=list)
     letters_sent: int = 0
     delivery: Delivery | None = None
@@ -59,7 +61,7 @@ class Batch:
     @property
     def has_no_effects(self) -> bool:
         """True if there is neither a fact to record nor a dead letter to send, by the goals of the revision."""
-        return not (self.hits or self.letters or self.has_lifecycle)
+        return not (self.hits or self.letters or self.has_lifecycle or self.has_reversals)
 
     def add(self, other: "Batch") -> None:
         """Append the next batch of the same epoch, so that both go through the phases together."""
@@ -73,6 +75,7 @@ class Batch:
         self.matched += other.matched
         self.hits += other.hits
         self.has_lifecycle |= other.has_lifecycle
+        self.has_reversals |= other.has_reversals
         self.letters += other.letters
         self.tombstones += other.tombstones
         self.without_time += other.without_time
@@ -120,6 +123,7 @@ class Batch:
         if passing:
             self.timestamps[topic] = Counter(record.timestamp for record in passing)
         self.has_lifecycle = any(event.type in events.LIFECYCLE_TYPES for *_, event in self.items)
+        self.has_reversals = any(event.type in events.REVERSAL_TYPES for *_, event in self.items)
         self._find_hits(goal_index)
         return resume_at
 
@@ -306,6 +310,7 @@ def _take_all(
     batch.items += [(partition, record, event) for record, event in taken]
     # A topic carries either goal events or lifecycle events.
     batch.has_lifecycle |= bool(taken) and taken[-1][1].type in events.LIFECYCLE_TYPES
+    batch.has_reversals |= any(event.type in events.REVERSAL_TYPES for _, event in taken)
     for record in left:
         if record.value is None:
             batch.tombstones[topic] += 1
@@ -343,6 +348,7 @@ def _take(
     if isinstance(outcome, events.Event):
         batch.items.append((partition, record, outcome))
         batch.has_lifecycle |= outcome.type in events.LIFECYCLE_TYPES
+        batch.has_reversals |= outcome.type in events.REVERSAL_TYPES
     elif outcome is not None:
         sentence = f"{outcome.pointer}: {outcome.detail}" if outcome.pointer else outcome.detail
         batch.letters.append(dead_letters.letter(partition, record, outcome.reason, sentence, outcome.tenant_id))

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final, NamedTuple
 
 from aiokafka import TopicPartition
 
 from goalworker import logs, metrics
+from goalworker.domain import facts
 from goalworker.kafka.consumer import Consumer
 from goalworker.pipeline import outcomes, phases, waiting
 from goalworker.pipeline.batches import Batch
@@ -40,6 +41,7 @@ class Unpublished(NamedTuple):
     batch: Batch
     recorded: Recorded
     judged: tuple[Judged, ...]
+    effects: Mapping[facts.EventKey, str]
 
 
 class InFlight(NamedTuple):
@@ -150,11 +152,13 @@ class InFlightBatches:
     async def _judge(self, batch: Batch, recording: asyncio.Task[Recorded]) -> Unpublished:
         recorded = await recording
         judged: list[Judged] = []  # of every attempt: what one committed before it failed is published too
+        effects: dict[facts.EventKey, str] = {}
 
         async def judge() -> None:
             async for part in self._phases.judge(batch):
                 judged.append(part)
-            async with aclosing(self._phases.judge_changed_workflows(batch)) as parts:
+                effects.update(part.effects)
+            async with aclosing(self._phases.judge_activated_workflows(batch)) as parts:
                 async for part in parts:
                     judged.append(part)
                     await self._phases.publish(judged)  # at once: a large workflow has many parts
@@ -174,7 +178,7 @@ class InFlightBatches:
                 raise
             await retry_transient(judge_again, error)
         batch.forget_records()
-        return Unpublished(batch, recorded, tuple(judged))
+        return Unpublished(batch, recorded, tuple(judged), effects)
 
     async def _publish(
         self, judging: asyncio.Task[Unpublished], before: asyncio.Task[list[Unpublished]] | None
@@ -203,7 +207,7 @@ class InFlightBatches:
         return bool(done)
 
     async def _publish_together(self, unpublished: Sequence[Unpublished]) -> None:
-        parts = [part for _, _, judged in unpublished for part in judged]
+        parts = [part for of_batch in unpublished for part in of_batch.judged]
         await retry_transient(lambda: self._phases.publish(parts))
         # Commit last: a crash before it replays, and a replay is harmless.
         epoch = unpublished[-1].batch.epoch
@@ -212,8 +216,8 @@ class InFlightBatches:
             offsets |= batch.offsets if batch.epoch == epoch else {}
         with metrics.batch_duration_seconds.labels(stage="commit").time():
             await retry_transient(lambda: self._consumer.commit(epoch, offsets))
-        for batch, recorded, _ in unpublished:
-            outcomes.count(batch, recorded, tracking=self._tracking)
+        for batch, recorded, _, effects in unpublished:
+            outcomes.count(batch, recorded, effects, tracking=self._tracking)
             log.debug("batch", records=batch.records, hits=len(batch.hits), dead_letters=len(batch.letters))
 
 
@@ -222,4 +226,4 @@ def _size(batches: Iterable[InFlight | Batch]) -> int:
 
 
 def _messages(unpublished: Iterable[Unpublished]) -> int:
-    return sum(len(part.messages) for _, _, judged in unpublished for part in judged)
+    return sum(len(part.messages) for of_batch in unpublished for part in of_batch.judged)

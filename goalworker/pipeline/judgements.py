@@ -3,39 +3,33 @@
 import asyncio
 import itertools
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from operator import attrgetter
-from typing import Any, Final, NamedTuple
+from typing import Final
 from uuid import UUID, uuid4
 
 import msgspec
 
-from goalworker.domain import messages
+from goalworker.domain import evidence, messages, reversal_effects
 from goalworker.domain.facts import (
-    Achievement,
     ContactKey,
     Enrollment,
-    EnrollmentKey,
     EventKey,
     Hit,
-    Trigger,
+    PersonKey,
     WorkflowKey,
-    WorkflowState,
     enrollment_key,
 )
 from goalworker.domain.verdicts import Verdict, verdict_of
 from goalworker.goal_index import index
-from goalworker.pipeline import verdict_writing
+from goalworker.pipeline import fact_reading, verdict_writing
 from goalworker.postgres import arrays, connections
 
-Refresh = Callable[[connections.Connection], Awaitable[None]]
 Timestamps = Callable[[], Mapping[EventKey, int]]
 """Return the timestamps of a batch's records, in milliseconds, by their events."""
 
 _CONTACTS: Final = arrays.keys("tenant_id", "workflow_id", "contact_id")
-_WORKFLOWS: Final = arrays.keys("tenant_id", "workflow_id", first=_CONTACTS.next)
-_ENROLLMENTS: Final = arrays.keys("tenant_id", "enrollment_id", first=_WORKFLOWS.next)
+_PEOPLE: Final = arrays.keys("tenant_id", "contact_id")
 
 # A statement of its own, whose rows are as they are after the wait; facts read before or in it could be outdated.
 _LOCK_ENROLLMENTS: Final = f"""
@@ -47,113 +41,60 @@ FOR UPDATE OF e
 """
 
 
-class _FactRow(NamedTuple):
-    """A fact of any kind, with NULL for the columns of other kinds; owner_id is a workflow or an enrollment."""
-
-    kind: str
-    tenant_id: Any
-    owner_id: Any
-    contact_id: Any
-    goal_id: Any
-    goal_version: Any
-    event_source: Any
-    event_id: Any
-    at: Any
-    data: Any
-    traceparent: Any
-    tracestate: Any
-    enrolled_at: Any
-    revision: Any
-    flag: Any
-
-
-_FACT_TYPES: Final = {
-    "goal_id": "uuid",
-    "goal_version": "int",
-    "at": "timestamptz",
-    "enrolled_at": "timestamptz",
-    "flag": "bool",
-}
-"""Types of the columns that are not texts; the first SELECT of a union decides on the types."""
-
-
-def _facts_select(kind: str, columns: Mapping[str, str], *, is_first: bool = False) -> str:
-    def selected(name: str) -> str:
-        if name in columns:
-            return columns[name]
-        return f"NULL::{_FACT_TYPES[name]}" if is_first and name in _FACT_TYPES else "NULL"
-
-    return ", ".join([f"SELECT '{kind}'", *(selected(name) for name in _FactRow._fields[1:])])
-
-
-def _same(table: str, *names: str) -> dict[str, str]:
-    return {name: f"{table}.{name}" for name in names}
-
-
-_EVIDENCE: Final = ("goal_id", "goal_version", "event_source", "event_id", "traceparent", "tracestate")
-_HIT: Final = _same("h", "tenant_id", "contact_id", *_EVIDENCE) | {
-    "owner_id": "h.workflow_id",
-    "at": "h.event_time",
-    "data": "h.data::text",
-}
-_STATE: Final = _same("s", "tenant_id") | {"owner_id": "s.workflow_id", "at": "s.since", "flag": "s.active"}
-_ACHIEVEMENT: Final = _same("a", "tenant_id", "enrolled_at", "revision", *_EVIDENCE) | {
-    "owner_id": "a.enrollment_id",
-    "at": "a.achieved_at",
-    "data": "a.data::text",
-    "flag": "a.revoked_at IS NOT NULL",
-}
-
-# All facts in one statement, since each is a round trip; with them, in the same snapshot, the revision of the goals,
-# since another worker's hit may be newer than our goals.
-_READ_FACTS: Final = f"""
-{_facts_select("goals", {"revision": "revision"}, is_first=True)}
-FROM goal_revision
-UNION ALL
-{_facts_select("hit", _HIT)}
-FROM {_CONTACTS.unnested("wanted")}
-JOIN goal_hits h USING (tenant_id, workflow_id, contact_id)
-UNION ALL
-{_facts_select("state", _STATE)}
-FROM {_WORKFLOWS.unnested("wanted")}
-JOIN workflow_states s USING (tenant_id, workflow_id)
-UNION ALL
-{_facts_select("achievement", _ACHIEVEMENT)}
-FROM {_ENROLLMENTS.unnested("wanted")}
-JOIN achievements a USING (tenant_id, enrollment_id)
-"""
-
 # Enrollments that are judged at a time: then other batches take their next step, or the database would idle.
 _STEP_ENROLLMENTS: Final = 100
 
-_CONTACTS_FROM: Final = """
-SELECT contact_id FROM goal_hits
-WHERE tenant_id = $1 AND workflow_id = $2 AND contact_id > $4 AND event_time >= $3
-UNION
-SELECT contact_id FROM achievements
-WHERE tenant_id = $1 AND workflow_id = $2 AND contact_id > $4 AND achieved_at >= $3
-ORDER BY contact_id LIMIT $5
+_ENROLLED_CONTACTS: Final = f"""
+SELECT DISTINCT e.tenant_id, e.workflow_id, e.contact_id
+FROM {_PEOPLE.unnested("wanted")}
+JOIN enrollments e USING (tenant_id, contact_id)
+"""
+
+_WAITING_CONTACTS: Final = """
+SELECT DISTINCT contact_id FROM enrollments
+WHERE tenant_id = $1 AND workflow_id = $2 AND exit_waits AND contact_id > $3
+ORDER BY contact_id LIMIT $4
+"""
+_AWAIT_WAITING: Final = """
+SELECT FROM workflow_states WHERE tenant_id = $1 AND workflow_id = $2 ORDER BY since FOR UPDATE
 """
 
 
 class Judged(msgspec.Struct, frozen=True):
-    """One committed transaction of judgements: its outbox batch, and counts by (kind of change or "exit", label)."""
+    """One committed transaction of judgements: its outbox batch, and counts by (kind of change or "exit", label).
+
+    effects has the effect of each of the batch's reversals whose contact is enrolled.
+    """
 
     batch_id: UUID
-    messages: tuple[messages.Message, ...]
-    counts: Mapping[tuple[str, str], int]
+    messages: tuple[messages.Message, ...] = ()
+    counts: Mapping[tuple[str, str], int] = {}
+    effects: Mapping[EventKey, str] = {}
 
 
 def _no_timestamps() -> Mapping[EventKey, int]:
     return {}
 
 
-async def contacts_from(
-    connection: connections.Connection, tenant_id: str, workflow_id: str, since: datetime, after: str, limit: int
+async def enrolled_contacts(connection: connections.Connection, people: Sequence[PersonKey]) -> list[ContactKey]:
+    """Return the contacts of every workflow in which these people are or were enrolled."""
+    return [tuple(row) for row in await connection.fetch(_ENROLLED_CONTACTS, *_PEOPLE.arguments(people))]
+
+
+async def await_waiting(connection: connections.Connection, workflow_key: WorkflowKey) -> None:
+    """Wait for judgements that may not know a workflow's new state, and are about to let an exit wait.
+
+    The caller's transaction ends before it locks enrollments, which those judgements hold.
+    """
+    await connection.execute(_AWAIT_WAITING, *workflow_key)
+
+
+async def waiting_contacts(
+    connection: connections.Connection, workflow_key: WorkflowKey, after: str, limit: int
 ) -> list[ContactKey]:
-    """Return, in order, the next contacts after one whom a workflow state from `since` on may concern."""
-    rows = await connection.fetch(_CONTACTS_FROM, tenant_id, workflow_id, since, after, limit)
-    return [(tenant_id, workflow_id, contact_id) for (contact_id,) in rows]
+    """Return, in order, the next contacts of a workflow, after one, whose exit waits for an activation."""
+    rows = await connection.fetch(_WAITING_CONTACTS, *workflow_key, after, limit)
+    return [(*workflow_key, contact_id) for (contact_id,) in rows]
 
 
 async def judge_contacts(
@@ -161,32 +102,30 @@ async def judge_contacts(
     contacts: Iterable[ContactKey],
     batch_hits: Sequence[Hit],
     goal_index: index.Index,
-    refresh: Refresh,
+    refresh: fact_reading.Refresh,
     *,
     tracking: bool,
     timestamps: Timestamps = _no_timestamps,
+    reversals: Collection[EventKey] = (),
 ) -> Judged:
     """Judge every enrollment of the contacts in the caller's transaction, and write the changes.
 
-    `timestamps` is called only if there is an exit.
+    `timestamps` is called only if there is an exit; `reversals` are those of the batch.
     """
     enrollments = await _lock(connection, sorted(set(contacts)))
     batch_id = uuid4()
     if not enrollments:
-        return Judged(batch_id, (), {})
-    facts = await _read(connection, enrollments, batch_hits, goal_index, refresh)
+        return Judged(batch_id)
+    facts = await fact_reading.read(connection, enrollments, batch_hits, goal_index, refresh)
     now = datetime.now(UTC)
     verdicts = await _verdicts(enrollments, facts, goal_index, now, tracking=tracking)
+    if waiting := _about_to_wait(verdicts):
+        await fact_reading.settle_states(connection, facts, waiting)
+        verdicts = await _verdicts(enrollments, facts, goal_index, now, tracking=tracking)
     await verdict_writing.write(connection, verdicts, now)
     outgoing = _outgoing(verdicts, timestamps)
     await verdict_writing.write_outbox(connection, outgoing, batch_id)
-    return Judged(batch_id, outgoing, _counts(verdicts))
-
-
-class _Facts(msgspec.Struct, frozen=True):
-    hits: defaultdict[ContactKey, list[Hit]]
-    states: defaultdict[WorkflowKey, list[WorkflowState]]
-    achievements: defaultdict[EnrollmentKey, list[Achievement]]
+    return Judged(batch_id, outgoing, _counts(verdicts), _effects(enrollments, facts, reversals) if reversals else {})
 
 
 async def _lock(connection: connections.Connection, contacts: Sequence[ContactKey]) -> list[Enrollment]:
@@ -196,62 +135,13 @@ async def _lock(connection: connections.Connection, contacts: Sequence[ContactKe
     return [Enrollment(*row) for row in rows]
 
 
-async def _read(
-    connection: connections.Connection,
-    enrollments: Sequence[Enrollment],
-    batch_hits: Sequence[Hit],
-    goal_index: index.Index,
-    refresh: Refresh,
-) -> _Facts:
-    contacts = sorted({_contact(enrollment) for enrollment in enrollments})
-    workflows = sorted({contact[:2] for contact in contacts})
-    keys = [enrollment_key(enrollment) for enrollment in enrollments]
-    facts = _Facts(defaultdict(list), defaultdict(list), defaultdict(list))
-    arguments = (*_CONTACTS.arguments(contacts), *_WORKFLOWS.arguments(workflows), *_ENROLLMENTS.arguments(keys))
-    for values in await connection.fetch(_READ_FACTS, *arguments):
-        row = _FactRow(*values)
-        if row.kind != "goals":
-            _ADD[row.kind](facts, row)
-        elif row.revision > goal_index.revision:
-            await refresh(connection)
-    for hit in batch_hits:  # An old hit may be swept between the two phases: the batch still has it.
-        facts.hits[hit.tenant_id, hit.workflow_id, hit.contact_id].append(hit)
-    for states in facts.states.values():
-        states.sort(key=attrgetter("since"))
-    return facts
-
-
-def _contact(enrollment: Enrollment) -> ContactKey:
-    return (enrollment.tenant_id, enrollment.workflow_id, enrollment.contact_id)
-
-
-def _add_hit(facts: _Facts, row: _FactRow) -> None:
-    hit = Hit(row.tenant_id, row.owner_id, row.contact_id, row.goal_id, row.goal_version, _trigger(row))
-    facts.hits[row.tenant_id, row.owner_id, row.contact_id].append(hit)
-
-
-def _add_state(facts: _Facts, row: _FactRow) -> None:
-    facts.states[row.tenant_id, row.owner_id].append(WorkflowState(row.at, row.flag))
-
-
-def _add_achievement(facts: _Facts, row: _FactRow) -> None:
-    achievement = Achievement(row.goal_id, row.goal_version, row.enrolled_at, _trigger(row), row.revision, row.flag)
-    facts.achievements[row.tenant_id, row.owner_id].append(achievement)
-
-
-_ADD: Final[Mapping[str, Callable[[_Facts, _FactRow], None]]] = {
-    "hit": _add_hit,
-    "state": _add_state,
-    "achievement": _add_achievement,
-}
-
-
-def _trigger(row: _FactRow) -> Trigger:
-    return Trigger(row.event_source, row.event_id, row.at, row.data.encode(), row.traceparent, row.tracestate)
-
-
 async def _verdicts(
-    enrollments: Iterable[Enrollment], facts: _Facts, goal_index: index.Index, now: datetime, *, tracking: bool
+    enrollments: Iterable[Enrollment],
+    facts: fact_reading.Facts,
+    goal_index: index.Index,
+    now: datetime,
+    *,
+    tracking: bool,
 ) -> list[Verdict]:
     verdicts = []
     for number, enrollment in enumerate(enrollments, 1):
@@ -260,15 +150,41 @@ async def _verdicts(
         verdict = verdict_of(
             enrollment,
             facts.achievements.get(enrollment_key(enrollment), []),
-            facts.hits.get(_contact(enrollment), []),
+            facts.hits.get(fact_reading.contact_key(enrollment), []),
             facts.states.get((enrollment.tenant_id, enrollment.workflow_id), []),
             goal_index.workflow(enrollment.tenant_id, enrollment.workflow_id),
             now,
+            facts.reversals.get((enrollment.tenant_id, enrollment.contact_id), ()) if facts.reversals else (),
             tracking=tracking,
         )
         if verdict is not None:
             verdicts.append(verdict)
     return verdicts
+
+
+def _about_to_wait(verdicts: Iterable[Verdict]) -> set[WorkflowKey]:
+    """Return the workflows with an exit that waits and did not before."""
+    return {
+        (verdict.enrollment.tenant_id, verdict.enrollment.workflow_id)
+        for verdict in verdicts
+        if verdict.outcome.exit_waits and not verdict.enrollment.exit_waits
+    }
+
+
+def _effects(
+    enrollments: Iterable[Enrollment], facts: fact_reading.Facts, wanted: Collection[EventKey]
+) -> dict[EventKey, str]:
+    hits: defaultdict[PersonKey, list[Hit]] = defaultdict(list)
+    for enrollment in enrollments:
+        stored = facts.achievements.get(enrollment_key(enrollment), ())
+        of_contact = facts.hits.get(fact_reading.contact_key(enrollment), ())
+        hits[enrollment.tenant_id, enrollment.contact_id] += evidence.hits_of(enrollment, stored, of_contact)
+    return {
+        key: reversal_effects.effect_of(reversal, hits[person], reversals)
+        for person, reversals in facts.reversals.items()
+        for reversal in reversals
+        if (key := (person[0], reversal.source, reversal.id)) in wanted
+    }
 
 
 def _outgoing(verdicts: Sequence[Verdict], timestamps: Timestamps) -> tuple[messages.Message, ...]:
@@ -289,7 +205,8 @@ def _counts(verdicts: Iterable[Verdict]) -> dict[tuple[str, str], int]:
     counts: dict[tuple[str, str], int] = defaultdict(int)
     for verdict in verdicts:
         for change in verdict.changes:
-            counts[change.kind, change.goal_type] += 1
+            if change.kind is not None:
+                counts[change.kind, change.goal_type] += 1
         if verdict.exit is not None:
             counts["exit", verdict.exit[1].logic] += 1
     return dict(counts)

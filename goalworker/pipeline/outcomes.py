@@ -2,18 +2,23 @@
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 
 from goalworker import metrics
-from goalworker.domain import events, facts
+from goalworker.domain import events, facts, reversal_effects
 from goalworker.pipeline import batches, recording
 
 
-def count(batch: batches.Batch, recorded: recording.Recorded, *, tracking: bool) -> None:
+def count(
+    batch: batches.Batch, recorded: recording.Recorded, effects: Mapping[facts.EventKey, str], *, tracking: bool
+) -> None:
     """Count the records of a committed batch by topic and outcome, and observe their ages (contract section 6)."""
     metrics.batch_records.observe(batch.records)
     outcomes = _outcomes(batch, recorded, tracking=tracking)
     for (topic, outcome), number in outcomes.items():
         metrics.events_total.labels(topic=topic, outcome=outcome).inc(number)
+    if batch.has_reversals:
+        _count_effects(batch, recorded, effects)
     for topic, _, offsets in batch.without_time:
         metrics.events_without_time_total.labels(topic=topic).inc(len(offsets))
     now = time.time()
@@ -36,6 +41,10 @@ def _outcomes(batch: batches.Batch, recorded: recording.Recorded, *, tracking: b
     for partition, _, event in batch.items if batch.has_lifecycle else ():
         if event.type in events.LIFECYCLE_TYPES:
             outcomes[partition.topic, _lifecycle_outcome(event, recorded, tracking=tracking)] += 1
+    for partition, _, event in batch.items if batch.has_reversals else ():
+        if event.type in events.REVERSAL_TYPES:
+            is_new = facts.event_key(event) in recorded.new_events
+            outcomes[partition.topic, "recorded" if is_new else "duplicate"] += 1
     for letter in batch.letters:
         outcomes[letter.record.topic, "dead_letter"] += 1
     for topic, number in batch.tombstones.items():
@@ -48,6 +57,14 @@ def _outcomes(batch: batches.Batch, recorded: recording.Recorded, *, tracking: b
         if rest := timestamps.total() - known[topic]:
             outcomes[topic, "unmatched"] = rest
     return outcomes
+
+
+def _count_effects(batch: batches.Batch, recorded: recording.Recorded, effects: Mapping[facts.EventKey, str]) -> None:
+    """Count each reversal once, by what it did when it was judged; of a contact without enrollments it did nothing."""
+    types = {facts.event_key(event): event.type for *_, event in batch.items if event.type in events.REVERSAL_TYPES}
+    for key in types.keys() & recorded.new_events:
+        effect = effects.get(key, reversal_effects.UNKNOWN)
+        metrics.reversals_total.labels(reversal_effects.kind_of(types[key]), effect).inc()
 
 
 def _lifecycle_outcome(event: events.Event, recorded: recording.Recorded, *, tracking: bool) -> str:

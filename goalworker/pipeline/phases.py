@@ -2,9 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -26,7 +25,7 @@ log = logs.get("worker")
 
 # Contacts judged in one transaction, at most: a larger one would hold its locks for too long.
 JUDGE_CONTACTS_MAX: Final = 5_000
-# The same for a workflow state, which may concern many more contacts than a batch has.
+# The same for an activation, which may send many more exits than a batch has contacts.
 STATE_SLICE_CONTACTS: Final = 1_000
 UNSTORABLE: Final = "unstorable"
 CONFLICTING_ENROLLMENT: Final = "conflicting_enrollment"
@@ -44,6 +43,7 @@ class Phases:
         self._index = goal_index
         self._refreshing = asyncio.Lock()
         self._tracking = settings.enrollments.tracking
+        self._lateness = settings.events.lateness
         self._group_id = settings.kafka.group_id
         self._topics: Mapping[str, str] = settings.topics.model_dump()
         self._acknowledged: set[bytes] = set()  # values of judgements that are published in part
@@ -73,15 +73,19 @@ class Phases:
         After a transient error the batch is recorded again first: after a failover the database may lack its facts.
         """
         contacts = _contacts(batch, tracking=self._tracking)
-        for start in range(0, len(contacts), JUDGE_CONTACTS_MAX):
-            yield await self._judge(contacts[start : start + JUDGE_CONTACTS_MAX], batch)
+        reversed_ = _reversed_contacts(batch) if batch.has_reversals else ()
+        for start in range(0, max(len(contacts), len(reversed_)), JUDGE_CONTACTS_MAX):
+            end = start + JUDGE_CONTACTS_MAX
+            yield await self._judge(contacts[start:end], reversed_[start:end], batch)
 
-    async def judge_changed_workflows(self, batch: batches.Batch) -> AsyncGenerator[Judged]:
-        """Judge the contacts whom the workflow states of a recorded batch may concern, as judge() does its own."""
-        for (tenant_id, workflow_id), since in _changed_states(batch).items():
+    async def judge_activated_workflows(self, batch: batches.Batch) -> AsyncGenerator[Judged]:
+        """Judge the enrollments whose exit waits for an activation of a recorded batch, as judge() does its own."""
+        for workflow_key in _activated(batch):
+            async with connections.transaction(self._pool, tables.WORKER_ROLE, "judge") as connection:
+                await judgements.await_waiting(connection, workflow_key)
             after: str | None = ""
             while after is not None:
-                judged, after = await self._judge_after(tenant_id, workflow_id, since, after)
+                judged, after = await self._judge_after(workflow_key, after)
                 if judged is not None:
                     yield judged
 
@@ -121,7 +125,7 @@ class Phases:
                 async with self._facts_transaction(batch) as connection:
                     if part.revision != batch.revision:  # events that match only now are in no part
                         part, parts = batch.whole(), []
-                    result = await self._record_part(connection, part, has_lifecycle=batch.has_lifecycle)
+                    result = await self._record_part(connection, part, batch)
             except database_errors.UNSTORABLE as error:
                 if len(part.items) > 1:
                     parts += reversed(part.halves(self._index))
@@ -147,12 +151,15 @@ class Phases:
             yield connection
 
     async def _record_part(
-        self, connection: connections.Connection, part: batches.Part, *, has_lifecycle: bool
+        self, connection: connections.Connection, part: batches.Part, batch: batches.Batch
     ) -> Recorded:
-        lifecycle = [event for *_, event in part.items if event.type in events.LIFECYCLE_TYPES] if has_lifecycle else []
-        if not part.hits and not lifecycle:
+        lifecycle = _of_types(part, events.LIFECYCLE_TYPES) if batch.has_lifecycle else ()
+        reversals = _of_types(part, events.REVERSAL_TYPES) if batch.has_reversals else ()
+        if not (part.hits or lifecycle or reversals):
             return Recorded()
-        return await recording.record(connection, part.hits, lifecycle, tracking=self._tracking)
+        return await recording.record(
+            connection, part.hits, lifecycle, reversals, tracking=self._tracking, lateness=self._lateness
+        )
 
     # --- dead letters ---
 
@@ -184,9 +191,16 @@ class Phases:
 
     # --- 2 JUDGE ---
 
-    async def _judge(self, contacts: Sequence[facts.ContactKey], batch: batches.Batch) -> Judged:
+    async def _judge(
+        self,
+        contacts: Sequence[facts.ContactKey],
+        reversed_: Sequence[facts.PersonKey],
+        batch: batches.Batch,
+    ) -> Judged:
         with _stage("judge"):
             async with connections.transaction(self._pool, tables.WORKER_ROLE, "judge") as connection:
+                if reversed_:
+                    contacts = [*contacts, *await judgements.enrolled_contacts(connection, reversed_)]
                 judged = await judgements.judge_contacts(
                     connection,
                     contacts,
@@ -195,18 +209,15 @@ class Phases:
                     self.refresh,
                     tracking=self._tracking,
                     timestamps=lambda: batch.timestamps_of_hits(self._topics["redrive"]),
+                    reversals=_reversals(batch) if reversed_ else (),
                 )
         self._note(judged)
         return judged
 
-    async def _judge_after(
-        self, tenant_id: str, workflow_id: str, since: datetime, after: str
-    ) -> tuple[Judged | None, str | None]:
-        """Judge the next slice of a workflow's contacts; return it and its last contact, None at the end."""
+    async def _judge_after(self, workflow_key: facts.WorkflowKey, after: str) -> tuple[Judged | None, str | None]:
+        """Judge the next slice of a workflow's waiting exits; return it and its last contact, None at the end."""
         async with connections.transaction(self._pool, tables.WORKER_ROLE, "judge") as connection:
-            contacts = await judgements.contacts_from(
-                connection, tenant_id, workflow_id, since, after, STATE_SLICE_CONTACTS
-            )
+            contacts = await judgements.waiting_contacts(connection, workflow_key, after, STATE_SLICE_CONTACTS)
             if not contacts:
                 return None, None
             judged = await judgements.judge_contacts(
@@ -266,10 +277,28 @@ def _contacts(batch: batches.Batch, *, tracking: bool) -> list[facts.ContactKey]
     return sorted(contacts)
 
 
-def _changed_states(batch: batches.Batch) -> dict[facts.WorkflowKey, datetime]:
-    changed: dict[facts.WorkflowKey, datetime] = {}
-    for *_, event in batch.items if batch.has_lifecycle else ():
-        if isinstance(event.data, events.WorkflowChanged):
-            key = (event.tenant_id, event.data.workflow_id)
-            changed[key] = min(event.time, changed.get(key, event.time))
-    return changed
+def _of_types(part: batches.Part, types: Collection[str]) -> list[events.Event]:
+    return [event for *_, event in part.items if event.type in types]
+
+
+def _reversals(batch: batches.Batch) -> set[facts.EventKey]:
+    return {facts.event_key(event) for *_, event in batch.items if event.type in events.REVERSAL_TYPES}
+
+
+def _reversed_contacts(batch: batches.Batch) -> list[facts.PersonKey]:
+    found = {
+        (event.tenant_id, event.data.contact_id)
+        for *_, event in batch.items
+        if isinstance(event.data, events.ReversalData)
+    }
+    return sorted(found)
+
+
+def _activated(batch: batches.Batch) -> list[facts.WorkflowKey]:
+    """Return the workflows with an activation: no other state sends an exit that waits (contract rule 3.4)."""
+    found = {
+        (event.tenant_id, event.data.workflow_id)
+        for *_, event in (batch.items if batch.has_lifecycle else ())
+        if event.type == events.WORKFLOW_ACTIVATED and isinstance(event.data, events.WorkflowChanged)
+    }
+    return sorted(found)

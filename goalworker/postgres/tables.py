@@ -139,9 +139,7 @@ enrollments = sa.Table(
         *("tenant_id", "workflow_id", "contact_id"),
         postgresql_where=sa.text("exit_waits"),
     ),
-    sa.Index(
-        "enrollments_by_payments", "tenant_id", "workflow_id", postgresql_where=sa.text("payments IS NOT NULL")
-    ),
+    sa.Index("enrollments_by_payments", "tenant_id", "workflow_id", postgresql_where=sa.text("payments IS NOT NULL")),
 )
 
 goal_hits = sa.Table(

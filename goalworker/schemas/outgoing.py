@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any, Final, Literal, NamedTuple
 from uuid import UUID
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from goalworker.domain import events, messages
 from goalworker.domain.text import Text
@@ -36,6 +36,17 @@ class Achieved(Struct):
     enrolled_at: Time | None
     achieved_at: Time
     trigger_event: dict[str, Any]
+    occurrences: (
+        Annotated[int, Meta(ge=1, description="Occurrences that counted; only of goals with `times` or `total_amount`")]
+        | UnsetType
+    ) = UNSET
+    total_amount: (
+        Annotated[str | None, Meta(description="Sum of these occurrences; null where the goal has no `total_amount`")]
+        | UnsetType
+    ) = UNSET
+    evidence_complete: (
+        Annotated[bool, Meta(description="false if the contact had more hits of the goal than are kept")] | UnsetType
+    ) = UNSET
 
 
 class Revoked(Struct):
@@ -48,7 +59,7 @@ class Revoked(Struct):
     contact_id: Text
     goal_id: UUID
     goal_type: GoalType
-    reason: Literal["superseded", "after_end", "workflow_inactive"]
+    reason: Literal["superseded", "after_end", "reversed"]
 
 
 class Exit(Struct):

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import errors
-from goalworker.domain import facts, messages
+from goalworker.domain import evidence, facts, messages
 from goalworker.domain.text import is_valid_text
 
 
@@ -23,7 +23,7 @@ class CursorError(errors.GoalworkerError, ValueError):
 
 _PAGE: Final = """
 SELECT a.tenant_id, a.enrollment_id, a.workflow_id, a.contact_id, a.goal_id, a.goal_version, a.goal_type, a.enrolled_at,
-    a.achieved_at, a.event_source, a.event_id, a.data::text AS data, a.revision
+    a.achieved_at, a.event_source, a.event_id, a.data::text AS data, a.revision, a.counted
 FROM achievements a
 WHERE a.tenant_id = :tenant_id AND a.workflow_id = :workflow_id AND a.revoked_at IS NULL {filters}
 ORDER BY a.achieved_at, a.enrollment_id, a.goal_id LIMIT :limit
@@ -81,7 +81,10 @@ def _enrollment(row: sa.Row[*tuple[Any, ...]]) -> facts.Enrollment:
 def achievement_from_row(enrollment: facts.Enrollment, row: sa.Row[*tuple[Any, ...]]) -> messages.Achieved:
     """Return an achievement from a row that has the columns of `achievements`, data as text."""
     trigger = facts.Trigger(row.event_source, row.event_id, row.achieved_at, row.data.encode())
-    achievement = facts.Achievement(row.goal_id, row.goal_version, row.enrolled_at, trigger, row.revision)
+    counted, _ = evidence.others_from_json(row.counted)
+    achievement = facts.Achievement(
+        row.goal_id, row.goal_version, row.enrolled_at, trigger, row.revision, counted=counted
+    )
     return messages.achievement_data(enrollment, row.goal_type, achievement)
 
 

@@ -103,6 +103,7 @@ _ENROLLMENT: Final = (
         _ACHIEVED.event_id,
         sa.cast(_ACHIEVED.data, sa.Text).label("data"),
         _ACHIEVED.revision,
+        _ACHIEVED.counted,
         _EXITS.goal_id.label("exit_goal_id"),
         _EXITS.goal_type.label("exit_goal_type"),
         _EXITS.logic,

@@ -161,7 +161,7 @@ async def through(of_worker: phases.Phases, batch: Batch) -> Recorded:
     recorded = await of_worker.record(batch)
     await of_worker.send_letters(batch)
     judged = [part async for part in of_worker.judge(batch)]
-    async with aclosing(of_worker.judge_changed_workflows(batch)) as parts:
+    async with aclosing(of_worker.judge_activated_workflows(batch)) as parts:
         async for part in parts:
             judged.append(part)
             await of_worker.publish(judged)

@@ -1,0 +1,78 @@
+"""Effects of reversals, as the metrics count them: one word for what a reversal does to its subject."""
+
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import Final
+
+from goalworker.domain import events, facts, occurrences
+
+KINDS: Final = tuple(type_.rpartition(".")[2] for type_ in events.REVERSAL_DATA)
+REVERSED: Final = "reversed"
+PARTIAL: Final = "partial"
+EXCESS: Final = "excess"
+MISMATCH: Final = "mismatch"
+MOVED: Final = "moved"
+UNKNOWN: Final = "unknown"
+EFFECTS: Final = (REVERSED, PARTIAL, EXCESS, MISMATCH, MOVED, UNKNOWN)
+
+
+def kind_of(event_type: str) -> str:
+    """Return the kind of a reversal by its CloudEvents type."""
+    return event_type.rpartition(".")[2]
+
+
+def effect_of(reversal: facts.Reversal, hits: Iterable[facts.Hit], reversals: Sequence[facts.Reversal]) -> str:
+    """Return the effect of a reversal on its contact's hits up to its time, beside the other reversals of the contact.
+
+    `unknown`: no hit speaks of its subject yet.
+    """
+    known = {(hit.trigger.source, hit.trigger.id): hit for hit in hits if hit.trigger.time <= reversal.time}
+    ordered = sorted(known.values(), key=lambda hit: hit.trigger.order)
+    match reversal.type:
+        case events.PAYMENT_REFUNDED:
+            return _of_refund(reversal, ordered, reversals)
+        case events.PAYMENT_FAILED:
+            return _if_any(
+                occurrences.details_of(hit.trigger.data).payment_id == reversal.subject_id for hit in ordered
+            )
+        case events.FORM_REJECTED:
+            return _if_any(
+                occurrences.details_of(hit.trigger.data).submission_id == reversal.subject_id for hit in ordered
+            )
+    return _of_cancellation(reversal, ordered, reversals)
+
+
+def _if_any(speaks_of_it: Iterable[bool]) -> str:
+    return REVERSED if any(speaks_of_it) else UNKNOWN
+
+
+def _of_refund(reversal: facts.Reversal, ordered: Iterable[facts.Hit], reversals: Iterable[facts.Reversal]) -> str:
+    payments = (occurrences.details_of(hit.trigger.data) for hit in ordered)
+    first = next((payment for payment in payments if payment.payment_id == reversal.subject_id), None)
+    if first is None:
+        return UNKNOWN
+    own = [one for one in reversals if one.subject_id == reversal.subject_id and one.order <= reversal.order]
+    counting = occurrences.refunds(own, first.currency or "")
+    if reversal.currency is not None and not occurrences.refunds([reversal], first.currency or ""):
+        return MISMATCH
+    amount, total = first.amount or Decimal(0), Decimal(0)
+    for refund in counting:
+        total = occurrences.EXACT.add(total, amount if refund.amount is None else refund.amount)
+    if total < amount:
+        return PARTIAL
+    return EXCESS if total > amount and reversal.amount is not None else REVERSED
+
+
+def _of_cancellation(
+    reversal: facts.Reversal, ordered: Iterable[facts.Hit], reversals: Sequence[facts.Reversal]
+) -> str:
+    booked = [hit for hit in ordered if occurrences.details_of(hit.trigger.data).appointment_id is not None]
+    details = [occurrences.details_of(hit.trigger.data) for hit in booked]
+    if any(reversal.subject_id == one.replaces_appointment_id != one.appointment_id for one in details):
+        return MOVED
+    for occurrence in occurrences.occurrences("appointment_booked", booked, reversals):
+        if any(
+            occurrences.details_of(hit.trigger.data).appointment_id == reversal.subject_id for hit in occurrence.hits
+        ):
+            return PARTIAL if occurrence.undone_until is None else REVERSED
+    return UNKNOWN

@@ -1,0 +1,241 @@
+"""Facts of judgements: every committed one, read after the enrollments are locked (design, The flow)."""
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from decimal import Decimal
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from goalworker.domain import evidence
+from goalworker.domain.facts import (
+    Achievement,
+    ContactKey,
+    Enrollment,
+    EnrollmentKey,
+    Hit,
+    PersonKey,
+    Reversal,
+    Trigger,
+    WorkflowKey,
+    WorkflowState,
+    enrollment_key,
+)
+from goalworker.goal_index import index
+from goalworker.postgres import arrays, connections
+
+Refresh = Callable[[connections.Connection], Awaitable[None]]
+
+_CONTACTS: Final = arrays.keys("tenant_id", "workflow_id", "contact_id")
+_WORKFLOWS: Final = arrays.keys("tenant_id", "workflow_id", first=_CONTACTS.next)
+_ENROLLMENTS: Final = arrays.keys("tenant_id", "enrollment_id", first=_WORKFLOWS.next)
+_PEOPLE: Final = arrays.keys("tenant_id", "contact_id", first=_ENROLLMENTS.next)
+_STATES_OF: Final = arrays.keys("tenant_id", "workflow_id")
+
+
+class _FactRow(NamedTuple):
+    """A fact of any kind, with NULL for the columns of other kinds; owner_id is a workflow or an enrollment.
+
+    more is JSON: of an achievement its further evidence, and of a reversal what it says.
+    """
+
+    kind: str
+    tenant_id: Any
+    owner_id: Any
+    contact_id: Any
+    goal_id: Any
+    goal_version: Any
+    event_source: Any
+    event_id: Any
+    at: Any
+    data: Any
+    traceparent: Any
+    tracestate: Any
+    enrolled_at: Any
+    revision: Any
+    flag: Any
+    more: Any
+
+
+_FACT_TYPES: Final = {
+    "goal_id": "uuid",
+    "goal_version": "int",
+    "at": "timestamptz",
+    "enrolled_at": "timestamptz",
+    "flag": "bool",
+}
+"""Types of the columns that are not texts; the first SELECT of a union decides on the types."""
+
+
+def _facts_select(kind: str, columns: Mapping[str, str], *, is_first: bool = False) -> str:
+    def selected(name: str) -> str:
+        if name in columns:
+            return columns[name]
+        return f"NULL::{_FACT_TYPES[name]}" if is_first and name in _FACT_TYPES else "NULL"
+
+    return ", ".join([f"SELECT '{kind}'", *(selected(name) for name in _FactRow._fields[1:])])
+
+
+def _same(table: str, *names: str) -> dict[str, str]:
+    return {name: f"{table}.{name}" for name in names}
+
+
+_EVIDENCE: Final = ("goal_id", "goal_version", "event_source", "event_id", "traceparent", "tracestate")
+_HIT: Final = _same("h", "tenant_id", "contact_id", *_EVIDENCE) | {
+    "owner_id": "h.workflow_id",
+    "at": "h.event_time",
+    "data": "h.data::text",
+}
+_STATE: Final = _same("s", "tenant_id") | {"owner_id": "s.workflow_id", "at": "s.since", "flag": "s.active"}
+_ACHIEVEMENT: Final = _same("a", "tenant_id", "enrolled_at", "revision", *_EVIDENCE) | {
+    "owner_id": "a.enrollment_id",
+    "at": "a.achieved_at",
+    "data": "a.data::text",
+    "flag": "a.revoked_at IS NOT NULL",
+    "more": "a.counted",
+}
+_REVERSAL: Final = _same("r", "tenant_id", "contact_id", "event_source", "event_id") | {
+    "at": "r.event_time",
+    "more": "json_build_array(r.type, r.subject_id, r.refund_id, r.amount::text, r.currency)::text",
+}
+
+# All facts in one statement, since each is a round trip; with them, in the same snapshot, the revision of the goals,
+# since another worker's hit may be newer than our goals.
+_READ_FACTS: Final = f"""
+{_facts_select("goals", {"revision": "revision"}, is_first=True)}
+FROM goal_revision
+UNION ALL
+{_facts_select("hit", _HIT)}
+FROM {_CONTACTS.unnested("wanted")}
+JOIN goal_hits h USING (tenant_id, workflow_id, contact_id)
+UNION ALL
+{_facts_select("state", _STATE)}
+FROM {_WORKFLOWS.unnested("wanted")}
+JOIN workflow_states s USING (tenant_id, workflow_id)
+UNION ALL
+{_facts_select("achievement", _ACHIEVEMENT)}
+FROM {_ENROLLMENTS.unnested("wanted")}
+JOIN achievements a USING (tenant_id, enrollment_id)
+UNION ALL
+{_facts_select("reversal", _REVERSAL)}
+FROM {_PEOPLE.unnested("wanted")}
+JOIN reversals r USING (tenant_id, contact_id)
+"""
+
+_READ_STATES: Final = f"""
+SELECT s.tenant_id, s.workflow_id, s.since, s.active
+FROM {_STATES_OF.unnested("wanted")}
+JOIN workflow_states s USING (tenant_id, workflow_id)
+"""
+_SHARE_STATES: Final = f"""
+SELECT FROM {_STATES_OF.unnested("wanted")}
+JOIN workflow_states s USING (tenant_id, workflow_id)
+ORDER BY s.tenant_id, s.workflow_id, s.since
+FOR SHARE OF s
+"""
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """Facts by what they concern; states are sorted by their time."""
+
+    hits: defaultdict[ContactKey, list[Hit]]
+    states: defaultdict[WorkflowKey, list[WorkflowState]]
+    achievements: defaultdict[EnrollmentKey, list[Achievement]]
+    reversals: defaultdict[PersonKey, list[Reversal]]
+
+
+async def read(
+    connection: connections.Connection,
+    enrollments: Sequence[Enrollment],
+    batch_hits: Sequence[Hit],
+    goal_index: index.Index,
+    refresh: Refresh,
+) -> Facts:
+    """Return the facts of enrollments that are locked, with the batch's own hits, once the goals are up to date."""
+    contacts = sorted({contact_key(enrollment) for enrollment in enrollments})
+    workflows = sorted({contact[:2] for contact in contacts})
+    keys = [enrollment_key(enrollment) for enrollment in enrollments]
+    people = sorted({(tenant_id, contact_id) for tenant_id, _, contact_id in contacts})
+    facts = Facts(defaultdict(list), defaultdict(list), defaultdict(list), defaultdict(list))
+    arguments = (*_CONTACTS.arguments(contacts), *_WORKFLOWS.arguments(workflows), *_ENROLLMENTS.arguments(keys))
+    for values in await connection.fetch(_READ_FACTS, *arguments, *_PEOPLE.arguments(people)):
+        row = _FactRow(*values)
+        if row.kind != "goals":
+            _ADD[row.kind](facts, row)
+        elif row.revision > goal_index.revision:
+            await refresh(connection)
+    for hit in batch_hits:  # An old hit may be swept between the two phases: the batch still has it.
+        facts.hits[hit.tenant_id, hit.workflow_id, hit.contact_id].append(hit)
+    _sort_states(facts)
+    return facts
+
+
+async def settle_states(connection: connections.Connection, facts: Facts, workflows: Collection[WorkflowKey]) -> None:
+    """Lock the states of workflows until the transaction ends, and read them again.
+
+    An exit is about to wait. Either the activation that would send it is among these states, or whoever records it
+    waits for this transaction before it looks for waiting exits.
+    """
+    arguments = _STATES_OF.arguments(sorted(workflows))
+    await connection.execute(_SHARE_STATES, *arguments)
+    for workflow_key in workflows:
+        facts.states.pop(workflow_key, None)
+    for tenant_id, workflow_id, since, active in await connection.fetch(_READ_STATES, *arguments):
+        facts.states[tenant_id, workflow_id].append(WorkflowState(since, active))
+    _sort_states(facts)
+
+
+def _sort_states(facts: Facts) -> None:
+    for states in facts.states.values():
+        states.sort(key=attrgetter("since"))
+
+
+def contact_key(enrollment: Enrollment) -> ContactKey:
+    """Return the contact in the workflow of an enrollment."""
+    return (enrollment.tenant_id, enrollment.workflow_id, enrollment.contact_id)
+
+
+def _add_hit(facts: Facts, row: _FactRow) -> None:
+    hit = Hit(row.tenant_id, row.owner_id, row.contact_id, row.goal_id, row.goal_version, _trigger(row))
+    facts.hits[row.tenant_id, row.owner_id, row.contact_id].append(hit)
+
+
+def _add_state(facts: Facts, row: _FactRow) -> None:
+    facts.states[row.tenant_id, row.owner_id].append(WorkflowState(row.at, row.flag))
+
+
+def _add_achievement(facts: Facts, row: _FactRow) -> None:
+    achievement = Achievement(row.goal_id, row.goal_version, row.enrolled_at, _trigger(row), row.revision, row.flag)
+    if row.more is not None:
+        counted, others = evidence.others_from_json(row.more)
+        achievement = msgspec.structs.replace(achievement, counted=counted, others=others)
+    facts.achievements[row.tenant_id, row.owner_id].append(achievement)
+
+
+class _Said(msgspec.Struct, array_like=True):
+    type: str
+    subject_id: str
+    refund_id: str | None
+    amount: Decimal | None
+    currency: str | None
+
+
+_SAID: Final = msgspec.json.Decoder(_Said)
+
+
+def _add_reversal(facts: Facts, row: _FactRow) -> None:
+    said = msgspec.structs.astuple(_SAID.decode(row.more))
+    facts.reversals[row.tenant_id, row.contact_id].append(Reversal(row.event_source, row.event_id, row.at, *said))
+
+
+_ADD: Final[Mapping[str, Callable[[Facts, _FactRow], None]]] = {
+    "hit": _add_hit,
+    "state": _add_state,
+    "achievement": _add_achievement,
+    "reversal": _add_reversal,
+}
+
+
+def _trigger(row: _FactRow) -> Trigger:
+    return Trigger(row.event_source, row.event_id, row.at, row.data.encode(), row.traceparent, row.tracestate)
