@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from goalworker.domain import evidence, messages, reversal_effects
+from goalworker.domain import evidence, reversal_effects
 from goalworker.domain.facts import (
     ContactKey,
     Enrollment,
@@ -20,9 +20,10 @@ from goalworker.domain.facts import (
     WorkflowKey,
     enrollment_key,
 )
+from goalworker.domain.messages import Message
 from goalworker.domain.verdicts import Verdict, verdict_of
 from goalworker.goal_index import index
-from goalworker.pipeline import fact_reading, verdict_writing
+from goalworker.pipeline import excess_hits, fact_reading, verdict_writing
 from goalworker.postgres import arrays, connections
 
 Timestamps = Callable[[], Mapping[EventKey, int]]
@@ -67,7 +68,7 @@ class Judged(msgspec.Struct, frozen=True):
     """
 
     batch_id: UUID
-    messages: tuple[messages.Message, ...] = ()
+    messages: tuple[Message, ...] = ()
     counts: Mapping[tuple[str, str], int] = {}
     effects: Mapping[EventKey, str] = {}
 
@@ -123,6 +124,7 @@ async def judge_contacts(
         await fact_reading.settle_states(connection, facts, waiting)
         verdicts = await _verdicts(enrollments, facts, goal_index, now, tracking=tracking)
     await verdict_writing.write(connection, verdicts, now)
+    await excess_hits.delete(connection, facts.hits, goal_index)
     outgoing = _outgoing(verdicts, timestamps)
     await verdict_writing.write_outbox(connection, outgoing, batch_id)
     return Judged(batch_id, outgoing, _counts(verdicts), _effects(enrollments, facts, reversals) if reversals else {})
@@ -187,7 +189,7 @@ def _effects(
     }
 
 
-def _outgoing(verdicts: Sequence[Verdict], timestamps: Timestamps) -> tuple[messages.Message, ...]:
+def _outgoing(verdicts: Sequence[Verdict], timestamps: Timestamps) -> tuple[Message, ...]:
     outgoing = [message for verdict in verdicts for message in verdict.messages]
     if not any(verdict.exit for verdict in verdicts):
         return tuple(outgoing)

@@ -14,7 +14,7 @@ from goalworker.kafka import broker_errors
 from goalworker.kafka.sender import Sender
 from goalworker.pipeline import outbox, refused_messages, waiting
 from goalworker.postgres import connections, tables
-from goalworker.stores.retention import sweep_enrollments, sweep_hits
+from goalworker.stores import enrollments, retention
 
 log = logs.get("housekeeping")
 
@@ -24,6 +24,9 @@ OUTBOX_SECONDS: Final = 0.25
 OUTBOX_STATUS_SECONDS: Final = 2.0
 # Seconds between reads of the paused topics. A topic that was resumed is read again this much later.
 PAUSES_SECONDS: Final = 1.0
+# Seconds between updates of the number of waiting exits, and between sweeps of reversals, which are few.
+WAITING_SECONDS: Final = 15.0
+REVERSALS_SECONDS: Final = 86_400.0
 # Seconds between lines about refused messages of one topic, however fast their number grows.
 REFUSED_LOG_SECONDS: Final = 60.0
 # Seconds between two attempts, at most, while a dependency is away: the pause doubles up to this.
@@ -48,17 +51,20 @@ class Housekeeping:
         self._read_pauses = read_pauses
         self._claim_unpublished = claim_unpublished
         self._logged_refusals: dict[str, tuple[int, float]] = {}
+        self._swept_hits = retention.Progress()
 
     async def run(self) -> None:
         """Run all loops until cancelled; a permanent error ends them all."""
-        retention = self._settings.retention
+        sweep_seconds = self._settings.retention.sweep_seconds
         async with asyncio.TaskGroup() as loops:
             loops.create_task(_every(OUTBOX_SECONDS, "outbox", self._sweep_outbox))
             loops.create_task(_every(outbox.CLAIM_SECONDS, "outbox claims", self._claim_unpublished))
             loops.create_task(_every(refused_messages.RETRY_SECONDS, "refused messages", self._retry_refused))
             loops.create_task(_every(OUTBOX_STATUS_SECONDS, "outbox status", self._update_metrics))
             loops.create_task(_every(PAUSES_SECONDS, "paused topics", self._read_pauses))
-            loops.create_task(_every(retention.sweep_seconds, "retention", self._delete_old_rows))
+            loops.create_task(_every(sweep_seconds, "retention", self._delete_old_rows))
+            loops.create_task(_every(REVERSALS_SECONDS, "reversals", self._delete_old_reversals))
+            loops.create_task(_every(WAITING_SECONDS, "waiting exits", self._count_waiting_exits))
 
     async def _sweep_outbox(self) -> None:
         while await outbox.sweep(self._pool, self._sender, self._topics):
@@ -69,10 +75,17 @@ class Housekeeping:
             log.info("refused_messages_sent", messages=sent)
 
     async def _delete_old_rows(self) -> None:
-        hits = await sweep_hits(self._pool, self._settings.events.lateness)
-        enrollments = await sweep_enrollments(self._pool, self._settings.retention.enrollments)
-        if hits or enrollments:
-            log.info("swept", hits=hits, enrollments=enrollments)
+        hits = await retention.sweep_hits(self._pool, self._settings.events.lateness, self._swept_hits)
+        ended = await retention.sweep_enrollments(self._pool, self._settings.retention.enrollments)
+        if hits or ended:
+            log.info("swept", hits=hits, enrollments=ended)
+
+    async def _delete_old_reversals(self) -> None:
+        if reversals := await retention.sweep_reversals(self._pool):
+            log.info("swept_reversals", reversals=reversals)
+
+    async def _count_waiting_exits(self) -> None:
+        metrics.exits_waiting.set(await enrollments.count_waiting_exits(self._pool))
 
     async def _update_metrics(self) -> None:
         async with connections.transaction(self._pool, tables.WORKER_ROLE, "sweep") as connection:

@@ -42,6 +42,12 @@ async def find(pool: sa_async.AsyncEngine, tenant_id: str, enrollment_id: str) -
     return _stored_enrollment(tenant_id, enrollment_id, rows) if rows else None
 
 
+async def count_waiting_exits(pool: sa_async.AsyncEngine) -> int:
+    """Return how many exits wait for an activation of their workflow, of all tenants."""
+    async with connections.transaction(pool, tables.WORKER_ROLE, "sweep") as connection:
+        return int(await connection.fetchval("SELECT count(*) FROM enrollments WHERE exit_waits"))
+
+
 async def add(
     pool: sa_async.AsyncEngine, tenant_id: str, workflow_id: str, imported: Sequence[facts.Enrollment]
 ) -> None:

@@ -1,6 +1,7 @@
-"""Deletion of old hits and enrollments, by lateness and retention (contract section 6)."""
+"""Deletion of old hits, reversals and enrollments, by lateness and retention (contract rules 3.6 and 3.7)."""
 
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -12,11 +13,35 @@ _SLICE: Final = 2_000
 
 _RETENTION_LOCK: Final = f"SELECT pg_try_advisory_xact_lock({connections.RETENTION_LOCK})"
 
-# By the time of recording, never by the time of the event: an old event must survive until it is judged.
-_SWEEP_HITS: Final = """
-DELETE FROM goal_hits WHERE ctid = ANY (ARRAY(
-    SELECT ctid FROM goal_hits WHERE recorded_at < clock_timestamp() - $1::interval ORDER BY recorded_at LIMIT $2))
+# Each looks at the next rows by their time of recording, and deletes some of them.
+_IN_ORDER: Final = """
+WITH old AS MATERIALIZED (
+    SELECT ctid, {columns} FROM {table}
+    WHERE recorded_at >= $3 AND recorded_at < clock_timestamp() - $1::interval
+    ORDER BY recorded_at LIMIT $2
+), swept AS (
+    DELETE FROM {table} WHERE ctid = ANY (ARRAY(SELECT old.ctid FROM old WHERE {condition})) RETURNING 1
+)
+SELECT (SELECT count(*) FROM swept) AS swept, count(*) AS seen, max(recorded_at) AS last FROM old
 """
+# By the time of recording, never by the time of the event: an old event must survive until it is judged.
+_SWEEP_HITS: Final = _IN_ORDER.format(
+    table="goal_hits", columns="recorded_at, kept_until", condition="old.kept_until IS NULL"
+)
+_SWEEP_REVERSALS: Final = _IN_ORDER.format(
+    table="reversals",
+    columns="recorded_at, tenant_id, contact_id",
+    condition="""NOT EXISTS (
+        SELECT FROM enrollments e WHERE e.tenant_id = old.tenant_id AND e.contact_id = old.contact_id)""",
+)
+_SWEEP_KEPT_HITS: Final = """
+DELETE FROM goal_hits WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM goal_hits WHERE kept_until < clock_timestamp() ORDER BY kept_until LIMIT $1))
+"""
+_EVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
+# Hits are looked at again for as long: longer than any transaction that recorded one may take to commit.
+_LOOK_BACK: Final = timedelta(hours=1)
+REVERSALS_KEPT: Final = timedelta(days=365)
 
 _OLD_ENROLLMENTS: Final = """
 (SELECT e.tenant_id, e.enrollment_id FROM enrollments e
@@ -45,14 +70,52 @@ WHERE t.tenant_id = old.tenant_id AND t.enrollment_id = old.enrollment_id
 """
 
 
-async def sweep_hits(pool: AsyncEngine, lateness: timedelta) -> int:
-    """Delete hits recorded longer ago than `lateness` (contract rule 3.6); return how many."""
+@dataclass(slots=True)
+class Progress:
+    """The time of recording up to which sweeps of a process found no more hits to delete: the others are kept."""
+
+    since: datetime = _EVER
+
+
+async def sweep_hits(pool: AsyncEngine, lateness: timedelta, progress: Progress | None = None) -> int:
+    """Delete hits recorded longer ago than `lateness`, and those that count no more (contract rule 3.6).
+
+    Return how many.
+    """
+    progress = progress or Progress()
+    swept, last = await _sweep_in_order(pool, _SWEEP_HITS, lateness, progress.since)
+    progress.since = max(progress.since, last - _LOOK_BACK)
+    return swept + await _sweep_kept_hits(pool)
+
+
+async def sweep_reversals(pool: AsyncEngine) -> int:
+    """Delete reversals recorded long ago whose contact has no enrollment (contract rule 3.6); return how many."""
+    swept, _ = await _sweep_in_order(pool, _SWEEP_REVERSALS, REVERSALS_KEPT, _EVER)
+    return swept
+
+
+async def _sweep_in_order(pool: AsyncEngine, sql: str, age: timedelta, since: datetime) -> tuple[int, datetime]:
+    """Sweep rows in slices; return how many were deleted, and the time of recording of the last one."""
+    total = 0
+    while True:
+        async with connections.transaction(pool, tables.WORKER_ROLE, "sweep") as connection:
+            if not await connection.fetchval(_RETENTION_LOCK):
+                return total, since
+            ((swept, seen, last),) = await connection.fetch(sql, age, _SLICE, since)
+        total += swept
+        if seen < _SLICE:
+            return total, last or since
+        # A slice has many moments; if forged times made it one, the rest of that moment waits for another process.
+        since = last if swept or last > since else last + timedelta(microseconds=1)
+
+
+async def _sweep_kept_hits(pool: AsyncEngine) -> int:
     total = 0
     while True:
         async with connections.transaction(pool, tables.WORKER_ROLE, "sweep") as connection:
             if not await connection.fetchval(_RETENTION_LOCK):
                 return total
-            deleted = int((await connection.execute(_SWEEP_HITS, lateness, _SLICE)).rpartition(" ")[2])
+            deleted = int((await connection.execute(_SWEEP_KEPT_HITS, _SLICE)).rpartition(" ")[2])
         total += deleted
         if deleted < _SLICE:
             return total

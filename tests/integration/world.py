@@ -1,7 +1,6 @@
 """Goals with chosen times on a real PostgreSQL, and workers that process batches without a broker."""
 
 import itertools
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -17,7 +16,7 @@ from sqlalchemy.ext import asyncio as sa_async
 from goalworker import config
 from goalworker.decoding import decoder
 from goalworker.decoding.limits import Limits
-from goalworker.domain import criteria, events, goals
+from goalworker.domain import events, goals
 from goalworker.goal_index import index
 from goalworker.kafka import sender
 from goalworker.kafka.delivery import Delivery
@@ -30,7 +29,13 @@ from tests.integration import statements
 from tests.kit import naive_judge
 
 TOPICS = config.load({}, env_file=None, secrets_dir=None).topics
-_TOPIC_OF_TYPE = {event_type: topic for topic, types in TOPICS.event_types.items() for event_type in types}
+_TOPIC_OF_TYPE = {
+    events.PAYMENT_REFUNDED: TOPICS.payment_completed,
+    events.PAYMENT_FAILED: TOPICS.payment_completed,
+    events.APPOINTMENT_CANCELLED: TOPICS.appointment_booked,
+    events.FORM_REJECTED: TOPICS.form_submitted,
+} | {event_type: topic for topic, types in TOPICS.event_types.items() for event_type in types}
+_RECORDED_TYPES = events.LIFECYCLE_TYPES | events.REVERSAL_TYPES
 
 
 def examples(number: int) -> hypothesis.settings:
@@ -72,7 +77,7 @@ async def install(
             await administrator.execute(
                 "INSERT INTO goal_versions VALUES ($1, $2, $3, $4, $5, $6, $7)",
                 *(goal.tenant_id, goal.goal_id, version.number),
-                json.dumps(criteria.criteria_to_json(goal.goal_type, version.criteria)),
+                msgspec.json.encode(version.criteria).decode(),
                 *(version.is_active, version.active_from, version.active_to),
             )
     for (tenant_id, workflow_id), versions in (logics or {}).items():
@@ -92,10 +97,11 @@ def batch_of(messages: Iterable[events.Event], goal_index: index.Index) -> Batch
         partition = TopicPartition(record.topic, 0)
         fetched.setdefault(partition, []).append(record)
         batch.timestamps.setdefault(record.topic, Counter()).update([record.timestamp])
-        if event.type in events.LIFECYCLE_TYPES or goal_index.candidates(event) or not _is_decoded(record):
+        if event.type in _RECORDED_TYPES or goal_index.candidates(event) or not _is_decoded(record):
             batch.items.append((partition, record, event))
     batch.fetched = fetched
     batch.has_lifecycle = any(event.type in events.LIFECYCLE_TYPES for *_, event in batch.items)
+    batch.has_reversals = any(event.type in events.REVERSAL_TYPES for *_, event in batch.items)
     batch.match(goal_index)
     return batch
 

@@ -1,0 +1,53 @@
+"""Deletion of the oldest hits of a goal and contact where there are more than count (contract rule 3.6)."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final
+from uuid import UUID
+
+from goalworker.domain import goals, judging
+from goalworker.domain.facts import ContactKey, Hit
+from goalworker.goal_index import index
+from goalworker.postgres import arrays, connections
+
+# Hits deleted in one transaction, at most; the next judgement of the contact deletes more.
+_DELETED_MAX: Final = 2_000
+
+_HITS: Final[arrays.Columns[Hit]] = arrays.Columns(
+    arrays.plain("tenant_id", "text", lambda hits: [hit.tenant_id for hit in hits]),
+    arrays.plain("workflow_id", "text", lambda hits: [hit.workflow_id for hit in hits]),
+    arrays.plain("contact_id", "text", lambda hits: [hit.contact_id for hit in hits]),
+    arrays.plain("goal_id", "uuid", lambda hits: [hit.goal_id for hit in hits]),
+    arrays.plain("event_source", "text", lambda hits: [hit.trigger.source for hit in hits]),
+    arrays.plain("event_id", "text", lambda hits: [hit.trigger.id for hit in hits]),
+)
+# A sweep may delete them at this moment, in another order: whoever waited for it could deadlock.
+_DELETE: Final = f"""
+DELETE FROM goal_hits WHERE ctid = ANY (ARRAY(
+    SELECT h.ctid FROM {_HITS.unnested("excess")}
+    JOIN goal_hits h USING ({_HITS.names})
+    FOR UPDATE OF h SKIP LOCKED))
+"""
+
+
+async def delete(
+    connection: connections.Connection, hits: Mapping[ContactKey, Collection[Hit]], goal_index: index.Index
+) -> None:
+    """Delete hits beyond the newest of each goal that counts occurrences, in the caller's transaction."""
+    for (tenant_id, workflow_id, _), of_contact in hits.items():
+        if len(of_contact) > judging.COUNTED_HITS_MAX:
+            excess = _excess(of_contact, goal_index.workflow(tenant_id, workflow_id))[:_DELETED_MAX]
+            if excess:
+                await connection.execute(_DELETE, *_HITS.arguments(excess))
+
+
+def _excess(hits: Iterable[Hit], workflow: goals.Workflow) -> list[Hit]:
+    by_goal: defaultdict[UUID, dict[tuple[str, str], Hit]] = defaultdict(dict)
+    for hit in hits:
+        by_goal[hit.goal_id].setdefault((hit.trigger.source, hit.trigger.id), hit)
+    return [
+        hit
+        for goal_id, of_goal in by_goal.items()
+        if (goal := workflow.goals_by_id.get(goal_id)) is not None and goals.kept_seconds(goal) is not None
+        for hit in sorted(of_goal.values(), key=lambda hit: hit.trigger.order)[: -judging.COUNTED_HITS_MAX]
+    ]
