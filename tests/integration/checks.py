@@ -4,14 +4,16 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from goalworker.domain import events, goals, ids
+from goalworker.domain import events, evidence, goals, ids
 from goalworker.kafka import records
 from goalworker.postgres import connections
 from tests.integration import world
 from tests.kit import naive_judge
+from tests.kit.naive.money import Payment
 
 
 class Row(NamedTuple):
@@ -109,10 +111,14 @@ async def assert_published_as_stored(administrator: connections.Connection, brok
     for tenant_id, enrollment_id, goal_id, achieved_at in exits:
         data = published[ids.exit_id(tenant_id, enrollment_id)]["data"]
         assert (data["goal_id"], datetime.fromisoformat(data["achieved_at"])) == (str(goal_id), achieved_at)
-    # A satisfied enrollment without a recorded end has an exit, at the latest by the last judgement.
+    # A satisfied enrollment without a recorded end has an exit or waits for one, at the latest by the last judgement.
     assert not await administrator.fetch(
         "SELECT FROM enrollments e LEFT JOIN exits x USING (tenant_id, enrollment_id)"
-        " WHERE e.satisfied_at IS NOT NULL AND e.ended_at IS NULL AND x.tenant_id IS NULL"
+        " WHERE e.satisfied_at IS NOT NULL AND e.ended_at IS NULL AND x.tenant_id IS NULL AND NOT e.exit_waits"
+    )
+    assert not await administrator.fetch(
+        "SELECT FROM enrollments WHERE exit_waits AND (satisfied_at IS NULL OR ended_at IS NOT NULL"
+        " OR exited_at IS NOT NULL)"
     )
 
 
@@ -126,7 +132,79 @@ async def assert_lawful(
     tracked: bool = True,
 ) -> None:
     """Assert the three laws: the rows are those of a naive judge that sees everything at once, published once."""
-    expected, expected_satisfied = naive_judge.answers(given_goals, logics, messages, tracked=tracked)
+    answered = naive_judge.everything(given_goals, logics, messages, tracked=tracked)
+    expected = {
+        (*key[:2], goal_id): found.at for key, answer in answered.items() for goal_id, found in answer.achieved.items()
+    }
     assert await achieved(administrator) == expected
-    assert await satisfied(administrator) == {key: found.at.time for key, found in expected_satisfied.items()}
+    assert await counted(administrator) == {
+        (*key[:2], goal_id): (found.occurrences, found.total_amount)
+        for key, answer in answered.items()
+        for goal_id, found in answer.achieved.items()
+        if found.occurrences is not None
+    }
+    assert await satisfied(administrator) == {
+        key[:2]: answer.satisfied.at.time for key, answer in answered.items() if answer.satisfied is not None
+    }
+    waiting, over = await _waiting(administrator)
+    assert waiting == {key[:2] for key, answer in answered.items() if answer.exit_waits} - over
+    assert await _converted(administrator) == {
+        key[:2]: answer.converted_at for key, answer in answered.items() if answer.converted_at is not None
+    }
+    assert await _payments(administrator) == {
+        (*key[:2], goal_id, payment_id): payment
+        for key, answer in answered.items()
+        for goal_id, by_payment in answer.payments.items()
+        for payment_id, payment in by_payment.items()
+    }
     await assert_published_as_stored(administrator, broker)
+
+
+async def counted(
+    administrator: connections.Connection,
+) -> dict[naive_judge.AchievementKey, tuple[int, Decimal | None]]:
+    """Return how many occurrences the achievements of goals that count them have, and the sum of their amounts."""
+    rows = await administrator.fetch(
+        "SELECT tenant_id, enrollment_id, goal_id, counted FROM achievements WHERE revoked_at IS NULL"
+    )
+    kept = {tuple(row[:3]): evidence.others_from_json(row["counted"])[0] for row in rows}
+    return {key: (count.occurrences, count.total_amount) for key, count in kept.items() if count is not None}
+
+
+async def _waiting(
+    administrator: connections.Connection,
+) -> tuple[set[naive_judge.EnrollmentKey], set[naive_judge.EnrollmentKey]]:
+    """Return the enrollments whose exit waits, and those that get none, or had theirs."""
+    rows = await administrator.fetch(
+        "SELECT tenant_id, enrollment_id, exit_waits, ended_at IS NOT NULL OR exited_at IS NOT NULL FROM enrollments"
+    )
+    return {(row[0], row[1]) for row in rows if row[2]}, {(row[0], row[1]) for row in rows if row[3]}
+
+
+async def _converted(administrator: connections.Connection) -> dict[naive_judge.EnrollmentKey, datetime]:
+    rows = await administrator.fetch(
+        "SELECT tenant_id, enrollment_id, converted_at FROM enrollments WHERE converted_at IS NOT NULL"
+    )
+    return {(row[0], row[1]): row[2] for row in rows}
+
+
+PaymentKey = tuple[str, str, UUID, str]
+
+
+async def _payments(administrator: connections.Connection) -> dict[PaymentKey, Payment]:
+    """Return the payments that are revenue, by enrollment, goal and payment_id: those listed, and other triggers."""
+    found: dict[PaymentKey, set[Payment]] = defaultdict(set)
+    for row in await administrator.fetch(
+        "SELECT * FROM achievements WHERE revoked_at IS NULL AND goal_type = 'purchase_made' AND NOT payments_apart"
+    ):
+        data = json.loads(row["data"], parse_float=Decimal)
+        key = (row["tenant_id"], row["enrollment_id"], row["goal_id"], data["payment_id"])
+        found[key].add(Payment(_walked(row), Decimal(data["amount"]), data["currency"].upper(), Decimal(0)))
+    for row in await administrator.fetch("SELECT * FROM enrollments WHERE payments IS NOT NULL"):
+        for kept in json.loads(row["payments"]):
+            data = kept["data"]
+            at = naive_judge.Walked(datetime.fromisoformat(kept["time"]), kept["source"], kept["id"])
+            key = (row["tenant_id"], row["enrollment_id"], UUID(kept["goal_id"]), data["payment_id"])
+            payment = Payment(at, Decimal(data["amount"]), data["currency"].upper(), Decimal(kept.get("reversed", 0)))
+            found[key].add(payment)
+    return {key: min(same) for key, same in found.items()}
