@@ -20,8 +20,8 @@ REGISTRY: Final = prometheus_client.CollectorRegistry()
 prometheus_client.ProcessCollector(registry=REGISTRY)
 prometheus_client.PlatformCollector(registry=REGISTRY)
 
-GOAL_OUTCOMES: Final = ("matched", "unmatched", "duplicate", "dead_letter", "tombstone")
-REVERSAL_OUTCOMES: Final = ("recorded", "duplicate")
+# Reversals, which share the topics of what they reverse, are `recorded`.
+GOAL_OUTCOMES: Final = ("matched", "unmatched", "recorded", "duplicate", "dead_letter", "tombstone")
 LIFECYCLE_OUTCOMES: Final = ("recorded", "duplicate", "ignored", "dead_letter", "tombstone")
 STAGES: Final = ("decode", "facts", "judge", "publish", "commit")
 CHECKS: Final = ("database", "broker", "topics", "migrations", "goals")

@@ -18,6 +18,8 @@ CONTRACT = {
     "achievements_revised_total": ("counter", {"goal_type"}),
     "achievements_revoked_total": ("counter", {"goal_type"}),
     "exits_total": ("counter", {"logic"}),
+    "exits_waiting": ("gauge", set()),
+    "reversals_total": ("counter", {"kind", "effect"}),
     "consumer_lag_records": ("gauge", {"topic", "partition"}),
     "consumer_hidden_records": ("gauge", {"topic", "partition"}),
     "consumer_hidden_seconds": ("gauge", {"topic", "partition"}),
@@ -53,7 +55,7 @@ REASONS = {
     "conflicting_enrollment",
 }
 GOAL_TYPES = {"tag_added", "purchase_made", "appointment_booked", "form_submitted", "pipeline_stage_reached"}
-OUTCOMES = {"matched", "unmatched", "duplicate", "dead_letter", "tombstone"}
+OUTCOMES = {"matched", "unmatched", "recorded", "duplicate", "dead_letter", "tombstone"}
 LIFECYCLE_OUTCOMES = {"recorded", "duplicate", "ignored", "dead_letter", "tombstone"}
 
 
@@ -118,6 +120,10 @@ def test_every_closed_list_of_labels_begins_at_zero() -> None:
         assert values_of(name, "topic") == {"tags", "payments", "lifecycle", "again"}
     for name in ("achievements_total", "achievements_revised_total", "achievements_revoked_total"):
         assert values_of(name, "goal_type") == GOAL_TYPES
+    assert values_of("reversals_total", "kind") == {"refunded", "failed", "cancelled", "rejected"}
+    assert values_of("reversals_total", "effect") == {
+        *("reversed", "partial", "excess", "mismatch", "moved", "unknown"),
+    }
     for name in ("outbox_published_total", "outbox_refused_records"):
         assert values_of(name, "topic") == {"achieved", "exit"}
     for name in ("exits_total", "exit_age_seconds_count"):
