@@ -12,7 +12,21 @@ from goalworker.kafka import broker_errors
 from goalworker.pipeline import outbox, phases, waiting, worker
 from goalworker.postgres import connections
 from tests.integration import checks, crashes, flow, statements, world
-from tests.integration.scenes import DEACTIVATED, ONE, TWO, ended, logic, started, state, tagged
+from tests.integration.scenes import (
+    ACTIVATED,
+    DEACTIVATED,
+    ONE,
+    TWO,
+    ended,
+    failed,
+    goal,
+    logic,
+    paid,
+    purchase,
+    started,
+    state,
+    tagged,
+)
 from tests.kit import strategies
 
 OTHER, ABSENT = ("w1", "e2", "c2"), ("w1", "e4", "c4")
@@ -22,6 +36,12 @@ BEFORE = (
     started(0, "s4", ABSENT),
     tagged("h0", 6, contact_id="c2"),
     tagged("h5", 8, contact_id="c4"),
+    started(0, "s5", ("w2", "e5", "c5")),
+    started(0, "s6", ("w2", "e6", "c6")),
+    paid("p2", 6, "p2", contact_id="c6"),
+    state(DEACTIVATED, 2, workflow_id="w3"),
+    started(0, "s7", ("w3", "e7", "c7")),
+    tagged("h7", 6, "tag-3", "c7"),
 )
 BATCH = (
     tagged("h1", 5),
@@ -30,10 +50,14 @@ BATCH = (
     ended(3, "x2", OTHER),
     started(0, "s3", ("w1", "e3", "c3")),
     tagged("h4", 7, contact_id="c3"),
-    state(DEACTIVATED, 7),
+    paid("p1", 6, contact_id="c5"),
+    failed("r1", 8, contact_id="c5"),
+    failed("r2", 8, "p2", "c6"),
+    state(DEACTIVATED, 3, "a2"),
+    state(ACTIVATED, 9, "a3", "w3"),
 )
-"""An exit, a correction, a revocation, and a state that concerns a contact of whom the batch says nothing."""
-GOALS, LOGICS = (ONE, TWO), logic("all")
+"""An exit, a correction, revocations, a reversal and an activation that concern contacts with nothing else."""
+GOALS, LOGICS = (ONE, TWO, purchase(5, "w2"), goal(6, "tag-3", "w3")), logic("all")
 
 How = Callable[[int], statements.Hook]
 

@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import metrics
-from goalworker.domain import criteria, events, goals, reversal_effects
-from goalworker.pipeline import outcomes, phases
+from goalworker.domain import criteria, events, goals, judging, reversal_effects
+from goalworker.pipeline import outbox, outcomes, phases
 from goalworker.postgres import connections
 from goalworker.stores import enrollments, retention
 from tests.integration import checks, crashes, scenes, world
@@ -268,7 +268,7 @@ async def test_a_crash_between_slices_of_waiting_exits_is_repaired_by_a_replay(
         is_over = await crashes.survives(crashes.after(step), world.Worker(pool, broker).take(activation))
         successor = world.Worker(pool, broker)
         await successor.take(activation)
-        monkeypatch.setattr(world.outbox, "LEFT_BEHIND_SECONDS", 0)
+        monkeypatch.setattr(outbox, "LEFT_BEHIND_SECONDS", 0)
         await successor.sweep()
         await checks.assert_lawful(administrator, broker, [ONE], {}, [*IN_A_PAUSE, activation])
         step += 3
@@ -390,7 +390,7 @@ async def test_a_sweep_passes_hits_that_are_kept_in_slices(
 async def test_the_oldest_hits_beyond_those_that_count_are_deleted_by_a_judgement(
     pool: sa_async.AsyncEngine, administrator: connections.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(world.phases.judgements.excess_hits.judging, "COUNTED_HITS_MAX", 3)
+    monkeypatch.setattr(judging, "COUNTED_HITS_MAX", 3)
     given = [THREE_TIMES, TWO]
     await world.install(administrator, given)
     worker = world.Worker(pool, world.Broker())
