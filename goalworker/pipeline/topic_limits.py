@@ -94,4 +94,6 @@ def _largest_messages(max_goals: int) -> Iterable[messages.Message]:
 
 def _payment() -> events.PaymentCompleted:
     products = (LONGEST_TEXT,) * events.PRODUCT_IDS_MAX
-    return events.PaymentCompleted(LONGEST_TEXT, LONGEST_TEXT, _AMOUNT, "EUR", products, correlation_id=LONGEST_TEXT)
+    return events.PaymentCompleted(
+        LONGEST_TEXT, LONGEST_TEXT, _AMOUNT, "EUR", products, correlation_id=LONGEST_TEXT, test=True
+    )

@@ -43,7 +43,10 @@ _PRODUCT_IDS: Final[Schema] = {
     "items": {"anyOf": [_TEXT_REF, _INTEGER, {"type": "null"}]},
     "description": f"At most {events.PRODUCT_IDS_MAX}; null entries are ignored",
 }
-_STARTS_AT: Final[Schema] = {"description": "Any JSON: a text is kept as it is, anything else is dropped"}
+_ANYTHING: Final = {
+    "starts_at": "Any JSON: a text is kept as it is, anything else is dropped",
+    "test": "true: a test event, which is skipped unless GOALWORKER_EVENTS__TEST_EVENTS is `count`",
+}
 _CURRENCY: Final[Schema] = {"type": "string", "pattern": "^[A-Za-z]{3}$"}
 
 
@@ -115,8 +118,8 @@ def _data(message_type: str) -> Schema:
     """Return the schema of the `data` of an incoming message, with every form that a sender may use."""
     data = _contract_fields(message_type)
     for name, field in data["properties"].items():
-        if name == "starts_at":
-            data["properties"][name] = _STARTS_AT
+        if name in _ANYTHING:
+            data["properties"][name] = {"description": _ANYTHING[name]}
         elif name == "product_ids":
             field["anyOf"][0] = _PRODUCT_IDS
         elif lenient.is_id(name):
