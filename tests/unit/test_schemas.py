@@ -21,7 +21,7 @@ from goalworker.config import Settings
 from goalworker.decoding import decoder, envelope
 from goalworker.decoding.limits import Limits
 from goalworker.domain import events, facts, ids, judging, messages
-from goalworker.domain.criteria import Criteria, criteria_to_json
+from goalworker.domain.criteria import Criteria, criteria_to_json, settings_of
 from goalworker.domain.text import TEXT_BYTES_MAX, is_valid_text, parse_amount
 from goalworker.pipeline import dead_letters
 from goalworker.stores import api_keys
@@ -404,7 +404,8 @@ def test_criteria_are_told_apart_by_goal_type_and_have_its_fields(name: str) -> 
         assert goal["properties"]["goal_type"]["const"] == goal_type
         criteria = resolved("openapi.json", goal["properties"]["criteria"]["$ref"])
         row = events.GOAL_TYPE_TABLE[goal_type]
-        assert list(criteria["properties"]) == [*row.criteria, *([row.any_flag] if row.any_flag else [])]
+        flags = [row.any_flag] if row.any_flag else []
+        assert list(criteria["properties"]) == [*row.criteria, *flags, *settings_of(row)]
 
 
 def test_no_object_in_openapi_has_alternatives_beside_its_properties() -> None:
