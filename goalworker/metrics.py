@@ -21,8 +21,18 @@ prometheus_client.ProcessCollector(registry=REGISTRY)
 prometheus_client.PlatformCollector(registry=REGISTRY)
 
 # Reversals, which share the topics of what they reverse, are `recorded`.
-GOAL_OUTCOMES: Final = ("matched", "unmatched", "recorded", "duplicate", "dead_letter", "tombstone")
-LIFECYCLE_OUTCOMES: Final = ("recorded", "duplicate", "ignored", "dead_letter", "tombstone")
+GOAL_OUTCOMES: Final = (
+    "matched",
+    "unmatched",
+    "recorded",
+    "duplicate",
+    "dead_letter",
+    "tombstone",
+    "test",
+    "no_move",
+    "foreign_type",
+)
+LIFECYCLE_OUTCOMES: Final = ("recorded", "duplicate", "ignored", "dead_letter", "tombstone", "foreign_type")
 STAGES: Final = ("decode", "facts", "judge", "publish", "commit")
 CHECKS: Final = ("database", "broker", "topics", "migrations", "goals")
 API_CHECKS: Final = ("database", "migrations")

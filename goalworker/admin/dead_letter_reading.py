@@ -1,17 +1,18 @@
 """Reading of dead letters: all, a selection, or one."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final
-from urllib import parse
 
 import aiokafka
 import msgspec
 
 from goalworker import config, errors
 from goalworker.admin import kafka_connection, kafka_topics
+from goalworker.decoding import envelope
 from goalworker.kafka.topics import offsets_at
-from goalworker.pipeline import dead_letters
+from goalworker.pipeline import dead_letters, record_tenants
+from goalworker.pipeline.event_decoder import event_decoder
 
 FETCH_RECORDS: Final = 500
 FETCH_TIMEOUT_MS: Final = 1_500
@@ -19,6 +20,7 @@ FETCH_TIMEOUT_MS: Final = 1_500
 IDLE_ROUNDS_MAX: Final = 20
 
 Offsets = dict[aiokafka.TopicPartition, int]
+TenantOf = Callable[[aiokafka.ConsumerRecord], str | None]
 
 
 class Selection(msgspec.Struct, frozen=True):
@@ -31,7 +33,7 @@ class Selection(msgspec.Struct, frozen=True):
     max_records: int | None = None
     tenant_id: str | None = None
 
-    def has(self, record: aiokafka.ConsumerRecord) -> bool:
+    def has(self, record: aiokafka.ConsumerRecord, tenant_of: TenantOf) -> bool:
         """Say whether a dead letter is selected, apart from the limit."""
         time, header = time_of(record), headers_of(record)
         return (
@@ -45,13 +47,13 @@ class Selection(msgspec.Struct, frozen=True):
 
 async def read(settings: config.Settings, selection: Selection) -> AsyncIterator[aiokafka.ConsumerRecord]:
     """Yield the selected dead letters, each partition in order; no group's offsets change."""
-    yielded = 0
+    yielded, tenant_of = 0, tenants_of(settings)
     async with kafka_connection.consumer(settings) as consumer:
         starts, ends = await bounds(settings, consumer, settings.topics.dead_letters)
         if selection.since is not None:
             starts = await offsets_at(consumer, selection.since, ends)
         async for record in between(consumer, starts, ends):
-            if selection.has(record):
+            if selection.has(record, tenant_of):
                 yield record
                 yielded += 1
                 if yielded == selection.max_records:
@@ -95,7 +97,7 @@ async def between(
         left -= finished
         idle_rounds = 0 if batches else idle_rounds + 1
         if idle_rounds == IDLE_ROUNDS_MAX:
-            raise errors.DependencyError("the broker stopped answering while dead letters were read: try again")
+            raise errors.DependencyError("the broker stopped answering while records were read: try again")
 
 
 async def one(settings: config.Settings, partition: int, offset: int) -> aiokafka.ConsumerRecord:
@@ -121,19 +123,27 @@ class _Envelope(msgspec.Struct):
     tenantid: str | None = None
 
 
-def tenant_of(record: aiokafka.ConsumerRecord) -> str | None:
-    """Return the tenant that a dead letter names in its headers, else in its value, else in its key."""
+def tenants_of(settings: config.Settings) -> TenantOf:
+    """Return a function that finds the tenant of a dead letter as the worker would.
+
+    Where the envelope is too malformed for that, it takes what the letter names in its headers, value or key.
+    """
+    decoder = event_decoder(settings)
+
+    def tenant_of(letter: aiokafka.ConsumerRecord) -> str | None:
+        return record_tenants.tenant_of(decoder, letter.topic, letter) or _named_tenant(letter)
+
+    return tenant_of
+
+
+def _named_tenant(record: aiokafka.ConsumerRecord) -> str | None:
     if named := headers_of(record).get("ce_tenantid"):
         return named
     try:
         named = msgspec.json.decode(record.value or b"", type=_Envelope).tenantid
     except (ValueError, RecursionError):
         named = None
-    if named:
-        return named
-    # Keys should be `tenant:contact`, each part percent-encoded (contract section 2).
-    tenant, colon, _ = str(record.key or b"", "utf-8", "replace").partition(":")
-    return parse.unquote(tenant) if colon else None
+    return named or envelope.tenant_of_key(record.key)
 
 
 def headers_of(record: aiokafka.ConsumerRecord) -> Mapping[str, str]:

@@ -1,9 +1,11 @@
 """Dead letters as an operator sees them: lists, counts, and one letter in full."""
 
 import base64
+import enum
 import re
 from collections import Counter
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 import aiokafka
 
@@ -12,36 +14,49 @@ from goalworker.admin import dead_letter_reading, kafka_connection, kafka_topics
 from goalworker.pipeline import dead_letters
 
 
+class By(enum.StrEnum):
+    """The groups in which dead letters are counted."""
+
+    REASON = "reason"
+    TENANT = "tenant"
+
+
 async def list_letters(settings: config.Settings, selection: dead_letter_reading.Selection) -> list[dict[str, Any]]:
     """Return the selected dead letters, oldest first, each with its position, origin and reason."""
     rows = [_describe(record) async for record in dead_letter_reading.read(settings, selection)]
     return sorted(rows, key=lambda row: (row["time"], row["partition"], row["offset"]))
 
 
-async def count_letters(settings: config.Settings, selection: dead_letter_reading.Selection) -> list[dict[str, Any]]:
-    """Count the selected dead letters by topic and reason: all, open and redriven, the most frequent first."""
+async def count_letters(
+    settings: config.Settings, selection: dead_letter_reading.Selection, by: By = By.REASON
+) -> list[dict[str, Any]]:
+    """Count the selected dead letters by topic and reason, or by tenant: all, open and redriven."""
     async with kafka_connection.admin(settings) as client:
         has_redrive_topic = settings.topics.redrive in await kafka_topics.topics(client)
     sent = await redrive.already_sent(settings) if has_redrive_topic else set()
     counts: redrive.Counts = Counter()
     redriven: redrive.Counts = Counter()
+    tenant_of = dead_letter_reading.tenants_of(settings)
     async for record in dead_letter_reading.read(settings, selection):
-        headers = dead_letter_reading.headers_of(record)
-        kind = headers.get(dead_letters.ORIGINAL_TOPIC), headers.get(dead_letters.ERROR_REASON)
-        counts[kind] += 1
+        group = (tenant_of(record),) if by is By.TENANT else redrive.kind_of(record)
+        counts[group] += 1
         copy = dead_letters.redriven(record, settings.topics.redrive)
-        redriven[kind] += copy is not None and redrive.fingerprint_of(copy) in sent
+        redriven[group] += copy is not None and redrive.fingerprint_of(copy) in sent
+    names = ("tenant_id",) if by is By.TENANT else KIND
     return [
         {**row, "open": row["records"] - redriven_records, "redriven": redriven_records}
-        for row in rank(counts)
-        for redriven_records in [redriven[row["topic"], row["reason"]]]
+        for row in rank(counts, names)
+        for redriven_records in [redriven[tuple(row[name] for name in names)]]
     ]
 
 
-def rank(counts: redrive.Counts) -> list[dict[str, Any]]:
-    """Return a row for each topic and reason, the most frequent first."""
+KIND: Final = ("topic", "reason")
+
+
+def rank(counts: redrive.Counts, names: Sequence[str] = KIND) -> list[dict[str, Any]]:
+    """Return a row for each group, whose parts have these names, the most frequent first."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
-    return [{"topic": topic, "reason": reason, "records": count} for (topic, reason), count in ordered]
+    return [{**dict(zip(names, group, strict=True)), "records": count} for group, count in ordered]
 
 
 def document(record: aiokafka.ConsumerRecord) -> dict[str, Any]:

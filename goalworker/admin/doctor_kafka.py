@@ -1,4 +1,4 @@
-"""Part of `goalworker doctor` in Kafka: brokers, topics and their configuration, rights, hidden records."""
+"""Part of `goalworker doctor` in Kafka: brokers, topics and their configuration, rights, senders, hidden records."""
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -9,7 +9,7 @@ from aiokafka import admin as kafka_admin
 from aiokafka import errors as kafka_errors
 
 from goalworker import config
-from goalworker.admin import findings, kafka_connection, kafka_topics
+from goalworker.admin import doctor_senders, findings, kafka_connection, kafka_topics
 from goalworker.kafka import broker_errors, broker_requests
 from goalworker.pipeline import topic_limits
 
@@ -39,6 +39,10 @@ async def examine(settings: config.Settings) -> findings.Findings:
     readable = {name: there[name] for name in _read(settings) if name in there}
     async for finding in _readable(settings, readable):
         yield finding
+        if finding.state is findings.State.OK:
+            inputs = {name: topic for name, topic in readable.items() if name != settings.topics.redrive}
+            async for sender in doctor_senders.examine(settings, kafka_topics.partitions(inputs)):
+                yield sender
     async for finding in _hidden(settings, kafka_topics.partitions(readable)):
         yield finding
 

@@ -66,10 +66,14 @@ def parse(text: bytes, maximum: int) -> tuple[Workflow, ...]:
     for workflow_id, count in Counter(workflow.workflow_id for workflow in workflows).items():
         if count > 1 and not faults:
             faults.append(Fault("/workflows", f"the workflow {workflow_id!r} occurs {count} times"))
-    if faults:
-        lines = [f"  {fault.pointer or '/'}: {fault.detail}" for fault in faults]
-        raise errors.GoalworkerError("\n".join(["The file has faults, and nothing was changed:", *lines]))
+    _refuse(faults)
     return workflows
+
+
+def _refuse(faults: Iterable[Fault]) -> None:
+    lines = [f"  {fault.pointer or '/'}: {fault.detail}" for fault in faults]
+    if lines:
+        raise errors.GoalworkerError("\n".join(["The file has faults, and nothing was changed:", *lines]))
 
 
 def _workflow(given: Any, at: str, maximum: int, faults: list[Fault]) -> Workflow:
@@ -127,7 +131,19 @@ UNCHANGED: Final = "unchanged"
 async def plan(
     pool: sa_async.AsyncEngine, tenant_id: str, workflows: Iterable[Workflow], *, maximum: int, prune: bool
 ) -> list[Step]:
-    """Return the steps for all workflows of a file."""
+    """Return the steps for all workflows of a file; GoalworkerError where the database refuses some."""
+    workflows = list(workflows)
+    drafts = {
+        f"/workflows/{number}/goals/{position}": goal.draft.criteria
+        for number, workflow in enumerate(workflows)
+        for position, goal in enumerate(workflow.goals)
+    }
+    untracked = await goal_store.untracked_faults(pool, tenant_id, drafts.values())
+    _refuse(
+        Fault(f"{at}{fault.pointer}", fault.detail)
+        for at, found in zip(drafts, untracked, strict=True)
+        for fault in found
+    )
     return [
         step for workflow in workflows for step in await steps(pool, tenant_id, workflow, maximum=maximum, prune=prune)
     ]

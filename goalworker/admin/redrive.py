@@ -30,7 +30,7 @@ log = logs.get(__name__)
 SEND_RECORDS_MAX: Final = 500
 SENDS_PER_SECOND: Final = 10
 
-Counts = Counter[tuple[str | None, str | None]]
+Counts = Counter[tuple[str | None, ...]]
 
 
 @dataclass(slots=True)
@@ -42,6 +42,7 @@ class _Pass:
     sent: set[bytes]
     expired_ms: float
     is_dry: bool
+    tenant_of: dead_letter_reading.TenantOf
     due: dict[str, Record] = field(default_factory=dict)
     counts: Counts = field(default_factory=Counter)
     expiring: int = 0
@@ -53,7 +54,7 @@ class _Pass:
         partition = aiokafka.TopicPartition(record.topic, record.partition)
         copy = dead_letters.redriven(record, self.topic)
         if copy is not None and (fingerprint := fingerprint_of(copy)) not in self.sent:
-            if not self.selection.has(record):
+            if not self.selection.has(record, self.tenant_of):
                 self.blocked.add(partition)
                 return
             self.sent.add(fingerprint)
@@ -64,8 +65,7 @@ class _Pass:
     def _add(self, record: aiokafka.ConsumerRecord, copy: Record) -> None:
         if not self.is_dry:
             self.due[f"{record.partition}:{record.offset}"] = copy
-        headers = dead_letter_reading.headers_of(record)
-        self.counts[headers.get(dead_letters.ORIGINAL_TOPIC), headers.get(dead_letters.ERROR_REASON)] += 1
+        self.counts[kind_of(record)] += 1
         self.expiring += copy.timestamp_ms is not None and copy.timestamp_ms < self.expired_ms
 
 
@@ -79,7 +79,8 @@ async def run(
     """Send the selected letters that were not sent yet; return how many by original topic and reason."""
     topic, group_id = settings.topics.redrive, f"{settings.kafka.group_id}.redrive"
     expired_ms = await _expired_ms(settings)
-    ongoing = _Pass(topic, selection, await already_sent(settings), expired_ms, dry_run)
+    tenant_of = dead_letter_reading.tenants_of(settings)
+    ongoing = _Pass(topic, selection, await already_sent(settings), expired_ms, dry_run, tenant_of)
     sender = Sender(settings)
     try:
         async with kafka_connection.consumer(settings, group_id) as consumer:
@@ -168,6 +169,12 @@ async def _expired_ms(settings: config.Settings) -> float:
         )
     retention_ms = int(configured.get("retention.ms", -1))
     return time.time() * 1000 - retention_ms if retention_ms >= 0 else -math.inf
+
+
+def kind_of(record: aiokafka.ConsumerRecord) -> tuple[str | None, str | None]:
+    """Return the original topic and the reason of a dead letter."""
+    headers = dead_letter_reading.headers_of(record)
+    return headers.get(dead_letters.ORIGINAL_TOPIC), headers.get(dead_letters.ERROR_REASON)
 
 
 def fingerprint_of(record: Record | aiokafka.ConsumerRecord) -> bytes:

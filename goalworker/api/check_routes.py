@@ -1,19 +1,19 @@
 """The check of a workflow's goals that an engine requests before it activates the workflow."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from goalworker.api import auth, openapi, parameters, request_bodies, request_models, validation
+from goalworker.api import auth, goal_answers, openapi, parameters, request_bodies, request_models, validation
 from goalworker.domain.criteria import criteria_to_json
 from goalworker.domain.faults import Fault
 from goalworker.stores import goal_store
 
 router = APIRouter(tags=[openapi.GOALS])
 
-GoalFaults = list[dict[str, Any]]
+ErrorsAndWarnings = tuple[goal_answers.GoalFaults, goal_answers.GoalFaults]
 # Stored goals that a check looks at, at most; a workflow has far fewer unless its maximum was raised.
 _STORED_MAX: Final = 1_000
 
@@ -31,24 +31,25 @@ async def validate_goals(
 ) -> Response:
     """Check goals without storing them; without a body, check the stored goals. References are checked too."""
     drafts = validation.validate(request_models.GoalsToValidate, body).goals
-    errors = await (
+    errors, warnings = await (
         _check_stored(context, caller, workflow_id) if drafts is None else _check_drafts(context, caller, drafts)
     )
-    return parameters.json_answer({"valid": not errors, "errors": errors})
+    return parameters.json_answer({"valid": not errors, "errors": errors, "warnings": warnings})
 
 
-async def _check_stored(context: parameters.Context, caller: auth.Caller, workflow_id: str) -> GoalFaults:
+async def _check_stored(context: parameters.Context, caller: auth.Caller, workflow_id: str) -> ErrorsAndWarnings:
     page = await goal_store.list_goals(context.pool, caller.tenant_id, workflow_id, limit=_STORED_MAX)
     missing = await context.references.faults(caller.tenant_id, [goal.criteria for goal in page.goals])
-    return [
-        {"goal_id": goal.id, "pointer": fault.pointer, "detail": fault.detail}
+    errors = [
+        error
         for goal, faults in zip(page.goals, missing, strict=True)
-        for fault in faults
+        for error in goal_answers.of_stored(goal.id, faults)
     ]
+    return errors, [warning for goal in page.goals for warning in goal_answers.warnings_about(goal)]
 
 
-async def _check_drafts(context: parameters.Context, caller: auth.Caller, entries: Sequence[Any]) -> GoalFaults:
-    """Return the faults of drafts, taken as all goals of a workflow."""
+async def _check_drafts(context: parameters.Context, caller: auth.Caller, entries: Sequence[Any]) -> ErrorsAndWarnings:
+    """Return the faults of drafts, taken as all goals of a workflow, and the warnings about them."""
     faults: list[list[Fault]] = []
     drafts: dict[int, goal_store.Draft] = {}
     for index, entry in enumerate(entries):
@@ -60,14 +61,26 @@ async def _check_drafts(context: parameters.Context, caller: auth.Caller, entrie
     maximum = context.settings.goals.max_per_workflow
     if len(entries) > maximum:
         faults[maximum].append(Fault("", str(goal_store.TooManyGoalsError(maximum))))
-    criteria = [criteria_to_json(draft.goal_type, draft.criteria) for draft in drafts.values()]
-    for index, missing in zip(drafts, await context.references.faults(caller.tenant_id, criteria), strict=True):
-        faults[index] += missing
-    return [
-        {"index": index, "pointer": fault.pointer, "detail": fault.detail}
-        for index, faults_of_draft in enumerate(faults)
-        for fault in faults_of_draft
+    for index, found in zip(drafts, await _outside_faults(context, caller, drafts.values()), strict=True):
+        faults[index] += found
+    errors = [error for index, found in enumerate(faults) for error in goal_answers.of_draft(index, found)]
+    warnings = [
+        warning
+        for index, draft in drafts.items()
+        for warning in goal_answers.of_draft(index, goal_store.warnings(draft.criteria))
     ]
+    return errors, warnings
+
+
+async def _outside_faults(
+    context: parameters.Context, caller: auth.Caller, drafts: Collection[goal_store.Draft]
+) -> list[list[Fault]]:
+    """Return for each draft the faults that only the database and the system of references know."""
+    of_goals = [draft.criteria for draft in drafts]
+    untracked = await goal_store.untracked_faults(context.pool, caller.tenant_id, of_goals)
+    criteria = [criteria_to_json(draft.goal_type, draft.criteria) for draft in drafts]
+    missing = await context.references.faults(caller.tenant_id, criteria)
+    return [[*one, *other] for one, other in zip(untracked, missing, strict=True)]
 
 
 def _parse(entry: Any) -> tuple[goal_store.Draft | None, list[Fault]]:

@@ -8,14 +8,16 @@ from datetime import datetime
 from functools import reduce
 from operator import or_
 from typing import Annotated, Any, Final, Literal
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from msgspec import Struct
 from pydantic import BaseModel, Field, JsonValue, create_model
 from typing_extensions import TypeAliasType
 
 from goalworker.api.validation import Text, closed
+from goalworker.domain import criteria
 from goalworker.domain.criteria import IDS_MAX
+from goalworker.domain.criteria_parsing import TIMES_MAX, TIMES_MIN
 from goalworker.domain.events import GOAL_TYPE_TABLE, GoalType
 from goalworker.domain.text import AMOUNT_MAX
 
@@ -87,6 +89,28 @@ def _tagged_union(name: str, models: Iterable[Any]) -> Any:
     return _alias(name, Annotated[reduce(or_, models), Field(discriminator="goal_type")])
 
 
+_SETTING_TEXTS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "times": {"description": "Number of events after which the goal is achieved", "examples": [3]},
+    "total_amount": {"description": "Sum of payments at which the goal is achieved", "examples": ["500"]},
+    "within": {
+        "description": "Span of `times` or `total_amount`: an ISO 8601 duration of whole seconds up to P365D",
+        "examples": ["P30D"],
+    },
+    "deadline": {
+        "description": "Longest time since the enrollment: an ISO 8601 duration of whole seconds up to P365D",
+        "examples": ["P14D"],
+    },
+    "reversals": {
+        "description": "Whether a refund, cancellation or rejection revokes the achievement (the default) or keeps it",
+        "examples": [criteria.KEEP],
+    },
+    "correlate_by": {
+        "description": "Field of the event that must equal the enrollment's `correlation_id`",
+        "examples": ["correlation_id"],
+    },
+}
+
+
 # --- stored goals ---
 
 Ids = _alias("Ids", str | Annotated[list[str], Field(min_length=2, max_length=IDS_MAX)])
@@ -106,8 +130,33 @@ def _criteria(row: GoalType, texts: _Texts) -> Any:
     ids = (Ids, Field(**requirement, description=_IDS_TEXT))
     fields = {name: _STORED_FIELDS.get(name, ids) for name in row.criteria}
     if row.any_flag:
-        fields[row.any_flag] = (bool, Field(default_factory=bool, description="If present, `true` and the only field"))
-    return _create(f"{texts.title}Criteria", __doc__=texts.criteria, **fields)
+        about = f"If present, `true`, and none of {', '.join(row.criteria)} is"
+        fields[row.any_flag] = (bool, Field(default_factory=bool, description=about))
+    return _create(f"{texts.title}Criteria", __doc__=texts.criteria, **fields, **_settings(row))
+
+
+def _settings(row: GoalType) -> dict[str, Any]:
+    kinds: Mapping[str, tuple[Any, Any]] = {
+        "times": (int, int),
+        "total_amount": (str, str),
+        "within": (str, str),
+        "deadline": (str, str),
+        "reversals": (Literal[criteria.KEEP], str),
+        "correlate_by": (Literal[criteria.correlations_of(row)], str),
+    }
+    return {
+        name: (kinds[name][0], Field(default_factory=kinds[name][1], **_SETTING_TEXTS[name]))
+        for name in criteria.settings_of(row)
+    }
+
+
+class GoalFault(BaseModel):
+    """A fault in one goal, or a warning about it, named by its index in the request or by its id."""
+
+    goal_id: UUID = Field(default_factory=uuid4, description="Id of a stored goal")
+    index: int = Field(default_factory=int, description="Index of a goal in the request, from 0")
+    pointer: str
+    detail: str
 
 
 class _State(BaseModel):
@@ -134,6 +183,9 @@ class _Stored(BaseModel):
     updated_at: datetime = Field(description="Moment from which this version is in force")
     updated_by: str
     deleted_at: datetime | None
+    warnings: list[GoalFault] = Field(
+        default_factory=list, description="In answers to POST and PATCH: what is allowed and seldom meant"
+    )
 
 
 def _goal(state: Any, row: GoalType, texts: _Texts) -> Any:
@@ -170,6 +222,14 @@ Amount = (
     Annotated[float, Field(ge=0, le=float(AMOUNT_MAX))]
     | Annotated[str, Field(pattern=r"^[0-9]{1,15}(\.[0-9]{1,18})?$")]
 )
+_Total = (
+    Annotated[float, Field(gt=0, le=float(AMOUNT_MAX))]
+    | Annotated[str, Field(pattern=r"^(?=.*[1-9])[0-9]{1,15}(\.[0-9]{1,18})?$")]
+)
+_Duration = Annotated[
+    str,
+    Field(pattern="^P(?=.)([0-9]{1,9}W)?([0-9]{1,9}D)?(T(?=.)([0-9]{1,9}H)?([0-9]{1,9}M)?([0-9]{1,9}S)?)?$"),
+]
 IdsDraft = _alias("IdsDraft", Text | Annotated[list[Text], Field(min_length=1, max_length=IDS_MAX)])
 _IDS_DRAFT_TEXT: Final = f"One id, or a list of 1 to {IDS_MAX} of which any will do"
 _DRAFT_FIELDS: Final[Mapping[str, Any]] = {
@@ -186,18 +246,31 @@ def _criteria_draft(row: GoalType, texts: _Texts) -> Any:
     fields = {name: _DRAFT_FIELDS.get(name, ids) for name in row.criteria}
     if row.any_flag:
         fields[row.any_flag] = (bool | None, None)
+    fields |= _settings_of_draft(row)
     config = closed(texts.example, **({} if row.are_criteria_required else {"minProperties": 1}))
     return _create(f"{texts.title}CriteriaDraft", __doc__=texts.criteria_of_draft, __config__=config, **fields)
 
 
-def _draft(criteria: Any, row: GoalType, texts: _Texts) -> Any:
+def _settings_of_draft(row: GoalType) -> dict[str, Any]:
+    kinds: Mapping[str, Any] = {
+        "times": Annotated[int, Field(ge=TIMES_MIN, le=TIMES_MAX)],
+        "total_amount": _Total,
+        "within": _Duration,
+        "deadline": _Duration,
+        "reversals": Literal[criteria.REVOKE, criteria.KEEP],
+        "correlate_by": Literal[criteria.correlations_of(row)],
+    }
+    return {name: (kinds[name] | None, Field(None, **_SETTING_TEXTS[name])) for name in criteria.settings_of(row)}
+
+
+def _draft(of_type: Any, row: GoalType, texts: _Texts) -> Any:
     return _create(
         f"{texts.title}GoalDraft",
         __doc__=f"New goal: {texts.event}.",
         __config__=closed({"goal_type": row.name, "criteria": texts.example, "name": texts.example_name}),
         name=(Text | None, Field(None, description="Display name")),
         goal_type=Literal[row.name],
-        criteria=criteria,
+        criteria=of_type,
     )
 
 

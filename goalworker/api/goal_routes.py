@@ -6,9 +6,19 @@ from typing import Annotated, Any, Final
 from urllib import parse
 
 from fastapi import APIRouter, Header, Query
+from msgspec import structs
 from starlette.responses import Response
 
-from goalworker.api import auth, openapi, parameters, problems, request_bodies, response_models, validation
+from goalworker.api import (
+    auth,
+    goal_answers,
+    openapi,
+    parameters,
+    problems,
+    request_bodies,
+    response_models,
+    validation,
+)
 from goalworker.domain.criteria import Criteria, criteria_to_json
 from goalworker.domain.faults import Fault
 from goalworker.stores import goal_store
@@ -59,7 +69,7 @@ async def create_goal(
         context.pool, caller.tenant_id, workflow_id, draft, actor=caller.actor, maximum=maximum
     )
     path = parameters.GOALS.format(workflow_id=parse.quote(workflow_id, safe=""))
-    return _goal(goal, 201, {"Location": f"{path}/{goal.id}"})
+    return _changed(goal, 201, {"Location": f"{path}/{goal.id}"})
 
 
 @router.get(
@@ -127,7 +137,7 @@ async def change_goal(
         expected_version=expected_version,
         workflow_id=workflow_id,
     )
-    return _goal(goal)
+    return _changed(goal)
 
 
 @router.delete(
@@ -195,8 +205,18 @@ async def set_goal_settings(
     return parameters.json_answer({"logic": settings.logic})
 
 
-def _goal(goal: goal_store.StoredGoal, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    return parameters.json_answer(goal, status, {"ETag": f'"{goal.version}"', **(headers or {})})
+def _goal(goal: goal_store.StoredGoal) -> Response:
+    return parameters.json_answer(goal, headers=_etag(goal))
+
+
+def _changed(goal: goal_store.StoredGoal, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a goal that was created or changed, with warnings about it."""
+    body = structs.asdict(goal) | {"warnings": goal_answers.warnings_about(goal)}
+    return parameters.json_answer(body, status, {**_etag(goal), **(headers or {})})
+
+
+def _etag(goal: goal_store.StoredGoal) -> dict[str, str]:
+    return {"ETag": f'"{goal.version}"'}
 
 
 async def _refuse_missing(context: parameters.Context, caller: auth.Caller, criteria: Mapping[str, Any]) -> None:

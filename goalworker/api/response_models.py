@@ -5,7 +5,7 @@ A field with a default factory may be absent from an answer; it is never null.
 
 from datetime import datetime
 from typing import Any, Final, Literal
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -34,25 +34,18 @@ class Goals(BaseModel):
     limit: int
 
 
-class GoalFault(BaseModel):
-    """A fault in one goal, named by its index in the request or by its id."""
-
-    goal_id: UUID = Field(default_factory=uuid4, description="Id of a stored goal")
-    index: int = Field(default_factory=int, description="Index of a goal in the request, from 0")
-    pointer: str
-    detail: str
-
-
 class Verdict(BaseModel):
     """Result of a check: a workflow may be activated with these goals if they are valid."""
 
     model_config = _example(
         valid=False,
         errors=[{"index": 0, "pointer": "/criteria/form_id", "detail": "Referenced form does not exist"}],
+        warnings=[],
     )
 
     valid: bool
-    errors: list[GoalFault]
+    errors: list[goal_models.GoalFault]
+    warnings: list[goal_models.GoalFault] = Field(description="What is allowed and seldom meant")
 
 
 class GoalSettings(BaseModel):

@@ -1,6 +1,6 @@
 """`goalworker check-event`: decode one message and match it, as the worker would."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, cast
 
@@ -10,8 +10,10 @@ import typer
 from goalworker import config
 from goalworker.admin import database_connection, message_faults
 from goalworker.cli import common
-from goalworker.decoding.decoder import Malformed
+from goalworker.decoding import skipping
+from goalworker.decoding.decoder import Malformed, Outcome
 from goalworker.decoding.envelope import Pairs
+from goalworker.decoding.skipping import Skipped
 from goalworker.domain import events, facts
 from goalworker.domain.faults import printable
 from goalworker.goal_index import index, matching
@@ -42,7 +44,10 @@ def check_event(
     key: Annotated[str | None, typer.Option(help="The message's key.")] = None,
     as_json: common.Json = False,
 ) -> None:
-    """Decode one message as the worker would, and show its faults by JSON pointer, or the goals that it hits."""
+    """Decode one message as the worker would, and show its faults by JSON pointer, or the goals that it hits.
+
+    An event that the worker skips is shown with the reason.
+    """
     settings = common.load()
     value, headers = message.read(), header or []
     decode = _decoder(settings, topic, None if key is None else key.encode())
@@ -51,13 +56,14 @@ def check_event(
         types = sorted(settings.topics.event_types[topic])
         _show_malformed(message_faults.faults(decode, value, headers, types), as_json=as_json)
         raise typer.Exit(1)
+    if isinstance(found, Skipped):
+        _show_skipped(found, topic, as_json=as_json)
+        return
     hits = common.run(_hits(settings, found)) if settings.database.url else None
     _show_event(found, hits, as_json=as_json)
 
 
-def _decoder(
-    settings: config.Settings, topic: str, key: bytes | None
-) -> Callable[[bytes, Pairs], events.Event | Malformed]:
+def _decoder(settings: config.Settings, topic: str, key: bytes | None) -> Callable[[bytes, Pairs], Outcome]:
     topics = settings.topics.inputs
     if topic not in topics:
         raise typer.BadParameter(f"goalworker does not read the topic {topic!r}; it reads {', '.join(topics)}")
@@ -68,9 +74,9 @@ def _decoder(
         now, decoder.clock = datetime.now(UTC), "this machine's clock"
     timestamp_ms = int(now.timestamp() * 1_000)
 
-    def decode(value: bytes, headers: Pairs) -> events.Event | Malformed:
+    def decode(value: bytes, headers: Pairs) -> Outcome:
         found = decoder.decode(topic, value, headers, timestamp_ms, now, key=key, position=_FIRST_POSITION)
-        return cast("events.Event | Malformed", found)  # not None, which stands for a tombstone
+        return cast("Outcome", found)  # not None, which stands for a tombstone
 
     return decode
 
@@ -125,6 +131,26 @@ def _show_malformed(found: Sequence[Malformed], *, as_json: bool) -> None:
     for fault in found:
         where = f" at {fault.pointer}" if fault.pointer else ""
         common.say(f"{fault.reason}{where}: {fault.detail}")
+
+
+_MEANING: Final[Mapping[str, str]] = {
+    skipping.TEST: (
+        "it is a test event: it achieves nothing. With GOALWORKER_EVENTS__TEST_EVENTS=count it counts like any other"
+    ),
+    skipping.NO_MOVE: "the deal was in this stage before: an edit within a stage achieves nothing",
+    skipping.FOREIGN_TYPE: (
+        "its type is not one of {topic}. With GOALWORKER_EVENTS__FOREIGN_TYPES=dead_letter it becomes a dead letter"
+    ),
+}
+
+
+def _show_skipped(skipped: Skipped, topic: str, *, as_json: bool) -> None:
+    meaning = _MEANING[skipped.outcome].format(topic=topic)
+    if as_json:
+        common.show_json({"outcome": skipped.outcome, "type": skipped.type, "meaning": meaning})
+        return
+    common.say(f"type: {printable(skipped.type)}")
+    common.say(f"\nskipped, and counted as {skipped.outcome}: {meaning}")
 
 
 def _show_event(event: events.Event, rows: list[dict[str, object]] | None, *, as_json: bool) -> None:

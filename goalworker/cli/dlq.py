@@ -11,6 +11,7 @@ import typer
 from goalworker import metrics
 from goalworker.admin import dead_letter_reading, dead_letter_report
 from goalworker.admin.dead_letter_reading import Selection
+from goalworker.admin.dead_letter_report import By
 from goalworker.admin.purge import delete, plan
 from goalworker.admin.redrive import run
 from goalworker.cli import common
@@ -47,7 +48,7 @@ Until = Annotated[
 ]
 Topic = Annotated[str | None, typer.Option(help="Originally read from this topic.")]
 Tenant = Annotated[
-    str | None, typer.Option(help="Of this tenant, which is named in the letter's headers, value or key.")
+    str | None, typer.Option(help="Of this tenant, as the worker tells it, or else as headers, value or key name it.")
 ]
 Reason = Annotated[str | None, typer.Option(parser=_reason, metavar="REASON", help="Dead-lettered for this reason.")]
 # Letters that `list` shows by default. They are all held in memory, since partitions are read side by side and the list
@@ -95,11 +96,12 @@ def stats(
     topic: Topic = None,
     reason: Reason = None,
     tenant: Tenant = None,
+    by: Annotated[By, typer.Option(help="Count them by topic and reason, or by tenant.")] = By.REASON,
     as_json: common.Json = False,
 ) -> None:
-    """Count dead letters by topic and reason, most frequent first, open and redriven ones apart."""
+    """Count dead letters by topic and reason, or by tenant, most frequent first, open and redriven ones apart."""
     selection = Selection(since, until, topic, reason, tenant_id=tenant)
-    rows = common.run(dead_letter_report.count_letters(common.load(), selection))
+    rows = common.run(dead_letter_report.count_letters(common.load(), selection, by))
     common.show(rows, as_json=as_json, empty="no dead letters")
 
 

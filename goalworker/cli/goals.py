@@ -1,5 +1,6 @@
 """`goalworker goals`: goals from the shell, on the same code as the API (contract section 6)."""
 
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
@@ -14,6 +15,7 @@ from goalworker import errors
 from goalworker.admin import database_connection, goal_file, goal_listing
 from goalworker.cli import common
 from goalworker.domain import events, exact_json, goals
+from goalworker.domain.criteria import criteria_of_json
 from goalworker.domain.faults import printable
 from goalworker.domain.text import TEXT_RULE, is_valid_text
 from goalworker.stores import goal_store, operator_acts
@@ -74,7 +76,7 @@ def create(
         settings,
         lambda pool: goal_store.create(pool, tenant, workflow, draft, actor=operator_acts.actor(), maximum=maximum),
     )
-    _show(goal, as_json=as_json)
+    _show_changed(goal, as_json=as_json)
 
 
 @app.command()
@@ -155,6 +157,7 @@ def apply(
     planned = database_connection.run(
         settings, lambda pool: goal_file.plan(pool, tenant, workflows, maximum=maximum, prune=prune)
     )
+    _warn_of_new_goals(planned)
     if dry_run:
         _show_steps(planned, as_json=as_json)
         if not as_json:
@@ -175,6 +178,13 @@ def apply(
             _show_steps(taken, as_json=as_json)
         raise
     _show_steps(taken, as_json=as_json)
+
+
+def _warn_of_new_goals(planned: list[goal_file.Step]) -> None:
+    for step in planned:
+        if step.action == goal_file.CREATED and step.criteria:
+            for warning in goal_store.warnings(criteria_of_json(step.criteria)):
+                common.remark(f"warning: {printable(step.workflow_id)}: {warning.detail}")
 
 
 def _confirm_deletions(planned: list[goal_file.Step]) -> None:
@@ -214,11 +224,14 @@ def _update(tenant: str, goal_id: UUID, given: dict[str, Any], if_version: int |
             pool, tenant, goal_id, given, actor=operator_acts.actor(), expected_version=if_version
         )
     )
-    _show(goal, as_json=as_json)
+    _show_changed(goal, as_json=as_json)
 
 
 def _criteria(values: list[str]) -> Any:
-    """Return criteria from one JSON object or from key=value pairs; several of one key are a list."""
+    """Return criteria from one JSON object or from key=value pairs; several of one key are a list.
+
+    Only any_... and times are no texts.
+    """
     if len(values) == 1 and values[0].lstrip().startswith("{"):
         try:
             return exact_json.decode(values[0])
@@ -233,10 +246,18 @@ def _criteria(values: list[str]) -> Any:
     return {key: _criterion(key, *of_key) for key, of_key in texts.items()}
 
 
-def _criterion(key: str, text: str, *more: str) -> str | bool | list[str]:
+def _criterion(key: str, text: str, *more: str) -> str | bool | int | list[str]:
     if more:
         return [text, *more]
+    if key == "times" and re.fullmatch("[0-9]{1,9}", text):
+        return int(text)
     return text == "true" if key.startswith("any_") else text
+
+
+def _show_changed(goal: goal_store.StoredGoal, *, as_json: bool) -> None:
+    _show(goal, as_json=as_json)
+    for warning in goal_store.warnings(criteria_of_json(goal.criteria)):
+        common.remark(f"warning: {warning.detail}")
 
 
 def _show(goal: goal_store.StoredGoal, *, as_json: bool) -> None:

@@ -189,6 +189,13 @@ class Events(_Group):
         False, description="true: JSON that is not a CloudEvent is accepted as the `data` of its topic's type"
     )
     plain_id: values.HeaderName = Field("id", description="Header with the id of events that PLAIN_JSON accepts")
+    test_events: Annotated[Literal["ignore", "count"], values.LOWER] = Field(
+        "ignore", description="ignore: events with `test: true` are skipped; count: they count like any other event"
+    )
+    foreign_types: Annotated[Literal["ignore", "dead_letter"], values.LOWER] = Field(
+        "ignore",
+        description="ignore: events of types that their topic does not list are skipped; dead_letter: they are refused",
+    )
 
 
 class DeadLetters(_Group):

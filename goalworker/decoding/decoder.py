@@ -12,9 +12,11 @@ from typing import Final
 
 from msgspec import Struct
 
-from goalworker.decoding import careful, envelope
+from goalworker.decoding import careful, envelope, skipping
 from goalworker.decoding.fast import ANY_WANTED, FastDecode, fast_decode
 from goalworker.decoding.limits import Limits
+from goalworker.decoding.record import FetchedRecord
+from goalworker.decoding.skipping import Skipped
 from goalworker.decoding.wire import InvalidFieldError, Reader
 from goalworker.domain import events
 
@@ -35,6 +37,9 @@ class Malformed(Struct, frozen=True):
     tenant_id: str | None = None
 
 
+Outcome = events.Event | Malformed | Skipped
+
+
 class Decoder:
     """Decoder for the topics in event_types, which maps each topic to the CloudEvents types that it may carry.
 
@@ -48,13 +53,15 @@ class Decoder:
         self.ahead = timedelta(0)
         self.clock = "the database's clock"
         self._limits = limits
+        self._settle = skipping.settling(count_tests=limits.test_events == "count")
         self._attributes = envelope.attribute_headers(limits.tenant_from)
         self._tenant_elsewhere = envelope.tenant_lookup(limits.tenant_from, limits.default_tenant)
         self._fast = {
             topic: fast_decode(topic, types, limits, self.without_time) for topic, types in event_types.items()
         }
         self._readers = {topic: {type_: _READERS[type_] for type_ in types} for topic, types in event_types.items()}
-        self._plain_types = {topic: _plain_type(types) for topic, types in event_types.items()}
+        # Values without an envelope are of the primary type; the lifecycle topic takes none.
+        self._plain_types = {topic: events.primary_type(types) for topic, types in event_types.items()}
 
     def knows(self, topic: str) -> bool:
         """Say whether this decoder decodes the records of a topic."""
@@ -71,24 +78,31 @@ class Decoder:
         *,
         key: bytes | None = None,
         position: PartitionOffset | None = None,
-    ) -> events.Event | Malformed | None:
+    ) -> Outcome | None:
         """Return the event of a record, its fault, or None for a tombstone; no value makes this raise.
 
-        The last of several headers with one name counts, as the last of several JSON keys does. position is where the
-        record was first read from its topic; it makes the id of a value that has no other. Raises KeyError for a topic
-        that the decoder does not know.
+        A well-formed event that does not count is Skipped. The last of several headers with one name counts, as the
+        last of several JSON keys does. position is where the record was first read from its topic; it makes the id of a
+        value that has no other. Raises KeyError for a topic that the decoder does not know.
         """
-        if value is None:
-            return None
-        record = _Record(value, headers, timestamp_ms, offset, key=key)
-        decoded, _ = self._fast[topic]([record], self.latest(now), ANY_WANTED)
-        return decoded[0][1] if decoded else self._decode_carefully(topic, record, now, position)
+        return self.decode_record(topic, _Record(value, headers, timestamp_ms, offset, key=key), now, position)
+
+    def decode_record(
+        self, topic: str, record: FetchedRecord, now: datetime, position: PartitionOffset | None = None
+    ) -> Outcome | None:
+        """Return what decode() does for a record that was fetched."""
+        taken, _, skipped = self._fast[topic]([record], self.latest(now), ANY_WANTED)
+        if taken:
+            return taken[0][1]
+        if skipped:
+            return skipped[0][1]
+        return self.decode_left(topic, record, now, position)
 
     def fast(self, topic: str) -> FastDecode:
         """Return the fast decoder of a topic.
 
-        It returns the well-formed records that are wanted, with their events, and then the records that it leaves to
-        decode(), tombstones included.
+        It returns the well-formed records that are wanted, with their events, then the records that it leaves to
+        decode_left(), tombstones included, and those that are skipped.
         """
         return self._fast[topic]
 
@@ -96,17 +110,20 @@ class Decoder:
         """Return the last moment that an event read now may be dated."""
         return now + self._limits.max_future
 
-    def _decode_carefully(
-        self, topic: str, record: "_Record", now: datetime, position: PartitionOffset | None
-    ) -> events.Event | Malformed:
-        headers, form = envelope.headers_of(record.headers), careful.Form("structured", record.value)
-        tenant_id: str | None = None
+    def decode_left(
+        self, topic: str, record: FetchedRecord, now: datetime, position: PartitionOffset | None = None
+    ) -> Outcome | None:
+        """Return what decode() does for a record that fast() left."""
+        value, tenant_id = record.value, None
+        if value is None:
+            return None
+        headers, form = envelope.headers_of(record.headers), careful.Form("structured", value)
         plain_type = self._plain_types[topic]
         plain: careful.PlainJson = (
             "impossible" if plain_type is None else "enabled" if self._limits.plain_json else "disabled"
         )
         try:
-            form = careful.form_of(record.value, headers, self._limits.max_bytes, plain)
+            form = careful.form_of(value, headers, self._limits.max_bytes, plain)
             if form.mode == "plain" and plain_type is not None:
                 id_ = envelope.text_header(headers, envelope.canonical(self._limits.plain_id))
                 found = careful.plain_envelope_of(form, plain_type, topic, id_, position)
@@ -114,16 +131,16 @@ class Decoder:
                 found, form = careful.envelope_of(form, headers, self._attributes)
             # Together: a record whose time is wrong has a faulty envelope, and so no tenant.
             tenant_id, time = self._tenant_of(found, headers, record.key), envelope.moment(found.time, record.timestamp)
-            event = self._event(self._readers[topic], found, tenant_id, time, headers, now)
+            outcome = self._outcome(self._readers[topic], found, tenant_id, time, headers, now)
         except InvalidFieldError as error:
             return Malformed(error.reason, form.pointer(error.path), str(error), tenant_id)
         except RecursionError:
             return Malformed("invalid_json", "", "the value is nested too deep")
-        if found.time is None:
+        if found.time is None and isinstance(outcome, events.Event):
             self.without_time[topic].append(record.offset)
-        return event
+        return outcome
 
-    def _event(
+    def _outcome(
         self,
         readers: Mapping[str, Reader],
         found: careful.Envelope,
@@ -131,8 +148,10 @@ class Decoder:
         time: datetime,
         headers: envelope.Headers,
         now: datetime,
-    ) -> events.Event:
+    ) -> events.Event | Skipped:
         read = readers.get(found.type)
+        if read is None and self._limits.foreign_types == "ignore":
+            return Skipped(skipping.FOREIGN_TYPE, found.type, tenant_id)
         if read is None:
             rule = f"must be one of {', '.join(sorted(readers))} in this topic"
             raise InvalidFieldError("unexpected_type", "type", rule)
@@ -140,6 +159,10 @@ class Decoder:
         if time - now > self._limits.max_future:
             seconds = self._limits.max_future.total_seconds()
             raise InvalidFieldError("future_time", "time", f"is more than {seconds:g} s ahead of {self.clock}")
+        if isinstance(data, events.GoalData):
+            data, outcome = self._settle(data)
+            if outcome is not None:
+                return Skipped(outcome, found.type, tenant_id)
         trace = envelope.trace_of(headers, found.traceparent, found.tracestate)
         return events.Event(tenant_id, found.source, found.id, found.type, time, data, *trace)
 
@@ -159,7 +182,7 @@ class Decoder:
 class _Record(Struct, frozen=True, gc=False):
     """A record that was handed in, not fetched."""
 
-    value: bytes
+    value: bytes | None
     headers: envelope.Pairs
     timestamp: int
     offset: int = -1
@@ -173,8 +196,3 @@ _NO_TENANT: Final = {
     "header": "so is the header that EVENTS__TENANT_FROM names",
     "key-prefix": "the key does not begin with a tenant and a colon",
 }
-
-
-def _plain_type(event_types: frozenset[str]) -> str | None:
-    """Return the type of values without an envelope in a topic, None for the lifecycle topic, which takes none."""
-    return next((event_type for event_type in events.GOAL_EVENT_TYPES if event_type in event_types), None)

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NoReturn
 
-from msgspec import Raw, convert, defstruct, json, structs
+from msgspec import Raw, ValidationError, convert, defstruct, json, structs
 
-from goalworker.decoding import envelope
+from goalworker.decoding import envelope, skipping
 from goalworker.decoding.limits import Limits
 from goalworker.decoding.record import FetchedRecord
 from goalworker.decoding.wire import FINISH, WIRE, Finish, Reader, has_valid_texts
@@ -15,8 +15,10 @@ from goalworker.domain.text import Text
 
 Wanted = Mapping[str, Callable[[str, Any], object]]
 """Predicates by CloudEvents type: whether anything in the service needs an event of this tenant with this data."""
-Decoded = tuple[list[tuple[FetchedRecord, events.Event]], list[FetchedRecord]]
-"""Wanted records with their events, and the records left to the careful way."""
+Decoded = tuple[
+    list[tuple[FetchedRecord, events.Event]], list[FetchedRecord], list[tuple[FetchedRecord, skipping.Skipped]]
+]
+"""Wanted records with their events, the records left to the careful way, and skipped ones with their outcomes."""
 FastDecode = Callable[[Sequence[FetchedRecord], datetime, Wanted], Decoded]
 
 ANY_WANTED: Final[Wanted] = dict.fromkeys(events.DATA_OF_TYPE, lambda *_: True)
@@ -30,20 +32,29 @@ _BACKSLASH, _DEL = 0x5C, 0x7F
 _JSON: Final = json.Decoder(Raw)
 
 
-def fast_decode(
+def fast_decode(  # noqa: PLR0915 - one closure, see below
     topic: str, event_types: frozenset[str], limits: Limits, without_time: Mapping[str, list[int]]
 ) -> FastDecode:
     """Return the fast decoder of a topic; it notes in without_time the offsets of records that it dated itself."""
     # The closure has everything at hand and makes no avoidable call, because it runs for each record.
-    read, finish = _event_reader(event_types, with_subject=limits.tenant_from == "subject")
+    primary, with_subject = events.primary_type(event_types), limits.tenant_from == "subject"
+    finish: Finish | None = None
+    read = read_other = _other_reader(event_types, limits)
+    if primary is not None:
+        read, finish = _primary_reader(primary, with_subject=with_subject)
+    has_tests, has_stages = primary is not None, primary == events.STAGE_CHANGED
     max_bytes, tenant_from = limits.max_bytes, limits.tenant_from
     default_tenant = limits.default_tenant if tenant_from == "tenantid" else None
     headers_of, trace_of, moment, absent = envelope.headers_of, envelope.trace_of, envelope.moment, envelope.ABSENT
+    settle = skipping.settling(count_tests=limits.test_events == "count")
     structured, tenant_elsewhere = _structured_form(limits), _tenant_elsewhere(limits)
 
-    def take(records: Sequence[FetchedRecord], latest: datetime, wanted: Wanted) -> Decoded:
+    def take(  # noqa: PLR0912 - a call for each record would take longer than most of these branches
+        records: Sequence[FetchedRecord], latest: datetime, wanted: Wanted
+    ) -> Decoded:
         taken: list[tuple[FetchedRecord, events.Event]] = []
         left: list[FetchedRecord] = []
+        skipped: list[tuple[FetchedRecord, skipping.Skipped]] = []
         value: Any
         for record in records:
             value, by_name = record.value, None
@@ -53,23 +64,37 @@ def fast_decode(
                     value = structured(value, by_name)
                 elif len(value) > max_bytes:
                     raise ValueError
-                whole = read(value)
-                kind, data, tenant_id, text = whole.type, whole.data, whole.tenantid or default_tenant, whole.time
-                if finish is not None:
-                    data = finish(data)
+                try:
+                    whole = read(value)
+                    kind, data = primary or whole.type, whole.data
+                    if finish is not None:
+                        data = finish(data)
+                except ValidationError:  # another type than the primary one, or a fault
+                    whole = read_other(value)
+                    kind, data = whole.type, whole.data
+                tenant_id, text = whole.tenantid or default_tenant, whole.time
                 # msgspec has checked the other rules of a time: see text.parse_time.
                 is_usual = text is not None and text[10] == "T" and text[-1] == "Z"
                 time = convert(text, datetime) if is_usual else moment(text, record.timestamp)
                 if tenant_id is None:
                     tenant_id = tenant_elsewhere(whole, by_name, record)
-                if time > latest:
+                if time > latest and data is not None:
                     raise ValueError
                 # ASCII JSON without escapes and DEL cannot hold a control character, so its texts need no check.
                 if not value.isascii() or _BACKSLASH in value or _DEL in value:
-                    _check_texts((whole.id, whole.source, tenant_id, *structs.astuple(data)), value)
+                    others = (kind,) if data is None else structs.astuple(data)
+                    _check_texts((whole.id, whole.source, tenant_id, *others), value)
             except _NOT_TAKEN:
                 left.append(record)
                 continue
+            if data is None:
+                skipped.append((record, skipping.Skipped(skipping.FOREIGN_TYPE, kind, tenant_id)))
+                continue
+            if has_tests and (data.test is not None or (has_stages and data.stage_id == data.previous_stage_id)):
+                data, outcome = settle(data)
+                if outcome is not None:
+                    skipped.append((record, skipping.Skipped(outcome, kind, tenant_id)))
+                    continue
             if text is None:
                 without_time[topic].append(record.offset)
             if wanted[kind](tenant_id, data):
@@ -78,7 +103,7 @@ def fast_decode(
                 else:
                     trace = trace_of(by_name or {}, whole.traceparent, whole.tracestate)
                 taken.append((record, events.Event(tenant_id, whole.source, whole.id, kind, time, data, *trace)))
-        return taken, left
+        return taken, left, skipped
 
     return take
 
@@ -118,24 +143,32 @@ def _tenant_elsewhere(limits: Limits) -> Callable[[Any, envelope.Headers | None,
     return tenant_elsewhere
 
 
-def _event_reader(event_types: frozenset[str], *, with_subject: bool) -> tuple[Callable[[bytes], Any], Finish | None]:
-    """Return a reader of whole events, and the Finish that is left to apply to their data.
+def _primary_reader(event_type: str, *, with_subject: bool) -> tuple[Callable[[bytes], Any], Finish | None]:
+    """Return a reader of whole events of a type, data included, and the Finish that is left to apply to their data."""
+    whole = _envelope_reader(Literal[event_type], WIRE[event_type], with_subject=with_subject)
+    return whole, FINISH.get(event_type)
 
-    A topic with one type is read in one pass, data included.
+
+def _other_reader(event_types: frozenset[str], limits: Limits) -> Callable[[bytes], Any]:
+    """Return a reader of whole events of these types; to those of a foreign type, which are skipped, it gives no data.
+
+    It reads the envelope before the data, so it takes longer than a reader of one type.
     """
-    if len(event_types) == 1:
-        (event_type,) = event_types
-        whole = _envelope_reader(Literal[event_type], WIRE[event_type], with_subject=with_subject)
-        return whole, FINISH.get(event_type)
     readers = {event_type: _data_reader(event_type) for event_type in event_types}
-    read = _envelope_reader(Text, Raw, with_subject=with_subject)
+    read = _envelope_reader(Text, Raw, with_subject=limits.tenant_from == "subject")
+    foreign = None if limits.foreign_types == "ignore" else _refuse
 
-    def read_any(value: bytes) -> Any:
+    def read_other(value: bytes) -> Any:
         whole = read(value)
-        whole.data = readers[whole.type](whole.data)
+        of_type = readers.get(whole.type, foreign)
+        whole.data = None if of_type is None else of_type(whole.data)
         return whole
 
-    return read_any, None
+    return read_other
+
+
+def _refuse(_: Raw) -> NoReturn:
+    raise LookupError
 
 
 def _envelope_reader(event_type: Any, data: Any, *, with_subject: bool) -> Callable[[bytes], Any]:

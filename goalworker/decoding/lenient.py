@@ -9,6 +9,7 @@ from goalworker.decoding import envelope
 from goalworker.domain.text import TEXT_RULE, is_valid_text
 
 ID_RULE: Final = f"{TEXT_RULE}, or an integer"
+_TRUE: Final = Raw(b"true")
 _INTEGER: Final = re.compile(rb"-?[0-9]+")
 _ENTRIES: Final = json.Decoder(list[Raw])
 _STRING: Final = json.Decoder(str)
@@ -25,6 +26,8 @@ def usual_form(name: str, raw: Raw) -> Raw:
         return _as_text(raw)
     if name == "product_ids":
         return _without_nulls(raw)
+    if name == "test":
+        return raw if raw == _TRUE else envelope.ABSENT
     return _text_or_nothing(raw) if name == "starts_at" else raw
 
 

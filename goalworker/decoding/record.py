@@ -27,6 +27,12 @@ class FetchedRecord(Protocol):
     def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
 
 
+def size_of(record: FetchedRecord) -> int:
+    """Return the bytes of a record's key, value and headers."""
+    headers = sum(len(name) + len(value or b"") for name, value in record.headers)
+    return len(record.key or b"") + len(record.value or b"") + headers
+
+
 class OversizedRecord(Struct, frozen=True, gc=False):
     """A record without its value, which is too large; size is in bytes, and a long key is left out too."""
 

@@ -53,6 +53,7 @@ class _Payment(Struct, gc=False):
     currency: Text
     product_ids: events.ProductIds | None = None
     correlation_id: Text | None = None
+    test: bool | None = None
 
 
 _AMOUNT_BYTES_MAX: Final = 512
@@ -67,7 +68,13 @@ def _finish_payment(payment: _Payment) -> events.PaymentCompleted:
     if not is_currency(currency):
         raise InvalidFieldError("invalid_data", "data/currency", CURRENCY_RULE)
     return events.PaymentCompleted(
-        payment.contact_id, payment.payment_id, amount, currency, payment.product_ids, payment.correlation_id
+        payment.contact_id,
+        payment.payment_id,
+        amount,
+        currency,
+        payment.product_ids,
+        payment.correlation_id,
+        payment.test,
     )
 
 

@@ -19,6 +19,7 @@ WEIGHTS: Final[dict[Scenario, int]] = {
     scenarios.passer_by: 50,
     malformed.malformed: 14,
     malformed.tombstone: 3,
+    malformed.foreign_type: 3,
     **dict.fromkeys(
         (
             scenarios.other_form,

@@ -1,4 +1,4 @@
-"""Malformed records, each with the reason for which it must be dead-lettered (contract section 4)."""
+"""Malformed records, each with the reason for which it must be dead-lettered (contract section 4), and skipped ones."""
 
 import json
 from collections.abc import Callable
@@ -38,6 +38,13 @@ def tombstone(builder: ScenarioBuilder) -> plans.Step:
     """Return a record without a value, which is skipped and not dead-lettered."""
     form = _form(builder)
     return plans.Step((plans.PlannedRecord(records.TOPIC_OF_TYPE[form.type], records.key_of(form), None),))
+
+
+def foreign_type(builder: ScenarioBuilder) -> plans.Step:
+    """Return a record of a type that its topic does not list, which is skipped too."""
+    form, type_ = _form(builder), builder.rng.choice(("contact.tag.removed", "contact.tag.added", "Form.Submitted"))
+    value = _value(form, type=type_)
+    return plans.Step((plans.PlannedRecord(records.TOPIC_OF_TYPE[form.type], records.key_of(form), value),))
 
 
 def _form(builder: ScenarioBuilder) -> plans.SourceEvent:
@@ -118,11 +125,6 @@ def _strange_amount(builder: ScenarioBuilder, event: plans.SourceEvent) -> Shape
 # --- other reasons ---
 
 
-def _unknown_type(builder: ScenarioBuilder, event: plans.SourceEvent) -> Shaped:
-    type_ = builder.rng.choice(("contact.tag.removed", "contact.tag.added", "Form.Submitted"))
-    return "unexpected_type", _value(event, type=type_), ()
-
-
 def _schema_registry(_builder: ScenarioBuilder, event: plans.SourceEvent) -> Shaped:
     return "unsupported_wire_format", b"\x00\x00\x00\x00\x2a" + _data(event), _binary(event)
 
@@ -140,7 +142,7 @@ SHAPES: Final[tuple[Shape, ...]] = (
     _without("tenantid"), _without("id"), _without("source"), _without("type"),
     _other_version, _time_without_offset, _batch,
     _no_contact, _wrong_type, _strange_text, _strange_amount,
-    _unknown_type, _schema_registry, _large, _from_the_future,
+    _schema_registry, _large, _from_the_future,
 )  # fmt: skip
 _WEIGHTS: Final = [1 if shape in (_large, _nested_too_deeply) else 4 for shape in SHAPES]
 

@@ -80,9 +80,10 @@ def _unknown(name: str, row: events.GoalType, allowed: tuple[str, ...]) -> str:
 
 
 def _missing(row: events.GoalType, own: list[str], values: Mapping[str, Any], *, is_any: bool) -> list[Fault]:
-    if is_any and own:
+    needs_currency = "total_amount" in values  # so that it never stands alone
+    if is_any and (own or needs_currency):
         return [Fault(f"/{row.any_flag}", f"`{row.any_flag}` stands alone: leave it or the other fields out")]
-    if not own and not is_any:
+    if not own and not is_any and not needs_currency:
         return [Fault("", f"{EMPTY_CRITERIA}: {_needed(row, values)}" if values else EMPTY_CRITERIA)]
     if row.are_criteria_required:
         return [Fault(f"/{name}", f"`{name}` is required for {row.name}") for name in row.criteria if name not in own]

@@ -1,6 +1,6 @@
 """Events and their data, and the table of goal types (contract section 2)."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Final
@@ -13,6 +13,9 @@ PRODUCT_IDS_MAX: Final = 1000
 ProductIds = Annotated[tuple[Text, ...], Meta(max_length=PRODUCT_IDS_MAX)]
 
 
+# In the data of each goal event, correlation_id and test come last, and test is True or None.
+
+
 class TagAdded(Struct, frozen=True, gc=False):
     """`data` of `contact.tag.added`, with a tag_id, a tag_name or both."""
 
@@ -20,6 +23,7 @@ class TagAdded(Struct, frozen=True, gc=False):
     tag_id: Text | None = None
     tag_name: Text | None = None
     correlation_id: Text | None = None
+    test: bool | None = None
 
 
 class PaymentCompleted(Struct, frozen=True, gc=False):
@@ -31,6 +35,7 @@ class PaymentCompleted(Struct, frozen=True, gc=False):
     currency: Text
     product_ids: ProductIds | None = None
     correlation_id: Text | None = None
+    test: bool | None = None
 
 
 class AppointmentBooked(Struct, frozen=True, gc=False):
@@ -43,6 +48,7 @@ class AppointmentBooked(Struct, frozen=True, gc=False):
     starts_at: Text | None = None
     replaces_appointment_id: Text | None = None
     correlation_id: Text | None = None
+    test: bool | None = None
 
 
 class FormSubmitted(Struct, frozen=True, gc=False):
@@ -52,6 +58,7 @@ class FormSubmitted(Struct, frozen=True, gc=False):
     form_id: Text
     submission_id: Text | None = None
     correlation_id: Text | None = None
+    test: bool | None = None
 
 
 class StageChanged(Struct, frozen=True, gc=False):
@@ -63,6 +70,7 @@ class StageChanged(Struct, frozen=True, gc=False):
     previous_stage_id: Text | None = None
     deal_id: Text | None = None
     correlation_id: Text | None = None
+    test: bool | None = None
 
 
 class PaymentRefunded(Struct, frozen=True, gc=False):
@@ -144,6 +152,8 @@ class GoalType(Struct, frozen=True, kw_only=True):
     """Field of the criteria under which the index keeps a goal."""
 
 
+STAGE_CHANGED: Final = "pipeline.stage.changed"
+
 _ROWS: Final = (
     GoalType(
         name="tag_added",
@@ -182,7 +192,7 @@ _ROWS: Final = (
     ),
     GoalType(
         name="pipeline_stage_reached",
-        event_type="pipeline.stage.changed",
+        event_type=STAGE_CHANGED,
         topic="stage_changed",
         data=StageChanged,
         criteria=("pipeline_id", "stage_id"),
@@ -225,6 +235,11 @@ DATA_OF_TYPE: Final[Mapping[str, type[GoalData | LifecycleData]]] = {
     **{row.event_type: row.data for row in _ROWS},
     **_LIFECYCLE_DATA,
 }
+
+
+def primary_type(event_types: Collection[str]) -> str | None:
+    """Return the type among those of a topic that can achieve goals, None for the lifecycle topic."""
+    return next((event_type for event_type in GOAL_EVENT_TYPES if event_type in event_types), None)
 
 
 class Event(Struct, frozen=True, gc=False):

@@ -12,7 +12,7 @@ from aiokafka import TopicPartition
 from aiokafka import errors as kafka_errors
 
 from goalworker import config, logs, metrics
-from goalworker.decoding.record import FetchedRecord
+from goalworker.decoding.record import FetchedRecord, size_of
 from goalworker.errors import GoalworkerError, UndecodableError
 from goalworker.kafka import clients, memory, topic_identity, unreadable_batches
 from goalworker.kafka.fast_fetch.fetch_state import ALLOWANCE
@@ -266,7 +266,7 @@ class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aio
 
 
 def _size(fetched: Mapping[TopicPartition, Sequence[FetchedRecord]]) -> int:
-    return sum(len(record.key or b"") + len(record.value or b"") for records in fetched.values() for record in records)
+    return sum(size_of(record) for records in fetched.values() for record in records)
 
 
 async def _nothing() -> None:

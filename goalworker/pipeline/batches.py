@@ -8,9 +8,10 @@ from typing import Final, NamedTuple
 
 from aiokafka import ConsumerRecord, TopicPartition
 
-from goalworker.decoding.decoder import Decoder, PartitionOffset
+from goalworker.decoding.decoder import Decoder, Outcome
 from goalworker.decoding.fast import ANY_WANTED, Wanted
 from goalworker.decoding.record import FetchedRecord, OversizedRecord
+from goalworker.decoding.skipping import Skipped
 from goalworker.domain import events, facts
 from goalworker.goal_index import index, matching
 from goalworker.kafka.delivery import Delivery
@@ -20,6 +21,8 @@ Item = tuple[TopicPartition, FetchedRecord, events.Event]
 FetchedRecords = Mapping[TopicPartition, Sequence[FetchedRecord]]
 RecordPosition = tuple[str, int, int]
 """(topic, partition, offset) of a record."""
+SkippedRecord = tuple[TopicPartition, int, Skipped]
+"""The partition and the offset of a record that is skipped, and why."""
 WithoutTime = tuple[str, TopicPartition, list[int]]
 """The topic of the events, the partition that they were read from, and the offsets of those without a time."""
 
@@ -50,6 +53,7 @@ class Batch:
     letters_sent: int = 0
     delivery: Delivery | None = None
     tombstones: Counter[str] = field(default_factory=Counter)
+    skipped: list[SkippedRecord] = field(default_factory=list)
     timestamps: dict[str, Counter[int]] = field(default_factory=dict)
     without_time: list[WithoutTime] = field(default_factory=list)
 
@@ -78,6 +82,7 @@ class Batch:
         self.has_reversals |= other.has_reversals
         self.letters += other.letters
         self.tombstones += other.tombstones
+        self.skipped += other.skipped
         self.without_time += other.without_time
         for topic, counts in other.timestamps.items():
             self.timestamps.setdefault(topic, Counter()).update(counts)
@@ -114,6 +119,7 @@ class Batch:
             for letter in self.letters
             if _passes(resume_at, TopicPartition(letter.record.topic, letter.record.partition), letter.record.offset)
         ]
+        self.skipped = [skipped for skipped in self.skipped if _passes(resume_at, *skipped[:2])]
         self.without_time = [
             (events_of, partition, [offset for offset in offsets if _passes(resume_at, partition, offset)])
             for events_of, partition, offsets in self.without_time
@@ -228,8 +234,9 @@ ANY_TIME: Final = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 def _decode_unmatched(batch: Batch, goal_index: index.Index) -> None:
-    """Add the events that were left out before and may match a goal now."""
+    """Add the events that were left out before and may match a goal now; skipped ones stay skipped."""
     taken = {_position(partition, record) for partition, record, _ in batch.items}
+    taken |= {(*partition, offset) for partition, offset, _ in batch.skipped}
     taken |= {position_of(letter.record) for letter in batch.letters}
     wanted = _wanted(goal_index)
     for partition, records in batch.fetched.items():
@@ -306,16 +313,15 @@ def _take_all(
     batch: Batch, partition: TopicPartition, records: Sequence[FetchedRecord], now: datetime, wanted: Wanted
 ) -> None:
     topic, before = partition.topic, len(batch.items)
-    taken, left = batch.decoder.fast(topic)(records, batch.decoder.latest(now), wanted)
+    taken, left, skipped = batch.decoder.fast(topic)(records, batch.decoder.latest(now), wanted)
     batch.items += [(partition, record, event) for record, event in taken]
+    batch.skipped += [(partition, record.offset, found) for record, found in skipped]
     # A topic carries either goal events or lifecycle events.
     batch.has_lifecycle |= bool(taken) and taken[-1][1].type in events.LIFECYCLE_TYPES
     batch.has_reversals |= any(event.type in events.REVERSAL_TYPES for _, event in taken)
     for record in left:
-        if record.value is None:
-            batch.tombstones[topic] += 1
-        else:
-            _take(batch, partition, record, topic, now, (partition.partition, record.offset))
+        position = (partition.partition, record.offset)
+        _take(batch, partition, record, batch.decoder.decode_left(topic, record, now, position))
     if left:  # back into their order: of two contradicting messages the first stands
         batch.items[before:] = sorted(batch.items[before:], key=lambda item: item[1].offset)
 
@@ -328,27 +334,21 @@ def _take_redriven(batch: Batch, partition: TopicPartition, record: FetchedRecor
         sentence = f"has no header {dead_letters.ORIGINAL_TOPIC} that names a topic of ours"
         batch.letters.append(dead_letters.letter(partition, record, "invalid_envelope", sentence))
     else:
-        _take(batch, partition, record, topic, now, dead_letters.original_place(record.headers))
+        position = dead_letters.original_place(record.headers)
+        _take(batch, partition, record, batch.decoder.decode_record(topic, record, now, position))
 
 
-def _take(
-    batch: Batch,
-    partition: TopicPartition,
-    record: FetchedRecord,
-    topic: str,
-    now: datetime,
-    original: PartitionOffset | None,
-) -> None:
+def _take(batch: Batch, partition: TopicPartition, record: FetchedRecord, outcome: Outcome | None) -> None:
     if isinstance(record, OversizedRecord):
         batch.letters.append(dead_letters.letter_without_value(partition, record))
-        return
-    outcome = batch.decoder.decode(
-        topic, record.value, record.headers, record.timestamp, now, record.offset, key=record.key, position=original
-    )
-    if isinstance(outcome, events.Event):
+    elif isinstance(outcome, events.Event):
         batch.items.append((partition, record, outcome))
         batch.has_lifecycle |= outcome.type in events.LIFECYCLE_TYPES
         batch.has_reversals |= outcome.type in events.REVERSAL_TYPES
-    elif outcome is not None:
+    elif isinstance(outcome, Skipped):
+        batch.skipped.append((partition, record.offset, outcome))
+    elif outcome is None:
+        batch.tombstones[partition.topic] += 1
+    else:
         sentence = f"{outcome.pointer}: {outcome.detail}" if outcome.pointer else outcome.detail
         batch.letters.append(dead_letters.letter(partition, record, outcome.reason, sentence, outcome.tenant_id))

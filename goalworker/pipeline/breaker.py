@@ -6,6 +6,7 @@ are not enough to trip it.
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Final, Generic, TypeVar
 
 from msgspec import Struct
@@ -14,8 +15,9 @@ Tenant = str | None
 """A tenant; None stands for all records whose tenant cannot be told."""
 Record = TypeVar("Record")
 
-# Bytes of records that are kept in case their tenants are asked for; beyond them, the tenants are found out at once.
-KEPT_BYTES_MAX: Final = 8 * 1024 * 1024
+# Bytes of a topic's records, those of one large fetch, that are kept in case their tenants are asked for. Beyond them,
+# the tenants are found out at once.
+KEPT_BYTES_MAX: Final = 16 * 1024 * 1024
 # Dead letters below which a tenant is not reported: a few of few records say little.
 REPORTED_LETTERS_MIN: Final = 10
 
@@ -47,24 +49,27 @@ class Breaker(Generic[Record]):
 
     They must exceed max_ratio also among the records of all tenants but the one with the most dead letters, if there
     are such records; of several with the most, the one with the fewest records is left out. tenant_of, which tells the
-    tenant of a good record, is called only for a topic that exceeds max_ratio or has large records.
+    tenant of a good record, is called only for a topic that exceeds max_ratio or whose window has too many bytes.
     """
 
-    def __init__(self, max_ratio: float, window: int, tenant_of: Callable[[Record], Tenant]) -> None:
+    def __init__(
+        self, max_ratio: float, window: int, tenant_of: Callable[[Record], Tenant], size_of: Callable[[Record], int]
+    ) -> None:
         self._max_ratio = max_ratio
         self._size = window
         self._tenant_of = tenant_of
+        self._size_of = size_of
         self._records: deque[Record | _Told] = deque(maxlen=window)
         self._next_number = self._told_until = 0  # of records, counted from the first one
         self._letters: deque[tuple[int, Tenant]] = deque()  # numbers and tenants of the dead letters in the window
         self._dead = _DeadLetters()
         self._good: Counter[Tenant] | None = None  # good records in the window by tenant; None while not all are told
-        self._kept = _KeptBytes(window)
+        self._kept_bytes = 0  # at least the bytes of the records in the window
 
     def admit(self, records: Sequence[Record], dead: Mapping[int, Tenant], size_bytes: int = 0) -> int | None:
         """Count a topic's records in order; return the position of the first that may not pass, None if all may.
 
-        dead maps the positions of dead letters to their tenants. The records hold at most size_bytes.
+        dead maps the positions of dead letters to their tenants. The records have at most size_bytes.
         """
         if len(self._letters) + len(dead) <= self._max_ratio * self._size:
             self._count_all(records, dead)
@@ -73,9 +78,9 @@ class Breaker(Generic[Record]):
                 self._count(record, dead.get(position), is_dead=position in dead)
                 if self._is_tripped():
                     return position
-        if self._kept.add(len(records), size_bytes) > KEPT_BYTES_MAX:
-            self._tell()
-            self._kept = _KeptBytes(self._size)
+        self._kept_bytes += size_bytes
+        if self._kept_bytes > KEPT_BYTES_MAX:
+            self._bound_bytes()
         return None
 
     def condemn(self, tenants: Iterable[Tenant]) -> bool:
@@ -154,12 +159,22 @@ class Breaker(Generic[Record]):
             self._good = Counter(self._tenant(record) for number, record in numbered if number not in dead)
         return self._good
 
+    def _bound_bytes(self) -> None:
+        """Count the bytes of the records in the window; if they are too many, keep only their tenants."""
+        newest = islice(reversed(self._records), self._untold())
+        self._kept_bytes = sum(self._size_of(record) for record in newest if not isinstance(record, _Told))
+        if self._kept_bytes > KEPT_BYTES_MAX:
+            self._tell()
+            self._kept_bytes = 0
+
+    def _untold(self) -> int:
+        return min(self._next_number - self._told_until, len(self._records))
+
     def _tell(self) -> None:
         """Replace the records whose tenants were not told yet, which are the newest ones."""
         dead = {number for number, _ in self._letters}
-        count = min(self._next_number - self._told_until, len(self._records))
-        untold = [self._records.pop() for _ in range(count)]
-        for number, record in enumerate(reversed(untold), self._next_number - count):
+        untold = [self._records.pop() for _ in range(self._untold())]
+        for number, record in enumerate(reversed(untold), self._next_number - len(untold)):
             self._records.append(_DEAD if number in dead else _Told(self._tenant(record)))
         self._told_until = self._next_number
 
@@ -195,26 +210,6 @@ class _DeadLetters:
             self._tenants[count][tenant] = None
         if count > self._most or (before == self._most and before not in self._tenants):
             self._most = count
-
-
-class _KeptBytes:
-    """The most that the last `window` records of a topic can hold, by the sizes of their batches."""
-
-    def __init__(self, window: int) -> None:
-        self._window = window
-        self._batches: deque[tuple[int, int]] = deque()
-        self._records = self._bytes = 0
-
-    def add(self, records: int, size_bytes: int) -> int:
-        """Add a batch; return the bytes of all that reach into the window."""
-        self._batches.append((records, size_bytes))
-        self._records += records
-        self._bytes += size_bytes
-        while self._records - self._batches[0][0] >= self._window:
-            oldest_records, oldest_bytes = self._batches.popleft()
-            self._records -= oldest_records
-            self._bytes -= oldest_bytes
-        return self._bytes
 
 
 def _number(numbered: tuple[int, Tenant]) -> int:

@@ -17,5 +17,7 @@ def event_decoder(settings: config.Settings) -> Decoder:
         tenant_from=events.tenant_from,
         plain_json=events.plain_json,
         plain_id=events.plain_id,
+        test_events=events.test_events,
+        foreign_types=events.foreign_types,
     )
     return Decoder(settings.topics.event_types, limits)

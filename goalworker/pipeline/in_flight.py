@@ -13,6 +13,7 @@ from goalworker.domain import facts
 from goalworker.kafka.consumer import Consumer
 from goalworker.pipeline import outcomes, phases, waiting
 from goalworker.pipeline.batches import Batch
+from goalworker.pipeline.foreign_types import ForeignTypes
 from goalworker.pipeline.judgements import Judged
 from goalworker.pipeline.recording import Recorded
 from goalworker.pipeline.waiting import retry_transient
@@ -83,6 +84,7 @@ class InFlightBatches:
         self._tracking = tracking
         self._batches: deque[InFlight] = deque()
         self._is_finishing = False
+        self._foreign_types = ForeignTypes()
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -218,6 +220,7 @@ class InFlightBatches:
             await retry_transient(lambda: self._consumer.commit(epoch, offsets))
         for batch, recorded, _, effects in unpublished:
             outcomes.count(batch, recorded, effects, tracking=self._tracking)
+            self._foreign_types.log(batch.skipped)
             log.debug("batch", records=batch.records, hits=len(batch.hits), dead_letters=len(batch.letters))
 
 

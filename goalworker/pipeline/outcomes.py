@@ -49,6 +49,8 @@ def _outcomes(batch: batches.Batch, recorded: recording.Recorded, *, tracking: b
         outcomes[letter.record.topic, "dead_letter"] += 1
     for topic, number in batch.tombstones.items():
         outcomes[topic, "tombstone"] += number
+    # A shared topic may consist of such records.
+    outcomes.update([(partition.topic, skipped.outcome) for partition, _, skipped in batch.skipped])
     # The remaining records are counted without a look at each.
     known: Counter[str] = Counter()
     for (topic, _), number in outcomes.items():

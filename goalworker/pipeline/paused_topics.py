@@ -9,7 +9,7 @@ from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from goalworker import metrics
-from goalworker.decoding.record import FetchedRecord
+from goalworker.decoding.record import FetchedRecord, size_of
 from goalworker.pipeline.breaker import Breaker, Tenant, TenantShare
 from goalworker.postgres import connections, database_errors, tables
 
@@ -97,7 +97,7 @@ class PausedTopics:
 
     def _breaker(self, topic: str) -> Breaker[FetchedRecord]:
         if topic not in self._breakers:
-            self._breakers[topic] = Breaker(*self._limits, partial(self._tenant_of, topic))
+            self._breakers[topic] = Breaker(*self._limits, partial(self._tenant_of, topic), size_of)
         return self._breakers[topic]
 
     @stamina.retry(on=database_errors.is_unavailable, attempts=None, timeout=None, wait_max=15.0)

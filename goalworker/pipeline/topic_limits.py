@@ -12,7 +12,16 @@ from msgspec import Struct
 from goalworker import config
 from goalworker.config import groups
 from goalworker.domain import events, facts, ids, messages
-from goalworker.domain.criteria import ID_FIELDS, IDS_MAX, Criteria, criteria_to_json
+from goalworker.domain.criteria import (
+    CORRELATIONS,
+    DURATIONS,
+    ID_FIELDS,
+    IDS_MAX,
+    KEEP,
+    Criteria,
+    criteria_to_json,
+    settings_of,
+)
 from goalworker.domain.text import AMOUNT_FRACTION_DIGITS_MAX, AMOUNT_MAX, TEXT_BYTES_MAX
 from goalworker.kafka import producer
 from goalworker.pipeline import outbox
@@ -30,6 +39,11 @@ _LONGEST_CRITERIA: Final = {
     **dict.fromkeys(ID_FIELDS, (LONGEST_TEXT,) * IDS_MAX),
     "min_amount": _AMOUNT,
     "currency": "EUR",
+    "times": 1_000,
+    "total_amount": _AMOUNT,
+    **dict.fromkeys(DURATIONS, 365 * 86_400 - 1),
+    "reversals": KEEP,
+    "correlate_by": max(CORRELATIONS, key=len),
 }
 
 _ENROLLMENT: Final = facts.Enrollment(
@@ -80,7 +94,8 @@ def _largest_messages(max_goals: int) -> Iterable[messages.Message]:
     achieved = (_GOAL,) * max(max_goals, _ACHIEVED_GOALS)
     yield messages.exit_goal(_ENROLLMENT, longest_type, facts.Exit(_GOAL, "any", _MOMENT, achieved, _TRACE, _TRACE))
     for goal_type in events.GOAL_TYPES:
-        fields = events.GOAL_TYPE_TABLE[goal_type].criteria
+        row = events.GOAL_TYPE_TABLE[goal_type]
+        fields = (*row.criteria, *settings_of(row))
         criteria: dict[str, Any] = {name: _LONGEST_CRITERIA.get(name, LONGEST_TEXT) for name in fields}
         description = {
             "workflow_id": LONGEST_TEXT,
@@ -94,4 +109,6 @@ def _largest_messages(max_goals: int) -> Iterable[messages.Message]:
 
 def _payment() -> events.PaymentCompleted:
     products = (LONGEST_TEXT,) * events.PRODUCT_IDS_MAX
-    return events.PaymentCompleted(LONGEST_TEXT, LONGEST_TEXT, _AMOUNT, "EUR", products, correlation_id=LONGEST_TEXT)
+    return events.PaymentCompleted(
+        LONGEST_TEXT, LONGEST_TEXT, _AMOUNT, "EUR", products, correlation_id=LONGEST_TEXT, test=True
+    )

@@ -11,8 +11,9 @@ from msgspec import Struct, json, structs
 
 from goalworker.decoding import lenient
 from goalworker.decoding.wire import WIRE
-from goalworker.domain import events, messages
+from goalworker.domain import criteria, events, messages
 from goalworker.domain.criteria import ID_FIELDS, IDS_MAX
+from goalworker.domain.criteria_parsing import TIMES_MAX, TIMES_MIN
 from goalworker.domain.text import AMOUNT_MAX, TEXT_BYTES_MAX, Text
 from goalworker.schemas import outgoing
 
@@ -43,7 +44,10 @@ _PRODUCT_IDS: Final[Schema] = {
     "items": {"anyOf": [_TEXT_REF, _INTEGER, {"type": "null"}]},
     "description": f"At most {events.PRODUCT_IDS_MAX}; null entries are ignored",
 }
-_STARTS_AT: Final[Schema] = {"description": "Any JSON: a text is kept as it is, anything else is dropped"}
+_ANYTHING: Final = {
+    "starts_at": "Any JSON: a text is kept as it is, anything else is dropped",
+    "test": "true: a test event, which is skipped unless GOALWORKER_EVENTS__TEST_EVENTS is `count`",
+}
 _CURRENCY: Final[Schema] = {"type": "string", "pattern": "^[A-Za-z]{3}$"}
 
 
@@ -115,8 +119,8 @@ def _data(message_type: str) -> Schema:
     """Return the schema of the `data` of an incoming message, with every form that a sender may use."""
     data = _contract_fields(message_type)
     for name, field in data["properties"].items():
-        if name == "starts_at":
-            data["properties"][name] = _STARTS_AT
+        if name in _ANYTHING:
+            data["properties"][name] = {"description": _ANYTHING[name]}
         elif name == "product_ids":
             field["anyOf"][0] = _PRODUCT_IDS
         elif lenient.is_id(name):
@@ -172,18 +176,23 @@ def _evidence(message_type: str) -> Schema:
 
 def _criteria(goal_type: str) -> Schema:
     row = events.GOAL_TYPE_TABLE[goal_type]
-    fields = {name: _IDS if name in ID_FIELDS else _CRITERION.get(name, _TEXT_REF) for name in row.criteria}
-    some = {"type": "object", "properties": fields, "additionalProperties": False, "minProperties": 1}
+    settings = {name: _setting(row, name) for name in criteria.settings_of(row)}
+    own = {name: _IDS if name in ID_FIELDS else _CRITERION.get(name, _TEXT_REF) for name in row.criteria}
+    some = {"type": "object", "properties": own | settings, "additionalProperties": False, "minProperties": 1}
     if row.are_criteria_required:
-        return {**some, "required": list(fields)}
+        return {**some, "required": list(own)}
     if row.any_flag is None:
         return some
     anything = {
-        "properties": {row.any_flag: {"const": True}},
+        "properties": {row.any_flag: {"const": True}, **settings},
         "required": [row.any_flag],
         "additionalProperties": False,
     }
     return {"anyOf": [some, {"type": "object", **anything}]}
+
+
+def _setting(row: events.GoalType, name: str) -> Schema:
+    return {"enum": list(criteria.correlations_of(row))} if name == "correlate_by" else _SETTINGS[name]
 
 
 _IDS: Final[Schema] = {
@@ -192,6 +201,18 @@ _IDS: Final[Schema] = {
         {"type": "array", "items": _TEXT_REF, "minItems": 2, "maxItems": IDS_MAX, "uniqueItems": True},
     ],
     "description": "One id, or several of which any will do, sorted by code point",
+}
+_DURATION: Final[Schema] = {
+    "type": "string",
+    "pattern": "^P(?=.)([0-9]+D)?(T(?=.)([0-9]+H)?([0-9]+M)?([0-9]+S)?)?$",
+    "description": "An ISO 8601 duration of days, hours, minutes and seconds, up to P365D",
+}
+_SETTINGS: Final[Mapping[str, Schema]] = {
+    "times": {"type": "integer", "minimum": TIMES_MIN, "maximum": TIMES_MAX},
+    "total_amount": _AMOUNT_TEXT,
+    "within": _DURATION,
+    "deadline": _DURATION,
+    "reversals": {"const": criteria.KEEP},
 }
 _CRITERION: Final = {"min_amount": _AMOUNT_TEXT, "currency": {"type": "string", "pattern": "^[A-Z]{3}$"}}
 

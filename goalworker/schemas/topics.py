@@ -51,7 +51,8 @@ headers does not matter, and `ce-` counts as `ce_`. `tenantid` may be left out w
 `GOALWORKER_EVENTS__DEFAULT_TENANT` names a tenant, or `GOALWORKER_EVENTS__TENANT_FROM` names another source. Unknown \
 attributes and fields are ignored, and an optional text that is empty counts as absent. A byte order mark before the \
 value is skipped, an array of one event is that event, and with `GOALWORKER_EVENTS__PLAIN_JSON` a value that is not a \
-CloudEvent is accepted as `data`."""
+CloudEvent is accepted as `data`. An event of a type that its channel does not list is skipped, so a topic may carry \
+others' events too; with `GOALWORKER_EVENTS__FOREIGN_TYPES=dead_letter` it becomes a dead letter."""
 
 
 def _carried(topics: config.Topics) -> dict[str, list[str]]:

@@ -272,7 +272,8 @@ def test_the_fault_of_a_message_is_named_by_pointer(shell: Shell) -> None:
 def test_every_fault_of_a_message_is_named_at_once(shell: Shell) -> None:
     value = GOOD.replace(b'"f1"', b"17.5").replace(b'"ann"', b"null").replace(b'"1.0"', b'"2"')
     value = value.replace(b'"id"', b'"time": "noon", "id"').replace(b'"form.submitted"', b'"form.sent"')
-    lines = shell("check-event", "--topic", "form-submitted", "-", stdin=value).out.splitlines()
+    refused = {"GOALWORKER_EVENTS__FOREIGN_TYPES": "dead_letter"}
+    lines = shell("check-event", "--topic", "form-submitted", "-", stdin=value, **refused).out.splitlines()
     where = [line.split(":")[0] for line in lines]
     assert where == [
         "invalid_envelope at /specversion",
@@ -281,6 +282,36 @@ def test_every_fault_of_a_message_is_named_at_once(shell: Shell) -> None:
         "invalid_data at /data/contact_id",
         "invalid_data at /data/form_id",
     ]
+
+
+SKIPPED: dict[str, tuple[str, bytes]] = {
+    "test": ("form-submitted", GOOD.replace(b'"f1"', b'"f1", "test": true')),
+    "foreign_type": ("form-submitted", GOOD.replace(b'"form.submitted"', b'"order.placed"')),
+    "no_move": (
+        "stage-changed",
+        GOOD.replace(b'"form.submitted"', b'"pipeline.stage.changed"').replace(
+            b'"form_id": "f1"', b'"pipeline_id": "p", "stage_id": 2, "previous_stage_id": "2"'
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "meaning"),
+    [
+        ("test", "With GOALWORKER_EVENTS__TEST_EVENTS=count it counts"),
+        ("foreign_type", "its type is not one of form-submitted. With GOALWORKER_EVENTS__FOREIGN_TYPES=dead_letter"),
+        ("no_move", "an edit within a stage achieves nothing"),
+    ],
+)
+def test_a_message_that_is_skipped_is_shown_with_the_reason(shell: Shell, outcome: str, meaning: str) -> None:
+    topic, value = SKIPPED[outcome]
+    shown = shell("check-event", "--topic", topic, "-", stdin=value)
+    assert (shown.code, shown.err) == (0, "")
+    assert f"skipped, and counted as {outcome}: " in shown.out
+    assert meaning in shown.out
+    found = json.loads(shell("check-event", "--topic", topic, "-", "--json", stdin=value).out)
+    assert (found["outcome"], meaning in found["meaning"]) == (outcome, True)
 
 
 def _dated(seconds_ahead: int) -> bytes:

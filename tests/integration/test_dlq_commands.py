@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import aiokafka
 import pytest
 
+from goalworker import config
 from goalworker.admin import dead_letter_reading
 from goalworker.cli import dlq
 from goalworker.pipeline import dead_letters
@@ -124,6 +125,19 @@ def test_stats_distinguish_open_letters_from_redriven_ones(with_dead_letters: Sh
     }
 
 
+def test_dead_letters_are_counted_by_tenant(with_dead_letters: Shell, topics: dict[str, str]) -> None:
+    assert with_dead_letters("dlq", "redrive", "--topic", topics["form_submitted"]).code == 0
+    counted = with_dead_letters("dlq", "stats", "--by", "tenant", "--json").rows
+    assert counted == [
+        {"tenant_id": "acme", "records": 3, "open": 2, "redriven": 1},
+        {"tenant_id": None, "records": 1, "open": 1, "redriven": 0},
+    ]
+    header, *lines = with_dead_letters("dlq", "stats", "--by", "tenant").out.splitlines()
+    assert (header.split(), len(lines)) == (["TENANT", "ID", "RECORDS", "OPEN", "REDRIVEN"], 2)
+    only = with_dead_letters("dlq", "stats", "--by", "tenant", "--reason", "invalid_data", "--json").rows
+    assert only == [{"tenant_id": "acme", "records": 1, "open": 1, "redriven": 0}]
+
+
 def test_letters_can_be_filtered_by_tenant(with_dead_letters: Shell) -> None:
     assert [row["records"] for row in with_dead_letters("dlq", "stats", "--tenant", "acme", "--json").rows] == [1, 1, 1]
     assert with_dead_letters("dlq", "stats", "--tenant", "other", "--json").rows == []
@@ -139,6 +153,7 @@ def test_letters_can_be_filtered_by_tenant(with_dead_letters: Shell) -> None:
         (b"a%3Ab:c", b'{"tenantid": 7}', [], "a:b"),
         (b"a:b", b"[" * 100_000, [], "a"),
         (b"a", None, [], None),
+        (b"\xff:b", None, [], None),
         (None, b"\xff", [], None),
     ],
 )
@@ -146,7 +161,27 @@ def test_a_letters_tenant_is_taken_from_headers_then_value_then_key(
     key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]], tenant_id: str | None
 ) -> None:
     letter = aiokafka.ConsumerRecord("dlq", 0, 0, 0, 0, key, value, None, 0, 0, headers)
-    assert dead_letter_reading.tenant_of(letter) == tenant_id
+    assert dead_letter_reading.tenants_of(config.load({}, env_file=None, secrets_dir=None))(letter) == tenant_id
+
+
+@pytest.mark.parametrize(
+    ("env", "fields", "headers", "tenant_id"),
+    [
+        ({}, {"tenantid": "c"}, [("ce_tenantid", b"d")], "c"),
+        ({}, {"time": "2099-01-01T00:00:00Z", "tenantid": "c"}, [], "c"),
+        ({"GOALWORKER_EVENTS__DEFAULT_TENANT": "home"}, {}, [], "home"),
+        ({"GOALWORKER_EVENTS__TENANT_FROM": "header:X-T"}, {}, [("x-t", b"east")], "east"),
+        ({"GOALWORKER_EVENTS__TENANT_FROM": "subject"}, {"subject": "west"}, [], "west"),
+        ({}, {}, [], "a"),
+    ],
+)
+def test_a_letters_tenant_is_the_one_that_the_worker_told(
+    env: dict[str, str], fields: dict[str, str], headers: list[tuple[str, bytes]], tenant_id: str
+) -> None:
+    envelope = {"specversion": "1.0", "id": "1", "source": "/crm", "type": "contact.tag.added", "data": {}, **fields}
+    value, origin = json.dumps(envelope).encode(), (dead_letters.ORIGINAL_TOPIC, b"tag-added")
+    letter = aiokafka.ConsumerRecord("dlq", 0, 0, 0, 0, b"a:b", value, None, 0, 0, [*headers, origin])
+    assert dead_letter_reading.tenants_of(config.load(env, env_file=None, secrets_dir=None))(letter) == tenant_id
 
 
 def test_an_empty_dlq_is_reported_in_a_sentence(with_kafka: Shell) -> None:

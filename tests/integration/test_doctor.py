@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from goalworker.admin import doctor_senders
 from goalworker.postgres import connections
 from tests.kit import shells, support
 from tests.kit.shells import Shell
@@ -13,7 +14,7 @@ from tests.kit.shells import Shell
 def test_doctor_finds_no_problem_in_a_correct_installation(with_both: Shell) -> None:
     findings = with_both("doctor", "--json").rows
     assert {finding["check"] for finding in findings} == {
-        *("settings", "broker", "topics", "rights", "hidden"),
+        *("settings", "broker", "topics", "rights", "senders", "hidden"),
         *("database", "clocks", "limits", "migrations", "tracking", "outbox"),
     }
     amiss = [finding["detail"] for finding in findings if finding["state"] != "ok"]
@@ -140,6 +141,32 @@ async def test_doctor_names_the_producer_whose_open_transaction_hides_records(
     assert f"(transactional id crm-{topic})" in found["detail"]
     command = f"abort --topic {topic} --partition 2 --start-offset 0"
     assert f"kafka-transactions.sh --bootstrap-server {bootstrap_servers} {command}" in found["detail"]
+
+
+async def test_doctor_names_the_tenants_that_send_mostly_malformed_records(
+    with_both: Shell, bootstrap_servers: str, topics: dict[str, str]
+) -> None:
+    def sent(tenant_id: str, data: dict[str, str]) -> bytes:
+        envelope = {"specversion": "1.0", "id": "1", "source": "/crm", "type": "contact.tag.added", "data": data}
+        return json.dumps({**envelope, "tenantid": tenant_id, "time": "2026-05-01T12:00:00Z"}).encode()
+
+    topic = topics["tag_added"]
+    good, bad = {"contact_id": "c", "tag_id": "t"}, {"contact_id": "c"}
+    values = [sent("acme inc", bad)] * 12 + [sent("acme inc", good)] * 5 + [sent("few", bad)] * 9
+    values += [sent("half", bad)] * 10 + [sent("half", good)] * 10 + [b"{"] * 20
+    async with shells.producing(bootstrap_servers) as producer:
+        for number, value in enumerate(values):
+            await producer.send_and_wait(topic, value, partition=number % 3)
+    (found,) = [finding for finding in with_both("doctor", "--json").rows if finding["check"] == "senders"]
+    assert found["state"] == "warn"
+    assert found["detail"].startswith(f"12 of the newest 17 records of acme inc in {topic} are malformed: ")
+    assert f"`goalworker dlq list --tenant 'acme inc' --topic {topic}`" in found["detail"]
+    async with shells.producing(bootstrap_servers) as producer:
+        for number in range(doctor_senders.RECORDS + 3):
+            await producer.send(topic, sent("acme inc", good), partition=number % 3)
+        await producer.flush()
+    (ok,) = [finding for finding in with_both("doctor", "--json").rows if finding["check"] == "senders"]
+    assert (ok["state"], ok["detail"]) == ("ok", "no tenant's newest records are mostly malformed")
 
 
 async def test_doctor_checks_the_configuration_of_existing_topics_only(

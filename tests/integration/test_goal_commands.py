@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from goalworker import __main__
 from goalworker.admin import goal_file
 from goalworker.cli import streams
+from goalworker.domain import criteria
 from goalworker.postgres import migrations
 from goalworker.stores import goal_store
 from tests.kit import shells, support
@@ -111,6 +112,45 @@ def test_criteria_are_json_or_pairs_and_amounts_exact(
 ) -> None:
     options = [word for each in given for word in ("--criteria", each)]
     assert goals("create", WORKFLOW, "--type", goal_type, *options, "--json").json["criteria"] == criteria
+
+
+def test_a_warning_about_a_goal_goes_to_stderr(goals: Goals, tmp_path: Path) -> None:
+    amount = ("--type", "purchase_made", "--criteria", "min_amount=100")
+    created = goals("create", WORKFLOW, *amount, "--json")
+    assert created.err.startswith("warning: `min_amount` without `currency` ")
+    assert "warning" not in created.out
+    currency = goals("update", created.json["id"], "--criteria", "min_amount=100", "--criteria", "currency=eur")
+    assert (currency.code, currency.err) == (0, "")
+    file = tmp_path / "goals.json"
+    entry = {"goal_type": "purchase_made", "criteria": {"min_amount": 5}}
+    file.write_text(json.dumps({"workflows": [{"workflow_id": "another", "goals": [entry]}]}))
+    assert goals("apply", file, "--dry-run").err.startswith("warning: another: `min_amount` without `currency` ")
+
+
+def test_settings_are_given_as_pairs_too(goals: Goals, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(criteria, "SETTINGS", frozenset(criteria.SETTING_FIELDS))
+    pairs = ("tag_id=t1", "times=3", "within=P4W", "reversals=keep")
+    options = [word for pair in pairs for word in ("--criteria", pair)]
+    made = goals("create", WORKFLOW, "--type", "tag_added", *options, "--json").json
+    assert made["criteria"] == {"tag_id": "t1", "times": 3, "within": "P28D", "reversals": "keep"}
+    refused = goals("create", WORKFLOW, "--type", "tag_added", *options[:2], "--criteria", "times=three")
+    assert refused.code == 1
+    assert '`times` must be a whole number from 2 to 1,000, such as 3; got "three"' in refused.err
+
+
+def test_a_file_that_needs_tracking_is_refused_where_there_is_none(
+    goals: Goals, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(criteria, "SETTINGS", frozenset(criteria.SETTING_FIELDS))
+    support.run(support.execute(database_url, "INSERT INTO installation VALUES (1, false)"))
+    limited = tag("t2") | {"criteria": {"tag_id": "t2", "deadline": "P30D"}}
+    file = tmp_path / "goals.json"
+    file.write_text(json.dumps({"workflows": [{"workflow_id": WORKFLOW, "goals": [tag("t1"), limited]}]}))
+    for options in ([], ["--dry-run"]):
+        refused = goals("apply", file, *options)
+        assert refused.code == 1
+        assert "/workflows/0/goals/1/criteria/deadline: `deadline` counts from the enrollment" in refused.err
+    assert goals("list", "--json").json == []
 
 
 def test_a_goal_is_changed_paused_resumed_and_deleted(goals: Goals) -> None:

@@ -1,4 +1,4 @@
-"""Hostile records, each with its expected outcome: `event`, or a reason of contract section 4."""
+"""Hostile records, each with its expected outcome: `event`, a reason of contract section 4, or why it is skipped."""
 
 import json
 from dataclasses import dataclass, field
@@ -227,8 +227,8 @@ ENVELOPES: Final = (
     structured("half a surrogate pair in the id", "invalid_json", id="\udc00"),
     structured("null tenant", "invalid_envelope", tenantid=None),
     structured("empty tenant", "invalid_envelope", tenantid=""),
-    structured("another topic's type", "unexpected_type", type="payment.completed"),
-    structured("an upper-case type", "unexpected_type", type="Form.Submitted"),
+    structured("another topic's type", "foreign_type", type="payment.completed"),
+    structured("an upper-case type", "foreign_type", type="Form.Submitted"),
     structured("an empty type", "invalid_envelope", type=""),
     structured("null time", "event", time=None),
 )
@@ -354,7 +354,7 @@ HEADERS: Final = (
     headers("binary, null id", "invalid_envelope", ce_headers(id=None), FORM),
     headers("binary, null time", "event", ce_headers(time=None), FORM),
     headers("binary, a bad time", "invalid_envelope", ce_headers(time=b"yesterday"), FORM),
-    headers("binary, another topic's type", "unexpected_type", ce_headers(type=b"payment.completed"), FORM),
+    headers("binary, another topic's type", "foreign_type", ce_headers(type=b"payment.completed"), FORM),
     headers("binary, the last id counts", "event", (("ce_id", b"\xff"), *ce_headers()), FORM),
     headers("binary, the last id is wrong", "invalid_envelope", (*ce_headers(), ("ce_id", b"\xff")), FORM),
 )

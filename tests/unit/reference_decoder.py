@@ -1,6 +1,7 @@
 """Contract sections 1 and 2 once more, slow and plain, with nothing but the standard library: what decode must equal.
 
-Where several things are wrong, the reason is the first of: size, first byte, batch, JSON, envelope, type, data, future.
+Where several things are wrong, the reason is the first of: size, first byte, batch, JSON, envelope, type, data, future,
+test, stage.
 """
 
 import base64
@@ -17,16 +18,19 @@ from goalworker.decoding.limits import Limits
 from goalworker.domain import events
 
 FIELDS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "contact.tag.added": (("contact_id",), ("tag_id", "tag_name", "correlation_id")),
-    "payment.completed": (("contact_id", "payment_id", "amount", "currency"), ("product_ids", "correlation_id")),
+    "contact.tag.added": (("contact_id",), ("tag_id", "tag_name", "correlation_id", "test")),
+    "payment.completed": (
+        ("contact_id", "payment_id", "amount", "currency"),
+        ("product_ids", "correlation_id", "test"),
+    ),
     "appointment.booked": (
         ("contact_id", "appointment_id"),
-        ("calendar_id", "service_id", "starts_at", "replaces_appointment_id", "correlation_id"),
+        ("calendar_id", "service_id", "starts_at", "replaces_appointment_id", "correlation_id", "test"),
     ),
-    "form.submitted": (("contact_id", "form_id"), ("submission_id", "correlation_id")),
+    "form.submitted": (("contact_id", "form_id"), ("submission_id", "correlation_id", "test")),
     "pipeline.stage.changed": (
         ("contact_id", "pipeline_id", "stage_id"),
-        ("previous_stage_id", "deal_id", "correlation_id"),
+        ("previous_stage_id", "deal_id", "correlation_id", "test"),
     ),
     "workflow.enrollment.started": (
         ("workflow_id", "enrollment_id", "contact_id"),
@@ -64,7 +68,7 @@ def reference(
     key: bytes | None = None,
     place: tuple[int, int] | None = None,
 ) -> events.Event | str | None:
-    """Return the event, the reason of a refusal, or None for a tombstone."""
+    """Return the event, why it is refused or skipped, or None for a tombstone."""
     if value is None:
         return None
     try:
@@ -108,9 +112,13 @@ def event_of(kinds: frozenset[str], limits: Limits, record: Record, now: datetim
         tenant_id = limits.default_tenant
     require(is_text(tenant_id), "invalid_envelope")
     time = time_of(optional(envelope, "time"), record.timestamp_ms)
-    require(envelope["type"] in kinds, "unexpected_type")
+    require(envelope["type"] in kinds, "foreign_type" if limits.foreign_types == "ignore" else "unexpected_type")
     data = data_of(envelope["type"], raw_data(envelope))
     require(time <= now + limits.max_future, "future_time")
+    if isinstance(data, events.GoalData):
+        require(data.test is None or limits.test_events == "count", "test")
+    if isinstance(data, events.StageChanged):
+        require(data.stage_id != data.previous_stage_id, "no_move")
     traces = [
         next(filter(None, map(trace, (headers.get(name), headers.get(f"ce_{name}"), utf8(envelope.get(name))))), None)
         for name in ("traceparent", "tracestate")
@@ -280,6 +288,8 @@ def data_of(kind: str, data: object) -> events.GoalData | events.LifecycleData:
     present = {name: data[name] for name in required + may if data.get(name) is not None}
     if not is_text(present.get("starts_at")):
         present.pop("starts_at", None)
+    if present.get("test") is not True:
+        present.pop("test", None)
     present = {name: value for name, value in present.items() if value != "" or name in required or name in NO_TEXTS}
     require(present.keys() >= set(required), "invalid_data")
     if kind == "contact.tag.added":
@@ -297,6 +307,8 @@ def field_of(name: str, value: object) -> Any:
         return tuple(some)
     if name.endswith("_id"):
         value = decimal_text(value)
+    if name == "test":
+        return True
     if name == "started_by":
         require(isinstance(value, dict), "invalid_data")
         inner = value if isinstance(value, dict) else {}

@@ -27,6 +27,10 @@ SENT = (
     message("form.submitted", time=None),
     message("workflow.enrollment.started"),
     message("workflow.enrollment.started", time=None),
+    message("form.submitted", type="order.placed"),
+    message("form.submitted", type="order.placed", time=None),
+    message("form.submitted").replace(b'"form_id"', b'"test": true, "form_id"'),
+    message("form.submitted").replace(b'"form_id"', b'"test": 1, "form_id"'),
     b"{",
     None,
 )

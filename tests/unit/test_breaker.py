@@ -15,10 +15,11 @@ A, B, UNKNOWN = "a", "b", None
 
 
 class Sent(NamedTuple):
-    """A record, whose tenant the breaker does not see unless it asks."""
+    """A record, whose tenant and size the breaker does not see unless it asks."""
 
     tenant: str | None
     is_dead: bool = False
+    size_bytes: int = 0
 
 
 def dead(tenant: str | None, count: int = 1) -> list[Sent]:
@@ -47,8 +48,9 @@ def first_beyond(sent: Sequence[Sent], max_ratio: float, window: int, start: int
     return next((end - 1 - start for end in ends if trips(sent[end - window : end], max_ratio)), None)
 
 
-def admit(limit: breaker.Breaker[Sent], sent: Sequence[Sent], size_bytes: int = 0) -> int | None:
-    return limit.admit(sent, {at: record.tenant for at, record in enumerate(sent) if record.is_dead}, size_bytes)
+def admit(limit: breaker.Breaker[Sent], sent: Sequence[Sent]) -> int | None:
+    dead = {at: record.tenant for at, record in enumerate(sent) if record.is_dead}
+    return limit.admit(sent, dead, sum(map(size_of, sent)))
 
 
 def tenant_of(record: Sent) -> str | None:
@@ -56,31 +58,33 @@ def tenant_of(record: Sent) -> str | None:
     return record.tenant
 
 
+def size_of(record: Sent) -> int:
+    return record.size_bytes
+
+
 def breaker_of(max_ratio: float, window: int) -> breaker.Breaker[Sent]:
-    return breaker.Breaker(max_ratio, window, tenant_of)
+    return breaker.Breaker(max_ratio, window, tenant_of, size_of)
 
 
 TENANTS = st.sampled_from((A, A, A, B, "c", UNKNOWN))
-SENT = st.builds(Sent, TENANTS, st.booleans())
+SENT = st.builds(Sent, TENANTS, st.booleans(), st.sampled_from((0, 0, 0, breaker.KEPT_BYTES_MAX // 2)))
 RATIOS = st.sampled_from((0.0, 0.25, 0.5, 0.9, 1.0))
-SIZES = st.sampled_from((0, 0, breaker.KEPT_BYTES_MAX // 2 + 1, breaker.KEPT_BYTES_MAX + 1))
 
 
 @given(
     sent=st.lists(SENT, max_size=40),
     cuts=st.sets(st.integers(1, 40), max_size=6),
-    sizes=st.lists(SIZES, min_size=7, max_size=7),
     max_ratio=RATIOS,
     window=st.integers(1, 10),
 )
 def test_the_breaker_trips_at_the_first_record_that_exceeds_the_ratio(
-    sent: list[Sent], cuts: set[int], sizes: list[int], max_ratio: float, window: int
+    sent: list[Sent], cuts: set[int], max_ratio: float, window: int
 ) -> None:
     limit = breaker_of(max_ratio, window)
     bounds = [0, *sorted(cut for cut in cuts if cut < len(sent)), len(sent)]
     found = None
-    for (start, end), size_bytes in zip(itertools.pairwise(bounds), sizes, strict=False):
-        position = admit(limit, sent[start:end], size_bytes)
+    for start, end in itertools.pairwise(bounds):
+        position = admit(limit, sent[start:end])
         if position is not None:
             found = start + position
             break
@@ -88,26 +92,24 @@ def test_the_breaker_trips_at_the_first_record_that_exceeds_the_ratio(
 
 
 @given(
-    batches=st.lists(
-        st.tuples(st.lists(SENT, max_size=12), st.lists(TENANTS, max_size=4), SIZES), min_size=1, max_size=5
-    ),
+    batches=st.lists(st.tuples(st.lists(SENT, max_size=12), st.lists(TENANTS, max_size=4)), min_size=1, max_size=5),
     max_ratio=RATIOS,
     window=st.integers(1, 10),
 )
 def test_a_record_dead_lettered_later_counts_as_the_newest_of_its_tenant(
-    batches: list[tuple[list[Sent], list[str | None], int]], max_ratio: float, window: int
+    batches: list[tuple[list[Sent], list[str | None]]], max_ratio: float, window: int
 ) -> None:
     limit = breaker_of(max_ratio, window)
     seen: list[Sent] = []
-    for sent, late, size_bytes in batches:
+    for sent, late in batches:
         start, seen = len(seen), [*seen, *sent]
-        position = admit(limit, sent, size_bytes)
+        position = admit(limit, sent)
         assert position == first_beyond(seen, max_ratio, window, start)
         if position is not None:
             return
         for tenant in late:
             newest = range(len(seen) - 1, max(len(seen) - window, 0) - 1, -1)
-            at = next((at for at in newest if seen[at] == Sent(tenant)), None)
+            at = next((at for at in newest if seen[at][:2] == (tenant, False)), None)
             if at is not None:
                 seen[at] = Sent(tenant, is_dead=True)
         tripped = limit.condemn(late)
@@ -144,27 +146,28 @@ def test_the_tenants_of_good_records_are_not_asked_for_below_the_ratio() -> None
     def unasked(_: Sent) -> str | None:
         raise AssertionError
 
-    limit = breaker.Breaker(0.5, 10, unasked)
+    limit = breaker.Breaker(0.5, 10, unasked, size_of)
     for sent in (good(A, 25), [*good(A, 5), *dead(A, 5)], good(B, 3), [*good(A, 20), *dead(B, 2)]):
-        assert admit(limit, sent, 1_000) is None
+        assert admit(limit, sent) is None
     assert limit.shares() == []
 
 
-def test_large_records_are_let_go_before_their_tenants_are_asked_for() -> None:
+def test_records_with_too_many_bytes_are_replaced_by_their_tenants() -> None:
     asked: list[Sent] = []
 
     def asking(record: Sent) -> str | None:
         asked.append(record)
         return record.tenant
 
-    limit = breaker.Breaker(0.5, 4, asking)
-    half = breaker.KEPT_BYTES_MAX // 2
-    for _ in range(5):  # each batch replaces the one before
-        admit(limit, good(A, 4), half + 1)
+    limit = breaker.Breaker(0.5, 4, asking, size_of)
+    quarter = Sent(A, size_bytes=breaker.KEPT_BYTES_MAX // 4)
+    larger = Sent(A, size_bytes=breaker.KEPT_BYTES_MAX // 4 + 1)
+    for _ in range(5):
+        admit(limit, [quarter] * 4)
     assert asked == []
-    admit(limit, good(A, 1), half + 1)
-    assert len(asked) == 4
-    admit(limit, good(A, 3), half)
+    admit(limit, [larger])
+    assert asked == [larger, *[quarter] * 3][::-1]
+    admit(limit, [quarter] * 4)
     assert len(asked) == 4
 
 

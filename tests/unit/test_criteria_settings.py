@@ -138,6 +138,12 @@ def test_settings_are_normalised(goal_type: str, given_: dict[str, Any], normali
         ),
         (
             "purchase_made",
+            {"total_amount": 500, "within": "P30D"},
+            "/currency",
+            '`currency` is required with `total_amount`, such as "EUR"',
+        ),
+        (
+            "purchase_made",
             {"currency": "EUR", "total_amount": 500, "within": "P30D", "min_amount": 5},
             "/min_amount",
             "`min_amount` cannot stand beside `total_amount`; leave one of them out",
@@ -276,6 +282,35 @@ def test_settings_that_may_not_be_set_are_unknown() -> None:
 def test_every_fault_of_settings_is_told_at_once() -> None:
     given_ = {"currency": "EUR", "total_amount": 5, "min_amount": 1, "times": 2}
     assert [fault.pointer for fault in faults_of("purchase_made", given_)] == ["/min_amount", "/times", "/times"]
+    given_ = {"any_purchase": True, "total_amount": 5}
+    pointers = [fault.pointer for fault in faults_of("purchase_made", given_)]
+    assert pointers == ["/any_purchase", "/currency", "/total_amount"]
+
+
+VALUES: Final = st.one_of(
+    st.sampled_from(["P1D", "P1M", "keep", "revoke", "payment_id", "EUR", "t", 3, 0, -1, 10**5000, True, None]),
+    st.decimals() | st.floats() | st.text(st.characters(codec=None), max_size=4),
+    st.lists(st.text(st.characters(codec=None), max_size=2) | st.none(), max_size=3),
+    st.dictionaries(st.text(max_size=1), st.none(), max_size=1),
+)
+
+
+@given(
+    goal_type=st.sampled_from(events.GOAL_TYPES),
+    written=st.dictionaries(st.sampled_from([*Criteria.__struct_fields__, "any_purchase"]), VALUES, max_size=6),
+)
+def test_whatever_is_written_is_normalised_or_refused_in_words_that_can_be_sent(
+    goal_type: str, written: dict[str, Any]
+) -> None:
+    try:
+        parsed = parse(goal_type, written)
+    except CriteriaError as error:
+        faults = error.faults
+    else:
+        assert criteria_of_text(json.dumps(criteria_to_json(goal_type, parsed))) == parsed
+        return
+    assert faults
+    assert all((fault.pointer + fault.detail).encode() for fault in faults)
 
 
 def test_each_correlation_is_possible_for_some_type() -> None:

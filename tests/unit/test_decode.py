@@ -8,6 +8,7 @@ import pytest
 
 from goalworker.decoding.decoder import Decoder, Malformed
 from goalworker.decoding.limits import Limits
+from goalworker.decoding.skipping import Skipped
 from goalworker.domain import events, facts
 from tests.kit import hostile
 from tests.unit import hostile_settings, near_misses
@@ -29,6 +30,32 @@ def test_good_records_are_decoded_the_fast_way(kind: str) -> None:
     decoder._readers = {}  # so that the careful way would raise
     for value, headers in [(good(kind), ()), (near_misses.token(hostile.DATA[kind]), hostile.ce_headers(kind))]:
         event(decoder.decode(hostile.TOPIC_OF_KIND[kind], value, headers, -1, hostile.NOW))
+
+
+@pytest.mark.parametrize("kind", ["contact.tag.added", "form.submitted"])
+def test_a_topic_may_carry_several_types_each_decoded_the_fast_way(kind: str) -> None:
+    decoder = Decoder({"t": frozenset({"contact.tag.added", "form.submitted"})}, LIMITS)
+    decoder._readers = {}  # so that the careful way would raise
+    for value, headers in [(good(kind), ()), (near_misses.token(hostile.DATA[kind]), hostile.ce_headers(kind))]:
+        found = event(decoder.decode("t", value, headers, -1, hostile.NOW))
+        assert found == event(decoded(hostile.TOPIC_OF_KIND[kind], good(kind)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "outcome"),
+    [
+        ("form.submitted", good("form.submitted", type="order.placed"), "foreign_type"),
+        ("workflow.activated", good("workflow.activated", type="order.placed"), "foreign_type"),
+        ("form.submitted", good("form.submitted").replace(b'"form_id"', b'"test": true, "form_id"'), "test"),
+        ("pipeline.stage.changed", good("pipeline.stage.changed").replace(b'"st-1"', b'"st-2"'), "no_move"),
+    ],
+)
+def test_skipped_events_are_recognised_the_fast_way(kind: str, value: bytes, outcome: str) -> None:
+    decoder = Decoder(hostile.KINDS, LIMITS)
+    decoder._readers = {}  # so that the careful way would raise
+    found = decoder.decode(hostile.TOPIC_OF_KIND[kind], value, (), -1, hostile.NOW)
+    assert isinstance(found, Skipped)
+    assert (found.outcome, found.tenant_id) == (outcome, "north")
 
 
 def test_a_tombstone_is_nothing() -> None:

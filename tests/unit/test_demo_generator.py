@@ -11,6 +11,7 @@ import pytest
 
 from goalworker.decoding import decoder
 from goalworker.decoding.limits import Limits
+from goalworker.decoding.skipping import Skipped
 from goalworker.demo import corrections, generator, malformed, plans, records, tenant_setup
 from goalworker.demo.scenario_builder import ScenarioBuilder
 from goalworker.domain import criteria_parsing, events, goals, ids
@@ -29,7 +30,7 @@ STAGE = tenant_setup.TenantSetup(TENANTS, GOAL_IDS, SINCE)
 DECODER = decoder.Decoder(records.TOPICS.event_types, Limits(max_bytes=malformed.MAX_BYTES))
 
 
-def _decoded(record: plans.PlannedRecord) -> events.Event | decoder.Malformed | None:
+def _decoded(record: plans.PlannedRecord) -> decoder.Outcome | None:
     timestamp_ms = record.timestamp_ms or int(NOW.timestamp() * 1000)
     return DECODER.decode(record.topic, record.value, record.headers, timestamp_ms, NOW)
 
@@ -96,9 +97,9 @@ class _Worker:
         event = _decoded(record)
         if isinstance(event, decoder.Malformed):
             self.dead.append(plans.DeadLetter(record.topic, record.key, event.reason))
-        elif event is not None and self._conflicts(event):
+        elif isinstance(event, events.Event) and self._conflicts(event):
             self.dead.append(plans.DeadLetter(record.topic, record.key, "conflicting_enrollment"))
-        elif event is not None:
+        elif isinstance(event, events.Event):
             self.messages.append(event)
             self._judge()
 
@@ -215,7 +216,6 @@ REASONS = {
     "invalid_json",
     "invalid_envelope",
     "invalid_data",
-    "unexpected_type",
     "unsupported_wire_format",
     "too_large",
     "future_time",
@@ -231,6 +231,7 @@ def test_the_traffic_has_every_form_of_record_and_every_reason_of_a_single_recor
     assert min(shapes.values()) > len(sent) // 4
     assert any(record.timestamp_ms for record in sent)
     assert any(record.value is None for record in sent)
+    assert {each.outcome for each in decoded if isinstance(each, Skipped)} == {"foreign_type"}
     good = Counter((event.tenant_id, event.source, event.id) for event in decoded if isinstance(event, events.Event))
     assert max(good.values()) > 1, "nothing is sent twice"
 

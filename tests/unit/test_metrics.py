@@ -55,8 +55,11 @@ REASONS = {
     "conflicting_enrollment",
 }
 GOAL_TYPES = {"tag_added", "purchase_made", "appointment_booked", "form_submitted", "pipeline_stage_reached"}
-OUTCOMES = {"matched", "unmatched", "recorded", "duplicate", "dead_letter", "tombstone"}
-LIFECYCLE_OUTCOMES = {"recorded", "duplicate", "ignored", "dead_letter", "tombstone"}
+OUTCOMES = {
+    *("matched", "unmatched", "recorded", "duplicate", "dead_letter", "tombstone"),
+    *("test", "no_move", "foreign_type"),
+}
+LIFECYCLE_OUTCOMES = {"recorded", "duplicate", "ignored", "dead_letter", "tombstone", "foreign_type"}
 
 
 @pytest.fixture

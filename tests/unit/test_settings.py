@@ -49,6 +49,8 @@ DEFAULTS = {
     "EVENTS__TENANT_FROM": "tenantid",
     "EVENTS__PLAIN_JSON": "false",
     "EVENTS__PLAIN_ID": "id",
+    "EVENTS__TEST_EVENTS": "ignore",
+    "EVENTS__FOREIGN_TYPES": "ignore",
     "DEAD_LETTERS__MAX_RATIO": "0.5",
     "DEAD_LETTERS__WINDOW": "1000",
     "RETENTION__ENROLLMENTS": "P730D",

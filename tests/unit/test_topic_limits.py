@@ -43,6 +43,7 @@ class Sender:
             "currency": "EUR",
             "product_ids": [self.text] * events.PRODUCT_IDS_MAX,
             "correlation_id": self.text,
+            "test": True,
         }
         attributes: dict[str, Any] = {
             "specversion": "1.0",
@@ -56,7 +57,7 @@ class Sender:
 
     def event(self) -> events.Event:
         headers = tuple((name, b"x" * 512) for name in ("traceparent", "tracestate"))
-        decoder = Decoder(SETTINGS.topics.event_types, Limits())
+        decoder = Decoder(SETTINGS.topics.event_types, Limits(test_events="count"))
         found = decoder.decode("payment-completed", self.value(), headers, 0, MOMENT)
         assert isinstance(found, events.Event), found
         return found

@@ -1,8 +1,8 @@
 """Goals in the database: changes and queries of people, and loading for the worker (contract sections 3, 5 and 6)."""
 
 from goalworker.stores.goal_store.changes import create, delete, set_logic, update
-from goalworker.stores.goal_store.drafts import Changes, Draft, parse_changes, parse_draft
-from goalworker.stores.goal_store.loading import check_tracking, ensure_tracking, get_revision, refresh_index
+from goalworker.stores.goal_store.drafts import Changes, Draft, parse_changes, parse_draft, warnings
+from goalworker.stores.goal_store.loading import get_revision, refresh_index
 from goalworker.stores.goal_store.reading import AuditEntry, Page, StoredGoal, get, get_audit, get_logic, list_goals
 from goalworker.stores.goal_store.refusals import (
     DuplicateGoalError,
@@ -12,6 +12,7 @@ from goalworker.stores.goal_store.refusals import (
     StaleGoalError,
     TooManyGoalsError,
 )
+from goalworker.stores.goal_store.tracking import check_tracking, ensure_tracking, untracked_faults
 
 __all__ = [
     "AuditEntry",
@@ -38,5 +39,7 @@ __all__ = [
     "parse_draft",
     "refresh_index",
     "set_logic",
+    "untracked_faults",
     "update",
+    "warnings",
 ]

@@ -16,16 +16,17 @@ from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker.domain import criteria, faults, goals
 from goalworker.postgres import connections, tables
-from goalworker.stores.goal_store import drafts, reading, refusals, statements
+from goalworker.stores.goal_store import drafts, reading, refusals, statements, tracking
 from goalworker.stores.goal_store.reading import StoredGoal
 
 
 async def create(
     pool: sa_async.AsyncEngine, tenant_id: str, workflow_id: str, draft: drafts.Draft, *, actor: str, maximum: int
 ) -> StoredGoal:
-    """Create a goal, in force from now on; DuplicateGoalError, TooManyGoalsError, LockBusyError."""
+    """Create a goal, in force from now on; InvalidGoalError, DuplicateGoalError, TooManyGoalsError, LockBusyError."""
     drafts.require_ids(tenant_id=tenant_id, workflow_id=workflow_id)
     async with connections.tenant_transaction(pool, tenant_id, "goals_write") as connection:
+        await tracking.refuse_untracked(connection, draft.criteria)
         change, live = await _begin_change(connection, tenant_id, workflow_id, actor)
         goal = StoredGoal(
             id=uuid4(),
@@ -67,6 +68,8 @@ async def update(
         changes = drafts.parse_changes(current.goal_type, given)
         if _apply(current, changes) == current:
             return current
+        if changes.criteria is not UNSET:
+            await tracking.refuse_untracked(connection, changes.criteria)
         change, live = await _begin_change(connection, tenant_id, current.workflow_id, actor)
         before = _find(live, goal_id)
         _refuse_stale(before, expected_version)

@@ -5,9 +5,8 @@ from typing import Any, Final
 
 from msgspec import UNSET, Struct, UnsetType
 
-from goalworker.domain import events
+from goalworker.domain import criteria_parsing, events
 from goalworker.domain.criteria import Criteria
-from goalworker.domain.criteria_parsing import CriteriaError, parse_criteria
 from goalworker.domain.faults import Fault, pointer, printable
 from goalworker.domain.text import TEXT_RULE, is_valid_text
 from goalworker.stores.goal_store import refusals
@@ -64,6 +63,11 @@ def parse_changes(goal_type: str, given: Mapping[str, Any]) -> Changes:
     return Changes(criteria, name, is_active)
 
 
+def warnings(criteria: Criteria) -> list[Fault]:
+    """Return what a goal's criteria may say but seldom mean; pointers are relative to the goal."""
+    return [_of_goal(warning) for warning in criteria_parsing.warnings(criteria)]
+
+
 def require_ids(**ids: str) -> None:
     """Raise InvalidGoalError unless every text is a valid id from outside (contract section 1)."""
     faults = [Fault(f"/{field}", f"`{field}` {TEXT_RULE}") for field, text in ids.items() if not is_valid_text(text)]
@@ -76,10 +80,14 @@ def _criteria(goal_type: str, given: object, faults: list[Fault]) -> Criteria | 
         faults.append(Fault("/criteria", "`criteria` must be an object"))
         return None
     try:
-        return parse_criteria(goal_type, given or {})
-    except CriteriaError as error:
-        faults += [Fault(f"/criteria{fault.pointer}", fault.detail) for fault in error.faults]
+        return criteria_parsing.parse_criteria(goal_type, given or {})
+    except criteria_parsing.CriteriaError as error:
+        faults += map(_of_goal, error.faults)
         return None
+
+
+def _of_goal(of_criteria: Fault) -> Fault:
+    return Fault(f"/criteria{of_criteria.pointer}", of_criteria.detail)
 
 
 def _is_valid_name(value: object) -> bool:

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from msgspec import structs
 
-from goalworker import errors
 from goalworker.domain import goals
 from goalworker.domain.criteria import criteria_of_text
 from goalworker.goal_index import index
@@ -128,20 +127,4 @@ def _logics_of(rows: Rows) -> Iterator[tuple[tuple[str, str], tuple[goals.LogicV
         yield (
             (tenant_id, workflow_id),
             tuple([goals.LogicVersion(row["logic"], row["active_from"]) for row in versions]),
-        )
-
-
-async def ensure_tracking(connection: connections.Connection, tracking: bool) -> None:
-    """Store the tracking mode at the first start; SettingsError if another is stored (contract rule 3.8)."""
-    await connection.execute("INSERT INTO installation VALUES (1, $1) ON CONFLICT DO NOTHING", tracking)
-    await check_tracking(connection, tracking)
-
-
-async def check_tracking(connection: connections.Connection, tracking: bool) -> None:
-    """Raise SettingsError if another tracking mode is stored."""
-    if await connection.fetchval("SELECT enrollment_tracking FROM installation") not in (None, tracking):
-        stored, given = str(not tracking).lower(), str(tracking).lower()
-        raise errors.SettingsError(
-            f"GOALWORKER_ENROLLMENTS__TRACKING={given}, but this database was started with {stored}, and its contents "
-            f"mean nothing in the other mode: set it to {stored}, or use another database"
         )

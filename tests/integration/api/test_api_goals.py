@@ -9,7 +9,7 @@ import pytest
 
 from goalworker.postgres import connections
 from goalworker.stores import goal_store
-from tests.kit.running_api import FORM, GOALS, PATH, TAG, UNKNOWN, create, pointers, problem
+from tests.kit.running_api import FORM, GOALS, PATH, TAG, UNKNOWN, changed, create, pointers, problem
 
 FIELDS = [
     "id",
@@ -30,11 +30,11 @@ FIELDS = [
 @pytest.mark.smoke
 async def test_a_created_goal_has_every_field_an_address_and_an_etag(client: httpx.AsyncClient) -> None:
     answer = await client.post(GOALS, json={**TAG, "name": "Signed"})
-    goal = answer.json()
-    assert (answer.status_code, answer.headers["content-type"]) == (201, "application/json")
+    assert list(answer.json()) == [*FIELDS, "warnings"]
+    goal = changed(answer, 201)
+    assert answer.headers["content-type"] == "application/json"
     assert answer.headers["location"] == f"{GOALS}/{goal['id']}"
     assert answer.headers["etag"] == '"1"'
-    assert list(goal) == FIELDS
     assert {name: value for name, value in goal.items() if not name.endswith("_at") and name != "id"} == {
         "workflow_id": "onboarding",
         "goal_type": "tag_added",
@@ -101,18 +101,18 @@ async def test_a_change_makes_a_version_and_one_that_changes_nothing_does_not(cl
     goal = await create(client, {"goal_type": "purchase_made", "criteria": {"min_amount": 100}})
     address = f"{GOALS}/{goal['id']}"
     same = await client.patch(address, json={"criteria": {"min_amount": "100.00", "currency": None}, "name": None})
-    assert (same.json(), same.headers["etag"]) == (goal, '"1"')
-    assert (await client.patch(address, json={})).json() == goal
-    changed = await client.patch(address, json={"criteria": {"currency": "eur"}, "name": "n", "is_active": False})
-    assert changed.headers["etag"] == '"2"'
-    assert changed.json() == goal | {
+    assert (changed(same), same.headers["etag"]) == (goal, '"1"')
+    assert changed(await client.patch(address, json={})) == goal
+    answer = await client.patch(address, json={"criteria": {"currency": "eur"}, "name": "n", "is_active": False})
+    assert answer.headers["etag"] == '"2"'
+    assert changed(answer) == goal | {
         "criteria": {"currency": "EUR"},
         "name": "n",
         "is_active": False,
         "version": 2,
-        "updated_at": changed.json()["updated_at"],
+        "updated_at": answer.json()["updated_at"],
     }
-    assert changed.json()["updated_at"] > goal["updated_at"]
+    assert answer.json()["updated_at"] > goal["updated_at"]
 
 
 async def test_of_concurrent_changes_of_a_version_one_wins(client: httpx.AsyncClient) -> None:
@@ -172,7 +172,7 @@ async def test_the_audit_says_who_changed_what_when_and_from_which_to_which(
     goal = await create(client)
     address = f"{GOALS}/{goal['id']}"
     async with api.holder(sub="eve") as eve:
-        changed = (await eve.patch(address, json={"is_active": False})).json()
+        paused = changed(await eve.patch(address, json={"is_active": False}))
     before = {"goal_type": "tag_added", "criteria": {"tag_id": "t1"}, "name": None, "is_active": True}
     assert (await client.get(f"{address}/audit")).json() == {
         "entries": [
@@ -185,7 +185,7 @@ async def test_the_audit_says_who_changed_what_when_and_from_which_to_which(
                 "after": before,
             },
             {
-                "at": changed["updated_at"],
+                "at": paused["updated_at"],
                 "actor": "eve",
                 "action": "updated",
                 "version": 2,
@@ -216,22 +216,6 @@ async def test_the_same_goal_is_a_conflict_by_post_and_by_patch(client: httpx.As
     problem(await client.patch(f"{GOALS}/{other['id']}", json=change), 409, "duplicate-goal", detail)
 
 
-async def test_a_list_of_ids_is_the_same_in_any_order(client: httpx.AsyncClient) -> None:
-    goal = await create(client, {**TAG, "criteria": {"tag_id": ["t2", "t1"]}})
-    other = await create(client, {**TAG, "criteria": {"tag_id": "t1"}})
-    address = f"{GOALS}/{goal['id']}"
-    same = await client.patch(address, json={"criteria": {"tag_id": ["t1", "t2", "t2"]}})
-    assert (same.status_code, same.json()) == (200, goal)
-    for again in (["t1", "t2"], ["t1"]):
-        problem(await client.post(GOALS, json={**TAG, "criteria": {"tag_id": again}}), 409, "duplicate-goal")
-    problem(await client.patch(address, json={"criteria": {"tag_id": ["t1"]}}), 409, "duplicate-goal")
-    more = (await client.patch(address, json={"criteria": {"tag_id": ["t3", "t1"]}})).json()
-    assert (more["version"], more["criteria"]) == (2, {"tag_id": ["t1", "t3"]})
-    assert (await client.get(GOALS)).json()["goals"] == [more, other]
-    *_, entry = (await client.get(f"{address}/audit")).json()["entries"]
-    assert [entry[side]["criteria"]["tag_id"] for side in ("before", "after")] == [["t1", "t2"], ["t1", "t3"]]
-
-
 async def test_the_logic_is_any_until_it_is_set(
     client: httpx.AsyncClient, administrator: connections.Connection
 ) -> None:
@@ -255,7 +239,7 @@ async def test_the_logic_is_any_until_it_is_set(
 
 async def test_good_goals_are_valid_and_nothing_is_stored(client: httpx.AsyncClient) -> None:
     answer = await client.post(f"{GOALS}/validate", json={"goals": [TAG, FORM]})
-    assert (answer.status_code, answer.json()) == (200, {"valid": True, "errors": []})
+    assert (answer.status_code, answer.json()) == (200, {"valid": True, "errors": [], "warnings": []})
     assert (await client.get(GOALS)).json()["total"] == 0
 
 
@@ -286,7 +270,7 @@ async def test_without_goals_the_stored_ones_are_checked(client: httpx.AsyncClie
         answer = await client.post(
             f"{GOALS}/validate", content=content, headers={"content-type": kind} if kind else None
         )
-        assert (answer.status_code, answer.json()) == (200, {"valid": True, "errors": []})
+        assert (answer.status_code, answer.json()) == (200, {"valid": True, "errors": [], "warnings": []})
     found = problem(await client.post(f"{GOALS}/validate", json={"goals": 1, "x": 1}), 400, "invalid-request")
     assert pointers(found) == ["/goals", "/x"]
 

@@ -133,7 +133,7 @@ async def test_stored_goals_are_validated_with_what_they_refer_to(
     client: httpx.AsyncClient, crm: Crm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept, lost = await create(client, STAGE), await create(client, FORM)
-    assert (await client.post(f"{GOALS}/validate")).json() == {"valid": True, "errors": []}
+    assert (await client.post(f"{GOALS}/validate")).json() == {"valid": True, "errors": [], "warnings": []}
     crm.exists.discard(("form", "f1", TENANT))
     assert (await client.post(f"{GOALS}/validate")).json()["valid"]  # existing references are cached for a few seconds
     monkeypatch.setattr(time, "monotonic", lambda now=time.monotonic: now() + references.CACHE_SECONDS)
