@@ -51,19 +51,26 @@ def answer(facts: Facts) -> Answer:
 
 # --- revenue ---
 
+
+@rule(sorted)
+def each_once(same: set[Payment]) -> list[Payment]:
+    """Section 5: Each payment once however many goals or enrollments it met, as its earliest event says it."""
+    return [min(same)]
+
+
 Money = dict[str, tuple[Decimal, Decimal, Decimal]]
 """(gross, reversed, net) by currency."""
 
 
 def revenue(answered: Iterable[tuple[str, Answer]]) -> Money:
     """Add up the distinct payments of (contact_id, Answer): each once, however many goals or enrollments it met."""
-    found: dict[tuple[str, str], Payment] = {}
+    found: dict[tuple[str, str], set[Payment]] = {}
     for contact_id, answer_ in answered:
         for by_payment in answer_.payments.values():
             for payment_id, one in by_payment.items():
-                found[contact_id, payment_id] = min(found.get((contact_id, payment_id), one), one)
+                found.setdefault((contact_id, payment_id), set()).add(one)
     money: Money = {}
-    for one in found.values():
+    for one in [one for same in found.values() for one in each_once(same)]:
         gross, reversed_, net = money.get(one.currency, (Decimal(0),) * 3)
         money[one.currency] = (gross + one.amount, reversed_ + one.reversed, net + one.amount - one.reversed)
     return money
@@ -120,8 +127,15 @@ def everything(
         }
 
 
-def workflow_revenue(answered: Mapping[Enrolled, Answer]) -> dict[tuple[str, str], Money]:
+def workflow_revenue(
+    answered: Mapping[Enrolled, Answer], *, without: frozenset[str] = frozenset()
+) -> dict[tuple[str, str], Money]:
     """Return the revenue of each workflow, by (tenant_id, workflow_id)."""
+    with rules.switched_off(without):
+        return _workflow_revenue(answered)
+
+
+def _workflow_revenue(answered: Mapping[Enrolled, Answer]) -> dict[tuple[str, str], Money]:
     keys = {(enrolled.tenant_id, enrolled.workflow_id) for enrolled in answered}
     return {
         key: revenue(

@@ -26,8 +26,12 @@ class Payment(NamedTuple):
 
 def converted_at(facts: Facts, walk_: Walk) -> datetime | None:
     """Section 5: Converted means satisfied (in `never`: at least one achievement)."""
-    if walk_.satisfied is not None:
-        return walk_.satisfied.at.time
+    return in_never(facts, walk_) if walk_.satisfied is None else walk_.satisfied.at.time
+
+
+@rule(lambda facts, walk_: None)
+def in_never(facts: Facts, walk_: Walk) -> datetime | None:
+    """Section 5: ... in `never`: at least one achievement."""
     times = [achieved.at.time for achieved in walk_.achieved.values()]
     return min((time for time in times if logic(facts.workflow, time) == "never"), default=None)
 
@@ -35,12 +39,15 @@ def converted_at(facts: Facts, walk_: Walk) -> datetime | None:
 def payments(facts: Facts, really: Walk) -> dict[UUID, dict[str, Payment]]:
     """Return the payments among the triggers, and those that would be among them had nothing been reversed."""
     found: dict[UUID, dict[str, Payment]] = {}
+    would_be = had_nothing_been_reversed(facts)
     for goal in facts.workflow.goals:
-        if goal.goal_type == "purchase_made":
-            among = really.behind.get(goal.goal_id, set()) | had_nothing_been_reversed(facts).get(goal.goal_id, set())
-            by_payment = {payment(event).payment_id: earliest_among(among, event) for event in among}
-            found[goal.goal_id] = {name: _as_payment(facts, event) for name, event in by_payment.items()}
-    return {goal_id: by_payment for goal_id, by_payment in found.items() if by_payment}
+        among = really.behind.get(goal.goal_id, set()) | would_be.get(goal.goal_id, set())
+        if goal.goal_type == "purchase_made" and among:
+            found[goal.goal_id] = {
+                name: _as_payment(facts, earliest_among({event for event in among if _name(event) == name}))
+                for name in map(_name, among)
+            }
+    return found
 
 
 @rule(lambda facts: {})
@@ -50,11 +57,14 @@ def had_nothing_been_reversed(facts: Facts) -> dict[UUID, set[events.Event]]:
     return walk(facts._replace(happened=happened)).behind
 
 
-@rule(lambda among, event: event)
-def earliest_among(among: set[events.Event], event: events.Event) -> events.Event:
+@rule(lambda same: max(same, key=walked))
+def earliest_among(same: set[events.Event]) -> events.Event:
     """Section 5: A payment is as its earliest event among these says it."""
-    same = {other for other in among if payment(other).payment_id == payment(event).payment_id}
     return min(same, key=walked)
+
+
+def _name(event: events.Event) -> str:
+    return payment(event).payment_id
 
 
 def _as_payment(facts: Facts, event: events.Event) -> Payment:
@@ -65,7 +75,7 @@ def _as_payment(facts: Facts, event: events.Event) -> Payment:
 def reversed_of(facts: Facts, event: events.Event) -> Decimal:
     """Section 5: Reversed is what was refunded or failed of them, never more than the amount."""
     data = payment(event)
-    if any(concerns(failed_at, event) for failed_at in reversals.failures(facts, {event})):
+    if any(concerns(failed_at, event) for failed_at in reversals.failures(facts, frozenset({event}))):
         return data.amount
     refunds = [refund for refund in reversals.refunds_of(facts, data) if concerns(refund.time, event)]
     return capped(sum((reversals.refunded(refund, data) for refund in refunds), start=Decimal(0)), data.amount)
@@ -74,6 +84,12 @@ def reversed_of(facts: Facts, event: events.Event) -> Decimal:
 @rule(lambda reversed_at, event: True)
 def concerns(reversed_at: datetime, event: events.Event) -> bool:
     """Section 5: Refunds dated before that event do not concern it."""
+    return is_not_before(reversed_at, event)
+
+
+@rule(lambda reversed_at, event: reversed_at > event.time)
+def is_not_before(reversed_at: datetime, event: events.Event) -> bool:
+    """Section 5: ... one of the same moment concerns it."""
     return reversed_at >= event.time
 
 

@@ -8,18 +8,22 @@ from tests.kit.naive.facts import Facts
 from tests.kit.naive.hits import hits, settings_at
 from tests.kit.naive.rules import rule
 
+Occurrence = frozenset[events.Event]
+"""Hits of one goal whose events speak of the same thing."""
+
 
 class Case(NamedTuple):
-    """One goal asked of one enrollment, and all hits of that goal by the contact."""
+    """One goal asked of one enrollment, and all hits of that goal by the contact, whenever, by occurrence."""
 
     facts: Facts
     goal: goals.Goal
-    hitting: frozenset[events.Event]
+    occurrences: set[Occurrence]
 
 
 def case_of(facts: Facts, goal: goals.Goal) -> Case:
-    """Gather the hits of a goal, whoever is enrolled and whenever."""
-    return Case(facts, goal, frozenset(event for event in facts.happened if hits(event, goal)))
+    """Rule 3: All this is asked of the events that hit the goal."""
+    hitting = {event for event in facts.happened if hits(event, goal)}
+    return Case(facts, goal, {all_of_one(event, hitting) for event in hitting})
 
 
 # --- rule 2: the window ---
@@ -40,7 +44,13 @@ def is_in_window(case: Case, event: events.Event) -> bool:
 @rule(lambda facts, event: False)
 def is_before_window(facts: Facts, event: events.Event) -> bool:
     """Rule 2: enrolled_at <= E.time; without started there cannot be a window."""
-    return facts.enrolled_at is None or event.time < window_start(facts.enrolled_at, event)
+    return facts.enrolled_at is None or not begins(window_start(facts.enrolled_at, event), event)
+
+
+@rule(lambda start, event: start < event.time)
+def begins(start: datetime, event: events.Event) -> bool:
+    """Rule 2: enrolled_at <= E.time."""
+    return start <= event.time
 
 
 @rule(lambda enrolled_at, event: enrolled_at)
@@ -52,7 +62,13 @@ def window_start(enrolled_at: datetime, event: events.Event) -> datetime:
 @rule(lambda facts, event: False)
 def is_after_end(facts: Facts, event: events.Event) -> bool:
     """Rule 2: E.time < ended_at (no ended_at: open)."""
-    return facts.ended_at is not None and event.time >= facts.ended_at
+    return facts.ended_at is not None and not is_earlier(event, facts.ended_at)
+
+
+@rule(lambda event, end: event.time <= end)
+def is_earlier(event: events.Event, end: datetime) -> bool:
+    """Rule 2: E.time < ended_at."""
+    return event.time < end
 
 
 @rule(lambda case, event: True)
@@ -62,7 +78,13 @@ def is_before_deadline(case: Case, event: events.Event) -> bool:
     if seconds is None:
         return True
     enrolled_at = case.facts.enrolled_at
-    return enrolled_at is not None and event.time <= enrolled_at + timedelta(seconds=seconds)
+    return enrolled_at is not None and is_by(enrolled_at + timedelta(seconds=seconds), event)
+
+
+@rule(lambda deadline, event: event.time < deadline)
+def is_by(deadline: datetime, event: events.Event) -> bool:
+    """Rule 2: ... E.time <= enrolled_at + deadline."""
+    return event.time <= deadline
 
 
 @rule(lambda case, event: True)
@@ -93,12 +115,17 @@ def is_of_founding_occurrence(case: Case, event: events.Event) -> bool:
 # --- rule 3: occurrences ---
 
 
-def occurrence(case: Case, event: events.Event) -> set[events.Event]:
+def occurrence(case: Case, event: events.Event) -> Occurrence:
     """Return the hits of the goal whose events are of one occurrence with this one."""
+    return next(hits_of_one for hits_of_one in case.occurrences if event in hits_of_one)
+
+
+def all_of_one(event: events.Event, hitting: set[events.Event]) -> Occurrence:
+    """Gather the hits that are of one occurrence with this one, or with one that is, and so on."""
     found = {event}
-    while more := {hit for hit in case.hitting - found if any(is_same_occurrence(hit, one) for one in found)}:
+    while more := {hit for hit in hitting - found if any(is_same_occurrence(hit, one) for one in found)}:
         found |= more
-    return found
+    return frozenset(found)
 
 
 def is_same_occurrence(one: events.Event, other: events.Event) -> bool:

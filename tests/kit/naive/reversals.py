@@ -6,7 +6,15 @@ from decimal import Decimal
 from goalworker.domain import events
 from tests.kit.naive.facts import Facts, walked
 from tests.kit.naive.hits import settings_at
-from tests.kit.naive.occurrences import Case, appointments, is_before_window, is_in_window, occurrence, payment_id
+from tests.kit.naive.occurrences import (
+    Case,
+    Occurrence,
+    appointments,
+    is_before_window,
+    is_in_window,
+    occurrence,
+    payment_id,
+)
 from tests.kit.naive.rules import rule
 
 # --- the hits that count ---
@@ -19,7 +27,7 @@ def repeats_older_occurrence(case: Case, event: events.Event) -> bool:
 
 
 @rule(lambda case, event: {hit for hit in occurrence(case, event) if not is_undone(case, hit)} | {event})
-def undone_or_not(case: Case, event: events.Event) -> set[events.Event]:
+def undone_or_not(case: Case, event: events.Event) -> Occurrence:
     """Rule 3: An occurrence's earliest hit is asked for undone or not."""
     return occurrence(case, event)
 
@@ -31,8 +39,8 @@ def does_count(case: Case, event: events.Event) -> bool:
 
 def counting(case: Case) -> set[events.Event]:
     """Rule 3: Hits of one goal whose events are of one occurrence count once, as the earliest."""
-    counted = {hit for hit in case.hitting if does_count(case, hit)}
-    return {as_the_earliest(occurrence(case, hit) & counted) for hit in counted}
+    each = [{hit for hit in whole if does_count(case, hit)} for whole in case.occurrences]
+    return {as_the_earliest(counted) for counted in each if counted}
 
 
 @rule(lambda counted: max(counted, key=walked))
@@ -60,6 +68,12 @@ def keeps_reversed(case: Case, event: events.Event) -> bool:
 @rule(lambda reversed_at, event: True)
 def is_up_to(reversed_at: datetime, event: events.Event) -> bool:
     """Rule 3: Hits of it with E.time <= R.time do not count, while a later event of the same payment does."""
+    return is_not_after(reversed_at, event)
+
+
+@rule(lambda reversed_at, event: event.time < reversed_at)
+def is_not_after(reversed_at: datetime, event: events.Event) -> bool:
+    """Rule 3: ... E.time <= R.time."""
     return event.time <= reversed_at
 
 
@@ -71,7 +85,7 @@ def reversal_times(case: Case, event: events.Event) -> set[datetime]:
 
 
 @rule(lambda facts, whole: set())
-def failures(facts: Facts, whole: set[events.Event]) -> set[datetime]:
+def failures(facts: Facts, whole: Occurrence) -> set[datetime]:
     """Rule 3: These reverse: `payment.failed`."""
     payments = {payment_id(hit) for hit in whole}
     return {
@@ -82,7 +96,7 @@ def failures(facts: Facts, whole: set[events.Event]) -> set[datetime]:
 
 
 @rule(lambda facts, whole: set())
-def rejections(facts: Facts, whole: set[events.Event]) -> set[datetime]:
+def rejections(facts: Facts, whole: Occurrence) -> set[datetime]:
     """Rule 3: These reverse: `form.rejected`."""
     submissions = {hit.data.submission_id for hit in whole if isinstance(hit.data, events.FormSubmitted)}
     return {
@@ -93,7 +107,7 @@ def rejections(facts: Facts, whole: set[events.Event]) -> set[datetime]:
 
 
 @rule(lambda facts, whole: set())
-def cancellations(facts: Facts, whole: set[events.Event]) -> set[datetime]:
+def cancellations(facts: Facts, whole: Occurrence) -> set[datetime]:
     """Rule 3: `appointment.cancelled` of the last appointment of its chain; where several are last, of all of them."""
     last = last_appointments(whole)
     cancelled = [
@@ -111,7 +125,7 @@ def are_all_cancelled(last: set[str], cancelled: set[str]) -> bool:
 
 
 @rule(lambda whole: set().union(*map(appointments, whole)))
-def last_appointments(whole: set[events.Event]) -> set[str]:
+def last_appointments(whole: Occurrence) -> set[str]:
     """Rule 3: One that another replaces was moved, not cancelled: nothing is reversed."""
     booked = [hit.data for hit in whole if isinstance(hit.data, events.AppointmentBooked)]
     moved = {data.replaces_appointment_id for data in booked if data.replaces_appointment_id != data.appointment_id}
@@ -119,7 +133,7 @@ def last_appointments(whole: set[events.Event]) -> set[str]:
 
 
 @rule(lambda facts, whole: set())
-def full_refunds(facts: Facts, whole: set[events.Event]) -> set[datetime]:
+def full_refunds(facts: Facts, whole: Occurrence) -> set[datetime]:
     """Rule 3: Refunds of a payment, once those in its currency add up to the amount of its earliest hit."""
     earliest = min(whole, key=walked)
     if not isinstance(earliest.data, events.PaymentCompleted):

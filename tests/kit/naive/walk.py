@@ -135,7 +135,13 @@ def comes_later(hit: events.Event, event: events.Event) -> bool:
 def is_within(goal: goals.Goal, hit: events.Event, event: events.Event) -> bool:
     """Rule 4: Over the occurrences in (E.time - within, E.time] where `within` is given."""
     seconds = counting_settings(goal, event).within
-    return seconds is None or hit.time > event.time - timedelta(seconds=seconds)
+    return seconds is None or is_since(event.time - timedelta(seconds=seconds), hit)
+
+
+@rule(lambda start, hit: hit.time >= start)
+def is_since(start: datetime, hit: events.Event) -> bool:
+    """Rule 4: ... the moment E.time - within itself is left out."""
+    return hit.time > start
 
 
 @rule(lambda goal, hit, event: in_force(goal, hit.time) == in_force(goal, event.time))
@@ -220,9 +226,15 @@ def in_force_then(workflow: goals.Workflow, event: events.Event) -> Collection[g
 
 @rule(lambda workflow, moment: workflow.logics[-1].logic if workflow.logics else "any")
 def logic(workflow: goals.Workflow, moment: datetime) -> str:
-    """Rule 4: Logic is the one in force at E.time. Before anyone sets it, logic is `any`."""
+    """Rule 4: Logic is the one in force at E.time."""
     so_far = {version.active_from: version.logic for version in workflow.logics if version.active_from <= moment}
-    return so_far[max(so_far)] if so_far else "any"
+    return so_far[max(so_far)] if so_far else before_anyone_sets_it()
+
+
+@rule(lambda: "never")
+def before_anyone_sets_it() -> str:
+    """Rule 4: Before anyone sets it, logic is `any`."""
+    return "any"
 
 
 def completing(goals_hit: Collection[goals.Goal], newly: Collection[Counted]) -> goals.Goal:
@@ -263,8 +275,14 @@ def is_overruled(states: Collection[tuple[datetime, bool]], since: datetime) -> 
 
 def is_active(states: Collection[tuple[datetime, bool]], moment: datetime) -> bool:
     """Rule 4: A workflow state holds from its time on, inclusive; with no lifecycle message a workflow is active."""
-    latest = max((since for since, _ in states if since <= moment), default=None)
+    latest = max((since for since, _ in states if holds(since, moment)), default=None)
     return deactivated_wins({active for since, active in states if since == latest})
+
+
+@rule(lambda since, moment: since < moment)
+def holds(since: datetime, moment: datetime) -> bool:
+    """Section 2: A workflow state holds from its time on, inclusive."""
+    return since <= moment
 
 
 @rule(lambda said: any(said) or not said)
