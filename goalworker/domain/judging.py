@@ -1,7 +1,7 @@
 """Judgement of one enrollment: a pure function of its facts (contract section 3)."""
 
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import groupby
@@ -46,7 +46,7 @@ class Judgement(Struct, frozen=True, gc=False):
     converted_at: datetime | None = None
     counts: Mapping[UUID, Count] = {}
     occurrence_of: Mapping[HitKey, occurrences.Occurrence] = {}
-    undone: Collection[HitKey] = frozenset()
+    undone: frozenset[HitKey] = frozenset()
 
 
 _NOTHING: Final = Judgement()
@@ -87,7 +87,7 @@ def judge(
         judgement,
         counts={hit.goal_id: counts[hit.goal_id] for hit in judgement.achieved if hit.goal_id in counts},
         occurrence_of=context.occurrence_of,
-        undone=context.undone,
+        undone=frozenset(context.undone),
     )
 
 

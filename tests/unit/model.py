@@ -1,19 +1,32 @@
 """The worker without Kafka and PostgreSQL: facts recorded batch by batch, and judged after each."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from decimal import Decimal
+from typing import NamedTuple
 from uuid import UUID
 
-from msgspec import structs
+from msgspec import json, structs
 
-from goalworker.domain import events, evidence, facts, goals, ids, judging, verdicts
+from goalworker.domain import events, evidence, facts, goals, ids, judging, occurrences, verdicts
 from goalworker.domain.messages import Message
 from goalworker.goal_index import index, matching
 from tests.kit import naive_judge
+from tests.kit.naive.money import Payment
 
 NOW = datetime.fromisoformat("2026-02-01T00:00:00Z")
 ContactKey = tuple[str, str]
+
+
+class Answered(NamedTuple):
+    """What is stored of an enrollment, in the terms of the naive judge."""
+
+    achieved: dict[UUID, naive_judge.Achieved]
+    satisfied_at: datetime | None
+    exit_waits: bool
+    converted_at: datetime | None
+    payments: Mapping[UUID, Mapping[str, Payment]]
 
 
 class Model:
@@ -65,6 +78,10 @@ class Model:
             if not achievement.revoked
         }
 
+    def answers(self) -> dict[naive_judge.EnrollmentKey, Answered]:
+        """Return what is stored of each enrollment."""
+        return {key: self._answer(key, enrollment) for key, enrollment in self.enrollments.items()}
+
     def judge_all(self) -> None:
         """Judge every enrollment, and store the differences."""
         for key, enrollment in list(self.enrollments.items()):
@@ -77,11 +94,55 @@ class Model:
                 states,
                 self._index.workflow(*workflow_key),
                 NOW,
-                list(self._reversals[enrollment.tenant_id, enrollment.contact_id].values()),
+                self.reversals_of(enrollment.tenant_id, enrollment.contact_id),
                 tracking=self._tracked,
             )
             if verdict is not None:
                 self._store(key, verdict)
+
+    def reversals_of(self, tenant_id: str, contact_id: str) -> list[facts.Reversal]:
+        """Return the reversals of a contact."""
+        return list(self._reversals[tenant_id, contact_id].values())
+
+    def _answer(self, key: naive_judge.EnrollmentKey, enrollment: facts.Enrollment) -> Answered:
+        live = {goal_id: one for goal_id, one in self.stored[key].items() if not one.revoked}
+        achieved = {
+            goal_id: naive_judge.Achieved(
+                naive_judge.Walked(*one.trigger.order),
+                one.goal_version,
+                None if one.counted is None else one.counted.occurrences,
+                None if one.counted is None else one.counted.total_amount,
+            )
+            for goal_id, one in live.items()
+        }
+        payments = self._payments(enrollment, live)
+        return Answered(achieved, enrollment.satisfied_at, enrollment.exit_waits, enrollment.converted_at, payments)
+
+    def _payments(
+        self, enrollment: facts.Enrollment, live: Mapping[UUID, facts.Achievement]
+    ) -> dict[UUID, dict[str, Payment]]:
+        """Return the payments of each goal, each as its earliest event says it (contract section 5)."""
+        known = self._index.workflow(enrollment.tenant_id, enrollment.workflow_id).goals_by_id
+        rows = [
+            (goal_id, one.trigger, Decimal(0))
+            for goal_id, one in live.items()
+            if known[goal_id].goal_type == "purchase_made"
+        ]
+        if enrollment.payments is not None:
+            kept = json.decode(enrollment.payments, type=list[evidence.KeptHit])
+            rows = [
+                (one.goal_id, facts.Trigger(one.source, one.id, one.time, bytes(one.data)), one.reversed or Decimal(0))
+                for one in kept
+            ]
+        found: dict[UUID, dict[str, Payment]] = {}
+        for goal_id, trigger, taken_back in sorted(rows, key=lambda row: row[1].order, reverse=True):
+            details = occurrences.details_of(trigger.data)
+            assert details.payment_id is not None
+            assert details.amount is not None
+            assert details.currency is not None
+            payment = Payment(naive_judge.Walked(*trigger.order), details.amount, details.currency.upper(), taken_back)
+            found.setdefault(goal_id, {})[details.payment_id] = payment
+        return found
 
     def _record_enrollment(self, event: events.Event, data: events.EnrollmentChanged) -> None:
         if not self._tracked:
