@@ -145,6 +145,8 @@ def _contract_fields(message_type: str) -> Schema:
         data["properties"]["currency"] = _CURRENCY
     if struct is events.TagAdded:
         data["anyOf"] = [{"required": [name]} for name in ("tag_id", "tag_name")]
+    if "test" in data["properties"]:
+        data["properties"]["test"] = {"const": True}
     return data
 
 
