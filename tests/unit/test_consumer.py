@@ -35,7 +35,7 @@ class Client:
         return POSITION if partition == PARTITION else COMMITTED
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
-        """Nothing is fetched again."""
+        """Stay: the test says what is fetched next."""
 
     async def getmany(self, **_limits: int) -> Mapping[TopicPartition, list[FetchedRecord]]:
         return self.fetched
