@@ -34,15 +34,7 @@ async def examine(settings: config.Settings, partitions: Sequence[aiokafka.Topic
     async with kafka_connection.consumer(settings) as consumer:
         consumer.assign(partitions)
         async for record in dead_letter_reading.between(consumer, *await _newest(consumer, partitions)):
-            found = decoder.decode(
-                record.topic,
-                record.value,
-                record.headers,
-                record.timestamp,
-                now,
-                key=record.key,
-                position=(record.partition, record.offset),
-            )
+            found = decoder.decode_record(record.topic, record, now, (record.partition, record.offset))
             if found is not None and found.tenant_id is not None:
                 records[record.topic, found.tenant_id] += 1
                 malformed[record.topic, found.tenant_id] += isinstance(found, Malformed)

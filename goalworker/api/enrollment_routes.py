@@ -25,11 +25,12 @@ async def get_enrollment(
 ) -> Response:
     """Get an enrollment with its status, achievements and exit; an engine checks it before it sends.
 
-    404 means that nothing is known of the enrollment, so go on. The answer is as fresh as the worker's lag.
+    404 means that nothing is known of the enrollment, so go on. `fresh_as_of`, which the 404 has too, says how much is
+    known: every record that reached Kafka before this time has been judged.
     """
     found = await enrollments.find(context.pool, caller.tenant_id, enrollment_id)
-    if found is None:
-        raise problems.ProblemError(problems.NOT_FOUND, "Unknown enrollment")
+    if isinstance(found, enrollments.UnknownEnrollment):
+        raise problems.ProblemError(problems.NOT_FOUND, "Unknown enrollment", fresh_as_of=found.fresh_as_of)
     return parameters.json_answer(found)
 
 

@@ -218,17 +218,15 @@ Goal = _tagged_union("Goal", [_goal(_STATES[name], row, _TEXTS[name]) for name, 
 
 # --- drafts ---
 
-Amount = (
-    Annotated[float, Field(ge=0, le=float(AMOUNT_MAX))]
-    | Annotated[str, Field(pattern=r"^[0-9]{1,15}(\.[0-9]{1,18})?$")]
-)
-_Total = (
-    Annotated[float, Field(gt=0, le=float(AMOUNT_MAX))]
-    | Annotated[str, Field(pattern=r"^(?=.*[1-9])[0-9]{1,15}(\.[0-9]{1,18})?$")]
-)
+_AmountText = Annotated[str, Field(pattern=r"^[0-9]{1,15}(\.[0-9]{1,18})?$")]
+Amount = Annotated[float, Field(ge=0, le=float(AMOUNT_MAX))] | _AmountText
+_Total = Annotated[float, Field(gt=0, le=float(AMOUNT_MAX))] | _AmountText
 _Duration = Annotated[
     str,
-    Field(pattern="^P(?=.)([0-9]{1,9}W)?([0-9]{1,9}D)?(T(?=.)([0-9]{1,9}H)?([0-9]{1,9}M)?([0-9]{1,9}S)?)?$"),
+    Field(
+        pattern="^P([0-9]{1,9}W)?([0-9]{1,9}D)?(T([0-9]{1,9}H)?([0-9]{1,9}M)?([0-9]{1,9}S)?)?$",
+        min_length=len("P1D"),
+    ),
 ]
 IdsDraft = _alias("IdsDraft", Text | Annotated[list[Text], Field(min_length=1, max_length=IDS_MAX)])
 _IDS_DRAFT_TEXT: Final = f"One id, or a list of 1 to {IDS_MAX} of which any will do"

@@ -1,6 +1,7 @@
 """Errors as application/problem+json (RFC 9457, contract section 5)."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Final
 
 from msgspec import UNSET, Struct, UnsetType, json
@@ -49,6 +50,7 @@ class ProblemError(Exception):
     """A problem that ends a request; `detail` says what is wrong and what to do.
 
     dependency: the unavailable dependency, by the name of its outage in the log.
+    fresh_as_of: an extension of the problem, left out where it is UNSET.
     """
 
     def __init__(
@@ -58,6 +60,8 @@ class ProblemError(Exception):
         faults: Sequence[Fault] = (),
         headers: Mapping[str, str] | None = None,
         dependency: str = "",
+        *,
+        fresh_as_of: datetime | UnsetType | None = UNSET,
     ) -> None:
         super().__init__(detail)
         self.kind = kind
@@ -65,6 +69,7 @@ class ProblemError(Exception):
         self.faults = tuple(faults[:FAULTS_MAX])
         self.headers = dict(headers or {})
         self.dependency = dependency
+        self.fresh_as_of = fresh_as_of
 
 
 def type_of(kind: Kind) -> str:
@@ -99,10 +104,13 @@ class _Problem(Struct):
     status: int
     detail: str
     errors: Sequence[Fault] | UnsetType = UNSET
+    fresh_as_of: datetime | UnsetType | None = UNSET
 
 
 def answer(problem: ProblemError) -> Response:
     """Return a problem as a response."""
     kind = problem.kind
-    body = _Problem(type_of(kind), kind.title, kind.status, problem.detail, problem.faults or UNSET)
+    body = _Problem(
+        type_of(kind), kind.title, kind.status, problem.detail, problem.faults or UNSET, problem.fresh_as_of
+    )
     return Response(json.encode(body), kind.status, problem.headers, MEDIA_TYPE)

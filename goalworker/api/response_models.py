@@ -16,6 +16,9 @@ from goalworker.domain import events, goals
 EXAMPLE_GOAL_ID: Final = goal_models.EXAMPLE_GOAL_ID
 _EVENT_ID: Final = "evt_8231"
 _ACHIEVEMENT_ID: Final = "0d9a1f43-6c7e-5a52-8f0b-6f3ef3b3a5d1"
+_FRESH_AS_OF: Final = (
+    "Every record that reached Kafka before this time has been judged; null if no worker has ever judged all partitions"
+)
 
 GoalType = Literal[events.GOAL_TYPES]  # type: ignore[valid-type]
 Logic = Literal[goals.LOGICS]  # type: ignore[valid-type]
@@ -243,6 +246,7 @@ class Enrollment(BaseModel):
         ended_at=None,
         achievements=[],
         exit=None,
+        fresh_as_of="2026-05-01T12:30:00Z",
     )
 
     status: Literal["active", "completed_goal", "ended"]
@@ -252,6 +256,7 @@ class Enrollment(BaseModel):
     ended_at: datetime | None
     achievements: list[Achievement]
     exit: Exit | None
+    fresh_as_of: datetime | None = Field(description=_FRESH_AS_OF)
 
 
 class Accepted(BaseModel):
@@ -285,3 +290,4 @@ class Problem(BaseModel):
     status: int
     detail: str
     errors: list[Fault] = Field(default_factory=list, description="Every invalid field, if fields are invalid")
+    fresh_as_of: datetime | None = Field(None, description=f"Only in the 404 of an enrollment. {_FRESH_AS_OF}")

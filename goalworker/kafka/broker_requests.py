@@ -22,6 +22,7 @@ NO_END: Final = 2**63 - 1
 # Requests about a partition that changes its leader, and the seconds between them; then the error is raised.
 ATTEMPTS: Final = 10
 PAUSE_SECONDS: Final = 0.1
+_NO_ID: Final = uuid.UUID(int=0)
 _NO_LEADER: Final = (None, -1)
 # The library has no version of the request in common with the broker, or the broker does not know the request.
 _TOO_OLD: Final = (NotImplementedError, kafka_errors.IncompatibleBrokerVersion)
@@ -36,6 +37,13 @@ class OpenTransaction(Struct, frozen=True):
     start_offset: int
     last_write_ms: int
     transactional_id: str | None = None
+
+
+class DescribedTopic(Struct, frozen=True):
+    """A topic that exists: its id, where the broker has ids, and the numbers of its partitions."""
+
+    topic_id: uuid.UUID | None
+    partitions: frozenset[int]
 
 
 async def high_watermarks(consumer: Any, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
@@ -84,12 +92,33 @@ async def _leaders(consumer: Any, partitions: Collection[TopicPartition]) -> dic
 
 async def topic_ids(connected: Any, topics: Collection[str]) -> dict[str, uuid.UUID]:
     """Return the ids of the topics that exist; empty where the broker is too old (before 2.8) to have ids."""
-    client = client_of(connected)
     try:
-        response = await client.send(client.get_random_node(), TopicIds(topics))
+        described = await _describe(connected, topics)
     except _TOO_OLD:
         return {}
-    return {name: topic_id for code, name, topic_id, *_ in response.topics if not code and topic_id != uuid.UUID(int=0)}
+    return {name: topic.topic_id for name, topic in described.items() if topic.topic_id is not None}
+
+
+async def describe_topics(connected: Any, topics: Collection[str]) -> dict[str, DescribedTopic]:
+    """Return the topics that exist, as a broker knows them now; without ids where it is too old (before 2.8)."""
+    try:
+        return await _describe(connected, topics)
+    except _TOO_OLD:
+        cluster = await client_of(connected).fetch_all_metadata()
+    found = {topic: cluster.partitions_for_topic(topic) for topic in topics}
+    return {topic: DescribedTopic(None, frozenset(partitions)) for topic, partitions in found.items() if partitions}
+
+
+async def _describe(connected: Any, topics: Collection[str]) -> dict[str, DescribedTopic]:
+    client = client_of(connected)
+    response = await client.send(client.get_random_node(), TopicIds(topics))
+    return {
+        name: DescribedTopic(
+            None if topic_id == _NO_ID else topic_id, frozenset(partition for _, partition, *_ in partitions)
+        )
+        for code, name, topic_id, _, partitions, *_ in response.topics
+        if not code
+    }
 
 
 async def committed(consumer: Any, partitions: Collection[TopicPartition]) -> dict[TopicPartition, tuple[int, str]]:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import math
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -52,6 +53,7 @@ class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aio
         self._large_bytes = 0  # by large fetches since memory was last returned
         self._records_ahead_seconds = -math.inf
         self.committed: dict[TopicPartition, int] = {}
+        self._handed_over: dict[TopicPartition, int] = {}  # offset behind the last record that fetch() returned
         self._reads_singly = False  # since a batch could not be read; only without the fast path
         self.joined = asyncio.Event()
 
@@ -75,6 +77,7 @@ class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aio
         ALLOWANCE.begin()
         try:
             fetched = await self._fetch(consumer, max_records, timeout_ms)
+            self._handed_over |= {partition: records[-1].offset + 1 for partition, records in fetched.items()}
             fetched_bytes = ALLOWANCE.taken or _size(fetched)  # only the fast path counts bytes
             await self._check_logs(consumer, fetched)
         except kafka_errors.NoOffsetForPartitionError:
@@ -126,6 +129,10 @@ class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aio
             async with asyncio.timeout(clients.COMMIT_TIMEOUT_SECONDS):
                 self._unchecked = await self._identity.check(consumer, self.partitions)
 
+    def check_logs(self) -> None:
+        """Check at the next fetch whether the committed offsets belong to the logs that records come from."""
+        self._must_check_logs = True
+
     def _release_memory(self) -> None:
         """Return the memory of large fetches to the system; the allocator would keep it for the process's life."""
         self._large_bytes += self.fetched_bytes if self.fetched_bytes >= LARGE_BYTES else 0
@@ -151,7 +158,9 @@ class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aio
     async def commit_idle(self) -> None:
         """Commit positions that moved without a record, past a transaction marker (hazard 12).
 
-        Errors are ignored, since the next call retries; the timeout lets the caller go on polling.
+        A partition with a record that was handed over and is not committed is left out: its position may be past that
+        record. Errors are ignored, since the next call retries; the timeout lets the caller go on polling. Call it from
+        the task that fetches.
         """
         if self._consumer is None or not self._has_joined:
             return
@@ -161,9 +170,14 @@ class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aio
             async with asyncio.timeout(clients.COMMIT_TIMEOUT_SECONDS):
                 for partition, committed in list(self.committed.items()):
                     position = await self._consumer.position(partition)
-                    if position > committed:
+                    if position > committed >= self._handed_over.get(partition, committed):
                         moved[partition] = position
             await self.commit(epoch, moved)
+
+    @property
+    def topic_ids(self) -> Mapping[str, uuid.UUID]:
+        """Ids of the topics that the committed offsets belong to, as far as the brokers have ids."""
+        return self._identity.ids
 
     async def committed_offsets(self) -> Offsets:
         """Return the committed offset of each partition that this worker has."""
@@ -203,6 +217,8 @@ class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aio
         for partition, offset in offsets.items():
             if self._consumer is not None and partition in self.partitions:
                 self._consumer.seek(partition, offset)
+                if offset < self._handed_over.get(partition, offset):
+                    self._handed_over[partition] = offset
 
     async def close(self) -> None:
         """Leave the group; the partitions' next owner reads again what is not committed."""
@@ -255,7 +271,7 @@ class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aio
         for partition in self.committed:
             with contextlib.suppress(KeyError):
                 metrics.forget_partition(partition.topic, partition.partition)
-        self.committed = {}
+        self.committed, self._handed_over = {}, {}
 
     def _pause_and_resume(self, partitions: Iterable[TopicPartition]) -> None:
         if self._consumer is None:

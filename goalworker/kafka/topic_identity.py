@@ -65,7 +65,7 @@ class TopicIdentity:
     """Ids of the topics that this worker reads, which it commits as metadata of the offsets."""
 
     def __init__(self) -> None:
-        self._ids: dict[str, uuid.UUID] = {}
+        self.ids: dict[str, uuid.UUID] = {}
         self._committed: dict[TopicPartition, Committed] = {}
 
     async def check(self, consumer: Any, partitions: Collection[TopicPartition]) -> set[TopicPartition]:
@@ -74,14 +74,14 @@ class TopicIdentity:
         Raises GoalworkerError for an offset of another log.
         """
         logs = await fetch_logs(consumer, partitions, self._committed)
-        recreated = {topic for topic, topic_id in self._ids.items() if logs.ids.get(topic, topic_id) != topic_id}
+        recreated = {topic for topic, topic_id in self.ids.items() if logs.ids.get(topic, topic_id) != topic_id}
         recreated &= {partition.topic for partition, committed in logs.committed.items() if committed.offset > 0}
         recreated |= {partition.topic for partition in of_another_topic(logs)}
         if recreated:
             raise _recreated(recreated)
         if diverged := beyond_its_epoch(logs):
             raise _diverged({partition: logs.committed[partition].offset for partition in diverged})
-        self._ids |= logs.ids
+        self.ids |= logs.ids
         return logs.unanswered
 
     def forget_epochs(self, partitions: Collection[TopicPartition]) -> None:
@@ -92,7 +92,7 @@ class TopicIdentity:
     def with_metadata(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, Any]:
         """Return offsets as aiokafka commits them, with the topic's id and the leader epoch if these are known."""
         committed = {
-            partition: Committed(offset, self._ids.get(partition.topic), LEADER_EPOCHS.get(partition))
+            partition: Committed(offset, self.ids.get(partition.topic), LEADER_EPOCHS.get(partition))
             for partition, offset in offsets.items()
         }
         self._committed |= committed

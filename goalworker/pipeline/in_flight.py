@@ -86,9 +86,6 @@ class InFlightBatches:
         self._is_finishing = False
         self._foreign_types = ForeignTypes()
 
-    def __len__(self) -> int:
-        return len(self._batches)
-
     def begin(self, batch: Batch) -> None:
         """Let a batch go through the phases, after those that are in flight."""
         before = self._batches[-1].publishing if self._batches else None

@@ -18,9 +18,6 @@ def tenant_of(decoder: Decoder, topic: str, record: FetchedRecord) -> str | None
         topic = dead_letters.original_topic(record.headers) or ""
     if not decoder.knows(topic):
         return None
-    value, headers, position = record.value, record.headers, (0, record.offset)
-    outcome = decoder.decode(
-        topic, value, headers, record.timestamp, batches.ANY_TIME, record.offset, key=record.key, position=position
-    )
+    outcome = decoder.decode_record(topic, record, batches.ANY_TIME, (0, record.offset))
     decoder.without_time.clear()  # the worker counted it when it decoded the record
     return None if outcome is None else outcome.tenant_id

@@ -89,6 +89,7 @@ class Worker:
     async def _work(self) -> UndecodableError | None:
         """Begin batches until stop(), or until records cannot be read; return that error, to be raised at the end."""
         while not self._is_stopping:
+            await self._commit_idle(time.monotonic())
             try:
                 fetched = await self._fetch()
             except UndecodableError as error:
@@ -134,7 +135,6 @@ class Worker:
         if batch is not None:
             self._defer(batch, now)
         if self._deferred is None:
-            await self._commit_idle(now)
             return None
         has_effects = batch is not None and not batch.has_no_effects
         if not has_effects and not self._has_waited(self._deferred, now):
@@ -156,7 +156,7 @@ class Worker:
         return is_full or now - self._deferred_since >= DEFER_SECONDS
 
     async def _commit_idle(self, now: float) -> None:
-        """Commit positions that moved without a record; while batches are in flight, the positions may be theirs."""
-        if not self._in_flight and now - self._idle_since >= IDLE_COMMIT_SECONDS:
+        """Commit positions that moved without a record, also while batches of other partitions are in flight."""
+        if now - self._idle_since >= IDLE_COMMIT_SECONDS:
             self._idle_since = now
             await self._consumer.commit_idle()

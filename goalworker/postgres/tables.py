@@ -297,6 +297,17 @@ paused_topics = sa.Table(
     sa.Column("accept_records", sa.BigInteger, nullable=False, server_default=sa.text("0")),
 )
 
+# No tenant_id: one row per partition of the topics in. judged_until is null until a worker has judged a partition to
+# its end once; written_at is a moment after which the partition was seen.
+progress = sa.Table(
+    "progress",
+    metadata,
+    sa.Column("topic", sa.Text, primary_key=True),
+    sa.Column("partition", sa.Integer, primary_key=True, autoincrement=False),
+    _time("judged_until", nullable=True),
+    _time("written_at"),
+)
+
 # No tenant_id: acts on topics concern the whole installation.
 operator_acts = sa.Table(
     "operator_acts",

@@ -1,16 +1,14 @@
 """Health of a worker: probes of database, broker, topics and migrations, its lag, and stalls (contract section 6)."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Collection
 from typing import Final
 
-import aiokafka
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from goalworker import config, metrics, outages
-from goalworker.kafka import broker_errors, broker_requests, clients, hidden_records, topics
+from goalworker.kafka import broker_errors, broker_requests, hidden_records, observer, topics
 from goalworker.kafka.consumer import Consumer
 from goalworker.postgres import migrations
 from goalworker.runtime.database_probe import PROBE_SECONDS, DatabaseProbe
@@ -36,7 +34,7 @@ class HealthWatch:
         self._report = report
         self._consumer = consumer
         self._waiting_topics = waiting_topics
-        self._observer: aiokafka.AIOKafkaConsumer | None = None
+        self._observer = observer.Observer(settings)
         self._database = DatabaseProbe(pool, settings.database_url(), report)
         self._refusals = outages.Refusals()
         self._stall_watch = StallWatch(settings.ops.stall_seconds)
@@ -55,17 +53,17 @@ class HealthWatch:
                     raise stall_error(stalled, self._settings.ops.stall_seconds)
                 await asyncio.sleep(PROBE_SECONDS)
         finally:
-            await self._drop_observer()
+            await self._observer.drop()
 
     async def _probe_broker(self) -> Progress:
         """Return the progress of each partition; empty while the broker or a topic is away."""
         try:
             async with asyncio.timeout(migrations.PROBE_TIMEOUT_SECONDS):
-                observer = self._observer or await self._connect()
-                present = await observer.topics()
+                connected = await self._observer.connected()
+                present = await connected.topics()
                 partitions = list(self._consumer.partitions)
-                highs = await broker_requests.high_watermarks(observer, partitions)
-                ends = await observer.end_offsets(partitions)
+                highs = await broker_requests.high_watermarks(connected, partitions)
+                ends = await connected.end_offsets(partitions)
                 committed = await self._consumer.committed_offsets()
         except Exception as error:
             if not broker_errors.is_transient(error) and not isinstance(error, TimeoutError):
@@ -75,7 +73,7 @@ class HealthWatch:
             self._report("broker", problem, "refused" if is_refused else "away")
             if self._refusals.update(is_refused or None, time.monotonic()):
                 raise broker_errors.explain(self._settings, error) from error
-            await self._drop_observer()
+            await self._observer.drop()
             return {}
         self._refusals.update(False, time.monotonic())
         self._report("broker", self._describe_unjoined(time.monotonic()), "unjoined")
@@ -99,16 +97,3 @@ class HealthWatch:
                 metrics.consumer_last_progress_timestamp_seconds.labels(*labels).set_to_current_time()
         waiting = self._waiting_topics()
         return {partition: state for partition, state in progress.items() if partition.topic not in waiting}
-
-    async def _connect(self) -> aiokafka.AIOKafkaConsumer:
-        observer = clients.observer(self._settings)
-        await clients.start(observer)
-        self._observer = observer
-        return observer
-
-    async def _drop_observer(self) -> None:
-        observer, self._observer = self._observer, None
-        if observer is not None:
-            with contextlib.suppress(Exception):
-                async with asyncio.timeout(1):
-                    await clients.stop(observer)

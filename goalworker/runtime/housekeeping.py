@@ -57,14 +57,14 @@ class Housekeeping:
         """Run all loops until cancelled; a permanent error ends them all."""
         sweep_seconds = self._settings.retention.sweep_seconds
         async with asyncio.TaskGroup() as loops:
-            loops.create_task(_every(OUTBOX_SECONDS, "outbox", self._sweep_outbox))
-            loops.create_task(_every(outbox.CLAIM_SECONDS, "outbox claims", self._claim_unpublished))
-            loops.create_task(_every(refused_messages.RETRY_SECONDS, "refused messages", self._retry_refused))
-            loops.create_task(_every(OUTBOX_STATUS_SECONDS, "outbox status", self._update_metrics))
-            loops.create_task(_every(PAUSES_SECONDS, "paused topics", self._read_pauses))
-            loops.create_task(_every(sweep_seconds, "retention", self._delete_old_rows))
-            loops.create_task(_every(REVERSALS_SECONDS, "reversals", self._delete_old_reversals))
-            loops.create_task(_every(WAITING_SECONDS, "waiting exits", self._count_waiting_exits))
+            loops.create_task(every(OUTBOX_SECONDS, "outbox", self._sweep_outbox))
+            loops.create_task(every(outbox.CLAIM_SECONDS, "outbox claims", self._claim_unpublished))
+            loops.create_task(every(refused_messages.RETRY_SECONDS, "refused messages", self._retry_refused))
+            loops.create_task(every(OUTBOX_STATUS_SECONDS, "outbox status", self._update_metrics))
+            loops.create_task(every(PAUSES_SECONDS, "paused topics", self._read_pauses))
+            loops.create_task(every(sweep_seconds, "retention", self._delete_old_rows))
+            loops.create_task(every(REVERSALS_SECONDS, "reversals", self._delete_old_reversals))
+            loops.create_task(every(WAITING_SECONDS, "waiting exits", self._count_waiting_exits))
 
     async def _sweep_outbox(self) -> None:
         while await outbox.sweep(self._pool, self._sender, self._topics):
@@ -123,7 +123,8 @@ def dependency_of(error: Exception) -> str:
     return "broker" if broker_errors.is_broker_error(error) else "database"
 
 
-async def _every(seconds: float, name: str, step: Callable[[], Awaitable[None]]) -> None:
+async def every(seconds: float, name: str, step: Callable[[], Awaitable[None]]) -> None:
+    """Take a step again and again, with this many seconds in between; a transient error is logged, and retried."""
     wait_seconds = seconds
     while True:
         try:

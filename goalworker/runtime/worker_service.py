@@ -10,10 +10,10 @@ from goalworker import config, logs, metrics
 from goalworker.kafka import broker_errors, fast_fetch, memory, offset_reset
 from goalworker.kafka.consumer import Consumer
 from goalworker.kafka.sender import Sender
-from goalworker.pipeline import clock_skew, worker
+from goalworker.pipeline import clock_skew, progress, worker
 from goalworker.pipeline.event_decoder import event_decoder
 from goalworker.postgres import database_errors, tables
-from goalworker.runtime import health_watch, housekeeping, ops_port, service, start_checks
+from goalworker.runtime import health_watch, housekeeping, ops_port, progress_writer, service, start_checks
 from goalworker.runtime.service import DRAIN_SECONDS, begin
 from goalworker.stores import goal_store
 
@@ -42,6 +42,7 @@ async def _run_worker(settings: config.Settings, reset_offsets: offset_reset.Tar
         with broker_errors.explain_errors(settings):
             await start_checks.check_broker(settings)
             if reset_offsets is not None:
+                await progress.forget(pool)
                 await offset_reset.reset(settings, reset_offsets)
         health.set("broker", None)
         health.set("topics", None)
@@ -73,12 +74,14 @@ async def _run_until_stopped(
     skew: clock_skew.ClockSkew,
 ) -> None:
     keeping = housekeeping.Housekeeping(settings, pool, sender, flow.paused_topics.read, flow.claim_unpublished)
+    writer = progress_writer.ProgressWriter(settings, pool, consumer)
     watch = health_watch.HealthWatch(settings, pool, health.set, consumer, lambda: flow.paused_topics.topics)
     parts = {
         "worker": flow.run(),
         "ready": _announce(health, consumer),
         "housekeeping": keeping.run(),
         "clock": skew.run(),
+        "progress": writer.run(),
         "watch": watch.run(),
         "signals": service.wait_for_signal(),
     }

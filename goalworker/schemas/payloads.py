@@ -145,6 +145,8 @@ def _contract_fields(message_type: str) -> Schema:
         data["properties"]["currency"] = _CURRENCY
     if struct is events.TagAdded:
         data["anyOf"] = [{"required": [name]} for name in ("tag_id", "tag_name")]
+    if "test" in data["properties"]:
+        data["properties"]["test"] = {"const": True}
     return data
 
 
@@ -204,7 +206,8 @@ _IDS: Final[Schema] = {
 }
 _DURATION: Final[Schema] = {
     "type": "string",
-    "pattern": "^P(?=.)([0-9]+D)?(T(?=.)([0-9]+H)?([0-9]+M)?([0-9]+S)?)?$",
+    "pattern": "^P([0-9]+D)?(T([0-9]+H)?([0-9]+M)?([0-9]+S)?)?$",
+    "minLength": len("P1D"),
     "description": "An ISO 8601 duration of days, hours, minutes and seconds, up to P365D",
 }
 _SETTINGS: Final[Mapping[str, Schema]] = {

@@ -32,14 +32,23 @@ class StoredEnrollment(Struct, frozen=True):
     ended_at: datetime | None
     achievements: list[messages.Achieved]
     exit: messages.ExitGoal | None
+    fresh_as_of: datetime | None
 
 
-async def find(pool: sa_async.AsyncEngine, tenant_id: str, enrollment_id: str) -> StoredEnrollment | None:
-    """Return an enrollment with its achievements and its exit, or None."""
+class UnknownEnrollment(Struct, frozen=True):
+    """An enrollment that is unknown, by a time that is None if no worker has ever judged all partitions."""
+
+    fresh_as_of: datetime | None
+
+
+async def find(pool: sa_async.AsyncEngine, tenant_id: str, enrollment_id: str) -> StoredEnrollment | UnknownEnrollment:
+    """Return an enrollment with its achievements and its exit."""
+    key = {"tenant_id": tenant_id, "enrollment_id": enrollment_id}
     async with connections.tenant_transaction(pool, tenant_id, "enrollments_read") as connection:
-        query = _ENROLLMENT.where(_ENROLLMENTS.tenant_id == tenant_id, _ENROLLMENTS.enrollment_id == enrollment_id)
-        rows = (await connection.execute(query)).all()
-    return _stored_enrollment(tenant_id, enrollment_id, rows) if rows else None
+        rows = (await connection.execute(_ENROLLMENT, key)).all()
+    if rows[0].workflow_id is None:
+        return UnknownEnrollment(rows[0].fresh_as_of)
+    return _stored_enrollment(tenant_id, enrollment_id, rows)
 
 
 async def count_waiting_exits(pool: sa_async.AsyncEngine) -> int:
@@ -91,10 +100,18 @@ _OWNERS: Final = sa.text(
 _ENROLLMENTS: Final = tables.enrollments.c
 _ACHIEVED: Final = tables.achievements.c
 _EXITS: Final = tables.exits.c
+_JUDGED_UNTIL: Final = tables.progress.c.judged_until
 
-# One statement sees one state of all three tables. It has a row per achievement, or a single one without.
+# The least time of all partitions, null where one of them lacks a time.
+_FRESHNESS: Final = sa.select(
+    sa.case((sa.func.bool_and(_JUDGED_UNTIL.is_not(None)), sa.func.min(_JUDGED_UNTIL))).label("fresh_as_of")
+).subquery("freshness")
+
+# One statement sees one state of all these tables: read later, the progress could be ahead of the enrollment. The
+# result has a row per achievement, or a single one without.
 _ENROLLMENT: Final = (
     sa.select(
+        _FRESHNESS.c.fresh_as_of,
         _ENROLLMENTS.workflow_id,
         _ENROLLMENTS.contact_id,
         _ENROLLMENTS.enrolled_at.label("started_at"),
@@ -117,12 +134,18 @@ _ENROLLMENT: Final = (
         _EXITS.goal_ids,
     )
     .select_from(
-        tables.enrollments.outerjoin(
+        _FRESHNESS.outerjoin(
+            tables.enrollments,
+            (_ENROLLMENTS.tenant_id == sa.bindparam("tenant_id"))
+            & (_ENROLLMENTS.enrollment_id == sa.bindparam("enrollment_id")),
+        )
+        .outerjoin(
             tables.achievements,
             (_ACHIEVED.tenant_id == _ENROLLMENTS.tenant_id)
             & (_ACHIEVED.enrollment_id == _ENROLLMENTS.enrollment_id)
             & _ACHIEVED.revoked_at.is_(None),
-        ).outerjoin(
+        )
+        .outerjoin(
             tables.exits,
             (_EXITS.tenant_id == _ENROLLMENTS.tenant_id) & (_EXITS.enrollment_id == _ENROLLMENTS.enrollment_id),
         )
@@ -137,20 +160,22 @@ def _stored_enrollment(
     first = rows[0]
     enrollment = facts.Enrollment(tenant_id, enrollment_id, first.workflow_id, first.contact_id)
     return StoredEnrollment(
-        _status(first.satisfied_at, first.ended_at),
+        _status(first),
         first.workflow_id,
         first.contact_id,
         first.started_at,
         first.ended_at,
         [achievement_from_row(enrollment, row) for row in rows if row.goal_id is not None],
         _exit(enrollment, first) if first.exit_goal_id is not None else None,
+        first.fresh_as_of,
     )
 
 
-def _status(satisfied_at: datetime | None, ended_at: datetime | None) -> str:
-    if satisfied_at is not None:
+def _status(row: sa.Row[*tuple[Any, ...]]) -> str:
+    # An exit stands, also where what it was sent for is revoked later.
+    if row.satisfied_at is not None or row.exit_goal_id is not None:
         return "completed_goal"
-    return "active" if ended_at is None else "ended"
+    return "active" if row.ended_at is None else "ended"
 
 
 def _exit(enrollment: facts.Enrollment, row: sa.Row[*tuple[Any, ...]]) -> messages.ExitGoal:

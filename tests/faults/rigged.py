@@ -10,7 +10,6 @@ import itertools
 import os
 import signal
 import sys
-import uuid
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
@@ -57,10 +56,10 @@ def stuck() -> None:
 def at_old_broker() -> None:
     """Pretend that the broker is too old to give topics an id."""
 
-    async def no_ids(*_: object) -> dict[str, uuid.UUID]:
-        return {}
+    async def refuse(*_: object) -> dict[str, broker_requests.DescribedTopic]:
+        raise NotImplementedError
 
-    broker_requests.topic_ids = no_ids  # type: ignore[assignment]
+    broker_requests._describe = refuse  # type: ignore[assignment]
 
 
 def impatient() -> None:

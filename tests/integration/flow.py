@@ -78,12 +78,6 @@ class LogConsumer(Consumer):
 
         await statements.through_hook(statements.Statement("OFFSETS", keep))
 
-    async def commit_idle(self) -> None:
-        """Commit every position, as the real consumer does."""
-        moved = {at: position for at, position in self._positions.items() if position > self._log.committed[at]}
-        if moved:
-            await self.commit(self.epoch, moved)
-
     async def keep_polling(self) -> None:
         self.polls += 1
 

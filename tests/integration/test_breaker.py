@@ -345,6 +345,14 @@ async def test_two_tenants_that_send_only_broken_records_pause_the_topic(
     assert tuple(row) == (TOPIC, "invalid_data", 6)
 
 
+async def test_a_skipped_event_does_not_shield_its_own_tenant(pool: sa_async.AsyncEngine) -> None:
+    fields = json.loads(world.record_of(tagged("x", 5), 0).value)
+    test = json.dumps({**fields, "data": {**fields["data"], "test": True}}).encode()
+    log = flow.Log([*_broken(3), test])
+    await flow.run(pool, world.Broker(), log, **ENV)
+    assert log.lag == {TOPIC: 1}
+
+
 async def test_records_whose_tenant_cannot_be_told_count_as_one_tenant(pool: sa_async.AsyncEngine) -> None:
     log = flow.Log([b"{", _tagged(1, NORTH), b"\xff", b"{}", b"[", b"{", b"\xff"])
     await flow.run(pool, world.Broker(), log, **ENV)

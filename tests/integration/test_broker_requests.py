@@ -63,6 +63,9 @@ async def test_a_recreated_topic_has_another_id(bootstrap_servers: str, absent_t
             while not (known := await broker_requests.topic_ids(admin, [name, absent_topics["redrive"]])):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)  # until the broker knows the new topic
             found.append(known)
+            described = await broker_requests.describe_topics(admin, [name, absent_topics["redrive"]])
+            assert {topic: state.topic_id for topic, state in described.items()} == known
+            assert described[name].partitions == {0}
             await admin.delete_topics([name])
     first, second = found
     assert set(first) == set(second) == {name}
@@ -108,6 +111,8 @@ async def test_a_broker_that_is_too_old_gets_no_request(
         connection._versions = connection._versions | {3: (0, 9), 23: (0, 2)}
         del connection._versions[61], connection._versions[66]
     assert await broker_requests.topic_ids(observer, [partition.topic]) == {}
+    described = await broker_requests.describe_topics(observer, [partition.topic, "absent"])
+    assert described == {partition.topic: broker_requests.DescribedTopic(None, frozenset(range(support.PARTITIONS)))}
     assert await broker_requests.epoch_ends(observer, {partition: 1}) == {partition: broker_requests.NO_END}
     assert await broker_requests.open_transactions(observer, partition) == []
 

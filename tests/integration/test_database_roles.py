@@ -37,6 +37,7 @@ NOT_THE_APIS = {
     "the audit can't be changed": "UPDATE audit_log SET actor = 'somebody'",
     "the audit can't be deleted": "DELETE FROM audit_log",
     "keys can't be deleted": "DELETE FROM api_keys",
+    "progress can't be made up": "UPDATE progress SET judged_until = now()",
     "pauses can't be ended": "UPDATE paused_topics SET is_paused = false",
     "the mode can't be changed": "UPDATE installation SET enrollment_tracking = false",
     "the worker can't be played": 'SET ROLE "goalworker_worker"',

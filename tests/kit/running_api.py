@@ -107,7 +107,7 @@ def problem(answer: httpx.Response, status: int, slug: str, detail: str | None =
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     found: dict[str, Any] = answer.json()
-    assert set(found) - {"errors"} == {"type", "title", "status", "detail"}
+    assert set(found) - {"errors", "fresh_as_of"} == {"type", "title", "status", "detail"}
     assert (found["type"], found["status"]) == (f"urn:goalworker:problem:{slug}", status)
     if detail is not None:
         assert found["detail"] == detail

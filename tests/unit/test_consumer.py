@@ -26,13 +26,16 @@ class Client:
         self.fetched: dict[TopicPartition, list[FetchedRecord]] = {}
 
     def assignment(self) -> Collection[TopicPartition]:
-        return {PARTITION}
+        return {PARTITION, OTHER}
 
     async def committed(self, _partition: TopicPartition) -> int:
         return COMMITTED
 
-    async def position(self, _partition: TopicPartition) -> int:
-        return POSITION
+    async def position(self, partition: TopicPartition) -> int:
+        return POSITION if partition == PARTITION else COMMITTED
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Stay: the test says what is fetched next."""
 
     async def getmany(self, **_limits: int) -> Mapping[TopicPartition, list[FetchedRecord]]:
         return self.fetched
@@ -51,10 +54,45 @@ def test_nothing_is_committed_idly_while_the_group_is_rebalanced(is_rebalanced: 
             await reading.on_partitions_revoked([PARTITION])
         committed = await reading.committed_offsets()
         await reading.commit_idle()
-        assert committed == ({} if is_rebalanced else {PARTITION: COMMITTED})
+        assert committed == ({} if is_rebalanced else {PARTITION: COMMITTED, OTHER: COMMITTED})
         return consumer.commits
 
     assert asyncio.run(commits()) == ([] if is_rebalanced else [{PARTITION: POSITION}])
+
+
+def test_a_position_is_committed_idly_only_once_its_records_are_committed() -> None:
+    last = POSITION - 3  # markers of transactions follow it
+
+    async def commits() -> list[Mapping[TopicPartition, int]]:
+        reading, consumer = Consumer(config.load({})), Client()
+        reading._consumer, reading._identity.check = consumer, mock.AsyncMock()  # type: ignore[method-assign]
+        await reading.on_partitions_assigned([PARTITION, OTHER])
+        await reading.committed_offsets()
+        consumer.fetched = {PARTITION: [OversizedRecord(last, 0, 0, None, 0)]}
+        await reading.fetch(1, 0)
+        await reading.commit_idle()
+        await reading.commit(reading.epoch, {OTHER: COMMITTED + 1})
+        await reading.commit_idle()
+        await reading.commit(reading.epoch, {PARTITION: last + 1})
+        await reading.commit_idle()
+        return consumer.commits
+
+    assert asyncio.run(commits()) == [{OTHER: COMMITTED + 1}, {PARTITION: last + 1}, {PARTITION: POSITION}]
+
+
+def test_records_that_were_withheld_do_not_keep_positions_from_being_committed() -> None:
+    async def commits() -> list[Mapping[TopicPartition, int]]:
+        reading, consumer = Consumer(config.load({})), Client()
+        reading._consumer, reading._identity.check = consumer, mock.AsyncMock()  # type: ignore[method-assign]
+        await reading.on_partitions_assigned([PARTITION, OTHER])
+        await reading.committed_offsets()
+        consumer.fetched = {PARTITION: [OversizedRecord(COMMITTED, 0, 0, None, 0)]}
+        await reading.fetch(1, 0)
+        reading.rewind({PARTITION: COMMITTED})
+        await reading.commit_idle()
+        return consumer.commits
+
+    assert asyncio.run(commits()) == [{PARTITION: POSITION}]
 
 
 def test_the_newest_record_since_the_last_time_is_compared_with_our_clock(monkeypatch: pytest.MonkeyPatch) -> None:

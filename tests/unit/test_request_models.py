@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import jsonschema_rs
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from goalworker import api
+from goalworker.api import goal_models
 from goalworker.domain import criteria, criteria_parsing, events
 from goalworker.domain.faults import Fault
 from goalworker.stores import goal_store
@@ -26,26 +28,40 @@ VALUES: Final = {
     "tag_name": TEXTS,
     "min_amount": st.sampled_from([0, 100, "100.00", "0.5", "ten", -1, 10**15, 10**15 + 1, True, None]),
     "currency": st.sampled_from(["EUR", "eur", "euro", "", 7, None]),
+    "times": st.sampled_from([2, 1000, 1, 1001, 2.5, "3", True, None]),
+    "total_amount": st.sampled_from([0, 500, "0.00", "0.5", "ten", -1, 10**15 + 1, True, None]),
+    **dict.fromkeys(criteria.DURATIONS, st.sampled_from(["P30D", "PT36H", "P1M", "P366D", "PT", "P1DT", 30, None])),
+    "reversals": st.sampled_from(["keep", "revoke", "", True, None]),
+    "correlate_by": st.sampled_from([*criteria.CORRELATIONS, "contact_id", 7, None]),
 }
 GOOD: Final = {
     "tag_name": GOOD_TEXTS,
     "min_amount": st.sampled_from([0, 100, "100.00", "0.5", 10**15, None]),
     "currency": st.sampled_from(["EUR", "eur", None]),
+    "times": st.sampled_from([2, 1000, None]),
+    "total_amount": st.none() | st.sampled_from([500, "0.5"]),
+    **dict.fromkeys(criteria.DURATIONS, st.sampled_from(["P30D", "P1W", "P1DT1H1M1S", None])),
+    "reversals": st.sampled_from(["keep", "revoke", None]),
+    "correlate_by": st.sampled_from(["correlation_id", None]),
 }
 FLAGS: Final = st.sampled_from([True, False, None, "true"])
-CANNOT_SAY: Final = (criteria_parsing.EMPTY_CRITERIA, "stands alone", f'got "{"é" * 64}"')
-"""Rules that no schema states here: criteria of null only, any_... beside others, and lengths in bytes."""
+CANNOT_SAY: Final = (
+    *(criteria_parsing.EMPTY_CRITERIA, "stands alone", "cannot stand beside", "is required with", "needs"),
+    *("and above 0", "up to P365D", f'got "{"é" * 64}"'),
+)
+"""Rules that no schema states here: criteria of null only, fields that exclude or need others, and lengths in bytes."""
 
 
 @st.composite
 def drafts(draw: st.DrawFn) -> dict[str, Any]:
     goal_type = draw(st.sampled_from(events.GOAL_TYPES))
     row = events.GOAL_TYPE_TABLE[goal_type]
-    fields = [*row.criteria, *filter(None, [row.any_flag]), "form_id"]
+    allowed = (*row.criteria, *criteria.settings_of(row))
+    fields = [*allowed, *filter(None, [row.any_flag]), "form_id"]
     if draw(st.integers(0, 3)):  # mostly good ones, for each test looks at those only
-        good = draw(st.fixed_dictionaries({name: GOOD.get(name, GOOD_IDS) for name in row.criteria}))
+        good = draw(st.fixed_dictionaries({name: GOOD.get(name, GOOD_IDS) for name in allowed}))
         return {"goal_type": goal_type, "criteria": good}
-    chosen = draw(st.lists(st.sampled_from(fields), unique=True, max_size=3))
+    chosen = draw(st.lists(st.sampled_from(fields), unique=True, max_size=4))
     values = {name: draw(FLAGS if name.startswith("any_") else VALUES.get(name, IDS)) for name in chosen}
     given_: dict[str, Any] = {"goal_type": goal_type, "criteria": values}
     return given_ | draw(st.sampled_from([{}, {}, {"name": None}, {"name": "n"}, {"name": ""}, {"note": 1}]))
@@ -64,6 +80,18 @@ def test_rules_accept_every_draft_that_the_document_allows(given_: dict[str, Any
     assume(DRAFT.is_valid(given_))
     faults = _faults(given_)
     assert [fault for fault in faults if not any(rule in fault.detail for rule in CANNOT_SAY)] == []
+
+
+@pytest.mark.parametrize("row", events.GOAL_TYPE_TABLE.values(), ids=events.GOAL_TYPES)
+def test_every_setting_has_a_model_with_a_good_example(row: events.GoalType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(criteria, "SETTINGS", frozenset(criteria.SETTING_FIELDS))
+    names = criteria.settings_of(row)
+    for made in (goal_models._criteria, goal_models._criteria_draft):
+        properties = made(row, goal_models._TEXTS[row.name]).model_json_schema()["properties"]
+        assert [name for name in properties if name in criteria.SETTING_FIELDS] == list(names)
+        for name in names:
+            (example,) = properties[name]["examples"]
+            jsonschema_rs.validate(properties[name], example)
 
 
 @given(drafts())

@@ -14,6 +14,7 @@ import jsonschema_rs
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from goalworker import metrics, schemas
 from goalworker.cli.schema import documents
@@ -164,6 +165,16 @@ MOMENTS: Final = st.datetimes(timezones=st.just(UTC))
 UNTRACKED: Final = st.builds(ids.contact_enrollment_id, TEXTS, TEXTS.map(lambda text: text * 12))
 RUNS: Final = st.builds(facts.Enrollment, TEXTS, TEXTS | UNTRACKED, TEXTS, TEXTS, MOMENTS, st.none() | MOMENTS)
 TYPES: Final = st.sampled_from(events.GOAL_TYPES)
+
+
+def referring(data: events.GoalData, id_: str | None, test: bool | None) -> events.GoalData:
+    """Return data with the fields that refer to something else."""
+    fields: dict[str, Any] = {"correlation_id": id_, "test": test}
+    if isinstance(data, events.AppointmentBooked):
+        fields["replaces_appointment_id"] = id_
+    return structs.replace(data, **fields)
+
+
 HAPPENED: Final = TYPES.flatmap(
     lambda goal_type: st.tuples(
         st.just(goal_type),
@@ -174,7 +185,9 @@ HAPPENED: Final = TYPES.flatmap(
             TEXTS,
             st.just(events.GOAL_TYPE_TABLE[goal_type].event_type),
             MOMENTS,
-            strategies.goal_data(goal_type, "c1"),
+            st.builds(
+                referring, strategies.goal_data(goal_type, "c1"), st.none() | TEXTS, st.sampled_from([None, True])
+            ),
         ),
     )
 )

@@ -9,9 +9,12 @@ import httpx
 import pytest
 
 from goalworker.api import request_bodies
+from goalworker.domain import events
+from goalworker.domain.criteria import settings_of
 from tests.kit.running_api import FORM, GOALS, TAG, create, pointers, problem
 
 JSON = {"content-type": "application/json"}
+PURCHASE = events.GOAL_TYPE_TABLE["purchase_made"]
 
 
 async def test_the_contracts_sentences_are_the_details(client: httpx.AsyncClient) -> None:
@@ -37,8 +40,8 @@ async def test_all_faults_of_a_body_are_named_at_once(client: httpx.AsyncClient)
     found = problem(await client.post(GOALS, json=given), 400, "invalid-request")
     assert {error["pointer"]: error["detail"] for error in found["errors"]} == {
         "/note": "`note` is unknown; there are goal_type, criteria, name",
-        "/criteria/form~1id": "`form/id` is not a criterion of purchase_made; it takes product_id, min_amount, "
-        "currency, any_purchase",
+        "/criteria/form~1id": "`form/id` is not a criterion of purchase_made; it takes "
+        + ", ".join(["product_id", "min_amount", "currency", "any_purchase", *settings_of(PURCHASE)]),
         "/criteria/product_id": "`product_id` must be text of 1 to 255 bytes without control characters, or a list of "
         '1 to 50 such texts; got ""',
         "/criteria/min_amount": "`min_amount` must be a JSON number or plain decimal string from 0 to 10^15 with at "

@@ -72,6 +72,7 @@ async def test_the_status_is_active_completed_or_ended(
             "ended_at": columns["ended_at"].isoformat().replace("+00:00", "Z") if "ended_at" in columns else None,
             "achievements": [],
             "exit": None,
+            "fresh_as_of": None,
         }
 
 
@@ -82,13 +83,7 @@ async def test_achievements_and_the_exit_are_shown_as_they_were_sent(
     await achieved(administrator, GOAL, 14)
     await achieved(administrator, ANOTHER_GOAL, 13)
     await achieved(administrator, UUID(int=3), 13, revoked_at=at(15))
-    await administrator.execute(
-        "INSERT INTO exits VALUES ($1, 'e1', 'onboarding', 'c1', $2, 'form_submitted', 'all', $3, $4)",
-        TENANT,
-        GOAL,
-        [ANOTHER_GOAL, GOAL],
-        at(14),
-    )
+    await exited(administrator)
     found = (await client.get("/api/v1/enrollments/e1")).json()
     enrollment = facts.Enrollment(TENANT, "e1", "onboarding", "c1", at(12))
     trigger = facts.Trigger("/forms", "evt", at(14), b'{"contact_id":"c1","form_id":"f1"}')
@@ -100,9 +95,52 @@ async def test_achievements_and_the_exit_are_shown_as_they_were_sent(
     assert found["status"] == "completed_goal"
 
 
+async def exited(administrator: connections.Connection) -> None:
+    await administrator.execute(
+        "INSERT INTO exits VALUES ($1, 'e1', 'onboarding', 'c1', $2, 'form_submitted', 'all', $3, $4)",
+        TENANT,
+        GOAL,
+        [ANOTHER_GOAL, GOAL],
+        at(14),
+    )
+
+
+async def test_an_exit_completes_an_enrollment_also_once_its_goals_are_revoked(
+    client: httpx.AsyncClient, administrator: connections.Connection
+) -> None:
+    await enrolled(administrator, enrolled_at=at(12), ended_at=at(15), exited_at=at(14))
+    await achieved(administrator, GOAL, 14, revoked_at=at(15))
+    await exited(administrator)
+    found = (await client.get("/api/v1/enrollments/e1")).json()
+    assert (found["status"], found["achievements"]) == ("completed_goal", [])
+    assert found["exit"]["goal_id"] == str(GOAL)
+
+
 async def test_an_unknown_enrollment_is_not_found(client: httpx.AsyncClient) -> None:
     detail = "Unknown enrollment"
-    problem(await client.get("/api/v1/enrollments/e%25:%20x"), 404, "not-found", detail)
+    body = problem(await client.get("/api/v1/enrollments/e%25:%20x"), 404, "not-found", detail)
+    assert body["fresh_as_of"] is None
+
+
+async def test_the_answer_is_as_fresh_as_the_partition_that_lags_most(
+    client: httpx.AsyncClient, administrator: connections.Connection
+) -> None:
+    await enrolled(administrator, enrolled_at=at(12))
+    await achieved(administrator, GOAL, 14)
+    await achieved(administrator, ANOTHER_GOAL, 13)
+
+    async def fresh() -> tuple[str | None, str | None]:
+        known, unknown = [await client.get(f"/api/v1/enrollments/{enrollment_id}") for enrollment_id in ("e1", "e2")]
+        assert (known.status_code, unknown.status_code) == (200, 404)
+        assert len(known.json()["achievements"]) == 2
+        return known.json()["fresh_as_of"], unknown.json()["fresh_as_of"]
+
+    await administrator.execute(
+        "INSERT INTO progress VALUES ('tag-added', 0, $1, $1), ('tag-added', 1, $2, $1)", at(15), at(14)
+    )
+    assert await fresh() == ("2026-05-01T14:00:00Z",) * 2
+    await administrator.execute("INSERT INTO progress VALUES ('form-submitted', 0, NULL, $1)", at(15))
+    assert await fresh() == (None, None)
 
 
 # --- the import ---
