@@ -1,11 +1,13 @@
 """Forms of a field of `data` that senders use beside the one that its struct has (contract section 2)."""
 
 import re
+from itertools import islice
 from typing import Final
 
 from msgspec import Raw, ValidationError, json
 
 from goalworker.decoding import envelope
+from goalworker.domain.events import PRODUCT_IDS_MAX
 from goalworker.domain.text import TEXT_RULE, is_valid_text
 
 ID_RULE: Final = f"{TEXT_RULE}, or an integer"
@@ -49,7 +51,9 @@ def _without_nulls(raw: Raw) -> Raw:
         entries: list[Raw] = _ENTRIES.decode(raw)
     except ValidationError:
         return raw
-    return Raw(b"[%b]" % b",".join(bytes(_as_text(entry)) for entry in entries if entry != envelope.ABSENT))
+    ids = (entry for entry in entries if entry != envelope.ABSENT)
+    # One more than are allowed is refused like any number of them.
+    return Raw(b"[%b]" % b",".join(bytes(_as_text(id_)) for id_ in islice(ids, PRODUCT_IDS_MAX + 1)))
 
 
 def _text_or_nothing(raw: Raw) -> Raw:

@@ -118,6 +118,7 @@ async def test_offsets_out_of_range_stop_the_worker_and_skip_nothing(installatio
         worker = workers.start(installation)
         try:
             await worker.ready()
+            await worker.said("partitions_begun")  # before that it has no position, and begins at the earliest record
             await workers.settle(client)
             async with workers.paused(worker):
                 await asyncio.sleep(1)  # lets the fetch in flight return before the deletion

@@ -66,6 +66,16 @@ async def settle(client: clients.Client, timeout_seconds: float = SETTLED_SECOND
     await support.until(is_settled, timeout_seconds)
 
 
+async def rejoin(client: clients.Client, *expected: worker_process.Worker) -> None:
+    """Return when the members of the group are these workers; one of them may have done all work before."""
+    names = sorted(each.client_id for each in expected)
+
+    async def are_members() -> bool:
+        return sorted((await client.members()).values()) == names
+
+    await support.until(are_members, 60)
+
+
 async def check(traffic: Traffic, timeout_seconds: float = SETTLED_SECONDS) -> history.Found:
     """Wait until everything is processed, then assert that the results are the expected ones."""
     await settle(traffic.client, timeout_seconds)

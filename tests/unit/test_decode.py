@@ -3,6 +3,7 @@
 import json
 import timeit
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 import pytest
 
@@ -222,6 +223,9 @@ def test_an_unknown_topic_is_the_callers_error() -> None:
         decoder.decode("elsewhere", good("form.submitted"), (), 0, hostile.NOW)
 
 
+PAID: Final = good("payment.completed").replace(b'["sku-1", "sku-2"]', b"%b")
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -234,6 +238,9 @@ def test_an_unknown_topic_is_the_callers_error() -> None:
         pytest.param(good("form.submitted", time="2026-05-01T00:00:00." + "1" * 65_000 + "Z"), id="a long time"),
         pytest.param(good("payment.completed").replace(b'"129.90"', b"9" * 65_000), id="a long amount"),
         pytest.param(b"[" * 65_000, id="brackets"),
+        pytest.param(PAID % (b"[" + b"null," * 13_000 + b"null]"), id="many products that are null"),
+        pytest.param(PAID % (b"[" + b"%d," % 10**9 * 1_000 + b"7]"), id="one integer too many as products"),
+        pytest.param(good("payment.completed").replace(b'"c-1"', b"9" * 65_000), id="a long integer as an id"),
     ],
 )
 def test_64_kib_of_anything_are_decoded_within_a_millisecond(value: bytes) -> None:

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, get_args
 from uuid import UUID
 
 import pytest
@@ -12,6 +12,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 from structlog import testing
 
 from goalworker import metrics
+from goalworker.decoding import skipping
 from goalworker.decoding.decoder import Decoder
 from goalworker.decoding.limits import Limits
 from goalworker.decoding.skipping import Skipped
@@ -80,6 +81,11 @@ MIXED: Final = {
     STAGES: fetched(STAGES, [STAYED, MOVED, STAYED.replace(b'"st-1"', b"1"), FOREIGN]),
     LIFECYCLE: fetched(LIFECYCLE, [FOREIGN, message("workflow.activated")]),
 }
+
+
+def test_the_metrics_know_every_outcome_of_a_skipped_event() -> None:
+    assert {*get_args(skipping.Outcome)} <= {*metrics.GOAL_OUTCOMES}
+    assert skipping.FOREIGN_TYPE in metrics.LIFECYCLE_OUTCOMES
 
 
 def test_each_record_has_one_outcome_whatever_it_is() -> None:
