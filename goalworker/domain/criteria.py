@@ -1,7 +1,7 @@
 """Criteria of goals: what they are, what they match, and their form in JSON (contract rule 3.1)."""
 
 import unicodedata
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final
@@ -21,8 +21,6 @@ ID_FIELDS: Final = frozenset(
 
 SETTING_FIELDS: Final = ("times", "total_amount", "within", "deadline", "reversals", "correlate_by")
 """Criteria beside those of a goal's type: how many events a goal takes, when, and which of them."""
-SETTINGS: Final[frozenset[str]] = frozenset()
-"""SETTING_FIELDS that people may set; the others are unknown to them, because judgement does not heed them yet."""
 DURATIONS: Final = ("within", "deadline")
 """Criteria that are seconds here and ISO 8601 durations in JSON."""
 CORRELATIONS: Final = ("correlation_id", "deal_id", "payment_id", "appointment_id", "submission_id")
@@ -108,11 +106,9 @@ def fold_name(name: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).strip().casefold())
 
 
-def settings_of(row: events.GoalType, allowed: Collection[str] | None = None) -> tuple[str, ...]:
-    """Return those of the allowed settings, by default SETTINGS, that goals of a type may have."""
-    allowed = SETTINGS if allowed is None else allowed
-    lacking = () if row.data is events.PaymentCompleted else ("total_amount",)
-    return tuple(name for name in SETTING_FIELDS if name in allowed and name not in lacking)
+def settings_of(row: events.GoalType) -> tuple[str, ...]:
+    """Return the settings that goals of a type may have."""
+    return tuple(name for name in SETTING_FIELDS if name != "total_amount" or row.data is events.PaymentCompleted)
 
 
 def correlations_of(row: events.GoalType) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Parsing of the criteria that people write, with every fault and every warning (contract rule 3.1)."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from decimal import Context, Decimal
 from typing import Any, Final
 
@@ -39,14 +39,14 @@ class CriteriaError(ValueError):
         self.faults = faults
 
 
-def parse_criteria(goal_type: str, given: Mapping[str, Any], settings: Collection[str] | None = None) -> Criteria:
+def parse_criteria(goal_type: str, given: Mapping[str, Any]) -> Criteria:
     """Return normalised criteria from those of a person, whose numbers are int or Decimal.
 
-    settings: those that may be set, by default criteria.SETTINGS. Raises CriteriaError with every fault.
+    Raises CriteriaError with every fault.
     """
     present = {name: value for name, value in given.items() if value is not None}
     row = events.GOAL_TYPE_TABLE[goal_type]
-    allowed = (*row.criteria, *criteria.settings_of(row, settings))
+    allowed = (*row.criteria, *criteria.settings_of(row))
     faults: list[Fault] = []
     if row.any_flag is not None and not isinstance(present.get(row.any_flag, False), bool):
         faults.append(fault(row.any_flag, "must be true or left out", present[row.any_flag]))

@@ -13,7 +13,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from goalworker import __main__
 from goalworker.admin import goal_file
 from goalworker.cli import streams
-from goalworker.domain import criteria
 from goalworker.postgres import migrations
 from goalworker.stores import goal_store
 from tests.kit import shells, support
@@ -127,8 +126,7 @@ def test_a_warning_about_a_goal_goes_to_stderr(goals: Goals, tmp_path: Path) -> 
     assert goals("apply", file, "--dry-run").err.startswith("warning: another: `min_amount` without `currency` ")
 
 
-def test_settings_are_given_as_pairs_too(goals: Goals, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(criteria, "SETTINGS", frozenset(criteria.SETTING_FIELDS))
+def test_settings_are_given_as_pairs_too(goals: Goals) -> None:
     pairs = ("tag_id=t1", "times=3", "within=P4W", "reversals=keep")
     options = [word for pair in pairs for word in ("--criteria", pair)]
     made = goals("create", WORKFLOW, "--type", "tag_added", *options, "--json").json
@@ -139,9 +137,8 @@ def test_settings_are_given_as_pairs_too(goals: Goals, monkeypatch: pytest.Monke
 
 
 def test_a_file_that_needs_tracking_is_refused_where_there_is_none(
-    goals: Goals, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    goals: Goals, database_url: str, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(criteria, "SETTINGS", frozenset(criteria.SETTING_FIELDS))
     support.run(support.execute(database_url, "INSERT INTO installation VALUES (1, false)"))
     limited = tag("t2") | {"criteria": {"tag_id": "t2", "deadline": "P30D"}}
     file = tmp_path / "goals.json"

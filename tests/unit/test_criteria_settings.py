@@ -28,7 +28,7 @@ TIMES_RULE: Final = "must be a whole number from 2 to 1,000, such as 3"
 
 
 def parse(goal_type: str, given_: dict[str, Any]) -> Criteria:
-    return parse_criteria(goal_type, given_, SETTING_FIELDS)
+    return parse_criteria(goal_type, given_)
 
 
 def faults_of(goal_type: str, given_: dict[str, Any]) -> list[Fault]:

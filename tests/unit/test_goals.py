@@ -185,7 +185,7 @@ def test_a_fault_says_what_is_wrong_where_and_what_would_be_right(
     goal_type: str, given_: dict[str, Any], pointer: str, detail: str
 ) -> None:
     with pytest.raises(CriteriaError) as raised:
-        parse_criteria(goal_type, given_, settings=())
+        parse_criteria(goal_type, given_)
     assert raised.value.faults == [Fault(pointer, detail)]
     assert str(raised.value) == detail
 

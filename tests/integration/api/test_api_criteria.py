@@ -5,18 +5,12 @@ from typing import Any
 import httpx
 import pytest
 
-from goalworker.domain import criteria
 from goalworker.postgres import connections
 from tests.kit.running_api import FORM, GOALS, TAG, changed, create, pointers, problem
 
 PURCHASE = "purchase_made"
 NO_CURRENCY = {"goal_type": PURCHASE, "criteria": {"min_amount": 100}}
 TOTAL = {"goal_type": PURCHASE, "criteria": {"total_amount": 500, "currency": "EUR", "deadline": "P2W"}}
-
-
-@pytest.fixture
-def _every_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(criteria, "SETTINGS", frozenset(criteria.SETTING_FIELDS))
 
 
 @pytest.fixture
@@ -88,7 +82,6 @@ async def test_an_amount_that_is_none_is_refused_with_one_in_major_units(client:
 # --- settings ---
 
 
-@pytest.mark.usefixtures("_every_setting")
 async def test_settings_come_back_normalised_everywhere(client: httpx.AsyncClient) -> None:
     goal = await create(client, TOTAL)
     assert goal["criteria"] == {"currency": "EUR", "total_amount": "500", "deadline": "P14D"}
@@ -104,7 +97,6 @@ async def test_settings_come_back_normalised_everywhere(client: httpx.AsyncClien
     assert [entry[side]["criteria"] for side in ("before", "after")] == [goal["criteria"], kept["criteria"]]
 
 
-@pytest.mark.usefixtures("_every_setting")
 async def test_a_wrong_setting_is_named_with_a_right_example(client: httpx.AsyncClient) -> None:
     stored = {goal["goal_type"]: (await create(client, goal))["id"] for goal in (TAG, FORM, NO_CURRENCY)}
     cases: list[tuple[str, dict[str, Any], str, str]] = [
@@ -124,7 +116,7 @@ async def test_a_wrong_setting_is_named_with_a_right_example(client: httpx.Async
             assert example in found["detail"]
 
 
-@pytest.mark.usefixtures("_every_setting", "_untracked")
+@pytest.mark.usefixtures("_untracked")
 async def test_without_tracking_there_is_no_deadline_and_no_correlation(client: httpx.AsyncClient) -> None:
     limits = {"deadline": "P30D", "correlate_by": "correlation_id"}
     counted = {**TAG, "criteria": {"tag_id": "t", "times": 3, "within": "P30D"}}
