@@ -119,7 +119,7 @@ def _are_of_different_goals(hits: Sequence[facts.Hit]) -> bool:
 
 
 class _Context:
-    """What decides on the hits of an enrollment besides their goals; it notes the occurrences that matter later."""
+    """Facts that decide on hits besides their goals; it notes the occurrences that matter after the walk."""
 
     def __init__(self, enrollment: facts.Enrollment, began: datetime, reversals: Sequence[facts.Reversal]) -> None:
         self.enrollment = enrollment

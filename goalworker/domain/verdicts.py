@@ -20,7 +20,7 @@ class Change(Struct, frozen=True, gc=False):
 
 
 class Outcome(Struct, frozen=True, gc=False):
-    """What is stored with an enrollment: the fields of facts.Enrollment that judgements fill in, but for the exit."""
+    """Result that is stored with an enrollment: the fields that judgements fill in, but for the exit."""
 
     satisfied_at: datetime | None = None
     converted_at: datetime | None = None

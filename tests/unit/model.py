@@ -20,7 +20,7 @@ ContactKey = tuple[str, str]
 
 
 class Answered(NamedTuple):
-    """What is stored of an enrollment, in the terms of the naive judge."""
+    """Stored answer about an enrollment, in the terms of the naive judge."""
 
     achieved: dict[UUID, naive_judge.Achieved]
     satisfied_at: datetime | None
@@ -183,7 +183,7 @@ class Model:
         ]
 
     def _store(self, key: naive_judge.EnrollmentKey, verdict: verdicts.Verdict) -> None:
-        """Store a verdict as the database would: what is kept as JSON is read back."""
+        """Store a verdict as the database would, through JSON and back."""
         for change in verdict.changes:
             kept = evidence.others_to_json(change.achievement)
             counted, others = evidence.others_from_json(kept)

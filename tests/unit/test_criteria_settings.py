@@ -271,14 +271,6 @@ def test_a_duration_is_written_with_numbers_as_small_as_can_be(seconds: int) -> 
         assert not text.endswith(unit) or int(count) < below
 
 
-def test_settings_that_may_not_be_set_are_unknown() -> None:
-    for name in SETTING_FIELDS:
-        with pytest.raises(CriteriaError) as raised:
-            parse_criteria("tag_added", {"tag_id": "t", name: 3}, ())
-        assert [fault.pointer for fault in raised.value.faults] == [f"/{name}"]
-        assert raised.value.faults[0].detail.endswith("it takes tag_id, tag_name")
-
-
 def test_every_fault_of_settings_is_told_at_once() -> None:
     given_ = {"currency": "EUR", "total_amount": 5, "min_amount": 1, "times": 2}
     assert [fault.pointer for fault in faults_of("purchase_made", given_)] == ["/min_amount", "/times", "/times"]

@@ -165,19 +165,22 @@ AMOUNT_RULE = (
             "tag_added",
             {"tag_id": "t1", "form_id": "f1"},
             "/form_id",
-            "`form_id` is not a criterion of tag_added; it takes tag_id, tag_name",
+            "`form_id` is not a criterion of tag_added; it takes tag_id, tag_name, times, within, deadline, reversals, "
+            "correlate_by",
         ),
         (
             "purchase_made",
             {"any_purchase": True, "a/b~c": 1},
             "/a~1b~0c",
-            "`a/b~c` is not a criterion of purchase_made; it takes product_id, min_amount, currency, any_purchase",
+            "`a/b~c` is not a criterion of purchase_made; it takes product_id, min_amount, currency, any_purchase, times, "
+            "total_amount, within, deadline, reversals, correlate_by",
         ),
         (
             "form_submitted",
             {"form_id": "f1", "\udfff\n": 1},
             "/\\udfff\n",
-            "`\\udfff\\n` is not a criterion of form_submitted; it takes form_id",
+            "`\\udfff\\n` is not a criterion of form_submitted; it takes form_id, times, within, deadline, reversals, "
+            "correlate_by",
         ),
     ],
 )
