@@ -16,7 +16,7 @@ TYPES_MAX: Final = 100
 
 
 class ForeignTypes:
-    """Logs the types of skipped records; it remembers a limited number of them."""
+    """Log of the types of skipped records, with a limited memory of types."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._lines = log_repeats.RepeatLimiter(clock, window_seconds=WINDOW_SECONDS, shapes_max=TYPES_MAX)

@@ -60,7 +60,7 @@ STAGES: Final = (
     stage("it stays, in letters of two bytes", "no_move", stage_id="é", previous_stage_id="é"),
     stage("it stays, as integers", "no_move", stage_id=7, previous_stage_id=7),
     stage("it stays, as integer and text", "no_move", stage_id=7, previous_stage_id="7"),
-    stage("it stays, and is no test", "no_move", stage_id="st-1", test=False),
+    stage("it stays, with a test that is false", "no_move", stage_id="st-1", test=False),
     stage("another letter case", "event", stage_id="ST-1"),
     stage("no stage before", "event", previous_stage_id=None),
     stage("an empty stage before", "event", previous_stage_id=""),

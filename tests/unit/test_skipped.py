@@ -1,4 +1,4 @@
-"""Test events, moves to the same stage and foreign types are no items and no dead letters, and are counted once."""
+"""Skipped events (tests, moves to the same stage, foreign types) become neither items nor dead letters, counted once."""
 
 import json
 from collections import Counter

@@ -35,7 +35,7 @@ async def check_tracking(connection: connections.Connection, tracking: bool) -> 
 
 
 async def refuse_untracked(connection: sa_async.AsyncConnection, criteria: Criteria) -> None:
-    """Raise InvalidGoalError for settings that need tracked enrollments, where there are none."""
+    """Raise InvalidGoalError for settings that need tracked enrollments while tracking is off."""
     faults = _faults(criteria)
     if faults and await _is_off(connection):
         raise refusals.InvalidGoalError(faults)
