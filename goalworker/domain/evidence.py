@@ -15,7 +15,7 @@ Others = tuple[tuple[int, facts.Trigger], ...]
 
 
 class KeptHit(Struct, frozen=True, gc=False, omit_defaults=True):
-    """A hit that is kept as JSON; `reversed` belongs to payments: what was taken back of it."""
+    """A hit that is kept as JSON; `reversed`, of payments, is the amount that was refunded or failed."""
 
     goal_id: UUID
     goal_version: int
@@ -29,7 +29,7 @@ class KeptHit(Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class KeptOthers(Struct, frozen=True, gc=False, omit_defaults=True):
-    """What is kept with an achievement besides its trigger."""
+    """Evidence of an achievement besides its trigger."""
 
     hits: list[KeptHit] = []
     occurrences: int | None = None
@@ -90,7 +90,7 @@ def _is_known(judgement: judging.Judgement, hit: facts.Hit) -> bool:
 
 
 def others_to_json(achievement: facts.Achievement) -> str | None:
-    """Return what is kept with an achievement besides its trigger, None where there is nothing."""
+    """Return the evidence of an achievement besides its trigger as JSON, None without any."""
     counted = achievement.counted
     if counted is None and not achievement.others:
         return None

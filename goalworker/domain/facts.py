@@ -108,7 +108,7 @@ def reversal_of(event: Event) -> Reversal:
         case FormRejected(submission_id=subject_id):
             return Reversal(source, id_, time, type_, subject_id)
         case _:
-            raise TypeError(f"{event.type} is no reversal")
+            raise TypeError(f"{event.type} is not a reversal")
 
 
 class Enrollment(Struct, frozen=True, gc=False):

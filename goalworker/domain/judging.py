@@ -28,7 +28,7 @@ class Satisfaction(Struct, frozen=True, gc=False):
 
 
 class Count(Struct, frozen=True, gc=False):
-    """What a goal with `times` or `total_amount` counted when it was achieved: a hit of each occurrence, in order."""
+    """Count of a goal with `times` or `total_amount` when it was achieved: a hit of each occurrence, in order."""
 
     hits: tuple[facts.Hit, ...]
     counted: facts.Counted

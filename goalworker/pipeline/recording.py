@@ -58,7 +58,7 @@ END FROM inserted
 
 
 _INSERT_HITS: Final = _insert_hits_sql(_HITS)
-# A hit of a goal that does not count occurrences is kept for the lateness, by the time at which it was recorded (contract rule 3.6).
+# Hits of goals without `times` and `total_amount` are kept for the lateness from when they were recorded (rule 3.6).
 _INSERT_KEPT_HITS: Final = _insert_hits_sql(
     _KEPT_HITS,
     ", kept_until",

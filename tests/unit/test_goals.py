@@ -172,8 +172,8 @@ AMOUNT_RULE = (
             "purchase_made",
             {"any_purchase": True, "a/b~c": 1},
             "/a~1b~0c",
-            "`a/b~c` is not a criterion of purchase_made; it takes product_id, min_amount, currency, any_purchase, times, "
-            "total_amount, within, deadline, reversals, correlate_by",
+            "`a/b~c` is not a criterion of purchase_made; it takes product_id, min_amount, currency, any_purchase, "
+            "times, total_amount, within, deadline, reversals, correlate_by",
         ),
         (
             "form_submitted",
