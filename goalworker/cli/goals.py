@@ -230,7 +230,7 @@ def _update(tenant: str, goal_id: UUID, given: dict[str, Any], if_version: int |
 def _criteria(values: list[str]) -> Any:
     """Return criteria from one JSON object or from key=value pairs; several of one key are a list.
 
-    Only any_... and times are no texts.
+    Only any_... and times are not texts.
     """
     if len(values) == 1 and values[0].lstrip().startswith("{"):
         try:

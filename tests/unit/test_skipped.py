@@ -1,4 +1,4 @@
-"""Skipped events (tests, moves to the same stage, foreign types) become neither items nor dead letters, counted once."""
+"""Tests, moves to the same stage and foreign types become neither items nor dead letters, and are counted once."""
 
 import json
 from collections import Counter
