@@ -19,6 +19,9 @@ _ACHIEVEMENT_ID: Final = "0d9a1f43-6c7e-5a52-8f0b-6f3ef3b3a5d1"
 _FRESH_AS_OF: Final = (
     "Every record that reached Kafka before this time has been judged; null if no worker has ever judged all partitions"
 )
+_EXAMPLE_REVENUE: Final[dict[str, JsonValue]] = {
+    "EUR": {"gross": "3999.00", "reversed": "129.00", "net": "3870.00"},
+}
 
 GoalType = Literal[events.GOAL_TYPES]  # type: ignore[valid-type]
 Logic = Literal[goals.LOGICS]  # type: ignore[valid-type]
@@ -158,14 +161,23 @@ class OfGoalType(BaseModel):
     conversion_rate: float | None
 
 
+class Revenue(BaseModel):
+    """Revenue in one currency: exact amounts, as strings without trailing zeros beyond two decimals."""
+
+    gross: str = Field(description="Amounts of the distinct payments, reversed ones too")
+    reversed: str = Field(description="What was refunded or failed of them")
+    net: str = Field(description="gross - reversed")
+
+
 class OfGoal(BaseModel):
-    """Achievements and conversion of one goal."""
+    """Achievements, conversion and revenue of one goal."""
 
     goal_id: UUID
     goal_type: GoalType
     name: str | None
     achieved: int
     conversion_rate: float | None
+    revenue: dict[str, Revenue] = Field(description="By currency; each payment once")
 
 
 class Stats(BaseModel):
@@ -194,9 +206,10 @@ class Stats(BaseModel):
                 "name": "First real purchase",
                 "achieved": 31,
                 "conversion_rate": 25.8,
+                "revenue": _EXAMPLE_REVENUE,
             }
         ],
-        revenue={"EUR": "3999.00"},
+        revenue=_EXAMPLE_REVENUE,
     )
 
     workflow_id: str
@@ -215,8 +228,8 @@ class Stats(BaseModel):
     exits_sent: int
     by_goal_type: dict[str, OfGoalType] = Field(description="By goal type")
     by_goal: list[OfGoal]
-    revenue: dict[str, str] = Field(
-        description="Exact amounts by currency, as strings without trailing zeros beyond two decimals"
+    revenue: dict[str, Revenue] = Field(
+        description="By currency; each payment once, however many goals and enrollments it met"
     )
 
 

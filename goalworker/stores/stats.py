@@ -4,22 +4,21 @@ Each request counts them afresh: events need not keep running totals that people
 long are cached (`AnswerCache`).
 """
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from decimal import Context, Decimal
+from decimal import Decimal
 from typing import Any, Final
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import errors
+from goalworker.domain.occurrences import EXACT
 from goalworker.domain.text import format_money
 
 SECONDS_PER_HOUR: Final = 3600
-
-_EXACT: Final = Context(prec=128)
-"""Precision for every digit of a sum; the default context rounds to 28 digits."""
-
 
 # Counting a million rows may use one processor for a while; the other processors serve other requests.
 _ONE_PROCESSOR: Final = sa.text(
@@ -32,30 +31,23 @@ SELECT count(enrolled_at) AS enrolled, count(converted_at) AS converted, count(e
     extract(epoch FROM percentile_cont(0.5) WITHIN GROUP (ORDER BY converted_at - enrolled_at))::float8 AS median,
     extract(epoch FROM percentile_cont(0.9) WITHIN GROUP (ORDER BY converted_at - enrolled_at))::float8 AS p90
 FROM enrollments
-WHERE tenant_id = :tenant_id AND workflow_id = :workflow_id {span}
+WHERE tenant_id = :tenant_id AND workflow_id = :workflow_id {of_enrollments}
 """
 
 
-# Reads the achievements once, by index from the start of the span: no achievement precedes its enrollment.
+# Enrollments are told apart before types: sorting by a prefix that most rows share would take twice as long.
 _GOALS: Final = """
 WITH live AS MATERIALIZED (
-    SELECT goal_id, goal_type, enrollment_id,
-        CASE WHEN goal_type = 'purchase_made' THEN upper((data ->> 'currency') COLLATE "C") END AS currency,
-        CASE WHEN goal_type = 'purchase_made' THEN (data ->> 'amount')::numeric END AS amount
+    SELECT goal_id, goal_type, enrollment_id
     FROM achievements
-    WHERE tenant_id = :tenant_id AND workflow_id = :workflow_id AND revoked_at IS NULL {span}
+    WHERE tenant_id = :tenant_id AND workflow_id = :workflow_id AND revoked_at IS NULL {of_achievements}
 )
-SELECT g.goal_id, g.goal_type, g.name, g.deleted_at IS NULL AS is_live, coalesce(a.achieved, 0) AS achieved, a.revenue,
+SELECT g.goal_id, g.goal_type, g.name, g.deleted_at IS NULL AS is_live, coalesce(a.achieved, 0) AS achieved,
     coalesce(t.enrollments, 0) AS enrollments_of_type
 FROM goals g
+LEFT JOIN (SELECT goal_id, count(*) AS achieved FROM live GROUP BY goal_id) AS a USING (goal_id)
 LEFT JOIN (
-    SELECT goal_id, sum(achieved)::bigint AS achieved,
-        jsonb_object_agg(currency, amount::text) FILTER (WHERE currency IS NOT NULL) AS revenue
-    FROM (SELECT goal_id, currency, count(*) AS achieved, sum(amount) AS amount FROM live GROUP BY 1, 2) AS by_currency
-    GROUP BY goal_id
-) AS a USING (goal_id)
-LEFT JOIN (
-    SELECT goal_type, count(*) AS enrollments FROM (SELECT DISTINCT goal_type, enrollment_id FROM live) AS of_type
+    SELECT goal_type, count(*) AS enrollments FROM (SELECT DISTINCT enrollment_id, goal_type FROM live) AS of_type
     GROUP BY goal_type
 ) AS t USING (goal_type)
 WHERE g.tenant_id = :tenant_id AND g.workflow_id = :workflow_id
@@ -63,17 +55,60 @@ ORDER BY g.created_at, g.goal_id
 """
 
 
-# Spans of both queries, with tracking and without. An exit stands even if its conversion was revoked.
-_ENROLLED: Final = {"since": "enrolled_at >= :since", "until": "enrolled_at < :until"}
+# Payments are the triggers of achievements, or those that an enrollment keeps apart (domain/evidence.py). Each counts
+# once for its goal and once for the workflow, as its earliest event says it. OFFSET 0 has each document parsed once.
+_REVENUE: Final = """
+WITH paid AS (
+    SELECT goal_id, contact_id, achieved_at AS time, event_source AS source, event_id AS id, data::jsonb AS data,
+        0::numeric AS reversed
+    FROM achievements
+    WHERE tenant_id = :tenant_id AND workflow_id = :workflow_id AND goal_type = 'purchase_made' AND revoked_at IS NULL
+        AND NOT payments_apart {of_achievements}
+    UNION ALL
+    SELECT p.goal_id, contact_id, p.time, p.source, p.id, p.data, coalesce(p.reversed, 0)
+    FROM enrollments, json_to_recordset(payments::json) AS p(
+        goal_id uuid, time timestamptz, source text COLLATE "C", id text COLLATE "C", data jsonb, reversed numeric
+    )
+    WHERE tenant_id = :tenant_id AND workflow_id = :workflow_id AND payments IS NOT NULL {of_payments}
+    OFFSET 0
+),
+payment AS (
+    SELECT goal_id, contact_id, data ->> 'payment_id' AS payment_id, time, source, id,
+        upper((data ->> 'currency') COLLATE "C") AS currency, (data ->> 'amount')::numeric AS amount, reversed
+    FROM paid
+),
+numbered AS (
+    SELECT goal_id, currency, amount, reversed,
+        row_number() OVER (PARTITION BY contact_id, payment_id, goal_id ORDER BY time, source, id) AS of_goal,
+        row_number() OVER (PARTITION BY contact_id, payment_id ORDER BY time, source, id) AS of_workflow
+    FROM payment
+)
+SELECT goal_id, currency,
+    sum(amount) FILTER (WHERE of_goal = 1) AS gross_of_goal,
+    sum(reversed) FILTER (WHERE of_goal = 1) AS reversed_of_goal,
+    sum(amount) FILTER (WHERE of_workflow = 1) AS gross_of_workflow,
+    sum(reversed) FILTER (WHERE of_workflow = 1) AS reversed_of_workflow
+FROM numbered
+GROUP BY goal_id, currency
+"""
 
-_ACHIEVED_BY_ENROLLED: Final = _ENROLLED | {"since": "enrolled_at >= :since AND achieved_at >= :since"}
 
-_CONVERTED: Final = {
-    "since": "coalesce(converted_at, exited_at) >= :since",
-    "until": "coalesce(converted_at, exited_at) < :until",
+# Achievements are read by index from the start of the span. None precedes its enrollment by a second (rule 3.2).
+_SPANS_TRACKED: Final = {
+    "of_enrollments": ("enrolled_at >= :since", "enrolled_at < :until"),
+    "of_achievements": (
+        "enrolled_at >= :since AND achieved_at > CAST(:since AS timestamptz) - interval '1 second'",
+        "enrolled_at < :until",
+    ),
+    "of_payments": ("enrolled_at >= :since", "enrolled_at < :until"),
 }
 
-_ACHIEVED: Final = {"since": "achieved_at >= :since", "until": "achieved_at < :until"}
+# An exit stands even if its conversion was revoked.
+_SPANS_UNTRACKED: Final = {
+    "of_enrollments": ("coalesce(converted_at, exited_at) >= :since", "coalesce(converted_at, exited_at) < :until"),
+    "of_achievements": ("achieved_at >= :since", "achieved_at < :until"),
+    "of_payments": ("p.time >= :since", "p.time < :until"),
+}
 
 _TRACES_OF_WORKFLOW: Final = sa.text(
     " UNION ALL ".join(
@@ -103,14 +138,18 @@ async def workflow_stats(
     """Return `stats` of contract section 5 for the enrollments with since <= enrolled_at < until.
 
     Rates are percentages with one decimal, times are hours with two decimals and seconds with three, percentiles are
-    interpolated. Without tracking, the span selects by conversion, exit or achievement, and total_enrolled, rates and
-    times are null.
+    interpolated. Without tracking, the span selects by conversion, exit, achievement or payment, and total_enrolled,
+    rates and times are null.
     """
     values = {"tenant_id": tenant_id, "workflow_id": workflow_id, "since": since, "until": until}
+    spans = _SPANS_TRACKED if tracking else _SPANS_UNTRACKED
     await connection.execute(_ONE_PROCESSOR)
-    totals = (await _execute(connection, _ENROLLMENTS, _ENROLLED if tracking else _CONVERTED, values)).one()
-    found = (await _execute(connection, _GOALS, _ACHIEVED_BY_ENROLLED if tracking else _ACHIEVED, values)).all()
-    goals = [goal for goal in found if goal.is_live or goal.achieved]
+    totals = (await _execute(connection, _ENROLLMENTS, spans, values)).one()
+    found = (await _execute(connection, _GOALS, spans, values)).all()
+    has_purchases = any(goal.goal_type == "purchase_made" for goal in found)
+    payments = (await _execute(connection, _REVENUE, spans, values)).all() if has_purchases else []
+    revenue = _revenue_by_goal(payments)
+    goals = [goal for goal in found if goal.is_live or goal.achieved or goal.goal_id in revenue]
     enrollments = {goal.goal_type: goal.enrollments_of_type for goal in goals}
     achieved = {type_: sum(goal.achieved for goal in goals if goal.goal_type == type_) for type_ in enrollments}
 
@@ -137,10 +176,11 @@ async def workflow_stats(
                 "name": goal.name,
                 "achieved": goal.achieved,
                 "conversion_rate": rate(goal.achieved),
+                "revenue": revenue.get(goal.goal_id, {}),
             }
             for goal in goals
         ],
-        "revenue": _revenue(goal.revenue for goal in goals),
+        "revenue": _revenue((row.currency, row.gross_of_workflow, row.reversed_of_workflow) for row in payments),
     }
 
 
@@ -152,11 +192,17 @@ async def require_workflow(connection: sa_async.AsyncConnection, tenant_id: str,
 
 
 async def _execute(
-    connection: sa_async.AsyncConnection, query: str, bounds: Mapping[str, str], values: Mapping[str, Any]
+    connection: sa_async.AsyncConnection,
+    query: str,
+    spans: Mapping[str, tuple[str, str]],
+    values: Mapping[str, Any],
 ) -> sa.CursorResult[Any]:
     values = {name: value for name, value in values.items() if value is not None}
-    span = "".join(f" AND {bound}" for name, bound in bounds.items() if name in values)
-    return await connection.execute(sa.text(query.format(span=span)), values)
+    bounds = {
+        rows: "".join(f" AND {bound}" for name, bound in zip(("since", "until"), span, strict=True) if name in values)
+        for rows, span in spans.items()
+    }
+    return await connection.execute(sa.text(query.format(**bounds)), values)
 
 
 def _percentage(part: int, whole: int) -> float:
@@ -174,9 +220,30 @@ def _times_to_goal(**seconds: float | None) -> dict[str, float | None]:
     }
 
 
-def _revenue(by_goal: Any) -> dict[str, str]:
-    total: dict[str, Decimal] = {}
-    for revenue in by_goal:
-        for currency, amount in (revenue or {}).items():
-            total[currency] = _EXACT.add(total.get(currency, Decimal(0)), Decimal(amount))
-    return {currency: format_money(total[currency]) for currency in sorted(total)}
+_Revenue = dict[str, dict[str, str]]
+"""Amounts `gross`, `reversed` and `net` by currency."""
+
+_Sum = tuple[str, Decimal | None, Decimal | None]
+"""Currency, gross and reversed; None where no payment counts."""
+
+
+def _revenue_by_goal(rows: Iterable[Any]) -> dict[UUID, _Revenue]:
+    by_goal: defaultdict[UUID, list[_Sum]] = defaultdict(list)
+    for row in rows:
+        by_goal[row.goal_id].append((row.currency, row.gross_of_goal, row.reversed_of_goal))
+    return {goal_id: _revenue(sums) for goal_id, sums in by_goal.items()}
+
+
+def _revenue(sums: Iterable[_Sum]) -> _Revenue:
+    totals: dict[str, tuple[Decimal, Decimal]] = {}
+    for currency, gross, taken_back in sums:
+        if gross is not None and taken_back is not None:
+            before = totals.get(currency, (Decimal(0), Decimal(0)))
+            totals[currency] = (EXACT.add(before[0], gross), EXACT.add(before[1], taken_back))
+    return {currency: _amounts(*totals[currency]) for currency in sorted(totals)}
+
+
+def _amounts(gross: Decimal, taken_back: Decimal) -> dict[str, str]:
+    net = EXACT.subtract(gross, taken_back)
+    as_precise_as_gross = EXACT.subtract(gross, net)  # 0.00 of 49.90, not 0
+    return {"gross": format_money(gross), "reversed": format_money(as_precise_as_gross), "net": format_money(net)}

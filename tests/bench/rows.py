@@ -6,7 +6,10 @@ TENANT, LARGE = "acme", "welcome"
 ORDINARY_WORKFLOWS = 400
 
 ENROLLMENTS, LARGE_ENROLLMENTS, GOALS = 5_000_000, 1_000_000, 100_000
-"""A quarter of the enrollments convert, a fifth of those with two goals: 300,000 achievements in the large workflow."""
+"""A quarter of the enrollments convert, a fifth of those with two goals: 300,000 achievements in the large workflow.
+
+Of one conversion in fifty, the purchases were refunded.
+"""
 
 FILL_SECONDS = 900.0
 
@@ -59,6 +62,22 @@ WHERE e.converted_at IS NOT NULL
     AND (g.place = e.byte % 3 OR e.byte % 5 = 0 AND g.place = (e.byte + 1) % 3)
 """
 
+_REFUNDS = """
+WITH refunded AS (
+    UPDATE enrollments AS e SET payments = (
+        SELECT json_agg(json_build_object('goal_id', goal_id, 'goal_version', goal_version, 'source', event_source,
+            'id', event_id, 'time', achieved_at, 'data', data, 'reversed', data ->> 'amount'))::text
+        FROM achievements AS a
+        WHERE a.tenant_id = e.tenant_id AND a.enrollment_id = e.enrollment_id AND goal_type = 'purchase_made'
+    )
+    WHERE converted_at IS NOT NULL AND get_byte(decode(left(enrollment_id, 8), 'hex'), 3) < 5
+    RETURNING tenant_id, enrollment_id
+)
+UPDATE achievements AS a SET payments_apart = true, revoked_at = achieved_at
+FROM refunded AS r
+WHERE a.tenant_id = r.tenant_id AND a.enrollment_id = r.enrollment_id AND goal_type = 'purchase_made'
+"""
+
 _EXITS = """
 INSERT INTO exits
 SELECT DISTINCT ON (enrollment_id) tenant_id, enrollment_id, workflow_id, contact_id, goal_id, goal_type, 'any',
@@ -74,7 +93,7 @@ async def fill(url: str, share: int) -> list[str]:
     connection = await asyncpg.connect(url, command_timeout=FILL_SECONDS)
     try:
         await connection.execute("UPDATE goal_revision SET revision = 1")
-        for statement in (_GOALS, _VERSIONS, _ENROLLMENTS, _ACHIEVEMENTS, _EXITS):
+        for statement in (_GOALS, _VERSIONS, _ENROLLMENTS, _ACHIEVEMENTS, _EXITS, _REFUNDS):
             await connection.execute(statement.format(workflows=ORDINARY_WORKFLOWS, **sizes))
         await connection.execute("VACUUM ANALYZE")
         rows = await connection.fetch("SELECT enrollment_id FROM enrollments TABLESAMPLE SYSTEM (1) LIMIT 1000")

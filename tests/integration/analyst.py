@@ -4,10 +4,11 @@ import itertools
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import UUID
 
 from goalworker.postgres import connections
 
@@ -15,12 +16,28 @@ Span = tuple[datetime | None, datetime | None]
 HOURS = ("avg_time_to_goal_hours", "median_time_to_goal_hours", "p90_time_to_goal_hours")
 SECONDS = ("avg_time_to_goal_seconds", "median_time_to_goal_seconds", "p90_time_to_goal_seconds")
 TIMES = (*HOURS, *SECONDS)
+AMOUNTS = ("gross", "reversed", "net")
+_PRINTED = re.compile(r"[0-9]+(\.[0-9]{1,2}|\.[0-9]{2,}[1-9])?")
+
+
+class Payment(NamedTuple):
+    """An event of a payment that met a goal."""
+
+    goal_id: UUID
+    contact_id: str
+    payment_id: str
+    time: datetime
+    source: str
+    id: str
+    amount: Fraction
+    currency: str
+    reversed: Fraction
 
 
 async def numbers(
     administrator: connections.Connection, tenant_id: str, workflow_id: str, span: Span, *, tracking: bool
 ) -> dict[str, Any]:
-    """Return the statistics that `stats` must give; times are exact (Fraction), and so is revenue (Decimal)."""
+    """Return the statistics that `stats` must give; times are exact (Fraction), and so is revenue."""
     tables = {}
     for table in ("enrollments", "achievements", "exits", "goals"):
         rows = await administrator.fetch(
@@ -39,7 +56,12 @@ async def numbers(
         live = [row for row in live if _in(span, row["achieved_at"])]
     enrolled = len(runs) if tracking else None
     converted = [run for run in runs if run["converted_at"]]
-    goals = _goals(tables["goals"], live)
+    reversals = await administrator.fetch("SELECT * FROM reversals WHERE tenant_id = $1", tenant_id)
+    runs_of_payments = runs if tracking else tables["enrollments"]
+    payments = [_taken_back(payment, reversals) for payment in _payments(runs_of_payments, tables["achievements"])]
+    if not tracking:
+        payments = [payment for payment in payments if _in(span, payment.time)]
+    goals = _goals(tables["goals"], {row["goal_id"] for row in live} | {payment.goal_id for payment in payments})
     return {
         "workflow_id": workflow_id,
         "from": span[0],
@@ -51,8 +73,8 @@ async def numbers(
         **_times_to_goal(_times(converted) if tracking else [None] * 3),
         "exits_sent": sum(run["enrollment_id"] in exits for run in runs),
         "by_goal_type": _by_goal_type(goals, live, enrolled),
-        "by_goal": [_of_goal(goal, live, enrolled) for goal in goals],
-        "revenue": _revenue(row for row in live if row["goal_type"] == "purchase_made"),
+        "by_goal": [_of_goal(goal, live, payments, enrolled) for goal in goals],
+        "revenue": _revenue(payments),
     }
 
 
@@ -96,16 +118,18 @@ def _percentile(times: Sequence[Fraction], part: Fraction) -> Fraction:
     return lower + (upper - lower) * (place % 1)
 
 
-def _goals(goals: Iterable[dict[str, Any]], live: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    achieved = {row["goal_id"] for row in live}
-    shown = [goal for goal in goals if goal["deleted_at"] is None or goal["goal_id"] in achieved]
+def _goals(goals: Iterable[dict[str, Any]], with_results: Collection[UUID]) -> list[dict[str, Any]]:
+    shown = [goal for goal in goals if goal["deleted_at"] is None or goal["goal_id"] in with_results]
     return sorted(shown, key=lambda goal: (goal["created_at"], goal["goal_id"]))
 
 
-def _of_goal(goal: Mapping[str, Any], live: Iterable[Mapping[str, Any]], enrolled: int | None) -> dict[str, Any]:
+def _of_goal(
+    goal: Mapping[str, Any], live: Iterable[Mapping[str, Any]], payments: Iterable[Payment], enrolled: int | None
+) -> dict[str, Any]:
     achieved = sum(row["goal_id"] == goal["goal_id"] for row in live)
     described = {name: goal[name] for name in ("goal_id", "goal_type", "name")}
-    return {**described, "achieved": achieved, "conversion_rate": _rate(achieved, enrolled)}
+    revenue = _revenue(payment for payment in payments if payment.goal_id == goal["goal_id"])
+    return {**described, "achieved": achieved, "conversion_rate": _rate(achieved, enrolled), "revenue": revenue}
 
 
 def _by_goal_type(
@@ -118,11 +142,62 @@ def _by_goal_type(
     return answer
 
 
-def _revenue(purchases: Iterable[Mapping[str, Any]]) -> dict[str, Fraction]:
-    paid: dict[str, Fraction] = defaultdict(Fraction)
-    for row in purchases:
-        data = json.loads(row["data"])
-        paid[data["currency"].upper()] += Fraction(data["amount"])
+# --- revenue ---
+
+
+def _payments(runs: Iterable[Mapping[str, Any]], achievements: Sequence[Mapping[str, Any]]) -> Iterator[Payment]:
+    """Yield the payments that an enrollment keeps apart or, where it keeps none, those that achieved its goals."""
+    for run in runs:
+        own = [row for row in achievements if row["enrollment_id"] == run["enrollment_id"]]
+        own = [row for row in own if row["goal_type"] == "purchase_made"]
+        assert {row["payments_apart"] for row in own} <= {run["payments"] is not None}
+        if run["payments"] is not None:
+            for kept in json.loads(run["payments"]):
+                time = datetime.fromisoformat(kept["time"])
+                order = (time, kept["source"], kept["id"])
+                yield _payment(UUID(kept["goal_id"]), run["contact_id"], order, kept["data"])
+            continue
+        for row in own:
+            if row["revoked_at"] is None:
+                order = (row["achieved_at"], row["event_source"], row["event_id"])
+                yield _payment(row["goal_id"], run["contact_id"], order, json.loads(row["data"]))
+
+
+def _payment(goal_id: UUID, contact_id: str, order: tuple[datetime, str, str], data: Mapping[str, Any]) -> Payment:
+    amount, currency = Fraction(data["amount"]), data["currency"].upper()
+    return Payment(goal_id, contact_id, data["payment_id"], *order, amount, currency, Fraction(0))
+
+
+def _taken_back(payment: Payment, reversals: Iterable[Mapping[str, Any]]) -> Payment:
+    """Return a payment with what was reversed of it, from the reversals and not from what a judgement made of them."""
+    own = [
+        row for row in reversals if (row["contact_id"], row["subject_id"]) == (payment.contact_id, payment.payment_id)
+    ]
+    own.sort(key=lambda row: (row["event_time"], row["event_source"], row["event_id"]))
+    total, seen = Fraction(0), set()
+    for row in own:
+        if row["type"] == "payment.failed" and row["event_time"] >= payment.time:
+            total += payment.amount
+        if row["type"] != "payment.refunded" or row["refund_id"] in seen:
+            continue
+        if row["refund_id"] is not None:
+            seen.add(row["refund_id"])
+        if row["event_time"] >= payment.time and (row["currency"] or payment.currency).upper() == payment.currency:
+            total += payment.amount if row["amount"] is None else Fraction(row["amount"])
+    return payment._replace(reversed=min(total, payment.amount))
+
+
+def _revenue(payments: Iterable[Payment]) -> dict[str, dict[str, Fraction]]:
+    """Add up payments, each once, as its earliest event says it."""
+    earliest: dict[tuple[str, str], Payment] = {}
+    for payment in sorted(payments, key=lambda one: (one.time, one.source, one.id)):
+        earliest.setdefault((payment.contact_id, payment.payment_id), payment)
+    paid: dict[str, dict[str, Fraction]] = defaultdict(lambda: dict.fromkeys(AMOUNTS, Fraction(0)))
+    for payment in earliest.values():
+        sums = paid[payment.currency]
+        sums["gross"] += payment.amount
+        sums["reversed"] += payment.reversed
+        sums["net"] += payment.amount - payment.reversed
     return dict(paid)
 
 
@@ -136,10 +211,20 @@ def assert_agrees(answer: Mapping[str, Any], expected: Mapping[str, Any]) -> Non
         if exact is not None:
             assert said == round(said, decimals), name
             assert abs(said - exact) <= Fraction(1, 2 * 10**decimals) + Fraction(1, 10**8), name
-    assert {currency: Fraction(amount) for currency, amount in answer["revenue"].items()} == expected["revenue"]
-    assert all(re.fullmatch(r"[0-9]+(\.[0-9]{1,2}|\.[0-9]{2,}[1-9])?", amount) for amount in answer["revenue"].values())
-    rest = [name for name in expected if name not in (*TIMES, "revenue")]
-    assert {name: answer[name] for name in rest} == {name: expected[name] for name in rest}
+    rest = [name for name in expected if name not in TIMES]
+    by_goal = [_with_exact_revenue(goal) for goal in answer["by_goal"]]
+    read = {**_with_exact_revenue(answer), "by_goal": by_goal}
+    assert {name: read[name] for name in rest} == {name: expected[name] for name in rest}
+
+
+def _with_exact_revenue(answer: Mapping[str, Any]) -> dict[str, Any]:
+    revenue = {}
+    for currency, amounts in answer["revenue"].items():
+        assert tuple(amounts) == AMOUNTS
+        assert all(_PRINTED.fullmatch(amount) for amount in amounts.values()), amounts
+        revenue[currency] = {name: Fraction(amount) for name, amount in amounts.items()}
+    assert list(revenue) == sorted(revenue)
+    return {**answer, "revenue": revenue}
 
 
 def spans(moments: Sequence[datetime | None]) -> list[Span]:

@@ -1,17 +1,18 @@
 """Every statement of the worker and of housekeeping uses indexes, with a custom and with a generic plan."""
 
 import json
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker.pipeline import outbox, phases
 from goalworker.postgres import connections
-from goalworker.stores import retention
+from goalworker.stores import retention, stats
 from goalworker.stores.goal_store import loading
 from tests.integration import statements, world
 from tests.integration.scenes import ACTIVATED, ended, failed, started, state, tagged
@@ -227,3 +228,30 @@ async def test_changed_goals_are_found_by_their_revision(filled: connections.Con
     await filled.execute("VACUUM ANALYZE")
     explained = await filled.fetchval(f"EXPLAIN (FORMAT JSON) {loading._GOALS_CHANGED}", 20000)
     assert "goals_by_revision" in _assert_by_index({"goals changed": [_plan(explained)]})
+
+
+async def test_statistics_find_payments_by_indexes(pool: sa_async.AsyncEngine, filled: connections.Connection) -> None:
+    await filled.execute("UPDATE goals SET goal_type = 'purchase_made' WHERE workflow_id = 'w3'")
+    queries = await _queries_of_statistics(pool, "w3")
+    plans = {sql: [_plan(await filled.fetchval(f"EXPLAIN (FORMAT JSON) {sql}", *values))] for sql, values in queries}
+    assert sum("payments_apart" in sql for sql in plans) == 1
+    assert _assert_by_index(plans) >= {"enrollments_by_start", "achievements_by_workflow", "enrollments_by_payments"}
+
+
+async def test_statistics_without_purchase_goals_look_for_no_payments(
+    pool: sa_async.AsyncEngine, filled: connections.Connection
+) -> None:
+    assert not any("payments" in sql for sql, _ in await _queries_of_statistics(pool, "w3"))
+
+
+async def _queries_of_statistics(pool: sa_async.AsyncEngine, workflow_id: str) -> list[tuple[str, Sequence[Any]]]:
+    queries: list[tuple[str, Sequence[Any]]] = []
+
+    @sa.event.listens_for(pool.sync_engine, "before_cursor_execute")
+    def note(connection: Any, cursor: Any, sql: str, values: Sequence[Any], *_: Any) -> None:
+        if sql.strip().startswith(("SELECT count", "WITH")):
+            queries.append((sql, values))
+
+    async with connections.tenant_transaction(pool, "north", "stats") as connection:
+        await stats.workflow_stats(connection, "north", workflow_id, None, None, tracking=True)
+    return queries

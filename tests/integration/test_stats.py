@@ -5,6 +5,7 @@ import itertools
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from goalworker.domain import ids, messages
 from goalworker.postgres import connections
 from goalworker.stores import achievements, stats
 from tests.integration import analyst, world
-from tests.kit import strategies
+from tests.kit import naive_judge, strategies
 
 TENANT, WORKFLOW = "north", "w1"
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -69,18 +70,20 @@ async def add_run(
     enrolled_at: datetime | None,
     *,
     tenant_id: str = TENANT,
+    contact_id: str | None = None,
     converted_at: datetime | None = None,
     exited_at: datetime | None = None,
 ) -> None:
+    contact_id = contact_id or f"c-{enrollment_id}"
     await administrator.execute(
         "INSERT INTO enrollments (tenant_id, enrollment_id, workflow_id, contact_id, enrolled_at, satisfied_at,"
         " converted_at, exited_at) VALUES ($1, $2, $3, $4, $5, $6, $6, $7)",
-        *(tenant_id, enrollment_id, WORKFLOW, f"c-{enrollment_id}", enrolled_at, converted_at, exited_at),
+        *(tenant_id, enrollment_id, WORKFLOW, contact_id, enrolled_at, converted_at, exited_at),
     )
     if exited_at is not None:
         await administrator.execute(
             "INSERT INTO exits VALUES ($1, $2, $3, $4, $5, 'tag_added', 'any', $6, $7)",
-            *(tenant_id, enrollment_id, WORKFLOW, f"c-{enrollment_id}", goal_id(4), [goal_id(4)], exited_at),
+            *(tenant_id, enrollment_id, WORKFLOW, contact_id, goal_id(4), [goal_id(4)], exited_at),
         )
 
 
@@ -91,19 +94,22 @@ async def add_achievement(
     achieved_at: datetime,
     *,
     tenant_id: str = TENANT,
+    contact_id: str | None = None,
     enrolled_at: datetime | None = START,
-    paid: tuple[str, str] = ("19.90", "EUR"),
+    paid: tuple[str, ...] = ("19.90", "EUR"),
     is_revoked: bool = False,
 ) -> None:
+    """Write an achievement; paid is amount, currency and, for a payment that others may share, its id."""
     goal_type = GOAL_TYPES[number - 1]
-    data = {"contact_id": f"c-{enrollment_id}"}
+    data = {"contact_id": contact_id or f"c-{enrollment_id}"}
     if goal_type == "purchase_made":
-        data |= {"payment_id": "p1", "amount": paid[0], "currency": paid[1]}
+        amount, currency, payment_id = (*paid, f"p-{enrollment_id}-{number}")[:3]
+        data |= {"payment_id": payment_id, "amount": amount, "currency": currency}
     await administrator.execute(
         "INSERT INTO achievements (tenant_id, enrollment_id, goal_id, workflow_id, contact_id, goal_version, goal_type,"
         " enrolled_at, achieved_at, event_source, event_id, data, revision, revoked_at)"
         " VALUES ($1, $2, $3, $4, $5, 1, $6, $7, $8, '/shop', $9, $10, 3, $11)",
-        *(tenant_id, enrollment_id, goal_id(number), WORKFLOW, f"c-{enrollment_id}", goal_type, enrolled_at),
+        *(tenant_id, enrollment_id, goal_id(number), WORKFLOW, data["contact_id"], goal_type, enrolled_at),
         *(achieved_at, f"ev-{enrollment_id}-{number}", json.dumps(data), achieved_at if is_revoked else None),
     )
 
@@ -121,11 +127,20 @@ AMOUNTS = (
 )
 MINUTES = st.integers(0, 5 * 24 * 60).map(lambda minutes: timedelta(minutes=minutes))
 OUTCOMES = st.lists(
-    st.tuples(st.integers(1, 5), MINUTES, st.sampled_from(AMOUNTS), st.sampled_from(("EUR", "eur", "USD"))),
+    st.tuples(
+        st.integers(1, 5),
+        MINUTES,
+        st.sampled_from(AMOUNTS),
+        st.sampled_from(("EUR", "eur", "USD")),
+        st.sampled_from(("p1", "p1", "p2")),
+    ),
     max_size=4,
     unique_by=lambda outcome: outcome[0],
 )
-RUNS = st.lists(st.tuples(MINUTES, st.booleans(), st.booleans(), OUTCOMES, st.sets(st.integers(1, 5))), max_size=9)
+CONTACTS = st.sampled_from(("ann", "ann", "bob"))
+RUNS = st.lists(
+    st.tuples(MINUTES, CONTACTS, st.booleans(), st.booleans(), OUTCOMES, st.sets(st.integers(1, 5))), max_size=9
+)
 
 
 @world.examples(100)
@@ -141,7 +156,7 @@ async def test_statistics_equal_those_computed_from_every_row(
     await world.clear(administrator)
     for tenant_id in (TENANT, "south"):
         await add_goals(administrator, sorted(deleted), tenant_id)
-        for number, (start, has_start, has_exit, outcomes, revoked) in enumerate(runs):
+        for number, (start, contact_id, has_start, has_exit, outcomes, revoked) in enumerate(runs):
             enrolled_at = START + start if tracking and (has_start or outcomes) else None
             began = enrolled_at or START
             live = [began + took for goal, took, *_ in outcomes if goal not in revoked]
@@ -150,6 +165,7 @@ async def test_statistics_equal_those_computed_from_every_row(
                 f"e{number}",
                 enrolled_at,
                 tenant_id=tenant_id,
+                contact_id=contact_id,
                 converted_at=max(live, default=None),
                 exited_at=began + outcomes[0][1] if outcomes and has_exit else None,
             )
@@ -160,8 +176,9 @@ async def test_statistics_equal_those_computed_from_every_row(
                     goal,
                     began + took,
                     tenant_id=tenant_id,
+                    contact_id=contact_id,
                     enrolled_at=enrolled_at,
-                    paid=(paid[0], paid[1]),
+                    paid=tuple(paid),
                     is_revoked=goal in revoked,
                 )
     moments = [None, *(START + cut for cut in cuts), *(START + run[0] for run in runs[:1])]
@@ -186,11 +203,21 @@ async def test_statistics_are_right_after_messages_in_any_order(
     spans: list[analyst.Span] = [(None, None), (strategies.at(2), strategies.at(8))]
     for batch in data.draw(strategies.deliveries(drawn.messages)):
         await worker.take(*batch)
+    judged = naive_judge.everything(drawn.goals, drawn.logics, drawn.messages, tracked=tracked)
+    revenue = {
+        key: {
+            currency: dict(zip(analyst.AMOUNTS, map(Fraction, amounts), strict=True))
+            for currency, amounts in money.items()
+        }
+        for key, money in naive_judge.workflow_revenue(judged).items()
+    }
     workflows = itertools.product(strategies.TENANTS, strategies.WORKFLOWS, spans)
     for tenant_id, workflow_id, span in workflows:
         expected = await analyst.numbers(administrator, tenant_id, workflow_id, span, tracking=tracked)
         asked = await stats_of(pool, span, tenant_id=tenant_id, workflow_id=workflow_id, tracking=tracked)
         analyst.assert_agrees(asked, expected)
+        if span == (None, None):
+            assert expected["revenue"] == revenue.get((tenant_id, workflow_id), {})
 
 
 async def test_an_example_by_hand(pool: sa_async.AsyncEngine, administrator: connections.Connection) -> None:
@@ -230,11 +257,21 @@ async def test_an_example_by_hand(pool: sa_async.AsyncEngine, administrator: con
                 "name": f"goal {number}",
                 "achieved": achieved,
                 "conversion_rate": rate,
+                "revenue": {} if gross is None else {"EUR": unreversed(gross)},
             }
-            for number, achieved, rate in ((1, 3, 75.0), (2, 1, 25.0), (4, 0, 0.0))
+            for number, achieved, rate, gross in (
+                (1, 3, 75.0, "59.70"),
+                (2, 1, 25.0, "0.105"),
+                (4, 0, 0.0, None),
+            )
         ],
-        "revenue": {"EUR": "59.805"},
+        "revenue": {"EUR": unreversed("59.805")},
     }
+
+
+def unreversed(gross: str) -> dict[str, str]:
+    """Return the revenue of payments of which nothing was taken back."""
+    return {"gross": gross, "reversed": "0.00", "net": gross}
 
 
 async def test_a_workflow_without_achievements_has_zeros_and_no_times(pool: sa_async.AsyncEngine) -> None:
@@ -325,7 +362,7 @@ async def test_an_achievement_is_shown_as_its_message(
             "source": "/shop",
             "type": "payment.completed",
             "time": "2026-01-01T00:00:00Z",
-            "data": {"contact_id": "c-Z", "payment_id": "p1", "amount": "19.90", "currency": "EUR"},
+            "data": {"contact_id": "c-Z", "payment_id": "p-Z-1", "amount": "19.90", "currency": "EUR"},
         },
     }
 

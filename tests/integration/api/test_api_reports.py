@@ -71,9 +71,10 @@ async def test_statistics_count_the_enrollments_in_the_span(
                 "name": "Bought",
                 "achieved": 2,
                 "conversion_rate": 100.0,
+                "revenue": {"EUR": {"gross": "21.00", "reversed": "0.00", "net": "21.00"}},
             }
         ],
-        "revenue": {"EUR": "21.00"},
+        "revenue": {"EUR": {"gross": "21.00", "reversed": "0.00", "net": "21.00"}},
     }
     assert (await client.get(f"{GOALS}/stats")).json()["total_enrolled"] == 4
 
