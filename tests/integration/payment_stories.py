@@ -83,7 +83,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Story:
-    """What happened in one workflow, whose goals are numbered from 1."""
+    """Events of one workflow, whose goals are numbered from 1."""
 
     goals_criteria: Sequence[Criteria]
     paid: Sequence[Paid]

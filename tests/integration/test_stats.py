@@ -270,7 +270,7 @@ async def test_an_example_by_hand(pool: sa_async.AsyncEngine, administrator: con
 
 
 def unreversed(gross: str) -> dict[str, str]:
-    """Return the revenue of payments of which nothing was taken back."""
+    """Return the revenue of payments without any reversal."""
     return {"gross": gross, "reversed": "0.00", "net": gross}
 
 

@@ -1,4 +1,4 @@
-"""The effect of a reversal, as the metrics count it, follows from what is known of its subject when it is judged."""
+"""The effect of a reversal, as the metrics count it, follows from the facts about its subject when it is judged."""
 
 from collections.abc import Sequence
 from decimal import Decimal
