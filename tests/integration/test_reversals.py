@@ -332,7 +332,7 @@ async def test_a_plain_goal_says_nothing_of_occurrences(
 async def test_the_satisfying_event_outlives_the_sweep_of_its_hit(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
-    """After a deletion, the next hit of an achieved goal satisfies `all`, and nothing else holds that hit."""
+    """A goal is deleted; the next hit of an achieved goal satisfies `all`, and nothing else holds that hit."""
     whole = goals.GoalVersion(1, criteria.Criteria(tag_id="tag-2"), True, at(-1), at(7))
     deleted = goals.Goal(scenes.TENANT, TWO.goal_id, "w1", "tag_added", at(-1), (whole,))
     given, logics = [ONE, deleted], logic("all")
