@@ -1,6 +1,6 @@
 """Index of the goals of one type by the ids in an event's data; every event is looked up, and most find nothing."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
@@ -43,10 +43,15 @@ class TypeIndex:
         self.locations = multimap.Multimap()
         # Tenants with special keys: only their events are looked up under such.
         self.special: set[str] = set()
+        # Tenants with goals under several ids: their events with several ids are looked up at once.
+        self.with_lists: set[str] = set()
 
     def add(self, goal: goals.Goal, location: int) -> None:
         """Add the location of a goal under every key of all its versions, and evict them from the cache."""
-        for id_ in self._ids_of(goal):
+        ids = self._ids_of(goal)
+        if len(ids) > 1:
+            self.with_lists.add(goal.tenant_id)
+        for id_ in ids:
             key = (goal.tenant_id, id_)
             self.locations.add(hash(key), location)
             if self._hot_goals:  # Before the first event the cache is empty.
@@ -55,7 +60,7 @@ class TypeIndex:
             if id_ < " ":
                 self.special.add(goal.tenant_id)
 
-    def _ids_of(self, goal: goals.Goal) -> Iterable[str]:
+    def _ids_of(self, goal: goals.Goal) -> Collection[str]:
         if len(goal.versions) == 1:
             return self._keys_of(goal.versions[0].criteria)
         return {id_ for version in goal.versions for id_ in self._keys_of(version.criteria)}
@@ -73,6 +78,18 @@ class TypeIndex:
         self._hot[key] = found
         self._hot_goals += 1 + len(found)
         return found
+
+    def find_any(self, tenant_id: str, ids: Iterable[str]) -> Goals:
+        """Return the goals under any of the ids, each once and unpacked once, without the cache.
+
+        By recall, a goal with fifty ids would be unpacked and kept fifty times for an event that has them all.
+        """
+        wanted = set(ids)
+        locations = {location for id_ in wanted for location in self.locations.find(hash((tenant_id, id_)))}
+        found = map(self._goal_at, sorted(locations))
+        return tuple(
+            [goal for goal in found if goal.tenant_id == tenant_id and not wanted.isdisjoint(self._ids_of(goal))]
+        )
 
     def _look_up(self, key: Key) -> Goals:
         locations = self.locations.find(hash(key))
@@ -126,12 +143,16 @@ def _tag_finder(keys: TypeIndex) -> Find:
 
 
 def _payment_finder(keys: TypeIndex) -> Find:
-    locations, special, recall = keys.locations, keys.special, keys.recall
+    locations, special, recall, with_lists = keys.locations, keys.special, keys.recall, keys.with_lists
 
     def find(tenant_id: str, payment: events.PaymentCompleted) -> Goals:
         found = recall((tenant_id, _ANY)) if tenant_id in special else ()
-        products = payment.product_ids or ()
-        for product_id in products if len(products) < 2 else set(products):
+        products: Collection[str] = payment.product_ids or ()
+        if len(products) > 1:
+            if tenant_id in with_lists:
+                return found + keys.find_any(tenant_id, products)
+            products = set(products)
+        for product_id in products:
             key = (tenant_id, product_id)
             slot = hash(key) >> locations.sieve_shift
             if locations.sieve[slot >> 3] >> (slot & 7) & 1:

@@ -12,7 +12,7 @@ from msgspec import structs
 
 from goalworker.domain import events, facts, goals
 from goalworker.domain.criteria import Criteria
-from goalworker.goal_index import index, keys, matching
+from goalworker.goal_index import codec, index, keys, matching
 from tests.kit import naive_judge, strategies
 from tests.kit.examples import examples
 from tests.kit.strategies import at
@@ -234,6 +234,20 @@ def test_a_payment_for_several_products_of_a_list_hits_its_goal_once() -> None:
     paid = events.PaymentCompleted("c1", "pay-1", Decimal(1), "EUR", ("p3", "p9", "p1"))
     event = events.Event("north", "/shop", "1", "payment.completed", at(1), paid)
     assert [hit.goal_id for hit in matching.hits(event, _index([goal]))] == [goal.goal_id]
+
+
+def test_a_payment_for_all_products_of_many_lists_unpacks_each_goal_once() -> None:
+    products = tuple(f"{number:02}" for number in range(50))
+    version = goals.GoalVersion(1, Criteria(product_id=products), True, at(0))
+    all_goals = [
+        goals.Goal("north", UUID(int=number), f"w{number}", "purchase_made", at(0), (version,)) for number in range(100)
+    ]
+    made = _index(all_goals)
+    paid = events.PaymentCompleted("c1", "pay-1", Decimal(1), "EUR", products)
+    with mock.patch.object(codec, "unpack_one", wraps=codec.unpack_one) as unpacked:
+        assert made.finder("payment.completed")("north", paid) == tuple(all_goals)
+    assert unpacked.call_count == 100
+    assert made.finder("payment.completed")("south", paid) == ()
 
 
 def test_a_hit_carries_the_events_tenant_contact_and_evidence() -> None:
