@@ -46,14 +46,17 @@ def check_event(
 ) -> None:
     """Decode one message as the worker would, and show its faults by JSON pointer, or the goals that it hits.
 
-    An event that the worker skips is shown with the reason.
+    A reversal is shown with what it undoes, and an event that the worker skips with the reason.
     """
     settings = common.load()
     value, headers = message.read(), header or []
     decode = _decoder(settings, topic, None if key is None else key.encode())
     found = decode(value, headers)
     if isinstance(found, Malformed):
-        types = sorted(settings.topics.event_types[topic])
+        # In place of a faulty type, the primary one comes first: a reversal has other fields.
+        types = sorted(
+            settings.topics.event_types[topic], key=lambda type_: (type_ not in events.GOAL_EVENT_TYPES, type_)
+        )
         _show_malformed(message_faults.faults(decode, value, headers, types), as_json=as_json)
         raise typer.Exit(1)
     if isinstance(found, Skipped):
@@ -153,14 +156,34 @@ def _show_skipped(skipped: Skipped, topic: str, *, as_json: bool) -> None:
     common.say(f"\nskipped, and counted as {skipped.outcome}: {meaning}")
 
 
+_UNDOES: Final[Mapping[str, str]] = {
+    events.PAYMENT_REFUNDED: "payment {id} once its refunds add up to its amount, and lowers revenue",
+    events.PAYMENT_FAILED: "payment {id}",
+    events.APPOINTMENT_CANCELLED: "appointment {id}, unless another appointment replaces it",
+    events.FORM_REJECTED: "submission {id}",
+}
+
+
+def _meaning(event: events.Event) -> str | None:
+    """Return what a reversal does, None for any other event."""
+    if event.type not in events.REVERSAL_TYPES:
+        return None
+    undone = _UNDOES[event.type].format(id=printable(facts.reversal_of(event).subject_id))
+    return f"it is recorded as a reversal. Up to its time, it undoes {undone}"
+
+
 def _show_event(event: events.Event, rows: list[dict[str, object]] | None, *, as_json: bool) -> None:
+    meaning = _meaning(event)
     if as_json:
-        common.show_json({"outcome": "event", "event": event, "hits": rows})
+        found = {"outcome": "event", "event": event, "hits": rows}
+        common.show_json(found if meaning is None else found | {"meaning": meaning})
         return
     for name, value in {**msgspec.to_builtins(event), **msgspec.to_builtins(event.data)}.items():
         if name != "data" and value is not None:
             common.say(f"{name}: {printable(str(value))}")
-    if rows is None:
+    if meaning is not None:
+        common.say(f"\n{meaning}")
+    elif rows is None:
         common.say("\nhits were not looked up: GOALWORKER_DATABASE__URL is not set")
     else:
         common.say("")

@@ -98,9 +98,15 @@ class Topics(_Group):
     """Names of the topics in and out (contract sections 2 and 4)."""
 
     tag_added: values.Topic = Field("tag-added", description="In: a contact was tagged")
-    payment_completed: values.Topic = Field("payment-completed", description="In: a contact paid")
-    appointment_booked: values.Topic = Field("appointment-booked", description="In: a contact booked an appointment")
-    form_submitted: values.Topic = Field("form-submitted", description="In: a contact submitted a form")
+    payment_completed: values.Topic = Field(
+        "payment-completed", description="In: a contact paid, or a payment was refunded or failed"
+    )
+    appointment_booked: values.Topic = Field(
+        "appointment-booked", description="In: a contact booked an appointment, or one was cancelled"
+    )
+    form_submitted: values.Topic = Field(
+        "form-submitted", description="In: a contact submitted a form, or a submission was rejected"
+    )
     stage_changed: values.Topic = Field("stage-changed", description="In: a contact reached a stage of a pipeline")
     workflow_lifecycle: values.Topic = Field("workflow-lifecycle", description="In: enrollments and workflow states")
     goal_achieved: values.Topic = Field("goal-achieved", description="Out: goals achieved and revoked")
@@ -123,7 +129,7 @@ class Topics(_Group):
     def event_types(self) -> dict[str, frozenset[str]]:
         """The CloudEvents types that each of these topics may carry, by its name (contract section 2)."""
         return {
-            **{getattr(self, row.topic): frozenset({row.event_type}) for row in GOAL_TYPE_TABLE.values()},
+            **{getattr(self, row.topic): row.event_types for row in GOAL_TYPE_TABLE.values()},
             self.workflow_lifecycle: LIFECYCLE_TYPES,
         }
 

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, TypeVar
 from msgspec import DecodeError, Raw, Struct, ValidationError, defstruct, json, structs
 
 from goalworker.decoding import envelope, lenient
-from goalworker.decoding.wire import FINISH, RULES, WIRE, InvalidFieldError, Reader, has_valid_texts
+from goalworker.decoding.wire import ABSENT, FINISH, RULES, WIRE, InvalidFieldError, Reader, has_valid_texts
 from goalworker.domain import events
 from goalworker.domain.text import TEXT_RULE, Text, is_valid_text
 
@@ -22,22 +22,22 @@ class Envelope(Struct, gc=False):
     type: Text
     time: Text | None = None
     tenantid: Text | None = None
-    subject: Raw = envelope.ABSENT
-    traceparent: Raw = envelope.ABSENT
-    tracestate: Raw = envelope.ABSENT
-    data: Raw = envelope.ABSENT
-    data_base64: Raw = envelope.ABSENT
+    subject: Raw = ABSENT
+    traceparent: Raw = ABSENT
+    tracestate: Raw = ABSENT
+    data: Raw = ABSENT
+    data_base64: Raw = ABSENT
 
 
 class Plain(Struct, gc=False):
     """Attributes that a value without an envelope may hold among its data."""
 
-    id: Raw = envelope.ABSENT
+    id: Raw = ABSENT
     time: Text | None = None
     tenantid: Text | None = None
-    subject: Raw = envelope.ABSENT
-    traceparent: Raw = envelope.ABSENT
-    tracestate: Raw = envelope.ABSENT
+    subject: Raw = ABSENT
+    traceparent: Raw = ABSENT
+    tracestate: Raw = ABSENT
 
 
 class Form(Struct, frozen=True):
@@ -145,7 +145,7 @@ def _has_specversion(body: bytes) -> bool:
         found: Raw = _FIELDS[Envelope](body).specversion
     except ValidationError:
         return False
-    return found != envelope.ABSENT
+    return found != ABSENT
 
 
 _ONE: Final = json.Decoder(tuple[Raw])
@@ -160,14 +160,14 @@ def envelope_of(form: Form, headers: envelope.Headers, attributes: Mapping[str, 
     if form.mode == "binary":
         body = json.encode({**envelope.attributes_of(headers, attributes), "data": Raw(body)})
     found = _read(Envelope, body, "invalid_envelope", "")
-    if found.data == envelope.ABSENT and not _is_absent(found.data_base64):
+    if found.data == ABSENT and not _is_absent(found.data_base64):
         form = structs.replace(form, data=f"{form.attributes}data_base64", data_in_text=True)
     return found, form
 
 
 def data_of(found: Envelope) -> Raw:
     """Return the data of an event, decoded from base64 where it has no other."""
-    if found.data != envelope.ABSENT or _is_absent(found.data_base64):
+    if found.data != ABSENT or _is_absent(found.data_base64):
         return found.data
     try:
         text = json.decode(found.data_base64, type=str)
@@ -237,7 +237,7 @@ _DATA: Final = "data"  # path of the only struct whose fields may have several f
 
 
 def _is_absent(raw: Raw) -> bool:
-    return raw in (envelope.ABSENT, _EMPTY_TEXT)
+    return raw in (ABSENT, _EMPTY_TEXT)
 
 
 def check_json(value: bytes) -> None:
@@ -255,7 +255,7 @@ def check_json(value: bytes) -> None:
 
 def _fields_of(wire: type[Struct]) -> Callable[[bytes], Struct]:
     """Return a decoder that finds the fields of a struct, still raw, in a JSON object and drops all others."""
-    fields: list[Any] = [(name, Raw, envelope.ABSENT) for name in wire.__struct_fields__]
+    fields: list[Any] = [(name, Raw, ABSENT) for name in wire.__struct_fields__]
     return json.Decoder(defstruct("_Fields", fields, gc=False)).decode
 
 
@@ -276,7 +276,7 @@ def _read(wire: type[_S], value: bytes, reason: str, path: str) -> _S:
         raw = getattr(fields, field.name)
         if path == _DATA:
             raw = lenient.usual_form(field.name, raw)
-        if not (raw == envelope.ABSENT or (raw == _EMPTY_TEXT and field.type == (Text | None))):
+        if not (raw == ABSENT or (raw == _EMPTY_TEXT and field.type == (Text | None))):
             values[field.name] = _field(raw, field.type, reason, where)
         elif field.required:
             raise InvalidFieldError(reason, where, f"is missing; it {_rule(where)}")

@@ -159,7 +159,7 @@ class Decoder:
         if time - now > self._limits.max_future:
             seconds = self._limits.max_future.total_seconds()
             raise InvalidFieldError("future_time", "time", f"is more than {seconds:g} s ahead of {self.clock}")
-        if isinstance(data, events.GoalData):
+        if isinstance(data, skipping.Testable):
             data, outcome = self._settle(data)
             if outcome is not None:
                 return Skipped(outcome, found.type, tenant_id)

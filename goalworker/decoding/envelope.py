@@ -153,7 +153,6 @@ def moment(text: str | None, timestamp_ms: int) -> datetime:
 
 # --- the trace ---
 
-ABSENT: Final = Raw(b"null")
 _TRACE_BYTES_MAX: Final = 512
 
 
@@ -170,7 +169,7 @@ def _trace(headers: Headers, name: str, ce_name: str, attribute: Raw) -> str | N
         return text
     if (header := headers.get(ce_name)) and (text := _trace_text(header)):
         return text
-    return None if attribute is ABSENT else _trace_text(_bytes_of(attribute))
+    return None if attribute is wire.ABSENT else _trace_text(_bytes_of(attribute))
 
 
 def _bytes_of(attribute: Raw) -> bytes | None:

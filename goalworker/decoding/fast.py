@@ -9,7 +9,7 @@ from msgspec import Raw, ValidationError, convert, defstruct, json, structs
 from goalworker.decoding import envelope, skipping
 from goalworker.decoding.limits import Limits
 from goalworker.decoding.record import FetchedRecord
-from goalworker.decoding.wire import FINISH, WIRE, Finish, Reader, has_valid_texts
+from goalworker.decoding.wire import ABSENT, FINISH, WIRE, Finish, Reader, has_valid_texts
 from goalworker.domain import events
 from goalworker.domain.text import Text
 
@@ -45,7 +45,7 @@ def fast_decode(  # noqa: PLR0915 - one closure, see below
     has_tests, has_stages = primary is not None, primary == events.STAGE_CHANGED
     max_bytes, tenant_from = limits.max_bytes, limits.tenant_from
     default_tenant = limits.default_tenant if tenant_from == "tenantid" else None
-    headers_of, trace_of, moment, absent = envelope.headers_of, envelope.trace_of, envelope.moment, envelope.ABSENT
+    headers_of, trace_of, moment, absent = envelope.headers_of, envelope.trace_of, envelope.moment, ABSENT
     settle = skipping.settling(count_tests=limits.test_events == "count")
     structured, tenant_elsewhere = _structured_form(limits), _tenant_elsewhere(limits)
 
@@ -181,8 +181,8 @@ def _envelope_reader(event_type: Any, data: Any, *, with_subject: bool) -> Calla
         ("data", data),
         ("time", Text | None, None),
         ("tenantid", Text | None, None),
-        ("traceparent", Raw, envelope.ABSENT),
-        ("tracestate", Raw, envelope.ABSENT),
+        ("traceparent", Raw, ABSENT),
+        ("tracestate", Raw, ABSENT),
     ]
     if with_subject:
         fields.append(("subject", Text | None, None))

@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec import Raw, ValidationError, json
 
-from goalworker.decoding import envelope
+from goalworker.decoding.wire import ABSENT
 from goalworker.domain.events import PRODUCT_IDS_MAX
 from goalworker.domain.text import TEXT_RULE, is_valid_text
 
@@ -29,7 +29,7 @@ def usual_form(name: str, raw: Raw) -> Raw:
     if name == "product_ids":
         return _without_nulls(raw)
     if name == "test":
-        return raw if raw == _TRUE else envelope.ABSENT
+        return raw if raw == _TRUE else ABSENT
     return _text_or_nothing(raw) if name == "starts_at" else raw
 
 
@@ -51,13 +51,13 @@ def _without_nulls(raw: Raw) -> Raw:
         entries: list[Raw] = _ENTRIES.decode(raw)
     except ValidationError:
         return raw
-    ids = (entry for entry in entries if entry != envelope.ABSENT)
+    ids = (entry for entry in entries if entry != ABSENT)
     # One more than are allowed is refused like any number of them.
     return Raw(b"[%b]" % b",".join(bytes(_as_text(id_)) for id_ in islice(ids, PRODUCT_IDS_MAX + 1)))
 
 
 def _text_or_nothing(raw: Raw) -> Raw:
     try:
-        return raw if is_valid_text(_STRING.decode(raw)) else envelope.ABSENT
+        return raw if is_valid_text(_STRING.decode(raw)) else ABSENT
     except ValidationError:
-        return envelope.ABSENT
+        return ABSENT

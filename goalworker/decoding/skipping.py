@@ -21,14 +21,15 @@ class Skipped(Struct, frozen=True, gc=False):
     tenant_id: str
 
 
-Settle = Callable[[events.GoalData], tuple[events.GoalData, Outcome | None]]
+Testable = events.GoalData | events.ReversalData
+Settle = Callable[[Testable], tuple[Testable, Outcome | None]]
 """Returns the data of an event as it counts, and the outcome if the event is skipped."""
 
 
 def settling(*, count_tests: bool) -> Settle:
     """Return a Settle, to which only `true` makes an event a test: any other value counts as an unknown field."""
 
-    def settle(data: events.GoalData) -> tuple[events.GoalData, Outcome | None]:
+    def settle(data: Testable) -> tuple[Testable, Outcome | None]:
         if data.test and not count_tests:
             return data, TEST
         if data.test is False:

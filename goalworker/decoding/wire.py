@@ -44,6 +44,10 @@ RULES: Final[Mapping[str, str]] = {
 lenient.ID_RULE for ids in `data`."""
 
 
+ABSENT: Final = Raw(b"null")
+"""The value of a raw field that is absent; null means the same."""
+
+
 class _Payment(Struct, gc=False):
     """PaymentCompleted with the amount still raw, because a float would lose digits of a number."""
 
@@ -85,6 +89,36 @@ def _amount(token: bytes) -> Decimal | None:
     return parse_json_amount(token.decode())
 
 
+class _Refund(Struct, gc=False):
+    """PaymentRefunded with the amount still raw."""
+
+    contact_id: Text
+    payment_id: Text
+    refund_id: Text | None = None
+    amount: Raw = ABSENT
+    currency: Text | None = None
+    test: bool | None = None
+
+
+def _finish_refund(refund: _Refund) -> events.PaymentRefunded:
+    contact_id, payment_id, refund_id = refund.contact_id, refund.payment_id, refund.refund_id
+    currency = refund.currency
+    if refund.amount == ABSENT and currency is None:
+        return events.PaymentRefunded(contact_id, payment_id, refund_id, test=refund.test)
+    if currency is None:
+        raise _half_of_refund("currency", "amount")
+    if refund.amount == ABSENT:
+        raise _half_of_refund("amount", "currency")
+    # Its amount and currency follow the rules of a payment's.
+    same = _finish_payment(_Payment(contact_id, payment_id, refund.amount, currency))
+    return events.PaymentRefunded(contact_id, payment_id, refund_id, same.amount, same.currency, refund.test)
+
+
+def _half_of_refund(missing: str, given: str) -> InvalidFieldError:
+    rule = f"is missing beside `{given}`; give both, or neither for a refund of the whole payment"
+    return InvalidFieldError("invalid_data", f"data/{missing}", rule)
+
+
 def _finish_tag(tag: events.TagAdded) -> events.TagAdded:
     if tag.tag_id is None and tag.tag_name is None:
         raise InvalidFieldError(
@@ -106,19 +140,21 @@ def _finish_ended(ended: _EnrollmentEnded) -> events.EnrollmentChanged:
     return events.EnrollmentChanged(ended.workflow_id, ended.enrollment_id, ended.contact_id, ended.reason)
 
 
-Data = events.GoalData | events.LifecycleData
+Data = events.GoalData | events.ReversalData | events.LifecycleData
 Reader = Callable[[Raw], Data]
 Finish = Callable[[Any], Data]
 
 WIRE: Final[Mapping[str, type]] = {
     **events.DATA_OF_TYPE,
     "payment.completed": _Payment,
+    events.PAYMENT_REFUNDED: _Refund,
     events.ENROLLMENT_ENDED: _EnrollmentEnded,
 }
 """Structs as which the data of each CloudEvents type is read."""
 
 FINISH: Final[Mapping[str, Finish]] = {
     "payment.completed": _finish_payment,
+    events.PAYMENT_REFUNDED: _finish_refund,
     "contact.tag.added": _finish_tag,
     events.ENROLLMENT_ENDED: _finish_ended,
 }

@@ -13,7 +13,7 @@ PRODUCT_IDS_MAX: Final = 1000
 ProductIds = Annotated[tuple[Text, ...], Meta(max_length=PRODUCT_IDS_MAX)]
 
 
-# In the data of each goal event, correlation_id and test come last, and test is True or None.
+# In the data of each goal event, correlation_id and test come last; reversals have test, too. It is True or None.
 
 
 class TagAdded(Struct, frozen=True, gc=False):
@@ -81,6 +81,7 @@ class PaymentRefunded(Struct, frozen=True, gc=False):
     refund_id: Text | None = None
     amount: Decimal | None = None
     currency: Text | None = None
+    test: bool | None = None
 
 
 class PaymentFailed(Struct, frozen=True, gc=False):
@@ -88,6 +89,7 @@ class PaymentFailed(Struct, frozen=True, gc=False):
 
     contact_id: Text
     payment_id: Text
+    test: bool | None = None
 
 
 class AppointmentCancelled(Struct, frozen=True, gc=False):
@@ -95,6 +97,7 @@ class AppointmentCancelled(Struct, frozen=True, gc=False):
 
     contact_id: Text
     appointment_id: Text
+    test: bool | None = None
 
 
 class FormRejected(Struct, frozen=True, gc=False):
@@ -102,6 +105,7 @@ class FormRejected(Struct, frozen=True, gc=False):
 
     contact_id: Text
     submission_id: Text
+    test: bool | None = None
 
 
 class EventReference(Struct, frozen=True, gc=False):
@@ -142,6 +146,8 @@ class GoalType(Struct, frozen=True, kw_only=True):
     topic: str
     """Setting of their topic, a field of config.Topics."""
     data: type[GoalData]
+    reversals: Mapping[str, type[ReversalData]] = {}
+    """Data of the events that undo them, which share their topic, by CloudEvents type."""
     criteria: tuple[str, ...]
     """Fields of the criteria that goals of this type may set."""
     are_criteria_required: bool = False
@@ -151,8 +157,17 @@ class GoalType(Struct, frozen=True, kw_only=True):
     index_key: str
     """Field of the criteria under which the index keeps a goal."""
 
+    @property
+    def event_types(self) -> frozenset[str]:
+        """CloudEvents types that the topic may carry."""
+        return frozenset({self.event_type, *self.reversals})
+
 
 STAGE_CHANGED: Final = "pipeline.stage.changed"
+PAYMENT_REFUNDED: Final = "payment.refunded"
+PAYMENT_FAILED: Final = "payment.failed"
+APPOINTMENT_CANCELLED: Final = "appointment.cancelled"
+FORM_REJECTED: Final = "form.rejected"
 
 _ROWS: Final = (
     GoalType(
@@ -168,6 +183,7 @@ _ROWS: Final = (
         event_type="payment.completed",
         topic="payment_completed",
         data=PaymentCompleted,
+        reversals={PAYMENT_REFUNDED: PaymentRefunded, PAYMENT_FAILED: PaymentFailed},
         criteria=("product_id", "min_amount", "currency"),
         any_flag="any_purchase",
         index_key="product_id",
@@ -177,6 +193,7 @@ _ROWS: Final = (
         event_type="appointment.booked",
         topic="appointment_booked",
         data=AppointmentBooked,
+        reversals={APPOINTMENT_CANCELLED: AppointmentCancelled},
         criteria=("calendar_id", "service_id"),
         any_flag="any_appointment",
         index_key="calendar_id",
@@ -186,6 +203,7 @@ _ROWS: Final = (
         event_type="form.submitted",
         topic="form_submitted",
         data=FormSubmitted,
+        reversals={FORM_REJECTED: FormRejected},
         criteria=("form_id",),
         are_criteria_required=True,
         index_key="form_id",
@@ -205,16 +223,8 @@ GOAL_TYPE_TABLE: Final[Mapping[str, GoalType]] = {row.name: row for row in _ROWS
 GOAL_TYPES: Final[tuple[str, ...]] = tuple(row.name for row in _ROWS)
 GOAL_EVENT_TYPES: Final[tuple[str, ...]] = tuple(row.event_type for row in _ROWS)
 
-PAYMENT_REFUNDED: Final = "payment.refunded"
-PAYMENT_FAILED: Final = "payment.failed"
-APPOINTMENT_CANCELLED: Final = "appointment.cancelled"
-FORM_REJECTED: Final = "form.rejected"
-
 REVERSAL_DATA: Final[Mapping[str, type[ReversalData]]] = {
-    PAYMENT_REFUNDED: PaymentRefunded,
-    PAYMENT_FAILED: PaymentFailed,
-    APPOINTMENT_CANCELLED: AppointmentCancelled,
-    FORM_REJECTED: FormRejected,
+    event_type: data for row in _ROWS for event_type, data in row.reversals.items()
 }
 REVERSAL_TYPES: Final = frozenset(REVERSAL_DATA)
 
@@ -231,8 +241,9 @@ _LIFECYCLE_DATA: Final[Mapping[str, type[LifecycleData]]] = {
 }
 LIFECYCLE_TYPES: Final = frozenset(_LIFECYCLE_DATA)
 
-DATA_OF_TYPE: Final[Mapping[str, type[GoalData | LifecycleData]]] = {
+DATA_OF_TYPE: Final[Mapping[str, type[GoalData | ReversalData | LifecycleData]]] = {
     **{row.event_type: row.data for row in _ROWS},
+    **REVERSAL_DATA,
     **_LIFECYCLE_DATA,
 }
 

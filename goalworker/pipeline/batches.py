@@ -316,7 +316,7 @@ def _take_all(
     taken, left, skipped = batch.decoder.fast(topic)(records, batch.decoder.latest(now), wanted)
     batch.items += [(partition, record, event) for record, event in taken]
     batch.skipped += [(partition, record.offset, found) for record, found in skipped]
-    # A topic carries either goal events or lifecycle events.
+    # A topic carries either goal events with their reversals or lifecycle events.
     batch.has_lifecycle |= bool(taken) and taken[-1][1].type in events.LIFECYCLE_TYPES
     batch.has_reversals |= any(event.type in events.REVERSAL_TYPES for _, event in taken)
     for record in left:

@@ -49,6 +49,12 @@ _ANYTHING: Final = {
     "test": "true: a test event, which is skipped unless GOALWORKER_EVENTS__TEST_EVENTS is `count`",
 }
 _CURRENCY: Final[Schema] = {"type": "string", "pattern": "^[A-Za-z]{3}$"}
+_AMOUNT: Final[Schema] = {"anyOf": [_AMOUNT_TEXT, _AMOUNT_NUMBER]}
+_ALL_OR_PART: Final[list[Schema]] = [
+    {"properties": {"amount": {"type": "null"}, "currency": _NOTHING}},
+    {"properties": {"amount": _AMOUNT, "currency": _CURRENCY}, "required": ["amount", "currency"]},
+]
+"""A refund of the whole payment, and one of an amount."""
 
 
 def message_schemas() -> dict[str, Schema]:
@@ -132,6 +138,9 @@ def _data(message_type: str) -> Schema:
             {"required": [name], "properties": {name: {"anyOf": some}}}
             for name, some in (("tag_id", [_TEXT_REF, _INTEGER]), ("tag_name", [_TEXT_REF]))
         ]
+    if events.DATA_OF_TYPE[message_type] is events.PaymentRefunded:
+        data["properties"] |= {"amount": {}, "currency": {}}
+        data["anyOf"] = _ALL_OR_PART
     return data
 
 
@@ -141,7 +150,7 @@ def _contract_fields(message_type: str) -> Schema:
     data = _of_struct(struct)
     data["properties"] = {field.name: data["properties"][field.name] for field in structs.fields(WIRE[message_type])}
     if struct is events.PaymentCompleted:
-        data["properties"]["amount"] = {"anyOf": [_AMOUNT_TEXT, _AMOUNT_NUMBER]}
+        data["properties"]["amount"] = _AMOUNT
         data["properties"]["currency"] = _CURRENCY
     if struct is events.TagAdded:
         data["anyOf"] = [{"required": [name]} for name in ("tag_id", "tag_name")]

@@ -314,6 +314,33 @@ def test_a_message_that_is_skipped_is_shown_with_the_reason(shell: Shell, outcom
     assert (found["outcome"], meaning in found["meaning"]) == (outcome, True)
 
 
+REVERSALS = {
+    "payment.refunded": ("payment-completed", b'"payment_id": 17', "payment 17 once its refunds add up to its amount"),
+    "payment.failed": ("payment-completed", b'"payment_id": "17"', "payment 17"),
+    "appointment.cancelled": ("appointment-booked", b'"appointment_id": "a"', "appointment a, unless another"),
+    "form.rejected": ("form-submitted", b'"submission_id": "s"', "submission s"),
+}
+
+
+@pytest.mark.parametrize("type_", REVERSALS)
+def test_a_reversal_is_shown_with_what_it_undoes(shell: Shell, type_: str) -> None:
+    topic, subject, undone = REVERSALS[type_]
+    value = GOOD.replace(b"form.submitted", type_.encode()).replace(b'"form_id": "f1"', subject)
+    shown = shell("check-event", "--topic", topic, "-", stdin=value)
+    assert (shown.code, shown.err) == (0, "")
+    assert f"it is recorded as a reversal. Up to its time, it undoes {undone}" in shown.out
+    assert "hits" not in shown.out
+    found = json.loads(shell("check-event", "--topic", topic, "-", "--json", stdin=value).out)
+    assert (found["outcome"], undone in found["meaning"]) == ("event", True)
+
+
+def test_both_faults_of_half_a_refund_are_named(shell: Shell) -> None:
+    value = GOOD.replace(b"form.submitted", b"payment.refunded")
+    value = value.replace(b'"form_id": "f1"', b'"payment_id": "p", "amount": "49,90"')
+    lines = shell("check-event", "--topic", "payment-completed", "-", stdin=value).out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["invalid_data at /data/currency", "invalid_data at /data/amount"]
+
+
 def _dated(seconds_ahead: int) -> bytes:
     time = datetime.now(UTC) + timedelta(seconds=seconds_ahead)
     return GOOD.replace(b'"id"', b'"time": "%s", "id"' % time.isoformat().encode())

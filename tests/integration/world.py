@@ -29,12 +29,7 @@ from tests.integration import statements
 from tests.kit import naive_judge
 
 TOPICS = config.load({}, env_file=None, secrets_dir=None).topics
-_TOPIC_OF_TYPE = {
-    events.PAYMENT_REFUNDED: TOPICS.payment_completed,
-    events.PAYMENT_FAILED: TOPICS.payment_completed,
-    events.APPOINTMENT_CANCELLED: TOPICS.appointment_booked,
-    events.FORM_REJECTED: TOPICS.form_submitted,
-} | {event_type: topic for topic, types in TOPICS.event_types.items() for event_type in types}
+_TOPIC_OF_TYPE = {event_type: topic for topic, types in TOPICS.event_types.items() for event_type in types}
 _RECORDED_TYPES = events.LIFECYCLE_TYPES | events.REVERSAL_TYPES
 
 

@@ -15,9 +15,9 @@ GOOD_TIME: Final = "2026-05-01T11:59:59Z"
 LIFECYCLE_TYPES: Final = frozenset(kind for kind in events.DATA_OF_TYPE if kind.startswith("workflow."))
 KINDS: Final = {
     "tag-added": frozenset({"contact.tag.added"}),
-    "payment-completed": frozenset({"payment.completed"}),
-    "appointment-booked": frozenset({"appointment.booked"}),
-    "form-submitted": frozenset({"form.submitted"}),
+    "payment-completed": frozenset({"payment.completed", "payment.refunded", "payment.failed"}),
+    "appointment-booked": frozenset({"appointment.booked", "appointment.cancelled"}),
+    "form-submitted": frozenset({"form.submitted", "form.rejected"}),
     "stage-changed": frozenset({"pipeline.stage.changed"}),
     "workflow-lifecycle": LIFECYCLE_TYPES,
 }
@@ -32,6 +32,14 @@ DATA: Final[dict[str, dict[str, Any]]] = {
         "product_ids": ["sku-1", "sku-2"],
         "correlation_id": "o-1",
     },
+    "payment.refunded": {
+        "contact_id": "c-1",
+        "payment_id": "p-1",
+        "refund_id": "r-1",
+        "amount": "129.90",
+        "currency": "EUR",
+    },
+    "payment.failed": {"contact_id": "c-1", "payment_id": "p-1"},
     "appointment.booked": {
         "contact_id": "c-1",
         "appointment_id": "a-1",
@@ -41,7 +49,9 @@ DATA: Final[dict[str, dict[str, Any]]] = {
         "replaces_appointment_id": "a-0",
         "correlation_id": "o-1",
     },
+    "appointment.cancelled": {"contact_id": "c-1", "appointment_id": "a-1"},
     "form.submitted": {"contact_id": "c-1", "form_id": "f-1", "submission_id": "s-1", "correlation_id": "o-1"},
+    "form.rejected": {"contact_id": "c-1", "submission_id": "s-1"},
     "pipeline.stage.changed": {
         "contact_id": "c-1",
         "pipeline_id": "pl-1",

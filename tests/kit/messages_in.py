@@ -14,8 +14,12 @@ Headers = Sequence[tuple[str, bytes | None]]
 TOPIC_OF_KIND = {
     "contact.tag.added": "tag_added",
     "payment.completed": "payment_completed",
+    "payment.refunded": "payment_completed",
+    "payment.failed": "payment_completed",
     "appointment.booked": "appointment_booked",
+    "appointment.cancelled": "appointment_booked",
     "form.submitted": "form_submitted",
+    "form.rejected": "form_submitted",
     "pipeline.stage.changed": "stage_changed",
     "workflow.enrollment.started": "workflow_lifecycle",
     "workflow.enrollment.ended": "workflow_lifecycle",

@@ -1,10 +1,12 @@
 """Nasty records with the newer fields of `data`, each with what must come of it; a schema can judge each."""
 
+import json
 from typing import Final
 
 from tests.kit.hostile import DATA, Record, data, raw
 
-GOAL_KINDS: Final = tuple(kind for kind in DATA if not kind.startswith("workflow."))
+REVERSAL_KINDS: Final = ("payment.refunded", "payment.failed", "appointment.cancelled", "form.rejected")
+GOAL_KINDS: Final = tuple(kind for kind in DATA if not kind.startswith("workflow.") and kind not in REVERSAL_KINDS)
 BOOKED, STARTED, ENDED = "appointment.booked", "workflow.enrollment.started", "workflow.enrollment.ended"
 DEEP: Final = b"[" * 200 + b"]" * 200
 
@@ -158,4 +160,66 @@ STARTS_AT: Final = (
     starts_at("100,000 brackets", "invalid_json", b"[" * 100_000),
 )
 
-DOCUMENTS: Final = INTEGERS + PRODUCTS + STARTS_AT + CORRELATION + REPLACES + STARTED_BY
+REFUND: Final = "payment.refunded"
+MONEY: Final = b'"amount": "129.90", "currency": "EUR"'
+
+
+def refund(name: str, outcome: str, **fields: object) -> Record:
+    """A good refund with other fields."""
+    return data(f"refund: {name}", outcome, REFUND, **fields)
+
+
+def refunded(token: bytes, outcome: str) -> Record:
+    """A refund whose amount is written so."""
+    return raw(f"refund: amount {token[:30].decode()}", outcome, b'"129.90"', token, REFUND)
+
+
+REFUNDS: Final = (
+    refund("of the whole payment", "event", amount=None, currency=None),
+    refund("of the whole payment, its currency empty", "event", amount=None, currency=""),
+    raw("refund: without money", "event", b", " + MONEY, b"", REFUND),
+    refund("without an id of its own", "event", refund_id=None),
+    refund("an empty id of its own", "event", refund_id=""),
+    refund("a lower-case currency", "event", currency="eur"),
+    refund("an amount without currency", "invalid_data", currency=None),
+    refund("an amount with an empty currency", "invalid_data", currency=""),
+    refund("a currency without amount", "invalid_data", amount=None),
+    refund("an empty amount", "invalid_data", amount=""),
+    refund("an empty amount without currency", "invalid_data", amount="", currency=None),
+    refund("a currency of two letters", "invalid_data", currency="EU"),
+    refund("a currency that is an integer", "invalid_data", currency=978),
+    refund("a bad currency and no amount", "invalid_data", amount=None, currency="EU"),
+    refund("no payment", "invalid_data", payment_id=None),
+    refund("an empty payment", "invalid_data", payment_id=""),
+    refund("a list as its id", "invalid_data", refund_id=["r-1"]),
+    refund("NUL in its id", "invalid_data", refund_id="r\x00"),
+    refund("products, which are unknown here", "event", product_ids=17, correlation_id=[]),
+    raw("refund: amount twice, null at last", "invalid_data", b'"129.90"', b'"129.90", "amount": null', REFUND),
+    raw("refund: amount twice, right at last", "event", b'"129.90"', b'true, "amount": 1', REFUND),
+    *(refunded(token, "event") for token in (b"0", b"-0.0", b"129.90", b"1e2", b"0e9999", b"1000000000000000")),
+    *(refunded(token, "event") for token in (b"0.000000000000000001", b'"007.50"', rb'"\u0031"')),
+    *(refunded(token, "invalid_data") for token in (b"-1", b"1e16", b"1e-19", b"1e999999999", b"9" * 5000)),
+    *(refunded(token, "invalid_data") for token in (b'"NaN"', b'"1e2"', b'" 1"', b'"-1"', b"true", b"[1]", b"{}")),
+    *(refunded(token, "invalid_json") for token in (b"NaN", b"01", b"1.", b"+1")),
+)
+
+OTHER_REVERSALS: Final = (
+    data("a failed payment without payment", "invalid_data", "payment.failed", payment_id=None),
+    data("a failed payment with an amount, which is unknown here", "event", "payment.failed", amount="?"),
+    data("a failed payment of nobody", "invalid_data", "payment.failed", contact_id=""),
+    data("a cancelled appointment that is an object", "invalid_data", "appointment.cancelled", appointment_id={}),
+    data("a cancelled appointment with a line feed", "invalid_data", "appointment.cancelled", appointment_id="a\n1"),
+    data("a rejected form without submission", "invalid_data", "form.rejected", submission_id=None),
+    data("a rejected form with an empty submission", "invalid_data", "form.rejected", submission_id=""),
+    data("a rejected form in letters of two bytes", "event", "form.rejected", submission_id="é" * 127),
+    *(
+        raw(f"{kind}: data null", "invalid_data", json.dumps(DATA[kind]).encode(), b"null", kind)
+        for kind in REVERSAL_KINDS
+    ),
+    *(
+        raw(f"{kind}: of a topic that does not carry it", "foreign_type", b'"form.submitted"', f'"{kind}"'.encode())
+        for kind in REVERSAL_KINDS[:3]
+    ),
+)
+
+DOCUMENTS: Final = INTEGERS + PRODUCTS + STARTS_AT + CORRELATION + REPLACES + STARTED_BY + REFUNDS + OTHER_REVERSALS

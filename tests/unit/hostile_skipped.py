@@ -6,7 +6,9 @@ from typing import Final
 
 from goalworker.decoding.limits import Limits
 from tests.kit.hostile import DATA, FORM, GOOD, GOOD_TIME, Record, ce_headers, data, headers, raw
-from tests.unit.hostile_fields import DEEP, GOAL_KINDS
+from tests.unit.hostile_fields import DEEP, GOAL_KINDS, REVERSAL_KINDS
+
+TESTABLE_KINDS: Final = (*GOAL_KINDS, *REVERSAL_KINDS)
 
 TIMELESS: Final = GOOD.replace(b'"%s"' % GOOD_TIME.encode(), b"null")
 LATE: Final = GOOD.replace(GOOD_TIME.encode(), b"2036-05-01T12:00:00Z")
@@ -21,8 +23,7 @@ REFUSED: Final = Limits(foreign_types="dead_letter")
 
 def flagged(kind: str, token: bytes, outcome: str) -> Record:
     """A good record that says so whether it is a test."""
-    text = DATA[kind]["correlation_id"]
-    good = f'"correlation_id": "{text}"'.encode()
+    good = f'"contact_id": "{DATA[kind]["contact_id"]}"'.encode()
     return raw(f"{kind}: test {token[:20]!r}", outcome, good, good + b', "test": ' + token, kind)
 
 
@@ -37,10 +38,10 @@ def foreign(name: str, type_: str, value: bytes = GOOD, outcome: str = "foreign_
 
 
 TESTS: Final = (
-    *(flagged(kind, b"true", "test") for kind in GOAL_KINDS),
-    *(replace(flagged(kind, b"true", "event"), limits=COUNTED) for kind in GOAL_KINDS),
-    *(replace(flagged(kind, b"false", "event"), limits=COUNTED) for kind in GOAL_KINDS),
-    *(flagged(kind, token, "event") for kind in GOAL_KINDS for token in NO_TESTS),
+    *(flagged(kind, b"true", "test") for kind in TESTABLE_KINDS),
+    *(replace(flagged(kind, b"true", "event"), limits=COUNTED) for kind in TESTABLE_KINDS),
+    *(replace(flagged(kind, b"false", "event"), limits=COUNTED) for kind in TESTABLE_KINDS),
+    *(flagged(kind, token, "event") for kind in TESTABLE_KINDS for token in NO_TESTS),
     flagged("form.submitted", b'1, "test": true', "test"),
     flagged("form.submitted", b'true, "contact_id": null', "invalid_data"),
     flagged("form.submitted", b'true, "form_id": 17', "test"),

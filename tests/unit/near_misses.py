@@ -97,9 +97,10 @@ def records(draw: Callable[[st.SearchStrategy[Any]], Any]) -> tuple[str, bytes, 
         fields[name] = token(draw(GOOD_TEXTS), ascii_only=draw(st.booleans()))
     if "started_by" in fields:
         fields["started_by"] = draw(objects({"source": token(draw(GOOD_TEXTS)), "id": token(draw(GOOD_TEXTS))}))
-    if kind == "payment.completed":
+    if kind in ("payment.completed", "payment.refunded"):
         fields["amount"] = draw(AMOUNTS)
         fields["currency"] = token(draw(st.sampled_from(["EUR", "EUR", "usd", "EU", "E1R", "ÄÖÜ"])))
+    if kind == "payment.completed":
         fields["product_ids"] = token(draw(st.lists(GOOD_TEXTS, max_size=3) | st.lists(TEXTS, max_size=3)))
     data = draw(objects(fields))
     attributes: dict[str, str] = {

@@ -23,11 +23,15 @@ FIELDS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("contact_id", "payment_id", "amount", "currency"),
         ("product_ids", "correlation_id", "test"),
     ),
+    "payment.refunded": (("contact_id", "payment_id"), ("refund_id", "amount", "currency", "test")),
+    "payment.failed": (("contact_id", "payment_id"), ("test",)),
     "appointment.booked": (
         ("contact_id", "appointment_id"),
         ("calendar_id", "service_id", "starts_at", "replaces_appointment_id", "correlation_id", "test"),
     ),
+    "appointment.cancelled": (("contact_id", "appointment_id"), ("test",)),
     "form.submitted": (("contact_id", "form_id"), ("submission_id", "correlation_id", "test")),
+    "form.rejected": (("contact_id", "submission_id"), ("test",)),
     "pipeline.stage.changed": (
         ("contact_id", "pipeline_id", "stage_id"),
         ("previous_stage_id", "deal_id", "correlation_id", "test"),
@@ -44,7 +48,7 @@ TIME = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt]([0-9]{2}):([0-9]{2}):([0-9]{2})(\.[0-9]+)?"
     r"([Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
 )
-NO_TEXTS = ("product_ids", "started_by")
+NO_TEXTS = ("product_ids", "started_by", "amount")
 ATTRIBUTES = ("specversion", "id", "source", "type", "time", "tenantid")
 
 
@@ -115,7 +119,7 @@ def event_of(kinds: frozenset[str], limits: Limits, record: Record, now: datetim
     require(envelope["type"] in kinds, "foreign_type" if limits.foreign_types == "ignore" else "unexpected_type")
     data = data_of(envelope["type"], raw_data(envelope))
     require(time <= now + limits.max_future, "future_time")
-    if isinstance(data, events.GoalData):
+    if isinstance(data, events.GoalData | events.ReversalData):
         require(data.test is None or limits.test_events == "count", "test")
     if isinstance(data, events.StageChanged):
         require(data.stage_id != data.previous_stage_id, "no_move")
@@ -281,7 +285,7 @@ def exact_time(*parts: str | None) -> datetime:
     return time - ahead if offset[0] == "+" else time + ahead
 
 
-def data_of(kind: str, data: object) -> events.GoalData | events.LifecycleData:
+def data_of(kind: str, data: object) -> events.GoalData | events.ReversalData | events.LifecycleData:
     if not isinstance(data, dict):
         raise Refused("invalid_data")
     required, may = FIELDS[kind]
@@ -294,6 +298,8 @@ def data_of(kind: str, data: object) -> events.GoalData | events.LifecycleData:
     require(present.keys() >= set(required), "invalid_data")
     if kind == "contact.tag.added":
         require("tag_id" in present or "tag_name" in present, "invalid_data")
+    if kind == "payment.refunded":
+        require(("amount" in present) == ("currency" in present), "invalid_data")
     return events.DATA_OF_TYPE[kind](**{name: field_of(name, value) for name, value in present.items()})
 
 

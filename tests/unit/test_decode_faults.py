@@ -58,7 +58,7 @@ from tests.unit.decoding import ALL, REASONS, decoded, malformed
         (
             replace(hostile.structured("", "", type="order.placed"), limits=hostile_skipped.REFUSED),
             "/type",
-            "`type` must be one of form.submitted in this topic",
+            "`type` must be one of form.rejected, form.submitted in this topic",
         ),
         (hostile.headers("", "", (), b"{} x"), "", "the value is not JSON: trailing characters (byte 4)"),
         (hostile.headers("", "", (), b"[]"), "", "the value is an array; send each event alone"),

@@ -85,6 +85,7 @@ CANNOT_SAY: Final = {
     "amount 1e-19": "digits of a number",
     "amount 1e-999999999": "digits of a number",
     "amount 1.0000000000000000000": "digits of a number",
+    "refund: amount 1e-19": "digits of a number",
     "1,001 products": "how many are not null",
     "products: 1,001 and a null": "how many are not null",
     "products: 1,001 integers": "how many are not null",
