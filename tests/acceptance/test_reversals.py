@@ -1,4 +1,4 @@
-"""What was refunded, failed, cancelled or rejected is taken back, as the complaints about others' software ask for."""
+"""Events that was refunded, failed, cancelled or rejected is taken back, as the complaints about others' software ask for."""
 
 from datetime import datetime
 
