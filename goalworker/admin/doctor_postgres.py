@@ -51,7 +51,7 @@ async def _limits(settings: config.Settings, pool: sa_async.AsyncEngine) -> find
             "SELECT lower(name) AS name, lower(setting) AS setting FROM pg_settings"
         )
         found = {row["name"]: row["setting"] for row in rows.mappings()}
-        is_pooled = isinstance((await connection.get_raw_connection()).driver_connection, pooler.PooledConnection)
+        is_pooled = pooler.is_pooled((await connection.get_raw_connection()).driver_connection)
     unmet = unmet_limits(connections.session_settings(settings.database.statement_timeout_seconds), found)
     if unmet:
         remedy = "connect without a pooler, or let it pass `SET LOCAL` through"

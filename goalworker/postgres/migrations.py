@@ -122,7 +122,7 @@ _ROLES: Final = (tables.WORKER_ROLE, tables.API_ROLE)
 
 
 def _migrate(connection: sa.Connection, revision: str, step: object) -> str | None:
-    if isinstance(connection.connection.driver_connection, pooler.PooledConnection):
+    if pooler.is_pooled(connection.connection.driver_connection):
         # One transaction: the next one may run on another connection, and a session's lock would stay behind.
         _lock(connection, "pg_try_advisory_xact_lock")
         return _migrate_locked(connection, revision, step)

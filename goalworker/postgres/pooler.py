@@ -35,6 +35,11 @@ class PooledConnection(asyncpg.Connection):  # type: ignore[misc]
         return f"__asyncpg_{prefix}_{uuid.uuid4().hex}__"
 
 
+def is_pooled(connection: object) -> bool:
+    """Say whether a connection goes through a pooler; isinstance() takes every connection of asyncpg for one."""
+    return issubclass(type(connection), PooledConnection)
+
+
 class ConnectionOpener:
     """Opener of connections with session settings, which detects at the first one whether there is a pooler."""
 

@@ -14,7 +14,7 @@ from goalworker.postgres import connections
 from goalworker.stores import retention
 from goalworker.stores.goal_store import loading
 from tests.integration import statements, world
-from tests.integration.scenes import DEACTIVATED, ended, started, state, tagged
+from tests.integration.scenes import ACTIVATED, ended, failed, started, state, tagged
 
 BEFORE_ITS_HIT = datetime(2025, 1, 1, tzinfo=UTC)
 WEEK, YEARS = timedelta(days=7), timedelta(days=730)
@@ -46,6 +46,8 @@ UPDATE enrollments SET ended_at = clock_timestamp() WHERE enrollment_id LIKE 'e%
 INSERT INTO goal_hits
     SELECT 'north', workflow_id, contact_id, goal_id, '/crm', 'h' || number, 1, '2026-01-01', '{"contact_id": "c"}'
     FROM contact;
+INSERT INTO reversals (tenant_id, contact_id, event_source, event_id, type, subject_id, event_time)
+    SELECT 'north', contact_id, '/bank', 'r' || number, 'payment.failed', 'p', '2026-01-01' FROM contact;
 INSERT INTO achievements (tenant_id, enrollment_id, goal_id, workflow_id, contact_id, goal_version, goal_type,
         enrolled_at, achieved_at, event_source, event_id, data, revision)
     SELECT 'north', enrollment_id, goal_id, workflow_id, contact_id, 1, 'tag_added', 'epoch', '2026-01-01', '/crm',
@@ -59,7 +61,8 @@ INSERT INTO outbox (topic, key, value, batch_id)
 UPDATE goal_revision SET revision = 20000;
 RESET session_replication_role;
 """
-BIG = {"goals", "goal_versions", "workflow_states", "enrollments", "goal_hits", "achievements", "exits", "outbox"}
+BIG = {"goals", "goal_versions", "workflow_states", "enrollments", "goal_hits", "reversals", "achievements", "exits"}
+BIG |= {"outbox"}
 
 Plan = dict[str, Any]
 
@@ -171,25 +174,48 @@ async def test_a_workflow_state_finds_its_contacts_by_indexes(
     pool: sa_async.AsyncEngine, filled: connections.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(phases, "STATE_SLICE_CONTACTS", 50)
+    await filled.execute("UPDATE enrollments SET exit_waits = true, exited_at = NULL WHERE workflow_id = 'w3'")
+    await filled.execute("DELETE FROM exits WHERE workflow_id = 'w3'")
+    await filled.execute("VACUUM ANALYZE enrollments")
     worker = world.Worker(pool, world.Broker())
-    plans = await _plans(worker.take(state(DEACTIVATED, 0, workflow_id="w3")))
-    assert _assert_by_index(plans) >= {"goal_hits_pkey", "achievements_by_workflow"}
+    plans = await _plans(worker.take(state(ACTIVATED, 0, workflow_id="w3")))
+    assert _assert_by_index(plans) >= {"enrollments_by_waiting_exit", "workflow_states_pkey", "achievements_pkey"}
+    assert await filled.fetchval("SELECT count(*) FROM enrollments WHERE exit_waits") == 0
+
+
+async def test_a_reversal_finds_its_contacts_by_indexes(
+    pool: sa_async.AsyncEngine, filled: connections.Connection
+) -> None:
+    worker = world.Worker(pool, world.Broker())
+    plans = await _plans(worker.take(failed("r", 5, contact_id="c7"), failed("r", 5, contact_id="c8")))
+    assert _assert_by_index(plans) >= {"enrollments_by_contact", "reversals_pkey", "goal_hits_pkey"}
 
 
 async def test_a_sweep_uses_indexes(pool: sa_async.AsyncEngine, filled: connections.Connection) -> None:
     await filled.execute("UPDATE goal_hits SET recorded_at = '2000-01-01' WHERE event_id LIKE 'h%777'")
+    await filled.execute(
+        "UPDATE goal_hits SET kept_until = CASE WHEN event_id LIKE 'h%778' THEN '2000-01-01'::timestamptz"
+        " ELSE '2100-01-01' END WHERE event_id LIKE 'h%8'"
+    )
+    await filled.execute(
+        "UPDATE reversals SET recorded_at = '2000-01-01', contact_id = event_id WHERE event_id LIKE 'r%777'"
+    )
     await filled.execute("UPDATE enrollments SET ended_at = '2000-01-01' WHERE enrollment_id LIKE 'e%775'")
     await filled.execute("UPDATE exits SET created_at = '2000-01-01' WHERE enrollment_id LIKE 'e%773'")
     await filled.execute("UPDATE outbox SET created_at = '2000-01-01' WHERE id % 1000 = 0")
     await filled.execute("VACUUM ANALYZE")
 
     async def sweep() -> None:
-        assert await retention.sweep_hits(pool, WEEK) == 20
+        assert await retention.sweep_hits(pool, WEEK) == 40
+        assert await retention.sweep_reversals(pool) == 20
         assert await retention.sweep_enrollments(pool, YEARS) == 40
         assert await outbox.sweep(pool, world.Broker(), world.TOPICS.model_dump()) == 20
 
     assert _assert_by_index(await _plans(sweep())) >= {
         "goal_hits_by_recorded_at",
+        "goal_hits_by_kept_until",
+        "reversals_by_recorded_at",
+        "enrollments_by_contact",
         "enrollments_by_end",
         "exits_by_created_at",
         "outbox_pkey",

@@ -1,6 +1,8 @@
 """The migrated database equals tables.py, can be downgraded and upgraded, and shows each role only its own rows."""
 
 import asyncio
+import re
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -10,7 +12,7 @@ from alembic import autogenerate, migration
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker.postgres import connections, migrations, tables
+from goalworker.postgres import connections, migrations, pooler, tables
 
 # Every column, constraint and index of a schema's tables, as the database describes them.
 _TABLES = """
@@ -129,6 +131,65 @@ async def test_upgrading_a_current_schema_changes_nothing(
     before = await _everything(administrator)
     await asyncio.gather(*(asyncio.to_thread(migrations.upgrade, database_url) for _ in range(3)))
     assert await _everything(administrator) == before
+
+
+# --- a release before, and upgrades that were interrupted ---
+
+_BEFORE = Path(__file__).with_name("release_0004.sql").read_text()
+_STATEMENTS = dict(re.findall(r"^-- ([a-z ]+)\n(.+?)(?=\n\n--|\Z)", _BEFORE, re.DOTALL | re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", _STATEMENTS)
+async def test_a_worker_of_the_release_before_can_run_its_statements(
+    administrator: connections.Connection, name: str
+) -> None:
+    sql = _STATEMENTS[name]
+    parameters = max(int(number) for number in re.findall(r"\$(\d+)", sql))
+    async with administrator.transaction():  # type: ignore[attr-defined]
+        await administrator.execute(f"SET LOCAL ROLE {tables.WORKER_ROLE}; PREPARE before AS {sql}")
+        await administrator.execute(f"EXECUTE before ({', '.join(['NULL'] * parameters)})")
+        await administrator.execute("DEALLOCATE before")
+    assert len(_STATEMENTS) == 14
+
+
+async def _at_0004(administrator: connections.Connection, database_url: str) -> Schema:
+    newest = await _everything(administrator)
+    await asyncio.to_thread(migrations.downgrade, database_url, "0004")
+    await administrator.execute(
+        "INSERT INTO enrollments (tenant_id, enrollment_id, workflow_id, contact_id) VALUES ('north', 'e', 'w', 'c')"
+    )
+    return newest
+
+
+async def test_an_interrupted_upgrade_is_completed_by_the_next_one(
+    administrator: connections.Connection, database_url: str
+) -> None:
+    newest = await _at_0004(administrator, database_url)
+    await administrator.execute(
+        "ALTER TABLE enrollments ADD COLUMN exit_waits boolean NOT NULL DEFAULT false;"
+        "CREATE INDEX enrollments_by_waiting_exit ON enrollments (tenant_id) WHERE exit_waits;"
+        "CREATE INDEX enrollments_by_contact_next ON enrollments (tenant_id);"
+    )
+    await asyncio.to_thread(migrations.upgrade, database_url)
+    assert await _everything(administrator) == newest
+    assert await administrator.fetchval("SELECT count(*) FROM enrollments WHERE NOT exit_waits") == 1
+
+
+async def test_upgrades_side_by_side_wait_for_each_other(
+    administrator: connections.Connection, database_url: str
+) -> None:
+    newest = await _at_0004(administrator, database_url)
+    await asyncio.gather(*(asyncio.to_thread(migrations.upgrade, database_url) for _ in range(3)))
+    assert await _everything(administrator) == newest
+
+
+async def test_an_upgrade_through_a_pooler_is_one_transaction(
+    administrator: connections.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest = await _at_0004(administrator, database_url)
+    monkeypatch.setattr(pooler, "is_pooled", lambda connection: True)
+    await asyncio.to_thread(migrations.upgrade, database_url)
+    assert await _everything(administrator) == newest
 
 
 # --- row-level security ---
@@ -252,7 +313,7 @@ async def test_the_worker_sees_every_tenants_facts_and_verdicts(
     pool: sa_async.AsyncEngine, two_tenants: set[str]
 ) -> None:
     async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
-        for name in ("goals", "enrollments", "goal_hits", "achievements", "exits", "workflow_states"):
+        for name in ("goals", "enrollments", "goal_hits", "reversals", "achievements", "exits", "workflow_states"):
             rows = await connection.fetch(f"SELECT tenant_id FROM {name} ORDER BY tenant_id")
             assert [row[0] for row in rows] == ["north", "south"], name
 
@@ -260,7 +321,7 @@ async def test_the_worker_sees_every_tenants_facts_and_verdicts(
 # --- rights ---
 
 OF_PEOPLE = {"goals", "goal_versions", "workflow_settings", "audit_log", "api_keys", "goal_revision"}
-OF_THE_FLOW = {"enrollments", "goal_hits", "workflow_states", "achievements", "exits"}
+OF_THE_FLOW = {"enrollments", "goal_hits", "reversals", "workflow_states", "achievements", "exits"}
 
 
 async def _granted(administrator: connections.Connection, role: str, right: str) -> set[str]:
@@ -285,7 +346,7 @@ async def test_the_api_can_only_insert_into_audit_and_outbox(administrator: conn
     may = {right: await _granted(administrator, tables.API_ROLE, right) for right in ("SELECT", "INSERT", "UPDATE")}
     assert {right for right, names in may.items() if "audit_log" in names} == {"SELECT", "INSERT"}
     assert {right for right, names in may.items() if "outbox" in names} == {"INSERT"}
-    assert "goal_hits" not in may["SELECT"]
+    assert not {"goal_hits", "reversals"} & may["SELECT"]
 
 
 async def test_neither_role_can_log_in_or_bypass_row_level_security(administrator: connections.Connection) -> None:

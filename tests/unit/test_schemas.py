@@ -220,6 +220,9 @@ def test_every_achieved_is_as_its_schema_says(
     goal_type, event = happened
     achievement = facts.Achievement(goal_id, number, enrolled_at, facts.trigger_of(event), number)
     check(messages.achieved(run, goal_type, achievement))
+    for total in (None, Decimal("0.10")):
+        counted = facts.Counted(number, total, number > 1)
+        check(messages.achieved(run, goal_type, structs.replace(achievement, counted=counted)))
 
 
 @given(RUNS, HAPPENED, GOAL_IDS, REASONS, MOMENTS)
