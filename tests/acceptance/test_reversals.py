@@ -1,4 +1,4 @@
-"""Events that was refunded, failed, cancelled or rejected is taken back, as the complaints about others' software ask for."""
+"""Refunds, failures, cancellations and rejections undo achievements, as the complaints about others' software ask for."""
 
 from datetime import datetime
 
