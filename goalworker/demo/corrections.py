@@ -72,10 +72,30 @@ def two_contacts_one_enrollment(builder: ScenarioBuilder) -> plans.Step:
     return builder.shuffled(start, form, outcome=outcome, then=after, once="committed")
 
 
+# --- pauses of workflows that no other scenario uses ---
+
+
 def workflow_was_paused_all_along(builder: ScenarioBuilder) -> plans.Step:
-    """A late deactivation of a workflow that no other scenario uses: the achievement is revoked, the exit remains."""
+    """A late deactivation: the achievement stands, and so does the exit that was sent."""
     form = builder.form("farewell", 10)
-    before = builder.exited({"farewell": form})
-    pause = builder.workflow_changed(events.WORKFLOW_DEACTIVATED, "sunset", 5)
-    late = builder.in_order(pause, outcome=plans.Outcome(exited=before.exited))
-    return builder.shuffled(builder.started("sunset", 0), form, outcome=before, then=late)
+    outcome = builder.exited({"farewell": form})
+    late = builder.in_order(builder.workflow_changed(events.WORKFLOW_DEACTIVATED, "sunset", 5), outcome=outcome)
+    return builder.shuffled(builder.started("sunset", 0), form, outcome=outcome, then=late)
+
+
+def exit_waits_for_the_activation(builder: ScenarioBuilder) -> plans.Step:
+    """An achievement in a pause, whose exit is sent once the activation is known."""
+    form = builder.form("greeting", 10)
+    reopened = builder.in_order(
+        builder.workflow_changed(events.WORKFLOW_ACTIVATED, "seasonal", 20),
+        outcome=builder.exited({"greeted": form}),
+    )
+    met = builder.shuffled(
+        builder.started("seasonal", 0),
+        form,
+        outcome=builder.achieved({"greeted": form}),
+        then=reopened,
+        once="committed",
+    )
+    pause = builder.workflow_changed(events.WORKFLOW_DEACTIVATED, "seasonal", 5)
+    return builder.in_order(pause, then=met, once="committed")

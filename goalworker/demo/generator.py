@@ -29,7 +29,6 @@ WEIGHTS: Final[dict[Scenario, int]] = {
             scenarios.before_the_goal,
             scenarios.too_late,
             scenarios.ended_twice,
-            scenarios.workflow_paused,
             scenarios.other_tenant,
             corrections.ended_before_all_along,
             corrections.earlier_hit_arrives,
@@ -52,6 +51,7 @@ WEIGHTS: Final[dict[Scenario, int]] = {
             scenarios.half_onboarded,
             scenarios.answers,
             scenarios.started_twice,
+            scenarios.workflow_paused,
             scenarios.workflow_reopened,
             corrections.ends_after_the_exit,
             corrections.enters_again,
@@ -59,6 +59,12 @@ WEIGHTS: Final[dict[Scenario, int]] = {
         4,
     ),
 }
+
+ONCE: Final[tuple[Scenario, ...]] = (
+    corrections.workflow_was_paused_all_along,
+    corrections.exit_waits_for_the_activation,
+)
+"""Scenarios that change a workflow of their own, which works only once a tenant."""
 
 LOOK_BACK: Final = timedelta(seconds=30)
 """Maximal age of an event when it is sent; no event is older than the goals."""
@@ -102,7 +108,7 @@ class Generator:
         for shape in malformed.SHAPES:
             yield self._setup.tenants[0], partial(malformed.in_shape, shape)
         for tenant_id in self._setup.tenants:
-            for scenario in (corrections.workflow_was_paused_all_along, *WEIGHTS):
+            for scenario in (*ONCE, *WEIGHTS):
                 yield tenant_id, scenario
 
     def _builder(self, tenant_id: str) -> ScenarioBuilder:

@@ -46,17 +46,17 @@ class ScenarioBuilder:
         return plans.SourceEvent(self.tenant_id, self.rng.choice(SOURCES), event_id, type_, moment, present)
 
     def form(self, form_id: str, time: float | datetime) -> plans.SourceEvent:
-        return self.event("form.submitted", time, form_id=form_id, submission_id=f"s-{self.number}")
+        return self.event("form.submitted", time, form_id=form_id, submission_id=self._next_id("s"))
 
     def tag(self, time: float, **data: str) -> plans.SourceEvent:
         return self.event("contact.tag.added", time, **data)
 
     def payment(self, amount: str, currency: str, products: list[str], time: float) -> plans.SourceEvent:
         data = {"amount": Decimal(amount), "currency": currency, "product_ids": products}
-        return self.event("payment.completed", time, payment_id=f"p-{self.number}", **data)
+        return self.event("payment.completed", time, payment_id=self._next_id("p"), **data)
 
     def appointment(self, calendar_id: str, time: float) -> plans.SourceEvent:
-        return self.event("appointment.booked", time, appointment_id=f"a-{self.number}", calendar_id=calendar_id)
+        return self.event("appointment.booked", time, appointment_id=self._next_id("a"), calendar_id=calendar_id)
 
     def stage_reached(self, pipeline_id: str, stage_id: str, time: float) -> plans.SourceEvent:
         return self.event("pipeline.stage.changed", time, pipeline_id=pipeline_id, stage_id=stage_id)
@@ -71,6 +71,9 @@ class ScenarioBuilder:
         event = self.event(type_, time, workflow_id=workflow_id)
         del event.data["contact_id"]
         return event
+
+    def _next_id(self, prefix: str) -> str:
+        return f"{prefix}-{self.number}-{self._count}"
 
     def enrollment_id(self, workflow_id: str, suffix: str = "") -> str:
         return f"{workflow_id}-{self.number}{suffix}"

@@ -75,10 +75,6 @@ def ended_twice(builder: ScenarioBuilder) -> plans.Step:
     )
 
 
-def workflow_paused(builder: ScenarioBuilder) -> plans.Step:
-    return builder.shuffled(builder.started("paused", 0), builder.form("signup", 1))
-
-
 def other_tenant(builder: ScenarioBuilder) -> plans.Step:
     """The same contact id in another tenant, which is another contact."""
     builder.contact_id = f"traveller-{builder.tenant_id}-{builder.number}"
@@ -202,13 +198,15 @@ def started_twice(builder: ScenarioBuilder) -> plans.Step:
     )
 
 
+def workflow_paused(builder: ScenarioBuilder) -> plans.Step:
+    """An event in a pause without end: an achievement, and no exit."""
+    form = builder.form("signup", 1)
+    return builder.shuffled(builder.started("paused", 0), form, outcome=builder.achieved({"paused-signup": form}))
+
+
 def workflow_reopened(builder: ScenarioBuilder) -> plans.Step:
-    """One event while the workflow is inactive, which does not count, and one after that, which does."""
-    ignored = builder.form("signup", builder.setup.since + tenant_setup.PAUSE / 2)
-    form = builder.form("signup", 5)
-    return builder.shuffled(
-        builder.started("reopened", builder.setup.since),
-        ignored,
-        form,
-        outcome=builder.exited({"reopened-signup": form}),
-    )
+    """An event in a pause that is over: an exit, as if there had been no pause; an event after it changes nothing."""
+    form = builder.form("signup", builder.setup.since + tenant_setup.PAUSE / 2)
+    outcome = builder.exited({"reopened-signup": form})
+    again = builder.in_order(builder.form("signup", 5), outcome=outcome)
+    return builder.shuffled(builder.started("reopened", builder.setup.since), form, outcome=outcome, then=again)

@@ -41,6 +41,7 @@ GOALS: Final = (
     GoalPlan("paused-signup", "paused", "form_submitted", {"form_id": "signup"}, "signed up"),
     GoalPlan("reopened-signup", "reopened", "form_submitted", {"form_id": "signup"}, "signed up"),
     GoalPlan("farewell", "sunset", "form_submitted", {"form_id": "farewell"}, "said farewell"),
+    GoalPlan("greeted", "seasonal", "form_submitted", {"form_id": "greeting"}, "sent a greeting"),
 )
 GOAL_OF_KEY: Final[Mapping[str, GoalPlan]] = {goal.key: goal for goal in GOALS}
 
