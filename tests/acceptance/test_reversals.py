@@ -1,4 +1,4 @@
-"""Refunds, failures, cancellations and rejections undo achievements, as the complaints about others' software ask for."""
+"""Refunds, failures, cancellations and rejections undo achievements, as complaints about other software ask for."""
 
 from datetime import datetime
 
