@@ -14,10 +14,11 @@ from goalworker.kafka import broker_errors, consumer, sender
 from goalworker.pipeline import outbox, paused_topics
 from goalworker.postgres import connections
 from goalworker.runtime import health_watch, housekeeping, ops_port
+from goalworker.stores import enrollments, retention
 from tests.kit import shells, support
 
 PRIVATE: Final = re.compile(r"(?<!\w)_[A-Za-z]\w*")
-LOOPS: Final = 6
+LOOPS: Final = 8
 
 Lines = list[MutableMapping[str, Any]]
 
@@ -55,7 +56,9 @@ async def test_every_loop_of_the_housekeeping_fails_in_plain_words(
         (outbox, "sweep"),
         (outbox, "retry_refused"),
         (outbox, "status"),
-        (housekeeping, "sweep_hits"),
+        (retention, "sweep_hits"),
+        (retention, "sweep_reversals"),
+        (enrollments, "count_waiting_exits"),
     ]:
         monkeypatch.setattr(place, name, fail)
     url = nowhere.database_url()
