@@ -192,7 +192,7 @@ class Events(_Group):
         description="Source of the tenant of events without `tenantid`: tenantid, subject, header:NAME or key-prefix",
     )
     plain_json: bool = Field(
-        False, description="true: JSON that is not a CloudEvent is accepted as the `data` of its topic's type"
+        False, description="true: JSON that is not a CloudEvent is accepted as the `data` of its topic's goal event"
     )
     plain_id: values.HeaderName = Field("id", description="Header with the id of events that PLAIN_JSON accepts")
     test_events: Annotated[Literal["ignore", "count"], values.LOWER] = Field(

@@ -22,6 +22,7 @@ class Skipped(Struct, frozen=True, gc=False):
 
 
 Testable = events.GoalData | events.ReversalData
+"""Data of the events that may be tests."""
 Settle = Callable[[Testable], tuple[Testable, Outcome | None]]
 """Returns the data of an event as it counts, and the outcome if the event is skipped."""
 

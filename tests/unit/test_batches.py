@@ -27,6 +27,7 @@ SENT = (
     message("form.submitted", time=None),
     message("workflow.enrollment.started"),
     message("workflow.enrollment.started", time=None),
+    message("form.rejected"),
     message("form.submitted", type="order.placed"),
     message("form.submitted", type="order.placed", time=None),
     message("form.submitted").replace(b'"form_id"', b'"test": true, "form_id"'),

@@ -139,6 +139,21 @@ def test_a_value_without_an_envelope_is_of_its_topics_type_and_source(kind: str)
 
 
 @pytest.mark.parametrize(
+    ("kind", "taken_for"),
+    [
+        ("payment.refunded", "payment.completed"),
+        ("payment.failed", "invalid_data"),
+        ("appointment.cancelled", "appointment.booked"),
+        ("form.rejected", "invalid_data"),
+    ],
+)
+def test_a_reversal_without_an_envelope_is_taken_for_its_topics_goal_event(kind: str, taken_for: str) -> None:
+    value, topic = near_misses.token(hostile.DATA[kind]), hostile.TOPIC_OF_KIND[kind]
+    found = decoded(topic, value, limits=hostile_settings.PLAIN_LIMITS)
+    assert (found.type if isinstance(found, events.Event) else malformed(found).reason) == taken_for
+
+
+@pytest.mark.parametrize(
     ("header", "own", "id_"),
     [
         (b"h-1", "p-1", "h-1"),

@@ -140,12 +140,18 @@ def test_evidence_is_the_contract_fields_that_the_event_had(type_: str, data: ev
 
 
 def test_the_table_of_goal_types_is_that_of_the_contract() -> None:
-    assert {name: (row.topic, row.event_type, row.data) for name, row in events.GOAL_TYPE_TABLE.items()} == {
+    table = events.GOAL_TYPE_TABLE
+    assert {name: (row.topic, row.event_type, row.data) for name, row in table.items()} == {
         "tag_added": ("tag_added", "contact.tag.added", events.TagAdded),
         "purchase_made": ("payment_completed", "payment.completed", events.PaymentCompleted),
         "appointment_booked": ("appointment_booked", "appointment.booked", events.AppointmentBooked),
         "form_submitted": ("form_submitted", "form.submitted", events.FormSubmitted),
         "pipeline_stage_reached": ("stage_changed", "pipeline.stage.changed", events.StageChanged),
+    }
+    assert {name: row.event_types - {row.event_type} for name, row in table.items() if row.reversals} == {
+        "purchase_made": {"payment.refunded", "payment.failed"},
+        "appointment_booked": {"appointment.cancelled"},
+        "form_submitted": {"form.rejected"},
     }
 
 

@@ -193,6 +193,7 @@ def test_topics_are_known_by_what_they_carry() -> None:
     assert topics.inputs == {**topics.goal_inputs, "workflow-lifecycle": "workflow_lifecycle"}
     assert topics.event_types["crm.tags"] == {"contact.tag.added"}
     assert topics.event_types["stage-changed"] == {"pipeline.stage.changed"}
+    assert topics.event_types["payment-completed"] == {"payment.completed", "payment.refunded", "payment.failed"}
     assert topics.event_types["workflow-lifecycle"] == events.LIFECYCLE_TYPES
     assert topics.event_types.keys() == topics.inputs.keys()
     assert topics.outputs == ("goal-achieved", "workflow-exit", "goal-configured", "workflow-lifecycle")

@@ -16,7 +16,7 @@ from goalworker.decoding import skipping
 from goalworker.decoding.decoder import Decoder
 from goalworker.decoding.limits import Limits
 from goalworker.decoding.skipping import Skipped
-from goalworker.domain import goals
+from goalworker.domain import facts, goals
 from goalworker.domain.criteria import Criteria
 from goalworker.goal_index import index
 from goalworker.pipeline import batches, foreign_types, outcomes, record_tenants, recording
@@ -28,6 +28,7 @@ FORMS: Final = TopicPartition("form-submitted", 3)
 STAGES: Final = TopicPartition("stage-changed", 0)
 LIFECYCLE: Final = TopicPartition("workflow-lifecycle", 0)
 REDRIVEN: Final = TopicPartition(REDRIVE, 0)
+NOTHING_NEW: Final = recording.Recorded()
 
 
 def message(kind: str, name: str = "", **fields: object) -> bytes:
@@ -64,10 +65,10 @@ def decoded(
     return batch
 
 
-def counted(batch: batches.Batch) -> dict[tuple[str, str], float]:
+def counted(batch: batches.Batch, recorded: recording.Recorded = NOTHING_NEW) -> dict[tuple[str, str], float]:
     """Count the outcomes of a committed batch, and return those that moved, by topic and outcome."""
     before = _counters()
-    outcomes.count(batch, recording.Recorded(), {}, tracking=True)
+    outcomes.count(batch, recorded, {}, tracking=True)
     return {key: value - before.get(key, 0) for key, value in _counters().items() if value != before.get(key, 0)}
 
 
@@ -103,6 +104,22 @@ def test_each_record_has_one_outcome_whatever_it_is() -> None:
         ("workflow-lifecycle", "duplicate"): 1,
     }
     assert [event.type for *_, event in batch.items] == ["workflow.activated"]
+
+
+def test_a_reversal_is_recorded_or_a_duplicate_and_never_unmatched() -> None:
+    reversals = [message("form.rejected"), message("form.rejected", submission_id=17)]
+    batch = decoded({FORMS: fetched(FORMS, [*reversals, message("form.rejected", test=True)])})  # without any goal
+    assert [record.offset for _, record, _ in batch.items] == [10, 11]
+    assert (batch.has_reversals, batch.matched) == (True, [])
+    assert counted(batch) == {("form-submitted", "duplicate"): 2, ("form-submitted", "test"): 1}
+    new = recording.Recorded(frozenset(facts.event_key(event) for *_, event in batch.items))
+    assert counted(batch, new) == {("form-submitted", "recorded"): 2, ("form-submitted", "test"): 1}
+
+
+def test_a_redriven_reversal_is_recorded_as_one_of_redrive() -> None:
+    batch = decoded({REDRIVEN: fetched(REDRIVEN, [message("form.rejected")], ORIGIN)})
+    assert batch.has_reversals
+    assert counted(batch) == {(REDRIVE, "duplicate"): 1}
 
 
 def test_settings_make_tests_count_and_foreign_types_dead_letters() -> None:
