@@ -8,6 +8,8 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from msgspec import structs
+
 from goalworker.domain import events, evidence, goals, ids
 from goalworker.kafka import records
 from goalworker.postgres import connections
@@ -20,9 +22,8 @@ class Row(NamedTuple):
     """Stored achievement; without evidence where it is revoked, as in the message."""
 
     revision: int
-    goal_version: int | None
     enrolled_at: datetime | None
-    evidence: naive_judge.Walked | None
+    achieved: naive_judge.Achieved | None
 
 
 async def achievements(administrator: connections.Connection) -> dict[naive_judge.AchievementKey, Row]:
@@ -31,12 +32,18 @@ async def achievements(administrator: connections.Connection) -> dict[naive_judg
     return {
         (row["tenant_id"], row["enrollment_id"], row["goal_id"]): Row(
             row["revision"],
-            row["goal_version"] if row["revoked_at"] is None else None,
             row["enrolled_at"] if row["revoked_at"] is None else None,
-            _walked(row) if row["revoked_at"] is None else None,
+            _achieved(row) if row["revoked_at"] is None else None,
         )
         for row in rows
     }
+
+
+def _achieved(row: Mapping[str, Any]) -> naive_judge.Achieved:
+    counted, _ = evidence.others_from_json(row["counted"])
+    return naive_judge.Achieved(
+        _walked(row), row["goal_version"], *(() if counted is None else structs.astuple(counted))
+    )
 
 
 def _walked(row: Mapping[str, Any]) -> naive_judge.Walked:
@@ -44,9 +51,9 @@ def _walked(row: Mapping[str, Any]) -> naive_judge.Walked:
 
 
 async def achieved(administrator: connections.Connection) -> dict[naive_judge.AchievementKey, naive_judge.Walked]:
-    """Return the achievements that are not revoked."""
+    """Return the events behind the achievements that are not revoked."""
     stored = await achievements(administrator)
-    return {key: row.evidence for key, row in stored.items() if row.evidence is not None}
+    return {key: row.achieved.at for key, row in stored.items() if row.achieved is not None}
 
 
 async def satisfied(administrator: connections.Connection) -> dict[naive_judge.EnrollmentKey, datetime]:
@@ -55,6 +62,14 @@ async def satisfied(administrator: connections.Connection) -> dict[naive_judge.E
         "SELECT tenant_id, enrollment_id, satisfied_at FROM enrollments WHERE satisfied_at IS NOT NULL"
     )
     return {(row[0], row[1]): row[2] for row in rows}
+
+
+async def judged(administrator: connections.Connection) -> dict[str, list[dict[str, Any]]]:
+    """Return every row that judgements write."""
+    return {
+        table: [dict(row) for row in await administrator.fetch(f"SELECT * FROM {table} ORDER BY {key}")]
+        for table, key in (("enrollments", "1, 2"), ("achievements", "1, 2, 3"), ("exits", "1, 2"))
+    }
 
 
 def messages_by_id(broker: world.Broker) -> dict[UUID, dict[str, Any]]:
@@ -88,15 +103,23 @@ def latest_achievements(broker: world.Broker) -> dict[naive_judge.AchievementKey
 
 def _row_of(data: Mapping[str, Any]) -> Row:
     if "trigger_event" not in data:
-        return Row(data["revision"], None, None, None)
-    trigger = data["trigger_event"]
+        return Row(data["revision"], None, None)
     enrolled_at = data["enrolled_at"]
     return Row(
         data["revision"],
-        data["goal_version"],
         None if enrolled_at is None else datetime.fromisoformat(enrolled_at),
-        naive_judge.Walked(datetime.fromisoformat(data["achieved_at"]), trigger["source"], trigger["id"]),
+        _achieved_of(data),
     )
+
+
+def _achieved_of(data: Mapping[str, Any]) -> naive_judge.Achieved:
+    trigger = data["trigger_event"]
+    at = naive_judge.Walked(datetime.fromisoformat(data["achieved_at"]), trigger["source"], trigger["id"])
+    if "occurrences" not in data:
+        assert not data.keys() & {"total_amount", "evidence_complete"}, "fields of goals that count"
+        return naive_judge.Achieved(at, data["goal_version"])
+    total = None if data["total_amount"] is None else Decimal(data["total_amount"])
+    return naive_judge.Achieved(at, data["goal_version"], data["occurrences"], total, data["evidence_complete"])
 
 
 async def assert_published_as_stored(administrator: connections.Connection, broker: world.Broker) -> None:
@@ -133,15 +156,9 @@ async def assert_lawful(
 ) -> None:
     """Assert the three laws: the rows are those of a naive judge that sees everything at once, published once."""
     answered = naive_judge.everything(given_goals, logics, messages, tracked=tracked)
-    expected = {
-        (*key[:2], goal_id): found.at for key, answer in answered.items() for goal_id, found in answer.achieved.items()
-    }
-    assert await achieved(administrator) == expected
-    assert await counted(administrator) == {
-        (*key[:2], goal_id): (found.occurrences, found.total_amount)
-        for key, answer in answered.items()
-        for goal_id, found in answer.achieved.items()
-        if found.occurrences is not None
+    stored = await achievements(administrator)
+    assert {key: row.achieved for key, row in stored.items() if row.achieved is not None} == {
+        (*key[:2], goal_id): found for key, answer in answered.items() for goal_id, found in answer.achieved.items()
     }
     assert await satisfied(administrator) == {
         key[:2]: answer.satisfied.at.time for key, answer in answered.items() if answer.satisfied is not None
@@ -158,17 +175,6 @@ async def assert_lawful(
         for payment_id, payment in by_payment.items()
     }
     await assert_published_as_stored(administrator, broker)
-
-
-async def counted(
-    administrator: connections.Connection,
-) -> dict[naive_judge.AchievementKey, tuple[int, Decimal | None]]:
-    """Return how many occurrences the achievements of goals that count them have, and the sum of their amounts."""
-    rows = await administrator.fetch(
-        "SELECT tenant_id, enrollment_id, goal_id, counted FROM achievements WHERE revoked_at IS NULL"
-    )
-    kept = {tuple(row[:3]): evidence.others_from_json(row["counted"])[0] for row in rows}
-    return {key: (count.occurrences, count.total_amount) for key, count in kept.items() if count is not None}
 
 
 async def _waiting(

@@ -56,6 +56,28 @@ async def test_slices_of_one_contact_give_the_same_results(
     await checks.assert_lawful(administrator, broker, drawn.goals, drawn.logics, drawn.messages)
 
 
+@world.examples(30)
+@given(data=st.data(), drawn=strategies.worlds())
+async def test_sweeps_between_any_two_messages_take_nothing_back(
+    pool: sa_async.AsyncEngine, administrator: connections.Connection, data: st.DataObject, drawn: strategies.World
+) -> None:
+    """Enrollment messages that come again have their contacts judged, with the evidence that sweeps leave."""
+    await world.clear(administrator)
+    await world.install(administrator, drawn.goals, drawn.logics)
+    broker = world.Broker()
+    worker = world.Worker(pool, broker)
+    enrolled: list[events.Event] = []
+    for batch in data.draw(strategies.deliveries(drawn.messages)):
+        await worker.take(*batch)
+        enrolled += [event for event in batch if isinstance(event.data, events.EnrollmentChanged)]
+        before, said = await checks.judged(administrator), list(broker.sent)
+        await administrator.execute("DELETE FROM goal_hits")
+        await worker.take(*enrolled)
+        assert (await checks.judged(administrator), broker.sent) == (before, said)
+    await worker.take(*drawn.messages)
+    await checks.assert_lawful(administrator, broker, drawn.goals, drawn.logics, drawn.messages)
+
+
 @pytest.mark.smoke
 @world.examples(40)
 @given(drawn=strategies.worlds())
