@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
-from goalworker.demo import corrections, malformed, plans, scenarios, tenant_setup
+from goalworker.demo import corrections, malformed, occurrences, plans, reversals, scenarios, tenant_setup
 from goalworker.demo.scenario_builder import SPAN, ScenarioBuilder
 from goalworker.domain import events
 
@@ -22,6 +22,7 @@ WEIGHTS: Final[dict[Scenario, int]] = {
     malformed.foreign_type: 3,
     **dict.fromkeys(
         (
+            scenarios.tried_out,
             scenarios.other_form,
             scenarios.not_quite_bought,
             scenarios.not_quite_won,
@@ -35,6 +36,16 @@ WEIGHTS: Final[dict[Scenario, int]] = {
             corrections.other_goal_was_first,
             corrections.hit_before_the_known_end,
             corrections.two_contacts_one_enrollment,
+            occurrences.paid_once_told_twice,
+            occurrences.stops_paying,
+            occurrences.wins_one_of_two_deals,
+            occurrences.enrolled_by_the_form,
+            reversals.partly_refunded,
+            reversals.refund_comes_first,
+            reversals.debit_fails,
+            reversals.call_cancelled,
+            reversals.form_rejected,
+            reversals.order_returned,
         ),
         2,
     ),
@@ -55,6 +66,10 @@ WEIGHTS: Final[dict[Scenario, int]] = {
             scenarios.workflow_reopened,
             corrections.ends_after_the_exit,
             corrections.enters_again,
+            occurrences.orders_three_times,
+            occurrences.pays_in_instalments,
+            reversals.refunded,
+            reversals.call_moved,
         ),
         4,
     ),

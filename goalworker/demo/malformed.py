@@ -11,6 +11,8 @@ from goalworker.demo.scenario_builder import ScenarioBuilder
 MAX_BYTES: Final = 65_536
 """Limit of the demo's worker: far below the default, so that a record can be too large and yet small."""
 
+_FOREIGN_TYPES: Final = ("contact.tag.removed", "contact.tag.added", "Form.Submitted", "payment.authorized")
+
 Headers = tuple[tuple[str, bytes], ...]
 Shaped = tuple[str, bytes, Headers]
 """(reason, value, headers)."""
@@ -42,9 +44,9 @@ def tombstone(builder: ScenarioBuilder) -> plans.Step:
 
 def foreign_type(builder: ScenarioBuilder) -> plans.Step:
     """Return a record of a type that its topic does not list, which is skipped too."""
-    form, type_ = _form(builder), builder.rng.choice(("contact.tag.removed", "contact.tag.added", "Form.Submitted"))
-    value = _value(form, type=type_)
-    return plans.Step((plans.PlannedRecord(records.TOPIC_OF_TYPE[form.type], records.key_of(form), value),))
+    event, type_ = builder.rng.choice((_form, _payment))(builder), builder.rng.choice(_FOREIGN_TYPES)
+    value = _value(event, type=type_)
+    return plans.Step((plans.PlannedRecord(records.TOPIC_OF_TYPE[event.type], records.key_of(event), value),))
 
 
 def _form(builder: ScenarioBuilder) -> plans.SourceEvent:

@@ -1,10 +1,12 @@
 """Builder of one scenario: events of one contact within a fraction of a second, and their expected outcome."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final, Literal
+
+from msgspec import structs
 
 from goalworker.demo import plans, records, tenant_setup
 from goalworker.domain import events
@@ -13,6 +15,7 @@ SPAN: Final = timedelta(milliseconds=50)
 """Maximal length of a scenario."""
 
 SOURCES: Final = ("/crm", "/shop", "/web")
+_OCCURRENCE_IDS: Final = frozenset({"payment_id", "appointment_id", "submission_id"})
 REPEATED: Final = 0.08
 """Share of the messages that are sent twice."""
 
@@ -51,18 +54,42 @@ class ScenarioBuilder:
     def tag(self, time: float, **data: str) -> plans.SourceEvent:
         return self.event("contact.tag.added", time, **data)
 
-    def payment(self, amount: str, currency: str, products: list[str], time: float) -> plans.SourceEvent:
+    def payment(self, amount: str, currency: str, products: Sequence[str], time: float) -> plans.SourceEvent:
         data = {"amount": Decimal(amount), "currency": currency, "product_ids": products}
         return self.event("payment.completed", time, payment_id=self._next_id("p"), **data)
 
     def appointment(self, calendar_id: str, time: float) -> plans.SourceEvent:
         return self.event("appointment.booked", time, appointment_id=self._next_id("a"), calendar_id=calendar_id)
 
-    def stage_reached(self, pipeline_id: str, stage_id: str, time: float) -> plans.SourceEvent:
-        return self.event("pipeline.stage.changed", time, pipeline_id=pipeline_id, stage_id=stage_id)
+    def stage_reached(self, pipeline_id: str, stage_id: str, time: float, **data: str) -> plans.SourceEvent:
+        return self.event(events.STAGE_CHANGED, time, pipeline_id=pipeline_id, stage_id=stage_id, **data)
 
-    def started(self, workflow_id: str, time: float | datetime, suffix: str = "") -> plans.SourceEvent:
-        return self._lifecycle(events.ENROLLMENT_STARTED, workflow_id, time, suffix)
+    def again(self, event: plans.SourceEvent, time: float) -> plans.SourceEvent:
+        """Return another event about the same occurrence."""
+        return self.event(event.type, time, **event.data)
+
+    def test(self, event: plans.SourceEvent) -> plans.SourceEvent:
+        """Return an event that its sender marks as a test."""
+        return structs.replace(event, data={**event.data, "test": True})
+
+    def refund(self, paid: plans.SourceEvent, time: float, amount: str = "", currency: str = "") -> plans.SourceEvent:
+        """Return a refund of a payment, of the whole one without amount."""
+        data = {"amount": Decimal(amount), "currency": currency} if amount else {}
+        return self.undone(events.PAYMENT_REFUNDED, paid, time, refund_id=self._next_id("r"), **data)
+
+    def rebooked(self, booked: plans.SourceEvent, time: float) -> plans.SourceEvent:
+        """Return an appointment that replaces another one."""
+        event = self.appointment(booked.data["calendar_id"], time)
+        event.data["replaces_appointment_id"] = booked.data["appointment_id"]
+        return event
+
+    def undone(self, type_: str, event: plans.SourceEvent, time: float, **data: Any) -> plans.SourceEvent:
+        """Return a reversal of the occurrence of an event."""
+        (name,) = _OCCURRENCE_IDS & event.data.keys()
+        return self.event(type_, time, **{name: event.data[name]}, **data)
+
+    def started(self, workflow_id: str, time: float | datetime, suffix: str = "", **data: Any) -> plans.SourceEvent:
+        return self._lifecycle(events.ENROLLMENT_STARTED, workflow_id, time, suffix, **data)
 
     def ended(self, workflow_id: str, time: float, suffix: str = "") -> plans.SourceEvent:
         return self._lifecycle(events.ENROLLMENT_ENDED, workflow_id, time, suffix)
@@ -72,16 +99,21 @@ class ScenarioBuilder:
         del event.data["contact_id"]
         return event
 
+    def deal_id(self, suffix: str) -> str:
+        return f"deal-{self.number}{suffix}"
+
     def _next_id(self, prefix: str) -> str:
         return f"{prefix}-{self.number}-{self._count}"
 
     def enrollment_id(self, workflow_id: str, suffix: str = "") -> str:
         return f"{workflow_id}-{self.number}{suffix}"
 
-    def _lifecycle(self, type_: str, workflow_id: str, time: float | datetime, suffix: str) -> plans.SourceEvent:
+    def _lifecycle(
+        self, type_: str, workflow_id: str, time: float | datetime, suffix: str, **data: Any
+    ) -> plans.SourceEvent:
         enrollment_id = self.enrollment_id(workflow_id, suffix)
         self._enrollments[plans.Enrollment(self.tenant_id, enrollment_id, workflow_id, self.contact_id)] = None
-        return self.event(type_, time, workflow_id=workflow_id, enrollment_id=enrollment_id)
+        return self.event(type_, time, workflow_id=workflow_id, enrollment_id=enrollment_id, **data)
 
     # --- outcomes ---
 
@@ -132,9 +164,17 @@ class ScenarioBuilder:
         outcome: plans.Outcome = plans.NOTHING,
         then: plans.Step | None = None,
         once: Literal["exited", "committed"] = "exited",
+        needed: Collection[plans.SourceEvent] = (),
     ) -> plans.Step:
-        """Send the events in this order, and some of them once more at the end."""
-        planned = [records.encode(event, self.rng, _exits_needing(event, outcome)) for event in source_events]
+        """Send the events in this order, and some of them once more at the end.
+
+        Exits need the start and the triggers; `needed` are other events that they need.
+        """
+        commands = tuple(command.key for command in outcome.exited)
+        planned = [
+            records.encode(event, self.rng, commands if event in needed else _exits_needing(event, outcome))
+            for event in source_events
+        ]
         for event in source_events:
             if self.rng.random() < REPEATED:
                 planned.append(records.encode(event, self.rng))
@@ -146,10 +186,11 @@ class ScenarioBuilder:
         outcome: plans.Outcome = plans.NOTHING,
         then: plans.Step | None = None,
         once: Literal["exited", "committed"] = "exited",
+        needed: Collection[plans.SourceEvent] = (),
     ) -> plans.Step:
         """Send the events in random order: an enrollment may come after its hits."""
         order = self.rng.sample(source_events, len(source_events))
-        return self.in_order(*order, outcome=outcome, then=then, once=once)
+        return self.in_order(*order, outcome=outcome, then=then, once=once, needed=needed)
 
 
 def _exits_needing(event: plans.SourceEvent, outcome: plans.Outcome) -> tuple[plans.EnrollmentKey, ...]:

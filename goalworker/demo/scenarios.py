@@ -23,6 +23,11 @@ def passer_by(builder: ScenarioBuilder) -> plans.Step:
     )
 
 
+def tried_out(builder: ScenarioBuilder) -> plans.Step:
+    """An event that its sender marks as a test."""
+    return builder.shuffled(builder.started("welcome", 0), builder.test(builder.form("signup", 1)))
+
+
 def other_form(builder: ScenarioBuilder) -> plans.Step:
     return builder.shuffled(
         builder.started("welcome", 0), builder.form("Signup", 1), builder.form("signup ", 2), builder.form("survey", 3)
@@ -45,6 +50,7 @@ def not_quite_won(builder: ScenarioBuilder) -> plans.Step:
         builder.started("onboarding", 0),
         builder.stage_reached("deals", "proposal", 1),
         builder.stage_reached("hiring", "won", 2),
+        builder.stage_reached("deals", "won", 3, previous_stage_id="won"),
     )
 
 

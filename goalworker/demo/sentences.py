@@ -18,7 +18,17 @@ TRAFFIC: Final = "traffic"
 CHECKED: Final = "checked"
 """Phases of the demo; others come between the last two."""
 
-USUAL: Final[StyledText] = ("events go in, exits come out; some events are late, duplicate or malformed", "green")
+USUAL: Final = (
+    "events go in, exits come out; some events are late, duplicate or malformed",
+    "a refund revokes an achievement; the exit was sent before, and stands",
+    "a payment that is reported twice under different ids counts once",
+    "rescheduling an appointment changes nothing, cancelling it revokes the goal",
+    "a goal met in a pause of its workflow counts; the exit waits for the end",
+)
+"""Sentences for the usual state, shown in turn."""
+
+USUAL_SECONDS: Final = 10.0
+"""Time for which each of them is shown."""
 
 
 def status(now: Snapshot) -> StyledText:
@@ -27,7 +37,7 @@ def status(now: Snapshot) -> StyledText:
         sentence(now)
         for sentence in (_checked, _ending, _waiting, _paused, _starting, _taken_over, _stuck, _other_phase)
     )
-    return next((text for text in candidates if text is not None), USUAL)
+    return next((text for text in candidates if text is not None), _usual(now))
 
 
 def worker_state(now: Snapshot) -> str:
@@ -94,6 +104,10 @@ def _other_phase(now: Snapshot) -> StyledText | None:
     if now.phase == TRAFFIC:
         return None
     return (f"{now.phase}, {now.lag_records:,} records to go" if now.lag_records else now.phase), "yellow"
+
+
+def _usual(now: Snapshot) -> StyledText:
+    return USUAL[int(now.seconds / USUAL_SECONDS) % len(USUAL)], "green"
 
 
 def describe_exit(exit_: Exit) -> str:

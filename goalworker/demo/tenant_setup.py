@@ -42,11 +42,31 @@ GOALS: Final = (
     GoalPlan("reopened-signup", "reopened", "form_submitted", {"form_id": "signup"}, "signed up"),
     GoalPlan("farewell", "sunset", "form_submitted", {"form_id": "farewell"}, "said farewell"),
     GoalPlan("greeted", "seasonal", "form_submitted", {"form_id": "greeting"}, "sent a greeting"),
+    GoalPlan("ordered", "shop", "purchase_made", {"any_purchase": True}, "ordered"),
+    GoalPlan(
+        "regular", "shop", "purchase_made", {"any_purchase": True, "times": 3, "within": "P30D"}, "ordered three times"
+    ),
+    GoalPlan(
+        "paid-in-full",
+        "instalments",
+        "purchase_made",
+        {"total_amount": "300", "currency": "EUR", "within": "P365D"},
+        "paid in full",
+    ),
+    GoalPlan("coached", "coaching", "appointment_booked", {"calendar_id": "coaching"}, "booked a coach"),
+    GoalPlan("applied", "application", "form_submitted", {"form_id": "application"}, "applied"),
+    GoalPlan(
+        "deal-won",
+        "sales",
+        "pipeline_stage_reached",
+        {"pipeline_id": "deals", "stage_id": "won", "correlate_by": "deal_id"},
+        "won the deal",
+    ),
 )
 GOAL_OF_KEY: Final[Mapping[str, GoalPlan]] = {goal.key: goal for goal in GOALS}
 
 # All other workflows have `any`, the default.
-LOGICS: Final[Mapping[str, str]] = {"onboarding": "all", "survey": "never"}
+LOGICS: Final[Mapping[str, str]] = {"onboarding": "all", "survey": "never", "shop": "never"}
 
 PAUSE: Final = timedelta(milliseconds=20)
 """The workflow `reopened` is inactive for this long from the start; `paused` is inactive for good."""

@@ -128,7 +128,10 @@ def test_a_dead_workers_session_is_counted_down_and_its_successor_waits() -> Non
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({}, "events go in, exits come out"),
+        ({"seconds": 9.9}, "events go in, exits come out"),
+        ({"seconds": 10.0}, "a refund revokes an achievement"),
+        ({"seconds": 39.9}, "rescheduling an appointment changes nothing"),
+        ({"seconds": 50.0}, "events go in, exits come out"),
         ({"group_waits_seconds": 0.4, "dead_pid": 7}, "any moment now"),
         ({"group_waits_seconds": 30.0}, "the partitions of an earlier run within 30 s"),
         ({"paused_topics": ("form-submitted",)}, "goalworker topics resume form-submitted"),
@@ -149,6 +152,12 @@ def test_the_status_is_the_most_urgent_sentence(changes: dict[str, object], word
     sentence, _ = sentences.status(structs.replace(NOW, **changes))
     assert words in sentence
     assert len(sentence) <= 80 - 4 or "topics resume" in sentence
+
+
+@pytest.mark.parametrize("sentence", sentences.USUAL)
+def test_every_usual_sentence_fits_into_80_columns(sentence: str) -> None:
+    seconds = sentences.USUAL.index(sentence) * sentences.USUAL_SECONDS
+    assert sentence in "\n".join(_lines(structs.replace(NOW, seconds=seconds), 80, 24))
 
 
 def test_an_exit_is_described_in_a_sentence() -> None:
