@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 import httpx
@@ -45,7 +46,7 @@ async def compare(
     expected: plans.Outcome,
     shared_workflows: SharedWorkflows,
 ) -> check.Verdict:
-    """Compare the first tenant's achievements and exits with the statistics of its workflows.
+    """Compare the first tenant's achievements, exits and revenue with the statistics of its workflows.
 
     Statistics count every enrollment of a workflow, so workflows with enrollments or changes of other senders are left
     out. `shared_workflows` lists those after the statistics are read, to include any that joined in between.
@@ -60,7 +61,7 @@ async def compare(
         for workflow_id in workflows
         if workflow_id in shared
     ]
-    return check.Verdict(_rows(setup, expected, own), sentences)
+    return check.Verdict(rows(setup, expected, own), sentences)
 
 
 async def _stats(client: httpx.AsyncClient, workflow_id: str) -> dict[str, Any]:
@@ -71,9 +72,10 @@ async def _stats(client: httpx.AsyncClient, workflow_id: str) -> dict[str, Any]:
     return numbers
 
 
-def _rows(
+def rows(
     setup: tenant_setup.TenantSetup, expected: plans.Outcome, stats: Mapping[str, Mapping[str, Any]]
 ) -> list[check.Row]:
+    """Compare the expected outcome with the statistics of workflows of the first tenant."""
     tenant_id = setup.tenants[0]
     goals = {goal_id: _WORKFLOW_OF_GOAL[key] for (of, key), goal_id in setup.goal_ids.items() if of == tenant_id}
     achieved = Counter(
@@ -90,4 +92,20 @@ def _rows(
             exits,
             sum(workflow_stats["exits_sent"] for workflow_stats in stats.values()),
         ),
+        _revenue(tenant_id, expected, stats),
     ]
+
+
+def _revenue(tenant_id: str, expected: plans.Outcome, stats: Mapping[str, Mapping[str, Any]]) -> check.Row:
+    """Compare the sums of each workflow and currency."""
+    wanted = [
+        (workflow_id, currency, *sums)
+        for (of, workflow_id, currency), sums in expected.revenue().items()
+        if of == tenant_id and workflow_id in stats
+    ]
+    found = [
+        (workflow_id, currency, *(Decimal(sums[name]) for name in plans.Revenue._fields))
+        for workflow_id, numbers in stats.items()
+        for currency, sums in numbers["revenue"].items()
+    ]
+    return check.compare_items(f"sums of revenue of {tenant_id} by the API", wanted, found, lambda sums: sums[:2])

@@ -13,7 +13,7 @@ def paid_once_told_twice(builder: ScenarioBuilder) -> plans.Step:
         builder.again(first, 3),
         second,
         builder.again(second, 7),
-        outcome=builder.achieved({"ordered": first}),
+        outcome=builder.achieved({"ordered": first}) + builder.paid("shop", first),
     )
 
 
@@ -25,7 +25,7 @@ def orders_three_times(builder: ScenarioBuilder) -> plans.Step:
         *orders,
         builder.again(orders[1], 5),
         builder.payment("20", "EUR", ["mug"], 9),
-        outcome=builder.achieved({"ordered": orders[0], "regular": orders[2]}),
+        outcome=builder.achieved({"ordered": orders[0], "regular": orders[2]}) + builder.paid("shop", *orders),
     )
 
 
@@ -38,7 +38,7 @@ def pays_in_instalments(builder: ScenarioBuilder) -> plans.Step:
         builder.started("instalments", 0),
         *instalments,
         builder.payment("300", "USD", [], 2),
-        outcome=builder.exited({"paid-in-full": instalments[2]}),
+        outcome=builder.exited({"paid-in-full": instalments[2]}) + builder.paid("instalments", *instalments),
         needed=instalments,
     )
 

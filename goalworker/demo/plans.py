@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from decimal import Decimal
+from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
 from msgspec import Struct
@@ -87,20 +88,57 @@ class DeadLetter(Struct, frozen=True):
     reason: str
 
 
+class Payment(Struct, frozen=True):
+    """A payment that counts once for the revenue of a workflow, and how much of it was refunded or failed."""
+
+    tenant_id: str
+    workflow_id: str
+    currency: str
+    amount: Decimal
+    reversed: Decimal
+
+
+RevenueKey = tuple[str, str, str]
+"""(tenant, workflow, currency)."""
+
+
+class Revenue(NamedTuple):
+    """Sums of payments; net is gross without reversed."""
+
+    gross: Decimal
+    reversed: Decimal
+    net: Decimal
+
+
 class Outcome(Struct, frozen=True):
-    """The achievements, exits and dead letters that a plan must lead to."""
+    """The achievements, exits, dead letters and payments that a plan must lead to."""
 
     achieved: tuple[Achievement, ...] = ()
     exited: tuple[Exit, ...] = ()
     dead_letters: tuple[DeadLetter, ...] = ()
+    payments: tuple[Payment, ...] = ()
 
     def __add__(self, other: Outcome) -> Outcome:
         return Outcome(
-            self.achieved + other.achieved, self.exited + other.exited, self.dead_letters + other.dead_letters
+            self.achieved + other.achieved,
+            self.exited + other.exited,
+            self.dead_letters + other.dead_letters,
+            self.payments + other.payments,
         )
+
+    def revenue(self) -> dict[RevenueKey, Revenue]:
+        """Add up the payments."""
+        sums: dict[RevenueKey, Revenue] = {}
+        for payment in self.payments:
+            key = (payment.tenant_id, payment.workflow_id, payment.currency)
+            gross, reversed_, net = sums.get(key, _NO_REVENUE)
+            left = payment.amount - payment.reversed
+            sums[key] = Revenue(gross + payment.amount, reversed_ + payment.reversed, net + left)
+        return sums
 
 
 NOTHING = Outcome()
+_NO_REVENUE: Final = Revenue(Decimal(0), Decimal(0), Decimal(0))
 
 
 class Step(Struct, frozen=True):

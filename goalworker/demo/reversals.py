@@ -12,9 +12,11 @@ def refunded(builder: ScenarioBuilder) -> plans.Step:
     """A whole refund, at once or in two parts: the achievement is revoked, the exit remains."""
     paid = builder.payment("120.50", "EUR", ["pro-plan"], 5)
     before = builder.exited({"bought": paid})
+    after = plans.Outcome(exited=before.exited) + builder.paid("checkout", paid, back="120.50")
     whole = [builder.refund(paid, 10)]
     parts = [builder.refund(paid, 10, "120", "EUR"), builder.refund(paid, 11, "0.50", "eur")]
-    late = builder.shuffled(*builder.rng.choice((whole, parts)), outcome=plans.Outcome(exited=before.exited))
+    late = builder.shuffled(*builder.rng.choice((whole, parts)), outcome=after)
+    before += builder.paid("checkout", paid)
     return builder.shuffled(builder.started("checkout", 0), paid, outcome=before, then=late)
 
 
@@ -29,7 +31,7 @@ def partly_refunded(builder: ScenarioBuilder) -> plans.Step:
         builder.again(part, 11),
         builder.refund(paid, 12, "120.50", "USD"),
         builder.test(builder.refund(paid, 13)),
-        outcome=builder.exited({"bought": paid}),
+        outcome=builder.exited({"bought": paid}) + builder.paid("checkout", paid, back="60.25"),
     )
 
 
@@ -37,8 +39,9 @@ def refund_comes_first(builder: ScenarioBuilder) -> plans.Step:
     """A refund that arrives before its payment, which then counts for nothing; paid again, it counts."""
     paid = builder.payment("99", "EUR", ["pro-plan"], 5)
     paid_again = builder.again(paid, 15)
-    anew = builder.in_order(paid_again, outcome=builder.exited({"bought": paid_again}))
-    undone = builder.shuffled(builder.started("checkout", 0), paid, then=anew, once="committed")
+    revenue = builder.paid("checkout", paid, back="99")
+    anew = builder.in_order(paid_again, outcome=builder.exited({"bought": paid_again}) + revenue)
+    undone = builder.shuffled(builder.started("checkout", 0), paid, outcome=revenue, then=anew, once="committed")
     return builder.in_order(builder.refund(paid, 10), then=undone, once="committed")
 
 
@@ -47,7 +50,9 @@ def debit_fails(builder: ScenarioBuilder) -> plans.Step:
     paid = builder.payment("9.90", "EUR", ["pro-plan"], 5)
     before = builder.exited({"pro": paid, "any-purchase": paid})
     failure = builder.undone(events.PAYMENT_FAILED, paid, 10)
-    late = builder.in_order(failure, outcome=plans.Outcome(exited=before.exited))
+    after = plans.Outcome(exited=before.exited) + builder.paid("upsell", paid, back="9.90")
+    late = builder.in_order(failure, outcome=after)
+    before += builder.paid("upsell", paid)
     return builder.shuffled(builder.started("upsell", 0), paid, outcome=before, then=late)
 
 
@@ -87,5 +92,7 @@ def order_returned(builder: ScenarioBuilder) -> plans.Step:
         builder.started("shop", 0),
         *orders,
         builder.refund(orders[0], 7),
-        outcome=builder.achieved({"ordered": orders[1], "regular": orders[3]}),
+        outcome=builder.achieved({"ordered": orders[1], "regular": orders[3]})
+        + builder.paid("shop", orders[0], back="20")
+        + builder.paid("shop", *orders[1:]),
     )

@@ -151,6 +151,17 @@ class ScenarioBuilder:
         )
         return achieved + plans.Outcome(exited=(command,))
 
+    def paid(self, workflow_id: str, *payments: plans.SourceEvent, back: str = "0") -> plans.Outcome:
+        """Expect that each payment counts for the revenue of a workflow, and that `back` of each was taken back."""
+        return plans.Outcome(
+            payments=tuple(
+                plans.Payment(
+                    self.tenant_id, workflow_id, paid.data["currency"].upper(), paid.data["amount"], Decimal(back)
+                )
+                for paid in payments
+            )
+        )
+
     # --- steps ---
 
     @property

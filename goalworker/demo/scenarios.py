@@ -134,16 +134,15 @@ def buys(builder: ScenarioBuilder) -> plans.Step:
         builder.payment("49.98", "EUR", ["pro-plan"], 1),
         builder.payment("49.99", "CHF", ["pro-plan"], 2),
         paid,
-        outcome=builder.exited({"bought": paid}),
+        outcome=builder.exited({"bought": paid}) + builder.paid("checkout", paid),
     )
 
 
 def buys_for_two_goals(builder: ScenarioBuilder) -> plans.Step:
     """One event that achieves both goals of a workflow; the older goal completes it."""
     paid = builder.payment("0", "JPY", ["pro-plan"], 3)
-    return builder.shuffled(
-        builder.started("upsell", 0), paid, outcome=builder.exited({"pro": paid, "any-purchase": paid})
-    )
+    outcome = builder.exited({"pro": paid, "any-purchase": paid}) + builder.paid("upsell", paid)
+    return builder.shuffled(builder.started("upsell", 0), paid, outcome=outcome)
 
 
 def in_two_workflows(builder: ScenarioBuilder) -> plans.Step:

@@ -68,6 +68,7 @@ class Traffic:
             tuple(achievement for outcome in self._outcomes for achievement in outcome.achieved),
             tuple(exit_ for outcome in self._outcomes for exit_ in outcome.exited),
             tuple(letter for outcome in self._outcomes for letter in outcome.dead_letters),
+            tuple(payment for outcome in self._outcomes for payment in outcome.payments),
         )
 
     @property

@@ -5,6 +5,7 @@ import os
 import random
 import re
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,7 +14,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 from msgspec import json
 from rich.console import Console
 
-from goalworker.demo import check, corrections, foreign_changes, listener, plans, tenant_setup, view
+from goalworker.demo import api_check, check, corrections, foreign_changes, listener, plans, tenant_setup, view
 from goalworker.demo.own_offsets import OwnOffsets
 from goalworker.demo.scenario_builder import ScenarioBuilder
 from goalworker.domain import events, facts, ids, messages
@@ -133,6 +134,23 @@ def test_a_row_separates_missing_duplicate_altered_and_unexpected_items() -> Non
     assert check.compare_items("letters", ["b", "a"], ["a", "b"]).matches
 
 
+@pytest.mark.parametrize(
+    ("reversed_", "differences"),
+    [
+        ("20.00", ()),
+        ("0.00", ("altered: shop EUR 80.00 0.00 60.00, expected shop EUR 80 20 60",)),
+    ],
+)
+def test_revenue_of_the_api_is_compared_by_workflow_and_currency(reversed_: str, differences: tuple[str, ...]) -> None:
+    orders = [plans.Payment("acme", "shop", "EUR", Decimal(20), Decimal(back)) for back in (20, 0, 0, 0)]
+    others = [plans.Payment(*key, "EUR", Decimal(5), Decimal(0)) for key in (("globex", "shop"), ("acme", "shared"))]
+    stats = {"revenue": {"EUR": {"gross": "80.00", "reversed": reversed_, "net": "60.00"}}, "by_goal": []}
+    setup = tenant_setup.TenantSetup(("acme", "globex"), {}, AT)
+    outcome = plans.Outcome(payments=(*orders, *others))
+    *_, row = api_check.rows(setup, outcome, {"shop": {**stats, "exits_sent": 0}})
+    assert row.differences == differences
+
+
 def test_differences_are_shown_as_plain_ids_and_times() -> None:
     expected = plans.Exit("acme", "welcome-1", "welcome", "contact-1", "any", GOAL, (GOAL,), AT)
     (difference,) = check.compare_items("exits", [expected], []).differences
@@ -220,6 +238,7 @@ def _event(type_: str, tenant_id: str = "acme", **data: Any) -> events.Event:
     [
         (_event("form.submitted", contact_id="contact-1", form_id="x"), False),
         (_event("form.submitted", contact_id="contact-2", form_id="x"), True),
+        (_event(events.PAYMENT_REFUNDED, contact_id="contact-1", payment_id="x"), False),
         (_event("form.submitted", "globex", contact_id="contact-1", form_id="x"), True),
         (_event(events.WORKFLOW_DEACTIVATED, workflow_id="welcome"), False),
         (_event(events.WORKFLOW_DEACTIVATED, workflow_id="mine"), True),

@@ -103,6 +103,14 @@ class _Worker:
             self.messages.append(event)
             self._judge()
 
+    def revenue(self) -> dict[plans.RevenueKey, plans.Revenue]:
+        answered = naive_judge.everything(GOALS, LOGICS, self.messages)
+        return {
+            (*workflow, currency): plans.Revenue(*sums)
+            for workflow, money in naive_judge.workflow_revenue(answered).items()
+            for currency, sums in money.items()
+        }
+
     def achieved(self) -> set[plans.Achievement]:
         answered, _ = naive_judge.answers(GOALS, LOGICS, self.messages)
         return {
@@ -162,6 +170,7 @@ def test_the_outcome_is_that_of_the_contract_in_any_order_of_a_steps_records(
         assert worker.achieved() == set(step.outcome.achieved)
         assert set(worker.exits.values()) == set(step.outcome.exited)
         assert Counter(worker.dead) == Counter(step.outcome.dead_letters)
+        assert worker.revenue() == step.outcome.revenue()
 
 
 def test_a_step_that_waits_for_an_exit_has_exactly_one() -> None:
