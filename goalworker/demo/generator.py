@@ -62,6 +62,7 @@ WEIGHTS: Final[dict[Scenario, int]] = {
             scenarios.half_onboarded,
             scenarios.answers,
             scenarios.started_twice,
+            scenarios.to_the_second,
             scenarios.workflow_paused,
             scenarios.workflow_reopened,
             corrections.ends_after_the_exit,
@@ -129,11 +130,22 @@ class Generator:
     def _builder(self, tenant_id: str) -> ScenarioBuilder:
         self._numbers[tenant_id] += 1
         earliest = self._setup.since + tenant_setup.PAUSE
-        latest = self._clock() - SPAN
+        latest = self._clock() - 2 * SPAN
         begins = max(earliest, latest - self._rng.random() * min(LOOK_BACK, latest - earliest))
         if self._rng.random() < 0.25:
             begins = begins.replace(microsecond=begins.microsecond // 1000 * 1000) + timedelta(milliseconds=1)
-        return ScenarioBuilder(self._setup, tenant_id, self._numbers[tenant_id], begins, self._rng)
+        return ScenarioBuilder(self._setup, tenant_id, self._numbers[tenant_id], within_a_second(begins), self._rng)
+
+
+def within_a_second(begins: datetime) -> datetime:
+    """Return the first moment from which a scenario is over before the next second.
+
+    An event at a whole second counts from the beginning of the second in which an enrollment starts (contract rule
+    3.2), so that one by chance would change the outcome.
+    """
+    ends = begins + SPAN
+    is_within = begins.microsecond > 0 and ends.second == begins.second
+    return begins if is_within else ends.replace(microsecond=1_000)
 
 
 _SCENARIOS: Final = tuple(WEIGHTS)

@@ -203,6 +203,13 @@ def started_twice(builder: ScenarioBuilder) -> plans.Step:
     )
 
 
+def to_the_second(builder: ScenarioBuilder) -> plans.Step:
+    """An event whose sender cuts its time to the second: it counts for an enrollment that starts within that second."""
+    second = builder.begins.replace(microsecond=0)
+    form = builder.form("signup", second if second >= builder.setup.since else builder.begins)
+    return builder.shuffled(builder.started("welcome", 0), form, outcome=builder.exited({"signed-up": form}))
+
+
 def workflow_paused(builder: ScenarioBuilder) -> plans.Step:
     """An event in a pause without end: an achievement, and no exit."""
     form = builder.form("signup", 1)

@@ -13,7 +13,7 @@ from goalworker.decoding import decoder
 from goalworker.decoding.limits import Limits
 from goalworker.decoding.skipping import Skipped
 from goalworker.demo import generator, malformed, plans, records, tenant_setup
-from goalworker.demo.scenario_builder import ScenarioBuilder
+from goalworker.demo.scenario_builder import SPAN, ScenarioBuilder
 from goalworker.domain import criteria_parsing, events, goals, ids
 from tests.kit import naive_judge
 
@@ -272,6 +272,14 @@ def test_dead_letters_stay_far_below_the_share_that_pauses_a_topic() -> None:
 def test_no_valid_event_has_a_future_time() -> None:
     decoded = [_decoded(record) for record in _records(_generator(), 3_000)]
     assert all(event.time <= NOW for event in decoded if isinstance(event, events.Event))
+
+
+@pytest.mark.parametrize("microsecond", [0, 1, 500_000, 949_999, 950_000, 999_999])
+def test_no_event_is_at_a_whole_second_by_chance(microsecond: int) -> None:
+    begins = SINCE.replace(microsecond=microsecond)
+    moved = generator.within_a_second(begins)
+    assert begins <= moved <= begins + SPAN + timedelta(milliseconds=1)
+    assert moved.replace(microsecond=0) < moved < moved + SPAN < moved.replace(microsecond=0) + timedelta(seconds=1)
 
 
 def test_every_dead_letter_has_a_unique_key() -> None:
