@@ -105,6 +105,10 @@ async def test_every_record_matches_the_exported_documents(client: clients.Clien
         messages_in.event("appointment.booked", {"contact_id": "c", "appointment_id": "a", "starts_at": None}, at),
         messages_in.event("form.submitted", {"contact_id": "c", "form_id": "f"}, at),
         messages_in.event("pipeline.stage.changed", {"contact_id": "c", "pipeline_id": "p", "stage_id": "s"}, at),
+        messages_in.event("payment.refunded", {"contact_id": "c", "payment_id": "q", "refund_id": "r"}, at),
+        messages_in.event("payment.failed", {"contact_id": "c", "payment_id": "q"}, at),
+        messages_in.event("appointment.cancelled", {"contact_id": "c", "appointment_id": "b"}, at),
+        messages_in.event("form.rejected", {"contact_id": "c", "submission_id": "s"}, at),
     )
     await client.process(enrollment.ended(at), messages_in.deactivated("other", at))
     (nonsense,) = await client.send(messages_in.Record("tag_added", b"{", b"key"))
