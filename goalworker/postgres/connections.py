@@ -77,7 +77,7 @@ def engine(url: str, *, pool_size: int, statement_timeout_seconds: float, applic
             return attempt
 
         # A pooled connection has one unnamed statement, which the next one replaces: none may be cached.
-        cache = {"prepared_statement_cache_size": 0} if isinstance(attempt, pooler.PooledConnection) else {}
+        cache = {"prepared_statement_cache_size": 0} if pooler.is_pooled(attempt) else {}
         return made.sync_engine.dialect.loaded_dbapi.connect(async_creator_fn=opened, **cache)
 
     made = sa_async.create_async_engine(

@@ -116,7 +116,7 @@ async def test_a_pooler_is_detected_even_if_its_server_has_all_limits(
     )
     try:
         async with connections.transaction(pool, tables.WORKER_ROLE, "cli") as connection:
-            assert isinstance(connection, pooler.PooledConnection)
+            assert pooler.is_pooled(connection)
     finally:
         await support.execute(shared.database_url, f'ALTER DATABASE "{name}" RESET ALL')
 
