@@ -1,6 +1,8 @@
 """Forms of a field of `data` that senders use beside the one that its struct has (contract section 2)."""
 
+import operator
 import re
+from functools import partial
 from itertools import islice
 from typing import Final
 
@@ -13,7 +15,7 @@ from goalworker.domain.text import TEXT_RULE, is_valid_text
 ID_RULE: Final = f"{TEXT_RULE}, or an integer"
 _TRUE: Final = Raw(b"true")
 _INTEGER: Final = re.compile(rb"-?[0-9]+")
-_ENTRIES: Final = json.Decoder(list[Raw])
+_ENTRIES: Final = json.Decoder(list[str | int | None])
 _STRING: Final = json.Decoder(str)
 
 
@@ -48,12 +50,16 @@ def _as_text(raw: Raw) -> Raw:
 
 def _without_nulls(raw: Raw) -> Raw:
     try:
-        entries: list[Raw] = _ENTRIES.decode(raw)
+        entries = _ENTRIES.decode(raw)
     except ValidationError:
         return raw
-    ids = (entry for entry in entries if entry != ABSENT)
-    # One more than are allowed is refused like any number of them.
-    return Raw(b"[%b]" % b",".join(bytes(_as_text(id_)) for id_ in islice(ids, PRODUCT_IDS_MAX + 1)))
+    # Without a step of Python for each entry, since a record may have very many. One more than are allowed is refused
+    # like any number of them.
+    ids = islice(filter(_is_given, entries), PRODUCT_IDS_MAX + 1)
+    return Raw(json.encode([*map(str, ids)]))
+
+
+_is_given: Final = partial(operator.is_not, None)
 
 
 def _text_or_nothing(raw: Raw) -> Raw:
