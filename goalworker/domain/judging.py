@@ -12,6 +12,7 @@ from uuid import UUID
 from msgspec import Struct, structs
 
 from goalworker.domain import facts, goals, occurrences
+from goalworker.domain.criteria import KEEP
 
 # Hits of one goal and contact that are judged, at most, where a goal counts them: the newest (contract rule 3.6).
 COUNTED_HITS_MAX: Final = 10_000
@@ -124,7 +125,6 @@ class _Context:
     def __init__(self, enrollment: facts.Enrollment, began: datetime, reversals: Sequence[facts.Reversal]) -> None:
         self.enrollment = enrollment
         self.began = began
-        self.began_second = began.replace(microsecond=0)
         self.reversals = reversals
         self.occurrence_of: dict[HitKey, occurrences.Occurrence] = {}
         self.undone: list[HitKey] = []
@@ -162,7 +162,7 @@ def _counting_hit(occurrence: occurrences.Occurrence, goal: goals.Goal, context:
     hits, founder = occurrence.hits, context.enrollment.started_by_id
     if founder is not None and any(_is_founder(hit, context.enrollment) for hit in hits):
         return None
-    if len(hits) > 1 and _is_early(hits[0].trigger.time, context):
+    if len(hits) > 1 and _is_early(hits[0].trigger.time, context.began):
         return None
     undone_until = occurrence.undone_until
     for hit in hits:
@@ -173,23 +173,21 @@ def _counting_hit(occurrence: occurrences.Occurrence, goal: goals.Goal, context:
 
 def _counts(hit: facts.Hit, goal: goals.Goal, context: _Context) -> bool:
     """Say whether a hit counts by itself (contract rule 3.2)."""
-    criteria, time, ended_at = goals.criteria_of(goal, hit.goal_version), hit.trigger.time, context.enrollment.ended_at
+    criteria, time = goals.criteria_of(goal, hit.goal_version), hit.trigger.time
     return (
-        (context.began <= time or not _is_early(time, context))
-        and (ended_at is None or time < ended_at)
+        _is_within(time, context.began, context.enrollment.ended_at)
         and (criteria.deadline is None or time <= _later(context.began, criteria.deadline))
         and (criteria.correlate_by is None or _is_correlated(hit, criteria.correlate_by, context.enrollment))
     )
 
 
-def _is_early(time: datetime, context: _Context) -> bool:
+def _is_early(time: datetime, began: datetime) -> bool:
     """Say whether a time is before the enrollment; without a fraction, it is compared by the second."""
-    return time < (context.began if time.microsecond else context.began_second)
+    return time < began and (time.microsecond != 0 or time < began.replace(microsecond=0))
 
 
 def _is_within(time: datetime, began: datetime, ended_at: datetime | None) -> bool:
-    is_early = time < began and (time.microsecond != 0 or time < began.replace(microsecond=0))
-    return not is_early and (ended_at is None or time < ended_at)
+    return (began <= time or not _is_early(time, began)) and (ended_at is None or time < ended_at)
 
 
 def _is_founder(hit: facts.Hit, enrollment: facts.Enrollment) -> bool:
@@ -206,7 +204,7 @@ def _is_undone(hit: facts.Hit, occurrence: occurrences.Occurrence, goal: goals.G
     until = occurrence.undone_until
     if until is None or hit.trigger.time > until:
         return False
-    return goals.criteria_of(goal, hit.goal_version).reversals != "keep"
+    return goals.criteria_of(goal, hit.goal_version).reversals != KEEP
 
 
 def _later(moment: datetime, seconds: int) -> datetime:
