@@ -75,9 +75,11 @@ def judge(
     context = _Context(enrollment, began, reversals)
     counting: list[facts.Hit] = []
     counts: dict[UUID, Count] = {}
-    for of_goal in _by_goal(own):
+    for of_goal in hits_by_goal(own):
         goal = known[of_goal[0].goal_id]
-        reaching, count = _reaching(goal, _counting(goal, of_goal, context), len(of_goal) <= COUNTED_HITS_MAX)
+        excess = excess_of(goal, of_goal)
+        counted = of_goal[len(excess) :]
+        reaching, count = _reaching(goal, _counting(goal, counted, context), is_complete=not excess)
         counting += reaching
         if count is not None:
             counts[goal.goal_id] = count
@@ -130,7 +132,7 @@ class _Context:
         self.undone: list[HitKey] = []
 
 
-def _by_goal(hits: Iterable[facts.Hit]) -> Iterable[list[facts.Hit]]:
+def hits_by_goal(hits: Iterable[facts.Hit]) -> list[list[facts.Hit]]:
     """Return the hits of each goal, each event once, in the order of the walk."""
     by_goal: dict[int, dict[tuple[str, str], facts.Hit]] = {}  # an int is hashed in a tenth of the time of a UUID
     for hit in hits:
@@ -139,9 +141,13 @@ def _by_goal(hits: Iterable[facts.Hit]) -> Iterable[list[facts.Hit]]:
     return [sorted(of_goal.values(), key=attrgetter("trigger.order")) for of_goal in by_goal.values()]
 
 
+def excess_of(goal: goals.Goal, hits: list[facts.Hit]) -> list[facts.Hit]:
+    """Return the oldest of a goal's hits, which are not counted because there are too many (contract rule 3.6)."""
+    return hits[:-COUNTED_HITS_MAX] if goals.kept_seconds(goal) is not None else []
+
+
 def _counting(goal: goals.Goal, hits: list[facts.Hit], context: _Context) -> list[facts.Hit]:
     """Return the hits of one goal that count, in the order of the walk."""
-    hits = hits[-COUNTED_HITS_MAX:]
     if goal.goal_type not in occurrences.SEVERAL_EVENTS:
         return [hit for hit in hits if _counts(hit, goal, context) and not _is_founder(hit, context.enrollment)]
     counting = []
@@ -217,7 +223,9 @@ def _later(moment: datetime, seconds: int) -> datetime:
 # --- thresholds: rule 3.4 ---
 
 
-def _reaching(goal: goals.Goal, counting: list[facts.Hit], is_complete: bool) -> tuple[list[facts.Hit], Count | None]:
+def _reaching(
+    goal: goals.Goal, counting: list[facts.Hit], *, is_complete: bool
+) -> tuple[list[facts.Hit], Count | None]:
     """Return the counting hits of a goal from the one that achieves it on, and what was counted by then."""
     sum_: _Sum | None = None
     for position, hit in enumerate(counting):

@@ -1,9 +1,7 @@
 """Deletion of the oldest hits of a goal and contact where there are more than count (contract rule 3.6)."""
 
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
-from uuid import UUID
 
 from goalworker.domain import goals, judging
 from goalworker.domain.facts import ContactKey, Hit
@@ -42,12 +40,10 @@ async def delete(
 
 
 def _excess(hits: Iterable[Hit], workflow: goals.Workflow) -> list[Hit]:
-    by_goal: defaultdict[UUID, dict[tuple[str, str], Hit]] = defaultdict(dict)
-    for hit in hits:
-        by_goal[hit.goal_id].setdefault((hit.trigger.source, hit.trigger.id), hit)
+    known = workflow.goals_by_id
     return [
         hit
-        for goal_id, of_goal in by_goal.items()
-        if (goal := workflow.goals_by_id.get(goal_id)) is not None and goals.kept_seconds(goal) is not None
-        for hit in sorted(of_goal.values(), key=lambda hit: hit.trigger.order)[: -judging.COUNTED_HITS_MAX]
+        for of_goal in judging.hits_by_goal(hits)
+        if (goal := known.get(of_goal[0].goal_id)) is not None
+        for hit in judging.excess_of(goal, of_goal)
     ]

@@ -273,6 +273,24 @@ def test_total_amount_is_reached_by_the_sum_in_its_currency() -> None:
     assert judged(instalments, total).counts[ONE].counted == facts.Counted(3, Decimal("100.00"))
 
 
+def test_the_oldest_of_too_many_hits_are_not_counted_and_the_achievement_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(judging, "COUNTED_HITS_MAX", 3)
+    thrice = goal("tag_added", tag_id="vip", times=3, within=100)
+    assert judged([tagged(1), tagged(2), tagged(3)], thrice).counts[ONE].counted == facts.Counted(3)
+    five = judged([tagged(second) for second in range(1, 6)], thrice)
+    assert [hit.trigger.time for hit in five.achieved] == [at(5)]
+    assert five.counts[ONE].counted == facts.Counted(3, None, is_complete=False)
+
+
+def test_a_plain_goal_is_achieved_by_the_oldest_of_very_many_hits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(judging, "COUNTED_HITS_MAX", 3)
+    assert achieved_at([tagged(second) for second in range(1, 6)], goal("tag_added", tag_id="vip")) == [1]
+
+
 def test_an_undone_occurrence_does_not_add_up() -> None:
     twice = goal(times=2, within=100)
     assert achieved_at([paid(1), failed(2), paid(3, "pay-2")], twice) == []
