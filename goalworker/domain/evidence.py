@@ -76,17 +76,14 @@ def hit_of(enrollment: facts.Enrollment, goal_id: UUID, goal_version: int, trigg
 
 def others(judgement: judging.Judgement, behind: Iterable[facts.Hit], trigger: facts.Trigger) -> Others:
     """Return the hits besides the trigger of the occurrences behind an achievement, in the order of the walk."""
-    found = {
-        judging.hit_key(hit): hit
-        for one in behind
-        for hit in (judgement.occurrence_of[judging.hit_key(one)].hits if _is_known(judgement, one) else (one,))
-    }
+    found = {judging.hit_key(hit): hit for one in behind for hit in _hits_of_occurrence(judgement, one)}
     ordered = sorted(found.values(), key=lambda hit: hit.trigger.order)
     return tuple([(hit.goal_version, hit.trigger) for hit in ordered if hit.trigger.order[1:] != trigger.order[1:]])
 
 
-def _is_known(judgement: judging.Judgement, hit: facts.Hit) -> bool:
-    return judging.hit_key(hit) in judgement.occurrence_of
+def _hits_of_occurrence(judgement: judging.Judgement, hit: facts.Hit) -> tuple[facts.Hit, ...]:
+    occurrence = judgement.occurrence_of.get(judging.hit_key(hit))
+    return (hit,) if occurrence is None else occurrence.hits
 
 
 def others_to_json(achievement: facts.Achievement) -> str | None:
@@ -116,8 +113,7 @@ def satisfying(judgement: judging.Judgement) -> str | None:
     """Return the satisfying hit as it is kept, with those of its occurrence, None where an achievement holds it."""
     if judgement.satisfaction is None or judgement.satisfaction.hit in judgement.achieved:
         return None
-    hit = judgement.satisfaction.hit
-    of_occurrence = judgement.occurrence_of[judging.hit_key(hit)].hits if _is_known(judgement, hit) else (hit,)
+    of_occurrence = _hits_of_occurrence(judgement, judgement.satisfaction.hit)
     return json.encode([_kept(one.goal_id, one.goal_version, one.trigger) for one in of_occurrence]).decode()
 
 

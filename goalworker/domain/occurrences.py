@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from decimal import Context, Decimal
 from functools import lru_cache
+from itertools import accumulate
 from typing import Final
 
 from msgspec import Struct, json
@@ -140,11 +141,9 @@ def _payment_undone(hits: Sequence[facts.Hit], reversals: Sequence[facts.Reversa
     first = details_of(hits[0].trigger.data)
     own = [reversal for reversal in reversals if reversal.subject_id == first.payment_id]
     undone = [reversal for reversal in own if reversal.type == events.PAYMENT_FAILED]
-    refunded, amount = Decimal(0), first.amount or Decimal(0)
-    for refund in refunds(own, first.currency or ""):
-        refunded = EXACT.add(refunded, amount if refund.amount is None else refund.amount)
-        if refunded >= amount:
-            undone.append(refund)
+    refunded, amount = refunds(own, first.currency or ""), first.amount or Decimal(0)
+    totals = _running_totals(refunded, amount)
+    undone += [refund for refund, total in zip(refunded, totals, strict=True) if total >= amount]
     return _latest(undone)
 
 
@@ -158,6 +157,17 @@ def refunds(reversals: Iterable[facts.Reversal], currency: str) -> list[facts.Re
     return [refund for refund in found.values() if refund.currency is None or _is_same(refund.currency, currency)]
 
 
+def total_of(refunded: Iterable[facts.Reversal], amount: Decimal) -> Decimal:
+    """Return the sum of refunds of a payment of this amount."""
+    return max(_running_totals(refunded, amount), default=Decimal(0))
+
+
+def _running_totals(refunded: Iterable[facts.Reversal], amount: Decimal) -> list[Decimal]:
+    """Return the sum of refunds up to each; one without an amount is of the whole payment."""
+    amounts = [amount if refund.amount is None else refund.amount for refund in refunded]
+    return list(accumulate(amounts, EXACT.add))
+
+
 def _is_same(currency: str, other: str) -> bool:
     return currency.upper() == other.upper()
 
@@ -169,8 +179,5 @@ def taken_back(trigger: facts.Trigger, reversals: Iterable[facts.Reversal]) -> D
     own = [r for r in reversals if r.subject_id == details.payment_id]
     if any(r.type == events.PAYMENT_FAILED and r.time >= since for r in own):
         return amount
-    total = Decimal(0)
-    for refund in refunds(own, details.currency or ""):
-        if refund.time >= since:
-            total = EXACT.add(total, amount if refund.amount is None else refund.amount)
-    return min(total, amount)
+    later = [refund for refund in refunds(own, details.currency or "") if refund.time >= since]
+    return min(total_of(later, amount), amount)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
+from operator import attrgetter
 from typing import Final
 
 from goalworker.domain import events, facts, occurrences
@@ -31,19 +32,11 @@ def effect_of(reversal: facts.Reversal, hits: Iterable[facts.Hit], reversals: Se
     match reversal.type:
         case events.PAYMENT_REFUNDED:
             return _of_refund(reversal, ordered, reversals)
-        case events.PAYMENT_FAILED:
-            return _if_any(
-                occurrences.details_of(hit.trigger.data).payment_id == reversal.subject_id for hit in ordered
-            )
-        case events.FORM_REJECTED:
-            return _if_any(
-                occurrences.details_of(hit.trigger.data).submission_id == reversal.subject_id for hit in ordered
-            )
-    return _of_cancellation(reversal, ordered, reversals)
-
-
-def _if_any(speaks_of_it: Iterable[bool]) -> str:
-    return REVERSED if any(speaks_of_it) else UNKNOWN
+        case events.APPOINTMENT_CANCELLED:
+            return _of_cancellation(reversal, ordered, reversals)
+    subject = attrgetter("payment_id" if reversal.type == events.PAYMENT_FAILED else "submission_id")
+    subjects = {subject(occurrences.details_of(hit.trigger.data)) for hit in ordered}
+    return REVERSED if reversal.subject_id in subjects else UNKNOWN
 
 
 def _of_refund(reversal: facts.Reversal, ordered: Iterable[facts.Hit], reversals: Iterable[facts.Reversal]) -> str:
@@ -52,12 +45,10 @@ def _of_refund(reversal: facts.Reversal, ordered: Iterable[facts.Hit], reversals
     if first is None:
         return UNKNOWN
     own = [one for one in reversals if one.subject_id == reversal.subject_id and one.order <= reversal.order]
-    counting = occurrences.refunds(own, first.currency or "")
     if reversal.currency is not None and not occurrences.refunds([reversal], first.currency or ""):
         return MISMATCH
-    amount, total = first.amount or Decimal(0), Decimal(0)
-    for refund in counting:
-        total = occurrences.EXACT.add(total, amount if refund.amount is None else refund.amount)
+    amount = first.amount or Decimal(0)
+    total = occurrences.total_of(occurrences.refunds(own, first.currency or ""), amount)
     if total < amount:
         return PARTIAL
     return EXCESS if total > amount and reversal.amount is not None else REVERSED

@@ -50,6 +50,11 @@ def test_the_effect_on_a_payment(reversal: facts.Reversal, others: tuple[facts.R
     assert effect(reversal, [hit("h", 4, PAID)], *others) == expected
 
 
+def test_a_refund_that_was_told_before_in_another_currency_adds_nothing() -> None:
+    again = facts.Reversal("/s", "again", at(6), events.PAYMENT_REFUNDED, "p1", "r", Decimal(100), "EUR")
+    assert effect(again, [hit("h", 4, PAID)], refund("r", 5, "100", "USD")) == "partial"
+
+
 def test_a_rejection_reverses_a_known_submission() -> None:
     submitted = hit("h", 4, events.FormSubmitted("c1", "f1", "s1"))
     for submission_id, expected in (("s1", "reversed"), ("s2", "unknown")):
