@@ -19,27 +19,27 @@ from goalworker.cli import last_words, streams
 COMMANDS: Final = {
     "run": "Run the worker.",
     "api": "Serve the HTTP API.",
-    "demo": "Run Kafka, PostgreSQL, the worker and sample traffic on this machine, and check the results.",
-    "doctor": "Check everything the worker needs, with a remedy for each problem.",
-    "db": "Upgrade the database schema, or show its revision.",
+    "demo": "Run a complete demo on this machine and check its results.",
+    "doctor": "Find configuration problems and show how to fix them.",
+    "db": "Upgrade or inspect the database schema.",
     "topics": "Create and look at the topics; resume one that was paused; skip a record.",
     "goals": "Work with goals from the shell.",
     "keys": "Create, list and revoke API keys.",
-    "check-event": "Decode one message as the worker would; show its faults, or the goals it hits.",
+    "check-event": "Decode a message and show its faults or matching goals.",
     "dlq": "Look at dead letters, send them again, delete them.",
-    "lag": "Show how far the worker is behind in each partition.",
+    "lag": "Show the consumer lag of each partition.",
     "outbox": "Look at the messages that are still to be published.",
     "config": "Show the settings.",
-    "schema": "Export the schemas of messages, topics and API to files.",
+    "schema": "Export JSON Schemas, AsyncAPI and OpenAPI to a folder.",
 }
 
 
 class _LateGroup(core.TyperGroup):
-    """Command group that imports the module of the command that runs, and no other."""
+    """Command group that imports each command only when it runs."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
-        if name in last_words.SERVICES:  # SIGTERM ends a service normally, even while its modules are imported
+        if name in last_words.SERVICES:  # SIGTERM during the imports is a normal stop
             signal.signal(signal.SIGTERM, _stopped_early)
         return name, command and load(command.name or ""), rest
 
@@ -77,7 +77,7 @@ def _command_line() -> Any:
 
 
 def _listed() -> None:
-    """Placeholder of a command in the list; resolve_command() returns the real one before it runs."""
+    """Placeholder for a command that has not been imported yet."""
 
 
 def main() -> NoReturn:

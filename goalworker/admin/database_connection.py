@@ -30,9 +30,9 @@ async def pool(settings: config.Settings, *, migrated: bool = True) -> AsyncIter
 
 @contextlib.asynccontextmanager
 async def transaction(settings: config.Settings) -> AsyncIterator[connections.Connection]:
-    """Yield a transaction under the worker's role; errors as with `pool`."""
-    async with pool(settings) as opened, connections.transaction(opened, tables.WORKER_ROLE, "cli") as sql:
-        yield sql
+    """Open a transaction as the worker's role; raises the same errors as pool()."""
+    async with pool(settings) as engine, connections.transaction(engine, tables.WORKER_ROLE, "cli") as connection:
+        yield connection
 
 
 def run(settings: config.Settings, work: Callable[[sa_async.AsyncEngine], Awaitable[T]]) -> T:

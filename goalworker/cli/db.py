@@ -10,7 +10,7 @@ from goalworker.admin import database_connection
 from goalworker.cli import common
 from goalworker.postgres import migrations
 
-app = typer.Typer(help="Upgrade the database schema, or show its revision.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="Upgrade or inspect the database schema.", no_args_is_help=True, add_completion=False)
 
 
 @app.command()

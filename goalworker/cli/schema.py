@@ -11,7 +11,7 @@ from goalworker.admin import kafka_topics
 from goalworker.cli import common
 
 app = typer.Typer(
-    help="Write the schemas of messages, topics and API to files.", no_args_is_help=True, add_completion=False
+    help="Export JSON Schemas, AsyncAPI and OpenAPI to a folder.", no_args_is_help=True, add_completion=False
 )
 
 
