@@ -144,13 +144,18 @@ async def execute_in_one_trip(pool: sa_async.AsyncEngine, role: str, operation: 
 async def _driver_connection(pool: sa_async.AsyncEngine, operation: str) -> AsyncIterator[Connection]:
     with metrics.db_transaction_duration_seconds.labels(operation=operation).time():
         async with pool.connect() as connection:
-            driver = cast("Connection", (await connection.get_raw_connection()).driver_connection)
+            driver = await driver_of(connection)
             try:
                 yield driver
             except BaseException as error:
                 await _roll_back_or_drop(connection, driver, error)
                 _raise_missing_role(error)
                 raise
+
+
+async def driver_of(connection: sa_async.AsyncConnection) -> Connection:
+    """Return the driver's connection, for statements in the transaction that is open on it."""
+    return cast("Connection", (await connection.get_raw_connection()).driver_connection)
 
 
 def _raise_missing_role(error: BaseException) -> None:
@@ -167,7 +172,7 @@ async def tenant_transaction(
     with metrics.db_transaction_duration_seconds.labels(operation=operation).time():
         async with pool.connect() as connection:
             # Taken now: SQLAlchemy forgets the driver's connection as soon as an execution is cancelled.
-            driver = cast("Connection", (await connection.get_raw_connection()).driver_connection)
+            driver = await driver_of(connection)
             try:
                 await connection.execute(_AS_TENANT, {"role": tables.API_ROLE, "tenant_id": tenant_id})
                 yield connection

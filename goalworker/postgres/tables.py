@@ -69,6 +69,7 @@ goal_versions = sa.Table(
     sa.Column("is_active", sa.Boolean, nullable=False),
     _time("active_from"),
     _time("active_to", nullable=True),
+    _time("counts_from", nullable=True),
     sa.ForeignKeyConstraint(["tenant_id", "goal_id"], ["goals.tenant_id", "goals.goal_id"]),
 )
 
@@ -130,6 +131,7 @@ enrollments = sa.Table(
     _flag("exit_waits"),
     _text("satisfied_by", nullable=True),
     _text("payments", nullable=True),
+    _flag("exit_withheld"),
     sa.Index("enrollments_by_contact", "tenant_id", "contact_id", "workflow_id"),
     sa.Index("enrollments_by_start", "tenant_id", "workflow_id", "enrolled_at"),
     sa.Index("enrollments_by_end", "ended_at", postgresql_where=sa.text("ended_at IS NOT NULL")),
@@ -308,6 +310,103 @@ progress = sa.Table(
     _time("written_at"),
 )
 
+# Kept events. Each day is a partition, which goalworker_make_history_days() makes and goalworker_drop_history_days()
+# drops; rows go straight into it. There is no key: a repeated event is a row of its own.
+history_events = sa.Table(
+    "history_events",
+    metadata,
+    _id("tenant_id"),
+    _id("contact_id"),
+    _id("event_source"),
+    _id("event_id"),
+    _text("type"),
+    _time("event_time"),
+    _text("data"),
+    _text("topic"),
+    sa.Column("partition", sa.Integer, nullable=False),
+    sa.Column("offset", sa.BigInteger, nullable=False),
+    sa.Column("recorded_on", sa.Date, nullable=False),
+    sa.Index("history_events_by_contact", "tenant_id", "contact_id", "event_time"),
+    postgresql_partition_by="RANGE (recorded_on)",
+)
+
+# No tenant_id: one row per partition of the goal topics. next_offset moves in the transaction that adds the rows.
+# history_from is when the kept events of the partition begin, first_offset where they begin.
+history_positions = sa.Table(
+    "history_positions",
+    metadata,
+    sa.Column("topic", sa.Text, primary_key=True),
+    sa.Column("partition", sa.Integer, primary_key=True, autoincrement=False),
+    _uuid("topic_id", nullable=True),
+    sa.Column("first_offset", sa.BigInteger, nullable=False),
+    sa.Column("next_offset", sa.BigInteger, nullable=False),
+    _time("history_from"),
+)
+
+# What the insight processes keep, written by them. all_since: since when events of everyone are kept, null if only
+# those of enrolled contacts are. dropped_before: the day before which kept events were dropped.
+history_coverage = sa.Table(
+    "history_coverage",
+    metadata,
+    sa.Column("id", sa.SmallInteger, primary_key=True, autoincrement=False),
+    _text("keep"),
+    _time("all_since", nullable=True),
+    sa.Column("retention_seconds", sa.BigInteger, nullable=False),
+    sa.Column("dropped_before", sa.Date, nullable=True),
+    sa.CheckConstraint("id = 1", name="one_row"),
+    sa.CheckConstraint("keep in ('enrolled', 'all')", name="keep"),
+)
+
+# How often a value came on a day. A pipeline and its stage are one value, separated by U+001F, which no id contains.
+seen_values = sa.Table(
+    "seen_values",
+    metadata,
+    _id("tenant_id", primary_key=True),
+    sa.Column("type", sa.Text(collation="C"), primary_key=True),
+    sa.Column("field", sa.Text(collation="C"), primary_key=True),
+    sa.Column("value", sa.Text(collation="C"), primary_key=True),
+    sa.Column("day", sa.Date, primary_key=True),
+    sa.Column("count", sa.BigInteger, nullable=False),
+    _text("label", nullable=True),
+    _time("first_seen"),
+    _time("last_seen"),
+    sa.Index("seen_values_by_day", "day"),
+)
+
+# Plans and backfills: the API inserts them, and an insight process takes them. cursor is the last finished slice.
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    _id("tenant_id", primary_key=True),
+    _uuid("job_id", primary_key=True),
+    _text("kind"),
+    _id("workflow_id"),
+    _uuid("goal_id", nullable=True),
+    sa.Column("request", pg.JSONB, nullable=False),
+    sa.Column("state", sa.Text, nullable=False, server_default="queued"),
+    sa.Column("progress_done", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    sa.Column("progress_of", sa.BigInteger, nullable=True),
+    _text("cursor", nullable=True),
+    sa.Column("result", pg.JSONB, nullable=True),
+    _text("error", nullable=True),
+    _flag("cancel_requested"),
+    _uuid("owner", nullable=True),
+    _time("heartbeat_at", nullable=True),
+    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.clock_timestamp()),
+    _text("created_by"),
+    _time("finished_at", nullable=True),
+    sa.CheckConstraint("kind in ('plan', 'backfill')", name="kind"),
+    sa.CheckConstraint("state in ('queued', 'running', 'done', 'failed', 'cancelled')", name="state"),
+    sa.Index("jobs_by_age", "created_at", postgresql_where=sa.text("state IN ('queued', 'running')")),
+    sa.Index("jobs_by_end", "finished_at", postgresql_where=sa.text("finished_at IS NOT NULL")),
+    sa.Index(
+        "jobs_one_backfill",
+        *("tenant_id", "goal_id"),
+        unique=True,
+        postgresql_where=sa.text("kind = 'backfill' AND state IN ('queued', 'running')"),
+    ),
+)
+
 # No tenant_id: acts on topics concern the whole installation.
 operator_acts = sa.Table(
     "operator_acts",
@@ -331,4 +430,7 @@ TENANT_TABLES: Final = (
     exits,
     audit_log,
     api_keys,
+    history_events,
+    seen_values,
+    jobs,
 )

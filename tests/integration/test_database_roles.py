@@ -30,7 +30,14 @@ NOT_THE_APIS = {
     "achievements can't be changed": "UPDATE achievements SET revoked_at = now()",
     "achievements can't be deleted": "DELETE FROM achievements",
     "exits can't be deleted": "DELETE FROM exits",
-    "hits can't be read": "SELECT FROM goal_hits",
+    "hits can't be deleted": "DELETE FROM goal_hits",
+    "reversals can't be deleted": "DELETE FROM reversals",
+    "kept events can't be made up": "INSERT INTO history_events (tenant_id) VALUES ('acme')",
+    "kept events can't be deleted": "DELETE FROM history_events",
+    "days can't be dropped": "SELECT goalworker_drop_history_days('2100-01-01')",
+    "seen values can't be made up": "UPDATE seen_values SET count = 1",
+    "jobs can't be ended": "UPDATE jobs SET state = 'done'",
+    "jobs can't be deleted": "DELETE FROM jobs",
     "the outbox can't be read": "SELECT FROM outbox",
     "the outbox can't be emptied": "DELETE FROM outbox",
     "goals can't be deleted for good": "DELETE FROM goals",
@@ -54,6 +61,8 @@ NOT_THE_WORKERS = {
         "INSERT INTO api_keys VALUES ('acme', gen_random_uuid(), 'n', 'h', ARRAY['goals:write'], now())"
     ),
     "the audit can't be read": "SELECT FROM audit_log",
+    "kept events can't be deleted": "DELETE FROM history_events",
+    "jobs can't be made": "INSERT INTO jobs (tenant_id) VALUES ('acme')",
     "the audit can't be written": "INSERT INTO audit_log (tenant_id) VALUES ('acme')",
     "the mode can't be changed": "UPDATE installation SET enrollment_tracking = false",
     "the API can't be played": 'SET ROLE "goalworker_api"',
@@ -286,7 +295,10 @@ async def test_functions_with_rights_of_the_owner_set_their_search_path(administ
     functions = await administrator.fetch(
         "SELECT proname::text, proconfig FROM pg_proc WHERE prosecdef AND pronamespace = 'public'::regnamespace"
     )
-    assert [tuple(row) for row in functions] == [("goalworker_api_key", ["search_path=pg_catalog, pg_temp"])]
+    assert {row[0] for row in functions} == {
+        *("goalworker_api_key", "goalworker_make_history_days", "goalworker_drop_history_days")
+    }
+    assert all(row[1] == ["search_path=pg_catalog, pg_temp"] for row in functions)
 
 
 async def test_a_key_forged_by_the_caller_is_refused(api: asyncpg.Connection) -> None:
