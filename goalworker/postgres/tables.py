@@ -311,7 +311,7 @@ progress = sa.Table(
 )
 
 # Kept events. Each day is a partition, which goalworker_make_history_days() makes and goalworker_drop_history_days()
-# drops; rows go straight into it. There is no key: a repeated event is a row of its own.
+# drops; rows go straight into it. Without a key, a repeated event is a row of its own.
 history_events = sa.Table(
     "history_events",
     metadata,

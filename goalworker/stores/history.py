@@ -25,7 +25,7 @@ class KeptEvent(Struct, frozen=True, gc=False):
 
 
 class Coverage(Struct, frozen=True, gc=False):
-    """What history covers: events that arrived from history_from on; None where no process keeps events.
+    """The events that history covers: those that arrived from history_from on; None where no process keeps events.
 
     keep says whose events: of contacts with an enrollment, or of everyone, as they arrived from all_since on.
     """

@@ -17,7 +17,7 @@ COLUMNS = (
     "ALTER TABLE enrollments ADD COLUMN exit_withheld boolean NOT NULL DEFAULT false",
 )
 
-# No key: a repeated event is a row of its own, and whoever reads drops it. Each day is a partition.
+# Without a key, a repeated event is a row of its own, and readers drop it. Each day is a partition.
 HISTORY = (
     """
     CREATE TABLE history_events (
