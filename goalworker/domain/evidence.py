@@ -128,9 +128,8 @@ def payments(
     They are those behind its purchase achievements, and those that would be had nothing been reversed (contract
     section 5).
     """
-    found = _payments(workflow, judgement)
-    usual = {key for key in found if key[0] not in judgement.counts}
-    found |= {key: hit for key, hit in _payments(workflow, unreversed).items() if key not in found}
+    usual = {key for key in _payments(workflow, judgement) if key[0] not in judgement.counts}
+    found = revenue_hits(workflow, judgement, unreversed)
     rows = [
         _kept(hit.goal_id, hit.goal_version, hit.trigger, occurrences.taken_back(hit.trigger, reversals))
         for _, hit in sorted(found.items())
@@ -138,6 +137,16 @@ def payments(
     if found.keys() == usual and not any(row.reversed for row in rows):
         return None
     return json.encode(rows).decode() if rows else None
+
+
+def revenue_hits(
+    workflow: goals.Workflow, judgement: judging.Judgement, unreversed: judging.Judgement
+) -> dict[judging.HitKey, facts.Hit]:
+    """Return the hits that are revenue: the payments behind purchases, and those that would be without reversals."""
+    found = _payments(workflow, judgement)
+    if unreversed is not judgement:
+        found |= {key: hit for key, hit in _payments(workflow, unreversed).items() if key not in found}
+    return found
 
 
 def _payments(workflow: goals.Workflow, judgement: judging.Judgement) -> dict[judging.HitKey, facts.Hit]:

@@ -7,7 +7,6 @@ long are cached (`AnswerCache`).
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
@@ -15,8 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import errors
-from goalworker.domain.occurrences import EXACT
-from goalworker.domain.text import format_money
+from goalworker.domain import revenue
 
 SECONDS_PER_HOUR: Final = 3600
 
@@ -148,8 +146,8 @@ async def workflow_stats(
     found = (await _execute(connection, _GOALS, spans, values)).all()
     has_purchases = any(goal.goal_type == "purchase_made" for goal in found)
     payments = (await _execute(connection, _REVENUE, spans, values)).all() if has_purchases else []
-    revenue = _revenue_by_goal(payments)
-    goals = [goal for goal in found if goal.is_live or goal.achieved or goal.goal_id in revenue]
+    by_goal = _revenue_by_goal(payments)
+    goals = [goal for goal in found if goal.is_live or goal.achieved or goal.goal_id in by_goal]
     enrollments = {goal.goal_type: goal.enrollments_of_type for goal in goals}
     achieved = {type_: sum(goal.achieved for goal in goals if goal.goal_type == type_) for type_ in enrollments}
 
@@ -176,11 +174,11 @@ async def workflow_stats(
                 "name": goal.name,
                 "achieved": goal.achieved,
                 "conversion_rate": rate(goal.achieved),
-                "revenue": revenue.get(goal.goal_id, {}),
+                "revenue": by_goal.get(goal.goal_id, {}),
             }
             for goal in goals
         ],
-        "revenue": _revenue((row.currency, row.gross_of_workflow, row.reversed_of_workflow) for row in payments),
+        "revenue": revenue.totals((row.currency, row.gross_of_workflow, row.reversed_of_workflow) for row in payments),
     }
 
 
@@ -220,30 +218,8 @@ def _times_to_goal(**seconds: float | None) -> dict[str, float | None]:
     }
 
 
-_Revenue = dict[str, dict[str, str]]
-"""Amounts `gross`, `reversed` and `net` by currency."""
-
-_Sum = tuple[str, Decimal | None, Decimal | None]
-"""Currency, gross and reversed; None where no payment counts."""
-
-
-def _revenue_by_goal(rows: Iterable[Any]) -> dict[UUID, _Revenue]:
-    by_goal: defaultdict[UUID, list[_Sum]] = defaultdict(list)
+def _revenue_by_goal(rows: Iterable[Any]) -> dict[UUID, revenue.Revenue]:
+    by_goal: defaultdict[UUID, list[revenue.Sum]] = defaultdict(list)
     for row in rows:
         by_goal[row.goal_id].append((row.currency, row.gross_of_goal, row.reversed_of_goal))
-    return {goal_id: _revenue(sums) for goal_id, sums in by_goal.items()}
-
-
-def _revenue(sums: Iterable[_Sum]) -> _Revenue:
-    totals: dict[str, tuple[Decimal, Decimal]] = {}
-    for currency, gross, taken_back in sums:
-        if gross is not None and taken_back is not None:
-            before = totals.get(currency, (Decimal(0), Decimal(0)))
-            totals[currency] = (EXACT.add(before[0], gross), EXACT.add(before[1], taken_back))
-    return {currency: _amounts(*totals[currency]) for currency in sorted(totals)}
-
-
-def _amounts(gross: Decimal, taken_back: Decimal) -> dict[str, str]:
-    net = EXACT.subtract(gross, taken_back)
-    as_precise_as_gross = EXACT.subtract(gross, net)  # 0.00 of 49.90, not 0
-    return {"gross": format_money(gross), "reversed": format_money(as_precise_as_gross), "net": format_money(net)}
+    return {goal_id: revenue.totals(sums) for goal_id, sums in by_goal.items()}
