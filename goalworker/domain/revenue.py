@@ -1,4 +1,4 @@
-"""Revenue: sums of payments by currency, and what was taken back of them (contract section 5)."""
+"""Revenue: sums of payments by currency, less refunds and failures (contract section 5)."""
 
 from collections.abc import Iterable
 from decimal import Decimal
@@ -29,7 +29,7 @@ class Totals:
         self._sums: dict[str, tuple[Decimal, Decimal]] = {}
 
     def add(self, currency: str, gross: Decimal, taken_back: Decimal) -> None:
-        """Add an amount that was paid, and what was taken back of it."""
+        """Add the amount of a payment, and how much of it was refunded or failed."""
         before = self._sums.get(currency, (Decimal(0), Decimal(0)))
         self._sums[currency] = (EXACT.add(before[0], gross), EXACT.add(before[1], taken_back))
 

@@ -86,12 +86,11 @@ class Model:
         """Judge every enrollment, and store the differences."""
         for key, enrollment in list(self.enrollments.items()):
             workflow_key = (enrollment.tenant_id, enrollment.workflow_id)
-            states = [facts.WorkflowState(*state) for state in sorted(self._states.get(workflow_key, {}).items())]
             verdict = verdicts.verdict_of(
                 enrollment,
                 list(self.stored[key].values()),
                 self._hits_of(enrollment),
-                states,
+                self.states_of(*workflow_key),
                 self._index.workflow(*workflow_key),
                 NOW,
                 self.reversals_of(enrollment.tenant_id, enrollment.contact_id),
@@ -103,6 +102,11 @@ class Model:
     def reversals_of(self, tenant_id: str, contact_id: str) -> list[facts.Reversal]:
         """Return the reversals of a contact."""
         return list(self._reversals[tenant_id, contact_id].values())
+
+    def states_of(self, tenant_id: str, workflow_id: str) -> list[facts.WorkflowState]:
+        """Return the states of a workflow, in order."""
+        known = self._states.get((tenant_id, workflow_id), {})
+        return [facts.WorkflowState(*state) for state in sorted(known.items())]
 
     def _answer(self, key: naive_judge.EnrollmentKey, enrollment: facts.Enrollment) -> Answered:
         live = {goal_id: one for goal_id, one in self.stored[key].items() if not one.revoked}
