@@ -1,0 +1,226 @@
+"""Jobs: plans and backfills, inserted by the API and run by one insight process at a time (contract section 7)."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+import sqlalchemy as sa
+from msgspec import Struct, json
+from sqlalchemy.ext import asyncio as sa_async
+
+from goalworker import errors
+from goalworker.postgres import connections, tables
+
+PLAN: Final = "plan"
+BACKFILL: Final = "backfill"
+
+QUEUED: Final = "queued"
+RUNNING: Final = "running"
+DONE: Final = "done"
+FAILED: Final = "failed"
+CANCELLED: Final = "cancelled"
+STATES: Final = (QUEUED, RUNNING, DONE, FAILED, CANCELLED)
+
+STALE_SECONDS: Final = 30
+"""Seconds without a heartbeat after which another process takes a job over."""
+KEPT: Final = timedelta(days=30)
+"""Age at which a finished job is deleted."""
+
+
+class JobNotFoundError(errors.GoalworkerError):
+    """The job does not exist, or belongs to another tenant or workflow; callers cannot tell which."""
+
+    def __init__(self, kind: str, job_id: UUID) -> None:
+        super().__init__(f"{kind.capitalize()} {job_id} not found")
+
+
+class LostJobError(errors.GoalworkerError):
+    """Another process took the job over, because heartbeats of this one did not arrive in time."""
+
+    def __init__(self, job_id: UUID) -> None:
+        super().__init__(f"Job {job_id} was taken over by another process")
+
+
+class Progress(Struct, frozen=True):
+    """Units of a job that are done; `of` is None until their number is known."""
+
+    done: int
+    of: int | None
+
+
+class Status(Struct, frozen=True):
+    """State of a job, with its result once it is done, or the sentence why it failed."""
+
+    job_id: UUID
+    state: str
+    progress: Progress
+    result: dict[str, Any] | None
+    error: str | None
+
+
+class Job(Struct, frozen=True):
+    """A job as its runner needs it; cursor is the last finished slice, None at the beginning."""
+
+    tenant_id: str
+    job_id: UUID
+    kind: str
+    workflow_id: str
+    goal_id: UUID | None
+    request: dict[str, Any]
+    cursor: str | None
+    created_by: str
+    created_at: datetime
+    progress_done: int
+    cancel_requested: bool
+
+
+# --- of a tenant: what the API does ---
+
+_JOBS: Final = tables.jobs.c
+
+
+async def insert(
+    connection: sa_async.AsyncConnection,
+    tenant_id: str,
+    kind: str,
+    workflow_id: str,
+    request: Mapping[str, Any],
+    *,
+    actor: str,
+    goal_id: UUID | None = None,
+) -> UUID:
+    """Queue a job, and return its id."""
+    job_id = uuid4()
+    row = {"tenant_id": tenant_id, "job_id": job_id, "kind": kind, "workflow_id": workflow_id, "goal_id": goal_id}
+    await connection.execute(sa.insert(tables.jobs).values(**row, request=dict(request), created_by=actor))
+    return job_id
+
+
+async def find(
+    connection: sa_async.AsyncConnection,
+    tenant_id: str,
+    kind: str,
+    workflow_id: str,
+    job_id: UUID,
+    *,
+    goal_id: UUID | None = None,
+) -> Status:
+    """Return the state of a job of a workflow, and of a goal if one is given; JobNotFoundError."""
+    rows = await connection.execute(sa.select(tables.jobs).where(*_is(tenant_id, kind, workflow_id, job_id, goal_id)))
+    return _status(rows.one_or_none(), kind, job_id)
+
+
+async def cancel(
+    connection: sa_async.AsyncConnection,
+    tenant_id: str,
+    kind: str,
+    workflow_id: str,
+    job_id: UUID,
+    *,
+    goal_id: UUID | None = None,
+) -> Status:
+    """Ask for the end of a job, which its runner heeds after its present slice; JobNotFoundError."""
+    update = sa.update(tables.jobs).where(*_is(tenant_id, kind, workflow_id, job_id, goal_id))
+    rows = await connection.execute(update.values(cancel_requested=True).returning(*_JOBS))
+    return _status(rows.one_or_none(), kind, job_id)
+
+
+def _is(
+    tenant_id: str, kind: str, workflow_id: str, job_id: UUID, goal_id: UUID | None
+) -> list[sa.ColumnElement[bool]]:
+    conditions = [
+        _JOBS.tenant_id == tenant_id,
+        _JOBS.job_id == job_id,
+        _JOBS.kind == kind,
+        _JOBS.workflow_id == workflow_id,
+    ]
+    return conditions if goal_id is None else [*conditions, _JOBS.goal_id == goal_id]
+
+
+def _status(row: sa.Row[*tuple[Any, ...]] | None, kind: str, job_id: UUID) -> Status:
+    if row is None:
+        raise JobNotFoundError(kind, job_id)
+    state = CANCELLED if row.state == QUEUED and row.cancel_requested else row.state
+    return Status(row.job_id, state, Progress(row.progress_done, row.progress_of), row.result, row.error)
+
+
+# --- of the insight process ---
+
+_COLUMNS: Final = ", ".join(name if name != "request" else "request::text" for name in Job.__struct_fields__)
+# Each tenant in turn: the one whose last job began longest ago comes first.
+_TAKE: Final = f"""
+UPDATE jobs SET state = '{RUNNING}', owner = $1, heartbeat_at = clock_timestamp()
+WHERE (tenant_id, job_id) = (
+    SELECT j.tenant_id, j.job_id FROM jobs j
+    WHERE j.kind = $2 AND (j.state = '{QUEUED}'
+        OR (j.state = '{RUNNING}' AND j.heartbeat_at < clock_timestamp() - make_interval(secs => $3)))
+    ORDER BY (SELECT count(*) FROM jobs r WHERE r.tenant_id = j.tenant_id AND r.state = '{RUNNING}'), j.created_at
+    LIMIT 1 FOR UPDATE OF j SKIP LOCKED
+)
+RETURNING {_COLUMNS}
+"""
+_OWNED: Final = f"tenant_id = $1 AND job_id = $2 AND owner = $3 AND state = '{RUNNING}'"
+_BEAT: Final = f"UPDATE jobs SET heartbeat_at = clock_timestamp() WHERE {_OWNED} RETURNING cancel_requested"
+_ADVANCE: Final = f"""
+UPDATE jobs SET heartbeat_at = clock_timestamp(), progress_done = $4, progress_of = $5, cursor = $6
+WHERE {_OWNED} RETURNING cancel_requested
+"""
+_FINISH: Final = f"""
+UPDATE jobs SET state = $4, result = $5::text::jsonb, error = $6, owner = NULL, finished_at = clock_timestamp()
+WHERE {_OWNED} RETURNING job_id
+"""
+_RELEASE: Final = f"UPDATE jobs SET state = '{QUEUED}', owner = NULL WHERE {_OWNED}"
+_DELETE_OLD: Final = """
+DELETE FROM jobs WHERE (tenant_id, job_id) IN (
+    SELECT tenant_id, job_id FROM jobs WHERE finished_at < clock_timestamp() - $1::interval
+    ORDER BY finished_at LIMIT 1000)
+"""
+
+
+async def take(pool: sa_async.AsyncEngine, owner: UUID, kind: str) -> Job | None:
+    """Take the next job of a kind, queued or left behind by a process that died."""
+    async with connections.transaction(pool, tables.WORKER_ROLE, "jobs") as connection:
+        row = await connection.fetchrow(_TAKE, owner, kind, STALE_SECONDS)
+    if row is None:
+        return None
+    return Job(**{**row, "request": json.decode(row["request"])})
+
+
+async def beat(pool: sa_async.AsyncEngine, job: Job, owner: UUID) -> bool:
+    """Say that a job is alive, and return whether its end is asked for; LostJobError."""
+    return bool(await _owned(pool, _BEAT, job, owner))
+
+
+async def advance(
+    pool: sa_async.AsyncEngine, job: Job, owner: UUID, done: int, of: int | None, cursor: str | None
+) -> bool:
+    """Write the progress of a job, as beat() does."""
+    return bool(await _owned(pool, _ADVANCE, job, owner, done, of, cursor))
+
+
+async def finish(
+    pool: sa_async.AsyncEngine, job: Job, owner: UUID, state: str, *, result: bytes | None = None, error: str | None
+) -> None:
+    """End a job with its result, as JSON, or with the sentence why it failed; LostJobError."""
+    await _owned(pool, _FINISH, job, owner, state, None if result is None else result.decode(), error)
+
+
+async def release(pool: sa_async.AsyncEngine, job: Job, owner: UUID) -> None:
+    """Give a job back, so that another process continues it at once."""
+    async with connections.transaction(pool, tables.WORKER_ROLE, "jobs") as connection:
+        await connection.execute(_RELEASE, job.tenant_id, job.job_id, owner)
+
+
+async def delete_old(pool: sa_async.AsyncEngine) -> None:
+    """Delete jobs that were finished long ago."""
+    async with connections.transaction(pool, tables.WORKER_ROLE, "jobs") as connection:
+        await connection.execute(_DELETE_OLD, KEPT)
+
+
+async def _owned(pool: sa_async.AsyncEngine, sql: str, job: Job, owner: UUID, *values: object) -> Any:
+    async with connections.transaction(pool, tables.WORKER_ROLE, "jobs") as connection:
+        answer = await connection.fetchval(sql, job.tenant_id, job.job_id, owner, *values)
+    if answer is None:
+        raise LostJobError(job.job_id)
+    return answer
