@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Iterable
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import errors
+from goalworker.domain import goals
 from goalworker.goal_index import index
 from goalworker.postgres import connections, database_errors, tables
 from goalworker.stores import goal_store
@@ -172,6 +174,29 @@ async def test_a_change_is_found_by_its_revision(pool: sa_async.AsyncEngine) -> 
     async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
         assert await goal_store.get_revision(connection) == goal_index.revision + 1
         assert await goal_store.refresh_index(connection, goal_index) == goal_index.revision == 1
+
+
+async def test_one_workflow_is_loaded_as_the_index_has_it(pool: sa_async.AsyncEngine) -> None:
+    for workflow_id in ("w1", "w2"):
+        await write_at_random(pool, workflow_id)
+    async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
+        found = await goal_store.load_workflow(connection, TENANT, "w1")
+        nothing = await goal_store.load_workflow(connection, "zeta", "w1")
+    expected = contents(await load(pool), ["w1"])["w1"]
+    assert (sorted(found.goals, key=lambda goal: goal.goal_id), found.logics) == expected
+    assert nothing == goals.Workflow()
+
+
+async def test_a_backfilled_version_is_in_force_from_its_counts_from_on(
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
+) -> None:
+    goal = await create(pool)
+    await update(pool, goal, criteria={"tag_id": "t2"})
+    moment = goal.created_at - timedelta(days=3)
+    await administrator.execute("UPDATE goal_versions SET counts_from = $1 WHERE version = 1", moment)
+    (found,) = (await load(pool)).workflow(TENANT, WORKFLOW).goals
+    assert found.created_at == goal.created_at
+    assert (found.versions[0].active_from, found.versions[1].active_from) == (moment, found.versions[0].active_to)
 
 
 # --- the mode of tracking ---

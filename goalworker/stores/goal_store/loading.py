@@ -49,6 +49,13 @@ async def refresh_index(connection: connections.Connection, goal_index: index.In
     return current
 
 
+async def load_workflow(connection: connections.Connection, tenant_id: str, workflow_id: str) -> goals.Workflow:
+    """Return a workflow with every goal and every logic that it ever had, deleted ones too."""
+    of_workflow = _goals_of(await connection.fetch(_GOALS_OF_WORKFLOW, tenant_id, workflow_id))
+    logics = dict(_logics_of(await connection.fetch(_LOGICS_OF_WORKFLOW, tenant_id, workflow_id)))
+    return goals.Workflow(tuple(of_workflow), logics.get((tenant_id, workflow_id), ()))
+
+
 @contextmanager
 def _without_collector() -> Iterator[None]:
     # A million goals hold no garbage, and looking for it takes a third of the time.
@@ -64,23 +71,33 @@ def _without_collector() -> Iterator[None]:
 # Sorted by tenant, so that the goals of a workflow arrive together and are packed once, and then by goal. Both primary
 # keys have this order, so the first rows arrive at once, without sorting a million. A goal was created when its first
 # version began; a NULL in place of that time decodes faster.
-_GOALS_CHANGED: Final = """
-    SELECT g.tenant_id, g.goal_id, g.workflow_id, g.goal_type, nullif(g.created_at, v.active_from) AS created_at,
-           v.version, v.criteria::text AS criteria, v.is_active, v.active_from, v.active_to
+#
+# A version that was backfilled is in force from its counts_from on (contract rule 3.1).
+_GOALS: Final = """
+    SELECT g.tenant_id, g.goal_id, g.workflow_id, g.goal_type,
+           nullif(g.created_at, least(v.active_from, v.counts_from)) AS created_at,
+           v.version, v.criteria::text AS criteria, v.is_active, least(v.active_from, v.counts_from) AS active_from,
+           v.active_to
     FROM goals g JOIN goal_versions v USING (tenant_id, goal_id)
-    WHERE g.revision > $1
+    WHERE {condition}
     ORDER BY g.tenant_id, g.goal_id, v.version
 """
+_GOALS_CHANGED: Final = _GOALS.format(condition="g.revision > $1")
+_GOALS_OF_WORKFLOW: Final = _GOALS.format(condition="g.tenant_id = $1 AND g.workflow_id = $2")
 _TENANT: Final = itemgetter("tenant_id")
 _GOAL: Final = itemgetter("tenant_id", "goal_id")
 _WORKFLOW: Final = itemgetter("tenant_id", "workflow_id")
 
-_LOGICS_CHANGED: Final = """
+_LOGICS: Final = """
     SELECT tenant_id, workflow_id, logic, active_from
     FROM workflow_settings
-    WHERE (tenant_id, workflow_id) IN (SELECT tenant_id, workflow_id FROM workflow_settings WHERE revision > $1)
+    WHERE {condition}
     ORDER BY tenant_id, workflow_id, active_from
 """
+_LOGICS_CHANGED: Final = _LOGICS.format(
+    condition="(tenant_id, workflow_id) IN (SELECT tenant_id, workflow_id FROM workflow_settings WHERE revision > $1)"
+)
+_LOGICS_OF_WORKFLOW: Final = _LOGICS.format(condition="tenant_id = $1 AND workflow_id = $2")
 
 
 async def _chunks(
