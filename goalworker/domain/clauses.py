@@ -1,5 +1,6 @@
 """Clauses of criteria: each condition with what it asks for and what an event says (contract section 7)."""
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Final
 
@@ -96,3 +97,14 @@ def _change(clause: Clause) -> DataChange:
     name, expected = clause.pointer[1:], clause.expected
     pointer = _POINTERS.get(name, f"/{_DATA_FIELDS.get(name, name)}")
     return DataChange(pointer, expected if isinstance(expected, str) else expected[0])
+
+
+def with_changes(data: events.GoalData, changes: Iterable[DataChange]) -> events.GoalData:
+    """Return the data of an event with changes made."""
+    for change in changes:
+        name, *added = change.pointer[1:].split("/")
+        value: object = Decimal(change.to) if name == "amount" else change.to
+        if added:
+            value = (*(getattr(data, name) or ()), change.to)
+        data = structs.replace(data, **{name: value})
+    return data
