@@ -1,13 +1,15 @@
 """Facts and their consequences: hits, enrollments, workflow states, achievements and exits."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from msgspec import Struct, json, structs
 
 from goalworker.domain.events import (
+    DATA_OF_TYPE,
     AppointmentCancelled,
     Event,
     FormRejected,
@@ -59,6 +61,17 @@ def trigger_of(event: Event) -> Trigger:
     if isinstance(event.data, PaymentCompleted):
         present["amount"] = format_decimal(event.data.amount)
     return Trigger(event.source, event.id, event.time, json.encode(present), event.traceparent, event.tracestate)
+
+
+_DATA: Final[Mapping[str, json.Decoder[Any]]] = {name: json.Decoder(data) for name, data in DATA_OF_TYPE.items()}
+
+
+def event_of(tenant_id: str, event_type: str, trigger: Trigger) -> Event:
+    """Return the event of a type that became a trigger."""
+    data = _DATA[event_type].decode(trigger.data)
+    return Event(
+        tenant_id, trigger.source, trigger.id, event_type, trigger.time, data, trigger.traceparent, trigger.tracestate
+    )
 
 
 class Hit(Struct, frozen=True, gc=False):

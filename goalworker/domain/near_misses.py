@@ -58,18 +58,22 @@ class _Missed:
     def __init__(self, *, is_amount: bool) -> None:
         self.count = 0
         self._is_amount = is_amount
+        self._nearest: Decimal | None = None
+        self._shown = ""
         self._values: Counter[clauses.Shown | None] = Counter()
         self._contacts: dict[clauses.Shown | None, list[str]] = {}
 
     def add(self, actual: clauses.Shown | None, contact_id: str) -> None:
         self.count += 1
         if self._is_amount and isinstance(actual, str):
-            actual = format_decimal(Decimal(actual).normalize() + 0)
-            if any(Decimal(str(nearest)) > Decimal(actual) for nearest in self._values):
+            amount = Decimal(actual)
+            if self._nearest is not None and amount < self._nearest:
                 return
-            if actual not in self._values:
+            if self._nearest is None or amount > self._nearest:
+                self._nearest, self._shown = amount, format_decimal(amount)
                 self._values.clear()
                 self._contacts.clear()
+            actual = self._shown
         elif actual not in self._values and len(self._values) >= _VALUES_MAX:
             return
         self._values[actual] += 1

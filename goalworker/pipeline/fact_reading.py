@@ -186,6 +186,12 @@ async def settle_states(connection: connections.Connection, facts: Facts, workfl
     _sort_states(facts)
 
 
+async def states_of(connection: connections.Connection, workflow_key: WorkflowKey) -> list[WorkflowState]:
+    """Return the states of one workflow, in order."""
+    rows = await connection.fetch(_READ_STATES, *_STATES_OF.arguments([workflow_key]))
+    return sorted([WorkflowState(since, active) for _, _, since, active in rows], key=attrgetter("since"))
+
+
 def _sort_states(facts: Facts) -> None:
     for states in facts.states.values():
         states.sort(key=attrgetter("since"))

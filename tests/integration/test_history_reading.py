@@ -7,11 +7,11 @@ from decimal import Decimal
 import pytest
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker.domain import events, facts
+from goalworker.domain import events
 from goalworker.postgres import connections, tables
 from goalworker.stores import history
+from tests.integration.kept_events import DAY, keep
 
-DAY = dt.date(2026, 5, 1)
 MAY = datetime(2026, 5, 1, tzinfo=UTC)
 
 
@@ -34,20 +34,6 @@ OF_EACH_TYPE = [
 ]
 
 
-async def _keep(pool: sa_async.AsyncEngine, *kept: events.Event, day: dt.date = DAY, first_offset: int = 0) -> None:
-    rows = [
-        (
-            *(event.tenant_id, event.data.contact_id, event.source, event.id, event.type, event.time),  # type: ignore[union-attr]
-            *(facts.trigger_of(event).data.decode(), "topic", 3, offset, day),
-        )
-        for offset, event in enumerate(kept, first_offset)
-    ]
-    async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
-        await connection.fetch("SELECT goalworker_make_history_days($1, $1)", day)
-        columns = [column.name for column in tables.history_events.c]
-        await connection.copy_records_to_table(f"history_events_{day:%Y%m%d}", records=rows, columns=columns)
-
-
 async def _read(
     pool: sa_async.AsyncEngine, *contact_ids: str, **bounds: datetime
 ) -> dict[str, list[history.KeptEvent]]:
@@ -59,36 +45,36 @@ async def _read(
 async def test_an_event_of_each_type_is_read_as_it_was_kept(
     pool: sa_async.AsyncEngine, data: events.GoalData | events.ReversalData
 ) -> None:
-    await _keep(pool, _event(data), first_offset=7)
+    await keep(pool, _event(data), first_offset=7)
     assert await _read(pool, "c") == {"c": [history.KeptEvent(_event(data), "topic", 3, 7)]}
 
 
 async def test_events_are_ordered_by_time_source_and_id_whenever_they_came(pool: sa_async.AsyncEngine) -> None:
     late = MAY + dt.timedelta(hours=1)
-    await _keep(pool, _event(FORM, "b", late), _event(FORM, "a", late), day=DAY)
-    await _keep(pool, _event(FORM, "z"), day=DAY + dt.timedelta(days=1))
+    await keep(pool, _event(FORM, "b", late), _event(FORM, "a", late), day=DAY)
+    await keep(pool, _event(FORM, "z"), day=DAY + dt.timedelta(days=1))
     assert [kept.event.id for kept in (await _read(pool, "c"))["c"]] == ["z", "a", "b"]
 
 
 async def test_a_repeated_event_is_read_once_as_it_came_first(pool: sa_async.AsyncEngine) -> None:
     other = events.FormSubmitted("c", "g")
-    await _keep(pool, _event(other), day=DAY + dt.timedelta(days=1))
-    await _keep(pool, _event(FORM), _event(other), _event(other))
+    await keep(pool, _event(other), day=DAY + dt.timedelta(days=1))
+    await keep(pool, _event(FORM), _event(other), _event(other))
     (kept,) = (await _read(pool, "c"))["c"]
     assert (kept.event.data, kept.offset) == (FORM, 0)
 
 
 async def test_bounds_are_times_of_events_and_contacts_are_apart(pool: sa_async.AsyncEngine) -> None:
     hours = [MAY + dt.timedelta(hours=number) for number in range(4)]
-    await _keep(pool, *(_event(FORM, str(hour), hour) for hour in hours))
-    await _keep(pool, _event(events.FormSubmitted("d", "f"), "of d"))
+    await keep(pool, *(_event(FORM, str(hour), hour) for hour in hours))
+    await keep(pool, _event(events.FormSubmitted("d", "f"), "of d"))
     found = await _read(pool, "c", "d", "unknown", since=hours[1], until=hours[3])
     assert [kept.event.time for kept in found["c"]] == hours[1:3]
     assert found["d"] == found["unknown"] == []
 
 
 async def test_the_api_reads_the_events_of_its_own_tenant_alone(pool: sa_async.AsyncEngine) -> None:
-    await _keep(pool, _event(FORM))
+    await keep(pool, _event(FORM))
     for tenant_id, found in (("north", 1), ("south", 0)):
         async with connections.tenant_transaction(pool, tenant_id, "test") as connection:
             driver = await connections.driver_of(connection)

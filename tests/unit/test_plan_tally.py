@@ -45,7 +45,7 @@ def test_the_example_of_amounts_that_were_too_small_is_the_nearest_one() -> None
     )
     (of_goal,) = result.per_goal
     assert of_goal.near_misses == (
-        near_misses.NearMiss("/min_amount", 3, near_misses.Example("49.9", ("c1", "c3"))),
+        near_misses.NearMiss("/min_amount", 3, near_misses.Example("49.90", ("c1", "c3"))),
         near_misses.NearMiss("/currency", 1, near_misses.Example("USD", ("c1",))),
     )
     assert (of_goal.index, of_goal.matched_events, of_goal.would_achieve) == (0, 0, 0)

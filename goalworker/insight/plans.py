@@ -1,0 +1,208 @@
+"""Plans: enrollments judged over the kept history, as if their workflow had other goals (contract section 7)."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from datetime import datetime
+from functools import partial
+from typing import Final
+
+from msgspec import Struct, json, structs
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from goalworker.domain import events, evidence, facts, goals, plan_tally, planning, revenue
+from goalworker.goal_index import index, matching
+from goalworker.insight.jobs import Advance
+from goalworker.pipeline import fact_reading
+from goalworker.postgres import connections, tables
+from goalworker.stores import enrollment_walk, goal_store, history, jobs, plan_requests
+
+# Enrollments judged together: more save round trips, and fewer let other tasks run sooner.
+SLICE_ENROLLMENTS: Final = 2_000
+# Contacts judged at a time, some ten milliseconds; then other tasks take their turn.
+_STEP_CONTACTS: Final = 200
+# Seconds that the snapshot may idle while a slice is judged and its progress is written.
+_IDLE_SECONDS: Final = 60
+_PIN: Final = (
+    "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY; "
+    f"SET LOCAL idle_in_transaction_session_timeout = '{_IDLE_SECONDS}s'; SET LOCAL jit = off"
+)
+_FRESH_AS_OF: Final = "SELECT CASE WHEN bool_and(judged_until IS NOT NULL) THEN min(judged_until) END FROM progress"
+
+
+class Coverage(Struct, frozen=True):
+    """Span that the plan could see: complete if every event was kept since the plan counts and enrollments began."""
+
+    history_from: datetime | None
+    fresh_as_of: datetime | None
+    complete: bool
+
+
+class Sampled(Struct, frozen=True):
+    """Number of enrollments that were drawn evenly, and of how many."""
+
+    drawn: int
+    of: int
+
+
+class Result(Struct, frozen=True):
+    """`result` of a plan (contract section 7)."""
+
+    enrollments: int
+    events: int
+    per_goal: tuple[plan_tally.OfGoal, ...]
+    would_exit: int
+    compared: plan_tally.Compared
+    revenue: revenue.Revenue
+    sampled: Sampled | None
+    coverage: Coverage
+    plan_hash: str
+
+
+class Plans:
+    """Runner of plans; each sees the database as it was when it began."""
+
+    def __init__(self, pool: AsyncEngine, *, tracking: bool) -> None:
+        self._pool, self._tracking = pool, tracking
+
+    async def run(self, job: jobs.Job, advance: Advance) -> bytes:
+        """Judge the enrollments of a job's workflow by its goals, and return the result as JSON."""
+        async with connections.transaction(self._pool, tables.WORKER_ROLE, "plan", first=_PIN) as connection:
+            plan = await _Plan.of(connection, job, tracking=self._tracking)
+            return json.encode(await plan.result(advance))
+
+
+class _Plan:
+    """A plan, pinned to the snapshot of its connection."""
+
+    def __init__(
+        self,
+        connection: connections.Connection,
+        job: jobs.Job,
+        workflow: goals.Workflow,
+        covered: history.Coverage,
+        now: datetime,
+        *,
+        tracking: bool,
+    ) -> None:
+        self._connection, self._job, self._tracking = connection, job, tracking
+        self._key = (job.tenant_id, job.workflow_id)
+        self._workflow, self._covered = workflow, covered
+        self._since = plan_requests.since_of(job.request) or covered.history_from or now
+        self._planned = planning.planned(
+            self._key, workflow, plan_requests.proposal_of(job.request, workflow), self._since
+        )
+        self._index = index.Index()
+        self._index.replace(self._planned.workflow.goals, {self._key: self._planned.workflow.logics}, revision=1)
+        self._earliest: datetime | None = None
+
+    @classmethod
+    async def of(cls, connection: connections.Connection, job: jobs.Job, *, tracking: bool) -> "_Plan":
+        """Return the plan of a job."""
+        workflow = await goal_store.load_workflow(connection, job.tenant_id, job.workflow_id)
+        covered = await history.coverage(connection)
+        now: datetime = await connection.fetchval("SELECT now()")
+        return cls(connection, job, workflow, covered, now, tracking=tracking)
+
+    async def result(self, advance: Advance) -> Result:
+        """Judge every enrollment, or the sample."""
+        walk = enrollment_walk.Walk(self._connection, self._key, tracking=self._tracking)
+        total, size = await walk.count(), self._job.request["sample"]
+        of = total if size is None else min(size, total)
+        await advance(0, of)
+        states = await fact_reading.states_of(self._connection, self._key)
+        tally = plan_tally.Tally(
+            self._planned, partial(matching.hits, goal_index=self._index), states, tracking=self._tracking
+        )
+        done = 0
+        async for contacts in self._slices(walk, None if of == total else size):
+            await self._add(tally, contacts)
+            done += sum(map(len, contacts))
+            await advance(min(done, of), of)
+        tallied = tally.result()
+        return Result(
+            **structs.asdict(tallied),
+            sampled=None if of == total else Sampled(tallied.enrollments, total),
+            coverage=await self._coverage(),
+            plan_hash=self._hash(),
+        )
+
+    async def _slices(self, walk: enrollment_walk.Walk, size: int | None) -> AsyncIterator[enrollment_walk.Contacts]:
+        if size is not None:
+            drawn = await walk.sample(size)
+            for start in range(0, len(drawn), SLICE_ENROLLMENTS):
+                yield drawn[start : start + SLICE_ENROLLMENTS]
+            return
+        after = ""
+        while contacts := await walk.after(after, SLICE_ENROLLMENTS):
+            yield contacts
+            after = contacts[-1][0].contact_id
+
+    async def _add(self, tally: plan_tally.Tally, contacts: enrollment_walk.Contacts) -> None:
+        tenant_id, enrollments = self._job.tenant_id, [one for own in contacts for one in own]
+        names = [own[0].contact_id for own in contacts]
+        kept = await history.events_of_contacts(self._connection, tenant_id, names)
+        known = await fact_reading.read(self._connection, enrollments, (), self._index, _keep_goals)
+        for number, own in enumerate(contacts, 1):
+            if number % _STEP_CONTACTS == 0:  # the history of the same process goes on meanwhile
+                await asyncio.sleep(0)
+            events_ = [one.event for one in kept[own[0].contact_id]]
+            tally.add(self._contact(own, events_, known))
+        began = [one.enrolled_at for one in enrollments if one.enrolled_at is not None]
+        self._earliest = min([*began, *([] if self._earliest is None else [self._earliest])], default=None)
+
+    def _contact(
+        self, own: list[facts.Enrollment], kept: list[events.Event], known: fact_reading.Facts
+    ) -> plan_tally.Contact:
+        """Return a contact with the events that are kept, and those that live judgements know besides."""
+        tenant_id, contact_id = self._job.tenant_id, own[0].contact_id
+        stored = {
+            one.enrollment_id: achieved
+            for one in own
+            if (achieved := known.achievements.get(facts.enrollment_key(one)))
+        }
+        hits = known.hits.get((*self._key, contact_id), [])
+        reversals = {(one.source, one.id): one for one in known.reversals.get((tenant_id, contact_id), ())}
+        for event in kept:
+            if event.type in events.REVERSAL_TYPES:
+                reversals.setdefault((event.source, event.id), facts.reversal_of(event))
+        return plan_tally.Contact(
+            own,
+            kept,
+            self._evidence(own, stored, hits, kept) if hits or stored else (),
+            list(reversals.values()),
+            stored,
+        )
+
+    def _evidence(
+        self,
+        own: Iterable[facts.Enrollment],
+        stored: dict[str, list[facts.Achievement]],
+        hits: list[facts.Hit],
+        kept: Iterable[events.Event],
+    ) -> list[events.Event]:
+        seen = {(event.source, event.id) for event in kept}
+        found: list[events.Event] = []
+        for enrollment in own:
+            for hit in evidence.hits_of(enrollment, stored.get(enrollment.enrollment_id, ()), hits):
+                trigger, goal = hit.trigger, self._workflow.goals_by_id.get(hit.goal_id)
+                if (trigger.source, trigger.id) not in seen and goal is not None:
+                    seen.add((trigger.source, trigger.id))
+                    event_type = events.GOAL_TYPE_TABLE[goal.goal_type].event_type
+                    found.append(facts.event_of(enrollment.tenant_id, event_type, trigger))
+        return found
+
+    async def _coverage(self) -> Coverage:
+        fresh_as_of = await self._connection.fetchval(_FRESH_AS_OF)
+        began = self._since if self._earliest is None else max(self._since, self._earliest)
+        history_from = self._covered.history_from
+        return Coverage(history_from, fresh_as_of, history_from is not None and history_from <= began)
+
+    def _hash(self) -> str:
+        live = [goal for goal in self._workflow.goals if goal.versions[-1].active_to is None]
+        versions = {goal.goal_id: goal.versions[-1].number for goal in live}
+        logic = self._workflow.logics[-1].logic if self._workflow.logics else goals.DEFAULT_LOGIC
+        return planning.plan_hash(self._job.workflow_id, versions, logic, self._job.request)
+
+
+async def _keep_goals(_connection: connections.Connection) -> None:
+    """Judge by the planned goals, whatever the revision."""
