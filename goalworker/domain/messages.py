@@ -212,7 +212,7 @@ def lifecycle(type_: str, enrollment: facts.Enrollment, time: datetime) -> Messa
     message_id = ids.lifecycle_message_id(kind, tenant_id, workflow_id, enrollment_id, contact_id, time.isoformat())
     data = {"workflow_id": workflow_id, "enrollment_id": enrollment_id, "contact_id": contact_id}
     value = envelope(type_, message_id, enrollment_id, time, tenant_id, data, API_SOURCE)
-    return Message(WORKFLOW_LIFECYCLE, _key(tenant_id, contact_id), value)
+    return Message(WORKFLOW_LIFECYCLE, key_of(tenant_id, contact_id), value)
 
 
 class _Envelope(Struct, frozen=True, gc=False):
@@ -254,11 +254,12 @@ def _of_enrollment(
     data: Struct | dict[str, Any],
     trace: tuple[str | None, str | None],
 ) -> Message:
-    key = _key(enrollment.tenant_id, enrollment.contact_id)
+    key = key_of(enrollment.tenant_id, enrollment.contact_id)
     value = envelope(type_, message_id, enrollment.enrollment_id, time, enrollment.tenant_id, data)
     return Message(topic, key, value, *trace)
 
 
 @lru_cache(maxsize=64)  # the messages of one judgement share a key
-def _key(tenant_id: str, contact_id: str) -> bytes:
+def key_of(tenant_id: str, contact_id: str) -> bytes:
+    """Return the key of a contact's messages (contract sections 2 and 4)."""
     return ids.joined(":", tenant_id, contact_id).encode()

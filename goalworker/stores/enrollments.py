@@ -51,6 +51,12 @@ async def find(pool: sa_async.AsyncEngine, tenant_id: str, enrollment_id: str) -
     return _stored_enrollment(tenant_id, enrollment_id, rows)
 
 
+async def fresh_as_of(connection: sa_async.AsyncConnection) -> datetime | None:
+    """Return the time until which every record that reached Kafka has been judged, None if no worker ever ran."""
+    time: datetime | None = (await connection.execute(sa.select(_FRESHNESS.c.fresh_as_of))).scalar_one()
+    return time
+
+
 async def count_waiting_exits(pool: sa_async.AsyncEngine) -> int:
     """Return how many exits wait for an activation of their workflow, of all tenants."""
     async with connections.transaction(pool, tables.WORKER_ROLE, "sweep") as connection:

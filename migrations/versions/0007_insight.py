@@ -171,6 +171,27 @@ DAYS = (
     "GRANT EXECUTE ON FUNCTION goalworker_make_history_days, goalworker_drop_history_days TO goalworker_worker",
 )
 
+# The API must not read the outbox, which has no tenants. It asks for the exits of a contact that still wait there.
+UNPUBLISHED = (
+    """
+    CREATE FUNCTION goalworker_unpublished_exits(wanted_key bytea)
+        RETURNS SETOF uuid LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+        AS $$
+        SELECT (message ->> 'id')::uuid
+        FROM (
+            SELECT convert_from(value, 'UTF8')::json AS message FROM {schema}.outbox
+            WHERE topic = 'workflow_exit' AND key = wanted_key
+            UNION ALL
+            SELECT convert_from(value, 'UTF8')::json FROM {schema}.refused_messages
+            WHERE topic = 'workflow_exit' AND key = wanted_key
+        ) AS waiting
+        WHERE message ->> 'tenantid' = current_setting('goalworker.tenant_id', true)
+        $$
+    """,
+    "REVOKE ALL ON FUNCTION goalworker_unpublished_exits FROM PUBLIC",
+    "GRANT EXECUTE ON FUNCTION goalworker_unpublished_exits TO goalworker_api",
+)
+
 # The API explains from facts, and inserts jobs that `goalworker insight` takes.
 GRANTS = (
     "GRANT SELECT ON history_events TO goalworker_worker, goalworker_api",
@@ -183,7 +204,7 @@ GRANTS = (
 
 DOWNGRADE = (
     "REVOKE SELECT ON goal_hits, reversals FROM goalworker_api",
-    "DROP FUNCTION goalworker_make_history_days, goalworker_drop_history_days",
+    "DROP FUNCTION goalworker_unpublished_exits, goalworker_make_history_days, goalworker_drop_history_days",
     "DROP TABLE jobs, seen_values, history_coverage, history_positions, history_events",
     "ALTER TABLE enrollments DROP COLUMN exit_withheld",
     "ALTER TABLE goal_versions DROP COLUMN counts_from",
@@ -196,6 +217,8 @@ def upgrade() -> None:
     for table in TENANT_TABLES:
         _run(tuple(statement.replace("{table}", table) for statement in ROW_LEVEL_SECURITY))
     _run(tuple(statement.replace("{schema}", schema) for statement in DAYS))
+    name = op.get_bind().exec_driver_sql("SELECT quote_ident(current_schema())").scalar_one()
+    _run(tuple(statement.replace("{schema}", name) for statement in UNPUBLISHED))
     _run(GRANTS)
 
 

@@ -296,7 +296,8 @@ async def test_functions_with_rights_of_the_owner_set_their_search_path(administ
         "SELECT proname::text, proconfig FROM pg_proc WHERE prosecdef AND pronamespace = 'public'::regnamespace"
     )
     assert {row[0] for row in functions} == {
-        *("goalworker_api_key", "goalworker_make_history_days", "goalworker_drop_history_days")
+        *("goalworker_api_key", "goalworker_make_history_days", "goalworker_drop_history_days"),
+        "goalworker_unpublished_exits",
     }
     assert all(row[1] == ["search_path=pg_catalog, pg_temp"] for row in functions)
 

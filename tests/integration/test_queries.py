@@ -12,7 +12,7 @@ from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker.pipeline import outbox, phases
 from goalworker.postgres import connections
-from goalworker.stores import retention, stats
+from goalworker.stores import contact_facts, retention, stats
 from goalworker.stores.goal_store import loading
 from tests.integration import statements, world
 from tests.integration.scenes import ACTIVATED, ended, failed, started, state, tagged
@@ -59,11 +59,17 @@ INSERT INTO exits
     FROM contact;
 INSERT INTO outbox (topic, key, value, batch_id)
     SELECT 'goal_achieved', 'k', 'v', gen_random_uuid() FROM generate_series(1, 20000);
+SELECT goalworker_make_history_days('2026-05-01', '2026-05-02');
+INSERT INTO history_events
+    SELECT 'north', contact_id, '/crm', 'h' || number, 'contact.tag.added', '2026-01-01', '{"contact_id": "c"}',
+        'tag-added', 0, number,
+        date '2026-05-01' + number % 2
+    FROM contact;
 UPDATE goal_revision SET revision = 20000;
 RESET session_replication_role;
 """
 BIG = {"goals", "goal_versions", "workflow_states", "enrollments", "goal_hits", "reversals", "achievements", "exits"}
-BIG |= {"outbox"}
+BIG |= {"outbox", "history_events_20260501", "history_events_20260502"}
 
 Plan = dict[str, Any]
 
@@ -190,6 +196,27 @@ async def test_a_reversal_finds_its_contacts_by_indexes(
     worker = world.Worker(pool, world.Broker())
     plans = await _plans(worker.take(failed("r", 5, contact_id="c7"), failed("r", 5, contact_id="c8")))
     assert _assert_by_index(plans) >= {"enrollments_by_contact", "reversals_pkey", "goal_hits_pkey"}
+
+
+async def test_the_facts_of_an_explanation_are_found_by_indexes(
+    pool: sa_async.AsyncEngine, filled: connections.Connection
+) -> None:
+    async def read() -> None:
+        async with connections.tenant_transaction(pool, "north", "explain") as connection:
+            await contact_facts.read(connection, "north", "w7", "c7", lateness=WEEK, tracking=True)
+
+    plans = await _plans(read())
+    # One workflow of the fill has nearly all goals, so the planner reads them all for any workflow.
+    of_contact = {sql: both for sql, both in plans.items() if "goal_versions" not in sql}
+    assert _assert_by_index(of_contact) >= {
+        "enrollments_by_contact",
+        "exits_pkey",
+        "achievements_pkey",
+        "goal_hits_pkey",
+        "reversals_pkey",
+        "workflow_states_pkey",
+        "history_events_20260501_tenant_id_contact_id_event_time_idx",
+    }
 
 
 async def test_a_sweep_uses_indexes(pool: sa_async.AsyncEngine, filled: connections.Connection) -> None:

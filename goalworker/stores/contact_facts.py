@@ -1,0 +1,179 @@
+"""Facts of one contact in one workflow, as an explanation needs them (contract section 7)."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext import asyncio as sa_async
+
+from goalworker import errors
+from goalworker.domain import events, evidence, facts, ids, messages
+from goalworker.domain.explanations import ContactFacts, Coverage, Run
+from goalworker.postgres import connections, tables
+from goalworker.stores import enrollments, history, stats
+from goalworker.stores.goal_store import load_workflow
+
+EXPLAINED: Final = "explained"
+"""Action of the audit for an explanation that somebody asked for."""
+
+
+class NothingKnownError(errors.GoalworkerError):
+    """The contact, the goal or the enrollment is unknown; the sentence says which."""
+
+
+async def read(
+    connection: sa_async.AsyncConnection,
+    tenant_id: str,
+    workflow_id: str,
+    contact_id: str,
+    *,
+    goal_id: UUID | None = None,
+    enrollment_id: str | None = None,
+    lateness: timedelta,
+    tracking: bool,
+) -> ContactFacts:
+    """Return the facts of a contact in a workflow; UnknownWorkflowError, NothingKnownError.
+
+    With a goal_id or an enrollment_id, these must belong to the workflow and the contact. The facts are read after the
+    times until which they are known.
+    """
+    await stats.require_workflow(connection, tenant_id, workflow_id)
+    driver = await connections.driver_of(connection)
+    fresh_as_of = await enrollments.fresh_as_of(connection)
+    kept = await history.coverage(driver)
+    now: datetime = await driver.fetchval("SELECT clock_timestamp()")
+    workflow = await load_workflow(driver, tenant_id, workflow_id)
+    if goal_id is not None and goal_id not in workflow.goals_by_id:
+        raise NothingKnownError(f"Unknown goal: {goal_id} is not a goal of this workflow")
+    whose = (tenant_id, workflow_id, contact_id)
+    runs = await _runs(driver, *whose)
+    hits = [_hit(whose, row) for row in await driver.fetch(_HITS, *whose)]
+    seen = (await history.events_of_contacts(driver, tenant_id, [contact_id]))[contact_id]
+    happened = [one.event for one in seen if isinstance(one.event.data, events.GoalData)]
+    if not (runs or hits or seen):
+        raise NothingKnownError("Unknown contact: no enrollment, hit or kept event names it")
+    if not runs and not tracking:
+        runs = [Run(_untracked(*whose))]
+    if enrollment_id is not None:
+        runs = [run for run in runs if run.enrollment.enrollment_id == enrollment_id]
+        if not runs:
+            raise NothingKnownError("Unknown enrollment: it is not one of this contact in this workflow")
+    return ContactFacts(
+        *whose,
+        workflow,
+        runs,
+        happened,
+        hits,
+        [facts.Reversal(*row) for row in await driver.fetch(_REVERSALS, tenant_id, contact_id)],
+        [facts.WorkflowState(*row) for row in await driver.fetch(_STATES, tenant_id, workflow_id)],
+        _coverage(kept, runs, fresh_as_of, now, now - lateness),
+        now,
+        tracking,
+    )
+
+
+def _untracked(tenant_id: str, workflow_id: str, contact_id: str) -> facts.Enrollment:
+    enrollment_id = ids.contact_enrollment_id(workflow_id, contact_id)
+    return facts.Enrollment(tenant_id, enrollment_id, workflow_id, contact_id)
+
+
+def _coverage(
+    kept: history.Coverage, runs: Sequence[Run], fresh_as_of: datetime | None, now: datetime, hits_from: datetime
+) -> Coverage:
+    since = kept.history_from
+    if since is None:
+        return Coverage(None, hits_from, fresh_as_of)
+    began = [run.enrollment.enrolled_at or facts.BEGINNING for run in runs]
+    is_complete = all(since <= one for one in began) if began else kept.keep == "all"
+    # Days are dropped whole, and their last hour may be kept a day longer than the retention asks for.
+    is_cut = since <= now - kept.retention + timedelta(days=2)
+    return Coverage(since, hits_from, fresh_as_of, is_complete, is_cut)
+
+
+# --- rows ---
+
+_FIELDS: Final = tuple(name for name in facts.Enrollment.__struct_fields__ if name in tables.enrollments.c)
+_RUNS: Final = f"""
+SELECT {", ".join(f"e.{name}" for name in _FIELDS)}, e.exit_withheld, x.created_at
+FROM enrollments e LEFT JOIN exits x USING (tenant_id, enrollment_id)
+WHERE e.tenant_id = $1 AND e.workflow_id = $2 AND e.contact_id = $3
+ORDER BY e.enrolled_at, e.enrollment_id
+"""
+_ACHIEVEMENTS: Final = """
+SELECT enrollment_id, goal_id, goal_version, enrolled_at, event_source, event_id, achieved_at, data::text, traceparent,
+    tracestate, revision, revoked_at IS NOT NULL, counted
+FROM achievements WHERE tenant_id = $1 AND enrollment_id = ANY ($2::text[])
+"""
+_HITS: Final = """
+SELECT goal_id, goal_version, event_source, event_id, event_time, data::text, traceparent, tracestate
+FROM goal_hits WHERE tenant_id = $1 AND workflow_id = $2 AND contact_id = $3
+"""
+_REVERSALS: Final = """
+SELECT event_source, event_id, event_time, type, subject_id, refund_id, amount, currency
+FROM reversals WHERE tenant_id = $1 AND contact_id = $2
+"""
+_STATES: Final = "SELECT since, active FROM workflow_states WHERE tenant_id = $1 AND workflow_id = $2 ORDER BY since"
+_UNPUBLISHED: Final = "SELECT goalworker_unpublished_exits($1)"
+
+
+async def _runs(driver: connections.Connection, tenant_id: str, workflow_id: str, contact_id: str) -> list[Run]:
+    rows = await driver.fetch(_RUNS, tenant_id, workflow_id, contact_id)
+    achieved = await _achievements(driver, tenant_id, [row["enrollment_id"] for row in rows])
+    is_sent = any(row["created_at"] is not None for row in rows)
+    key = messages.key_of(tenant_id, contact_id)
+    unpublished = {row[0] for row in await driver.fetch(_UNPUBLISHED, key)} if is_sent else set()
+    return [_run(row, achieved[row["enrollment_id"]], unpublished) for row in rows]
+
+
+def _run(row: Mapping[str, Any], achieved: Sequence[facts.Achievement], unpublished: set[UUID]) -> Run:
+    enrollment = facts.Enrollment(**{name: row[name] for name in _FIELDS})
+    sent_at = row["created_at"]
+    exit_id = ids.exit_id(enrollment.tenant_id, enrollment.enrollment_id)
+    is_published = None if sent_at is None else exit_id not in unpublished
+    return Run(enrollment, achieved, sent_at, is_published=is_published, is_withheld=row["exit_withheld"])
+
+
+async def _achievements(
+    driver: connections.Connection, tenant_id: str, enrollment_ids: Sequence[str]
+) -> defaultdict[str, list[facts.Achievement]]:
+    found: defaultdict[str, list[facts.Achievement]] = defaultdict(list)
+    for row in await driver.fetch(_ACHIEVEMENTS, tenant_id, enrollment_ids):
+        # Unpacked in the order of the columns of _ACHIEVEMENTS.
+        enrollment_id, goal_id, version, enrolled_at, *trigger, revision, is_revoked, more = row
+        counted, others = evidence.others_from_json(more)
+        achievement = facts.Achievement(
+            goal_id, version, enrolled_at, _trigger(*trigger), revision, is_revoked, counted, others
+        )
+        found[enrollment_id].append(achievement)
+    return found
+
+
+def _hit(whose: tuple[str, str, str], row: Any) -> facts.Hit:
+    goal_id, version, *trigger = row
+    return facts.Hit(*whose, goal_id, version, _trigger(*trigger))
+
+
+def _trigger(
+    source: str, id_: str, time: datetime, data: str, traceparent: str | None, tracestate: str | None
+) -> facts.Trigger:
+    return facts.Trigger(source, id_, time, data.encode(), traceparent, tracestate)
+
+
+# --- the audit ---
+
+
+async def record(connection: sa_async.AsyncConnection, known: ContactFacts, actor: str, goal_id: UUID | None) -> None:
+    """Record an explanation in the audit: its reader and its contact."""
+    entry = sa.insert(tables.audit_log).values(
+        tenant_id=known.tenant_id,
+        workflow_id=known.workflow_id,
+        at=known.asked_at,
+        actor=actor,
+        action=EXPLAINED,
+        before=sa.null(),
+        after={"contact_id": known.contact_id, "goal_id": None if goal_id is None else str(goal_id)},
+    )
+    await connection.execute(entry)
