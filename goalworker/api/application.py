@@ -22,6 +22,7 @@ from goalworker.api import (
     middleware,
     openapi,
     parameters,
+    plan_routes,
     problems,
     references,
     report_routes,
@@ -29,12 +30,13 @@ from goalworker.api import (
 )
 from goalworker.domain.faults import Fault
 from goalworker.postgres import database_errors
-from goalworker.stores import achievements, answer_cache, goal_store, stats
+from goalworker.stores import achievements, answer_cache, goal_store, jobs, stats
 
 # Order matters: `stats` would match as the id of a goal.
 _ROUTERS: Final = (
     check_routes.router,
     report_routes.router,
+    plan_routes.router,
     goal_routes.router,
     enrollment_routes.router,
     docs_routes.router,
@@ -137,6 +139,7 @@ _KINDS: Final[dict[type[errors.GoalworkerError], problems.Kind]] = {
     goal_store.DuplicateGoalError: problems.DUPLICATE_GOAL,
     goal_store.StaleGoalError: problems.STALE,
     stats.UnknownWorkflowError: problems.NOT_FOUND,
+    jobs.JobNotFoundError: problems.NOT_FOUND,
 }
 
 

@@ -8,11 +8,12 @@ from fastapi.openapi import utils
 from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
-from goalworker.api import goal_models, problems, request_models, response_models
+from goalworker.api import goal_models, insight_models, problems, request_models, response_models
 
 GOALS: Final = "Goals"
 REPORTS: Final = "Reports"
 ENROLLMENTS: Final = "Enrollments"
+INSIGHT: Final = "Insight"
 TAGS: Final = [
     {
         "name": GOALS,
@@ -23,6 +24,7 @@ TAGS: Final = [
         "name": ENROLLMENTS,
         "description": "Enrollments of contacts in workflows: the state of one, and the import of existing ones.",
     },
+    {"name": INSIGHT, "description": "Questions about the past, answered by `goalworker insight` from kept events."},
 ]
 # Generated clients choose their types of numbers by the format.
 _FORMATS: Final = {"integer": "int64", "number": "double"}
@@ -33,6 +35,9 @@ _MODELS: Final[dict[str, Any]] = {
     "GoalChanges": request_models.GoalChanges,
     "GoalsToValidate": request_models.GoalsToValidate,
     "Runs": request_models.Runs,
+    "PlanRequest": insight_models.PlanRequest,
+    "PlanAccepted": insight_models.PlanAccepted,
+    "Plan": insight_models.Plan,
     "Goal": goal_models.Goal,
     "Goals": response_models.Goals,
     "Verdict": response_models.Verdict,
@@ -55,6 +60,7 @@ def _header(description: str, type_: str = "string") -> dict[str, Any]:
 
 ETAG: Final = {"ETag": _header('The goal\'s version, quoted: `"3"`')}
 LOCATION: Final = {"Location": _header("Address of the goal")}
+JOB_LOCATION: Final = {"Location": _header("Address of the job, with its state and result")}
 _PROBLEM_HEADERS: Final = {
     401: {"WWW-Authenticate": _header("Required credentials, or the fault in those that were sent")},
     403: {"WWW-Authenticate": _header("Required scope")},

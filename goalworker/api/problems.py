@@ -38,6 +38,7 @@ DUPLICATE_GOAL: Final = Kind(409, "duplicate-goal", "The workflow already has th
 CONFLICTING_ENROLLMENT: Final = Kind(
     409, "conflicting-enrollment", "An enrollment id belongs to another workflow or contact"
 )
+JOB_REFUSED: Final = Kind(409, "job-refused", "The job cannot be run now")
 TRACKING_OFF: Final = Kind(409, "enrollment-tracking-off", "Enrollments are not tracked here")
 STALE: Final = Kind(412, "stale-version", "The goal has changed since")
 TOO_LARGE: Final = Kind(413, "body-too-large", "The body is too large")

@@ -14,6 +14,7 @@ from goalworker.api.validation import closed
 from goalworker.domain import events, goals
 
 EXAMPLE_GOAL_ID: Final = goal_models.EXAMPLE_GOAL_ID
+EXAMPLE_JOB_ID: Final = "c0a1e1f2-5b6d-4c3e-9f7a-2f6b8d1e4a90"
 _EVENT_ID: Final = "evt_8231"
 _ACHIEVEMENT_ID: Final = "0d9a1f43-6c7e-5a52-8f0b-6f3ef3b3a5d1"
 _FRESH_AS_OF: Final = (

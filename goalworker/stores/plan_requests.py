@@ -5,14 +5,19 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+import sqlalchemy as sa
 from msgspec import UNSET
+from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker.domain import goals, planning
 from goalworker.domain.criteria import Criteria, criteria_of_json, criteria_to_json
 from goalworker.domain.faults import Fault, pointer, printable
 from goalworker.domain.text import TIME_RULE, parse_time
-from goalworker.stores import goal_store
+from goalworker.postgres import tables
+from goalworker.stores import goal_store, jobs
 
+PLANNED: Final = "planned"
+"""Action of the audit for a plan."""
 FIELDS: Final = ("goals", "delete", "logic", "from", "sample")
 SAMPLE_MAX: Final = 100_000
 """Enrollments of a sample, at most; they are held in memory."""
@@ -27,7 +32,7 @@ def parse(given: Mapping[str, Any], stored: Iterable[goal_store.StoredGoal], max
     InvalidGoalError with every fault, GoalNotFoundError, DuplicateGoalError, TooManyGoalsError.
     """
     known, faults = {goal.id: goal for goal in stored}, _unknown_fields(given)
-    deleted = [_known_id(given_id, known) for given_id in _list(given, "delete", faults)]
+    deleted = [_known_id(one, known, f"/delete/{n}") for n, one in enumerate(_list(given, "delete", faults))]
     asked = [_goal(one, f"/goals/{number}", known, faults) for number, one in enumerate(_list(given, "goals", faults))]
     request = {
         "goals": asked,
@@ -46,10 +51,24 @@ def parse(given: Mapping[str, Any], stored: Iterable[goal_store.StoredGoal], max
     return request
 
 
-def criteria_asked(request: Mapping[str, Any]) -> list[tuple[int, Criteria]]:
-    """Return the criteria that a parsed request asks for, each with the index of its goal."""
-    found = [(number, one.get("changes", one).get("criteria")) for number, one in enumerate(request["goals"])]
-    return [(number, criteria_of_json(criteria)) for number, criteria in found if criteria is not None]
+def criteria_asked(request: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the criteria that a parsed request asks for, by the pointer to what has them."""
+    found = {
+        f"/goals/{number}{'/changes' if 'changes' in one else ''}": one.get("changes", one).get("criteria")
+        for number, one in enumerate(request["goals"])
+    }
+    return {at: criteria for at, criteria in found.items() if criteria is not None}
+
+
+async def insert(
+    connection: sa_async.AsyncConnection, tenant_id: str, workflow_id: str, request: Mapping[str, Any], *, actor: str
+) -> UUID:
+    """Queue a plan, record it in the audit, and return its id."""
+    job_id = await jobs.insert(connection, tenant_id, jobs.PLAN, workflow_id, request, actor=actor)
+    entry = {"tenant_id": tenant_id, "workflow_id": workflow_id, "at": sa.func.clock_timestamp(), "actor": actor}
+    after = {"plan_id": str(job_id), **request}
+    await connection.execute(sa.insert(tables.audit_log).values(**entry, action=PLANNED, before=sa.null(), after=after))
+    return job_id
 
 
 def proposal_of(request: Mapping[str, Any], workflow: goals.Workflow) -> planning.Proposal:
@@ -107,7 +126,7 @@ def _goal(given: object, at: str, known: Mapping[UUID, goal_store.StoredGoal], f
             draft = goal_store.parse_draft(given)
             criteria = criteria_to_json(draft.goal_type, draft.criteria)
             return {"goal_type": draft.goal_type, "criteria": criteria, "name": draft.name}
-        goal = _known_id(given["goal_id"], known)
+        goal = _known_id(given["goal_id"], known, "/goal_id")
         return {"goal_id": str(goal.id), "changes": _changes(goal, given, at, faults)}
     except goal_store.InvalidGoalError as error:
         faults += [Fault(f"{at}{fault.pointer}", fault.detail) for fault in error.faults]
@@ -130,11 +149,11 @@ def _changes(goal: goal_store.StoredGoal, given: Mapping[str, Any], at: str, fau
     return asked
 
 
-def _known_id(given: object, known: Mapping[UUID, goal_store.StoredGoal]) -> goal_store.StoredGoal:
+def _known_id(given: object, known: Mapping[UUID, goal_store.StoredGoal], at: str) -> goal_store.StoredGoal:
     try:
         goal_id = UUID(str(given))
     except ValueError:
-        fault = Fault("/goal_id", f"must be the id of a goal, a UUID; got {printable(str(given)[:64])}")
+        fault = Fault(at, f"must be the id of a goal, a UUID; got {printable(str(given)[:64])}")
         raise goal_store.InvalidGoalError([fault]) from None
     if goal_id not in known:
         raise goal_store.GoalNotFoundError(goal_id)

@@ -28,6 +28,9 @@ CALLS = {
     ("get", "/api/v1/enrollments/{enrollment_id}"),
     ("post", "/api/v1/workflows/{workflow_id}/enrollments"),
     ("get", "/api/v1/workflows/{workflow_id}/goals/{goal_id}/audit"),
+    ("post", "/api/v1/workflows/{workflow_id}/plans"),
+    ("get", "/api/v1/workflows/{workflow_id}/plans/{plan_id}"),
+    ("delete", "/api/v1/workflows/{workflow_id}/plans/{plan_id}"),
 }
 DOCUMENT = api.document()
 SEED = 20_260_501
