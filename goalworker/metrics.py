@@ -38,7 +38,16 @@ CHECKS: Final = ("database", "broker", "topics", "migrations", "goals")
 API_CHECKS: Final = ("database", "migrations")
 # Purposes of transactions.
 OPERATIONS: Final = ("facts", "judge", "publish", "goals", "sweep")
-API_OPERATIONS: Final = ("goals_read", "goals_write", "enrollments_read", "enrollments_write", "jobs", "stats", "keys")
+API_OPERATIONS: Final = (
+    "goals_read",
+    "goals_write",
+    "enrollments_read",
+    "enrollments_write",
+    "explain",
+    "jobs",
+    "stats",
+    "keys",
+)
 POOL_STATES: Final = ("idle", "in_use")
 CLOCKS: Final = ("database",)
 REASONS: Final = (

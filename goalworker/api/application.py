@@ -18,6 +18,7 @@ from goalworker.api import (
     check_routes,
     docs_routes,
     enrollment_routes,
+    explanation_routes,
     goal_routes,
     middleware,
     openapi,
@@ -30,13 +31,14 @@ from goalworker.api import (
 )
 from goalworker.domain.faults import Fault
 from goalworker.postgres import database_errors
-from goalworker.stores import achievements, answer_cache, goal_store, jobs, stats
+from goalworker.stores import achievements, answer_cache, contact_facts, goal_store, jobs, stats
 
 # Order matters: `stats` would match as the id of a goal.
 _ROUTERS: Final = (
     check_routes.router,
     report_routes.router,
     plan_routes.router,
+    explanation_routes.router,
     goal_routes.router,
     enrollment_routes.router,
     docs_routes.router,
@@ -140,6 +142,7 @@ _KINDS: Final[dict[type[errors.GoalworkerError], problems.Kind]] = {
     goal_store.StaleGoalError: problems.STALE,
     stats.UnknownWorkflowError: problems.NOT_FOUND,
     jobs.JobNotFoundError: problems.NOT_FOUND,
+    contact_facts.NothingKnownError: problems.NOT_FOUND,
 }
 
 

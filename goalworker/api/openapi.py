@@ -8,7 +8,14 @@ from fastapi.openapi import utils
 from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
-from goalworker.api import goal_models, insight_models, problems, request_models, response_models
+from goalworker.api import (
+    explanation_models,
+    goal_models,
+    insight_models,
+    problems,
+    request_models,
+    response_models,
+)
 
 GOALS: Final = "Goals"
 REPORTS: Final = "Reports"
@@ -46,6 +53,7 @@ _MODELS: Final[dict[str, Any]] = {
     "Stats": response_models.Stats,
     "Achievements": response_models.Achievements,
     "Enrollment": response_models.Enrollment,
+    "Explanations": explanation_models.Explanations,
     "Accepted": response_models.Accepted,
     "Problem": response_models.Problem,
 }

@@ -94,6 +94,14 @@ class StatsQuery(_Span):
     """Query for statistics, by the start of enrollments."""
 
 
+class ExplanationsQuery(_Query):
+    """Query for explanations: the contact, and perhaps one goal or one enrollment."""
+
+    contact_id: validation.Text = Field(description="The contact", examples=["c-17"])
+    goal_id: UUID | None = Field(None, description="Only of this goal")
+    enrollment_id: validation.Text | None = Field(None, description="Only of this enrollment")
+
+
 class AchievementsQuery(_Span):
     """Query for a page of achievements, by the time of their events."""
 

@@ -8,19 +8,36 @@ from msgspec import Struct, structs
 
 from goalworker.domain import clauses, events, evidence, facts, gates, goals, ids, judging, summaries, tracing
 from goalworker.domain.explanations import (
+    NOT_SEARCHED,
+    SEARCHED,
     Also,
     ContactFacts,
     ExitState,
     ExplainedEvent,
     Explanation,
+    Explanations,
     GateResult,
     ReversalSeen,
     Run,
+    ShownCoverage,
 )
 from goalworker.domain.sightings import Sighting, Sightings, data_of, hit_of, sighting_of_hit, sightings_of
 
 # Events of a goal for which a change of their data is tried, at most: those that came nearest.
 _CHANGES_TRIED_MAX: Final = 20
+
+
+def answer(known: ContactFacts, goal_id: UUID | None = None) -> Explanations:
+    """Return the explanations of a contact with their coverage, as they are shown."""
+    coverage = known.coverage
+    shown = ShownCoverage(
+        coverage.history_from,
+        coverage.hits_from,
+        coverage.fresh_as_of,
+        coverage.complete,
+        NOT_SEARCHED if known.dead_letters is None else SEARCHED,
+    )
+    return Explanations(tuple(explain(known, goal_id)), shown)
 
 
 def explain(known: ContactFacts, goal_id: UUID | None = None) -> list[Explanation]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from msgspec import Struct
@@ -129,3 +130,24 @@ class Explanation(Struct, frozen=True):
     events: tuple[ExplainedEvent, ...]
     exit: ExitState
     also: Also
+
+
+class ShownCoverage(Struct, frozen=True):
+    """`coverage` of contract section 7, and whether dead letters were searched."""
+
+    history_from: datetime | None
+    hits_from: datetime | None
+    fresh_as_of: datetime | None
+    complete: bool
+    dead_letters: str
+
+
+SEARCHED: Final = "searched"
+NOT_SEARCHED: Final = "not_searched"
+
+
+class Explanations(Struct, frozen=True):
+    """Explanations of one contact in one workflow, with what they rest on."""
+
+    explanations: tuple[Explanation, ...]
+    coverage: ShownCoverage

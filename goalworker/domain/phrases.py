@@ -1,11 +1,12 @@
 """Phrases of sentences about events: what a contact did, and how people call it."""
 
 from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
 from typing import Final
 
 from goalworker.domain import events
 from goalworker.domain.faults import printable
-from goalworker.domain.text import format_decimal
+from goalworker.domain.text import format_money
 
 # Values of a list that a sentence names; the others are counted.
 _LISTED_MAX: Final = 3
@@ -19,8 +20,17 @@ def listed(values: Iterable[str], last: str = "and") -> str:
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} {last} {shown[-1]}"
 
 
+def money(amount: Decimal, like: Decimal = Decimal(0)) -> str:
+    """Return an amount without a fraction, or with at least two decimals, and with as many as another one has."""
+    text = format_money(amount)
+    whole, _, fraction = text.partition(".")
+    _, _, other = format_money(like).partition(".")
+    digits = max(len(fraction), len(other))
+    return whole if not digits else f"{whole}.{fraction.ljust(max(digits, 2), '0')}"
+
+
 def _paid(data: events.PaymentCompleted) -> str:
-    return f"paid {format_decimal(data.amount)} {printable(data.currency.upper())}"
+    return f"paid {money(data.amount)} {printable(data.currency.upper())}"
 
 
 def _tagged(data: events.TagAdded) -> str:

@@ -12,7 +12,6 @@ from goalworker.domain.criteria import Criteria
 from goalworker.domain.explanations import ContactFacts, Run
 from goalworker.domain.faults import printable
 from goalworker.domain.sightings import Sighting, data_of
-from goalworker.domain.text import format_money
 
 
 class Told(Struct, frozen=True):
@@ -138,6 +137,8 @@ _ASKED: Final[Mapping[str, str]] = {
 
 def _asked(clause: clauses.Clause) -> str:
     expected = (clause.expected,) if isinstance(clause.expected, str) else clause.expected
+    if clause.op == clauses.AT_LEAST:
+        expected = (phrases.money(Decimal(str(clause.expected)), like=Decimal(str(clause.actual))),)
     if clause.pointer == "/tag_name":
         expected = (f'"{expected[0]}"',)
     return _ASKED[clause.pointer].format(phrases.listed(expected, last="or"))
@@ -223,8 +224,10 @@ def _below_threshold(told: Told) -> str:
     last = f"the last one on {_day(told, seen.event.time)} ({phrases.name_of(data_of(seen.event), seen.event.id)})"
     if criteria.total_amount is not None:
         total = _total(counting, criteria.currency)
-        asked = f"{format_money(criteria.total_amount)} {criteria.currency}{within}"
-        return f"{_contact(told)} paid {format_money(total)} {criteria.currency}, {last}; the goal asks for {asked}."
+        paid = phrases.money(total, like=criteria.total_amount)
+        asked = phrases.money(criteria.total_amount, like=total)
+        currency = criteria.currency
+        return f"{_contact(told)} paid {paid} {currency}, {last}; the goal asks for {asked} {currency}{within}."
     asked = f"{criteria.times}{within}"
     return f"{_contact(told)} has {phrases.counted(len(counting), name)}, {last}; the goal asks for {asked}."
 

@@ -26,6 +26,11 @@ async def keep(pool: sa_async.AsyncEngine, *kept: events.Event, day: dt.date = D
         await connection.copy_records_to_table(f"history_events_{day:%Y%m%d}", records=rows, columns=columns)
 
 
+def moment(text: str) -> dt.datetime:
+    """Return a time with an offset from its text."""
+    return dt.datetime.fromisoformat(text)
+
+
 async def cover(pool: sa_async.AsyncEngine, since: dt.datetime, keep_: str = "all") -> None:
     """Say that history holds events since a moment."""
     async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:

@@ -5,6 +5,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from msgspec import structs
+
 from goalworker.domain import criteria, events, goals
 from tests.kit.strategies import at
 
@@ -61,6 +63,11 @@ def refunded(
 
 def failed(id_: str, when: int | datetime, payment_id: str = "p1", contact_id: str = "c1") -> events.Event:
     return _event("/bank", id_, events.PAYMENT_FAILED, when, events.PaymentFailed(contact_id, payment_id))
+
+
+def of_tenant(event: events.Event, tenant_id: str) -> events.Event:
+    """Return an event of another tenant."""
+    return structs.replace(event, tenant_id=tenant_id)
 
 
 def _event(

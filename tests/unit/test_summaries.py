@@ -73,7 +73,7 @@ def reason_and_summary(
     return explained.reason, explained.summary
 
 
-AT_LEAST_50 = Criteria(min_amount=Decimal("50.00"))
+AT_LEAST_50 = Criteria(min_amount=Decimal(50))
 ANY = Criteria()
 
 
@@ -249,7 +249,7 @@ def test_the_sentence_of_a_repeat_names_the_older_event() -> None:
             "c-17 has 2 payments, the last one on 2 May (pay-2); the goal asks for 3 within 7 days.",
         ),
         (
-            Criteria(total_amount=Decimal("150.00"), currency="EUR", deadline=604_800),
+            Criteria(total_amount=Decimal(150), currency="EUR", deadline=604_800),
             "c-17 paid 99.80 EUR, the last one on 2 May (pay-2); the goal asks for 150.00 EUR.",
         ),
     ],
@@ -325,3 +325,11 @@ def test_a_year_is_named_where_it_is_another_one() -> None:
 def test_a_name_with_control_characters_stays_on_its_line() -> None:
     event = payment("pay\u2028\u202e1")
     assert reason_and_summary(goal(AT_LEAST_50), event)[1].isprintable()
+
+
+@pytest.mark.parametrize(
+    ("amount", "asked", "sentence"),
+    [("49.9", "50", "paid 49.90 EUR"), ("20", "50", "paid 20 EUR"), ("20", "20.5", "paid 20 EUR")],
+)
+def test_amounts_have_no_decimals_or_at_least_two(amount: str, asked: str, sentence: str) -> None:
+    assert sentence in reason_and_summary(goal(Criteria(min_amount=Decimal(asked))), payment(amount=amount))[1]

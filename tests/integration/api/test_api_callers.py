@@ -21,6 +21,7 @@ ASKED: list[tuple[str, str, str, dict[str, Any] | None]] = [
     ("goals:read", "POST", f"{GOALS}/validate", {"goals": [TAG]}),
     ("goals:read", "GET", f"{PATH}/goal-settings", None),
     ("goals:read", "GET", f"{PATH}/achievements", None),
+    ("goals:read", "GET", f"{PATH}/explanations?contact_id=c1", None),
     ("goals:read", "GET", "/api/v1/enrollments/e1", None),
     ("goals:write", "POST", GOALS, FORM),
     ("goals:write", "PATCH", f"{GOALS}/{{goal}}", {"name": "x"}),
@@ -73,7 +74,7 @@ async def test_objects_of_another_tenant_are_not_found(
     assert (await other.get("/api/v1/enrollments/e1")).json() == (await other.get("/api/v1/enrollments/e2")).json()
     assert (await other.get(GOALS, params={"include_deleted": "true"})).json()["total"] == 0
     assert (await other.get(f"{PATH}/goal-settings")).json() == {"logic": "any"}
-    for report in (f"{PATH}/achievements", f"{GOALS}/stats"):
+    for report in (f"{PATH}/achievements", f"{GOALS}/stats", f"{PATH}/explanations?contact_id=c1"):
         nobodys = await client.get(report.replace("onboarding", "unknown"))
         assert problem(await other.get(report), 404, "not-found") == nobodys.json()
     # Another tenant may use the same ids: the same goal, and the same enrollment's id with another contact.
