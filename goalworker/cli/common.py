@@ -14,10 +14,19 @@ import goalworker
 from goalworker import config, logs
 from goalworker.config import values
 from goalworker.domain.faults import printable
+from goalworker.domain.text import TEXT_RULE, is_valid_text
 
 T = TypeVar("T")
 
 
+def text(value: str) -> str:
+    """Return an id as it was given; BadParameter unless it is valid."""
+    if not is_valid_text(value):
+        raise typer.BadParameter(f"it {TEXT_RULE}")
+    return value
+
+
+Tenant = Annotated[str, typer.Option("--tenant", callback=text, help="The tenant that owns the goals.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text for people.")]
 
 

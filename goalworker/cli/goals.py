@@ -12,12 +12,12 @@ import typer
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import errors
-from goalworker.admin import database_connection, goal_file, goal_listing
+from goalworker.admin import database_connection, goal_file, goal_listing, goal_plans
 from goalworker.cli import common
+from goalworker.cli.goal_plans import plan
 from goalworker.domain import events, exact_json, goals
 from goalworker.domain.criteria import criteria_of_json
 from goalworker.domain.faults import printable
-from goalworker.domain.text import TEXT_RULE, is_valid_text
 from goalworker.stores import goal_store, operator_acts
 
 T = TypeVar("T")
@@ -25,17 +25,14 @@ T = TypeVar("T")
 app = typer.Typer(help="Work with goals from the shell.", no_args_is_help=True, add_completion=False)
 
 
-def _text(value: str) -> str:
-    if not is_valid_text(value):
-        raise typer.BadParameter(f"it {TEXT_RULE}")
-    return value
-
-
-Tenant = Annotated[str, typer.Option("--tenant", callback=_text, help="The tenant that owns the goals.")]
-Workflow = Annotated[str, typer.Argument(callback=_text, help="The workflow's id.")]
+Tenant = common.Tenant
+Workflow = Annotated[str, typer.Argument(callback=common.text, help="The workflow's id.")]
 GoalId = Annotated[UUID, typer.Argument(help="The goal's id.")]
 CRITERIA_HELP: Final = "As JSON, or as key=value, repeated for each key, and for each id of which any will do."
 IfVersion = Annotated[int | None, typer.Option(min=1, help="Change nothing if the goal is at another version.")]
+
+
+app.command("plan")(plan)
 
 
 @app.command("list")
@@ -143,6 +140,9 @@ def apply(
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
+    plan_hash: Annotated[
+        str | None, typer.Option("--plan", metavar="HASH", help="Change nothing unless this is what was planned.")
+    ] = None,
     as_json: common.Json = False,
 ) -> None:
     """Create and rename goals and set logics as a file says; applying it again changes nothing.
@@ -154,9 +154,14 @@ def apply(
     settings = common.load()
     maximum = settings.goals.max_per_workflow
     workflows = goal_file.parse(file.read(), maximum)
-    planned = database_connection.run(
-        settings, lambda pool: goal_file.plan(pool, tenant, workflows, maximum=maximum, prune=prune)
-    )
+
+    async def find_steps(pool: sa_async.AsyncEngine) -> list[goal_file.Step]:
+        steps = await goal_file.plan(pool, tenant, workflows, maximum=maximum, prune=prune)
+        if plan_hash is not None:
+            goal_plans.refuse_changed(await goal_plans.workflow_plans(pool, tenant, steps, maximum=maximum), plan_hash)
+        return steps
+
+    planned = database_connection.run(settings, find_steps)
     _warn_of_new_goals(planned)
     if dry_run:
         _show_steps(planned, as_json=as_json)

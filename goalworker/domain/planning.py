@@ -1,7 +1,7 @@
 """Plans: a workflow as if other goals had been in force since a moment (contract section 7)."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -87,6 +87,11 @@ def _logics(
     if logic is None:
         return logics
     return (*(version for version in logics if version.active_from < since), goals.LogicVersion(logic, since))
+
+
+def combined_hash(hashes: Sequence[str]) -> str:
+    """Return one hash of the plans of several workflows; that of a single one is its own."""
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("-".join(hashes).encode()).hexdigest()[:16]
 
 
 def plan_hash(workflow_id: str, versions: Mapping[UUID, int], logic: str, request: Mapping[str, Any]) -> str:

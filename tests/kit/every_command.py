@@ -50,6 +50,7 @@ USES: Mapping[str, Use] = {
     "goals delete": Use((GOAL, *TENANT), needs=(DATABASE,)),
     "goals set-logic": Use(("w", "all", *TENANT), needs=(DATABASE,)),
     "goals apply": Use(("-", *TENANT), needs=(DATABASE,), stdin=GOALS),
+    "goals plan": Use(("-", *TENANT), needs=(DATABASE,), stdin=GOALS),
     "keys create": Use(("--scope", "goals:read", "--name", "n", *TENANT), needs=(DATABASE,)),
     "keys list": Use(TENANT, needs=(DATABASE,)),
     "keys revoke": Use((GOAL, *TENANT), needs=(DATABASE,)),

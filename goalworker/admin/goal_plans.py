@@ -1,0 +1,95 @@
+"""Plans from the shell: of the workflows in a goal file, which is applied only while its goals are as planned."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from msgspec import Struct
+from sqlalchemy.ext import asyncio as sa_async
+
+from goalworker import errors
+from goalworker.admin import goal_file
+from goalworker.domain import planning
+from goalworker.postgres import connections
+from goalworker.stores import goal_store, jobs, plan_requests
+
+# Seconds between looks at a plan.
+_POLL_SECONDS: Final = 0.2
+
+
+class WorkflowPlan(Struct, frozen=True):
+    """Changes to one workflow, as a plan asks for them, and the hash of these and of its present goals."""
+
+    workflow_id: str
+    request: dict[str, Any]
+    goals: Mapping[UUID, goal_store.StoredGoal]
+    plan_hash: str
+
+
+Watch = Callable[[str, jobs.Status], None]
+"""Told of a workflow and the state of its plan, again and again."""
+
+
+async def workflow_plans(
+    pool: sa_async.AsyncEngine,
+    tenant_id: str,
+    steps: Sequence[goal_file.Step],
+    *,
+    maximum: int,
+    since: str | None = None,
+    sample: int | None = None,
+) -> list[WorkflowPlan]:
+    """Return a plan for each workflow that the steps would change; GoalworkerError for a plan that is refused."""
+    changing = [step for step in steps if step.action != goal_file.UNCHANGED]
+    found = []
+    for workflow_id in dict.fromkeys(step.workflow_id for step in changing):
+        page = await goal_store.list_goals(pool, tenant_id, workflow_id, limit=1_000)
+        given = _request([step for step in changing if step.workflow_id == workflow_id])
+        request = plan_requests.parse({**given, "from": since, "sample": sample}, page.goals, maximum)
+        logic = await goal_store.get_logic(pool, tenant_id, workflow_id)
+        versions = {goal.id: goal.version for goal in page.goals}
+        hash_ = planning.plan_hash(workflow_id, versions, logic, request)
+        found.append(WorkflowPlan(workflow_id, request, {goal.id: goal for goal in page.goals}, hash_))
+    return found
+
+
+def _request(steps: Sequence[goal_file.Step]) -> dict[str, Any]:
+    return {
+        "goals": [
+            {"goal_type": step.goal_type, "criteria": step.criteria, "name": step.name}
+            for step in steps
+            if step.action == goal_file.CREATED
+        ],
+        "delete": [str(step.goal_id) for step in steps if step.action == goal_file.DELETED],
+        "logic": next((step.logic for step in steps if step.action == goal_file.LOGIC_SET), None),
+    }
+
+
+def refuse_changed(plans: Sequence[WorkflowPlan], plan_hash: str) -> None:
+    """Raise GoalworkerError unless the plans have this hash."""
+    if planning.combined_hash([plan.plan_hash for plan in plans]) != plan_hash:
+        raise errors.GoalworkerError(
+            f"Plan {plan_hash} is of other goals: those of the file, or those in the database, have changed since. "
+            "Nothing was changed; plan again with `goalworker goals plan`"
+        )
+
+
+async def run(
+    pool: sa_async.AsyncEngine, tenant_id: str, plan: WorkflowPlan, watch: Watch, *, actor: str
+) -> jobs.Status:
+    """Queue a plan and wait for its end; whoever cancels this cancels the plan."""
+    async with connections.tenant_transaction(pool, tenant_id, "jobs") as connection:
+        job_id = await plan_requests.insert(connection, tenant_id, plan.workflow_id, plan.request, actor=actor)
+    try:
+        while True:
+            async with connections.tenant_transaction(pool, tenant_id, "jobs") as connection:
+                status = await jobs.find(connection, tenant_id, jobs.PLAN, plan.workflow_id, job_id)
+            watch(plan.workflow_id, status)
+            if status.state not in (jobs.QUEUED, jobs.RUNNING):
+                return status
+            await asyncio.sleep(_POLL_SECONDS)
+    except asyncio.CancelledError:
+        async with connections.tenant_transaction(pool, tenant_id, "jobs") as connection:
+            await jobs.cancel(connection, tenant_id, jobs.PLAN, plan.workflow_id, job_id)
+        raise

@@ -1,0 +1,92 @@
+"""`goalworker goals plan` and `goals apply --plan` as called from a shell."""
+
+import asyncio
+import contextlib
+import json
+import signal
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from sqlalchemy.ext import asyncio as sa_async
+
+from goalworker.insight import jobs as job_runner
+from goalworker.insight import plans
+from goalworker.postgres import connections
+from goalworker.stores import goal_store, jobs
+from tests.integration import kept_events, world
+from tests.integration.scenes import paid, started
+from tests.kit import shells
+from tests.kit.strategies import at
+
+TENANT = ("--tenant", "north")
+PAID_50 = {"goal_type": "purchase_made", "criteria": {"min_amount": "50", "currency": "EUR"}}
+
+
+@pytest.fixture
+async def insight(pool: sa_async.AsyncEngine) -> AsyncIterator[None]:
+    """Run plans, as `goalworker insight` does."""
+    runner = job_runner.Jobs(pool, {jobs.PLAN: plans.Plans(pool, tracking=True).run}, poll_seconds=0.05)
+    running = asyncio.create_task(runner.run())
+    yield
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+def write(shell: shells.Shell, *workflows: dict[str, Any]) -> None:
+    (shell.folder / "goals.json").write_text(json.dumps({"workflows": workflows}), encoding="utf-8")
+
+
+@pytest.mark.usefixtures("insight")
+async def test_a_file_is_planned_and_then_applied_as_planned(
+    pool: sa_async.AsyncEngine, with_database: shells.Shell
+) -> None:
+    await kept_events.cover(pool, at(-9))
+    runs = [started(0, f"s{n}", ("w1", f"e{n}", f"c{n}")) for n in range(3)]
+    await world.Worker(pool, world.Broker()).take(*runs)
+    payments = [paid(f"p{n}", 2, f"p{n}", f"{49 + n}", f"c{n}") for n in range(3)]
+    await kept_events.keep(pool, *payments)
+    write(with_database, {"workflow_id": "w1", "goals": [PAID_50]})
+    planned = await asyncio.to_thread(
+        with_database, "goals", "plan", *TENANT, "--from", "2025-01-01T00:00Z", "goals.json"
+    )
+    assert planned.code == 0, planned.err
+    assert "w1: 3 enrollments, 3 kept events, history since" in planned.out
+    assert "+ 2 more achieve, 2 of them only by this goal" in planned.out
+    assert "1 payment missed `min_amount`, nearest 49" in planned.out
+    plan_hash = planned.out.rpartition("--plan ")[2].strip()
+    applied = await asyncio.to_thread(with_database, "goals", "apply", *TENANT, "goals.json", "--plan", plan_hash)
+    assert applied.code == 0, applied.err
+    again = await asyncio.to_thread(with_database, "goals", "apply", *TENANT, "goals.json", "--plan", plan_hash)
+    shells.assert_one_sentence(again, 1, "have changed since", "goalworker goals plan")
+    nothing = await asyncio.to_thread(with_database, "goals", "plan", *TENANT, "goals.json")
+    assert nothing.out == "nothing to plan: the goals are as the file says\n"
+
+
+@pytest.mark.usefixtures("insight")
+async def test_a_plan_of_another_state_of_the_goals_changes_nothing(
+    pool: sa_async.AsyncEngine, with_database: shells.Shell
+) -> None:
+    write(with_database, {"workflow_id": "w1", "goals": [PAID_50]})
+    planned = await asyncio.to_thread(with_database, "goals", "plan", *TENANT, "--json", "goals.json")
+    plan_hash = json.loads(planned.out)["plan_hash"]
+    draft = goal_store.parse_draft({"goal_type": "tag_added", "criteria": {"tag_id": "t1"}})
+    await goal_store.create(pool, "north", "w1", draft, actor="bob", maximum=3)
+    applied = await asyncio.to_thread(with_database, "goals", "apply", *TENANT, "goals.json", "--plan", plan_hash)
+    shells.assert_one_sentence(applied, 1, f"Plan {plan_hash} is of other goals")
+    assert (await goal_store.list_goals(pool, "north", "w1")).total == 1
+
+
+async def test_a_plan_that_nobody_runs_says_so_and_ends_with_the_command(
+    pool: sa_async.AsyncEngine, with_database: shells.Shell, administrator: connections.Connection
+) -> None:
+    write(with_database, {"workflow_id": "w1", "goals": [PAID_50]})
+    process = with_database.started("goals", "plan", *TENANT, "goals.json")
+    assert process.stderr is not None
+    line = await asyncio.to_thread(process.stderr.readline)
+    assert b"start `goalworker insight`" in line
+    process.send_signal(signal.SIGINT)
+    await asyncio.to_thread(process.communicate, None, 20)
+    assert process.returncode == 130
+    assert await administrator.fetchval("SELECT cancel_requested FROM jobs")

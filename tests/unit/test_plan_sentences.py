@@ -1,0 +1,106 @@
+"""Sentences about plans, and the hash by which a plan is applied."""
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from goalworker import errors
+from goalworker.admin import goal_plans, plan_sentences
+from goalworker.domain import planning
+from goalworker.stores import goal_store
+
+MAY = datetime(2026, 5, 1, tzinfo=UTC)
+GOAL_ID = UUID(int=5)
+TAG = goal_store.StoredGoal(
+    GOAL_ID, "w1", "tag_added", {"tag_id": "t1"}, "Is a customer", True, 1, MAY, "ann", MAY, "ann"
+)
+PAID = {"goal_type": "purchase_made", "criteria": {"min_amount": "50", "currency": "EUR"}, "name": None}
+REQUEST: dict[str, Any] = {"goals": [PAID], "delete": [], "logic": None, "from": None, "sample": None}
+OF_NEW: dict[str, Any] = {
+    "index": 0,
+    "matched_events": 95,
+    "would_achieve": 61,
+    "more": 41,
+    "only_by_this": 9,
+    "first_at": "2026-04-02T08:11:00Z",
+    "median_hours": 26.5,
+    "near_misses": [{"pointer": "/min_amount", "count": 812, "example": {"actual": "49.90", "contact_ids": ["c1"]}}],
+}
+OF_TAG: dict[str, Any] = {
+    "goal_id": str(GOAL_ID),
+    "matched_events": 1,
+    "would_achieve": 0,
+    "more": 0,
+    "only_by_this": 0,
+    "first_at": None,
+    "median_hours": None,
+    "near_misses": [],
+}
+RESULT: dict[str, Any] = {
+    "enrollments": 1_200,
+    "events": 5_310,
+    "per_goal": [OF_TAG, OF_NEW],
+    "would_exit": 37,
+    "compared": {"both": 310, "only_planned": 41, "only_live": 3, "earlier": 0, "later": 2},
+    "revenue": {"EUR": {"gross": "3999.00", "reversed": "129.00", "net": "3870.00"}},
+    "sampled": None,
+    "coverage": {"history_from": "2026-04-01T00:00:00Z", "fresh_as_of": None, "complete": True},
+    "plan_hash": "5d41402abc4b2a76",
+}
+
+
+def lines(request: dict[str, Any] = REQUEST, **changes: Any) -> list[str]:
+    return plan_sentences.lines("onboarding", request, {GOAL_ID: TAG}, RESULT | changes)
+
+
+def test_a_difference_reads_like_sentences() -> None:
+    assert lines() == [
+        "onboarding: 1,200 enrollments, 5,310 kept events, history since 1 April 2026",
+        '    Is a customer: tag_added {"tag_id":"t1"}',
+        "      nobody achieves it, by 1 matching tag",
+        '  + purchase_made {"min_amount":"50","currency":"EUR"}',
+        "      + 41 more achieve, 9 of them only by this goal; the first on 2 April 2026, half of them within 26.5 h;"
+        " 812 payments missed `min_amount`, nearest 49.90",
+        "  = 41 achievements more, 3 fewer; 2 later; 37 exits; 3870.00 EUR",
+    ]
+
+
+def test_deleted_and_changed_goals_are_marked() -> None:
+    changed = {"goal_id": str(GOAL_ID), "changes": {"is_active": False}}
+    assert lines({**REQUEST, "goals": [PAID, changed]})[1] == '  ~ Is a customer: tag_added {"tag_id":"t1"}'
+    assert lines({**REQUEST, "delete": [str(GOAL_ID)]})[1:-1] == [
+        *lines()[3:5],
+        '  - Is a customer: tag_added {"tag_id":"t1"}',
+    ]
+
+
+def test_the_head_says_how_much_was_looked_at() -> None:
+    nothing = {"history_from": None, "fresh_as_of": None, "complete": False}
+    partly = {"history_from": "2026-04-01T00:00:00Z", "fresh_as_of": None, "complete": False}
+    assert "no history: goalworker insight keeps no events here" in lines(coverage=nothing)[0]
+    assert lines(coverage=partly)[0].endswith("since 1 April 2026, which is later than this plan counts from")
+    assert "1,200 enrollments of 90,000," in lines(sampled={"drawn": 1_200, "of": 90_000})[0]
+
+
+@pytest.mark.parametrize(
+    ("near", "sentence"),
+    [
+        (("/form_id", 412, "frm-12"), "412 payments missed `form_id`, most often frm-12"),
+        (("/product_id", 1, ["a", "b"]), "1 payment missed `product_id`, most often a, b"),
+        (("/calendar_id", 2, None), "2 payments missed `calendar_id`, most of them without any"),
+    ],
+)
+def test_a_near_miss_says_what_came_instead(near: tuple[str, int, Any], sentence: str) -> None:
+    pointer, count, actual = near
+    missed = {"pointer": pointer, "count": count, "example": {"actual": actual, "contact_ids": []}}
+    assert sentence in lines(per_goal=[{**OF_NEW, "near_misses": [missed]}])[2]
+
+
+def test_goals_that_changed_since_a_plan_are_not_applied_by_it() -> None:
+    plans = [goal_plans.WorkflowPlan("w1", REQUEST, {}, "aaa"), goal_plans.WorkflowPlan("w2", REQUEST, {}, "bbb")]
+    goal_plans.refuse_changed(plans, planning.combined_hash(["aaa", "bbb"]))
+    goal_plans.refuse_changed(plans[:1], "aaa")
+    with pytest.raises(errors.GoalworkerError, match="have changed since"):
+        goal_plans.refuse_changed(plans, "aaa")
