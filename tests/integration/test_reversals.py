@@ -247,11 +247,15 @@ async def test_an_exit_waits_for_the_next_activation(
     await checks.assert_lawful(administrator, broker, [ONE], {}, IN_A_PAUSE)
     assert set(_told(broker)) == {"workflow.goal.achieved"}
     assert await enrollments.count_waiting_exits(pool) == len(CONTACTS)
+    assert await enrollments.waiting_exits(administrator) == [
+        enrollments.WaitingExits(scenes.TENANT, "w1", len(CONTACTS), at(4))
+    ]
     activation = state(ACTIVATED, 9, "a2")
     await worker.take(activation)
     await checks.assert_lawful(administrator, broker, [ONE], {}, [*IN_A_PAUSE, activation])
     assert _told(broker).count("workflow.exit.goal") == len(CONTACTS)
     assert await enrollments.count_waiting_exits(pool) == 0
+    assert await enrollments.waiting_exits(administrator) == []
 
 
 async def test_a_crash_between_slices_of_waiting_exits_is_repaired_by_a_replay(
