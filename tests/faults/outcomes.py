@@ -1,4 +1,4 @@
-"""What a test sent, the outcome that it must have, and what was found: records, rows and messages."""
+"""Records that a test sent, the outcome that they must have, and the records, rows and messages that were found."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

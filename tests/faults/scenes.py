@@ -237,7 +237,7 @@ def enrolled_by_the_form(traffic: Sending) -> None:
 
 
 def tried_out(traffic: Sending) -> None:
-    """Send tests of a form and of its rejection: only what is no test counts."""
+    """Send tests of a form and of its rejection: only the real form counts."""
     enrollment, submission_id = _started(traffic, "any")
     form = {"form_id": traffic.goals["one"].criteria["form_id"], "submission_id": submission_id}
     is_test = {"contact_id": enrollment.contact_id, "test": True}

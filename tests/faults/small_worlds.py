@@ -48,7 +48,7 @@ def plan(traffic: Sending, world: worlds.World) -> None:
         if isinstance(message.data, _TESTED) and traffic.chance.random() < TESTED_SHARE:
             other = structs.replace(message, id=f"test-{message.id}", time=traffic.chance.choice(world.messages).time)
             traffic.record(_record(other, test=True))
-    _expect(traffic.expected, world)
+    expect(traffic.expected, world)
 
 
 _TESTED: Final = (
@@ -122,7 +122,8 @@ def _fact(world: worlds.World, message: events.Event) -> outcomes.Fact | None:
 # --- outcomes ---
 
 
-def _expect(expected: outcomes.Expected, world: worlds.World) -> None:
+def expect(expected: outcomes.Expected, world: worlds.World) -> None:
+    """Expect what the naive judge says of a world, and what may come of some of its messages for a while."""
     for enrolled, answer in naive_judge.everything(world.goals, world.logics, world.messages).items():
         key = (enrolled.tenant_id, enrolled.enrollment_id)
         expected.achieved |= {(*key, goal_id): achieved for goal_id, achieved in answer.achieved.items()}
@@ -144,7 +145,7 @@ def _expect(expected: outcomes.Expected, world: worlds.World) -> None:
 
 
 class _Own:
-    """What concerns one enrollment of a world, and what may come of some of its messages, read before the others."""
+    """Facts about one enrollment of a world, and what some of its messages alone may lead to."""
 
     def __init__(self, world: worlds.World, enrolled: naive_judge.Enrolled) -> None:
         of_tenant = [event for event in world.messages if event.tenant_id == enrolled.tenant_id]
