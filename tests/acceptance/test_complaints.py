@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.kit import clients, messages_in, running_api, worker_process
+from tests.kit import clients, messages_in, running_api
 from tests.kit.messages_in import Enrollment, Record, event, later, new_enrollment, rfc3339
 
 ACHIEVED, EXIT = ("goal.achieved", 1), ("exit.goal", None)
@@ -95,9 +95,7 @@ async def _paused(client: clients.Client, workflow_id: str) -> tuple[Enrollment,
 
 
 @pytest.mark.real_world("caesar#141", "what happens while a workflow is paused is lost to it")
-async def test_a_purchase_in_a_pause_counts_and_its_exit_waits_for_the_activation(
-    client: clients.Client, worker: worker_process.Worker
-) -> None:
+async def test_a_purchase_in_a_pause_counts_and_its_exit_waits_for_the_activation(client: clients.Client) -> None:
     """caesar#141: what happened in a pause counts as of when it happened; only the exit waits."""
     contact, at = await _paused(client, "paused")
     (achieved,) = await client.messages_about(contact)
@@ -109,6 +107,16 @@ async def test_a_purchase_in_a_pause_counts_and_its_exit_waits_for_the_activatio
     assert sent.data["achieved_at"] == rfc3339(later(at, 2))
     answer = await _answer(client, f"enrollments/{contact.enrollment_id}")
     assert (answer["status"], answer["exit"]) == ("completed_goal", sent.data)
+
+
+async def test_a_purchase_that_was_refunded_in_the_pause_stops_nobody_afterwards(client: clients.Client) -> None:
+    contact, at = await _paused(client, "refunded in the pause")
+    refund = {"contact_id": contact.contact_id, "payment_id": "p-1"}
+    await client.process(event("payment.refunded", refund, later(at, 3)))
+    await client.process(messages_in.activated("refunded in the pause", later(at, 4)))
+    assert await _kinds(client, contact) == [ACHIEVED, ("goal.revoked", 2)]
+    await client.process(_paid(contact, later(at, 5), "p-2"))
+    assert await _kinds(client, contact) == [ACHIEVED, ("goal.revoked", 2), ("goal.achieved", 3), EXIT]
 
 
 @pytest.mark.real_world("PostHog#95168", "a workflow that was paused is resumed, and nobody says for whom it stopped")
