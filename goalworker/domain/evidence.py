@@ -75,10 +75,17 @@ def hit_of(enrollment: facts.Enrollment, goal_id: UUID, goal_version: int, trigg
 
 
 def others(judgement: judging.Judgement, behind: Iterable[facts.Hit], trigger: facts.Trigger) -> Others:
-    """Return the hits besides the trigger of the occurrences behind an achievement, in the order of the walk."""
-    found = {judging.hit_key(hit): hit for one in behind for hit in _hits_of_occurrence(judgement, one)}
-    ordered = sorted(found.values(), key=lambda hit: hit.trigger.order)
-    return tuple([(hit.goal_version, hit.trigger) for hit in ordered if hit.trigger.order[1:] != trigger.order[1:]])
+    """Return the hits besides the trigger of the occurrences behind an achievement, in the order of the walk.
+
+    behind has a hit of each occurrence, in this order.
+    """
+    if judgement.occurrence_of:
+        found = {judging.hit_key(hit): hit for one in behind for hit in _hits_of_occurrence(judgement, one)}
+        behind = sorted(found.values(), key=judging.ORDER)
+    source, id_ = trigger.source, trigger.id
+    return tuple(
+        [(hit.goal_version, hit.trigger) for hit in behind if hit.trigger.id != id_ or hit.trigger.source != source]
+    )
 
 
 def _hits_of_occurrence(judgement: judging.Judgement, hit: facts.Hit) -> tuple[facts.Hit, ...]:
@@ -129,8 +136,9 @@ def payments(
     section 5).
     """
     found = _payments(workflow, judgement)
-    usual = {key for key in found if key[0] not in judgement.counts}
-    found |= {key: hit for key, hit in _payments(workflow, unreversed).items() if key not in found}
+    usual = {key for key, hit in found.items() if hit.goal_id not in judgement.counts}
+    if unreversed is not judgement:
+        found |= {key: hit for key, hit in _payments(workflow, unreversed).items() if key not in found}
     rows = [
         _kept(hit.goal_id, hit.goal_version, hit.trigger, occurrences.taken_back(hit.trigger, reversals))
         for _, hit in sorted(found.items())

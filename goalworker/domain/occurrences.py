@@ -6,14 +6,20 @@ from datetime import datetime
 from decimal import Context, Decimal
 from functools import lru_cache
 from itertools import accumulate
+from operator import attrgetter
 from typing import Final
 
 from msgspec import Struct, json
 
 from goalworker.domain import events, facts
 
-SEVERAL_EVENTS: Final = frozenset({"purchase_made", "form_submitted", "appointment_booked"})
-"""Goal types whose events may speak of one occurrence; any other event is an occurrence of its own."""
+_NAME_OF: Final = {
+    "purchase_made": attrgetter("payment_id"),
+    "form_submitted": attrgetter("submission_id"),
+    "appointment_booked": attrgetter("appointment_id"),
+}
+"""The name of an occurrence in an event's details, by goal type; any other event is an occurrence of its own."""
+_REPLACED: Final = attrgetter("replaces_appointment_id")
 EXACT: Final = Context(prec=128)
 """Precision for every digit of a sum; the default context rounds to 28 digits."""
 
@@ -66,6 +72,18 @@ def occurrences(
     if goal_type == "appointment_booked":
         return _chains(hits, reversals)
     return [Occurrence((hit,)) for hit in hits]
+
+
+def are_separate(goal_type: str, hits: Sequence[facts.Hit]) -> bool:
+    """Say whether each hit of one goal and contact is surely an occurrence of its own."""
+    name_of = _NAME_OF.get(goal_type)
+    if name_of is None or len(hits) < 2:
+        return True
+    details = [details_of(hit.trigger.data) for hit in hits]
+    names = [name for name in map(name_of, details) if name is not None]
+    if len(set(names)) < len(names):
+        return False
+    return goal_type != "appointment_booked" or not any(map(_REPLACED, details))
 
 
 def _grouped(hits: Iterable[facts.Hit], name_of: Callable[[Details], str | None]) -> list[tuple[facts.Hit, ...]]:
@@ -172,8 +190,10 @@ def _is_same(currency: str, other: str) -> bool:
     return currency.upper() == other.upper()
 
 
-def taken_back(trigger: facts.Trigger, reversals: Iterable[facts.Reversal]) -> Decimal:
+def taken_back(trigger: facts.Trigger, reversals: Sequence[facts.Reversal]) -> Decimal:
     """Return what was refunded or failed of a payment since its event, at most its amount (contract section 5)."""
+    if not reversals:
+        return Decimal(0)
     details, since = details_of(trigger.data), trigger.time
     amount = details.amount or Decimal(0)
     own = [r for r in reversals if r.subject_id == details.payment_id]
