@@ -80,7 +80,10 @@ def others(judgement: judging.Judgement, behind: Iterable[facts.Hit], trigger: f
     behind has a hit of each occurrence, in this order.
     """
     if judgement.occurrence_of:
-        found = {judging.hit_key(hit): hit for one in behind for hit in _hits_of_occurrence(judgement, one)}
+        found: dict[judging.HitKey, facts.Hit] = {}
+        for one in behind:
+            if judging.hit_key(one) not in found:  # of a revoked achievement, these are all hits of its occurrences
+                found |= {judging.hit_key(hit): hit for hit in _hits_of_occurrence(judgement, one)}
         behind = sorted(found.values(), key=judging.ORDER)
     source, id_ = trigger.source, trigger.id
     return tuple(
@@ -139,8 +142,9 @@ def payments(
     usual = {key for key, hit in found.items() if hit.goal_id not in judgement.counts}
     if unreversed is not judgement:
         found |= {key: hit for key, hit in _payments(workflow, unreversed).items() if key not in found}
+    of_payment = occurrences.by_subject(reversals)
     rows = [
-        _kept(hit.goal_id, hit.goal_version, hit.trigger, occurrences.taken_back(hit.trigger, reversals))
+        _kept(hit.goal_id, hit.goal_version, hit.trigger, occurrences.taken_back(hit.trigger, of_payment))
         for _, hit in sorted(found.items())
     ]
     if found.keys() == usual and not any(row.reversed for row in rows):
