@@ -1,4 +1,4 @@
-"""Part of `goalworker doctor` in PostgreSQL: version, clocks, limits, rights, schema, outbox, paused topics."""
+"""Part of `goalworker doctor` in PostgreSQL: version, clocks, limits, rights, schema, outbox, exits, paused topics."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -10,10 +10,13 @@ from goalworker import config, errors
 from goalworker.admin import database_connection, findings, outbox_report
 from goalworker.pipeline import clock_skew, outbox, paused_topics, refused_messages
 from goalworker.postgres import connections, database_errors, migrations, pooler, tables
+from goalworker.stores import enrollments
 
 # Age of the oldest message in the outbox above which doctor warns.
 OUTBOX_AGE_MAX_SECONDS: Final = 60.0
 POSTGRESQL_MIN: Final = 15
+# Workflows with waiting exits that are named: those with most of them.
+WORKFLOWS_MAX: Final = 5
 
 
 async def examine(settings: config.Settings) -> findings.Findings:
@@ -105,12 +108,14 @@ async def _content(settings: config.Settings, pool: sa_async.AsyncEngine) -> Ite
         now = await sql.fetchval(connections.SELECT_NOW_SECONDS)
         waiting = await outbox.status(sql)
         held = await refused_messages.status(sql)
+        waiting_exits = await enrollments.waiting_exits(sql)
         paused = await sql.fetch(paused_topics.PAUSED)
     names = settings.topics.model_dump()
     return [
         _mode(settings, tracking),
         _outbox(waiting, now),
         *(findings.problem("outbox", outbox_report.sentence(refused, names[refused.topic])) for refused in held),
+        exits(waiting_exits),
         *map(_paused, paused),
     ]
 
@@ -132,6 +137,23 @@ def _outbox(waiting: Sequence[outbox.Pending], now: float) -> findings.Finding:
     if age_seconds > OUTBOX_AGE_MAX_SECONDS:
         return findings.warn("outbox", f"{detail}: is a worker running, and may it write to the topics?")
     return findings.ok("outbox", detail)
+
+
+def exits(waiting: Sequence[enrollments.WaitingExits]) -> findings.Finding:
+    """Return the finding about exits that wait, which is as it should be while their workflows are paused."""
+    if not waiting:
+        return findings.ok("exits", "no exit waits for an activation of its workflow")
+    total = sum(workflow.exits for workflow in waiting)
+    waits = "1 exit waits for an activation of its workflow" if total == 1 else f"{total} exits wait for an activation"
+    named = [
+        f"{workflow.exits} in {workflow.workflow_id} of {workflow.tenant_id}, deactivated at "
+        f"{workflow.deactivated_at:%Y-%m-%dT%H:%M:%SZ}"
+        for workflow in waiting[:WORKFLOWS_MAX]
+    ]
+    if more := len(waiting[WORKFLOWS_MAX:]):
+        named.append(f"workflows not named here: {more}")
+    remedy = "a workflow that runs again needs a `workflow.activated` of its engine"
+    return findings.ok("exits", f"{waits} ({'; '.join(named)}): {remedy}")
 
 
 def _paused(row: Any) -> findings.Finding:

@@ -19,7 +19,7 @@ from goalworker.domain import criteria
 from goalworker.domain.criteria import IDS_MAX
 from goalworker.domain.criteria_parsing import TIMES_MAX, TIMES_MIN
 from goalworker.domain.events import GOAL_TYPE_TABLE, GoalType
-from goalworker.domain.text import AMOUNT_MAX
+from goalworker.domain.text import AMOUNT_MAX, MAJOR_UNITS
 
 EXAMPLE_GOAL_ID: Final = "5f0c9b0e-8d1f-4b9e-9a53-0d4f0a3f6f6b"
 
@@ -91,7 +91,10 @@ def _tagged_union(name: str, models: Iterable[Any]) -> Any:
 
 _SETTING_TEXTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "times": {"description": "Number of events after which the goal is achieved", "examples": [3]},
-    "total_amount": {"description": "Sum of payments at which the goal is achieved", "examples": ["500"]},
+    "total_amount": {
+        "description": f"Sum of payments at which the goal is achieved, {MAJOR_UNITS}",
+        "examples": ["500"],
+    },
     "within": {
         "description": "Span of `times` or `total_amount`: an ISO 8601 duration of whole seconds up to P365D",
         "examples": ["P30D"],
@@ -119,7 +122,7 @@ _STORED_FIELDS: Final[Mapping[str, Any]] = {
     "tag_name": (str, Field(default_factory=str)),
     "min_amount": (
         str,
-        Field(default_factory=str, description="Inclusive; without trailing zeros", examples=["100"]),
+        Field(default_factory=str, description=f"Inclusive, {MAJOR_UNITS}; without trailing zeros", examples=["100"]),
     ),
     "currency": (str, Field(default_factory=str, examples=["EUR"])),
 }
@@ -232,7 +235,10 @@ IdsDraft = _alias("IdsDraft", Text | Annotated[list[Text], Field(min_length=1, m
 _IDS_DRAFT_TEXT: Final = f"One id, or a list of 1 to {IDS_MAX} of which any will do"
 _DRAFT_FIELDS: Final[Mapping[str, Any]] = {
     "tag_name": (Text | None, None),
-    "min_amount": (Amount | None, Field(None, description="Inclusive; at most 18 decimals, kept exactly")),
+    "min_amount": (
+        Amount | None,
+        Field(None, description=f"Inclusive, {MAJOR_UNITS}; at most 18 decimals, kept exactly"),
+    ),
     "currency": (Annotated[str, Field(pattern="^[A-Za-z]{3}$")] | None, None),
 }
 

@@ -11,6 +11,7 @@ from msgspec import Struct, structs
 
 from goalworker.demo import foreign_changes, listener, plans, tenant_setup
 from goalworker.demo.own_offsets import OwnOffsets
+from goalworker.domain import evidence
 
 T = TypeVar("T", bound=Hashable)
 
@@ -47,7 +48,8 @@ class Verdict(Struct, frozen=True):
 
 
 _ACHIEVEMENTS: Final = """
-SELECT tenant_id, enrollment_id, goal_id, achieved_at, event_source, event_id, revision, revoked_at IS NULL AS stands
+SELECT tenant_id, enrollment_id, goal_id, achieved_at, event_source, event_id, revision, revoked_at IS NULL AS stands,
+    counted
 FROM achievements WHERE tenant_id = ANY($1)
 """
 
@@ -128,7 +130,7 @@ def _achievements(
         compare_items(
             "achievements in PostgreSQL",
             achieved,
-            [plans.Achievement(*tuple(row)[:6]) for row in rows if row["stands"]],
+            [_achieved(row) for row in rows if row["stands"]],
             _goal_key,
         ),
         compare_items(
@@ -143,7 +145,22 @@ def _achievements(
             [(*key, last.revision, last.achieved is not None) for key, last in folded.items()],
             lambda revision: revision[:3],
         ),
+        compare_reasons(
+            expected.revocable, _covered(found.revocations, lambda revocation: scope.covers(revocation.key))
+        ),
     ]
+
+
+def compare_reasons(possible: Iterable[plans.Revocation], found: Collection[plans.Revocation]) -> Row:
+    """Compare the reasons of revocations with those for which the same achievements may be revoked."""
+    by_goal = {_goal_key(revocation): revocation for revocation in possible}
+    expected = [by_goal[_goal_key(revocation)] for revocation in found if _goal_key(revocation) in by_goal]
+    return compare_items("reasons of revocations", expected, found, _goal_key)
+
+
+def _achieved(row: asyncpg.Record) -> plans.Achievement:
+    counted, _ = evidence.others_from_json(row["counted"])
+    return plans.Achievement(*tuple(row)[:6], *(() if counted is None else structs.astuple(counted)))
 
 
 def _exits(
@@ -166,7 +183,7 @@ def _exits(
     ]
 
 
-def _goal_key(achieved: plans.Achievement) -> Hashable:
+def _goal_key(achieved: plans.Achievement | plans.Revocation) -> Hashable:
     return (*achieved.key, achieved.goal_id)
 
 
@@ -274,7 +291,8 @@ def plain_text(value: object) -> str:
     """Return ids and fields as plain text that can be searched for, without Python's notation."""
     match value:
         case Struct():
-            return " ".join(f"{name}={plain_text(field)}" for name, field in structs.asdict(value).items())
+            fields = structs.asdict(value).items()
+            return " ".join(f"{name}={plain_text(field)}" for name, field in fields if field is not None)
         case tuple() | list():
             return " ".join(map(plain_text, value))
         case datetime():

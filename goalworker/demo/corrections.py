@@ -20,7 +20,8 @@ def ended_before_all_along(builder: ScenarioBuilder) -> plans.Step:
     """A late end before the event: the achievement is revoked, the exit was sent and remains."""
     form = builder.form("signup", 10)
     before = builder.exited({"signed-up": form})
-    late = builder.in_order(builder.ended("welcome", 5), outcome=plans.Outcome(exited=before.exited))
+    after = plans.Outcome(exited=before.exited) + builder.revocable("after_end", "signed-up")
+    late = builder.in_order(builder.ended("welcome", 5), outcome=after)
     return builder.shuffled(builder.started("welcome", 0), form, outcome=before, then=late)
 
 
@@ -38,6 +39,7 @@ def other_goal_was_first(builder: ScenarioBuilder) -> plans.Step:
     form, tag = builder.form("signup", 10), builder.tag(5, tag_name="customer")
     before = builder.exited({"signed-up": form})
     superseded = builder.achieved({"customer": tag}) + plans.Outcome(exited=before.exited)
+    superseded += builder.revocable("superseded", "signed-up")
     late = builder.in_order(tag, outcome=superseded)
     return builder.shuffled(builder.started("welcome", 0), form, outcome=before, then=late)
 

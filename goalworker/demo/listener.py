@@ -3,6 +3,7 @@
 import dataclasses
 from collections import Counter, deque
 from datetime import datetime
+from decimal import Decimal
 from typing import Final
 from uuid import UUID
 
@@ -111,6 +112,10 @@ class _Achievement(Struct):
     goal_type: str
     achieved_at: datetime | None = None
     trigger_event: _Trigger | None = None
+    occurrences: int | None = None
+    total_amount: Decimal | None = None
+    evidence_complete: bool | None = None
+    reason: str = ""
 
 
 class _Exit(Struct):
@@ -139,6 +144,7 @@ class Received:
 
     exits: dict[UUID, FoundExit] = dataclasses.field(default_factory=dict)
     achievements: dict[GoalKey, LatestRevision] = dataclasses.field(default_factory=dict)
+    revocations: list[plans.Revocation] = dataclasses.field(default_factory=list)
     configured: set[UUID] = dataclasses.field(default_factory=set)
     dead_letters: dict[Origin, plans.DeadLetter] = dataclasses.field(default_factory=dict)
     standing: Counter[str] = dataclasses.field(default_factory=Counter)
@@ -215,8 +221,11 @@ class Listener:
         achieved, kind, make_id = None, "revoked", ids.revoked_message_id
         if envelope.type == "workflow.goal.achieved" and data.trigger_event and data.achieved_at:
             trigger = data.trigger_event
-            achieved = plans.Achievement(*key, data.achieved_at, trigger.source, trigger.id)
+            count = plans.Count(data.occurrences, data.total_amount, data.evidence_complete)
+            achieved = plans.Achievement(*key, data.achieved_at, trigger.source, trigger.id, *count)
             kind, make_id = "achieved" if data.revision == 1 else "revised", ids.achieved_message_id
+        else:
+            self.received.revocations.append(plans.Revocation(*key, data.reason))
         if envelope.id != make_id(*key, data.revision):
             self.received.anomalies.append(
                 Anomaly(f"{envelope.type} of {' '.join(map(str, key))} has the id {envelope.id}", key[:2])

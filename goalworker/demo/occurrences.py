@@ -1,7 +1,7 @@
 """Scenarios in which it matters of which occurrence an event is, and how many there were (contract section 3)."""
 
 from goalworker.demo import plans
-from goalworker.demo.scenario_builder import ScenarioBuilder
+from goalworker.demo.scenario_builder import ScenarioBuilder, counted
 
 
 def paid_once_told_twice(builder: ScenarioBuilder) -> plans.Step:
@@ -25,7 +25,8 @@ def orders_three_times(builder: ScenarioBuilder) -> plans.Step:
         *orders,
         builder.again(orders[1], 5),
         builder.payment("20", "EUR", ["mug"], 9),
-        outcome=builder.achieved({"ordered": orders[0], "regular": orders[2]}) + builder.paid("shop", *orders),
+        outcome=builder.achieved({"ordered": orders[0], "regular": orders[2]}, counts={"regular": counted(3)})
+        + builder.paid("shop", *orders),
     )
 
 
@@ -38,7 +39,8 @@ def pays_in_instalments(builder: ScenarioBuilder) -> plans.Step:
         builder.started("instalments", 0),
         *instalments,
         builder.payment("300", "USD", [], 2),
-        outcome=builder.exited({"paid-in-full": instalments[2]}) + builder.paid("instalments", *instalments),
+        outcome=builder.exited({"paid-in-full": instalments[2]}, counts={"paid-in-full": counted(3, "300")})
+        + builder.paid("instalments", *instalments),
         needed=instalments,
     )
 

@@ -48,6 +48,14 @@ class Enrollment(Struct, frozen=True):
         return (self.tenant_id, self.enrollment_id)
 
 
+class Count(NamedTuple):
+    """Count of a goal with `times` or `total_amount` when it is achieved."""
+
+    occurrences: int | None = None
+    total_amount: Decimal | None = None
+    evidence_complete: bool | None = None
+
+
 class Achievement(Struct, frozen=True):
     """An achievement that must be in force in the end, and the event that triggered it."""
 
@@ -57,6 +65,23 @@ class Achievement(Struct, frozen=True):
     achieved_at: datetime
     source: str
     event_id: str
+    occurrences: int | None = None
+    """This and the fields after it belong to goals with `times` or `total_amount` (`Count`)."""
+    total_amount: Decimal | None = None
+    evidence_complete: bool | None = None
+
+    @property
+    def key(self) -> EnrollmentKey:
+        return (self.tenant_id, self.enrollment_id)
+
+
+class Revocation(Struct, frozen=True):
+    """A reason for which an achievement may be revoked, for good or until another record is read."""
+
+    tenant_id: str
+    enrollment_id: str
+    goal_id: UUID
+    reason: str
 
     @property
     def key(self) -> EnrollmentKey:
@@ -111,12 +136,13 @@ class Revenue(NamedTuple):
 
 
 class Outcome(Struct, frozen=True):
-    """The achievements, exits, dead letters and payments that a plan must lead to."""
+    """The achievements, exits, dead letters and payments that a plan must lead to, and revocations that it may."""
 
     achieved: tuple[Achievement, ...] = ()
     exited: tuple[Exit, ...] = ()
     dead_letters: tuple[DeadLetter, ...] = ()
     payments: tuple[Payment, ...] = ()
+    revocable: tuple[Revocation, ...] = ()
 
     def __add__(self, other: Outcome) -> Outcome:
         return Outcome(
@@ -124,6 +150,7 @@ class Outcome(Struct, frozen=True):
             self.exited + other.exited,
             self.dead_letters + other.dead_letters,
             self.payments + other.payments,
+            self.revocable + other.revocable,
         )
 
     def revenue(self) -> dict[RevenueKey, Revenue]:

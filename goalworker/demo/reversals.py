@@ -4,7 +4,7 @@ An exit is sent as soon as it is due and stands, so most reversals wait in a sec
 """
 
 from goalworker.demo import plans
-from goalworker.demo.scenario_builder import ScenarioBuilder
+from goalworker.demo.scenario_builder import ScenarioBuilder, counted
 from goalworker.domain import events
 
 
@@ -13,6 +13,7 @@ def refunded(builder: ScenarioBuilder) -> plans.Step:
     paid = builder.payment("120.50", "EUR", ["pro-plan"], 5)
     before = builder.exited({"bought": paid})
     after = plans.Outcome(exited=before.exited) + builder.paid("checkout", paid, back="120.50")
+    after += builder.revocable("reversed", "bought")
     whole = [builder.refund(paid, 10)]
     parts = [builder.refund(paid, 10, "120", "EUR"), builder.refund(paid, 11, "0.50", "eur")]
     late = builder.shuffled(*builder.rng.choice((whole, parts)), outcome=after)
@@ -51,6 +52,7 @@ def debit_fails(builder: ScenarioBuilder) -> plans.Step:
     before = builder.exited({"pro": paid, "any-purchase": paid})
     failure = builder.undone(events.PAYMENT_FAILED, paid, 10)
     after = plans.Outcome(exited=before.exited) + builder.paid("upsell", paid, back="9.90")
+    after += builder.revocable("reversed", "pro", "any-purchase")
     late = builder.in_order(failure, outcome=after)
     before += builder.paid("upsell", paid)
     return builder.shuffled(builder.started("upsell", 0), paid, outcome=before, then=late)
@@ -61,7 +63,9 @@ def call_moved(builder: ScenarioBuilder) -> plans.Step:
     booked = builder.appointment("coaching", 5)
     outcome = builder.exited({"coached": booked})
     cancelled = builder.undone(events.APPOINTMENT_CANCELLED, booked, 11)
-    late = builder.shuffled(builder.rebooked(booked, 10), cancelled, outcome=outcome)
+    # For a while, if the worker reads the cancellation first.
+    moved = outcome + builder.revocable("reversed", "coached")
+    late = builder.shuffled(builder.rebooked(booked, 10), cancelled, outcome=moved)
     return builder.shuffled(builder.started("coaching", 0), booked, outcome=outcome, then=late)
 
 
@@ -71,7 +75,8 @@ def call_cancelled(builder: ScenarioBuilder) -> plans.Step:
     before = builder.exited({"coached": booked})
     moved = [builder.rebooked(booked, 10)] * builder.rng.randrange(2)
     cancelled = builder.undone(events.APPOINTMENT_CANCELLED, [booked, *moved][-1], 15)
-    late = builder.shuffled(*moved, cancelled, outcome=plans.Outcome(exited=before.exited))
+    after = plans.Outcome(exited=before.exited) + builder.revocable("reversed", "coached")
+    late = builder.shuffled(*moved, cancelled, outcome=after)
     return builder.shuffled(builder.started("coaching", 0), booked, outcome=before, then=late)
 
 
@@ -80,6 +85,7 @@ def form_rejected(builder: ScenarioBuilder) -> plans.Step:
     form, better = builder.form("application", 5), builder.form("application", 15)
     before = builder.exited({"applied": form})
     anew = builder.achieved({"applied": better}) + plans.Outcome(exited=before.exited)
+    anew += builder.revocable("reversed", "applied")
     rejection = builder.undone(events.FORM_REJECTED, form, 10)
     late = builder.shuffled(rejection, better, outcome=anew)
     return builder.shuffled(builder.started("application", 0), form, outcome=before, then=late)
@@ -92,7 +98,8 @@ def order_returned(builder: ScenarioBuilder) -> plans.Step:
         builder.started("shop", 0),
         *orders,
         builder.refund(orders[0], 7),
-        outcome=builder.achieved({"ordered": orders[1], "regular": orders[3]})
+        outcome=builder.achieved({"ordered": orders[1], "regular": orders[3]}, counts={"regular": counted(3)})
+        + builder.revocable("reversed", "ordered", "regular")
         + builder.paid("shop", orders[0], back="20")
         + builder.paid("shop", *orders[1:]),
     )

@@ -16,6 +16,8 @@ SPAN: Final = timedelta(milliseconds=50)
 
 SOURCES: Final = ("/crm", "/shop", "/web")
 _OCCURRENCE_IDS: Final = frozenset({"payment_id", "appointment_id", "submission_id"})
+_NO_COUNT: Final = plans.Count()
+_NO_COUNTS: Final[Mapping[str, plans.Count]] = {}
 REPEATED: Final = 0.08
 """Share of the messages that are sent twice."""
 
@@ -117,8 +119,13 @@ class ScenarioBuilder:
 
     # --- outcomes ---
 
-    def achieved(self, triggers: Mapping[str, plans.SourceEvent], suffix: str = "") -> plans.Outcome:
-        """Expect that each goal, given by its key, is achieved by its event."""
+    def achieved(
+        self,
+        triggers: Mapping[str, plans.SourceEvent],
+        suffix: str = "",
+        counts: Mapping[str, plans.Count] = _NO_COUNTS,
+    ) -> plans.Outcome:
+        """Expect that each goal, given by its key, is achieved by its event, with the counts of those that count."""
         return plans.Outcome(
             tuple(
                 plans.Achievement(
@@ -128,14 +135,20 @@ class ScenarioBuilder:
                     trigger.time,
                     trigger.source,
                     trigger.id,
+                    *counts.get(key, _NO_COUNT),
                 )
                 for key, trigger in triggers.items()
             )
         )
 
-    def exited(self, triggers: Mapping[str, plans.SourceEvent], suffix: str = "") -> plans.Outcome:
+    def exited(
+        self,
+        triggers: Mapping[str, plans.SourceEvent],
+        suffix: str = "",
+        counts: Mapping[str, plans.Count] = _NO_COUNTS,
+    ) -> plans.Outcome:
         """Expect the achievements and an exit of the enrollment; the last goal completes the workflow."""
-        achieved = self.achieved(triggers, suffix)
+        achieved = self.achieved(triggers, suffix, counts)
         *_, completing = triggers
         workflow_id = tenant_setup.GOAL_OF_KEY[completing].workflow_id
         in_order = sorted(achieved.achieved, key=lambda achievement: (achievement.achieved_at, achievement.goal_id))
@@ -159,6 +172,20 @@ class ScenarioBuilder:
                     self.tenant_id, workflow_id, paid.data["currency"].upper(), paid.data["amount"], Decimal(back)
                 )
                 for paid in payments
+            )
+        )
+
+    def revocable(self, reason: str, *keys: str) -> plans.Outcome:
+        """Expect that the achievements of these goals may be revoked for this reason."""
+        return plans.Outcome(
+            revocable=tuple(
+                plans.Revocation(
+                    self.tenant_id,
+                    self.enrollment_id(tenant_setup.GOAL_OF_KEY[key].workflow_id),
+                    self.setup.goal_ids[self.tenant_id, key],
+                    reason,
+                )
+                for key in keys
             )
         )
 
@@ -215,3 +242,8 @@ def _exits_needing(event: plans.SourceEvent, outcome: plans.Outcome) -> tuple[pl
         if (achievement.source, achievement.event_id) == (event.source, event.id)
     }
     return tuple(command.key for command in outcome.exited if command.key in triggered)
+
+
+def counted(occurrences: int, total_amount: str | None = None) -> plans.Count:
+    """Return a count with complete evidence."""
+    return plans.Count(occurrences, None if total_amount is None else Decimal(total_amount), evidence_complete=True)

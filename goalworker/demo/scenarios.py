@@ -78,6 +78,7 @@ def ended_twice(builder: ScenarioBuilder) -> plans.Step:
         builder.form("survey", 10),
         builder.ended("survey", 20),
         builder.ended("survey", 8),
+        outcome=builder.revocable("after_end", "answered"),
     )
 
 
@@ -191,7 +192,7 @@ def answers(builder: ScenarioBuilder) -> plans.Step:
         builder.form("survey", 7),
         booked,
         builder.ended("survey", 6.001),
-        outcome=builder.achieved({"answered": earliest, "booked": booked}),
+        outcome=builder.achieved({"answered": earliest, "booked": booked}) + builder.revocable("after_end", "answered"),
     )
 
 

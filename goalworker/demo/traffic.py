@@ -69,6 +69,7 @@ class Traffic:
             tuple(exit_ for outcome in self._outcomes for exit_ in outcome.exited),
             tuple(letter for outcome in self._outcomes for letter in outcome.dead_letters),
             tuple(payment for outcome in self._outcomes for payment in outcome.payments),
+            tuple(revocation for outcome in self._outcomes for revocation in outcome.revocable),
         )
 
     @property

@@ -75,10 +75,20 @@ def hit_of(enrollment: facts.Enrollment, goal_id: UUID, goal_version: int, trigg
 
 
 def others(judgement: judging.Judgement, behind: Iterable[facts.Hit], trigger: facts.Trigger) -> Others:
-    """Return the hits besides the trigger of the occurrences behind an achievement, in the order of the walk."""
-    found = {judging.hit_key(hit): hit for one in behind for hit in _hits_of_occurrence(judgement, one)}
-    ordered = sorted(found.values(), key=lambda hit: hit.trigger.order)
-    return tuple([(hit.goal_version, hit.trigger) for hit in ordered if hit.trigger.order[1:] != trigger.order[1:]])
+    """Return the hits besides the trigger of the occurrences behind an achievement, in the order of the walk.
+
+    behind has a hit of each occurrence, in this order.
+    """
+    if judgement.occurrence_of:
+        found: dict[judging.HitKey, facts.Hit] = {}
+        for one in behind:
+            if judging.hit_key(one) not in found:  # of a revoked achievement, these are all hits of its occurrences
+                found |= {judging.hit_key(hit): hit for hit in _hits_of_occurrence(judgement, one)}
+        behind = sorted(found.values(), key=judging.ORDER)
+    source, id_ = trigger.source, trigger.id
+    return tuple(
+        [(hit.goal_version, hit.trigger) for hit in behind if hit.trigger.id != id_ or hit.trigger.source != source]
+    )
 
 
 def _hits_of_occurrence(judgement: judging.Judgement, hit: facts.Hit) -> tuple[facts.Hit, ...]:
@@ -128,10 +138,11 @@ def payments(
     They are those behind its purchase achievements, and those that would be had nothing been reversed (contract
     section 5).
     """
-    usual = {key for key in _payments(workflow, judgement) if key[0] not in judgement.counts}
+    usual = {key for key, hit in _payments(workflow, judgement).items() if hit.goal_id not in judgement.counts}
     found = revenue_hits(workflow, judgement, unreversed)
+    of_payment = occurrences.by_subject(reversals)
     rows = [
-        _kept(hit.goal_id, hit.goal_version, hit.trigger, occurrences.taken_back(hit.trigger, reversals))
+        _kept(hit.goal_id, hit.goal_version, hit.trigger, occurrences.taken_back(hit.trigger, of_payment))
         for _, hit in sorted(found.items())
     ]
     if found.keys() == usual and not any(row.reversed for row in rows):

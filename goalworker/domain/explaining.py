@@ -141,7 +141,7 @@ def _judge(known: ContactFacts, run: Run, asked: Iterable[goals.Goal], sightings
         hit_of(known.workflow_id, goal_id, seen)
         for goal_id, of_goal in merged.items()
         for key, seen in of_goal.items()
-        if seen.is_hit and (goal_id, *key) not in keys
+        if seen.is_hit and (goal_id.int, *key) not in keys
     ]
     case = tracing.Case(run.enrollment, known.workflow, [*stored, *unjudged], known.reversals, known.tracked)
     trace = tracing.trace(case)
@@ -172,7 +172,7 @@ def _explain_goal(judged: _Judged, goal: goals.Goal) -> Explanation:
 def _reason(judged: _Judged, goal: goals.Goal, seen: Sighting) -> str | None:
     if (reason := _reason_by_itself(seen)) is not None:
         return reason
-    return judged.trace.reasons[goal.goal_id, seen.event.source, seen.event.id]
+    return judged.trace.reasons[goal.goal_id.int, seen.event.source, seen.event.id]
 
 
 def _is_of(seen: _Seen, hit: facts.Hit) -> bool:

@@ -29,6 +29,8 @@ EnrollmentKey = tuple[str, str]
 """(tenant_id, enrollment_id)."""
 WorkflowKey = tuple[str, str]
 """(tenant_id, workflow_id)."""
+Order = tuple[datetime, str, str]
+"""(time, source, id): the order of events in the walk, and of reversals."""
 
 BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
 """Begin of an enrollment's window when enrollments are not tracked (contract rule 3.8)."""
@@ -50,7 +52,7 @@ class Trigger(Struct, frozen=True, gc=False):
     tracestate: str | None = None
 
     @property
-    def order(self) -> tuple[datetime, str, str]:
+    def order(self) -> Order:
         """Key by which judgement walks through hits (contract rule 3.3)."""
         return (self.time, self.source, self.id)
 
@@ -105,7 +107,7 @@ class Reversal(Struct, frozen=True, gc=False):
     currency: str | None = None
 
     @property
-    def order(self) -> tuple[datetime, str, str]:
+    def order(self) -> Order:
         """Key by which reversals are ordered (contract rule 3.3)."""
         return (self.time, self.source, self.id)
 

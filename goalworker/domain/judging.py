@@ -1,7 +1,8 @@
 """Judgement of one enrollment: a pure function of its facts (contract section 3)."""
 
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import groupby
@@ -9,16 +10,19 @@ from operator import attrgetter
 from typing import Final
 from uuid import UUID
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from goalworker.domain import facts, goals, occurrences
-from goalworker.domain.criteria import KEEP
+from goalworker.domain.criteria import KEEP, Criteria
 
 # Hits of one goal and contact that are judged, at most, where a goal counts them: the newest (contract rule 3.6).
 COUNTED_HITS_MAX: Final = 10_000
 
-HitKey = tuple[UUID, str, str]
-"""(goal_id, source, id) of a hit of one contact."""
+# The order of the walk, facts.Trigger.order, read without a step of Python for each hit.
+ORDER: Final = attrgetter("trigger.time", "trigger.source", "trigger.id")
+
+HitKey = tuple[int, str, str]
+"""(goal_id as a number, since a UUID is hashed by Python code, source, id) of a hit of one contact."""
 
 
 class Satisfaction(Struct, frozen=True, gc=False):
@@ -55,7 +59,7 @@ _NOTHING: Final = Judgement()
 
 def judge(
     enrollment: facts.Enrollment,
-    hits: Iterable[facts.Hit],
+    hits: Collection[facts.Hit],
     workflow: goals.Workflow,
     reversals: Sequence[facts.Reversal] = (),
     *,
@@ -69,16 +73,18 @@ def judge(
     if began is None:
         return _NOTHING
     known = workflow.goals_by_id
-    own = [hit for hit in hits if hit.goal_id in known]
-    if workflow.is_plain and not reversals and enrollment.started_by_id is None and _are_of_different_goals(own):
-        return _walk([hit for hit in own if _is_within(hit.trigger.time, began, enrollment.ended_at)], workflow)
+    if workflow.is_plain and not reversals and enrollment.started_by_id is None and _are_of_different_goals(hits):
+        own = [hit for hit in hits if hit.goal_id in known]
+        return _walk(_in_window(own, began, enrollment.ended_at), workflow)
     context = _Context(enrollment, began, reversals)
     counting: list[facts.Hit] = []
     counts: dict[UUID, Count] = {}
-    for of_goal in hits_by_goal(own):
-        goal = known[of_goal[0].goal_id]
+    for of_goal in hits_by_goal(hits):
+        goal = known.get(of_goal[0].goal_id)
+        if goal is None:
+            continue
         excess = excess_of(goal, of_goal)
-        counted = of_goal[len(excess) :]
+        counted = of_goal[len(excess) :] if excess else of_goal
         reaching, count = _reaching(goal, _counting(goal, counted, context), is_complete=not excess)
         counting += reaching
         if count is not None:
@@ -86,17 +92,20 @@ def judge(
     judgement = _walk(counting, workflow)
     if not counts and not context.occurrence_of:
         return judgement
-    return structs.replace(
-        judgement,
-        counts={hit.goal_id: counts[hit.goal_id] for hit in judgement.achieved if hit.goal_id in counts},
-        occurrence_of=context.occurrence_of,
-        undone=frozenset(context.undone),
+    return Judgement(
+        judgement.achieved,
+        judgement.satisfaction,
+        judgement.converted_at,
+        {hit.goal_id: counts[hit.goal_id] for hit in judgement.achieved if hit.goal_id in counts},
+        context.occurrence_of,
+        frozenset(context.undone),
     )
 
 
 def hit_key(hit: facts.Hit) -> HitKey:
     """Return the identity of a hit among those of one contact."""
-    return (hit.goal_id, hit.trigger.source, hit.trigger.id)
+    trigger = hit.trigger
+    return (hit.goal_id.int, trigger.source, trigger.id)
 
 
 def active_at(states: Sequence[facts.WorkflowState], moment: datetime) -> bool:
@@ -117,8 +126,8 @@ def waits(states: Sequence[facts.WorkflowState], satisfied_at: datetime) -> bool
 # --- the hits that count: rules 3.2 and 3.3 ---
 
 
-def _are_of_different_goals(hits: Sequence[facts.Hit]) -> bool:
-    return len(hits) < 2 or len({hit.goal_id for hit in hits}) == len(hits)
+def _are_of_different_goals(hits: Collection[facts.Hit]) -> bool:
+    return len(hits) < 2 or len({hit.goal_id.int for hit in hits}) == len(hits)  # a UUID is hashed by Python code
 
 
 class _Context:
@@ -134,22 +143,25 @@ class _Context:
 
 def hits_by_goal(hits: Iterable[facts.Hit]) -> list[list[facts.Hit]]:
     """Return the hits of each goal, each event once, in the order of the walk."""
-    by_goal: dict[int, dict[tuple[str, str], facts.Hit]] = {}  # an int is hashed in a tenth of the time of a UUID
+    by_goal: dict[int, dict[tuple[str, str], facts.Hit]] = {}
     for hit in hits:
         trigger = hit.trigger
         by_goal.setdefault(hit.goal_id.int, {}).setdefault((trigger.source, trigger.id), hit)
-    return [sorted(of_goal.values(), key=attrgetter("trigger.order")) for of_goal in by_goal.values()]
+    return [sorted(of_goal.values(), key=ORDER) for of_goal in by_goal.values()]
 
 
 def excess_of(goal: goals.Goal, hits: list[facts.Hit]) -> list[facts.Hit]:
     """Return the oldest of a goal's hits, which are not counted because there are too many (contract rule 3.6)."""
-    return hits[:-COUNTED_HITS_MAX] if goals.kept_seconds(goal) is not None else []
+    is_excessive = len(hits) > COUNTED_HITS_MAX and goals.kept_seconds(goal) is not None
+    return hits[:-COUNTED_HITS_MAX] if is_excessive else []
 
 
 def _counting(goal: goals.Goal, hits: list[facts.Hit], context: _Context) -> list[facts.Hit]:
     """Return the hits of one goal that count, in the order of the walk."""
-    if goal.goal_type not in occurrences.SEVERAL_EVENTS:
-        return [hit for hit in hits if _counts(hit, goal, context) and not _is_founder(hit, context.enrollment)]
+    if not context.reversals and occurrences.are_separate(goal.goal_type, hits):  # as most are
+        alone = _counting_alone(hits, goal, context)
+        is_founded = context.enrollment.started_by_id is not None
+        return [hit for hit in alone if not _is_founder(hit, context.enrollment)] if is_founded else alone
     counting = []
     for occurrence in occurrences.occurrences(goal.goal_type, hits, context.reversals):
         if len(occurrence.hits) > 1 or occurrence.undone_until is not None:
@@ -159,7 +171,7 @@ def _counting(goal: goals.Goal, hits: list[facts.Hit], context: _Context) -> lis
         if hit is not None:
             counting.append(hit)
     if len(counting) > 1 and context.occurrence_of:  # an occurrence may count as a hit that is not its first
-        counting.sort(key=attrgetter("trigger.order"))
+        counting.sort(key=ORDER)
     return counting
 
 
@@ -172,28 +184,42 @@ def _counting_hit(occurrence: occurrences.Occurrence, goal: goals.Goal, context:
         return None
     undone_until = occurrence.undone_until
     for hit in hits:
-        if (undone_until is None or not _is_undone(hit, occurrence, goal)) and _counts(hit, goal, context):
+        if (undone_until is None or not _is_undone(hit, occurrence, goal)) and _counting_alone([hit], goal, context):
             return hit
     return None
 
 
-def _counts(hit: facts.Hit, goal: goals.Goal, context: _Context) -> bool:
-    """Say whether a hit counts by itself (contract rule 3.2)."""
-    criteria, time = goals.criteria_of(goal, hit.goal_version), hit.trigger.time
-    return (
-        _is_within(time, context.began, context.enrollment.ended_at)
-        and (criteria.deadline is None or time <= _later(context.began, criteria.deadline))
-        and (criteria.correlate_by is None or _is_correlated(hit, criteria.correlate_by, context.enrollment))
-    )
+def _counting_alone(hits: list[facts.Hit], goal: goals.Goal, context: _Context) -> list[facts.Hit]:
+    """Return those of a goal's hits that count by themselves (contract rule 3.2)."""
+    found: list[facts.Hit] = []
+    for number, of_version in groupby(hits, attrgetter("goal_version")):
+        found += _meeting(of_version, goals.criteria_of(goal, number), context)
+    return found
+
+
+def _meeting(hits: Iterable[facts.Hit], criteria: Criteria, context: _Context) -> list[facts.Hit]:
+    """Return the hits that count by themselves under these criteria."""
+    found = _in_window(hits, context.began, context.enrollment.ended_at)
+    if criteria.deadline is not None:
+        last = _later(context.began, criteria.deadline)
+        found = [hit for hit in found if hit.trigger.time <= last]
+    if criteria.correlate_by is not None:
+        found = [hit for hit in found if _is_correlated(hit, criteria.correlate_by, context.enrollment)]
+    return found
+
+
+def _in_window(hits: Iterable[facts.Hit], began: datetime, ended_at: datetime | None) -> list[facts.Hit]:
+    """Return the hits between begin, inclusive, and end, exclusive."""
+    return [
+        hit
+        for hit in hits
+        if (began <= (time := hit.trigger.time) or not _is_early(time, began)) and (ended_at is None or time < ended_at)
+    ]
 
 
 def _is_early(time: datetime, began: datetime) -> bool:
     """Say whether a time is before the enrollment; without a fraction, it is compared by the second."""
     return time < began and (time.microsecond != 0 or time < began.replace(microsecond=0))
-
-
-def _is_within(time: datetime, began: datetime, ended_at: datetime | None) -> bool:
-    return (began <= time or not _is_early(time, began)) and (ended_at is None or time < ended_at)
 
 
 def _is_founder(hit: facts.Hit, enrollment: facts.Enrollment) -> bool:
@@ -230,36 +256,43 @@ def _reaching(
     sum_: _Sum | None = None
     for position, hit in enumerate(counting):
         criteria = goals.criteria_of(goal, hit.goal_version)
-        if criteria.times is None and criteria.total_amount is None:
-            return counting[position:], None
-        counted: list[facts.Hit] = []
-        total: Decimal | None = None
         if criteria.times is not None:
-            first = position + 1 - criteria.times
-            if first < 0 or not _is_span(counting[first], hit, criteria.within):
+            end = position + 1
+            start = _start_of_span(counting, end, criteria.within) if end >= criteria.times else end
+            if end - start < criteria.times:
                 continue
-            counted = [one for one in counting[: position + 1] if _is_span(one, hit, criteria.within)]
+            counted, total = counting[start:end], None
         elif criteria.total_amount is not None:
-            if sum_ is None or (sum_.currency, sum_.within) != (criteria.currency, criteria.within):
-                sum_ = _Sum(criteria.currency, criteria.within, counting[:position])
+            if sum_ is None or sum_.criteria is not criteria:
+                sum_ = _Sum(criteria, counting[:position])
             sum_.add(hit)
             if sum_.total < criteria.total_amount:
                 continue
             counted, total = list(sum_.hits), sum_.total
+        else:
+            return counting[position:], None
         return counting[position:], Count(tuple(counted), facts.Counted(len(counted), total, is_complete))
     return [], None
 
 
-def _is_span(first: facts.Hit, last: facts.Hit, within: int | None) -> bool:
-    return within is None or (last.trigger.time - first.trigger.time).total_seconds() < within
+def _start_of_span(hits: list[facts.Hit], end: int, within: int | None) -> int:
+    """Return the position of the first hit that is less than `within` seconds older than the last one before `end`."""
+    if within is None:
+        return 0
+    last, span = hits[end - 1].trigger.time, timedelta(seconds=within)
+    return bisect_right(hits, False, hi=end, key=lambda hit: last - hit.trigger.time < span)
+
+
+_ZERO: Final = Decimal(0)
+_add: Final = occurrences.EXACT.add
 
 
 class _Sum:
-    """The payments in a currency among the last hits of a walk, less than `within` seconds old, and their sum."""
+    """The payments in the currency of criteria among the last hits of a walk, as old as these allow, and their sum."""
 
-    def __init__(self, currency: str | None, within: int | None, before: Iterable[facts.Hit]) -> None:
-        self.currency = currency
-        self.within = within
+    def __init__(self, criteria: Criteria, before: Iterable[facts.Hit]) -> None:
+        self.criteria = criteria
+        self.span = None if criteria.within is None else timedelta(seconds=criteria.within)
         self.hits: deque[facts.Hit] = deque()
         self.total = Decimal(0)
         for hit in before:
@@ -267,14 +300,14 @@ class _Sum:
 
     def add(self, hit: facts.Hit) -> None:
         """Add the next hit of the walk, and drop those that are too old by now."""
-        while self.hits and not _is_span(self.hits[0], hit, self.within):
-            self.total = occurrences.EXACT.subtract(self.total, self._amount(self.hits.popleft()))
-        if (occurrences.details_of(hit.trigger.data).currency or "").upper() == self.currency:
+        time, span = hit.trigger.time, self.span
+        while span is not None and self.hits and time - self.hits[0].trigger.time >= span:
+            dropped = occurrences.details_of(self.hits.popleft().trigger.data)
+            self.total = occurrences.EXACT.subtract(self.total, dropped.amount or _ZERO)
+        details = occurrences.details_of(hit.trigger.data)
+        if details.currency is not None and details.currency.upper() == self.criteria.currency:
             self.hits.append(hit)
-            self.total = occurrences.EXACT.add(self.total, self._amount(hit))
-
-    def _amount(self, hit: facts.Hit) -> Decimal:
-        return occurrences.details_of(hit.trigger.data).amount or Decimal(0)
+            self.total = _add(self.total, details.amount or _ZERO)
 
 
 # --- the walk: rule 3.4 ---
@@ -302,8 +335,8 @@ def _by_event(hits: list[facts.Hit]) -> Iterable[list[facts.Hit]]:
     """Return the hits event by event."""
     if len(hits) < 2:  # as most enrollments have
         return [hits] if hits else ()
-    hits.sort(key=attrgetter("trigger.order"))
-    return [list(event_hits) for _, event_hits in groupby(hits, key=attrgetter("trigger.order"))]
+    hits.sort(key=ORDER)
+    return (list(event_hits) for _, event_hits in groupby(hits, key=ORDER))
 
 
 def _all_achieved(workflow: goals.Workflow, moment: datetime, achieved: Mapping[UUID, facts.Hit]) -> bool:

@@ -208,8 +208,9 @@ class Tally:
         unreversed = judgement
         if reversals:
             unreversed = judging.judge(enrollment, hits, self._workflow, tracked=self._tracking)
+        of_payment = occurrences.by_subject(reversals)
         for hit in evidence.revenue_hits(self._workflow, judgement, unreversed).values():
             payment_id = occurrences.details_of(hit.trigger.data).payment_id or ""
             known = paid.get(payment_id)
             if known is None or hit.trigger.order < known[0].trigger.order:
-                paid[payment_id] = (hit, occurrences.taken_back(hit.trigger, reversals))
+                paid[payment_id] = (hit, occurrences.taken_back(hit.trigger, of_payment))

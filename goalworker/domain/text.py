@@ -13,9 +13,9 @@ AMOUNT_FRACTION_DIGITS_MAX: Final = 18
 
 # Rules in the words in which a faulty value is refused; each follows the name of a field.
 TEXT_RULE: Final = f"must be text of 1 to {TEXT_BYTES_MAX} bytes without control characters"
+MAJOR_UNITS: Final = "in major units such as 49.90"
 AMOUNT_RULE: Final = (
-    "must be a JSON number or plain decimal string from 0 to 10^15 with at most 18 decimals, in major units such as "
-    "49.90"
+    f"must be a JSON number or plain decimal string from 0 to 10^15 with at most 18 decimals, {MAJOR_UNITS}"
 )
 CURRENCY_RULE: Final = "must be three ASCII letters, such as EUR"
 DURATION_RULE: Final = (

@@ -4,7 +4,7 @@ The judge itself is asked, with less and less to hold against a hit: the conditi
 reason. So there is one implementation of the rules, and a worker pays nothing for explanations.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -81,7 +81,7 @@ def _without(goal: goals.Goal, *settings: str) -> goals.Workflow:
 
 def _first(
     enrollment: facts.Enrollment,
-    hits: Iterable[facts.Hit],
+    hits: Collection[facts.Hit],
     workflow: goals.Workflow,
     reversals: Sequence[facts.Reversal],
     case: Case,

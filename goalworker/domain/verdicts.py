@@ -192,7 +192,7 @@ def _reason_revoked(achievement: facts.Achievement, enrollment: facts.Enrollment
     triggers = [achievement.trigger]
     if achievement.counted is not None:
         triggers += [trigger for _, trigger in achievement.others]
-    undone = any((achievement.goal_id, trigger.source, trigger.id) in judgement.undone for trigger in triggers)
+    undone = any((achievement.goal_id.int, trigger.source, trigger.id) in judgement.undone for trigger in triggers)
     return "reversed" if undone else "superseded"
 
 

@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from aiokafka import TopicPartition
+from aiokafka import errors as kafka_errors
 
 
 def client_of(connected: Any) -> Any:
@@ -26,12 +27,14 @@ async def close_without_delivering(producer: Any, timeout_seconds: float) -> Non
     dropped = queued_batches(producer)
     for batch in dropped:
         batch.future.cancel()
+        if not batch._drain_waiter.done():  # another send waits behind this batch, to the same partition
+            batch._drain_waiter.set_exception(kafka_errors.ProducerClosed())
     try:
         async with asyncio.timeout(timeout_seconds):
             await asyncio.gather(producer._sender.close(), producer.client.close(), return_exceptions=True)
     finally:
-        # A request in flight fails once its batch is gone, and fails other batches. Nobody awaits these any more, so
-        # asyncio would log each error when the process ends.
+        # A request in flight fails with a KeyError once its batch is gone, and fails other batches. Nobody awaits these
+        # any more, so asyncio would log each error when the process ends.
         for batch in (*dropped, *queued_batches(producer)):
             _ignore_error(batch.future)
             _ignore_error(batch._drain_waiter)

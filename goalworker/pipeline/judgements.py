@@ -181,12 +181,14 @@ def _effects(
         stored = facts.achievements.get(enrollment_key(enrollment), ())
         of_contact = facts.hits.get(fact_reading.contact_key(enrollment), ())
         hits[enrollment.tenant_id, enrollment.contact_id] += evidence.hits_of(enrollment, stored, of_contact)
-    return {
-        key: reversal_effects.effect_of(reversal, hits[person], reversals)
-        for person, reversals in facts.reversals.items()
-        for reversal in reversals
-        if (key := (person[0], reversal.source, reversal.id)) in wanted
-    }
+    effects = {}
+    for person, reversals in facts.reversals.items():
+        history = reversal_effects.History(hits[person], reversals)
+        for reversal in reversals:
+            key = (person[0], reversal.source, reversal.id)
+            if key in wanted:
+                effects[key] = history.effect_of(reversal)
+    return effects
 
 
 def _outgoing(verdicts: Sequence[Verdict], timestamps: Timestamps) -> tuple[Message, ...]:

@@ -14,7 +14,7 @@ from goalworker.decoding.wire import WIRE
 from goalworker.domain import criteria, events, messages
 from goalworker.domain.criteria import ID_FIELDS, IDS_MAX
 from goalworker.domain.criteria_parsing import TIMES_MAX, TIMES_MIN
-from goalworker.domain.text import AMOUNT_MAX, TEXT_BYTES_MAX, Text
+from goalworker.domain.text import AMOUNT_MAX, MAJOR_UNITS, TEXT_BYTES_MAX, Text
 from goalworker.schemas import outgoing
 
 Schema = dict[str, Any]
@@ -29,11 +29,16 @@ _TEXT_DEF: Final = {
 _TIME: Final = json.schema(outgoing.Time)
 _NOTHING: Final[Schema] = {"enum": [None, ""]}
 _BASE64: Final[Schema] = {"type": "string", "contentEncoding": "base64", "pattern": "^[A-Za-z0-9+/]+={0,2}$"}
-_AMOUNT_NUMBER: Final[Schema] = {"type": "number", "minimum": 0, "maximum": int(AMOUNT_MAX)}
+_AMOUNT_NUMBER: Final[Schema] = {
+    "type": "number",
+    "minimum": 0,
+    "maximum": int(AMOUNT_MAX),
+    "description": f"An amount {MAJOR_UNITS}",
+}
 _AMOUNT_TEXT: Final[Schema] = {
     "type": "string",
     "pattern": r"^(0{0,49}[0-9]{1,15}(\.[0-9]{1,18})?|0{0,48}10{15}(\.0{1,18})?)$",
-    "description": "A plain decimal from 0 to 10^15, exact",
+    "description": f"A plain decimal from 0 to 10^15, exact, {MAJOR_UNITS}",
 }
 _INTEGER: Final[Schema] = {
     "type": "integer",

@@ -57,6 +57,20 @@ async def fresh_as_of(connection: sa_async.AsyncConnection) -> datetime | None:
     return time
 
 
+class WaitingExits(Struct, frozen=True):
+    """Exits of one workflow that wait for its activation, with the time of its last deactivation."""
+
+    tenant_id: str
+    workflow_id: str
+    exits: int
+    deactivated_at: datetime
+
+
+async def waiting_exits(connection: connections.Connection) -> list[WaitingExits]:
+    """Return the workflows of all tenants whose exits wait for an activation, those with most of them first."""
+    return [WaitingExits(**row) for row in await connection.fetch(_WAITING_EXITS)]
+
+
 async def count_waiting_exits(pool: sa_async.AsyncEngine) -> int:
     """Return how many exits wait for an activation of their workflow, of all tenants."""
     async with connections.transaction(pool, tables.WORKER_ROLE, "sweep") as connection:
@@ -98,6 +112,17 @@ def _lifecycle_messages(imported: Iterable[facts.Enrollment]) -> Iterable[messag
             yield messages.lifecycle(events.ENROLLMENT_ENDED, enrollment, enrollment.ended_at)
 
 
+# A workflow is inactive by the last of its states, so that its last deactivation is since when exits wait.
+_WAITING_EXITS: Final = """
+SELECT tenant_id, workflow_id, count(*) AS exits,
+       (SELECT max(since) FROM workflow_states AS state
+        WHERE NOT active AND (state.tenant_id, state.workflow_id) = (waiting.tenant_id, waiting.workflow_id))
+       AS deactivated_at
+FROM enrollments AS waiting
+WHERE exit_waits
+GROUP BY 1, 2
+ORDER BY 3 DESC, 1, 2
+"""
 _OWNERS: Final = sa.text(
     "SELECT enrollment_id, workflow_id, contact_id FROM enrollments"
     " WHERE tenant_id = :tenant_id AND enrollment_id = ANY(CAST(:enrollment_ids AS text[]))"

@@ -1,5 +1,6 @@
-"""Events that meet or nearly meet the criteria of each goal type, in both CloudEvents modes (contract section 3)."""
+"""Events that meet or nearly meet a goal's criteria and settings, in both CloudEvents modes (contract section 3)."""
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ Data = dict[str, Any]
 STAGE = {"pipeline_id": "sales", "stage_id": "won"}
 PAID = {"payment_id": "p", "amount": 100, "currency": "EUR"}
 BOOKED = {"appointment_id": "a"}
+ACHIEVED_AND_EXIT = [("goal.achieved", 1), ("exit.goal", None)]
 
 
 @pytest.mark.parametrize(
@@ -119,10 +121,82 @@ async def test_only_events_that_meet_its_criteria_achieve_a_goal(
     assert await client.dead_letters() == []
 
 
+# --- settings ---
+
+
+def _won(contact: messages_in.Enrollment, deal_id: object, at: datetime) -> messages_in.Record:
+    return messages_in.event(
+        "pipeline.stage.changed", {"contact_id": contact.contact_id, **STAGE, "deal_id": deal_id}, at
+    )
+
+
+async def test_with_correlate_by_only_the_deal_of_an_enrollment_ends_it(client: clients.Client) -> None:
+    goal = await client.create_goal("deals", "pipeline_stage_reached", **STAGE, correlate_by="deal_id")
+    first, at = messages_in.new_enrollment("deals"), messages_in.later(goal.created_at, 1)
+    second = messages_in.Enrollment("deals", f"{first.enrollment_id}-again", first.contact_id)
+    without = messages_in.Enrollment("deals", f"{first.enrollment_id}-without", first.contact_id)
+    for enrollment, correlation_id in ((first, 17), (second, "18")):
+        data = {**enrollment.ids, "correlation_id": correlation_id}
+        await client.send(messages_in.event("workflow.enrollment.started", data, at))
+    await client.process(without.started(at), _won(first, 18, messages_in.later(at, 1)))
+    assert await client.messages_about(first) == await client.messages_about(without) == []
+    assert clients.kinds(await client.messages_about(second)) == ACHIEVED_AND_EXIT
+    await client.process(_won(first, "17", messages_in.later(at, 2)))
+    assert clients.kinds(await client.messages_about(first)) == ACHIEVED_AND_EXIT
+
+
+async def test_after_its_deadline_a_goal_cannot_be_achieved(client: clients.Client) -> None:
+    goal = await client.create_goal("deadlines", "form_submitted", form_id="f", deadline="PT1H")
+    enrolled = messages_in.later(goal.created_at, -3_600_000)  # so that an hour later the goal is in force
+    in_time, late = messages_in.new_enrollment("deadlines"), messages_in.new_enrollment("deadlines")
+    await client.send(in_time.started(enrolled), late.started(enrolled))
+    await client.process(
+        in_time.submits("f", goal.created_at), late.submits("f", messages_in.later(goal.created_at, 0.001))
+    )
+    assert clients.kinds(await client.messages_about(in_time)) == ACHIEVED_AND_EXIT
+    assert await client.messages_about(late) == []
+
+
+async def test_the_event_that_started_an_enrollment_does_not_end_it(client: clients.Client) -> None:
+    goal = await client.create_goal("founded", "form_submitted", form_id="f")
+    enrollment, at = messages_in.new_enrollment("founded"), messages_in.later(goal.created_at, 1)
+    started_by = {"source": "/crm", "id": f"form of {enrollment.contact_id}"}
+    started = {**enrollment.ids, "started_by": started_by}
+    await client.process(
+        messages_in.event("workflow.enrollment.started", started, at), enrollment.submits("f", at, **started_by)
+    )
+    assert await client.messages_about(enrollment) == []
+    await client.process(enrollment.submits("f", messages_in.later(at, 1)))
+    assert clients.kinds(await client.messages_about(enrollment)) == ACHIEVED_AND_EXIT
+
+
+async def test_an_enrollment_of_fractions_takes_an_event_of_the_same_whole_second(client: clients.Client) -> None:
+    goal = await client.create_goal("seconds", "form_submitted", form_id="f")
+    whole = goal.created_at.replace(microsecond=0) + timedelta(seconds=2)
+    same, before = messages_in.new_enrollment("seconds"), messages_in.new_enrollment("seconds")
+    await client.send(*(each.started(messages_in.later(whole, 900)) for each in (same, before)))
+    await client.process(same.submits("f", whole), before.submits("f", messages_in.later(whole, -1000)))
+    assert clients.kinds(await client.messages_about(same)) == ACHIEVED_AND_EXIT
+    assert await client.messages_about(before) == []
+
+
+async def test_with_reversals_keep_a_refunded_purchase_stays_achieved(client: clients.Client) -> None:
+    goal = await client.create_goal("kept", "purchase_made", any_purchase=True, reversals="keep")
+    enrollment, at = messages_in.new_enrollment("kept"), messages_in.later(goal.created_at, 1)
+    paid = {"contact_id": enrollment.contact_id, **PAID}
+    refunded = {"contact_id": enrollment.contact_id, "payment_id": PAID["payment_id"]}
+    await client.process(enrollment.started(at), messages_in.event("payment.completed", paid, messages_in.later(at, 1)))
+    await client.process(messages_in.event("payment.refunded", refunded, messages_in.later(at, 2)))
+    assert clients.kinds(await client.messages_about(enrollment)) == ACHIEVED_AND_EXIT
+
+
+# --- tenants ---
+
+
 async def test_nothing_crosses_tenants(client: clients.Client) -> None:
     goal = await client.create_goal("private", "form_submitted", form_id="f")
     enrollment, at = messages_in.new_enrollment("private"), messages_in.later(goal.created_at, 1)
     await client.process(enrollment.started(at), enrollment.submits("f", at, tenantid="other"))
     assert await client.messages_about(enrollment) == []
     await client.process(enrollment.submits("f", at))
-    assert clients.kinds(await client.messages_about(enrollment)) == [("goal.achieved", 1), ("exit.goal", None)]
+    assert clients.kinds(await client.messages_about(enrollment)) == ACHIEVED_AND_EXIT

@@ -36,7 +36,10 @@ PARTS: Mapping[str, tuple[str, ...]] = {
         *("goalworker/goal_index/", "goalworker/domain/goals.py"),
         *("goalworker/pipeline/batches.py", "goalworker/pipeline/outcomes.py"),
     ),
-    "judging": tuple(f"goalworker/{name}.py" for name in ("domain/judging", "domain/verdicts", "pipeline/judgements")),
+    "judging": (
+        *("goalworker/domain/judging.py", "goalworker/domain/occurrences.py", "goalworker/domain/evidence.py"),
+        *("goalworker/domain/verdicts.py", "goalworker/pipeline/judgements.py"),
+    ),
     "messages and ids": ("goalworker/domain/messages.py", "goalworker/domain/ids.py"),
     "PostgreSQL's driver": ("asyncpg/", "sqlalchemy/", "goalworker/postgres/", "goalworker/pipeline/recording.py"),
     "sending": ("goalworker/kafka/", "goalworker/pipeline/outbox.py", "aiokafka/producer/"),

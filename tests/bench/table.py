@@ -93,6 +93,16 @@ def _latency_row(each: Results) -> Sequence[str]:
     )
 
 
+def _judging(results: Results) -> Iterator[str]:
+    yield "Judging one enrollment, without messages and database:"
+    yield ""
+    yield from _table(("hits", "µs"), map(_judging_row, results["judging"]))
+
+
+def _judging_row(row: Results) -> Sequence[str]:
+    return row["name"], judged(row["us"], row["target_us"], "µs") if "target_us" in row else f"{row['us']:g} µs"
+
+
 def _profile(results: Results) -> Iterator[str]:
     yield "Where the worker's time goes meanwhile, in percent of the samples that py-spy takes of it:"
     yield ""
@@ -175,6 +185,7 @@ def _pictures(results: Results) -> list[str]:
 _PARTS: Mapping[str, Callable[[Results], Iterable[str]]] = {
     "rows": lambda results: [*_rows(results), *_arithmetic(results)],
     "latency": _latency,
+    "judging": _judging,
     "profile": _profile,
     "beside": _beside,
     "goals": _goals,

@@ -48,6 +48,13 @@ def test_parts_that_were_not_measured_are_not_in_the_table() -> None:
     assert "svg" not in text
 
 
+def test_the_time_of_a_judgement_is_shown_beside_its_target() -> None:
+    measured = [{"name": "one hit", "us": 1.9}, {"name": "10 occurrences", "us": 20.5, "target_us": 20}]
+    text = table.of({"judging": measured})
+    assert "| one hit | 1.9 µs |" in text
+    assert "| 10 occurrences | 20.5 µs (goal: <= 20, **missed**) |" in text
+
+
 def test_the_share_of_copy_is_shown_where_it_was_measured() -> None:
     measured = row(4, copy_events_per_second=SPEED, share_of_copy_percent=spread(28))
     assert "the product is at 28 % (goal: >= 50, **missed**) of that" in table.of({"rows": [measured]})

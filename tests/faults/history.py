@@ -3,115 +3,13 @@
 The functions are pure: they take records, rows and messages, and return sentences about what is wrong.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Final, NamedTuple
-from uuid import UUID
+from collections import Counter
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from goalworker.domain import ids
-from tests.kit import messages_in
-
-MARK: Final = "x-sent"
-ACHIEVED: Final = "workflow.goal.achieved"
-REVOKED: Final = "workflow.goal.revoked"
-
-Position = tuple[str, int, int]  # topic, partition, offset
-EnrollmentKey = tuple[str, str]
-AchievementKey = tuple[str, str, UUID]
-
-
-class Copy(NamedTuple):
-    """Record as a topic holds it."""
-
-    position: Position
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[tuple[str, bytes | None], ...]
-    timestamp_ms: int
-
-
-class Fact(NamedTuple):
-    """Fact to be stored once a record is committed: a `hit`, or that an enrollment has `started` or `ended`."""
-
-    kind: str
-    tenant_id: str
-    name: str
-    time: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class SentRecord:
-    """Record that a test sends, and the fact or the dead letter's reason that it leads to, if any."""
-
-    record: messages_in.Record
-    fact: Fact | None = None
-    reason: str | None = None
-
-
-class Trigger(NamedTuple):
-    """Event that an achievement is based on."""
-
-    time: datetime
-    source: str
-    event_id: str
-
-
-@dataclass(slots=True)
-class Expected:
-    """Results that are right whatever the order of the records.
-
-    An exit is a command and is never revoked, so some of them depend on the order: `may_exit`.
-    """
-
-    achieved: dict[AchievementKey, Trigger] = field(default_factory=dict)
-    exits: set[EnrollmentKey] = field(default_factory=set)
-    may_exit: set[EnrollmentKey] = field(default_factory=set)
-
-
-class Row(NamedTuple):
-    """Stored achievement."""
-
-    revision: int
-    revoked: bool
-    trigger: Trigger
-
-
-@dataclass(slots=True)
-class Found:
-    """Offsets, rows and records, read in this order, so that the results of committed records are among them."""
-
-    group_id: str
-    committed: Mapping[tuple[str, int], int]
-    facts: Mapping[tuple[str, str, str], datetime]
-    achievements: Mapping[AchievementKey, Row]
-    exits: Sequence[EnrollmentKey]
-    waiting: int
-    inputs: Sequence[Copy]
-    achieved_topic: Sequence[Copy]
-    exit_topic: Sequence[Copy]
-    dead_letters: Sequence[Copy]
-
-
-class Message(NamedTuple):
-    """Outgoing message without its repeats, with the time of the first copy."""
-
-    id: str
-    type: str
-    tenant_id: str
-    data: dict[str, Any]
-    timestamp_ms: int
-
-    @property
-    def enrollment(self) -> EnrollmentKey:
-        return (self.tenant_id, self.data["enrollment_id"])
-
-    @property
-    def achievement(self) -> AchievementKey:
-        return (*self.enrollment, UUID(self.data["goal_id"]))
+from tests.faults import effects
+from tests.faults.outcomes import ACHIEVED, MARK, Copy, Expected, Fact, Found, Position, SentRecord, messages
 
 
 def problems(sent: Mapping[bytes, SentRecord], expected: Expected, found: Found) -> list[str]:
@@ -119,8 +17,7 @@ def problems(sent: Mapping[bytes, SentRecord], expected: Expected, found: Found)
     return [
         *problems_so_far(sent, found),
         *_unfinished(sent, found),
-        *_against_expected(expected, found),
-        *_rows_against_messages(found),
+        *effects.problems(expected, found),
     ]
 
 
@@ -169,8 +66,8 @@ def _unfinished(sent: Mapping[bytes, SentRecord], found: Found) -> Iterator[str]
         committed = found.committed.get((topic, partition), 0)
         if committed < end:
             yield f"unfinished: {topic}[{partition}] is committed up to {committed} of {end}"
-    if found.waiting:
-        yield f"unfinished: {found.waiting} messages wait in the outbox"
+    if found.unsent:
+        yield f"unfinished: {found.unsent} messages wait in the outbox"
 
 
 # --- dead letters ---
@@ -244,18 +141,6 @@ def _id(copy: Copy) -> str:
     return str(msgspec.json.decode(copy.value or b"{}").get("id"))
 
 
-def messages(topic: Iterable[Copy]) -> list[Message]:
-    """Return the messages of a topic without their repeats."""
-    firsts: dict[str, Message] = {}
-    for copy in topic:
-        body = msgspec.json.decode(copy.value or b"{}")
-        message = Message(body["id"], body["type"], body["tenantid"], body["data"], copy.timestamp_ms)
-        known = firsts.setdefault(message.id, message)
-        if copy.timestamp_ms < known.timestamp_ms:
-            firsts[message.id] = message
-    return list(firsts.values())
-
-
 def _doubled(found: Found) -> Iterator[str]:
     exits = Counter(message.enrollment for message in messages(found.exit_topic))
     yield from (f"doubled: {number} exits of {key} were published" for key, number in exits.items() if number > 1)
@@ -275,67 +160,3 @@ def _exits_before_achieved(found: Found) -> Iterator[str]:
         achievement_ids = message.data["achievement_ids"]
         if len(achievement_ids) == 1 and message.timestamp_ms < first.get(achievement_ids[0], message.timestamp_ms):
             yield f"out of order: the exit of {message.enrollment} was sent before its achievement"
-
-
-# --- effect once: rows, messages and what was expected ---
-
-
-def _against_expected(expected: Expected, found: Found) -> Iterator[str]:
-    standing = {key: row.trigger for key, row in found.achievements.items() if not row.revoked}
-    yield from _compared("achievement", expected.achieved, standing)
-    published = {message.enrollment for message in messages(found.exit_topic)}
-    for what, exits in (("row", set(found.exits)), ("message", published)):
-        yield from (f"lost: no exit {what} of {key}" for key in sorted(expected.exits - exits))
-        yield from (f"too much: an exit {what} of {key}" for key in sorted(exits - expected.exits - expected.may_exit))
-
-
-def _rows_against_messages(found: Found) -> Iterator[str]:
-    revisions: dict[AchievementKey, dict[int, Message]] = defaultdict(dict)
-    for message in messages(found.achieved_topic):
-        revisions[message.achievement][message.data["revision"]] = message
-        if message.id != _message_id(message):
-            yield f"altered: {message.id} is not the id of revision {message.data['revision']}"
-    for key, known in revisions.items():
-        if sorted(known) != list(range(1, len(known) + 1)):
-            yield f"lost: of {key} there are the revisions {sorted(known)} only"
-    last = {key: _as_row(known[max(known)]) for key, known in revisions.items()}
-    stored = {key: _comparable(row) for key, row in found.achievements.items()}
-    yield from _compared("last message", stored, last)
-    yield from _exit_rows_against_messages(found)
-
-
-def _exit_rows_against_messages(found: Found) -> Iterator[str]:
-    published = {message.enrollment: message for message in messages(found.exit_topic)}
-    yield from (
-        f"lost: the exit of {key} is stored and was not published" for key in set(found.exits) - published.keys()
-    )
-    yield from (
-        f"too much: the exit of {key} was published and is not stored" for key in published.keys() - set(found.exits)
-    )
-    for key, message in published.items():
-        if message.id != str(ids.exit_id(*key)):
-            yield f"altered: {message.id} is not the id of the exit of {key}"
-
-
-def _message_id(message: Message) -> str:
-    make = ids.achieved_message_id if message.type == ACHIEVED else ids.revoked_message_id
-    return str(make(*message.achievement, message.data["revision"]))
-
-
-def _as_row(message: Message) -> tuple[int, Trigger | None]:
-    if message.type == REVOKED:
-        return message.data["revision"], None
-    event = message.data["trigger_event"]
-    return message.data["revision"], Trigger(datetime.fromisoformat(event["time"]), event["source"], event["id"])
-
-
-def _comparable(row: Row) -> tuple[int, Trigger | None]:
-    return row.revision, None if row.revoked else row.trigger
-
-
-def _compared(what: str, wanted: Mapping[AchievementKey, Any], actual: Mapping[AchievementKey, Any]) -> Iterator[str]:
-    yield from (f"lost: no {what} of {key}" for key in wanted.keys() - actual.keys())
-    yield from (f"too much: {what} of {key}" for key in actual.keys() - wanted.keys())
-    for key in wanted.keys() & actual.keys():
-        if wanted[key] != actual[key]:
-            yield f"altered: {what} of {key} is {actual[key]} and should be {wanted[key]}"

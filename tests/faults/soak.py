@@ -18,15 +18,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from goalworker.domain import events
 from goalworker.postgres import database_errors
 from goalworker.stores import goal_store
-from tests.faults import evidence, faulty_servers, history, workers
+from tests.faults import evidence, faulty_servers, history, outcomes, small_worlds, workers
 from tests.faults.chaos import WORKERS, Chaos
 from tests.faults.traffic import Traffic
-from tests.kit import clients, messages_in, support, worker_process
+from tests.kit import clients, messages_in, support, worker_process, worlds
+from tests.kit.naive_judge import Achieved
 
 ROUND_SECONDS: Final = 0.5
 RUNS_A_ROUND: Final = 20
+WORLDS_A_ROUND: Final = 3
 SHARE_SENT: Final = 0.9  # the rest is sent later: late starts, hits and ends
 SUNSETS: Final = 10
 EDIT_EVERY_ROUNDS: Final = 20
@@ -43,21 +46,24 @@ class Version:
 
 
 class ChangingTraffic:
-    """Traffic with a goal that changes, and workflows that turn out to have been inactive."""
+    """Traffic with small worlds, a goal that changes, and workflows that turn out to have been inactive."""
 
-    def __init__(self, traffic: Traffic) -> None:
+    def __init__(self, traffic: Traffic, drawn: list[worlds.World]) -> None:
         self.traffic = traffic
+        self._worlds = drawn
         self._versions = [self._version(traffic.goals["edited"])]
         self._sunsets = [f"sunset-{number}" for number in range(SUNSETS)]
         traffic.chance.shuffle(self._sunsets)
 
     @classmethod
-    async def begin(cls, client: clients.Client, seed: int) -> "ChangingTraffic":
+    async def begin(cls, client: clients.Client, seconds: float, seed: int) -> "ChangingTraffic":
+        drawn = small_worlds.drawn(round(seconds / ROUND_SECONDS * WORLDS_A_ROUND), seed)
+        await small_worlds.install(client.installation.database_url, drawn)
         traffic = await Traffic.begin(client, "soak", seed)
         for workflow in ("edited", *(f"sunset-{number}" for number in range(SUNSETS))):
             traffic.goals[workflow] = await client.create_goal(f"soak-{workflow}", "form_submitted", form_id=workflow)
         traffic.since = max(goal.created_at for goal in traffic.goals.values())
-        return cls(traffic)
+        return cls(traffic, drawn)
 
     async def run(self, seconds: float, database_up: asyncio.Lock) -> None:
         """Send records for this long, and in the end those that are still unsent."""
@@ -69,6 +75,8 @@ class ChangingTraffic:
             if self._sunsets and passed > seconds * (1 - len(self._sunsets) / SUNSETS):
                 self._sunset(self._sunsets.pop())
             self._hit_edited_goal()
+            for _ in range(min(WORLDS_A_ROUND, len(self._worlds))):
+                small_worlds.plan(self.traffic, self._worlds.pop())
             self.traffic.plan(RUNS_A_ROUND, malformed=self.traffic.chance.randrange(3))
             await self.traffic.send(SHARE_SENT)
             await asyncio.sleep(ROUND_SECONDS)
@@ -80,9 +88,9 @@ class ChangingTraffic:
         for _ in range(20):
             enrollment = traffic.enrollment(workflow)
             traffic.started(enrollment, traffic.at(0))
-            traffic.submits(enrollment, workflow, traffic.at(10))
-            traffic.may_exit(enrollment)
-        traffic.irrelevant(messages_in.deactivated(f"soak-{workflow}", traffic.at(5)))
+            traffic.achieves(enrollment, **{workflow: traffic.submits(enrollment, workflow, traffic.at(10))})
+            traffic.waits(enrollment)
+        traffic.changes(events.WORKFLOW_DEACTIVATED, workflow, traffic.at(5))
 
     def _hit_edited_goal(self) -> None:
         """Submit the form of the version in force at a moment, and at the same moment that of another version."""
@@ -94,12 +102,13 @@ class ChangingTraffic:
         enrollment = traffic.enrollment("edited")
         traffic.started(enrollment, min(traffic.at(0), moment))  # the first version is older than the other goals
         if other.form_id != version.form_id:
-            traffic.irrelevant(enrollment.submits(other.form_id, moment))
+            traffic.record(enrollment.submits(other.form_id, moment))
         if version.is_active:
-            traffic.achieves(enrollment, edited=traffic.hits(enrollment, version.form_id, moment))
+            hit = traffic.hits(enrollment, "form.submitted", moment, {"form_id": version.form_id})
+            traffic.achieves(enrollment, edited=Achieved(hit, number + 1))
             traffic.exits(enrollment)
         else:
-            traffic.irrelevant(enrollment.submits(version.form_id, moment))
+            traffic.record(enrollment.submits(version.form_id, moment))
 
     async def _edit(self, database_up: asyncio.Lock) -> None:
         goal, number = self.traffic.goals["edited"], len(self._versions)
@@ -162,7 +171,7 @@ async def soak(
 ) -> int:
     """Return the number of problems."""
     async with clients.connect(installation) as client, _chaos(servers, installation, seed) as chaos:
-        changing = await ChangingTraffic.begin(client, seed)
+        changing = await ChangingTraffic.begin(client, seconds, seed)
         traffic = changing.traffic
         await asyncio.gather(chaos.run(seconds), changing.run(seconds, chaos.database_up))
         await chaos.stop_all()
@@ -189,9 +198,9 @@ async def soak(
         return len(problems)
 
 
-def _report(chaos: Chaos, found: history.Found, problems: list[str]) -> None:
+def _report(chaos: Chaos, found: outcomes.Found, problems: list[str]) -> None:
     outgoing = (found.achieved_topic, found.exit_topic)
-    distinct = [history.messages(topic) for topic in outgoing]
+    distinct = [outcomes.messages(topic) for topic in outgoing]
     letters = {tuple(each for each in letter.headers if each[0].startswith("x-")) for letter in found.dead_letters}
     corrections = sum(message.data.get("revision", 1) > 1 for message in distinct[0])
     repeats = sum(map(len, outgoing)) - sum(map(len, distinct)) + len(found.dead_letters) - len(letters)
@@ -199,8 +208,11 @@ def _report(chaos: Chaos, found: history.Found, problems: list[str]) -> None:
         "events": len(found.inputs),
         "faults": chaos.faults.total(),
         **{f"  {name}": number for name, number in sorted(chaos.faults.items())},
-        "achievements": sum(not row.revoked for row in found.achievements.values()),
+        "achievements": sum(row.achieved is not None for row in found.achievements.values()),
+        "revocations": sum(message.type == outcomes.REVOKED for message in distinct[0]),
         "exits": len(found.exits),
+        "exits that wait": len(found.waiting_exits),
+        "payments": len(found.payments),
         "dead letters": len(letters),
         "corrections": corrections,
         "repeats": repeats,

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.faults import faulty_servers, workers
-from tests.faults.traffic import Traffic, does_half, is_counted, signs_up, stranger, too_early
+from tests.faults.scenes import does_half, is_counted, signs_up, stranger, too_early
+from tests.faults.traffic import Traffic
 from tests.kit import clients, support, worker_process
 
 RUNS = 200

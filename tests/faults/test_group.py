@@ -13,7 +13,8 @@ from aiokafka.admin import NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
 from tests.faults import faulty_servers, rigged, workers
-from tests.faults.traffic import Traffic, does_both, had_ended, signs_up_twice
+from tests.faults.scenes import does_both, had_ended, signs_up_twice
+from tests.faults.traffic import Traffic
 from tests.kit import clients, messages_in, support, worker_process
 
 RUNS = 400

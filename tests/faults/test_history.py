@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -10,25 +11,35 @@ import pytest
 from msgspec import json
 
 from goalworker.domain import ids
-from tests.faults import history
+from tests.faults import history, outcomes
 from tests.kit import messages_in
+from tests.kit.naive.money import Payment
+from tests.kit.naive_judge import Achieved, Walked
 
-TENANT, ENROLLMENT, LATE = "acme", "run-1", "run-2"
+TENANT, ENROLLMENT, LATE, PAUSED = "acme", "run-1", "run-2", "run-4"
 GOAL = UUID(int=1)
 AT = datetime(2024, 5, 1, tzinfo=UTC)
-FIRST, SECOND = (history.Trigger(AT + timedelta(seconds=number), "/crm", f"event-{number}") for number in (1, 2))
+FIRST, SECOND = (Walked(AT + timedelta(seconds=number), "/crm", f"event-{number}") for number in (1, 2))
+PAID = Payment(FIRST, Decimal(100), "EUR", Decimal(20))
+PAYMENT = (TENANT, ENROLLMENT, GOAL, "payment-1")
 MARKS = (b"0", b"1", b"2", b"3")
 
 
-def copy(topic: str, offset: int, value: bytes | None, *headers: tuple[str, bytes | None], at: int = 0) -> history.Copy:
-    return history.Copy((topic, 0, offset), b"key", value, headers, 1_000 + at)
+def counted(trigger: Walked) -> Achieved:
+    return Achieved(trigger, 1, 3, Decimal("100.00"))
+
+
+def copy(
+    topic: str, offset: int, value: bytes | None, *headers: tuple[str, bytes | None], at: int = 0
+) -> outcomes.Copy:
+    return outcomes.Copy((topic, 0, offset), b"key", value, headers, 1_000 + at)
 
 
 def mark(number: int) -> tuple[str, bytes]:
-    return (history.MARK, MARKS[number])
+    return (outcomes.MARK, MARKS[number])
 
 
-def letter(origin: history.Copy, reason: str, **others: str) -> history.Copy:
+def letter(origin: outcomes.Copy, reason: str, **others: str) -> outcomes.Copy:
     headers = {
         "x-original-topic": origin.position[0],
         "x-original-partition": str(origin.position[1]),
@@ -46,20 +57,25 @@ def message(type_: str, id_: UUID, data: Mapping[str, object]) -> bytes:
     return json.encode({"id": id_, "type": type_, "tenantid": TENANT, "data": data})
 
 
-def achieved(enrollment: str, revision: int, trigger: history.Trigger) -> bytes:
+def achieved(enrollment: str, revision: int, trigger: Walked) -> bytes:
     data = {
         "achievement_id": ids.achievement_id(TENANT, enrollment, GOAL),
         "revision": revision,
         "enrollment_id": enrollment,
         "goal_id": GOAL,
-        "trigger_event": {"id": trigger.event_id, "source": trigger.source, "time": trigger.time},
+        "goal_version": 1,
+        "achieved_at": trigger.time,
+        "occurrences": 3,
+        "total_amount": "100",
+        "evidence_complete": True,
+        "trigger_event": {"id": trigger.id, "source": trigger.source, "time": trigger.time},
     }
-    return message(history.ACHIEVED, ids.achieved_message_id(TENANT, enrollment, GOAL, revision), data)
+    return message(outcomes.ACHIEVED, ids.achieved_message_id(TENANT, enrollment, GOAL, revision), data)
 
 
-def revoked(enrollment: str, revision: int) -> bytes:
-    data = {"revision": revision, "enrollment_id": enrollment, "goal_id": GOAL}
-    return message(history.REVOKED, ids.revoked_message_id(TENANT, enrollment, GOAL, revision), data)
+def revoked(enrollment: str, revision: int, reason: str = "after_end") -> bytes:
+    data = {"revision": revision, "enrollment_id": enrollment, "goal_id": GOAL, "reason": reason}
+    return message(outcomes.REVOKED, ids.revoked_message_id(TENANT, enrollment, GOAL, revision), data)
 
 
 def exited(enrollment: str) -> bytes:
@@ -69,32 +85,45 @@ def exited(enrollment: str) -> bytes:
 
 BAD = copy("in", 3, b"garbage", ("theirs", None), mark(3))
 FACTS = (
-    history.Fact("started", TENANT, ENROLLMENT, AT),
-    history.Fact("hit", TENANT, SECOND.event_id, SECOND.time),
-    history.Fact("ended", TENANT, LATE, AT),
+    outcomes.Fact("started", TENANT, ENROLLMENT, AT),
+    outcomes.Fact("hit", TENANT, SECOND.id, SECOND.time),
+    outcomes.Fact("ended", TENANT, LATE, AT),
 )
 TELLINGS = {
     **{
-        MARKS[number]: history.SentRecord(messages_in.Record("form_submitted", b"", headers=[mark(number)]), fact)
+        MARKS[number]: outcomes.SentRecord(messages_in.Record("form_submitted", b"", headers=[mark(number)]), fact)
         for number, fact in enumerate(FACTS)
     },
-    MARKS[3]: history.SentRecord(messages_in.Record("form_submitted", b"garbage"), reason="invalid_json"),
+    MARKS[3]: outcomes.SentRecord(messages_in.Record("form_submitted", b"garbage"), reason="invalid_json"),
 }
-EXPECTED = history.Expected({(TENANT, ENROLLMENT, GOAL): FIRST}, {(TENANT, ENROLLMENT)}, {(TENANT, LATE)})
-RIGHT = history.Found(
+EXPECTED = outcomes.Expected(
+    achieved={(TENANT, ENROLLMENT, GOAL): counted(FIRST)},
+    may_be_revoked={(TENANT, LATE, GOAL): frozenset(["after_end"])},
+    exits={(TENANT, ENROLLMENT)},
+    may_exit={(TENANT, LATE)},
+    waiting={(TENANT, PAUSED)},
+    satisfied={(TENANT, ENROLLMENT): FIRST.time},
+    converted={(TENANT, ENROLLMENT): FIRST.time},
+    payments={PAYMENT: PAID},
+)
+RIGHT = outcomes.Found(
     group_id="group",
     committed={("in", 0): 4},
     facts={
         ("started", TENANT, ENROLLMENT): AT,
-        ("hit", TENANT, SECOND.event_id): SECOND.time,
+        ("hit", TENANT, SECOND.id): SECOND.time,
         ("ended", TENANT, LATE): AT,
     },
     achievements={
-        (TENANT, ENROLLMENT, GOAL): history.Row(2, False, FIRST),
-        (TENANT, LATE, GOAL): history.Row(2, True, FIRST),
+        (TENANT, ENROLLMENT, GOAL): outcomes.Row(2, counted(FIRST)),
+        (TENANT, LATE, GOAL): outcomes.Row(2, None),
     },
     exits=[(TENANT, ENROLLMENT)],
-    waiting=0,
+    waiting_exits=frozenset([(TENANT, PAUSED)]),
+    satisfied={(TENANT, ENROLLMENT): FIRST.time},
+    converted={(TENANT, ENROLLMENT): FIRST.time},
+    payments={PAYMENT: PAID},
+    unsent=0,
     inputs=[*(copy("in", number, b"", mark(number)) for number in range(3)), BAD],
     achieved_topic=[
         copy("achieved", 0, achieved(ENROLLMENT, 1, SECOND)),
@@ -108,7 +137,7 @@ RIGHT = history.Found(
 )
 
 
-def found_wrong(found: history.Found, expected: history.Expected = EXPECTED) -> list[str]:
+def found_wrong(found: outcomes.Found, expected: outcomes.Expected = EXPECTED) -> list[str]:
     return [problem.partition(":")[0] for problem in history.problems(TELLINGS, expected, found)]
 
 
@@ -117,43 +146,87 @@ def test_a_correct_history_with_repeats_and_corrections_has_no_problems() -> Non
     assert history.problems(TELLINGS, EXPECTED, RIGHT) == []
 
 
-def _with_row(row: history.Row) -> history.Found:
+def _with_row(row: outcomes.Row) -> outcomes.Found:
     return replace(RIGHT, achievements={**RIGHT.achievements, (TENANT, ENROLLMENT, GOAL): row})
 
 
-def _without(topic: str, *offsets: int) -> history.Found:
+def _without(topic: str, *offsets: int) -> outcomes.Found:
     rest: Any = {topic: [each for each in getattr(RIGHT, topic) if each.position[2] not in offsets]}
     return replace(RIGHT, **rest)
 
 
-def _and(topic: str, *more: history.Copy) -> history.Found:
+def _and(topic: str, *more: outcomes.Copy) -> outcomes.Found:
     longer: Any = {topic: [*getattr(RIGHT, topic), *more]}
     return replace(RIGHT, **longer)
 
 
-def _letter(**changes: Any) -> history.Found:
+def _instead(topic: str, other: outcomes.Copy) -> outcomes.Found:
+    changed: Any = {
+        topic: [other if each.position == other.position else each for each in getattr(RIGHT, topic)],
+    }
+    return replace(RIGHT, **changed)
+
+
+def _with_revoked(revocation: outcomes.Copy) -> outcomes.Found:
+    rows = {**RIGHT.achievements, (TENANT, ENROLLMENT, GOAL): outcomes.Row(2, None)}
+    return replace(_instead("achieved_topic", revocation), achievements=rows)
+
+
+def _with_exit(enrollment: str, waiting: frozenset[tuple[str, str]] = frozenset()) -> outcomes.Found:
+    sent = [*RIGHT.exit_topic, copy("exit", 2, exited(enrollment))]
+    return replace(RIGHT, exits=[*RIGHT.exits, (TENANT, enrollment)], exit_topic=sent, waiting_exits=waiting)
+
+
+def _letter(**changes: Any) -> outcomes.Found:
     return replace(RIGHT, dead_letters=[RIGHT.dead_letters[0]._replace(**changes)])
 
 
-def _exit_under(id_: UUID) -> history.Copy:
+def _exit_under(id_: UUID) -> outcomes.Copy:
     return copy(
         "exit", 2, exited(ENROLLMENT).replace(str(ids.exit_id(TENANT, ENROLLMENT)).encode(), str(id_).encode()), at=3
     )
 
 
-def _with_late_standing() -> history.Found:
-    rows = {**RIGHT.achievements, (TENANT, LATE, GOAL): history.Row(3, False, FIRST)}
+def _with_late_standing() -> outcomes.Found:
+    rows = {**RIGHT.achievements, (TENANT, LATE, GOAL): outcomes.Row(3, counted(FIRST))}
     again = copy("achieved", 5, achieved(LATE, 3, FIRST))
     return replace(RIGHT, achievements=rows, achieved_topic=[*RIGHT.achieved_topic, again])
 
 
-WRONG: dict[str, tuple[str, Callable[[], history.Found]]] = {
+WRONG: dict[str, tuple[str, Callable[[], outcomes.Found]]] = {
     "a row is lost": ("lost", lambda: replace(RIGHT, achievements={})),
     "a row that nobody expects": ("too much", _with_late_standing),
-    "a row rests on another event": ("altered", lambda: _with_row(history.Row(2, False, SECOND))),
-    "a row was never told": ("altered", lambda: _with_row(history.Row(3, False, FIRST))),
+    "a row rests on another event": ("altered", lambda: _with_row(outcomes.Row(2, counted(SECOND)))),
+    "a row counts other occurrences": (
+        "altered",
+        lambda: _with_row(outcomes.Row(2, counted(FIRST)._replace(occurrences=4))),
+    ),
+    "a row was never told": ("altered", lambda: _with_row(outcomes.Row(3, counted(FIRST)))),
     "an achieved message is lost": ("lost", lambda: _without("achieved_topic", 0, 1, 4)),
     "a revocation is lost": ("altered", lambda: _without("achieved_topic", 3)),
+    "a revocation for another reason": (
+        "altered",
+        lambda: _instead("achieved_topic", copy("achieved", 3, revoked(LATE, 2, "reversed"))),
+    ),
+    "a revocation that nobody expects": (
+        "too much",
+        lambda: _with_revoked(copy("achieved", 1, revoked(ENROLLMENT, 2))),
+    ),
+    "a satisfaction is lost": ("lost", lambda: replace(RIGHT, satisfied={})),
+    "a conversion at another time": (
+        "altered",
+        lambda: replace(RIGHT, converted={(TENANT, ENROLLMENT): SECOND.time}),
+    ),
+    "a payment of which more was taken back": (
+        "altered",
+        lambda: replace(RIGHT, payments={PAYMENT: PAID._replace(reversed=Decimal(30))}),
+    ),
+    "an exit neither waits nor was sent": ("lost", lambda: replace(RIGHT, waiting_exits=frozenset())),
+    "an exit waits and was sent": (
+        "too much",
+        lambda: _with_exit(PAUSED, waiting=frozenset([(TENANT, PAUSED)])),
+    ),
+    "an exit of achievements that nobody told": ("lost", lambda: _with_exit(PAUSED)),
     "a gap in the revisions": ("lost", lambda: _without("achieved_topic", 0, 4)),
     "a revision under two ids": (
         "doubled",
@@ -187,7 +260,7 @@ WRONG: dict[str, tuple[str, Callable[[], history.Found]]] = {
     ),
     "committed and not dead-lettered": ("lost", lambda: replace(RIGHT, dead_letters=[])),
     "not committed in the end": ("unfinished", lambda: replace(RIGHT, committed={("in", 0): 3})),
-    "not published in the end": ("unfinished", lambda: replace(RIGHT, waiting=1)),
+    "not published in the end": ("unfinished", lambda: replace(RIGHT, unsent=1)),
     "a good record is dead-lettered": (
         "lost",
         lambda: _and("dead_letters", letter(RIGHT.inputs[0], "invalid_json")),
@@ -224,6 +297,14 @@ def test_an_exit_that_depends_on_the_order_is_optional() -> None:
     exits = [*RIGHT.exits, (TENANT, LATE)]
     told = [*RIGHT.exit_topic, copy("exit", 2, exited(LATE))]
     assert history.problems(TELLINGS, EXPECTED, replace(RIGHT, exits=exits, exit_topic=told)) == []
+
+
+def test_an_exit_that_was_sent_before_its_pause_was_known_does_not_wait() -> None:
+    told = [*RIGHT.achieved_topic, copy("achieved", 5, achieved(PAUSED, 1, FIRST))]
+    rows = {**RIGHT.achievements, (TENANT, PAUSED, GOAL): outcomes.Row(1, counted(FIRST))}
+    expected = replace(EXPECTED, achieved={**EXPECTED.achieved, (TENANT, PAUSED, GOAL): counted(FIRST)})
+    sent = replace(_with_exit(PAUSED), achieved_topic=told, achievements=rows)
+    assert history.problems(TELLINGS, expected, sent) == []
 
 
 def test_records_that_the_test_failed_to_send_are_reported() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults import workers
-from tests.faults.traffic import PLANTED
+from tests.faults.sending import PLANTED
 from tests.kit import worker_process
 
 THERE = worker_process.Installation("kafka:9092", "postgresql://ann:secret-word@db/goalworker", {}, Path())

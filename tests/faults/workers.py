@@ -10,8 +10,9 @@ from urllib import parse
 
 from aiokafka import errors as kafka_errors
 
-from tests.faults import evidence, history, rigged
-from tests.faults.traffic import PLANTED, Traffic
+from tests.faults import evidence, history, outcomes, rigged
+from tests.faults.sending import PLANTED
+from tests.faults.traffic import Traffic
 from tests.kit import clients, support, worker_process
 
 SETTLED_SECONDS: Final = 90.0
@@ -76,7 +77,7 @@ async def rejoin(client: clients.Client, *expected: worker_process.Worker) -> No
     await support.until(are_members, 60)
 
 
-async def check(traffic: Traffic, timeout_seconds: float = SETTLED_SECONDS) -> history.Found:
+async def check(traffic: Traffic, timeout_seconds: float = SETTLED_SECONDS) -> outcomes.Found:
     """Wait until everything is processed, then assert that the results are the expected ones."""
     await settle(traffic.client, timeout_seconds)
     found = await evidence.gather(traffic.client)
@@ -94,7 +95,7 @@ async def check_so_far(traffic: Traffic) -> None:
 
 async def is_judged(traffic: Traffic, share: float) -> bool:
     """Say whether this share of the expected achievements is stored."""
-    achieved: int = await traffic.client.sql("SELECT count(*) FROM achievements")
+    achieved: int = await traffic.client.sql("SELECT count(*) FROM achievements WHERE revoked_at IS NULL")
     return achieved >= share * len(traffic.expected.achieved)
 
 

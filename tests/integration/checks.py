@@ -4,17 +4,14 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from msgspec import structs
-
-from goalworker.domain import events, evidence, goals, ids
+from goalworker.domain import events, goals, ids
 from goalworker.kafka import records
 from goalworker.postgres import connections
 from tests.integration import world
-from tests.kit import naive_judge
+from tests.kit import naive_judge, stored
 from tests.kit.naive.money import Payment
 
 
@@ -33,27 +30,16 @@ async def achievements(administrator: connections.Connection) -> dict[naive_judg
         (row["tenant_id"], row["enrollment_id"], row["goal_id"]): Row(
             row["revision"],
             row["enrolled_at"] if row["revoked_at"] is None else None,
-            _achieved(row) if row["revoked_at"] is None else None,
+            stored.achieved(row) if row["revoked_at"] is None else None,
         )
         for row in rows
     }
 
 
-def _achieved(row: Mapping[str, Any]) -> naive_judge.Achieved:
-    counted, _ = evidence.others_from_json(row["counted"])
-    return naive_judge.Achieved(
-        _walked(row), row["goal_version"], *(() if counted is None else structs.astuple(counted))
-    )
-
-
-def _walked(row: Mapping[str, Any]) -> naive_judge.Walked:
-    return naive_judge.Walked(row["achieved_at"], row["event_source"], row["event_id"])
-
-
 async def achieved(administrator: connections.Connection) -> dict[naive_judge.AchievementKey, naive_judge.Walked]:
     """Return the events behind the achievements that are not revoked."""
-    stored = await achievements(administrator)
-    return {key: row.achieved.at for key, row in stored.items() if row.achieved is not None}
+    rows = await achievements(administrator)
+    return {key: row.achieved.at for key, row in rows.items() if row.achieved is not None}
 
 
 async def satisfied(administrator: connections.Connection) -> dict[naive_judge.EnrollmentKey, datetime]:
@@ -108,18 +94,8 @@ def _row_of(data: Mapping[str, Any]) -> Row:
     return Row(
         data["revision"],
         None if enrolled_at is None else datetime.fromisoformat(enrolled_at),
-        _achieved_of(data),
+        stored.told(data),
     )
-
-
-def _achieved_of(data: Mapping[str, Any]) -> naive_judge.Achieved:
-    trigger = data["trigger_event"]
-    at = naive_judge.Walked(datetime.fromisoformat(data["achieved_at"]), trigger["source"], trigger["id"])
-    if "occurrences" not in data:
-        assert not data.keys() & {"total_amount", "evidence_complete"}, "fields of goals that count"
-        return naive_judge.Achieved(at, data["goal_version"])
-    total = None if data["total_amount"] is None else Decimal(data["total_amount"])
-    return naive_judge.Achieved(at, data["goal_version"], data["occurrences"], total, data["evidence_complete"])
 
 
 async def assert_published_as_stored(administrator: connections.Connection, broker: world.Broker) -> None:
@@ -156,8 +132,8 @@ async def assert_lawful(
 ) -> None:
     """Assert the three laws: the rows are those of a naive judge that sees everything at once, published once."""
     answered = naive_judge.everything(given_goals, logics, messages, tracked=tracked)
-    stored = await achievements(administrator)
-    assert {key: row.achieved for key, row in stored.items() if row.achieved is not None} == {
+    rows = await achievements(administrator)
+    assert {key: row.achieved for key, row in rows.items() if row.achieved is not None} == {
         (*key[:2], goal_id): found for key, answer in answered.items() for goal_id, found in answer.achieved.items()
     }
     assert await satisfied(administrator) == {
@@ -194,23 +170,7 @@ async def _converted(administrator: connections.Connection) -> dict[naive_judge.
     return {(row[0], row[1]): row[2] for row in rows}
 
 
-PaymentKey = tuple[str, str, UUID, str]
-
-
-async def _payments(administrator: connections.Connection) -> dict[PaymentKey, Payment]:
-    """Return the payments that are revenue, by enrollment, goal and payment_id: those listed, and other triggers."""
-    found: dict[PaymentKey, set[Payment]] = defaultdict(set)
-    for row in await administrator.fetch(
-        "SELECT * FROM achievements WHERE revoked_at IS NULL AND goal_type = 'purchase_made' AND NOT payments_apart"
-    ):
-        data = json.loads(row["data"], parse_float=Decimal)
-        key = (row["tenant_id"], row["enrollment_id"], row["goal_id"], data["payment_id"])
-        found[key].add(Payment(_walked(row), Decimal(data["amount"]), data["currency"].upper(), Decimal(0)))
-    for row in await administrator.fetch("SELECT * FROM enrollments WHERE payments IS NOT NULL"):
-        for kept in json.loads(row["payments"]):
-            data = kept["data"]
-            at = naive_judge.Walked(datetime.fromisoformat(kept["time"]), kept["source"], kept["id"])
-            key = (row["tenant_id"], row["enrollment_id"], UUID(kept["goal_id"]), data["payment_id"])
-            payment = Payment(at, Decimal(data["amount"]), data["currency"].upper(), Decimal(kept.get("reversed", 0)))
-            found[key].add(payment)
-    return {key: min(same) for key, same in found.items()}
+async def _payments(administrator: connections.Connection) -> dict[stored.PaymentKey, Payment]:
+    return stored.payments(
+        await administrator.fetch("SELECT * FROM achievements"), await administrator.fetch("SELECT * FROM enrollments")
+    )

@@ -136,6 +136,21 @@ def test_settings_are_given_as_pairs_too(goals: Goals) -> None:
     assert '`times` must be a whole number from 2 to 1,000, such as 3; got "three"' in refused.err
 
 
+def test_settings_of_a_file_are_the_same_however_they_are_written(goals: Goals, tmp_path: Path) -> None:
+    written = [
+        {"form_id": ["f2", "f1"], "times": 2, "within": "P2W"},
+        {"form_id": ["f1", "f2", "f1"], "times": 2, "within": "PT336H", "reversals": "revoke", "deadline": None},
+    ]
+    file, told = tmp_path / "goals.json", []
+    for given in written:
+        entry = {"goal_type": "form_submitted", "criteria": given}
+        file.write_text(json.dumps({"workflows": [{"workflow_id": WORKFLOW, "goals": [entry]}]}))
+        told += goals("apply", file, "--json").json
+    assert [step["action"] for step in told] == ["created", "unchanged"]
+    (goal,) = goals("list", "--json").json
+    assert goal["criteria"] == {"form_id": ["f1", "f2"], "times": 2, "within": "P14D"}
+
+
 def test_a_file_that_needs_tracking_is_refused_where_there_is_none(
     goals: Goals, database_url: str, tmp_path: Path
 ) -> None:
@@ -369,6 +384,14 @@ def test_apply_reads_standard_input(goals: Goals, monkeypatch: pytest.MonkeyPatc
         ),
         ([{"workflow_id": "w", "goals": [tag("t1", extra=1)]}], "/workflows/1/goals/0/extra: "),
         ([{"workflow_id": "w", "goals": [tag("")]}], "/workflows/1/goals/0/criteria/tag_id: "),
+        (
+            [{"workflow_id": "w", "goals": [tag("t1") | {"criteria": {"tag_id": "t1", "within": "P1M", "times": 2}}]}],
+            "/workflows/1/goals/0/criteria/within: ",
+        ),
+        (
+            [{"workflow_id": "w", "goals": [tag("t1") | {"criteria": {"tag_id": ["t"] * 51}}]}],
+            "/workflows/1/goals/0/criteria/tag_id: ",
+        ),
         ([{"workflow_id": WORKFLOW, "goals": []}], "/workflows: "),
     ],
 )

@@ -214,3 +214,19 @@ async def test_the_tracking_mode_of_the_first_start_stands(pool: sa_async.AsyncE
     ) as refusal:
         await start(True)
     assert refusal.value.exit_code == 3
+
+
+async def test_goals_that_need_tracking_refuse_a_first_start_without_it(pool: sa_async.AsyncEngine) -> None:
+    async def start(tracking: bool) -> None:
+        async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
+            await goal_store.ensure_tracking(connection, tracking)
+
+    criteria = {"tag_id": "t1", "deadline": "P30D"}
+    goal = await create(pool, given={"goal_type": "tag_added", "criteria": criteria})
+    deleted = await create(pool, given={"goal_type": "tag_added", "criteria": {**criteria, "tag_id": "t2"}})
+    await delete(pool, deleted)
+    with pytest.raises(errors.SettingsError) as refusal:
+        await start(False)
+    assert f"goals have it (1; the oldest is {goal.id} in workflow onboarding of tenant acme)" in str(refusal.value)
+    await update(pool, goal, criteria={"tag_id": "t1"})
+    await start(False)

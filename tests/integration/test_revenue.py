@@ -105,7 +105,8 @@ async def test_revenue_equals_that_computed_from_every_row(
 # --- by hand ---
 
 
-async def test_a_refund_is_no_revenue_matomo_11615(
+@pytest.mark.real_world("matomo#11615", "the revenue of an order that was refunded is still reported")
+async def test_a_refunded_payment_is_gross_revenue_and_no_net_revenue(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     story = Story([ANY_PURCHASE], [Paid(1, "p1")], [TakenBack(5, "p1")])
@@ -115,7 +116,8 @@ async def test_a_refund_is_no_revenue_matomo_11615(
     assert answer["by_goal"][0]["revenue"] == of("49.90", "49.90", "0.00")
 
 
-async def test_every_instalment_is_revenue_be_bop_770(
+@pytest.mark.real_world("be-BOP#770", "the revenue of an order that is paid in parts")
+async def test_every_instalment_up_to_the_sum_is_revenue(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     paid = [Paid(minute, f"rate {minute}", "100") for minute in (1, 2, 3, 4)]

@@ -5,15 +5,18 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from unittest import mock
 
 import msgspec
 import pytest
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import metrics
+from goalworker import config, metrics
 from goalworker.domain import criteria, events, goals, judging, reversal_effects
+from goalworker.kafka import sender
 from goalworker.pipeline import outbox, outcomes, phases
-from goalworker.postgres import connections
+from goalworker.postgres import connections, tables
+from goalworker.runtime import housekeeping
 from goalworker.stores import enrollments, retention
 from tests.integration import checks, crashes, scenes, world
 from tests.integration.scenes import (
@@ -148,6 +151,24 @@ async def test_a_reversal_judges_after_a_sweep_of_the_hits(
         await checks.assert_lawful(administrator, broker, [BOUGHT], {}, messages)
 
 
+async def test_a_reversal_of_what_was_never_seen_leaves_its_row_and_nothing_else(
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
+) -> None:
+    await world.install(administrator, [BOUGHT])
+    broker = world.Broker()
+    before = await _row_counts(administrator)
+    for _ in range(2):
+        await world.Worker(pool, broker).take(failed("r", 8, contact_id="c9"))
+    now = await _row_counts(administrator)
+    assert {name: count - before[name] for name, count in now.items() if count != before[name]} == {"reversals": 1}
+    assert broker.sent == []
+
+
+async def _row_counts(administrator: connections.Connection) -> dict[str, int]:
+    names = [table.name for table in tables.metadata.sorted_tables]
+    return {name: await administrator.fetchval(f"SELECT count(*) FROM {name}") for name in names}
+
+
 async def test_reversals_are_counted_once_by_kind_and_effect(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
@@ -246,12 +267,23 @@ async def test_an_exit_waits_for_the_next_activation(
     await worker.take(*IN_A_PAUSE)
     await checks.assert_lawful(administrator, broker, [ONE], {}, IN_A_PAUSE)
     assert set(_told(broker)) == {"workflow.goal.achieved"}
-    assert await enrollments.count_waiting_exits(pool) == len(CONTACTS)
+    assert await _exits_waiting(pool) == len(CONTACTS)
+    assert await enrollments.waiting_exits(administrator) == [
+        enrollments.WaitingExits(scenes.TENANT, "w1", len(CONTACTS), at(4))
+    ]
     activation = state(ACTIVATED, 9, "a2")
     await worker.take(activation)
     await checks.assert_lawful(administrator, broker, [ONE], {}, [*IN_A_PAUSE, activation])
     assert _told(broker).count("workflow.exit.goal") == len(CONTACTS)
-    assert await enrollments.count_waiting_exits(pool) == 0
+    assert await _exits_waiting(pool) == 0
+    assert await enrollments.waiting_exits(administrator) == []
+
+
+async def _exits_waiting(pool: sa_async.AsyncEngine) -> float | None:
+    """Return the gauge, once the housekeeping has counted the exits."""
+    settings, nothing = config.load({}, env_file=None, secrets_dir=None), mock.AsyncMock()
+    await housekeeping.Housekeeping(settings, pool, sender.Sender(settings), nothing, nothing)._count_waiting_exits()
+    return metrics.REGISTRY.get_sample_value("goalworker_exits_waiting")
 
 
 async def test_a_crash_between_slices_of_waiting_exits_is_repaired_by_a_replay(

@@ -26,7 +26,7 @@ from goalworker.pipeline.batches import Batch
 from goalworker.pipeline.recording import Recorded
 from goalworker.postgres import connections, tables
 from tests.integration import statements
-from tests.kit import naive_judge
+from tests.kit import goal_history, naive_judge
 
 TOPICS = config.load({}, env_file=None, secrets_dir=None).topics
 _TOPIC_OF_TYPE = {event_type: topic for topic, types in TOPICS.event_types.items() for event_type in types}
@@ -60,27 +60,7 @@ async def install(
     administrator: connections.Connection, given_goals: Iterable[goals.Goal], logics: naive_judge.Logics | None = None
 ) -> None:
     """Write goals and logics with their history, under the next revision."""
-    revision = await administrator.fetchval("UPDATE goal_revision SET revision = revision + 1 RETURNING revision")
-    for goal in given_goals:
-        last = goal.versions[-1]
-        await administrator.execute(
-            "INSERT INTO goals VALUES ($1, $2, $3, $4, NULL, $5, $6, 'ann', $7, 'ann', $8, $9)",
-            *(goal.tenant_id, goal.goal_id, goal.workflow_id, goal.goal_type, last.number),
-            *(goal.created_at, last.active_from, last.active_to, revision),
-        )
-        for version in goal.versions:
-            await administrator.execute(
-                "INSERT INTO goal_versions VALUES ($1, $2, $3, $4, $5, $6, $7)",
-                *(goal.tenant_id, goal.goal_id, version.number),
-                msgspec.json.encode(version.criteria).decode(),
-                *(version.is_active, version.active_from, version.active_to),
-            )
-    for (tenant_id, workflow_id), versions in (logics or {}).items():
-        for logic in versions:
-            await administrator.execute(
-                "INSERT INTO workflow_settings VALUES ($1, $2, $3, $4, $5)",
-                *(tenant_id, workflow_id, logic.active_from, logic.logic, revision),
-            )
+    await goal_history.write(administrator, given_goals, logics or {})
 
 
 def batch_of(messages: Iterable[events.Event], goal_index: index.Index) -> Batch:

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
-from msgspec import json
+from msgspec import json, structs
 from rich.console import Console
 
 from goalworker.demo import api_check, check, corrections, foreign_changes, listener, plans, tenant_setup, view
@@ -50,6 +50,12 @@ def _achieved(revision: int, event_id: str) -> ConsumerRecord:
     return _record("goal-achieved", messages.achieved(ENROLLMENT, "form_submitted", achievement).value)
 
 
+def _counted(total: str) -> ConsumerRecord:
+    trigger = facts.Trigger("/web", "a", AT, b"{}")
+    achievement = facts.Achievement(GOAL, 1, AT, trigger, 1, False, facts.Counted(3, Decimal(total), False))
+    return _record("goal-achieved", messages.achieved(ENROLLMENT, "purchase_made", achievement).value)
+
+
 def _revoked(revision: int) -> ConsumerRecord:
     achievement = facts.Achievement(GOAL, 1, AT, facts.Trigger("/web", "e", AT, b"{}"), revision, revoked=True)
     return _record("goal-achieved", messages.revoked(ENROLLMENT, "form_submitted", achievement, "after_end", AT).value)
@@ -76,6 +82,29 @@ def test_the_highest_revision_counts_in_any_order_of_messages(
     assert folded == listener.LatestRevision(3, plans.Achievement("acme", "welcome-1", GOAL, AT, "/web", "b"))
     assert listening.received.repeats == len(order) - 3
     assert not listening.received.anomalies
+
+
+def test_the_count_of_an_achievement_is_compared(listening: listener.Listener) -> None:
+    listening.receive(_counted("300.00"))
+    found = [last.achieved for last in listening.received.achievements.values()]
+    expected = plans.Achievement("acme", "welcome-1", GOAL, AT, "/web", "a", 3, Decimal(300), False)
+    assert found == [expected]
+    others = {"occurrences": 2, "total_amount": Decimal("300.01"), "evidence_complete": True}
+    for name, value in others.items():
+        row = check.compare_items("achievements", [structs.replace(expected, **{name: value})], found)
+        assert not row.matches
+        assert f"{name}={value}" in " ".join(row.differences)
+
+
+def test_a_revocation_needs_the_reason_for_which_it_may_happen(listening: listener.Listener) -> None:
+    listening.receive(_revoked(2))
+    found = listening.received.revocations
+    expected = plans.Revocation("acme", "welcome-1", GOAL, "after_end")
+    assert found == [expected]
+    assert check.compare_reasons([expected], found).matches
+    other = structs.replace(expected, reason="reversed")
+    assert check.compare_reasons([other], found).mismatch == "1 altered"
+    assert check.compare_reasons([], found).mismatch == "1 found and not expected"
 
 
 def test_a_repeated_message_with_other_bytes_is_an_anomaly(listening: listener.Listener) -> None:

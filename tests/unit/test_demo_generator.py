@@ -84,6 +84,16 @@ def _records(source: generator.Generator, count: int) -> list[plans.PlannedRecor
     return [record for _ in range(count) for step in _steps(source.next()) for record in step.records]
 
 
+def _achievement(enrolled: naive_judge.Enrolled, goal_id: UUID, achieved: naive_judge.Achieved) -> plans.Achievement:
+    at = achieved.at
+    return plans.Achievement(
+        *(enrolled.tenant_id, enrolled.enrollment_id, goal_id, at.time, at.source, at.id),
+        occurrences=achieved.occurrences,
+        total_amount=achieved.total_amount,
+        evidence_complete=None if achieved.occurrences is None else achieved.evidence_complete,
+    )
+
+
 class _Worker:
     """A worker that judges after each record and remembers the exits that it sent."""
 
@@ -91,6 +101,8 @@ class _Worker:
         self.messages: list[events.Event] = []
         self.exits: dict[plans.EnrollmentKey, plans.Exit] = {}
         self.dead: list[plans.DeadLetter] = []
+        self.revoked: set[naive_judge.AchievementKey] = set()
+        self._achieved: set[naive_judge.AchievementKey] = set()
         self._owners: dict[plans.EnrollmentKey, tuple[str, str]] = {}
 
     def take(self, record: plans.PlannedRecord) -> None:
@@ -112,10 +124,10 @@ class _Worker:
         }
 
     def achieved(self) -> set[plans.Achievement]:
-        answered, _ = naive_judge.answers(GOALS, LOGICS, self.messages)
         return {
-            plans.Achievement(tenant_id, enrollment_id, goal_id, at.time, at.source, at.id)
-            for (tenant_id, enrollment_id, goal_id), at in answered.items()
+            _achievement(enrolled, goal_id, found)
+            for enrolled, answer in naive_judge.everything(GOALS, LOGICS, self.messages).items()
+            for goal_id, found in answer.achieved.items()
         }
 
     def _conflicts(self, event: events.Event) -> bool:
@@ -125,7 +137,11 @@ class _Worker:
         return self._owners.setdefault((event.tenant_id, event.data.enrollment_id), subject) != subject
 
     def _judge(self) -> None:
-        for enrolled, answer in naive_judge.everything(GOALS, LOGICS, self.messages).items():
+        answered = naive_judge.everything(GOALS, LOGICS, self.messages)
+        achieved = {(*enrolled[:2], goal_id) for enrolled, answer in answered.items() for goal_id in answer.achieved}
+        self.revoked |= self._achieved - achieved
+        self._achieved = achieved
+        for enrolled, answer in answered.items():
             key, satisfied = enrolled[:2], answer.satisfied
             if satisfied is None or answer.exit_waits or key in self.exits or self._has_end(key):
                 continue
@@ -171,6 +187,7 @@ def test_the_outcome_is_that_of_the_contract_in_any_order_of_a_steps_records(
         assert set(worker.exits.values()) == set(step.outcome.exited)
         assert Counter(worker.dead) == Counter(step.outcome.dead_letters)
         assert worker.revenue() == step.outcome.revenue()
+        assert worker.revoked <= {(*each.key, each.goal_id) for each in step.outcome.revocable}
 
 
 def test_a_step_that_waits_for_an_exit_has_exactly_one() -> None:

@@ -1,6 +1,7 @@
-"""Findings of `goalworker doctor` about session settings that the database does not keep."""
+"""Findings of `goalworker doctor` in PostgreSQL: settings that it does not keep, clocks, and exits that wait."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import cast
 
 import pytest
@@ -9,6 +10,7 @@ from sqlalchemy.ext import asyncio as sa_async
 from goalworker.admin import doctor_postgres
 from goalworker.pipeline import clock_skew
 from goalworker.postgres import connections
+from goalworker.stores import enrollments
 
 WANTED = connections.session_settings(30)
 HOLDING = {
@@ -44,3 +46,23 @@ def test_clocks_are_too_far_apart_where_the_worker_warns_of_it(
     finding = asyncio.run(doctor_postgres._skew(cast("sa_async.AsyncEngine", None)))
     assert (finding.check, finding.state) == ("clocks", state)
     assert detail in finding.detail
+
+
+def test_the_workflows_with_most_waiting_exits_are_named_with_their_last_deactivation() -> None:
+    since = datetime(2026, 5, 1, 12, 30, tzinfo=UTC)
+    waiting = [enrollments.WaitingExits("acme", f"flow {number}", 10 - number, since) for number in range(7)]
+    finding = doctor_postgres.exits(waiting)
+    assert (finding.check, finding.state) == ("exits", "ok")
+    assert finding.detail.startswith(
+        "49 exits wait for an activation (10 in flow 0 of acme, deactivated at 2026-05-01T12:30:00Z; 9 in flow 1 of"
+    )
+    assert finding.detail.endswith(
+        "6 in flow 4 of acme, deactivated at 2026-05-01T12:30:00Z; workflows not named here: 2): "
+        "a workflow that runs again needs a `workflow.activated` of its engine"
+    )
+
+
+def test_one_exit_or_none_that_waits_is_said_in_words() -> None:
+    one = enrollments.WaitingExits("acme", "flow", 1, datetime(2026, 5, 1, tzinfo=UTC))
+    assert doctor_postgres.exits([one]).detail.startswith("1 exit waits for an activation of its workflow (1 in flow")
+    assert doctor_postgres.exits([]).detail == "no exit waits for an activation of its workflow"

@@ -81,7 +81,7 @@ def test_clauses_and_gates_agree_with_matching(seed: int) -> None:
         for explained in _all(known):
             for event in explained.events:
                 is_hit = event.goal_version is not None and all(clause.result for clause in event.clauses)
-                assert is_hit == ((explained.goal_id, event.source, event.id, event.goal_version) in hits)
+                assert is_hit == ((explained.goal_id.int, event.source, event.id, event.goal_version) in hits)
                 assert (event.stopped_at in (gates.VERSION_IN_FORCE, gates.CRITERIA)) == (not is_hit)
 
 

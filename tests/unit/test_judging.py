@@ -1,6 +1,6 @@
 """Contract section 3, rule by rule, and against a second implementation of it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -53,7 +53,7 @@ def _cases(seed: int) -> list[Case]:
     return found
 
 
-def _judged(case: Case, hits: Iterable[facts.Hit]) -> judging.Judgement:
+def _judged(case: Case, hits: Sequence[facts.Hit]) -> judging.Judgement:
     return judging.judge(case.enrollment, hits, case.workflow, case.reversals)
 
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from goalworker import config
-from goalworker.kafka import aiokafka_internals, producer, records
+from goalworker.kafka import aiokafka_internals, broker_errors, producer, records
 
 SETTINGS = config.load({"GOALWORKER_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1"}, env_file=None, secrets_dir=None)
 
@@ -98,32 +98,61 @@ def test_a_producer_that_is_closed_in_the_midst_of_a_request_leaves_no_error_to_
 ) -> None:
     monkeypatch.setattr(producer, "CLOSE_SECONDS", 0.05)
 
-    async def request_under_way() -> None:
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            raise KeyError("the batch was cancelled") from None
-
     async def complaints() -> list[str]:
         found: list[str] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: found.append(context["message"]))
         made = producer.Producer(SETTINGS, idempotent=False, timeout_seconds=1)
         for partition in range(2):
-            batch = made._kafka.create_batch()
-            producer._append(batch, records.Record("topic", b"key", b"value"))
-            await made._kafka._message_accumulator.add_batch(batch, aiokafka.TopicPartition("topic", partition), 1)
-        sending = made._kafka._sender
-        sending._sender_task = asyncio.create_task(request_under_way())
-        sending._sender_task.add_done_callback(sending._fail_all)
+            await _add_batch(made, partition)
+        _begin_request(made)
         await asyncio.sleep(0)
         await made.close()
-        assert sending._sender_task.done()
-        del made, sending, batch
+        assert made._kafka._sender._sender_task.done()
+        del made
         await asyncio.sleep(0)
         gc.collect()
         return found
 
     assert asyncio.run(complaints()) == []
+
+
+def test_a_send_that_waits_behind_a_batch_of_a_closed_producer_may_be_repeated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(producer, "CLOSE_SECONDS", 0.05)
+
+    async def error_of_the_waiting() -> BaseException:
+        made = producer.Producer(SETTINGS, idempotent=False, timeout_seconds=1)
+        await _add_batch(made, 0)
+        _begin_request(made)
+        waiting = asyncio.create_task(_add_batch(made, 0))
+        await asyncio.sleep(0)
+        await made.close()
+        (error,) = await asyncio.gather(waiting, return_exceptions=True)
+        assert error is not None
+        return error
+
+    assert broker_errors.is_transient(asyncio.run(error_of_the_waiting()))
+
+
+async def _add_batch(made: producer.Producer, partition: int) -> None:
+    batch = made._kafka.create_batch()
+    producer._append(batch, records.Record("topic", b"key", b"value"))
+    await made._kafka._message_accumulator.add_batch(batch, aiokafka.TopicPartition("topic", partition), 1)
+
+
+def _begin_request(made: producer.Producer) -> None:
+    """Let a request be in flight that fails as aiokafka's do once their batch is cancelled."""
+    sending = made._kafka._sender
+    sending._sender_task = asyncio.create_task(_request())
+    sending._sender_task.add_done_callback(sending._fail_all)
+
+
+async def _request() -> None:
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        raise KeyError("the batch was cancelled") from None
 
 
 def test_a_record_that_breaks_a_rule_of_its_topic_has_an_error_of_its_own() -> None:

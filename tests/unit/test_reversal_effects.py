@@ -24,7 +24,7 @@ def refund(id_: str, tick: int, amount: str | None = None, currency: str = "eur"
 
 
 def effect(reversal: facts.Reversal, hits: Sequence[facts.Hit], *others: facts.Reversal) -> str:
-    found = reversal_effects.effect_of(reversal, hits, [reversal, *others])
+    found = reversal_effects.History(hits, [reversal, *others]).effect_of(reversal)
     assert found in reversal_effects.EFFECTS
     return found
 

@@ -23,7 +23,7 @@ from goalworker.decoding import decoder, envelope
 from goalworker.decoding.limits import Limits
 from goalworker.domain import events, facts, ids, messages
 from goalworker.domain.criteria import Criteria, criteria_to_json, settings_of
-from goalworker.domain.text import TEXT_BYTES_MAX, is_valid_text, parse_amount
+from goalworker.domain.text import MAJOR_UNITS, TEXT_BYTES_MAX, is_valid_text, parse_amount
 from goalworker.pipeline import dead_letters
 from goalworker.stores import api_keys
 from tests.kit import hostile, strategies
@@ -57,6 +57,20 @@ def test_the_copies_are_what_the_code_says() -> None:
     copies = {str(path.relative_to(COPIES)): path.read_bytes() for path in COPIES.rglob("*") if path.is_file()}
     differing = {name for name in copies.keys() | DOCUMENTS.keys() if copies.get(name) != DOCUMENTS.get(name)}
     assert not differing, "delete what is not exported any more, then run `goalworker schema export deploy/schemas`"
+
+
+def test_every_description_of_an_amount_says_that_it_is_in_major_units() -> None:
+    paid = SCHEMAS["payment.completed"]["$defs"]["data"]["properties"]["amount"]
+    _, part = SCHEMAS["payment.refunded"]["$defs"]["data"]["anyOf"]
+    criteria = [
+        schema["properties"][name]
+        for title, schema in OPENAPI["components"]["schemas"].items()
+        for name in ("min_amount", "total_amount")
+        if "Criteria" in title and name in schema.get("properties", {})
+    ]
+    assert len(criteria) == 4  # of drafts and of stored goals
+    for schema in (*paid["anyOf"], *part["properties"]["amount"]["anyOf"], *criteria):
+        assert MAJOR_UNITS in schema.get("description", ""), schema
 
 
 def test_there_is_a_schema_for_every_type_in_and_out() -> None:

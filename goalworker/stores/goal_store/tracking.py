@@ -17,11 +17,37 @@ _NEED_TRACKING: Final = {
     "correlate_by": "compares with the enrollment",
 }
 
+_STORE: Final = "INSERT INTO installation VALUES (1, $1) ON CONFLICT DO NOTHING RETURNING true"
+_GOALS_THAT_NEED_TRACKING: Final = """
+SELECT tenant_id, workflow_id, goal_id, count(*) OVER () AS count
+FROM goals JOIN goal_versions USING (tenant_id, goal_id, version)
+WHERE deleted_at IS NULL AND criteria ?| $1
+ORDER BY created_at, goal_id
+LIMIT 1
+"""
+
 
 async def ensure_tracking(connection: connections.Connection, tracking: bool) -> None:
-    """Store the tracking mode at the first start; SettingsError if another is stored (contract rule 3.8)."""
-    await connection.execute("INSERT INTO installation VALUES (1, $1) ON CONFLICT DO NOTHING", tracking)
+    """Store the tracking mode at the first start; SettingsError if another is stored (contract rule 3.8).
+
+    Goals that were created before then, and could never be achieved without tracking, are a SettingsError too.
+    """
+    is_first_start = await connection.fetchval(_STORE, tracking)
+    if is_first_start and not tracking:
+        await _refuse_stored_goals(connection)
     await check_tracking(connection, tracking)
+
+
+async def _refuse_stored_goals(connection: connections.Connection) -> None:
+    """Raise SettingsError for goals that need tracked enrollments."""
+    found = await connection.fetchrow(_GOALS_THAT_NEED_TRACKING, [*_NEED_TRACKING])
+    if found is not None:
+        names = " or ".join(f"`{name}`" for name in _NEED_TRACKING)
+        raise errors.SettingsError(
+            f"GOALWORKER_ENROLLMENTS__TRACKING=false, but {names} needs tracked enrollments, and goals have it "
+            f"({found['count']}; the oldest is {found['goal_id']} in workflow {found['workflow_id']} of tenant "
+            f"{found['tenant_id']}): change them with `goalworker goals update`, or set it to true"
+        )
 
 
 async def check_tracking(connection: connections.Connection, tracking: bool) -> None:

@@ -1,0 +1,41 @@
+"""Cost of judging an enrollment with many hits of one goal, in calls of Python functions, which no load changes."""
+
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from tests.kit import counting
+
+COUNTING = counting.counting(100)
+
+
+@pytest.mark.parametrize("case", COUNTING)
+def test_a_further_occurrence_costs_at_most_three_calls(case: str) -> None:
+    assert (_calls(COUNTING[case], hits=40) - _calls(COUNTING[case], hits=20)) / 20 <= 3
+
+
+def test_a_further_hit_of_an_achieved_goal_costs_no_call() -> None:
+    assert _calls(counting.PLAIN, hits=40) - _calls(counting.PLAIN, hits=20) < 20
+
+
+def _calls(case: counting.Counting, *, hits: int) -> int:
+    return _calls_of(counting.judging_of(case, hits))
+
+
+def _calls_of(work: Callable[[], object]) -> int:
+    """Return the number of Python functions that work calls; it runs once before, so that caches are filled."""
+    work()
+    made = 0
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        nonlocal made
+        made += event == "call"
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return made
