@@ -19,6 +19,7 @@ from goalworker.cli import last_words, streams
 COMMANDS: Final = {
     "run": "Run the worker.",
     "api": "Serve the HTTP API.",
+    "insight": "Keep events and count values, for explanations and plans.",
     "demo": "Run a complete demo on this machine and check its results.",
     "doctor": "Find configuration problems and show how to fix them.",
     "db": "Upgrade or inspect the database schema.",

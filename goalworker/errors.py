@@ -56,6 +56,10 @@ class UndecodableError(GoalworkerError):
         self.topic, self.partition, self.first, self.last, self.reason = topic, partition, first, last, reason
 
 
+class OutOfRangeError(GoalworkerError):
+    """An offset is out of range: records were deleted before they were read, or the topic was recreated."""
+
+
 class OutputLostError(GoalworkerError):
     """Standard output can no longer be written; the sentence is empty if it could not be read either."""
 

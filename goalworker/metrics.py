@@ -36,6 +36,7 @@ LIFECYCLE_OUTCOMES: Final = ("recorded", "duplicate", "ignored", "dead_letter", 
 STAGES: Final = ("decode", "facts", "judge", "publish", "commit")
 CHECKS: Final = ("database", "broker", "topics", "migrations", "goals")
 API_CHECKS: Final = ("database", "migrations")
+INSIGHT_CHECKS: Final = ("database", "broker", "topics", "migrations")
 # Purposes of transactions.
 OPERATIONS: Final = ("facts", "judge", "publish", "goals", "sweep")
 API_OPERATIONS: Final = (
@@ -48,7 +49,10 @@ API_OPERATIONS: Final = (
     "stats",
     "keys",
 )
+INSIGHT_OPERATIONS: Final = ("history", "goals", "jobs", "plan", "sweep")
 POOL_STATES: Final = ("idle", "in_use")
+# Records that `insight` has read: left_out are events of contacts without an enrollment.
+HISTORY_OUTCOMES: Final = ("kept", "left_out", "skipped", "malformed", "tombstone")
 CLOCKS: Final = ("database",)
 REASONS: Final = (
     "invalid_json",
@@ -196,6 +200,24 @@ goals_loaded_timestamp_seconds = Gauge(
     "goalworker_goals_loaded_timestamp_seconds", "When the index was last refreshed.", registry=REGISTRY
 )
 
+# History.
+history_records_total = Counter(
+    "goalworker_history_records_total",
+    "Records that insight has read, by outcome.",
+    ["topic", "outcome"],
+    registry=REGISTRY,
+)
+history_waiting = Gauge(
+    "goalworker_history_waiting",
+    "1 while insight waits until workers have judged the enrollments of its events.",
+    registry=REGISTRY,
+)
+seen_values_dropped_total = Counter(
+    "goalworker_seen_values_dropped_total",
+    "Counts of values dropped: too old, or of too many rare values.",
+    registry=REGISTRY,
+)
+
 # The database.
 db_transaction_duration_seconds = Histogram(
     "goalworker_db_transaction_duration_seconds",
@@ -254,6 +276,15 @@ def initialise(
     _start(exit_age_seconds, goals.LOGICS)
     _start(batch_duration_seconds, STAGES)
     _start(db_transaction_duration_seconds, OPERATIONS)
+    _start(db_pool_connections, POOL_STATES)
+    _start(clock_skew_seconds, CLOCKS)
+
+
+def initialise_insight(version: str, topics: Collection[str]) -> None:
+    """Start the series of `insight` at 0."""
+    build_info.labels(version).set(1)
+    _start(history_records_total, topics, HISTORY_OUTCOMES)
+    _start(db_transaction_duration_seconds, INSIGHT_OPERATIONS)
     _start(db_pool_connections, POOL_STATES)
     _start(clock_skew_seconds, CLOCKS)
 

@@ -12,7 +12,7 @@ from typing import Final
 import goalworker
 
 # Commands that run until a signal stops them, and whose stderr is a log.
-SERVICES: Final = ("run", "api")
+SERVICES: Final = ("run", "api", "insight")
 
 
 def say(sentence: str, exit_code: int) -> None:

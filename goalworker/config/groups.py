@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from goalworker.config import values
 from goalworker.domain.events import GOAL_TYPE_TABLE, LIFECYCLE_TYPES
 
-OPS_PORTS: Final[Mapping[str, int]] = {"run": 9464, "api": 9465}
+OPS_PORTS: Final[Mapping[str, int]] = {"run": 9464, "api": 9465, "insight": 9466}
 
 
 def variable(group: str, field: str) -> str:
@@ -230,6 +230,25 @@ class Retention(_Group):
     sweep_seconds: int = Field(60, ge=1, le=86_400, description="Pause between two sweeps of old data")
 
 
+class History(_Group):
+    """Events that `goalworker insight` keeps (contract section 7)."""
+
+    retention: values.DurationOrZero = Field(
+        timedelta(days=30),
+        description="Time for which `insight` keeps events (ISO 8601); P0D: it keeps none, and counts values only",
+    )
+    keep: Annotated[Literal["enrolled", "all"], values.LOWER] = Field(
+        "enrolled",
+        description="enrolled: events of contacts with an enrollment are kept; all: those of every contact",
+    )
+    delay_seconds: int = Field(
+        5,
+        ge=0,
+        le=300,
+        description="Seconds that `insight` waits before it keeps an event, so that its enrollment is known by then",
+    )
+
+
 class Api(_Group):
     """The HTTP API and its tokens."""
 
@@ -261,7 +280,7 @@ class Ops(_Group):
     port: values.Port | None = Field(
         None,
         description="The operations port; 0 takes a free one",
-        json_schema_extra={"shown_default": f"{OPS_PORTS['run']} (`run`), {OPS_PORTS['api']} (`api`)"},
+        json_schema_extra={"shown_default": ", ".join(f"{port} (`{name}`)" for name, port in OPS_PORTS.items())},
         examples=["9464"],
     )
     stall_seconds: int = Field(
@@ -271,7 +290,7 @@ class Ops(_Group):
         description="Time with lag and without progress after which the worker ends with exit code 6",
     )
 
-    def port_of(self, command: Literal["run", "api"]) -> int:
+    def port_of(self, command: Literal["run", "api", "insight"]) -> int:
         """Return the operations port of a command, 0 for any free one."""
         return OPS_PORTS[command] if self.port is None else self.port
 

@@ -23,6 +23,7 @@ class Settings(BaseSettings):
     events: groups.Events = groups.Events()
     dead_letters: groups.DeadLetters = groups.DeadLetters()
     retention: groups.Retention = groups.Retention()
+    history: groups.History = groups.History()
     api: groups.Api = groups.Api()
     ops: groups.Ops = groups.Ops()
     references: groups.References = groups.References()

@@ -24,6 +24,12 @@ def _bounded(value: timedelta) -> timedelta:
     return value
 
 
+def _bounded_or_zero(value: timedelta) -> timedelta:
+    if not timedelta(0) <= value <= timedelta(days=36_500):
+        raise ValueError("it should be between P0D and P36500D")
+    return value
+
+
 def _topic(value: str) -> str:
     if not re.fullmatch(r"[a-zA-Z0-9._-]{1,249}", value) or value in {".", ".."}:
         raise ValueError("a topic's name should be 1 to 249 characters of a-z, A-Z, 0-9, '.', '_' and '-'")
@@ -101,6 +107,7 @@ UPPER: Final = BeforeValidator(_upper)
 Text = Annotated[str, AfterValidator(_text)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_bounded)]
+DurationOrZero = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_bounded_or_zero)]
 Topic = Annotated[str, AfterValidator(_topic)]
 TenantFrom = Annotated[str, AfterValidator(_tenant_from)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
@@ -122,7 +129,7 @@ def shown(value: object) -> str:
         case float():
             return f"{value:g}"
         case timedelta():
-            return format_duration(int(value.total_seconds()))
+            return format_duration(int(value.total_seconds())) if value else "P0D"
         case _:
             return str(value)
 

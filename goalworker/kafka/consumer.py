@@ -1,4 +1,4 @@
-"""The worker's consumer: fetch, commit, and follow the rebalances of its group (hazards 1 to 13)."""
+"""Consumer of the topics in: fetch, commit, and follow the rebalances of its group (hazards 1 to 13)."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from aiokafka import errors as kafka_errors
 
 from goalworker import config, logs, metrics
 from goalworker.decoding.record import FetchedRecord, size_of
-from goalworker.errors import GoalworkerError, UndecodableError
+from goalworker.errors import OutOfRangeError, UndecodableError
 from goalworker.kafka import clients, memory, topic_identity, unreadable_batches
 from goalworker.kafka.fast_fetch.fetch_state import ALLOWANCE
 
@@ -33,8 +33,9 @@ Offsets = Mapping[TopicPartition, int]
 class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
     """Member of the group; its epoch grows with each rebalance, and offsets of an older epoch are not committed."""
 
-    def __init__(self, settings: config.Settings) -> None:
+    def __init__(self, settings: config.Settings, topics: Collection[str] | None = None) -> None:
         self._settings = settings
+        self._topics = [*settings.topics.inputs, settings.topics.redrive] if topics is None else [*topics]
         self.before_revoke: Callable[[], Awaitable[None]] = _nothing
         """Awaited before partitions are given away; must take less than rebalance_timeout_ms."""
         self._consumer: aiokafka.AIOKafkaConsumer | None = None
@@ -65,7 +66,7 @@ class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aio
     async def fetch(self, max_records: int, timeout_ms: int) -> Mapping[TopicPartition, Sequence[FetchedRecord]]:
         """Return up to `max_records` records, none after the timeout.
 
-        Raises GoalworkerError for an offset out of range, and UndecodableError for a batch that cannot be read, after
+        Raises OutOfRangeError for an offset out of range, and UndecodableError for a batch that cannot be read, after
         all records before it were returned. On another error, which broker_errors.is_transient tells from a permanent
         one, it leaves the group; the next call joins it again.
         """
@@ -249,8 +250,7 @@ class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aio
     async def _connect(self) -> aiokafka.AIOKafkaConsumer:
         consumer = clients.consumer(self._settings)
         await clients.start(consumer)
-        topics = self._settings.topics
-        consumer.subscribe([*topics.inputs, topics.redrive], listener=self)
+        consumer.subscribe(self._topics, listener=self)
         self._consumer = consumer
         return consumer
 
@@ -301,11 +301,11 @@ def _with_remedy(error: UndecodableError) -> UndecodableError:
     return UndecodableError(topic, partition, error.first, last, error.reason, hint=hint)
 
 
-def _out_of_range(error: Any) -> GoalworkerError:
+def _out_of_range(error: Any) -> OutOfRangeError:
     where = ", ".join(
         f"{partition.topic}[{partition.partition}] at {offset}" for partition, offset in error.args[0].items()
     )
-    return GoalworkerError(
+    return OutOfRangeError(
         f"the committed offsets are out of range: {where}. Records were deleted before they were read, or the topic "
         f"was recreated. {topic_identity.REMEDY}"
     )

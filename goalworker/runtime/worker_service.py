@@ -2,7 +2,6 @@
 
 import asyncio
 
-import stamina.instrumentation
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import goalworker
@@ -13,7 +12,7 @@ from goalworker.kafka.sender import Sender
 from goalworker.pipeline import clock_skew, progress, worker
 from goalworker.pipeline.event_decoder import event_decoder
 from goalworker.postgres import database_errors, tables
-from goalworker.runtime import health_watch, housekeeping, ops_port, progress_writer, service, start_checks
+from goalworker.runtime import health_watch, housekeeping, ops_port, progress_writer, retry_log, service, start_checks
 from goalworker.runtime.service import DRAIN_SECONDS, begin
 from goalworker.stores import goal_store
 
@@ -25,7 +24,7 @@ def run_worker(settings: config.Settings, *, reset_offsets: offset_reset.Target 
     begin(settings, "run")
     fast_fetch.install()
     _initialise_metrics(settings)
-    stamina.instrumentation.set_on_retry_hooks([_log_retry])
+    retry_log.install()
     with start_checks.explain_refusals(settings):
         service.run(_run_worker(settings, reset_offsets))
 
@@ -113,17 +112,3 @@ def _initialise_metrics(settings: config.Settings) -> None:
         redrive_topic=topics.redrive,
         outputs=topics.outputs,
     )
-
-
-def _log_retry(details: stamina.instrumentation.RetryDetails) -> None:
-    repeated = logs.limit_repeats(
-        housekeeping.dependency_of(details.caused_by), f"retry {type(details.caused_by).__name__}"
-    )
-    if repeated is not None:
-        log.warning(
-            "retry",
-            retry=details.retry_num,
-            wait_seconds=round(details.wait_for, 2),
-            error=logs.summarize_error(details.caused_by),
-            **repeated,
-        )

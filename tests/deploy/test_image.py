@@ -75,7 +75,7 @@ async def test_one_event_gives_one_exit_with_two_addresses_set_and_a_read_only_d
     installed.done("topics", "create")
     installed.done(*_told("goals create"))
     key = json.loads(installed.done(*_told("keys create"), "--json"))["key"]
-    run, api = (installed.serving(command, port) for command, port in groups.OPS_PORTS.items())
+    run, api = (installed.serving(command, groups.OPS_PORTS[command]) for command in ("run", "api"))
     async with _listening(bootstrap_servers) as listening, run, api:
         await _send_what_the_readme_sends(bootstrap_servers)
         (told,) = await _exits(listening, at_least=1)

@@ -62,6 +62,9 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no t
     async def fetch(self, query: str, *args: object, **options: Any) -> Any:
         return await self._step(query, args, partial(super().fetch, query, *args, **options))
 
+    async def fetchrow(self, query: str, *args: object, **options: Any) -> Any:
+        return await self._step(query, args, partial(super().fetchrow, query, *args, **options))
+
     async def fetchval(self, query: str, *args: object, **options: Any) -> Any:
         return await self._step(query, args, partial(super().fetchval, query, *args, **options))
 

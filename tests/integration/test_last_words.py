@@ -21,7 +21,7 @@ def lines(outcome: Outcome) -> list[dict[str, Any]]:
     return [json.loads(line) for line in outcome.err.splitlines()]
 
 
-@pytest.mark.parametrize("words", [("run",), ("api",)], ids=" ".join)
+@pytest.mark.parametrize("words", [("run",), ("api",), ("insight",)], ids=" ".join)
 @pytest.mark.parametrize(
     ("settings", "code"),
     [({"GOALWORKER_KAFKA__GRUOP_ID": "x"}, 3), (shells.NOWHERE, 4)],

@@ -31,6 +31,7 @@ RIGHTS: Mapping[str, frozenset[Right]] = {
 LACKING: Mapping[str, Mapping[str, tuple[int, str]]] = {
     "stranger": {
         "run": (4, "may not be described"),
+        "insight": (4, "may not be described"),
         "doctor": (1, "may not be described"),
         "topics create": (1, "could not be created"),
         "dlq list": (4, "may not be described"),
@@ -42,6 +43,7 @@ LACKING: Mapping[str, Mapping[str, tuple[int, str]]] = {
     },
     "onlooker": {
         "run": (1, "Allow READ"),
+        "insight": (1, "Allow READ"),
         "doctor": (1, "allow READ"),
         "dlq list": (1, f"{TOPICS['dead_letters']} may not be used"),
         "dlq show": (1, f"{TOPICS['dead_letters']} may not be used"),
@@ -51,6 +53,7 @@ LACKING: Mapping[str, Mapping[str, tuple[int, str]]] = {
         "lag": (1, GROUP_ID),
     },
     "reader": {
+        "insight": (1, f"{GROUP_ID}-insight"),
         "dlq redrive": (1, "allow WRITE on"),
         "dlq purge": (1, "allow DELETE on"),
     },

@@ -68,7 +68,8 @@ READING = {
     "api_keys": ["keys create", "keys list", "keys revoke"],
     "outbox": ["outbox status", "run"],
     "paused_topics": ["topics list", "topics resume", "run"],
-    "installation": ["run", "api"],
+    "installation": ["run", "api", "insight"],
+    "history_coverage": ["insight"],
 }
 EXEMPT = {("goals", "goals set-logic")}  # needs no goal
 

@@ -30,6 +30,7 @@ class Use:
 USES: Mapping[str, Use] = {
     "run": Use(needs=(DATABASE, BROKER)),
     "api": Use(("--port", "0"), needs=(DATABASE,)),
+    "insight": Use(needs=(DATABASE, BROKER)),
     "demo": Use(),  # starts its own servers
     "doctor": Use(needs=(DATABASE, BROKER)),
     "db upgrade": Use(needs=(DATABASE,)),

@@ -33,7 +33,7 @@ def _leaves() -> Iterator[tuple[str, click.Command]]:
 
 
 # What these print is a log, or a picture that changes.
-WITHOUT_JSON = {"run", "api", "demo"}
+WITHOUT_JSON = {"run", "api", "insight", "demo"}
 
 
 @pytest.mark.parametrize(("name", "command"), [leaf for leaf in _leaves() if leaf[0] not in WITHOUT_JSON])

@@ -55,6 +55,9 @@ DEFAULTS = {
     "DEAD_LETTERS__WINDOW": "1000",
     "RETENTION__ENROLLMENTS": "P730D",
     "RETENTION__SWEEP_SECONDS": "60",
+    "HISTORY__RETENTION": "P30D",
+    "HISTORY__KEEP": "enrolled",
+    "HISTORY__DELAY_SECONDS": "5",
     "API__HOST": "127.0.0.1",
     "API__PORT": "8080",
     "API__JWT_SECRET": "",
@@ -62,7 +65,7 @@ DEFAULTS = {
     "API__JWT_ISSUER": "",
     "API__JWT_AUDIENCE": "",
     "OPS__HOST": "127.0.0.1",
-    "OPS__PORT": "9464 (`run`), 9465 (`api`)",
+    "OPS__PORT": "9464 (`run`), 9465 (`api`), 9466 (`insight`)",
     "OPS__STALL_SECONDS": "300",
     "REFERENCES__URL": "",
     "REFERENCES__TIMEOUT_SECONDS": "2",
@@ -99,6 +102,12 @@ def test_values_have_the_types_that_the_code_works_with() -> None:
     assert loaded.events.lateness == timedelta(hours=36)
     assert loaded.dead_letters.max_ratio == 0.25
     assert config.masked(loaded)["GOALWORKER_EVENTS__LATENESS"] == "P1DT12H"
+
+
+def test_events_may_be_kept_for_no_time_at_all() -> None:
+    loaded = load({"HISTORY__RETENTION": "P0D", "HISTORY__KEEP": "ALL"})
+    assert (loaded.history.retention, loaded.history.keep) == (timedelta(0), "all")
+    assert config.masked(loaded)["GOALWORKER_HISTORY__RETENTION"] == "P0D"
 
 
 def test_settings_cannot_be_changed_after_they_were_read() -> None:
@@ -177,8 +186,8 @@ def test_brokers_may_be_several_and_have_ipv6_addresses() -> None:
 
 
 def test_each_command_has_its_own_operations_port_until_one_is_set() -> None:
-    assert [load().ops.port_of(command) for command in ("run", "api")] == [9464, 9465]
-    assert [load({"OPS__PORT": "0"}).ops.port_of(command) for command in ("run", "api")] == [0, 0]
+    assert [load().ops.port_of(command) for command in ("run", "api", "insight")] == [9464, 9465, 9466]
+    assert [load({"OPS__PORT": "0"}).ops.port_of(command) for command in ("run", "api", "insight")] == [0, 0, 0]
 
 
 def test_topics_are_known_by_what_they_carry() -> None:

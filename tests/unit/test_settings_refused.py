@@ -108,6 +108,7 @@ def test_a_duration_that_is_not_iso_8601_is_refused(value: str) -> None:
 
 @pytest.mark.parametrize("value", ["PT0S", "P40000D"])
 def test_a_duration_out_of_bounds_is_refused(value: str) -> None:
+    assert "it should be between P0D and P36500D" in refusal({"HISTORY__RETENTION": "P36501D"})
     assert "it should be between PT1S and P36500D; for example GOALWORKER_RETENTION__ENROLLMENTS=P730D" in refusal(
         {"RETENTION__ENROLLMENTS": value}
     )

@@ -1,0 +1,104 @@
+"""Events of a fetch, decoded as the worker does: those to keep, and the counts of their values."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import Final, NamedTuple
+
+from aiokafka import TopicPartition
+
+from goalworker.decoding.decoder import Decoder
+from goalworker.decoding.fast import ANY_WANTED
+from goalworker.decoding.record import FetchedRecord, OversizedRecord
+from goalworker.decoding.skipping import Skipped
+from goalworker.domain import events, seen_values
+from goalworker.pipeline import dead_letters
+
+FetchedRecords = Mapping[TopicPartition, Sequence[FetchedRecord]]
+_DAY_MS: Final = 86_400_000
+
+Located = tuple[int, events.Event]
+"""The offset of a record, and its event."""
+
+
+class Span(NamedTuple):
+    """The least and the greatest timestamp of records, in epoch milliseconds."""
+
+    first_ms: int
+    last_ms: int
+
+
+@dataclass(slots=True)
+class EventsOfPartition:
+    """Events of consecutive records of a partition, with what was counted of them."""
+
+    partition: TopicPartition
+    next_offset: int
+    span: Span
+    records: int
+    events: list[Located] = field(default_factory=list)
+    outcomes: Counter[str] = field(default_factory=Counter)
+    counts: Counter[seen_values.SeenKey] = field(default_factory=Counter)
+    labels: seen_values.Labels = field(default_factory=dict)
+
+
+def by_day(records: Sequence[FetchedRecord]) -> Iterator[Sequence[FetchedRecord]]:
+    """Yield the records in parts of one day each, by their timestamps: nearly always all of them."""
+    first, last = records[0].timestamp, records[-1].timestamp
+    if first // _DAY_MS == last // _DAY_MS:
+        yield records
+        return
+    for _, part in groupby(records, lambda record: record.timestamp // _DAY_MS):
+        yield list(part)
+
+
+def decode(
+    decoder: Decoder, partition: TopicPartition, records: Sequence[FetchedRecord], redrive_topic: str
+) -> EventsOfPartition:
+    """Decode consecutive records of a partition; malformed ones are left out, since the worker dead-letters them."""
+    timestamps = [record.timestamp for record in records]
+    span = Span(min(timestamps), max(timestamps))
+    found = EventsOfPartition(partition, records[-1].offset + 1, span, len(records))
+    now = datetime.now(UTC) + decoder.ahead
+    if partition.topic == redrive_topic:
+        for record in records:
+            _take_redriven(found, decoder, record, now)
+    else:
+        _take_all(found, decoder, records, now)
+    decoder.without_time.clear()  # the worker counts them
+    seen_values.count(found.counts, found.labels, (event for _, event in found.events))
+    return found
+
+
+def _take_all(found: EventsOfPartition, decoder: Decoder, records: Sequence[FetchedRecord], now: datetime) -> None:
+    topic, number = found.partition.topic, found.partition.partition
+    taken, left, skipped = decoder.fast(topic)(records, decoder.latest(now), ANY_WANTED)
+    found.events = [(record.offset, event) for record, event in taken]
+    if skipped:
+        found.outcomes["skipped"] += len(skipped)
+    for record in left:
+        _take(found, record, decoder.decode_left(topic, record, now, (number, record.offset)))
+    if left:
+        found.events.sort(key=lambda located: located[0])
+
+
+def _take_redriven(found: EventsOfPartition, decoder: Decoder, record: FetchedRecord, now: datetime) -> None:
+    topic = dead_letters.original_topic(record.headers)
+    if topic is None or not decoder.knows(topic):
+        found.outcomes["malformed" if record.value is not None else "tombstone"] += 1
+        return
+    _take(found, record, decoder.decode_record(topic, record, now, dead_letters.original_place(record.headers)))
+
+
+def _take(found: EventsOfPartition, record: FetchedRecord, outcome: object) -> None:
+    if isinstance(outcome, events.Event) and not isinstance(record, OversizedRecord):
+        if outcome.type in events.LIFECYCLE_TYPES:  # redriven, and of no interest here
+            found.outcomes["skipped"] += 1
+        else:
+            found.events.append((record.offset, outcome))
+    elif outcome is None:
+        found.outcomes["tombstone"] += 1
+    else:
+        found.outcomes["skipped" if isinstance(outcome, Skipped) else "malformed"] += 1

@@ -1,0 +1,79 @@
+"""Housekeeping of `insight`: days made and dropped, rare values dropped, and topics that were recreated."""
+
+import asyncio
+import uuid
+from collections.abc import Mapping
+from typing import Final
+
+from aiokafka import errors as kafka_errors
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from goalworker import config, logs, metrics
+from goalworker.kafka import broker_requests
+from goalworker.kafka.observer import Observer
+from goalworker.kafka.positioned_consumer import PositionedConsumer
+from goalworker.postgres import connections, migrations
+from goalworker.runtime import housekeeping
+from goalworker.stores import history_writing, seen_values
+
+log = logs.get("housekeeping")
+
+# Seconds between two looks at the days, and at the values of today.
+DAYS_SECONDS: Final = 60.0
+# Seconds between two looks at the values of past days, which are read whole.
+PAST_SECONDS: Final = 3_600.0
+# Seconds between two looks at the ids of the topics.
+TOPICS_SECONDS: Final = 10.0
+POOL_SECONDS: Final = 2.0
+
+
+class InsightHousekeeping:
+    """Loops beside the reading; each retries while a dependency is away."""
+
+    def __init__(self, settings: config.Settings, pool: AsyncEngine, consumer: PositionedConsumer) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._consumer = consumer
+        self._observer = Observer(settings)
+        self._topic_ids: Mapping[str, uuid.UUID] = {}
+
+    async def run(self) -> None:
+        """Run all loops until cancelled; a permanent error ends them all."""
+        try:
+            async with asyncio.TaskGroup() as loops:
+                loops.create_task(housekeeping.every(DAYS_SECONDS, "days", self._keep_days))
+                loops.create_task(housekeeping.every(DAYS_SECONDS, "values of today", self._prune_today))
+                loops.create_task(housekeeping.every(PAST_SECONDS, "values of past days", self._prune_past))
+                loops.create_task(housekeeping.every(TOPICS_SECONDS, "topics", self._check_topics))
+                loops.create_task(housekeeping.every(POOL_SECONDS, "pool", self._measure_pool))
+        finally:
+            await self._observer.drop()
+
+    async def _keep_days(self) -> None:
+        dropped = await history_writing.keep_days(self._pool, self._settings.history.retention)
+        if dropped:
+            log.info("history_days_dropped", days=len(dropped), last=dropped[-1].isoformat())
+
+    async def _prune_today(self) -> None:
+        metrics.seen_values_dropped_total.inc(await seen_values.prune_today(self._pool))
+
+    async def _prune_past(self) -> None:
+        metrics.seen_values_dropped_total.inc(await seen_values.prune_past(self._pool))
+
+    async def _check_topics(self) -> None:
+        """Let the positions be compared with the logs again where a topic was recreated (hazard B2)."""
+        topics = {partition.topic for partition in self._consumer.partitions}
+        try:
+            async with asyncio.timeout(migrations.PROBE_TIMEOUT_SECONDS):
+                found = await broker_requests.topic_ids(await self._observer.connected(), topics)
+        except Exception as error:
+            await self._observer.drop()
+            if isinstance(error, TimeoutError):
+                raise kafka_errors.KafkaTimeoutError from error  # so that it counts as the broker's
+            raise
+        if any(found.get(topic, topic_id) != topic_id for topic, topic_id in self._topic_ids.items()):
+            self._consumer.check_logs()
+        self._topic_ids = {**self._topic_ids, **found}
+
+    async def _measure_pool(self) -> None:
+        connections.measure_pool(self._pool)

@@ -1,0 +1,111 @@
+"""Insight service: start-up, the tasks of the process, shutdown (contract section 7)."""
+
+import asyncio
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+import goalworker
+from goalworker import config, logs, metrics
+from goalworker.insight.history_loop import HistoryLoop
+from goalworker.insight.jobs import Jobs
+from goalworker.insight.plans import Plans
+from goalworker.kafka import broker_errors, fast_fetch, memory
+from goalworker.kafka.positioned_consumer import PositionedConsumer
+from goalworker.pipeline import clock_skew
+from goalworker.pipeline.event_decoder import event_decoder
+from goalworker.postgres import database_errors, tables
+from goalworker.runtime import health_watch, insight_housekeeping, ops_port, retry_log, service, start_checks
+from goalworker.runtime.service import DRAIN_SECONDS, begin
+from goalworker.stores import goal_store, history_writing, jobs
+
+log = logs.get("app")
+
+
+def run_insight(settings: config.Settings) -> None:
+    """Keep events and count values until SIGTERM or SIGINT; raises GoalworkerError."""
+    begin(settings, "insight")
+    settings = of_insight(settings)
+    fast_fetch.install()
+    metrics.initialise_insight(goalworker.__version__, topics_of(settings))
+    retry_log.install()
+    with start_checks.explain_refusals(settings):
+        service.run(_run_insight(settings))
+
+
+def of_insight(settings: config.Settings) -> config.Settings:
+    """Return the settings with a group and client ids of its own, so that it takes no partition from a worker."""
+    kafka = settings.kafka
+    own = {"group_id": f"{kafka.group_id}-insight", "client_id": f"{kafka.client_id}-insight"}
+    return settings.model_copy(update={"kafka": kafka.model_copy(update=own)})
+
+
+def topics_of(settings: config.Settings) -> list[str]:
+    """Return the topics that it reads: what was redriven was malformed when it came first."""
+    return [*settings.topics.goal_inputs, settings.topics.redrive]
+
+
+async def _run_insight(settings: config.Settings) -> None:
+    health = ops_port.Health(metrics.INSIGHT_CHECKS)
+    async with (
+        ops_port.serve(settings.ops.host, settings.ops.port_of("insight"), health),
+        start_checks.open_pool(settings) as pool,
+    ):
+        await start_checks.check_database(settings, pool, tables.WORKER_ROLE, goal_store.check_tracking)
+        health.set("database", None)
+        health.set("migrations", None)
+        with broker_errors.explain_errors(settings):
+            await start_checks.check_broker(settings)
+        health.set("broker", None)
+        health.set("topics", None)
+        with database_errors.explain_errors(settings.database_url()):
+            await history_writing.set_coverage(pool, settings.history.keep, settings.history.retention)
+        memory.tune_for_batches()
+        decoder = event_decoder(settings)
+        consumer = PositionedConsumer(settings, topics_of(settings))
+        skew = clock_skew.ClockSkew(pool, decoder, consumer.take_records_ahead)
+        with database_errors.explain_errors(settings.database_url()):
+            await skew.measure()
+        reading = HistoryLoop(settings, pool, consumer, decoder)
+        await _run_until_stopped(settings, pool, health, consumer, reading, skew)
+
+
+async def _run_until_stopped(
+    settings: config.Settings,
+    pool: AsyncEngine,
+    health: ops_port.Health,
+    consumer: PositionedConsumer,
+    reading: HistoryLoop,
+    skew: clock_skew.ClockSkew,
+) -> None:
+    def waiting_topics() -> list[str]:
+        return topics_of(settings) if reading.is_waiting else []
+
+    keeping = insight_housekeeping.InsightHousekeeping(settings, pool, consumer)
+    watch = health_watch.HealthWatch(settings, pool, health.set, consumer, waiting_topics)
+    runners = {jobs.PLAN: Plans(pool, tracking=settings.enrollments.tracking).run}
+    parts = {
+        "history": reading.run(),
+        "jobs": Jobs(pool, runners).run(),
+        "ready": _announce(health, consumer),
+        "housekeeping": keeping.run(),
+        "clock": skew.run(),
+        "watch": watch.run(),
+        "signals": service.wait_for_signal(),
+    }
+    async with service.running(parts) as tasks:
+        consuming = tasks[0]
+        health.consumer_alive = lambda: not consuming.done()
+        await service.wait_for_first(tasks)
+        log.info("stopping")
+        reading.stop()
+        await asyncio.wait({consuming}, timeout=DRAIN_SECONDS)
+        if consuming.done():
+            await consuming
+    log.info("stopped")
+
+
+async def _announce(health: ops_port.Health, consumer: PositionedConsumer) -> None:
+    await consumer.joined.wait()
+    health.started = True
+    log.info("insight_ready", partitions=len(consumer.partitions))
+    await asyncio.Event().wait()

@@ -1,0 +1,183 @@
+"""Writing of history: events, positions and days, each batch in one transaction (contract section 7)."""
+
+import uuid
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from typing import Any, Final, Literal, NamedTuple
+
+from aiokafka import TopicPartition
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from goalworker.postgres import connections, tables
+from goalworker.stores import seen_values
+
+# Days whose partitions are made ahead, so that no batch after midnight has to make one.
+DAYS_AHEAD: Final = 2
+
+
+class Position(NamedTuple):
+    """The next offset of a partition, and the id of its topic, where the broker has ids."""
+
+    next_offset: int
+    topic_id: uuid.UUID | None
+
+
+class Move(NamedTuple):
+    """The step of a partition from the offset that is stored to the next one; first_at is its first record's time."""
+
+    partition: TopicPartition
+    stored: int
+    next_offset: int
+    first_at: datetime
+
+
+class FencedError(Exception):
+    """Another process has moved a position: what this one has read since is written there."""
+
+
+# --- a batch ---
+
+# A partition whose history begins with these rows covers the time from its first record on.
+_MOVE: Final = """
+WITH moved AS (
+    UPDATE history_positions AS p SET
+        next_offset = n.next_offset,
+        history_from = CASE WHEN p.next_offset = p.first_offset THEN least(p.history_from, n.first_at)
+            ELSE p.history_from END
+    FROM unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::timestamptz[])
+        AS n (topic, partition, stored, next_offset, first_at)
+    WHERE p.topic = n.topic AND p.partition = n.partition AND p.next_offset = n.stored
+    RETURNING 1
+)
+SELECT (SELECT count(*) FROM moved) AS moved, today,
+    to_regclass('history_events_' || to_char(today, 'YYYYMMDD')) IS NOT NULL AS has_day
+FROM (SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date AS today) AS clock
+"""
+_MAKE_DAYS: Final = "SELECT goalworker_make_history_days($1, $2)"
+_COLUMNS: Final = tuple(column.name for column in tables.history_events.c)
+
+
+async def write(
+    pool: AsyncEngine, moves: Sequence[Move], rows: Sequence[tuple[Any, ...]], seen: Collection[seen_values.Count]
+) -> None:
+    """Write events, counts of values and positions in one transaction.
+
+    Rows have the columns of history_events without the day, which the database's clock decides. Raises FencedError
+    where a stored position is another one, and writes nothing then.
+    """
+    async with connections.transaction(pool, tables.WORKER_ROLE, "history") as connection:
+        found = await connection.fetchrow(_MOVE, *_columns_of(moves))
+        if found["moved"] != len(moves):
+            raise FencedError
+        if rows:
+            if not found["has_day"]:
+                await _make_days(connection, found["today"])
+            await _copy(connection, found["today"], rows)
+        await seen_values.add(connection, seen)
+
+
+def _columns_of(moves: Sequence[Move]) -> list[list[Any]]:
+    ordered = sorted(moves)  # two processes that move the same positions take their locks in one order
+    return [
+        [move.partition.topic for move in ordered],
+        [move.partition.partition for move in ordered],
+        [move.stored for move in ordered],
+        [move.next_offset for move in ordered],
+        [move.first_at for move in ordered],
+    ]
+
+
+async def _make_days(connection: connections.Connection, today: date) -> None:
+    await connection.fetch(_MAKE_DAYS, today, today + timedelta(days=DAYS_AHEAD))
+
+
+async def _copy(connection: connections.Connection, day: date, rows: Iterable[tuple[Any, ...]]) -> None:
+    # PostgreSQL refuses COPY into the parent, which has row-level security.
+    records = [(*row, day) for row in rows]
+    await connection.copy_records_to_table(f"history_events_{day:%Y%m%d}", records=records, columns=_COLUMNS)
+
+
+# --- positions ---
+
+_POSITIONS: Final = """
+SELECT p.topic, p.partition, p.next_offset, p.topic_id
+FROM unnest($1::text[], $2::int[]) AS wanted (topic, partition) JOIN history_positions AS p USING (topic, partition)
+"""
+
+# A partition that is new, or whose log is another one or has lost records: history begins now. Where another process
+# was first, nothing changes.
+_BEGIN: Final = """
+INSERT INTO history_positions AS p (topic, partition, topic_id, first_offset, next_offset, history_from)
+VALUES ($1, $2, $3, $4, $4, clock_timestamp())
+ON CONFLICT (topic, partition) DO UPDATE SET
+    topic_id = excluded.topic_id,
+    first_offset = excluded.first_offset,
+    next_offset = excluded.next_offset,
+    history_from = excluded.history_from
+WHERE p.next_offset = $5
+"""
+
+
+async def positions(pool: AsyncEngine, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Position]:
+    """Return the stored positions of partitions."""
+    wanted = sorted(partitions)
+    async with connections.transaction(pool, tables.WORKER_ROLE, "history") as connection:
+        rows = await connection.fetch(
+            _POSITIONS, [partition.topic for partition in wanted], [partition.partition for partition in wanted]
+        )
+    return {TopicPartition(row[0], row[1]): Position(row[2], row[3]) for row in rows}
+
+
+async def begin(
+    pool: AsyncEngine, begun: Mapping[TopicPartition, Position], stored: Mapping[TopicPartition, Position]
+) -> None:
+    """Begin the history of partitions at these positions, where the stored ones are still the same."""
+    async with connections.transaction(pool, tables.WORKER_ROLE, "history") as connection:
+        for partition, position in sorted(begun.items()):
+            before = stored[partition].next_offset if partition in stored else None
+            await connection.execute(_BEGIN, *partition, position.topic_id, position.next_offset, before)
+
+
+# --- days and coverage ---
+
+_SET_COVERAGE: Final = """
+WITH before AS (SELECT retention_seconds FROM history_coverage)
+INSERT INTO history_coverage AS c (id, keep, all_since, retention_seconds)
+VALUES (1, $1, CASE WHEN $1 = 'all' THEN 'epoch'::timestamptz END, $2)
+ON CONFLICT (id) DO UPDATE SET
+    keep = excluded.keep,
+    all_since = CASE WHEN excluded.keep = 'all' THEN coalesce(c.all_since, clock_timestamp()) END,
+    retention_seconds = excluded.retention_seconds
+RETURNING (SELECT retention_seconds FROM before) AS retention_before
+"""
+_BEGIN_AGAIN: Final = "UPDATE history_positions SET history_from = clock_timestamp()"
+
+
+async def set_coverage(pool: AsyncEngine, keep: Literal["enrolled", "all"], retention: timedelta) -> None:
+    """Store whose events are kept and for how long; after a time without any, history begins now."""
+    seconds = int(retention.total_seconds())
+    async with connections.transaction(pool, tables.WORKER_ROLE, "history") as connection:
+        before = await connection.fetchval(_SET_COVERAGE, keep, seconds)
+        if before == 0 and seconds > 0:
+            await connection.execute(_BEGIN_AGAIN)
+
+
+# One process at a time; the others have nothing to do.
+_LOCK: Final = f"SELECT pg_try_advisory_xact_lock({connections.HISTORY_LOCK})"
+_DROP_DAYS: Final = "SELECT goalworker_drop_history_days($1)"
+_NOTE_DROPPED: Final = "UPDATE history_coverage SET dropped_before = greatest(dropped_before, $1::date)"
+
+
+async def keep_days(pool: AsyncEngine, retention: timedelta) -> list[date]:
+    """Make the next days' partitions, drop those that are older than the retention, and return the dropped days."""
+    async with connections.transaction(pool, tables.WORKER_ROLE, "sweep") as connection:
+        if not await connection.fetchval(_LOCK):
+            return []
+        now: datetime = await connection.fetchval("SELECT clock_timestamp()")
+        if retention:
+            await _make_days(connection, now.date())
+        first_kept = (now - retention).date() if retention else now.date() + timedelta(days=DAYS_AHEAD + 1)
+        dropped = [row[0] for row in await connection.fetch(_DROP_DAYS, first_kept)]
+        if dropped:
+            await connection.execute(_NOTE_DROPPED, min(first_kept, now.date()))
+    return dropped

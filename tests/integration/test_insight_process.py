@@ -1,0 +1,184 @@
+"""`goalworker insight` on a real Kafka and PostgreSQL: what it keeps, what it counts, and what it does when killed."""
+
+import contextlib
+import datetime as dt
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.ext import asyncio as sa_async
+
+from goalworker.postgres import connections, tables
+from tests.kit import messages_in, shells, support, worker_process
+from tests.kit.messages_in import Record
+from tests.kit.worker_process import Installation, Worker
+
+QUICK = {"HISTORY__DELAY_SECONDS": 0}
+
+
+@pytest.fixture
+def installed(
+    bootstrap_servers: str, postgres_url: str, template_database: str, tmp_path: Path
+) -> Iterator[Installation]:
+    with worker_process.installation(
+        bootstrap_servers, postgres_url, template_database, tmp_path, settings=QUICK
+    ) as made:
+        yield made
+
+
+@pytest.fixture
+async def pool(installed: Installation) -> AsyncIterator[sa_async.AsyncEngine]:
+    pool = connections.engine(installed.database_url, pool_size=2, statement_timeout_seconds=30, application="test")
+    yield pool
+    await pool.dispose()
+
+
+@contextlib.asynccontextmanager
+async def insight(installed: Installation, **settings: object) -> AsyncIterator[Worker]:
+    async with worker_process.stopping(installed.launch("-m", "goalworker", "insight", **settings)) as process:
+        await process.said("insight_ready")
+        yield process
+
+
+async def send(installed: Installation, *records: Record) -> None:
+    async with shells.producing(installed.bootstrap_servers) as producer:
+        for record in records:
+            await producer.send(
+                installed.topics[record.topic],
+                record.value,
+                record.key,
+                record.partition,
+                record.timestamp_ms,
+                list(record.headers),
+            )
+        await producer.flush()
+
+
+async def enroll(pool: sa_async.AsyncEngine, *contact_ids: str, ended_at: datetime | None = None) -> None:
+    async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
+        for contact_id in contact_ids:
+            await connection.execute(
+                "INSERT INTO enrollments (tenant_id, enrollment_id, workflow_id, contact_id, ended_at)"
+                " VALUES ('acme', $1, 'w', $2, $3)",
+                f"e-{contact_id}",
+                contact_id,
+                ended_at,
+            )
+
+
+async def kept(pool: sa_async.AsyncEngine) -> list[tuple[Any, ...]]:
+    async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
+        rows = await connection.fetch(
+            "SELECT contact_id, type, event_id FROM history_events ORDER BY contact_id, event_id"
+        )
+    return [tuple(row) for row in rows]
+
+
+async def until_kept(pool: sa_async.AsyncEngine, number: int) -> None:
+    async def are_kept() -> bool:
+        return len(await kept(pool)) >= number
+
+    await support.until(are_kept)
+
+
+async def seen(pool: sa_async.AsyncEngine) -> dict[tuple[str, str], int]:
+    async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
+        rows = await connection.fetch("SELECT field, value, sum(count)::int FROM seen_values GROUP BY field, value")
+    return {(row[0], row[1]): row[2] for row in rows}
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def submitted(contact_id: str, id_: str, form_id: str = "f1", **more: Any) -> Record:
+    return messages_in.event("form.submitted", {"contact_id": contact_id, "form_id": form_id, **more}, now(), id=id_)
+
+
+async def test_events_of_enrolled_contacts_are_kept_and_values_of_everyone_counted(
+    installed: Installation, pool: sa_async.AsyncEngine
+) -> None:
+    await enroll(pool, "in")
+    await enroll(pool, "lately", ended_at=now() - dt.timedelta(days=6))
+    await enroll(pool, "long-ago", ended_at=now() - dt.timedelta(days=8))
+    await send(
+        installed,
+        submitted("in", "1"),
+        submitted("out", "2"),
+        submitted("lately", "3"),
+        submitted("long-ago", "4"),
+        submitted("in", "5", test=True),
+        messages_in.event("form.rejected", {"contact_id": "in", "submission_id": "s"}, now(), id="6"),
+        submitted("in", "7", "f2"),
+        Record("form_submitted", b"{"),
+        Record("form_submitted", None, b"k"),
+    )
+    async with insight(installed) as process:
+        await until_kept(pool, 4)
+        await support.until(lambda: process.metric("history_records_total") == 9)
+        topic = installed.topics["form_submitted"]
+        outcomes = {
+            outcome: process.metric("history_records_total", topic=topic, outcome=outcome)
+            for outcome in ("kept", "left_out", "skipped", "malformed", "tombstone")
+        }
+    assert outcomes == {"kept": 4, "left_out": 2, "skipped": 1, "malformed": 1, "tombstone": 1}
+    assert await kept(pool) == [
+        ("in", "form.submitted", "1"),
+        ("in", "form.rejected", "6"),
+        ("in", "form.submitted", "7"),
+        ("lately", "form.submitted", "3"),
+    ]
+    assert await seen(pool) == {("form_id", "f1"): 4, ("form_id", "f2"): 1}
+
+
+async def positions(administrator: connections.Connection) -> int:
+    return int(await administrator.fetchval("SELECT coalesce(sum(next_offset), 0)::bigint FROM history_positions"))
+
+
+async def test_processes_that_are_killed_and_started_keep_each_event_once(
+    installed: Installation, pool: sa_async.AsyncEngine
+) -> None:
+    number, settings = 4_000, {"HISTORY__KEEP": "all", "KAFKA__SESSION_TIMEOUT_SECONDS": 6}
+    first = installed.launch("-m", "goalworker", "insight", **settings)
+    try:
+        await first.said("insight_ready")
+        async with insight(installed, **settings):
+            for start in range(0, number, 500):
+                await send(installed, *(submitted(f"c{one % 50}", str(one)) for one in range(start, start + 500)))
+                if start == 2_000:
+                    first.kill()
+            async with insight(installed, **settings):
+                await until_kept(pool, number)
+    finally:
+        first.kill()
+    found = await kept(pool)
+    assert len(found) == len(set(found)) == number
+    assert await seen(pool) == {("form_id", "f1"): number}
+    async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
+        assert await positions(connection) == number
+
+
+async def test_a_topic_that_was_recreated_is_read_from_its_beginning_and_history_begins_again(
+    installed: Installation, pool: sa_async.AsyncEngine
+) -> None:
+    settings = {"HISTORY__KEEP": "all"}
+    topic = {"form_submitted": installed.topics["form_submitted"]}
+    async with insight(installed, **settings):
+        await send(installed, *(submitted("c", str(number)) for number in range(20)))
+        await until_kept(pool, 20)
+    await support.delete_topics(installed.bootstrap_servers, topic)
+    await support.create_topics(installed.bootstrap_servers, topic)
+    await send(installed, *(submitted("c", f"again-{number}") for number in range(5)))
+    async with insight(installed, **settings) as process:
+        await process.said("history_gap", reason="recreated")
+        await until_kept(pool, 25)
+
+
+async def test_it_stops_and_says_what_it_writes_on_an_installation_without_records(installed: Installation) -> None:
+    async with insight(installed) as process:
+        await support.until(lambda: process.answers("/healthz/ready") == 200)
+        assert process.metric("ready") == 4
+        assert process.metric("history_waiting") == 0
+    assert process.lines("stopped")
