@@ -114,8 +114,8 @@ class Reversal(BaseModel):
 class DeadLetter(BaseModel):
     """A dead letter that is the contact's by its key."""
 
-    topic: str
-    partition: int
+    topic: str = Field(description="The topic that it was read from")
+    partition: int = Field(description="This and the offset are its position among the dead letters")
     offset: int
     reason: str
 

@@ -5,16 +5,10 @@ from typing import Annotated
 import typer
 
 from goalworker import config
-from goalworker.domain.text import TEXT_RULE, is_valid_text
+from goalworker.cli import common
 from goalworker.runtime import api_service
 
 app = typer.Typer(add_completion=False)
-
-
-def _tenant(value: str | None) -> str | None:
-    if value is not None and not is_valid_text(value):
-        raise typer.BadParameter(f"it {TEXT_RULE}")
-    return value
 
 
 @app.command()
@@ -26,7 +20,7 @@ def api(
     insecure_tenant: Annotated[
         str | None,
         typer.Option(
-            callback=_tenant,
+            callback=common.text,
             help="Require no credentials: every request acts as this tenant. On a loopback address only.",
         ),
     ] = None,

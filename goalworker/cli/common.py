@@ -19,15 +19,16 @@ from goalworker.domain.text import TEXT_RULE, is_valid_text
 T = TypeVar("T")
 
 
-def text(value: str) -> str:
-    """Return an id as it was given; BadParameter unless it is valid."""
-    if not is_valid_text(value):
+def text(value: T) -> T:
+    """Return an id as it was given, or None as None; BadParameter unless it is valid."""
+    if isinstance(value, str) and not is_valid_text(value):
         raise typer.BadParameter(f"it {TEXT_RULE}")
     return value
 
 
 Tenant = Annotated[str, typer.Option("--tenant", callback=text, help="The tenant that owns the goals.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text for people.")]
+Workflow = Annotated[str, typer.Argument(callback=text, help="The workflow's id.")]
 
 
 def load() -> config.Settings:

@@ -14,6 +14,7 @@ from sqlalchemy.ext import asyncio as sa_async
 from goalworker import errors
 from goalworker.admin import database_connection, goal_file, goal_listing, goal_plans
 from goalworker.cli import common
+from goalworker.cli.goal_explanations import explain
 from goalworker.cli.goal_plans import plan
 from goalworker.domain import events, exact_json, goals
 from goalworker.domain.criteria import criteria_of_json
@@ -26,13 +27,14 @@ app = typer.Typer(help="Work with goals from the shell.", no_args_is_help=True, 
 
 
 Tenant = common.Tenant
-Workflow = Annotated[str, typer.Argument(callback=common.text, help="The workflow's id.")]
+Workflow = common.Workflow
 GoalId = Annotated[UUID, typer.Argument(help="The goal's id.")]
 CRITERIA_HELP: Final = "As JSON, or as key=value, repeated for each key, and for each id of which any will do."
 IfVersion = Annotated[int | None, typer.Option(min=1, help="Change nothing if the goal is at another version.")]
 
 
 app.command("plan")(plan)
+app.command("explain")(explain)
 
 
 @app.command("list")

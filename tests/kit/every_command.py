@@ -49,6 +49,7 @@ USES: Mapping[str, Use] = {
     "goals pause": Use((GOAL, *TENANT), needs=(DATABASE,)),
     "goals resume": Use((GOAL, *TENANT), needs=(DATABASE,)),
     "goals delete": Use((GOAL, *TENANT), needs=(DATABASE,)),
+    "goals explain": Use(("w", "--contact", "c", *TENANT), needs=(DATABASE,)),
     "goals set-logic": Use(("w", "all", *TENANT), needs=(DATABASE,)),
     "goals apply": Use(("-", *TENANT), needs=(DATABASE,), stdin=GOALS),
     "goals plan": Use(("-", *TENANT), needs=(DATABASE,), stdin=GOALS),

@@ -42,7 +42,7 @@ def run(**fields: Any) -> Run:
     return Run(facts.Enrollment("t1", "e-1", "onboarding", "c-17", **fields), **stored)
 
 
-def reason_and_summary(
+def known_of(
     of: goals.Goal,
     *happened: events.Event,
     runs: tuple[Run, ...] = (run(),),
@@ -52,24 +52,19 @@ def reason_and_summary(
     coverage: Coverage = COVERAGE,
     others: tuple[goals.Goal, ...] = (),
     is_judged: bool = True,
-) -> tuple[str, str]:
-    logics = {("t1", "onboarding"): (goals.LogicVersion(logic, MADE),)}
+) -> ContactFacts:
+    """Return the facts of c-17 in the workflow onboarding."""
     goal_index = index.Index()
-    goal_index.replace([of, *others], logics, revision=1)
+    goal_index.replace([of, *others], {("t1", "onboarding"): (goals.LogicVersion(logic, MADE),)}, revision=1)
     hits = matching.all_hits(happened, goal_index) if is_judged else []
     workflow = goal_index.workflow("t1", "onboarding")
-    known = ContactFacts(
-        *("t1", "onboarding", "c-17"),
-        workflow,
-        runs,
-        happened,
-        hits,
-        reversals,
-        states,
-        coverage,
-        time("06-01T00:00:00"),
-    )
-    (explained,) = explaining.explain(known, GOAL)
+    whose = ("t1", "onboarding", "c-17")
+    asked_at = time("06-01T00:00:00")
+    return ContactFacts(*whose, workflow, runs, happened, hits, reversals, states, coverage, asked_at)
+
+
+def reason_and_summary(of: goals.Goal, *happened: events.Event, **others: Any) -> tuple[str, str]:
+    (explained,) = explaining.explain(known_of(of, *happened, **others), GOAL)
     return explained.reason, explained.summary
 
 

@@ -1,0 +1,59 @@
+"""Dead letters of one contact, by their key or by the contact that their value names."""
+
+from typing import Final
+
+import aiokafka
+import msgspec
+
+from goalworker import config
+from goalworker.admin import dead_letter_reading, kafka_connection
+from goalworker.domain import messages
+from goalworker.domain.explanations import DeadLetter
+from goalworker.pipeline import dead_letters
+
+SCANNED_MAX: Final = 50_000
+"""Dead letters that are looked at, at most: the newest of each partition."""
+
+
+async def find(settings: config.Settings, tenant_id: str, contact_id: str) -> tuple[DeadLetter, ...]:
+    """Return the contact's letters among the newest ones, each partition in order."""
+    tenant_of = dead_letter_reading.tenants_of(settings)
+    key = messages.key_of(tenant_id, contact_id)
+    async with kafka_connection.consumer(settings) as consumer:
+        starts, ends = await dead_letter_reading.bounds(settings, consumer, settings.topics.dead_letters)
+        share = SCANNED_MAX // max(len(starts), 1)
+        newest = {partition: max(start, ends[partition] - share) for partition, start in starts.items()}
+        return tuple(
+            [
+                _letter(record)
+                async for record in dead_letter_reading.between(consumer, newest, ends)
+                if record.key == key or (_contact_of(record) == contact_id and tenant_of(record) == tenant_id)
+            ]
+        )
+
+
+def _letter(record: aiokafka.ConsumerRecord) -> DeadLetter:
+    headers = dead_letter_reading.headers_of(record)
+    topic, reason = headers.get(dead_letters.ORIGINAL_TOPIC, ""), headers.get(dead_letters.ERROR_REASON, "")
+    return DeadLetter(topic, record.partition, record.offset, reason)
+
+
+class _Data(msgspec.Struct):
+    contact_id: str | None = None
+
+
+class _Value(msgspec.Struct):
+    contact_id: str | None = None
+    data: _Data | None = None
+
+
+_VALUE: Final = msgspec.json.Decoder(_Value)
+
+
+def _contact_of(record: aiokafka.ConsumerRecord) -> str | None:
+    """Return the contact that a value names in the envelope's data or, in binary mode, by itself."""
+    try:
+        value = _VALUE.decode(record.value or b"")
+    except (ValueError, RecursionError):
+        return None
+    return value.contact_id if value.data is None else value.data.contact_id

@@ -1,0 +1,160 @@
+"""Explanations as text for people: a sentence, the gates, and the events that came nearest."""
+
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+from msgspec import Struct
+
+from goalworker.domain import clauses, gates
+from goalworker.domain.explanations import NOT_SEARCHED, ExplainedEvent, Explanation, Explanations
+from goalworker.domain.faults import printable
+
+WIDTH: Final = 80
+# Events that are shown of each goal: those that came furthest, of these the newest.
+_EVENTS_MAX: Final = 5
+
+_MEANING: Final[Mapping[str, str]] = {
+    gates.ENROLLED: "the contact is enrolled",
+    gates.EVENT_SEEN: "an event of the goal's type was seen",
+    gates.VERSION_IN_FORCE: "the goal was in force at its time",
+    gates.CRITERIA: "it meets the goal's criteria",
+    gates.WINDOW: "it lies within the enrollment, and belongs to it",
+    gates.OCCURRENCE: "it is new, and was not taken back",
+    gates.THRESHOLD: "there are as many as the goal asks for",
+    gates.NOT_STOPPED_BEFORE: "the workflow had not reached its goal before",
+    gates.WORKFLOW_ACTIVE: "the workflow is active, so the exit does not wait",
+    gates.EXIT_PUBLISHED: "the exit was sent",
+}
+_RELATIONS: Final[Mapping[str, str]] = {
+    clauses.EQUALS: "is",
+    clauses.ONE_OF: "is one of",
+    clauses.SAME_NAME: "is called",
+    clauses.CONTAINS: "contains",
+    clauses.CONTAINS_ONE_OF: "contains one of",
+    clauses.AT_LEAST: "is at least",
+}
+_ANSWERS: Final[Mapping[str, str]] = {
+    gates.ACHIEVED: "achieved",
+    gates.NOT_ACHIEVED: "not achieved",
+    gates.UNKNOWN: "unknown",
+}
+
+
+class Marks(Struct, frozen=True):
+    """Signs for true, false and null."""
+
+    passed: str = "\N{CHECK MARK}"
+    stopped: str = "\N{BALLOT X}"
+    unknown: str = "?"
+
+    def of(self, result: bool | None) -> str:
+        """Return the sign of a result."""
+        if result is None:
+            return self.unknown
+        return self.passed if result else self.stopped
+
+
+PLAIN: Final = Marks("+", "x")
+"""Signs for an output that cannot show others."""
+
+
+def marks_for(encoding: str | None) -> Marks:
+    """Return the signs that an output with this encoding can show."""
+    marks = Marks()
+    try:
+        (marks.passed + marks.stopped).encode(encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return PLAIN
+    return marks
+
+
+def text_of(found: Explanations, workflow_id: str, contact_id: str, marks: Marks) -> str:
+    """Return explanations as text of at most 80 columns, but for long ids, which stay whole."""
+    lines = [f"{printable(contact_id)} in {printable(workflow_id)}"]
+    for one in found.explanations:
+        lines += ["", *_explanation(one, marks)]
+    return "\n".join([*lines, "", *_coverage(found)])
+
+
+def _explanation(one: Explanation, marks: Marks) -> Iterator[str]:
+    whose = "no enrollment" if one.enrollment_id is None else f"enrollment {printable(one.enrollment_id)}"
+    version = "" if one.goal_version is None else f", version {one.goal_version}"
+    yield f"goal {one.goal_id}{version}, {whose}"
+    yield from _wrapped(f"{_ANSWERS[one.answer]}: {one.summary}", "  ")
+    yield ""
+    for gate in one.gates:
+        yield f"  {marks.of(gate.result)} {gate.gate:<18}  {_MEANING[gate.gate]}"
+    yield from _exit(one)
+    yield from _events(one.events, marks)
+    yield from _also(one)
+
+
+def _exit(one: Explanation) -> Iterator[str]:
+    if one.exit.sent_at is not None:
+        yield f"    exit {one.exit.exit_id}, {_time(one.exit.sent_at)}"
+
+
+def _events(found: tuple[ExplainedEvent, ...], marks: Marks) -> Iterator[str]:
+    if not found:
+        return
+    nearest = sorted(found, key=_progress)[-_EVENTS_MAX:]
+    left = len(found) - len(nearest)
+    yield ""
+    yield "  events, the nearest last" + (f", without {left:,} others:" if left else ":")
+    for event in nearest:
+        yield from _event(event, marks)
+
+
+def _progress(event: ExplainedEvent) -> tuple[int, int, datetime]:
+    stop = len(gates.GATES) if event.stopped_at is None else gates.GATES.index(event.stopped_at)
+    return (stop, sum(clause.result for clause in event.clauses), event.time)
+
+
+def _event(event: ExplainedEvent, marks: Marks) -> Iterator[str]:
+    stop = "counts" if event.stopped_at is None else f"stopped at {event.stopped_at}"
+    yield f"    {_time(event.time)}  {printable(event.id)}  {stop}"
+    for clause in event.clauses:
+        yield from _wrapped(f"{marks.of(clause.result)} {_clause(clause)}", "      ")
+    if event.would_achieve_if:
+        changes = ", ".join(f"{change.pointer} {printable(change.to)}" for change in event.would_achieve_if)
+        yield from _wrapped(f"would achieve the goal with {changes}", "      ")
+
+
+def _clause(clause: clauses.Clause) -> str:
+    actual = "the event has none" if clause.actual is None else f"the event has {_shown(clause.actual)}"
+    return f"{clause.pointer} {_RELATIONS[clause.op]} {_shown(clause.expected)}: {actual}"
+
+
+def _shown(value: clauses.Shown) -> str:
+    return printable(value) if isinstance(value, str) else ", ".join(map(printable, value)) or "none"
+
+
+def _also(one: Explanation) -> Iterator[str]:
+    for reversal in one.also.reversed:
+        yield f"  also {_time(reversal.time)}  {printable(reversal.id)}  {reversal.type}"
+    for letter in one.also.dead_letters or ():
+        yield f"  also dead letter {letter.partition}:{letter.offset} of {letter.topic}, {letter.reason}"
+
+
+def _coverage(found: Explanations) -> Iterable[str]:
+    coverage = found.coverage
+    kept = "no events are kept" if coverage.history_from is None else f"events since {_time(coverage.history_from)}"
+    parts = [
+        f"known: {kept}{'' if coverage.complete else ' (not everything)'}",
+        "" if coverage.hits_from is None else f"hits since {_time(coverage.hits_from)}",
+        "no worker ever ran" if coverage.fresh_as_of is None else f"judged until {_time(coverage.fresh_as_of)}",
+        "dead letters were not searched" if coverage.dead_letters == NOT_SEARCHED else "",
+    ]
+    return _wrapped("; ".join(filter(None, parts)), "")
+
+
+def _wrapped(text: str, indent: str) -> Iterator[str]:
+    yield from textwrap.wrap(
+        text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _time(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

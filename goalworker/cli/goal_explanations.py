@@ -1,0 +1,67 @@
+"""`goalworker goals explain`: why a contact achieved a goal or did not (contract section 7)."""
+
+import sys
+from typing import Annotated
+from uuid import UUID
+
+import typer
+from msgspec import structs
+from sqlalchemy.ext import asyncio as sa_async
+
+from goalworker import config
+from goalworker.admin import contact_letters, database_connection
+from goalworker.cli import common, explanation_view
+from goalworker.domain import explaining
+from goalworker.domain.explanations import ContactFacts
+from goalworker.postgres import connections
+from goalworker.stores import contact_facts
+
+
+def explain(
+    tenant: common.Tenant,
+    workflow: common.Workflow,
+    contact: Annotated[str, typer.Option(callback=common.text, help="The contact's id.")],
+    goal: Annotated[UUID | None, typer.Option(help="Only this goal.")] = None,
+    enrollment: Annotated[str | None, typer.Option(callback=common.text, help="Only this enrollment.")] = None,
+    dead_letters: Annotated[
+        bool, typer.Option("--dead-letters", help="Also search the newest dead letters, which needs Kafka.")
+    ] = False,
+    as_json: common.Json = False,
+) -> None:
+    """Explain why a contact achieved a goal or did not: the gates that its events passed, and a sentence."""
+    settings = common.load()
+
+    async def read(pool: sa_async.AsyncEngine) -> ContactFacts:
+        known = await _read(pool, settings, tenant, workflow, contact, goal, enrollment)
+        if not dead_letters:
+            return known
+        return structs.replace(known, dead_letters=await contact_letters.find(settings, tenant, contact))
+
+    found = explaining.answer(database_connection.run(settings, read), goal)
+    if as_json:
+        common.show_json(found)
+    else:
+        marks = explanation_view.marks_for(sys.stdout.encoding)
+        common.say(explanation_view.text_of(found, workflow, contact, marks))
+
+
+async def _read(
+    pool: sa_async.AsyncEngine,
+    settings: config.Settings,
+    tenant: str,
+    workflow: str,
+    contact: str,
+    goal_id: UUID | None,
+    enrollment_id: str | None,
+) -> ContactFacts:
+    async with connections.tenant_transaction(pool, tenant, "explain") as connection:
+        return await contact_facts.read(
+            connection,
+            tenant,
+            workflow,
+            contact,
+            goal_id=goal_id,
+            enrollment_id=enrollment_id,
+            lateness=settings.events.lateness,
+            tracking=settings.enrollments.tracking,
+        )
