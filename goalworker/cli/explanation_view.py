@@ -123,7 +123,7 @@ def _event(event: ExplainedEvent, marks: Marks) -> Iterator[str]:
 
 
 def _clause(clause: clauses.Clause) -> str:
-    actual = "the event has none" if clause.actual is None else f"the event has {_shown(clause.actual)}"
+    actual = "the event lacks it" if clause.actual is None else f"the event has {_shown(clause.actual)}"
     return f"{clause.pointer} {_RELATIONS[clause.op]} {_shown(clause.expected)}: {actual}"
 
 

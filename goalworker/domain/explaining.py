@@ -134,9 +134,9 @@ def _judge(known: ContactFacts, run: Run, asked: Iterable[goals.Goal], sightings
     keys = {judging.hit_key(hit) for hit in stored}
     merged = {goal.goal_id: dict(sightings[goal.goal_id]) for goal in asked}
     for hit in stored:
-        if hit.goal_id in merged:
-            seen = sighting_of_hit(known.workflow.goals_by_id[hit.goal_id], hit)
-            merged[hit.goal_id][hit.trigger.source, hit.trigger.id] = seen
+        of_goal, key = merged.get(hit.goal_id), (hit.trigger.source, hit.trigger.id)
+        if of_goal is not None and not (key in of_goal and of_goal[key].is_hit_of(hit.goal_version)):
+            of_goal[key] = sighting_of_hit(known.workflow.goals_by_id[hit.goal_id], hit)
     unjudged = [
         hit_of(known.workflow_id, goal_id, seen)
         for goal_id, of_goal in merged.items()

@@ -48,6 +48,12 @@ def details_of(data: bytes) -> Details:
     return _DETAILS.decode(data)
 
 
+def names_of(data: bytes) -> set[str]:
+    """Return what reversals may call the subject of an event."""
+    details = details_of(data)
+    return {name for name in (details.payment_id, details.appointment_id, details.submission_id) if name is not None}
+
+
 class Occurrence(Struct, frozen=True, gc=False):
     """Hits of one goal that speak of one thing, in the order of the walk.
 

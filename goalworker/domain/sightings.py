@@ -31,6 +31,10 @@ class Sighting(Struct, frozen=True):
         """True where the event hits the goal (contract rule 3.1)."""
         return self.version is not None and self.would_match
 
+    def is_hit_of(self, number: int) -> bool:
+        """Say whether the event hits this version of the goal."""
+        return self.version is not None and self.version.number == number and self.would_match
+
     @property
     def order(self) -> tuple[object, str, str]:
         """Key by which judgement walks through events (contract rule 3.4)."""

@@ -204,12 +204,7 @@ _UNDONE: Final[Mapping[str, str]] = {
 
 def _reversed(told: Told) -> str:
     seen = _event(told)
-    subjects = {
-        subject
-        for hit in _occurrence(told)
-        for details in (occurrences.details_of(hit.trigger.data),)
-        for subject in (details.payment_id, details.appointment_id, details.submission_id)
-    }
+    subjects = {name for hit in _occurrence(told) for name in occurrences.names_of(hit.trigger.data)}
     undoing = events.GOAL_TYPE_TABLE[told.goal.goal_type].reversals
     own = [one for one in told.known.reversals if one.subject_id in subjects and one.type in undoing]
     last = max(own, key=lambda one: one.order)

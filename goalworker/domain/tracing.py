@@ -96,8 +96,9 @@ def _of_occurrences(case: Case, goal: goals.Goal, hits: list[facts.Hit]) -> dict
     alone = _Alone(goal)
     excess = judging.excess_of(goal, hits)
     reasons |= {judging.hit_key(hit): gates.BELOW_THRESHOLD for hit in excess}
+    undoing = occurrences.by_subject(case.reversals)
     for occurrence in occurrences.occurrences(goal.goal_type, hits[len(excess) :], case.reversals):
-        counted = _first(case.enrollment, occurrence.hits, alone.all, case.reversals, case)
+        counted = _first(case.enrollment, occurrence.hits, alone.all, _reversals_of(occurrence, undoing), case)
         for hit in occurrence.hits:
             if hit is counted:
                 reason = None
@@ -107,6 +108,12 @@ def _of_occurrences(case: Case, goal: goals.Goal, hits: list[facts.Hit]) -> dict
                 reason = _outside(case, alone, hit) or _of_occurrence(case, alone, occurrence)
             reasons[judging.hit_key(hit)] = reason
     return reasons
+
+
+def _reversals_of(occurrence: occurrences.Occurrence, undoing: occurrences.BySubject) -> list[facts.Reversal]:
+    """Return the reversals that may concern an occurrence: a contact may have very many others."""
+    names = {name for hit in occurrence.hits for name in occurrences.names_of(hit.trigger.data)} if undoing else ()
+    return [reversal for name in names for reversal in undoing.get(name, ())]
 
 
 def _outside(case: Case, alone: _Alone, hit: facts.Hit) -> str | None:

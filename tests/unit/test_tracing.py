@@ -24,7 +24,7 @@ def test_a_goal_is_achieved_where_one_of_its_hits_has_no_reason_against_it(seed:
     for case in _enrolled(seed):
         found = _traced(case)
         assert found.judgement == judging.judge(case.enrollment, case.hits, case.workflow, case.reversals)
-        achieved = {hit.goal_id for hit in found.judgement.achieved}
+        achieved = {hit.goal_id.int for hit in found.judgement.achieved}
         assert achieved == {key[0] for key, reason in found.reasons.items() if reason is None}
         assert {judging.hit_key(hit) for hit in case.hits} == found.reasons.keys()
 
