@@ -148,6 +148,7 @@ class Enrollment(Struct, frozen=True, gc=False):
     exit_waits: bool = False
     satisfied_by: str | None = None
     payments: str | None = None
+    exit_withheld: bool = False
 
 
 def enrollment_key(enrollment: Enrollment) -> EnrollmentKey:

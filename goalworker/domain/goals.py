@@ -14,14 +14,28 @@ LOGICS: Final = ("any", "all", "never")
 DEFAULT_LOGIC: Final = "any"
 
 
+class Withheld(Struct, frozen=True, gc=False, array_like=True):
+    """Exits that a backfill withholds: those of satisfactions before `until` that rest on a hit before `written_at`.
+
+    The version was written then; hits before it count only because it was backfilled.
+    """
+
+    written_at: datetime
+    until: datetime
+
+
 class GoalVersion(Struct, frozen=True, gc=False, array_like=True):
-    """A goal's criteria from active_from (inclusive) to active_to (exclusive; None while it is in force)."""
+    """A goal's criteria from active_from (inclusive) to active_to (exclusive; None while it is in force).
+
+    A version that was backfilled is in force from its counts_from on (contract section 7).
+    """
 
     number: int
     criteria: Criteria
     is_active: bool
     active_from: datetime
     active_to: datetime | None = None
+    withheld: Withheld | None = None
 
 
 class Goal(Struct, frozen=True, gc=False):
@@ -59,6 +73,11 @@ class Workflow(Struct, frozen=True, dict=True):
         return {goal.goal_id: goal for goal in self.goals}
 
     @cached_property
+    def withholds_exits(self) -> bool:
+        """True if a version of any goal was backfilled without exits."""
+        return any(version.withheld is not None for goal in self.goals for version in goal.versions)
+
+    @cached_property
     def is_plain(self) -> bool:
         """True if no version of any goal counts occurrences, has a deadline or asks for correlation."""
         return all(is_plain(version.criteria) for goal in self.goals for version in goal.versions)
@@ -88,6 +107,11 @@ def criteria_of(goal: Goal, number: int) -> Criteria:
     if len(versions) == 1:
         return versions[0].criteria
     return next(version.criteria for version in versions if version.number == number)
+
+
+def withheld_of(goal: Goal, number: int) -> Withheld | None:
+    """Return the exits that a version of a goal withholds."""
+    return next(version.withheld for version in goal.versions if version.number == number)
 
 
 def version_at(goal: Goal, moment: datetime) -> GoalVersion | None:

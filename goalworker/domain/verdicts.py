@@ -27,6 +27,7 @@ class Outcome(Struct, frozen=True, gc=False):
     exit_waits: bool = False
     satisfied_by: str | None = None
     payments: str | None = None
+    exit_withheld: bool = False
 
 
 class Verdict(Struct, frozen=True, gc=False):
@@ -62,7 +63,7 @@ def verdict_of(
     outcome = _outcome(enrollment, judgement, known, states, workflow, reversals, tracking=tracking)
     if not changes and outcome == _stored_outcome(enrollment):
         return None
-    command = None if outcome.exit_waits else _exit(enrollment, judgement, workflow)
+    command = None if outcome.exit_waits or outcome.exit_withheld else _exit(enrollment, judgement, workflow)
     return Verdict(
         enrollment,
         changes,
@@ -97,7 +98,29 @@ def _outcome(
         may_exit and judging.waits(states, hit.trigger.time),
         evidence.satisfying(judgement),
         payments,
+        may_exit and workflow.withholds_exits and _is_withheld(judgement, judgement.satisfaction, workflow),
     )
+
+
+def _is_withheld(judgement: judging.Judgement, satisfaction: judging.Satisfaction, workflow: goals.Workflow) -> bool:
+    """Say whether a backfill withholds the exit: without hits that count through it, nothing was satisfied so far."""
+    order, moment = satisfaction.hit.trigger.order, satisfaction.hit.trigger.time
+    behind = [
+        any(_counts_by_backfill(one, moment, workflow) for one in _hits_behind(judgement, hit))
+        for hit in {satisfaction.hit, *judgement.achieved}
+        if satisfaction.logic != "any" or hit.trigger.order == order
+    ]
+    return all(behind) if satisfaction.logic == "any" else any(behind)
+
+
+def _hits_behind(judgement: judging.Judgement, hit: facts.Hit) -> tuple[facts.Hit, ...]:
+    count = judgement.counts.get(hit.goal_id)
+    return (hit,) if count is None else (hit, *count.hits)
+
+
+def _counts_by_backfill(hit: facts.Hit, satisfied_at: datetime, workflow: goals.Workflow) -> bool:
+    withheld = goals.withheld_of(workflow.goals_by_id[hit.goal_id], hit.goal_version)
+    return withheld is not None and hit.trigger.time < withheld.written_at and satisfied_at < withheld.until
 
 
 def _stored_outcome(enrollment: facts.Enrollment) -> Outcome:
@@ -107,6 +130,7 @@ def _stored_outcome(enrollment: facts.Enrollment) -> Outcome:
         enrollment.exit_waits,
         enrollment.satisfied_by,
         enrollment.payments,
+        enrollment.exit_withheld,
     )
 
 

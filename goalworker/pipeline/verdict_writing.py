@@ -63,6 +63,7 @@ _RARE_OUTCOMES: Final[tuple[arrays.Column[Verdict], ...]] = (
     arrays.plain("exit_waits", "bool", lambda verdicts: [verdict.outcome.exit_waits for verdict in verdicts]),
     arrays.plain("satisfied_by", "text", lambda verdicts: [verdict.outcome.satisfied_by for verdict in verdicts]),
     arrays.plain("payments", "text", lambda verdicts: [verdict.outcome.payments for verdict in verdicts]),
+    arrays.plain("exit_withheld", "bool", lambda verdicts: [verdict.outcome.exit_withheld for verdict in verdicts]),
 )
 _COUNTED: Final[arrays.Column[_AchievementRow]] = arrays.plain(
     "counted", "text", lambda rows: [evidence.others_to_json(row.achievement) for row in rows]
@@ -149,6 +150,8 @@ def _is_rare(verdict: Verdict) -> bool:
     return (
         before.exit_waits
         or after.exit_waits
+        or before.exit_withheld
+        or after.exit_withheld
         or (before.satisfied_by, before.payments, after.satisfied_by, after.payments) != (None, None, None, None)
         or any(change.achievement.counted is not None or change.achievement.others for change in verdict.changes)
     )

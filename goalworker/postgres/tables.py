@@ -70,6 +70,7 @@ goal_versions = sa.Table(
     _time("active_from"),
     _time("active_to", nullable=True),
     _time("counts_from", nullable=True),
+    _time("exits_withheld_until", nullable=True),
     sa.ForeignKeyConstraint(["tenant_id", "goal_id"], ["goals.tenant_id", "goals.goal_id"]),
 )
 

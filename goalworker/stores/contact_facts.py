@@ -97,7 +97,7 @@ def _coverage(
 
 _FIELDS: Final = tuple(name for name in facts.Enrollment.__struct_fields__ if name in tables.enrollments.c)
 _RUNS: Final = f"""
-SELECT {", ".join(f"e.{name}" for name in _FIELDS)}, e.exit_withheld, x.created_at
+SELECT {", ".join(f"e.{name}" for name in _FIELDS)}, x.created_at
 FROM enrollments e LEFT JOIN exits x USING (tenant_id, enrollment_id)
 WHERE e.tenant_id = $1 AND e.workflow_id = $2 AND e.contact_id = $3
 ORDER BY e.enrolled_at, e.enrollment_id
@@ -133,7 +133,7 @@ def _run(row: Mapping[str, Any], achieved: Sequence[facts.Achievement], unpublis
     sent_at = row["created_at"]
     exit_id = ids.exit_id(enrollment.tenant_id, enrollment.enrollment_id)
     is_published = None if sent_at is None else exit_id not in unpublished
-    return Run(enrollment, achieved, sent_at, is_published=is_published, is_withheld=row["exit_withheld"])
+    return Run(enrollment, achieved, sent_at, is_published=is_published, is_withheld=enrollment.exit_withheld)
 
 
 async def _achievements(

@@ -14,6 +14,7 @@ depends_on = None
 
 COLUMNS = (
     "ALTER TABLE goal_versions ADD COLUMN counts_from timestamptz",
+    "ALTER TABLE goal_versions ADD COLUMN exits_withheld_until timestamptz",
     "ALTER TABLE enrollments ADD COLUMN exit_withheld boolean NOT NULL DEFAULT false",
 )
 
@@ -207,6 +208,7 @@ DOWNGRADE = (
     "DROP FUNCTION goalworker_unpublished_exits, goalworker_make_history_days, goalworker_drop_history_days",
     "DROP TABLE jobs, seen_values, history_coverage, history_positions, history_events",
     "ALTER TABLE enrollments DROP COLUMN exit_withheld",
+    "ALTER TABLE goal_versions DROP COLUMN exits_withheld_until",
     "ALTER TABLE goal_versions DROP COLUMN counts_from",
 )
 

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from goalworker.domain import goals
+from goalworker.domain import criteria, goals
 from goalworker.postgres import connections
 from tests.kit import naive_judge
 
@@ -38,6 +38,7 @@ def _goal_row(goal: goals.Goal, revision: int) -> tuple[object, ...]:
 
 def _version_row(goal: goals.Goal, version: goals.GoalVersion) -> tuple[object, ...]:
     return (
-        *(goal.tenant_id, goal.goal_id, version.number, msgspec.json.encode(version.criteria).decode()),
+        *(goal.tenant_id, goal.goal_id, version.number),
+        msgspec.json.encode(criteria.criteria_to_json(goal.goal_type, version.criteria)).decode(),
         *(version.is_active, version.active_from, version.active_to),
     )

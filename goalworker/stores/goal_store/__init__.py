@@ -1,5 +1,7 @@
 """Goals in the database: changes and queries of people, and loading for the worker (contract sections 3, 5 and 6)."""
 
+from goalworker.stores.goal_store.backfilling import BackfillRefusedError
+from goalworker.stores.goal_store.backfilling import begin as begin_backfill
 from goalworker.stores.goal_store.changes import create, delete, set_logic, update
 from goalworker.stores.goal_store.drafts import Changes, Draft, parse_changes, parse_draft, warnings
 from goalworker.stores.goal_store.loading import get_revision, load_workflow, refresh_index
@@ -16,6 +18,7 @@ from goalworker.stores.goal_store.tracking import check_tracking, ensure_trackin
 
 __all__ = [
     "AuditEntry",
+    "BackfillRefusedError",
     "Changes",
     "Draft",
     "DuplicateGoalError",
@@ -26,6 +29,7 @@ __all__ = [
     "StaleGoalError",
     "StoredGoal",
     "TooManyGoalsError",
+    "begin_backfill",
     "check_tracking",
     "create",
     "delete",

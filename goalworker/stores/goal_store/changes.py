@@ -27,7 +27,7 @@ async def create(
     drafts.require_ids(tenant_id=tenant_id, workflow_id=workflow_id)
     async with connections.tenant_transaction(pool, tenant_id, "goals_write") as connection:
         await tracking.refuse_untracked(connection, draft.criteria)
-        change, live = await _begin_change(connection, tenant_id, workflow_id, actor)
+        change, live = await begin_change(connection, tenant_id, workflow_id, actor)
         goal = StoredGoal(
             id=uuid4(),
             workflow_id=workflow_id,
@@ -70,8 +70,8 @@ async def update(
             return current
         if changes.criteria is not UNSET:
             await tracking.refuse_untracked(connection, changes.criteria)
-        change, live = await _begin_change(connection, tenant_id, current.workflow_id, actor)
-        before = _find(live, goal_id)
+        change, live = await begin_change(connection, tenant_id, current.workflow_id, actor)
+        before = find(live, goal_id)
         _refuse_stale(before, expected_version)
         after = _apply(before, changes)
         if after == before:
@@ -95,8 +95,8 @@ async def delete(
     async with connections.tenant_transaction(pool, tenant_id, "goals_write") as connection:
         current = await reading.find(connection, tenant_id, goal_id, workflow_id)
         _refuse_stale(current, expected_version)
-        change, live = await _begin_change(connection, tenant_id, current.workflow_id, actor)
-        before = _find(live, goal_id)
+        change, live = await begin_change(connection, tenant_id, current.workflow_id, actor)
+        before = find(live, goal_id)
         _refuse_stale(before, expected_version)
         after = structs.replace(
             before, version=before.version + 1, updated_at=change.moment, updated_by=actor, deleted_at=change.moment
@@ -149,7 +149,7 @@ async def _lock(connection: sa_async.AsyncConnection) -> None:
         raise
 
 
-async def _begin_change(
+async def begin_change(
     connection: sa_async.AsyncConnection, tenant_id: str, workflow_id: str, actor: str
 ) -> tuple[statements.ChangeContext, list[StoredGoal]]:
     """Take the lock, then the next moment together with the workflow's goals, without deleted ones.
@@ -169,7 +169,8 @@ async def _begin_change(
     return change, [reading.stored_goal(row) for row in rows if row.id is not None]
 
 
-def _find(live: Iterable[StoredGoal], goal_id: UUID) -> StoredGoal:
+def find(live: Iterable[StoredGoal], goal_id: UUID) -> StoredGoal:
+    """Return a goal of a workflow; GoalNotFoundError."""
     for goal in live:
         if goal.id == goal_id:
             return goal

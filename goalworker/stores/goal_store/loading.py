@@ -5,6 +5,7 @@ import gc
 from bisect import bisect_left
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
+from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
@@ -77,7 +78,7 @@ _GOALS: Final = """
     SELECT g.tenant_id, g.goal_id, g.workflow_id, g.goal_type,
            nullif(g.created_at, least(v.active_from, v.counts_from)) AS created_at,
            v.version, v.criteria::text AS criteria, v.is_active, least(v.active_from, v.counts_from) AS active_from,
-           v.active_to
+           v.active_to, v.exits_withheld_until, v.active_from AS written_at
     FROM goals g JOIN goal_versions v USING (tenant_id, goal_id)
     WHERE {condition}
     ORDER BY g.tenant_id, g.goal_id, v.version
@@ -129,14 +130,28 @@ def _goals_of(rows: Rows) -> list[goals.Goal]:
     # Unpacked in the order of the columns of _GOALS_CHANGED.
     found: list[goals.Goal] = []
     last: goals.Goal | None = None
-    for tenant_id, goal_id, workflow_id, goal_type, created_at, number, criteria, is_active, since, until in rows:
-        version = goals.GoalVersion(number, criteria_of_text(criteria), is_active, since, until)
+    for tenant_id, goal_id, workflow_id, goal_type, created_at, *of_version in rows:
+        version = _version_of(*of_version)
+        since = version.active_from
         if last is None or goal_id != last.goal_id or tenant_id != last.tenant_id:
             last = goals.Goal(tenant_id, goal_id, workflow_id, goal_type, created_at or since, (version,))
             found.append(last)
         else:
             last = found[-1] = structs.replace(last, versions=(*last.versions, version))
     return found
+
+
+def _version_of(
+    number: int,
+    criteria: str,
+    is_active: bool,
+    since: datetime,
+    until: datetime | None,
+    withheld_until: datetime | None,
+    written_at: datetime,
+) -> goals.GoalVersion:
+    withheld = None if withheld_until is None else goals.Withheld(written_at, withheld_until)
+    return goals.GoalVersion(number, criteria_of_text(criteria), is_active, since, until, withheld)
 
 
 def _logics_of(rows: Rows) -> Iterator[tuple[tuple[str, str], tuple[goals.LogicVersion, ...]]]:

@@ -49,6 +49,25 @@ async def write_logic(connection: sa_async.AsyncConnection, change: ChangeContex
     await _execute(connection, [setting, _audit(change, "logic_set", {"logic": before}, {"logic": after})])
 
 
+async def write_backfill(
+    connection: sa_async.AsyncConnection, change: ChangeContext, goal: StoredGoal, since: datetime, *, exits: bool
+) -> None:
+    """Let a goal's version count from a moment on, unless it does already, and write the audit.
+
+    Without exits, those of satisfactions before the change are withheld where they rest on hits before the version.
+    """
+    key: dict[str, object] = {"tenant_id": change.tenant_id, "goal_id": goal.id}
+    version = sa.update(tables.goal_versions).filter_by(**key, version=goal.version)
+    counted = version.where(tables.goal_versions.c.active_from > since).values(
+        counts_from=sa.func.least(tables.goal_versions.c.counts_from, since),  # NULL is ignored
+        exits_withheld_until=None if exits else change.moment,
+    )
+    revised = sa.update(tables.goals).filter_by(**key).values(revision=change.revision)
+    asked = {"from": since.isoformat(), "exits": exits}
+    audit = _audit(change, "backfilled", None, asked, goal_id=goal.id, version=goal.version)
+    await _execute(connection, [counted, revised, audit])
+
+
 async def _execute(connection: sa_async.AsyncConnection, writes: Iterable[Write]) -> None:
     parts = [write.cte(f"write_{number}") for number, write in enumerate(writes)]
     await connection.execute(sa.select(sa.true()).add_cte(*parts))
