@@ -23,8 +23,8 @@ from goalworker.domain.explanations import (
 )
 from goalworker.domain.sightings import Sighting, Sightings, data_of, hit_of, sighting_of_hit, sightings_of
 
-# Events of a goal for which a change of their data is tried, at most: those that came nearest.
-_CHANGES_TRIED_MAX: Final = 20
+# Events of a goal for which a change of their data is tried, at most: those that came nearest. Each is a judgement.
+_CHANGES_TRIED_MAX: Final = 5
 
 
 def answer(known: ContactFacts, goal_id: UUID | None = None) -> Explanations:

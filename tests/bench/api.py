@@ -31,7 +31,10 @@ LOAD_SECONDS = 120
 QUICK_SHARE, QUICK_SECONDS = 20, 30
 REQUEST_SECONDS, READY_SECONDS = 35.0, 60.0
 TARGET_MS = {"create": 50, "list": 50, "enrollment": 50, "stats": 200, "stats, large": 200}
+TARGET_P99_MS = {"explain": 100}
 TARGET_FIRST_MS = 200
+# Explanations come after the load: a person asks for one at a time.
+EXPLANATIONS, EXPLANATIONS_PER_SECOND = 200, 5
 # Parts of a year of enrollments; the load asks for the whole year.
 FIRST_ASKED = (
     ("last day", "2025-12-31T00:00:00Z", None),
@@ -71,6 +74,15 @@ class Load:
                 if name == "stats" and number // len(MIX) % 2:
                     name = "stats, large"
                 sending.create_task(self.send(name, due))
+
+    async def explain(self, contact_ids: Sequence[str]) -> None:
+        """Ask for explanations of contacts of the large workflow, at a steady pace."""
+        began = time.perf_counter()
+        for number, contact_id in enumerate(itertools.islice(itertools.cycle(contact_ids), EXPLANATIONS)):
+            due = began + number / EXPLANATIONS_PER_SECOND
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            path = f"/api/v1/workflows/{rows.LARGE}/explanations?contact_id={contact_id}"
+            await self.send("explain", max(due, time.perf_counter()), path)
 
     async def send(self, name: str, due: float, path: str | None = None) -> None:
         """Send one request that was due at a moment of time.perf_counter."""
@@ -186,9 +198,11 @@ def report(times: Times) -> Iterator[str]:
     yield f"{'call':<44}{'requests':>10}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}  target p95"
     for name, took in sorted(times.items()):
         p50, p95, p99 = (_percentile(took, percent) for percent in (50, 95, 99))
-        target = TARGET_MS.get(name, TARGET_FIRST_MS)
-        verdict = "met" if p95 <= target else "missed"
-        yield f"{name:<44}{len(took):>10}{p50:>9.1f}{p95:>9.1f}{p99:>9.1f}  {target} ms: {verdict}"
+        target, share = TARGET_P99_MS.get(name), " at p99"
+        if target is None:
+            target, share = TARGET_MS.get(name, TARGET_FIRST_MS), ""
+        verdict = "met" if (p99 if share else p95) <= target else "missed"
+        yield f"{name:<44}{len(took):>10}{p50:>9.1f}{p95:>9.1f}{p99:>9.1f}  {target} ms{share}: {verdict}"
 
 
 def _percentile(took: Sequence[float], percent: int) -> float:
@@ -198,13 +212,14 @@ def _percentile(took: Sequence[float], percent: int) -> float:
 async def measure(database_url: str, folder: Path, share: int, seconds: int) -> int:
     """Fill the database, load the API, and print the latencies; return 1 if a request failed."""
     began, busy = time.perf_counter(), os.getloadavg()[0]
-    enrollment_ids = await rows.fill(database_url, share)
+    enrollment_ids, contact_ids = await rows.fill(database_url, share)
     sizes = f"{rows.GOALS // share:,} goals, {rows.ENROLLMENTS // share:,} enrollments"
     print(f"{sizes}: filled in {time.perf_counter() - began:.0f} s", file=sys.stderr)
     async with api(database_url, folder) as client:
         load = Load(client, enrollment_ids, share, seconds)
         await first_asked(load)
         await load.run()
+        await load.explain(contact_ids)
     machine_is = f"{os.cpu_count()} CPUs, load average {busy:.1f} before"
     print(f"{sizes}; {REQUESTS_PER_SECOND} requests/s for {seconds} s; {machine_is}")
     print(*report(load.times), sep="\n")

@@ -86,17 +86,43 @@ FROM achievements
 ORDER BY enrollment_id, goal_id
 """
 
+# Of each of these contacts, 1,000 events are kept, over a month of days; half of them hit goals of the workflow.
+KEPT_CONTACTS, KEPT_EVENTS = 1_000, 1_000
+_KEPT_DAYS = "SELECT goalworker_make_history_days('2025-12-02', '2025-12-31')"
+_COVERAGE = """
+WITH positions AS (INSERT INTO history_positions VALUES ('payment-completed', 0, NULL, 0, 1, '2025-12-02') RETURNING 1)
+INSERT INTO history_coverage VALUES (1, 'enrolled', NULL, 2592000, NULL)
+"""
+_KEPT = """
+INSERT INTO history_events
+SELECT 'acme', contact_id, '/shop', md5(contact_id || n), type, '2025-12-02'::timestamptz + n * interval '40 minutes',
+    CASE type
+        WHEN 'payment.completed' THEN json_build_object('contact_id', contact_id, 'payment_id', md5(n::text),
+            'amount', (n % 500)::text, 'currency', 'EUR', 'product_ids', ARRAY['p1', 'p2'])
+        ELSE json_build_object('contact_id', contact_id, 'tag_id', 't' || n % 50)
+    END::text,
+    'payment-completed', 0, n, '2025-12-02'::date + n % 30
+FROM (
+    SELECT contact_id, n, CASE n % 2 WHEN 0 THEN 'payment.completed' ELSE 'contact.tag.added' END AS type
+    FROM (SELECT contact_id FROM enrollments WHERE workflow_id = 'welcome' ORDER BY enrollment_id LIMIT {contacts}) AS c
+    CROSS JOIN generate_series(1, {events}) AS n
+) AS kept
+"""
+_CONTACTS_KEPT = "SELECT DISTINCT contact_id FROM history_events"
 
-async def fill(url: str, share: int) -> list[str]:
-    """Write the rows, one nth of the whole; return some enrollment ids."""
+
+async def fill(url: str, share: int) -> tuple[list[str], list[str]]:
+    """Write the rows, one nth of the whole; return some enrollment ids, and the contacts with kept events."""
     sizes = {"enrollments": ENROLLMENTS // share, "large": LARGE_ENROLLMENTS // share, "goals": GOALS // share}
     connection = await asyncpg.connect(url, command_timeout=FILL_SECONDS)
     try:
         await connection.execute("UPDATE goal_revision SET revision = 1")
         for statement in (_GOALS, _VERSIONS, _ENROLLMENTS, _ACHIEVEMENTS, _EXITS, _REFUNDS):
             await connection.execute(statement.format(workflows=ORDINARY_WORKFLOWS, **sizes))
+        for statement in (_KEPT_DAYS, _COVERAGE, _KEPT):
+            await connection.execute(statement.format(contacts=KEPT_CONTACTS // share, events=KEPT_EVENTS))
         await connection.execute("VACUUM ANALYZE")
         rows = await connection.fetch("SELECT enrollment_id FROM enrollments TABLESAMPLE SYSTEM (1) LIMIT 1000")
-        return [row[0] for row in rows]
+        return [row[0] for row in rows], [row[0] for row in await connection.fetch(_CONTACTS_KEPT)]
     finally:
         await connection.close()
