@@ -15,6 +15,7 @@ import goalworker
 from goalworker import config, errors, outages
 from goalworker.api import (
     auth,
+    backfill_routes,
     check_routes,
     docs_routes,
     enrollment_routes,
@@ -38,6 +39,7 @@ _ROUTERS: Final = (
     check_routes.router,
     report_routes.router,
     plan_routes.router,
+    backfill_routes.router,
     explanation_routes.router,
     goal_routes.router,
     enrollment_routes.router,
@@ -142,6 +144,7 @@ _KINDS: Final[dict[type[errors.GoalworkerError], problems.Kind]] = {
     goal_store.StaleGoalError: problems.STALE,
     stats.UnknownWorkflowError: problems.NOT_FOUND,
     jobs.JobNotFoundError: problems.NOT_FOUND,
+    goal_store.BackfillRefusedError: problems.JOB_REFUSED,
     contact_facts.NothingKnownError: problems.NOT_FOUND,
 }
 

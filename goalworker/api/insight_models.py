@@ -1,10 +1,10 @@
-"""Models of plans for OpenAPI; the rules of requests are in the stores, which the shell shares."""
+"""Models of plans and backfills for OpenAPI; the rules of plans are in the stores, which the shell shares."""
 
 from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID, uuid4
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictBool
 
 from goalworker.api import goal_models, request_models, response_models
 from goalworker.api.validation import Moment, closed
@@ -181,3 +181,55 @@ class Plan(BaseModel):
     progress: JobProgress
     result: PlanResult | None
     error: str = Field(default_factory=str, description="Only of a failed plan: why")
+
+
+class BackfillRequest(BaseModel):
+    """Moment from which a goal shall count, and whether enrollments that it satisfies are told to stop."""
+
+    model_config = closed({"from": "2026-04-01T00:00:00Z", "exits": False})
+
+    since: Moment = Field(alias="from", description="History must reach back to it, and the goal be unchanged since")
+    exits: StrictBool = Field(False, description="Whether to send the exits that follow")
+
+
+class BackfillAccepted(BaseModel):
+    """A backfill that waits for `goalworker insight`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"backfill_id": response_models.EXAMPLE_JOB_ID, "state": "queued"}]}
+    )
+
+    backfill_id: UUID
+    state: JobState
+
+
+class BackfillResult(BaseModel):
+    """Contacts with events of that time, hits of the goal among these, and what is new by them."""
+
+    contacts: int
+    hits: int
+    achieved: int
+    exits: int
+
+
+class Backfill(BaseModel):
+    """State of a backfill, and its result once it is done."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "backfill_id": response_models.EXAMPLE_JOB_ID,
+                    "state": "done",
+                    "progress": {"done": 310, "of": 310},
+                    "result": {"contacts": 310, "hits": 95, "achieved": 61, "exits": 0},
+                }
+            ]
+        }
+    )
+
+    backfill_id: UUID
+    state: JobState
+    progress: JobProgress
+    result: BackfillResult | None
+    error: str = Field(default_factory=str, description="Only of a failed backfill: why")

@@ -51,6 +51,7 @@ def json_answer(value: object, status: int = 200, headers: dict[str, str] | None
 WorkflowId = Annotated[validation.Text, Path(description="The workflow, by its engine's id", examples=["onboarding"])]
 EnrollmentId = Annotated[validation.Text, Path(description="The enrollment, by its engine's id", examples=["enr_17"])]
 PlanId = Annotated[UUID, Path(description="The plan", examples=[response_models.EXAMPLE_JOB_ID])]
+BackfillId = Annotated[UUID, Path(description="The backfill", examples=[response_models.EXAMPLE_JOB_ID])]
 GoalId = Annotated[UUID, Path(description="The goal", examples=[response_models.EXAMPLE_GOAL_ID])]
 
 

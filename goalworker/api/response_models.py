@@ -63,15 +63,22 @@ class GoalSettings(BaseModel):
     logic: Logic
 
 
+class AuditedBackfill(BaseModel):
+    """Moment from which a goal counts since a backfill, and whether exits were sent."""
+
+    since: datetime = Field(alias="from")
+    exits: bool
+
+
 class AuditEntry(BaseModel):
-    """One change of a goal; `before` is null for its creation, `after` for its deletion."""
+    """One change of a goal; `before` is null for its creation and a backfill, `after` for its deletion."""
 
     at: datetime
     actor: str
-    action: Literal["created", "updated", "deleted"]
+    action: Literal["created", "updated", "deleted", "backfilled"]
     version: int
     before: goal_models.GoalState | None  # type: ignore[valid-type]
-    after: goal_models.GoalState | None  # type: ignore[valid-type]
+    after: goal_models.GoalState | AuditedBackfill | None  # type: ignore[valid-type]
 
 
 class Audit(BaseModel):

@@ -6,8 +6,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 import goalworker
 from goalworker import config, logs, metrics
+from goalworker.insight.backfills import Backfills, Kafka
+from goalworker.insight.group_offsets import GroupOffsets
 from goalworker.insight.history_loop import HistoryLoop
-from goalworker.insight.jobs import Jobs
+from goalworker.insight.jobs import Jobs, Runner
 from goalworker.insight.plans import Plans
 from goalworker.kafka import broker_errors, fast_fetch, memory
 from goalworker.kafka.positioned_consumer import PositionedConsumer
@@ -24,12 +26,12 @@ log = logs.get("app")
 def run_insight(settings: config.Settings) -> None:
     """Keep events and count values until SIGTERM or SIGINT; raises GoalworkerError."""
     begin(settings, "insight")
-    settings = of_insight(settings)
+    worker_group, settings = settings.kafka.group_id, of_insight(settings)
     fast_fetch.install()
     metrics.initialise_insight(goalworker.__version__, topics_of(settings))
     retry_log.install()
     with start_checks.explain_refusals(settings):
-        service.run(_run_insight(settings))
+        service.run(_run_insight(settings, worker_group))
 
 
 def of_insight(settings: config.Settings) -> config.Settings:
@@ -44,7 +46,7 @@ def topics_of(settings: config.Settings) -> list[str]:
     return [*settings.topics.goal_inputs, settings.topics.redrive]
 
 
-async def _run_insight(settings: config.Settings) -> None:
+async def _run_insight(settings: config.Settings, worker_group: str) -> None:
     health = ops_port.Health(metrics.INSIGHT_CHECKS)
     async with (
         ops_port.serve(settings.ops.host, settings.ops.port_of("insight"), health),
@@ -66,7 +68,7 @@ async def _run_insight(settings: config.Settings) -> None:
         with database_errors.explain_errors(settings.database_url()):
             await skew.measure()
         reading = HistoryLoop(settings, pool, consumer, decoder)
-        await _run_until_stopped(settings, pool, health, consumer, reading, skew)
+        await _run_until_stopped(settings, pool, health, consumer, reading, skew, worker_group)
 
 
 async def _run_until_stopped(
@@ -76,13 +78,15 @@ async def _run_until_stopped(
     consumer: PositionedConsumer,
     reading: HistoryLoop,
     skew: clock_skew.ClockSkew,
+    worker_group: str,
 ) -> None:
     def waiting_topics() -> list[str]:
         return topics_of(settings) if reading.is_waiting else []
 
     keeping = insight_housekeeping.InsightHousekeeping(settings, pool, consumer)
     watch = health_watch.HealthWatch(settings, pool, health.set, consumer, waiting_topics)
-    runners = {jobs.PLAN: Plans(pool, tracking=settings.enrollments.tracking).run}
+    offsets = GroupOffsets(settings, pool, worker_group)
+    runners = _runners(settings, pool, offsets)
     parts = {
         "history": reading.run(),
         "jobs": Jobs(pool, runners).run(),
@@ -101,7 +105,15 @@ async def _run_until_stopped(
         await asyncio.wait({consuming}, timeout=DRAIN_SECONDS)
         if consuming.done():
             await consuming
+    await offsets.drop()
     log.info("stopped")
+
+
+def _runners(settings: config.Settings, pool: AsyncEngine, offsets: GroupOffsets) -> dict[str, Runner]:
+    tracking = settings.enrollments.tracking
+    kafka = Kafka(offsets.await_history, offsets.lag)
+    backfills = Backfills(pool, kafka, tracking=tracking, lateness=settings.events.lateness)
+    return {jobs.PLAN: Plans(pool, tracking=tracking).run, jobs.BACKFILL: backfills.run}
 
 
 async def _announce(health: ops_port.Health, consumer: PositionedConsumer) -> None:

@@ -32,6 +32,9 @@ CALLS = {
     ("post", "/api/v1/workflows/{workflow_id}/plans"),
     ("get", "/api/v1/workflows/{workflow_id}/plans/{plan_id}"),
     ("delete", "/api/v1/workflows/{workflow_id}/plans/{plan_id}"),
+    ("post", "/api/v1/workflows/{workflow_id}/goals/{goal_id}/backfills"),
+    ("get", "/api/v1/workflows/{workflow_id}/goals/{goal_id}/backfills/{backfill_id}"),
+    ("delete", "/api/v1/workflows/{workflow_id}/goals/{goal_id}/backfills/{backfill_id}"),
 }
 DOCUMENT = api.document()
 SEED = 20_260_501
