@@ -55,6 +55,7 @@ class Monitor:
     listener: Listener
     worker: Process
     api: Process
+    insight: Process
     membership: Membership
     addresses: Addresses
     notes: list[str]
@@ -63,6 +64,7 @@ class Monitor:
     phase: str = sentences.STARTING
     paused_topics: tuple[str, ...] = ()
     interrupts: int = 0
+    history_lag: int = 0
     _began: float = 0.0
     _sampled_at: float = 0.0
     _sent: int = 0
@@ -89,7 +91,13 @@ class Monitor:
     def progress(self) -> tuple[int, ...]:
         """Return counters; as long as anything moves, at least one of them changes."""
         found = self.listener.received
-        return (self.traffic.sent, self.traffic.lag_records, len(found.exits), sum(found.kinds.values()))
+        return (
+            self.traffic.sent,
+            self.traffic.lag_records,
+            len(found.exits),
+            sum(found.kinds.values()),
+            self.history_lag,
+        )
 
     def closing(self) -> str:
         """Return a summary of the run in a sentence."""
@@ -122,6 +130,7 @@ class Monitor:
             seconds=now - self._began,
             worker=_process(self.worker),
             api=_process(self.api),
+            insight=_process(self.insight),
             sent=self.traffic.sent,
             rate=rates[-1] if rates else 0.0,
             latency=percentiles([*itertools.chain.from_iterable(self._latencies)]),

@@ -244,11 +244,12 @@ def _reasons(now: Snapshot, width: int, glyphs: charts.Glyphs) -> Lines:
 
 
 def _processes(now: Snapshot) -> Text:
-    worker, api = now.worker, now.api
+    worker = now.worker
     text = Text.assemble((f"worker {worker.pid or ''}".rstrip(), "bold"), " ", _state(sentences.worker_state(now)))
     if worker.deaths:
         text.append(f", {worker.deaths} died", "yellow")
-    text.append_text(Text.assemble(("  api ", "bold"), _state(api.state)))
+    for process in (now.api, now.insight):
+        text.append_text(Text.assemble((f"  {process.name} ", "bold"), _state(process.state)))
     text.append(f"  {now.machine}" if now.machine else "")
     text.append(f"  dead letters {now.dead_letters:,}", "dim")
     return text

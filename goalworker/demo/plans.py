@@ -24,8 +24,24 @@ class SourceEvent(Struct, frozen=True):
     data: dict[str, Any]
 
 
+Contact = tuple[str, str]
+"""(tenant, contact)."""
+
+
+class Concerned(NamedTuple):
+    """The event of a record that history keeps if its contact is enrolled, or the start of an enrollment."""
+
+    contact: Contact
+    source: str
+    event_id: str
+    is_start: bool
+
+
 class PlannedRecord(Struct, frozen=True):
-    """A record to send; `needed_by` are the enrollments that cannot exit before the worker has it."""
+    """A record to send; `needed_by` are the enrollments that cannot exit before the worker has it.
+
+    `concerned` is None if it neither enrolls a contact nor can be kept.
+    """
 
     topic: str
     key: bytes
@@ -33,6 +49,7 @@ class PlannedRecord(Struct, frozen=True):
     headers: tuple[tuple[str, bytes], ...] = ()
     timestamp_ms: int | None = None
     needed_by: tuple[EnrollmentKey, ...] = ()
+    concerned: Concerned | None = None
 
 
 class Enrollment(Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""The worker and the API as processes of their own, watched by a guardian and started again whenever they die."""
+"""Worker, API and insight as processes of their own, watched by a guardian and started again whenever they die."""
 
 import asyncio
 import contextlib

@@ -9,7 +9,7 @@ from msgspec import json
 
 from goalworker import config
 from goalworker.demo import plans
-from goalworker.domain import ids
+from goalworker.domain import events, ids
 
 TOPICS: Final = config.Topics()
 
@@ -47,7 +47,18 @@ def encode(
         value, headers = to_json(attributes | {"data": data}), [CLOUDEVENT] if rng.random() < 0.5 else []
     if rng.random() < 0.1:
         headers.append(("x-unrelated", b"\xff\x00\xfe"))
-    return plans.PlannedRecord(TOPIC_OF_TYPE[event.type], key_of(event), value, tuple(headers), timestamp_ms, needed_by)
+    return plans.PlannedRecord(
+        TOPIC_OF_TYPE[event.type], key_of(event), value, tuple(headers), timestamp_ms, needed_by, _concerned(event)
+    )
+
+
+def _concerned(event: plans.SourceEvent) -> plans.Concerned | None:
+    data = event.data
+    stays = "stage_id" in data and data["stage_id"] == data.get("previous_stage_id")
+    is_start = event.type == events.ENROLLMENT_STARTED
+    if data.get("test") or stays or (event.type in events.LIFECYCLE_TYPES and not is_start):
+        return None
+    return plans.Concerned((event.tenant_id, data["contact_id"]), event.source, event.id, is_start)
 
 
 def attributes_of(event: plans.SourceEvent) -> dict[str, Any]:

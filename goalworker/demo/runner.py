@@ -16,8 +16,10 @@ from goalworker.demo import (
     api_check,
     check,
     clients,
+    explanation_check,
     foreign_changes,
     generator,
+    kept_history,
     malformed,
     pollers,
     records,
@@ -68,6 +70,7 @@ async def run(options: Options, pair: embedded.Pair, home: Path, console: Consol
         async with background(
             monitor.worker.keep_running(),
             monitor.api.keep_running(),
+            monitor.insight.keep_running(),
             monitor.listener.listen(),
             pollers.poll_commits(connected.admin, monitor.traffic),
             pollers.poll_members(connected.admin, monitor.membership),
@@ -76,6 +79,7 @@ async def run(options: Options, pair: embedded.Pair, home: Path, console: Consol
         ):
             await _send_traffic(options, monitor, interrupts)
             await wait_while_moving(_wait_for_messages(monitor, pair.database_url), monitor, interrupts)
+            await wait_while_moving(_wait_for_history(monitor, pair.database_url), monitor, interrupts)
             await wait_while_moving(monitor.api.wait_until_ready(), monitor, interrupts)
             verdict = None
             if not interrupts.skips_check:
@@ -125,6 +129,7 @@ async def _monitor(
         Listener(connected.consumer, setup.tenants, traffic),
         worker,
         process("api", "api", api_environment),
+        process("insight", "insight", environment),
         group,
         Addresses(f"{api.url}/docs", f"http://{machine.LOOPBACK}:{worker.port}/metrics", str(shell_file)),
         notes,
@@ -143,7 +148,7 @@ def _write_shell_file(home: Path, variables: Mapping[str, str]) -> Path:
 
 
 async def _send_traffic(options: Options, monitor: Monitor, interrupts: Interrupts) -> None:
-    """Send records once worker and API are ready, until the options or Ctrl-C end it; then finish what was begun."""
+    """Send records once all processes are ready, until the options or Ctrl-C end it; then finish what was begun."""
     if not await wait_while_moving(_wait_until_ready(monitor), monitor, interrupts):
         return
     monitor.count_from_now()
@@ -161,8 +166,8 @@ async def _send_traffic(options: Options, monitor: Monitor, interrupts: Interrup
 
 
 async def _wait_until_ready(monitor: Monitor) -> None:
-    """Return once worker and API are ready and the worker has committed the first records."""
-    await asyncio.gather(monitor.worker.wait_until_ready(), monitor.api.wait_until_ready())
+    """Return once all processes are ready and the worker has committed the first records."""
+    await asyncio.gather(*(process.wait_until_ready() for process in (monitor.worker, monitor.api, monitor.insight)))
     await monitor.traffic.send_opening()
 
 
@@ -173,6 +178,14 @@ async def _wait_for_messages(monitor: Monitor, database_url: str) -> None:
     while (  # noqa: ASYNC110 - neither the outbox nor the topics notify anybody
         await check.count_unsent(database_url, scope, monitor.setup) or not await monitor.listener.is_caught_up()
     ):
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def _wait_for_history(monitor: Monitor, database_url: str) -> None:
+    """Return once history has been read up to the demo's last record; it follows some seconds behind."""
+    monitor.phase = "waiting for history"
+    while lag := await kept_history.behind(database_url, monitor.traffic.offsets):
+        monitor.history_lag = lag
         await asyncio.sleep(POLL_SECONDS)
 
 
@@ -191,4 +204,9 @@ async def _check(pair: embedded.Pair, monitor: Monitor, api: api_check.Access) -
         return await foreign_changes.shared_workflows(pair.database_url, setup.tenants[0], scope)
 
     by_api = await api_check.compare(api, setup, expected, shared_workflows)
-    return check.Verdict(stored.rows + by_api.rows, stored.not_checked + by_api.not_checked)
+    history = await kept_history.compare(
+        pair.database_url, setup.tenants, traffic.sent_events, changes, traffic.own_offsets
+    )
+    drawn = explanation_check.draw(traffic.enrollments, scope, setup.tenants[0])
+    explained = await explanation_check.compare(api, setup, expected, drawn)
+    return check.Verdict([*stored.rows, *by_api.rows, history, explained], stored.not_checked + by_api.not_checked)

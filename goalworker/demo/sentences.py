@@ -79,7 +79,7 @@ def _paused(now: Snapshot) -> StyledText | None:
 def _starting(now: Snapshot) -> StyledText | None:
     worker = now.worker
     if now.phase == STARTING and not worker.deaths:
-        return "worker and API are starting; counting starts when both are ready", "yellow"
+        return "worker, API and insight are starting; counting starts when all are ready", "yellow"
     if worker.state == "ready":
         return None
     name = f"worker {worker.pid}" if worker.pid else "the worker"

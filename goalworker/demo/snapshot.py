@@ -14,7 +14,7 @@ class Exit(Struct, frozen=True):
 
 
 class ProcessState(Struct, frozen=True):
-    """State of the worker or the API: `starting`, `ready`, `not ready` or `stopping`."""
+    """State of the worker, the API or insight: `starting`, `ready`, `not ready` or `stopping`."""
 
     name: str
     pid: int
@@ -59,6 +59,7 @@ class Snapshot(Struct, frozen=True):
     seconds: float
     worker: ProcessState
     api: ProcessState
+    insight: ProcessState
     sent: int = 0
     rate: float = 0
     latency: Percentiles | None = None

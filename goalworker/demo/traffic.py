@@ -13,6 +13,7 @@ from aiokafka.structs import RecordMetadata
 
 from goalworker.demo import generator, plans
 from goalworker.demo.own_offsets import OwnOffsets
+from goalworker.demo.sent_events import SentEvents
 
 OPEN_PLANS: Final = 64
 """Plans in progress, whose records are mixed."""
@@ -48,6 +49,7 @@ class Traffic:
         self._latencies_seconds: deque[float] = deque(maxlen=LATENCIES_KEPT)
         self.offsets: dict[TopicPartition, int] = {}
         self.own_offsets = own_offsets
+        self.sent_events = SentEvents()
         self.enrollments: set[plans.Enrollment] = set()
         self._producer = producer
         self._source = source
@@ -171,7 +173,7 @@ class Traffic:
         future = await self._producer.send(
             record.topic, record.value, record.key, timestamp_ms=record.timestamp_ms, headers=list(record.headers)
         )
-        future.add_done_callback(lambda done: self._acknowledged(active, done))
+        future.add_done_callback(lambda done: self._acknowledged(active, record, now, done))
         self.sent += 1
         active.sent += 1
         if active.sent == len(active.step.records):
@@ -179,7 +181,9 @@ class Traffic:
             self._open.pop()
             self._wait_for_worker(active)
 
-    def _acknowledged(self, active: _ActiveStep, done: asyncio.Future[RecordMetadata]) -> None:
+    def _acknowledged(
+        self, active: _ActiveStep, record: plans.PlannedRecord, sent_at: float, done: asyncio.Future[RecordMetadata]
+    ) -> None:
         if done.cancelled():
             return
         if (error := done.exception()) is not None:
@@ -189,6 +193,7 @@ class Traffic:
         metadata = done.result()
         partition, end = TopicPartition(metadata.topic, metadata.partition), metadata.offset + 1
         self.own_offsets.add(partition, metadata.offset)
+        self.sent_events.note(record, partition, metadata.offset, sent_at)
         self.acknowledged += 1
         active.acknowledged += 1
         active.offsets[partition] = max(active.offsets.get(partition, 0), end)

@@ -40,6 +40,8 @@ def test_two_smoke_runs_on_the_same_data_find_exactly_the_expected_results(folde
             assert running.process.wait(120) == 0, running.said
             _everything_matches(running)
             assert running.rows()["achievements in PostgreSQL"][0] > 300
+            assert running.rows()["events of enrolled contacts in history"][0] > 700
+            assert running.rows()["explanations of 60 enrollments by the API"][0] >= 60
             assert sum(what.startswith("dead letters") for what in running.rows()) == 7
     assert (folder / "worker.log").stat().st_size > 0
 

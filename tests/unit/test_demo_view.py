@@ -22,6 +22,7 @@ NOW = Snapshot(
     seconds=92,
     worker=ProcessState("worker", 9808, "ready"),
     api=ProcessState("api", 9809, "ready"),
+    insight=ProcessState("insight", 9810, "ready"),
     sent=14_321,
     rate=200,
     latency=Percentiles(9.2, 31),
@@ -51,7 +52,7 @@ DEAD = structs.replace(
     lag_records=2_800,
     still=Still(exits=14, achieved=14),
 )
-EMPTY = Snapshot(sentences.STARTING, 0, ProcessState("worker", 0, "starting"), ProcessState("api", 0, "starting"))
+EMPTY = Snapshot(sentences.STARTING, 0, *(ProcessState(name, 0, "starting") for name in ("worker", "api", "insight")))
 STRANGE = structs.replace(
     NOW, recent=(structs.replace(EXIT, contact_id="名前" * 60, workflow_id="[red]x[/]"),) * 60, shell="/long" * 80
 )
@@ -143,7 +144,7 @@ def test_a_dead_workers_session_is_counted_down_and_its_successor_waits() -> Non
         ({"still": Still(exits=9, lag=12)}, "nothing has moved for 9 s, 12 records are waiting"),
         ({"interrupts": 1}, "12 records to go; Ctrl-C again skips the check"),
         ({"interrupts": 1, "group_waits_seconds": 20.0}, "no worker for up to 20 s"),
-        ({"phase": sentences.STARTING}, "counting starts when both are ready"),
+        ({"phase": sentences.STARTING}, "counting starts when all are ready"),
         ({"phase": "checking"}, "checking, 12 records to go"),
         ({"phase": sentences.CHECKED}, "the check is done"),
     ],
@@ -297,6 +298,7 @@ def monitor(clock: list[float]) -> Monitor:
         listening,
         _Process("worker"),  # type: ignore[arg-type]
         _Process("api"),  # type: ignore[arg-type]
+        _Process("insight"),  # type: ignore[arg-type]
         membership.Membership(lambda: clock[0]),
         Addresses(),
         [],
