@@ -42,7 +42,7 @@ class SentEvents:
         if concerned.is_start:
             self._enrolled_at[contact] = min(sent_at, self._enrolled_at.get(contact, sent_at))
             return
-        kept = Kept(*contact, concerned.source, concerned.event_id, *partition, offset)
+        kept = Kept(*contact, concerned.source, concerned.event_id, partition.topic, partition.partition, offset)
         self._sent_at[kept] = sent_at
         if record.timestamp_ms is not None:
             self._dated.add(kept)

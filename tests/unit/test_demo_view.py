@@ -52,7 +52,8 @@ DEAD = structs.replace(
     lag_records=2_800,
     still=Still(exits=14, achieved=14),
 )
-EMPTY = Snapshot(sentences.STARTING, 0, *(ProcessState(name, 0, "starting") for name in ("worker", "api", "insight")))
+STARTING = ProcessState("worker", 0, "starting")
+EMPTY = Snapshot(sentences.STARTING, 0, STARTING, STARTING, STARTING)
 STRANGE = structs.replace(
     NOW, recent=(structs.replace(EXIT, contact_id="名前" * 60, workflow_id="[red]x[/]"),) * 60, shell="/long" * 80
 )
