@@ -46,6 +46,7 @@ API_OPERATIONS: Final = (
     "enrollments_write",
     "explain",
     "jobs",
+    "seen_values",
     "stats",
     "keys",
 )

@@ -28,6 +28,7 @@ from goalworker.api import (
     problems,
     references,
     report_routes,
+    seen_value_routes,
     validation,
 )
 from goalworker.domain.faults import Fault
@@ -41,6 +42,7 @@ _ROUTERS: Final = (
     plan_routes.router,
     backfill_routes.router,
     explanation_routes.router,
+    seen_value_routes.router,
     goal_routes.router,
     enrollment_routes.router,
     docs_routes.router,

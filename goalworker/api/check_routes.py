@@ -45,7 +45,7 @@ async def _check_stored(context: parameters.Context, caller: auth.Caller, workfl
         for goal, faults in zip(page.goals, missing, strict=True)
         for error in goal_answers.of_stored(goal.id, faults)
     ]
-    return errors, [warning for goal in page.goals for warning in goal_answers.warnings_about(goal)]
+    return errors, await goal_answers.warnings_about(context, caller.tenant_id, page.goals)
 
 
 async def _check_drafts(context: parameters.Context, caller: auth.Caller, entries: Sequence[Any]) -> ErrorsAndWarnings:
@@ -61,13 +61,16 @@ async def _check_drafts(context: parameters.Context, caller: auth.Caller, entrie
     maximum = context.settings.goals.max_per_workflow
     if len(entries) > maximum:
         faults[maximum].append(Fault("", str(goal_store.TooManyGoalsError(maximum))))
-    for index, found in zip(drafts, await _outside_faults(context, caller, drafts.values()), strict=True):
-        faults[index] += found
-    errors = [error for index, found in enumerate(faults) for error in goal_answers.of_draft(index, found)]
+    for index, outside in zip(drafts, await _outside_faults(context, caller, drafts.values()), strict=True):
+        faults[index] += outside
+    errors = [error for index, of_goal in enumerate(faults) for error in goal_answers.of_draft(index, of_goal)]
+    of_goals = await goal_answers.warnings(
+        context, caller.tenant_id, [(draft.goal_type, draft.criteria) for draft in drafts.values()]
+    )
     warnings = [
         warning
-        for index, draft in drafts.items()
-        for warning in goal_answers.of_draft(index, goal_store.warnings(draft.criteria))
+        for index, of_goal in zip(drafts, of_goals, strict=True)
+        for warning in goal_answers.of_draft(index, of_goal)
     ]
     return errors, warnings
 

@@ -69,7 +69,7 @@ async def create_goal(
         context.pool, caller.tenant_id, workflow_id, draft, actor=caller.actor, maximum=maximum
     )
     path = parameters.GOALS.format(workflow_id=parse.quote(workflow_id, safe=""))
-    return _changed(goal, 201, {"Location": f"{path}/{goal.id}"})
+    return await _changed(context, caller, goal, 201, {"Location": f"{path}/{goal.id}"})
 
 
 @router.get(
@@ -137,7 +137,7 @@ async def change_goal(
         expected_version=expected_version,
         workflow_id=workflow_id,
     )
-    return _changed(goal)
+    return await _changed(context, caller, goal)
 
 
 @router.delete(
@@ -209,9 +209,15 @@ def _goal(goal: goal_store.StoredGoal) -> Response:
     return parameters.json_answer(goal, headers=_etag(goal))
 
 
-def _changed(goal: goal_store.StoredGoal, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+async def _changed(
+    context: parameters.Context,
+    caller: auth.Caller,
+    goal: goal_store.StoredGoal,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
     """Return a goal that was created or changed, with warnings about it."""
-    body = structs.asdict(goal) | {"warnings": goal_answers.warnings_about(goal)}
+    body = structs.asdict(goal) | {"warnings": await goal_answers.warnings_about(context, caller.tenant_id, [goal])}
     return parameters.json_answer(body, status, {**_etag(goal), **(headers or {})})
 
 

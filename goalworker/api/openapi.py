@@ -57,6 +57,7 @@ _MODELS: Final[dict[str, Any]] = {
     "Achievements": response_models.Achievements,
     "Enrollment": response_models.Enrollment,
     "Explanations": explanation_models.Explanations,
+    "SeenValues": list[response_models.SeenValue],
     "Accepted": response_models.Accepted,
     "Problem": response_models.Problem,
 }

@@ -1,7 +1,7 @@
 """Parameters of routes besides the body: the process's context, ids in the path, the query."""
 
 import re
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 import msgspec
@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from goalworker import config
 from goalworker.api import references, response_models, validation
+from goalworker.domain import seen_values
 from goalworker.stores import answer_cache
 
 WORKFLOW: Final = "/api/v1/workflows/{workflow_id}"
@@ -20,6 +21,7 @@ GOALS: Final = f"{WORKFLOW}/goals"
 # A malformed goal id is a 404.
 GOAL: Final = f"{GOALS}/{{goal_id:uuid}}"
 
+_SEEN_FIELDS: Final = tuple(dict.fromkeys(field for fields in seen_values.FIELDS.values() for field in fields))
 LIMIT_MAX: Final = 200
 _OFFSET_MAX: Final = 1_000_000_000
 
@@ -101,6 +103,19 @@ class ExplanationsQuery(_Query):
     contact_id: validation.Text = Field(description="The contact", examples=["c-17"])
     goal_id: UUID | None = Field(None, description="Only of this goal")
     enrollment_id: validation.Text | None = Field(None, description="Only of this enrollment")
+
+
+class SeenValuesQuery(_Query):
+    """Query for seen values: the type of events, the field, and perhaps how the values begin."""
+
+    type: Literal[tuple(seen_values.FIELDS)] = Field(  # type: ignore[valid-type]
+        description="CloudEvents type of the events", examples=["form.submitted"]
+    )
+    field: Literal[_SEEN_FIELDS] = Field(  # type: ignore[valid-type]
+        description="Field of their data; `stage` for pairs of pipeline and stage", examples=["form_id"]
+    )
+    prefix: validation.Text | None = Field(None, description="Only values that begin with this")
+    limit: Limit = Field(50, description="Maximum number of entries")
 
 
 class AchievementsQuery(_Span):

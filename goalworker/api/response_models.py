@@ -162,6 +162,31 @@ class Achievements(BaseModel):
     next_cursor: str | None
 
 
+class Stage(BaseModel):
+    """A stage of a pipeline."""
+
+    pipeline_id: str
+    stage_id: str
+
+
+class SeenValue(BaseModel):
+    """A value that events had in a field: how often within 90 days, and when first and last."""
+
+    model_config = _example(
+        value="frm-12",
+        label=None,
+        count=412,
+        first_seen="2026-04-02T08:11:00Z",
+        last_seen="2026-05-01T11:58:21Z",
+    )
+
+    value: str | Stage = Field(description="An object only of the field `stage`")
+    label: str | None = Field(description="Latest name of a tag; null of other values")
+    count: int
+    first_seen: datetime
+    last_seen: datetime
+
+
 class OfGoalType(BaseModel):
     """Achievements and conversion of the goals of one type."""
 

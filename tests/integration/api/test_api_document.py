@@ -15,6 +15,7 @@ from goalworker.api import problems
 from tests.kit import running_api
 
 CALLS = {
+    ("get", "/api/v1/seen-values"),
     ("post", "/api/v1/workflows/{workflow_id}/goals"),
     ("get", "/api/v1/workflows/{workflow_id}/goals"),
     ("get", "/api/v1/workflows/{workflow_id}/goals/{goal_id}"),
