@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 import goalworker
 from goalworker import config, errors, outages
 from goalworker.api import (
+    audit_routes,
     auth,
     backfill_routes,
     check_routes,
@@ -43,6 +44,7 @@ _ROUTERS: Final = (
     backfill_routes.router,
     explanation_routes.router,
     seen_value_routes.router,
+    audit_routes.router,
     goal_routes.router,
     enrollment_routes.router,
     docs_routes.router,

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from goalworker.api import auth, openapi, parameters, problems
 from goalworker.domain import explaining
 from goalworker.postgres import connections
-from goalworker.stores import contact_facts
+from goalworker.stores import audit, contact_facts
 
 router = APIRouter(tags=[openapi.INSIGHT])
 
@@ -42,6 +42,6 @@ async def explain_contact(
             lateness=settings.events.lateness,
             tracking=settings.enrollments.tracking,
         )
-        await contact_facts.record(connection, known, caller.actor, query.goal_id)
+        await audit.record_explanation(connection, caller.tenant_id, workflow_id, query.contact_id, actor=caller.actor)
     # A contact may have very many events; other requests go on meanwhile.
     return parameters.json_answer(await asyncio.to_thread(explaining.answer, known, query.goal_id))

@@ -53,6 +53,7 @@ _MODELS: Final[dict[str, Any]] = {
     "Verdict": response_models.Verdict,
     "GoalSettings": response_models.GoalSettings,
     "Audit": response_models.Audit,
+    "AuditPage": response_models.AuditPage,
     "Stats": response_models.Stats,
     "Achievements": response_models.Achievements,
     "Enrollment": response_models.Enrollment,

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from goalworker import config
 from goalworker.api import references, response_models, validation
 from goalworker.domain import seen_values
-from goalworker.stores import answer_cache
+from goalworker.stores import answer_cache, audit
 
 WORKFLOW: Final = "/api/v1/workflows/{workflow_id}"
 GOALS: Final = f"{WORKFLOW}/goals"
@@ -95,6 +95,15 @@ class _Span(_Query):
 
 class StatsQuery(_Span):
     """Query for statistics, by the start of enrollments."""
+
+
+class AuditQuery(_Span):
+    """Query for a page of the audit, by the time of the acts."""
+
+    cursor: str | None = Field(None, description="`next_cursor` of the previous page")
+    limit: Limit = Field(50, description="Maximum number of entries")
+    action: Literal[audit.ACTIONS] | None = Field(None, description="Only such acts")  # type: ignore[valid-type]
+    contact_id: validation.Text | None = Field(None, description="Only explanations of this contact")
 
 
 class ExplanationsQuery(_Query):

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from goalworker.api import goal_models
 from goalworker.api.validation import closed
 from goalworker.domain import events, goals
+from goalworker.stores import audit
 
 EXAMPLE_GOAL_ID: Final = goal_models.EXAMPLE_GOAL_ID
 EXAMPLE_JOB_ID: Final = "c0a1e1f2-5b6d-4c3e-9f7a-2f6b8d1e4a90"
@@ -98,6 +99,44 @@ class Audit(BaseModel):
     )
 
     entries: list[AuditEntry]
+
+
+class AuditAct(BaseModel):
+    """One act: a change of a goal or a logic, or a question about a contact or the past."""
+
+    at: datetime
+    actor: str
+    action: Literal[audit.ACTIONS]  # type: ignore[valid-type]
+    workflow_id: str
+    goal_id: UUID | None
+    contact_id: str | None = Field(description="Of an explanation; otherwise null")
+    version: int | None
+    before: dict[str, Any] | None = Field(description="Only of a change: the state before it, null for a creation")
+    after: dict[str, Any] | None = Field(description="The state after a change, or the request of a plan")
+
+
+class AuditPage(BaseModel):
+    """A page of the audit, oldest first; `next_cursor` requests the next page and is null on the last one."""
+
+    model_config = _example(
+        entries=[
+            {
+                "at": "2026-06-01T08:00:00Z",
+                "actor": "ann",
+                "action": "explained",
+                "workflow_id": "onboarding",
+                "goal_id": None,
+                "contact_id": "c-17",
+                "version": None,
+                "before": None,
+                "after": None,
+            }
+        ],
+        next_cursor=None,
+    )
+
+    entries: list[AuditAct]
+    next_cursor: str | None
 
 
 class TriggerEvent(BaseModel):

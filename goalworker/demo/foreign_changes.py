@@ -14,6 +14,7 @@ from goalworker.decoding.limits import Limits
 from goalworker.demo import malformed, plans, records, tenant_setup
 from goalworker.demo.own_offsets import OwnOffsets
 from goalworker.domain import events, ids
+from goalworker.stores import audit
 
 POLL_MS: Final = 500
 
@@ -22,10 +23,9 @@ Workflow = tuple[str, str]
 Contact = tuple[str, str]
 """(tenant, contact)."""
 
-# `explain` and dry runs are audited too, with neither before nor after.
 _CHANGED_WORKFLOWS: Final = """
 SELECT DISTINCT tenant_id, workflow_id FROM audit_log
-WHERE tenant_id = ANY($1) AND at >= $2 AND (before IS NOT NULL OR after IS NOT NULL)
+WHERE tenant_id = ANY($1) AND at >= $2 AND action <> ALL($3)
 """
 
 _ENROLLMENTS: Final = "SELECT workflow_id, enrollment_id FROM enrollments WHERE tenant_id = $1"
@@ -102,7 +102,7 @@ async def find(
     by_events = changes_by(decoded_events(await _records(consumer, own_offsets)))
     connection = await asyncpg.connect(database_url)
     try:
-        changed = await connection.fetch(_CHANGED_WORKFLOWS, setup.tenants, setup.since)
+        changed = await connection.fetch(_CHANGED_WORKFLOWS, setup.tenants, setup.since, list(audit.QUESTIONS))
     finally:
         await connection.close()
     workflows = by_events.workflows | {(row["tenant_id"], row["workflow_id"]) for row in changed}

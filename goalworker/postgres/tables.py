@@ -273,7 +273,14 @@ audit_log = sa.Table(
     sa.Column("version", sa.Integer, nullable=True),
     sa.Column("before", pg.JSONB, nullable=True),
     sa.Column("after", pg.JSONB, nullable=True),
+    _id("contact_id", nullable=True),
     sa.Index("audit_log_by_goal", "tenant_id", "goal_id", "id"),
+    sa.Index("audit_log_by_time", "tenant_id", "at", "id"),
+    sa.Index(
+        "audit_log_by_contact",
+        *("tenant_id", "contact_id", "at", "id"),
+        postgresql_where=sa.text("contact_id IS NOT NULL"),
+    ),
 )
 
 api_keys = sa.Table(

@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-import sqlalchemy as sa
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import errors
@@ -15,9 +14,6 @@ from goalworker.domain.explanations import ContactFacts, Coverage, Run
 from goalworker.postgres import connections, tables
 from goalworker.stores import enrollments, history, stats
 from goalworker.stores.goal_store import load_workflow
-
-EXPLAINED: Final = "explained"
-"""Action of the audit for an explanation that somebody asked for."""
 
 
 class NothingKnownError(errors.GoalworkerError):
@@ -160,20 +156,3 @@ def _trigger(
     source: str, id_: str, time: datetime, data: str, traceparent: str | None, tracestate: str | None
 ) -> facts.Trigger:
     return facts.Trigger(source, id_, time, data.encode(), traceparent, tracestate)
-
-
-# --- the audit ---
-
-
-async def record(connection: sa_async.AsyncConnection, known: ContactFacts, actor: str, goal_id: UUID | None) -> None:
-    """Record an explanation in the audit: its reader and its contact."""
-    entry = sa.insert(tables.audit_log).values(
-        tenant_id=known.tenant_id,
-        workflow_id=known.workflow_id,
-        at=known.asked_at,
-        actor=actor,
-        action=EXPLAINED,
-        before=sa.null(),
-        after={"contact_id": known.contact_id, "goal_id": None if goal_id is None else str(goal_id)},
-    )
-    await connection.execute(entry)

@@ -16,6 +16,10 @@ COLUMNS = (
     "ALTER TABLE goal_versions ADD COLUMN counts_from timestamptz",
     "ALTER TABLE goal_versions ADD COLUMN exits_withheld_until timestamptz",
     "ALTER TABLE enrollments ADD COLUMN exit_withheld boolean NOT NULL DEFAULT false",
+    # Explanations are entries of the audit, too, and people look for those of a contact and of a span of time.
+    'ALTER TABLE audit_log ADD COLUMN contact_id text COLLATE "C"',
+    "CREATE INDEX audit_log_by_time ON audit_log (tenant_id, at, id)",
+    "CREATE INDEX audit_log_by_contact ON audit_log (tenant_id, contact_id, at, id) WHERE contact_id IS NOT NULL",
 )
 
 # Without a key, a repeated event is a row of its own, and readers drop it. Each day is a partition.
@@ -207,6 +211,8 @@ DOWNGRADE = (
     "REVOKE SELECT ON goal_hits, reversals FROM goalworker_api",
     "DROP FUNCTION goalworker_unpublished_exits, goalworker_make_history_days, goalworker_drop_history_days",
     "DROP TABLE jobs, seen_values, history_coverage, history_positions, history_events",
+    "ALTER TABLE audit_log DROP COLUMN contact_id",
+    "DROP INDEX audit_log_by_time",
     "ALTER TABLE enrollments DROP COLUMN exit_withheld",
     "ALTER TABLE goal_versions DROP COLUMN exits_withheld_until",
     "ALTER TABLE goal_versions DROP COLUMN counts_from",

@@ -220,16 +220,3 @@ async def test_a_workflow_of_another_tenant_is_unknown(
     await world.Worker(pool, world.Broker()).take(started(0))
     with pytest.raises(stats.UnknownWorkflowError):
         await _read(pool, tenant_id="south")
-
-
-async def test_explanations_are_recorded_in_the_audit(
-    pool: sa_async.AsyncEngine, administrator: connections.Connection
-) -> None:
-    await world.install(administrator, [ONE])
-    await world.Worker(pool, world.Broker()).take(started(0))
-    known = await _read(pool)
-    async with connections.tenant_transaction(pool, TENANT, "explain") as connection:
-        await contact_facts.record(connection, known, "ann", ONE.goal_id)
-    row = await administrator.fetchrow("SELECT actor, action, goal_id, after FROM audit_log")
-    assert (row["actor"], row["action"], row["goal_id"]) == ("ann", "explained", None)
-    assert "c1" in str(row["after"])

@@ -22,6 +22,7 @@ ASKED: list[tuple[str, str, str, dict[str, Any] | None]] = [
     ("goals:read", "GET", f"{PATH}/goal-settings", None),
     ("goals:read", "GET", f"{PATH}/achievements", None),
     ("goals:read", "GET", f"{PATH}/explanations?contact_id=c1", None),
+    ("goals:read", "GET", "/api/v1/audit", None),
     ("goals:read", "GET", "/api/v1/enrollments/e1", None),
     ("goals:write", "POST", GOALS, FORM),
     ("goals:write", "PATCH", f"{GOALS}/{{goal}}", {"name": "x"}),

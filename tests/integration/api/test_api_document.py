@@ -27,6 +27,7 @@ CALLS = {
     ("put", "/api/v1/workflows/{workflow_id}/goal-settings"),
     ("get", "/api/v1/workflows/{workflow_id}/achievements"),
     ("get", "/api/v1/workflows/{workflow_id}/explanations"),
+    ("get", "/api/v1/audit"),
     ("get", "/api/v1/enrollments/{enrollment_id}"),
     ("post", "/api/v1/workflows/{workflow_id}/enrollments"),
     ("get", "/api/v1/workflows/{workflow_id}/goals/{goal_id}/audit"),
