@@ -1,21 +1,17 @@
 """Plans from the shell: of the workflows in a goal file, which is applied only while its goals are as planned."""
 
-import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 from msgspec import Struct
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import errors
-from goalworker.admin import goal_file
+from goalworker.admin import goal_file, goal_jobs
 from goalworker.domain import planning
 from goalworker.postgres import connections
 from goalworker.stores import goal_store, jobs, plan_requests
-
-# Seconds between looks at a plan.
-_POLL_SECONDS: Final = 0.2
 
 
 class WorkflowPlan(Struct, frozen=True):
@@ -25,10 +21,6 @@ class WorkflowPlan(Struct, frozen=True):
     request: dict[str, Any]
     goals: Mapping[UUID, goal_store.StoredGoal]
     plan_hash: str
-
-
-Watch = Callable[[str, jobs.Status], None]
-"""Told of a workflow and the state of its plan, again and again."""
 
 
 async def workflow_plans(
@@ -76,20 +68,9 @@ def refuse_changed(plans: Sequence[WorkflowPlan], plan_hash: str) -> None:
 
 
 async def run(
-    pool: sa_async.AsyncEngine, tenant_id: str, plan: WorkflowPlan, watch: Watch, *, actor: str
+    pool: sa_async.AsyncEngine, tenant_id: str, plan: WorkflowPlan, watch: goal_jobs.Watch, *, actor: str
 ) -> jobs.Status:
     """Queue a plan and wait for its end; whoever cancels this cancels the plan."""
     async with connections.tenant_transaction(pool, tenant_id, "jobs") as connection:
         job_id = await plan_requests.insert(connection, tenant_id, plan.workflow_id, plan.request, actor=actor)
-    try:
-        while True:
-            async with connections.tenant_transaction(pool, tenant_id, "jobs") as connection:
-                status = await jobs.find(connection, tenant_id, jobs.PLAN, plan.workflow_id, job_id)
-            watch(plan.workflow_id, status)
-            if status.state not in (jobs.QUEUED, jobs.RUNNING):
-                return status
-            await asyncio.sleep(_POLL_SECONDS)
-    except asyncio.CancelledError:
-        async with connections.tenant_transaction(pool, tenant_id, "jobs") as connection:
-            await jobs.cancel(connection, tenant_id, jobs.PLAN, plan.workflow_id, job_id)
-        raise
+    return await goal_jobs.wait(pool, tenant_id, jobs.PLAN, plan.workflow_id, job_id, watch)

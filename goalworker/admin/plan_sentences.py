@@ -7,7 +7,7 @@ from uuid import UUID
 from msgspec import json
 
 from goalworker.domain.faults import printable
-from goalworker.domain.text import parse_time
+from goalworker.domain.text import counted, parse_time
 from goalworker.stores import goal_store
 
 EVENT_NOUNS: Final = {
@@ -37,7 +37,7 @@ def lines(
 def _judged(result: Mapping[str, Any]) -> str:
     sampled = result["sampled"]
     drawn = f" of {sampled['of']:,}" if sampled else ""
-    return f"{_count(result['enrollments'], 'enrollment')}{drawn}, {_count(result['events'], 'kept event')}"
+    return f"{counted(result['enrollments'], 'enrollment')}{drawn}, {counted(result['events'], 'kept event')}"
 
 
 def _covered(coverage: Mapping[str, Any]) -> str:
@@ -67,9 +67,9 @@ def _goal(
 
 def _more(one: Mapping[str, Any], noun: str) -> str:
     if not one["would_achieve"]:
-        return f"nobody achieves it, by {_count(one['matched_events'], f'matching {noun}')}"
+        return f"nobody achieves it, by {counted(one['matched_events'], f'matching {noun}')}"
     if not one["more"]:
-        return f"{_count(one['would_achieve'], 'achievement')}, none of them new"
+        return f"{counted(one['would_achieve'], 'achievement')}, none of them new"
     more = f"+ {one['more']:,} more achieve"
     return f"{more}, {one['only_by_this']:,} of them only by this goal" if one["only_by_this"] else more
 
@@ -83,7 +83,7 @@ def _when(one: Mapping[str, Any]) -> str:
 
 def _missed(near: Mapping[str, Any], noun: str) -> str:
     criterion, actual = near["pointer"].removeprefix("/"), near["example"]["actual"]
-    missed = f"{_count(near['count'], noun)} missed `{criterion}`"
+    missed = f"{counted(near['count'], noun)} missed `{criterion}`"
     if actual is None:
         return f"{missed}, most of them without any"
     shown = printable(actual if isinstance(actual, str) else ", ".join(actual))[:64]
@@ -93,8 +93,8 @@ def _missed(near: Mapping[str, Any], noun: str) -> str:
 def _sum(result: Mapping[str, Any]) -> str:
     compared = result["compared"]
     parts = [
-        f"{_count(compared['only_planned'], 'achievement')} more, {compared['only_live']:,} fewer",
-        _count(result["would_exit"], "exit"),
+        f"{counted(compared['only_planned'], 'achievement')} more, {compared['only_live']:,} fewer",
+        counted(result["would_exit"], "exit"),
         *(f"{amounts['net']} {currency}" for currency, amounts in sorted(result["revenue"].items())),
     ]
     moved = [f"{compared[name]:,} {name}" for name in ("earlier", "later") if compared[name]]
@@ -108,10 +108,6 @@ def _label(goal: goal_store.StoredGoal) -> str:
 
 def _described(goal_type: str, criteria: Mapping[str, Any]) -> str:
     return f"{goal_type} {printable(json.encode(criteria).decode())}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _day(text: str) -> str:

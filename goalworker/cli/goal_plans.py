@@ -1,25 +1,18 @@
-"""`goalworker goals plan`: what a goal file would have changed, while a bar shows how far the plan is."""
+"""`goalworker goals plan` and `goals backfill`, which wait for jobs that `goalworker insight` runs."""
 
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
+from uuid import UUID
 
 import typer
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import errors
-from goalworker.admin import database_connection, goal_file, goal_plans, plan_sentences
-from goalworker.cli import common
+from goalworker.admin import database_connection, goal_file, goal_jobs, goal_plans, plan_sentences
+from goalworker.cli import common, job_progress
 from goalworker.domain import planning
-from goalworker.stores import jobs, operator_acts, plan_requests
-
-# Seconds after which a plan that nobody has taken is remarked on.
-_HINT_SECONDS: Final = 5.0
-# Seconds between lines about the progress without a terminal to draw a bar on.
-_LINE_SECONDS: Final = 5.0
+from goalworker.domain.text import counted
+from goalworker.stores import goal_store, jobs, operator_acts, plan_requests
 
 
 def plan(
@@ -54,7 +47,7 @@ def plan(
     async def run(pool: sa_async.AsyncEngine) -> list[tuple[goal_plans.WorkflowPlan, jobs.Status]]:
         steps = await goal_file.plan(pool, tenant, workflows, maximum=maximum, prune=prune)
         plans = await goal_plans.workflow_plans(pool, tenant, steps, maximum=maximum, since=asked_since, sample=sample)
-        with _watching() as watch:
+        with job_progress.watching("enrollments") as watch:
             return [(one, await goal_plans.run(pool, tenant, one, watch, actor=operator_acts.actor())) for one in plans]
 
     done = database_connection.run(settings, run)
@@ -78,55 +71,36 @@ def _shown(one: goal_plans.WorkflowPlan, status: jobs.Status) -> dict[str, Any]:
     return {"workflow_id": one.workflow_id, "plan_id": status.job_id, "result": status.result}
 
 
-@contextmanager
-def _watching() -> Iterator[goal_plans.Watch]:
-    """Yield what shows the progress of plans: a bar on a terminal, otherwise a line now and then."""
-    hinted = _Hint()
-    if not sys.stderr.isatty():
-        yield _Lines(hinted)
-        return
-    from rich.console import Console  # only here, because importing rich takes longer than a command
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+def backfill(
+    tenant: common.Tenant,
+    goal_id: Annotated[UUID, typer.Argument(help="The goal's id.")],
+    since: Annotated[
+        datetime,
+        typer.Option(
+            "--from", parser=common.moment, metavar="TIME", help="Count from then on: a time, or a duration before now."
+        ),
+    ],
+    exits: Annotated[
+        bool, typer.Option("--exits", help="Also tell the engine to stop the enrollments that it satisfies.")
+    ] = False,
+    as_json: common.Json = False,
+) -> None:
+    """Let a goal count events from before it was made, as far as history goes.
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("enrollments"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        tasks: dict[str, Any] = {}
+    Ctrl-C ends it after its present slice; the same command again continues it.
+    """
 
-        def show(workflow_id: str, status: jobs.Status) -> None:
-            if workflow_id not in tasks:
-                tasks[workflow_id] = bars.add_task(workflow_id, total=None)
-            hinted.look(status)
-            bars.update(tasks[workflow_id], completed=status.progress.done, total=status.progress.of)
+    async def run(pool: sa_async.AsyncEngine) -> jobs.Status:
+        actor = operator_acts.actor()
+        workflow_id = (await goal_store.get(pool, tenant, goal_id)).workflow_id
+        job_id = await goal_store.begin_backfill(pool, tenant, workflow_id, goal_id, since, exits=exits, actor=actor)
+        with job_progress.watching("contacts") as watch:
+            return await goal_jobs.wait(pool, tenant, jobs.BACKFILL, workflow_id, job_id, watch)
 
-        yield show
-
-
-class _Hint:
-    """Remark on a plan that nobody takes."""
-
-    def __init__(self) -> None:
-        self._since = time.monotonic()
-        self._is_given = False
-
-    def look(self, status: jobs.Status) -> None:
-        """Remark once if the plan waits for long."""
-        if status.state == jobs.QUEUED and not self._is_given and time.monotonic() - self._since > _HINT_SECONDS:
-            self._is_given = True
-            common.remark(
-                "the plan waits for a process that runs it: start `goalworker insight`, or end this by Ctrl-C"
-            )
-
-
-class _Lines:
-    """Lines about the progress, one every few seconds."""
-
-    def __init__(self, hint: _Hint) -> None:
-        self._hint = hint
-        self._next = time.monotonic() + _LINE_SECONDS
-
-    def __call__(self, workflow_id: str, status: jobs.Status) -> None:
-        self._hint.look(status)
-        if status.state == jobs.RUNNING and time.monotonic() > self._next:
-            self._next = time.monotonic() + _LINE_SECONDS
-            of = "" if status.progress.of is None else f" of {status.progress.of:,}"
-            common.remark(f"{workflow_id}: {status.progress.done:,}{of} enrollments judged")
+    status = database_connection.run(common.load(), run)
+    if status.result is None:
+        raise errors.GoalworkerError(f"The backfill {status.state}: {status.error or 'no result'}")
+    result = status.result
+    looked_at = f"{counted(result['hits'], 'hit')} among {counted(result['contacts'], 'contact')}"
+    sentence = f"{looked_at}: {counted(result['achieved'], 'achievement')} more, {counted(result['exits'], 'exit')}"
+    common.report({"backfill_id": status.job_id, **result}, sentence, as_json=as_json)

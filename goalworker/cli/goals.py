@@ -15,10 +15,11 @@ from goalworker import errors
 from goalworker.admin import database_connection, goal_file, goal_listing, goal_plans
 from goalworker.cli import common
 from goalworker.cli.goal_explanations import explain
-from goalworker.cli.goal_plans import plan
+from goalworker.cli.goal_plans import backfill, plan
 from goalworker.domain import events, exact_json, goals
 from goalworker.domain.criteria import criteria_of_json
 from goalworker.domain.faults import printable
+from goalworker.domain.text import counted
 from goalworker.stores import goal_store, operator_acts
 
 T = TypeVar("T")
@@ -34,6 +35,7 @@ IfVersion = Annotated[int | None, typer.Option(min=1, help="Change nothing if th
 
 
 app.command("plan")(plan)
+app.command("backfill")(backfill)
 app.command("explain")(explain)
 
 
@@ -201,17 +203,13 @@ def _confirm_deletions(planned: list[goal_file.Step]) -> None:
         return
     if not sys.stdin.isatty():
         raise typer.BadParameter(
-            f"--prune would delete {_count(len(deletions), 'goal')}, and stdin is not a terminal to ask at. Nothing "
+            f"--prune would delete {counted(len(deletions), 'goal')}, and stdin is not a terminal to ask at. Nothing "
             "was changed: look with --dry-run, then give --yes"
         )
     for step in deletions:
         label = printable(f"{step.workflow_id}: {step.goal_type} {_compact(step.criteria)} {step.name or ''}")
         typer.echo(label.rstrip(), err=True)
-    typer.confirm(f"Delete {_count(len(deletions), 'goal')} for good?", abort=True, err=True)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    typer.confirm(f"Delete {counted(len(deletions), 'goal')} for good?", abort=True, err=True)
 
 
 def _show_steps(steps: list[goal_file.Step], *, as_json: bool) -> None:

@@ -53,6 +53,7 @@ USES: Mapping[str, Use] = {
     "goals set-logic": Use(("w", "all", *TENANT), needs=(DATABASE,)),
     "goals apply": Use(("-", *TENANT), needs=(DATABASE,), stdin=GOALS),
     "goals plan": Use(("-", *TENANT), needs=(DATABASE,), stdin=GOALS),
+    "goals backfill": Use((GOAL, "--from", "PT1H", *TENANT), needs=(DATABASE,)),
     "keys create": Use(("--scope", "goals:read", "--name", "n", *TENANT), needs=(DATABASE,)),
     "keys list": Use(TENANT, needs=(DATABASE,)),
     "keys revoke": Use((GOAL, *TENANT), needs=(DATABASE,)),

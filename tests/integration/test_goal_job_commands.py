@@ -1,17 +1,18 @@
-"""`goalworker goals plan` and `goals apply --plan` as called from a shell."""
+"""`goalworker goals plan`, `apply --plan` and `backfill` as called from a shell."""
 
 import asyncio
 import contextlib
 import json
 import signal
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy.ext import asyncio as sa_async
 
+from goalworker.insight import backfills, plans
 from goalworker.insight import jobs as job_runner
-from goalworker.insight import plans
 from goalworker.postgres import connections
 from goalworker.stores import goal_store, jobs
 from tests.integration import kept_events, world
@@ -23,10 +24,22 @@ TENANT = ("--tenant", "north")
 PAID_50 = {"goal_type": "purchase_made", "criteria": {"min_amount": "50", "currency": "EUR"}}
 
 
+async def _nothing() -> None:
+    """History has everything."""
+
+
+async def _no_lag() -> int:
+    return 0
+
+
 @pytest.fixture
 async def insight(pool: sa_async.AsyncEngine) -> AsyncIterator[None]:
-    """Run plans, as `goalworker insight` does."""
-    runner = job_runner.Jobs(pool, {jobs.PLAN: plans.Plans(pool, tracking=True).run}, poll_seconds=0.05)
+    """Run plans and backfills, as `goalworker insight` does."""
+    of_backfills = backfills.Backfills(
+        pool, backfills.Kafka(_nothing, _no_lag), tracking=True, lateness=timedelta(days=7)
+    )
+    runners = {jobs.PLAN: plans.Plans(pool, tracking=True).run, jobs.BACKFILL: of_backfills.run}
+    runner = job_runner.Jobs(pool, runners, poll_seconds=0.05)
     running = asyncio.create_task(runner.run())
     yield
     running.cancel()
@@ -90,3 +103,19 @@ async def test_a_plan_that_nobody_runs_says_so_and_ends_with_the_command(
     await asyncio.to_thread(process.communicate, None, 20)
     assert process.returncode == 130
     assert await administrator.fetchval("SELECT cancel_requested FROM jobs")
+
+
+@pytest.mark.usefixtures("insight")
+async def test_a_goal_is_backfilled_from_the_shell(
+    pool: sa_async.AsyncEngine, with_database: shells.Shell, administrator: connections.Connection
+) -> None:
+    await kept_events.cover(pool, at(-9))
+    await world.Worker(pool, world.Broker()).take(started(0))
+    await kept_events.keep(pool, paid("p1", 2, amount="60"))
+    goal = await goal_store.create(pool, "north", "w1", goal_store.parse_draft(PAID_50), actor="ann", maximum=3)
+    words = ("goals", "backfill", *TENANT, str(goal.id), "--exits", "--from")
+    done = await asyncio.to_thread(with_database, *words, at(-5).isoformat())
+    assert (done.code, done.out) == (0, "1 hit among 1 contact: 1 achievement more, 1 exit\n"), done.err
+    assert await administrator.fetchval("SELECT count(*) FROM exits") == 1
+    refused = await asyncio.to_thread(with_database, *words, "2020-01-01T00:00Z")
+    shells.assert_one_sentence(refused, 1, "History reaches back to 2026-01-01T11:59:50Z only")
