@@ -7,7 +7,8 @@ from uuid import UUID
 from msgspec import json
 
 from goalworker.domain.faults import printable
-from goalworker.domain.text import counted, parse_time
+from goalworker.domain.phrases import counted
+from goalworker.domain.text import parse_time
 from goalworker.stores import goal_store
 
 EVENT_NOUNS: Final = {

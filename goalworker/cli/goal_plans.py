@@ -11,7 +11,7 @@ from goalworker import errors
 from goalworker.admin import database_connection, goal_file, goal_jobs, goal_plans, plan_sentences
 from goalworker.cli import common, job_progress
 from goalworker.domain import planning
-from goalworker.domain.text import counted
+from goalworker.domain.phrases import counted
 from goalworker.stores import goal_store, jobs, operator_acts, plan_requests
 
 

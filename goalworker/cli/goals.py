@@ -19,7 +19,7 @@ from goalworker.cli.goal_plans import backfill, plan
 from goalworker.domain import events, exact_json, goals
 from goalworker.domain.criteria import criteria_of_json
 from goalworker.domain.faults import printable
-from goalworker.domain.text import counted
+from goalworker.domain.phrases import counted
 from goalworker.stores import goal_store, operator_acts
 
 T = TypeVar("T")

@@ -122,11 +122,6 @@ def format_money(amount: Decimal) -> str:
     return whole + point + fraction[:2] + fraction[2:].rstrip("0")
 
 
-def counted(number: int, noun: str) -> str:
-    """Return a number with a noun, which is in the plural unless there is one."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def _in_range(amount: Decimal) -> Decimal | None:
     exponent = amount.as_tuple().exponent
     if not isinstance(exponent, int) or exponent < -AMOUNT_FRACTION_DIGITS_MAX or not 0 <= amount <= AMOUNT_MAX:
