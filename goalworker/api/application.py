@@ -148,6 +148,7 @@ _KINDS: Final[dict[type[errors.GoalworkerError], problems.Kind]] = {
     goal_store.StaleGoalError: problems.STALE,
     stats.UnknownWorkflowError: problems.NOT_FOUND,
     jobs.JobNotFoundError: problems.NOT_FOUND,
+    jobs.TooManyJobsError: problems.JOB_REFUSED,
     goal_store.BackfillRefusedError: problems.JOB_REFUSED,
     contact_facts.NothingKnownError: problems.NOT_FOUND,
 }

@@ -11,6 +11,7 @@ from goalworker import errors
 from goalworker.admin import database_connection, goal_file, goal_jobs, goal_plans, plan_sentences
 from goalworker.cli import common, job_progress
 from goalworker.domain import planning
+from goalworker.domain.faults import printable
 from goalworker.domain.phrases import counted
 from goalworker.stores import goal_store, jobs, operator_acts, plan_requests
 
@@ -64,7 +65,8 @@ def plan(
     else:
         for one, status in done:
             common.say("\n".join(plan_sentences.lines(one.workflow_id, one.request, one.goals, status.result or {})))
-        common.say(f"to apply exactly this: goalworker goals apply --tenant {tenant} {file.name} --plan {hash_}")
+        words = f"--tenant {printable(tenant)} {printable(file.name)}{' --prune' if prune else ''}"
+        common.say(f"to apply exactly this: goalworker goals apply {words} --plan {hash_}")
 
 
 def _shown(one: goal_plans.WorkflowPlan, status: jobs.Status) -> dict[str, Any]:

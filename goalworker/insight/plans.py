@@ -1,7 +1,8 @@
 """Plans: enrollments judged over the kept history, as if their workflow had other goals (contract section 7)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -71,6 +72,14 @@ class Plans:
             return json.encode(await plan.result(advance))
 
 
+class _Slice(Struct, frozen=True):
+    """Enrollments by contact, with the kept events and the facts of these contacts."""
+
+    contacts: enrollment_walk.Contacts
+    kept: Mapping[str, Sequence[history.KeptEvent]]
+    facts: fact_reading.Facts
+
+
 class _Plan:
     """A plan, pinned to the snapshot of its connection."""
 
@@ -114,10 +123,11 @@ class _Plan:
             self._planned, partial(matching.hits, goal_index=self._index), states, tracking=self._tracking
         )
         done = 0
-        async for contacts in self._slices(walk, None if of == total else size):
-            await self._add(tally, contacts)
-            done += sum(map(len, contacts))
-            await advance(min(done, of), of)
+        async with aclosing(self._slices(walk, None if of == total else size)) as slices:
+            async for one in slices:
+                await self._add(tally, one)
+                done += sum(map(len, one.contacts))
+                await advance(min(done, of), of)
         tallied = tally.result()
         return Result(
             **structs.asdict(tallied),
@@ -126,28 +136,42 @@ class _Plan:
             plan_hash=self._hash(),
         )
 
-    async def _slices(self, walk: enrollment_walk.Walk, size: int | None) -> AsyncIterator[enrollment_walk.Contacts]:
-        if size is not None:
-            drawn = await walk.sample(size)
-            for start in range(0, len(drawn), SLICE_ENROLLMENTS):
-                yield drawn[start : start + SLICE_ENROLLMENTS]
-            return
-        after = ""
-        while contacts := await walk.after(after, SLICE_ENROLLMENTS):
-            yield contacts
-            after = contacts[-1][0].contact_id
+    async def _slices(self, walk: enrollment_walk.Walk, size: int | None) -> AsyncGenerator["_Slice", None]:
+        """Yield the slices; the database reads the next one while one is judged."""
+        drawn = None if size is None else await walk.sample(size)
 
-    async def _add(self, tally: plan_tally.Tally, contacts: enrollment_walk.Contacts) -> None:
-        tenant_id, enrollments = self._job.tenant_id, [one for own in contacts for one in own]
+        async def read(start: int, after: str) -> _Slice | None:
+            if drawn is not None:
+                contacts = drawn[start : start + SLICE_ENROLLMENTS]
+            else:
+                contacts = await walk.after(after, SLICE_ENROLLMENTS)
+            return await self._read(contacts) if contacts else None
+
+        start, reading = 0, asyncio.create_task(read(0, ""))
+        try:
+            while (one := await reading) is not None:
+                start += len(one.contacts)
+                reading = asyncio.create_task(read(start, one.contacts[-1][0].contact_id))
+                yield one
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    async def _read(self, contacts: enrollment_walk.Contacts) -> "_Slice":
+        enrollments = [one for own in contacts for one in own]
         names = [own[0].contact_id for own in contacts]
-        kept = await history.events_of_contacts(self._connection, tenant_id, names)
-        known = await fact_reading.read(self._connection, enrollments, (), self._index, _keep_goals)
-        for number, own in enumerate(contacts, 1):
+        kept = await history.events_of_contacts(self._connection, self._job.tenant_id, names)
+        return _Slice(
+            contacts, kept, await fact_reading.read(self._connection, enrollments, (), self._index, _keep_goals)
+        )
+
+    async def _add(self, tally: plan_tally.Tally, one: "_Slice") -> None:
+        for number, own in enumerate(one.contacts, 1):
             if number % _STEP_CONTACTS == 0:  # the history of the same process goes on meanwhile
                 await asyncio.sleep(0)
-            events_ = [one.event for one in kept[own[0].contact_id]]
-            tally.add(self._contact(own, events_, known))
-        began = [one.enrolled_at for one in enrollments if one.enrolled_at is not None]
+            events_ = [kept.event for kept in one.kept[own[0].contact_id]]
+            tally.add(self._contact(own, events_, one.facts))
+        began = [each.enrolled_at for own in one.contacts for each in own if each.enrolled_at is not None]
         self._earliest = min([*began, *([] if self._earliest is None else [self._earliest])], default=None)
 
     def _contact(

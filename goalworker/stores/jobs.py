@@ -24,6 +24,8 @@ STATES: Final = (QUEUED, RUNNING, DONE, FAILED, CANCELLED)
 
 STALE_SECONDS: Final = 30
 """Seconds without a heartbeat after which another process takes a job over."""
+UNFINISHED_MAX: Final = 20
+"""Jobs of a tenant and kind that may wait or run; they run one after the other."""
 KEPT: Final = timedelta(days=30)
 """Age at which a finished job is deleted."""
 
@@ -33,6 +35,13 @@ class JobNotFoundError(errors.GoalworkerError):
 
     def __init__(self, kind: str, job_id: UUID) -> None:
         super().__init__(f"{kind.capitalize()} {job_id} not found")
+
+
+class TooManyJobsError(errors.GoalworkerError):
+    """The tenant has as many unfinished jobs of a kind as it may have."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"{UNFINISHED_MAX} {kind}s of this tenant have not ended; wait for one, or cancel one")
 
 
 class LostJobError(errors.GoalworkerError):
@@ -90,7 +99,12 @@ async def insert(
     actor: str,
     goal_id: UUID | None = None,
 ) -> UUID:
-    """Queue a job, and return its id."""
+    """Queue a job, and return its id; TooManyJobsError."""
+    unfinished = sa.select(sa.func.count()).where(
+        _JOBS.tenant_id == tenant_id, _JOBS.kind == kind, _JOBS.state.in_((QUEUED, RUNNING))
+    )
+    if ((await connection.execute(unfinished)).scalar_one()) >= UNFINISHED_MAX:
+        raise TooManyJobsError(kind)
     job_id = uuid4()
     row = {"tenant_id": tenant_id, "job_id": job_id, "kind": kind, "workflow_id": workflow_id, "goal_id": goal_id}
     await connection.execute(sa.insert(tables.jobs).values(**row, request=dict(request), created_by=actor))

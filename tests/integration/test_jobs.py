@@ -104,6 +104,18 @@ async def test_old_jobs_are_deleted_once_they_are_finished(
         await status(pool, old)
 
 
+async def test_a_tenant_has_so_many_unfinished_jobs_at_most(
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
+) -> None:
+    for _ in range(jobs.UNFINISHED_MAX):
+        await queue(pool)
+    with pytest.raises(jobs.TooManyJobsError, match="20 plans of this tenant have not ended"):
+        await queue(pool)
+    await queue(pool, "zeta")
+    await administrator.execute("UPDATE jobs SET state = 'done' WHERE tenant_id = 'acme'")
+    await queue(pool)
+
+
 # --- the runner ---
 
 
