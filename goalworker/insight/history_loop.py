@@ -166,6 +166,8 @@ class HistoryLoop:
         await retry_transient(lambda: self._consumer.commit(epoch, offsets))
 
     async def _finish(self) -> None:
+        if self.is_waiting:
+            return  # for as long as no worker runs; what was read is read again
         await self._until_written()
         if self._buffer and not self._consumer.needs_positions:
             with contextlib.suppress(FencedError):

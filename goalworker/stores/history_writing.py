@@ -93,7 +93,7 @@ async def _make_days(connection: connections.Connection, today: date) -> None:
 
 async def _copy(connection: connections.Connection, day: date, rows: Iterable[tuple[Any, ...]]) -> None:
     # PostgreSQL refuses COPY into the parent, which has row-level security.
-    records = [(*row, day) for row in rows]
+    records = ((*row, day) for row in rows)
     await connection.copy_records_to_table(f"history_events_{day:%Y%m%d}", records=records, columns=_COLUMNS)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime as dt
+import signal
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -158,6 +159,38 @@ async def test_processes_that_are_killed_and_started_keep_each_event_once(
     assert await seen(pool) == {("form_id", "f1"): number}
     async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
         assert await positions(connection) == number
+
+
+async def test_a_process_that_was_frozen_writes_nothing_that_another_one_has_written(
+    installed: Installation, pool: sa_async.AsyncEngine
+) -> None:
+    settings = {"HISTORY__KEEP": "all", "KAFKA__SESSION_TIMEOUT_SECONDS": 6}
+    async with insight(installed, **settings) as frozen:
+        await send(installed, *(submitted("c", str(number)) for number in range(1_000)))
+        await until_kept(pool, 1)
+        frozen.process.send_signal(signal.SIGSTOP)
+        async with insight(installed, **settings):
+            await send(installed, *(submitted("c", str(number)) for number in range(1_000, 2_000)))
+            await until_kept(pool, 2_000)
+            frozen.process.send_signal(signal.SIGCONT)
+            await send(installed, *(submitted("c", str(number)) for number in range(2_000, 3_000)))
+            await until_kept(pool, 3_000)
+            await frozen.said("partitions_assigned", times=2)
+    found = await kept(pool)
+    assert len(found) == len(set(found)) == 3_000
+    assert await seen(pool) == {("form_id", "f1"): 3_000}
+
+
+async def test_it_stops_at_once_while_it_waits_for_workers(installed: Installation, pool: sa_async.AsyncEngine) -> None:
+    async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
+        await connection.execute(
+            "INSERT INTO progress VALUES ($1, 0, 'epoch', now())", installed.topics["workflow_lifecycle"]
+        )
+    async with insight(installed) as process:
+        await send(installed, submitted("c", "1"))
+        await support.until(lambda: process.metric("history_waiting") == 1)
+        assert process.stop() < 10
+    assert await kept(pool) == []
 
 
 async def test_a_topic_that_was_recreated_is_read_from_its_beginning_and_history_begins_again(
