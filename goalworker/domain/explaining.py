@@ -180,9 +180,11 @@ def _is_of(seen: _Seen, hit: facts.Hit) -> bool:
 
 
 def is_covered(known: ContactFacts, run: Run) -> bool:
-    """Say whether events are kept since an enrollment began."""
-    began, since = run.enrollment.enrolled_at, known.coverage.history_from
-    return since is not None and began is not None and since <= began
+    """Say whether events are kept since an enrollment began, and until now or its end."""
+    began, ended = run.enrollment.enrolled_at, run.enrollment.ended_at
+    since, until = known.coverage.history_from, known.coverage.history_until
+    is_kept_until_now = until is None or (ended is not None and ended <= until)
+    return since is not None and began is not None and since <= began and is_kept_until_now
 
 
 def _explanation(

@@ -28,8 +28,9 @@ class Run(Struct, frozen=True):
 class Coverage(Struct, frozen=True):
     """The span that is known: kept events since history_from, hits since hits_from, all judged until fresh_as_of.
 
-    history_from is None where nobody looked. It is complete if nothing was missed since the enrollments began.
-    is_cut says that history began earlier, and what came before is no longer kept.
+    history_from is None where nobody looked, and events that arrived from history_until on are not kept yet, which is
+    None while they are kept within a minute. It is complete if nothing was missed since the enrollments began. is_cut
+    says that history began earlier, and what came before is no longer kept.
     """
 
     history_from: datetime | None = None
@@ -37,6 +38,7 @@ class Coverage(Struct, frozen=True):
     fresh_as_of: datetime | None = None
     complete: bool = False
     is_cut: bool = False
+    history_until: datetime | None = None
 
 
 class DeadLetter(Struct, frozen=True):

@@ -106,6 +106,9 @@ def _no_event(told: Told) -> str:
     began = _enrollment(told).enrolled_at
     if told.answer == gates.NOT_ACHIEVED and began is not None:
         return f"{found} {_enrolled(told)} began on {_day(told, began)}."
+    if began is not None and since <= began:
+        until = told.known.coverage.history_until or told.known.asked_at
+        return f"{found} {_enrolled(told)} began until {_moment(told, until)}; what came after is not kept yet."
     before = "is no longer kept" if told.known.coverage.is_cut else "was not kept yet"
     return f"{found} {_day(told, since)}; what came before {before}."
 

@@ -2,12 +2,16 @@
 
 import asyncio
 import contextlib
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
 import aiokafka
+from aiokafka import errors as kafka_errors
 
 from goalworker import config
 from goalworker.kafka import clients
+
+T = TypeVar("T")
 
 # Seconds to stop; then the connections are dropped.
 STOP_SECONDS: Final = 1
@@ -27,6 +31,17 @@ class Observer:
             await clients.start(consumer)
             self._consumer = consumer
         return self._consumer
+
+    async def ask(self, question: Callable[[aiokafka.AIOKafkaConsumer], Awaitable[T]], seconds: float) -> T:
+        """Return the answer to a question, which may take this long; after an error the connection is made again."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await question(await self.connected())
+        except Exception as error:
+            await self.drop()
+            if isinstance(error, TimeoutError):
+                raise kafka_errors.KafkaTimeoutError from error  # so that it counts as the broker's
+            raise
 
     async def drop(self) -> None:
         """Stop the client, whatever that raises."""

@@ -339,7 +339,8 @@ history_events = sa.Table(
 )
 
 # No tenant_id: one row per partition of the goal topics. next_offset moves in the transaction that adds the rows.
-# history_from is when the kept events of the partition begin, first_offset where they begin.
+# history_from is when the kept events of the partition begin, first_offset where they begin; all that reached the
+# partition before history_until is kept.
 history_positions = sa.Table(
     "history_positions",
     metadata,
@@ -349,6 +350,7 @@ history_positions = sa.Table(
     sa.Column("first_offset", sa.BigInteger, nullable=False),
     sa.Column("next_offset", sa.BigInteger, nullable=False),
     _time("history_from"),
+    _time("history_until", nullable=True),
 )
 
 # What the insight processes keep, written by them. all_since: since when events of everyone are kept, null if only

@@ -5,10 +5,10 @@ import uuid
 from collections.abc import Mapping
 from typing import Final
 
-from aiokafka import errors as kafka_errors
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from goalworker import config, logs, metrics
+from goalworker.insight import coverage_writer
 from goalworker.kafka import broker_requests
 from goalworker.kafka.observer import Observer
 from goalworker.kafka.positioned_consumer import PositionedConsumer
@@ -36,6 +36,8 @@ class InsightHousekeeping:
         self._consumer = consumer
         self._observer = Observer(settings)
         self._topic_ids: Mapping[str, uuid.UUID] = {}
+        self._ends_observer = Observer(settings)
+        self._coverage = coverage_writer.CoverageWriter(pool, lambda: consumer.committed, self._ends)
 
     async def run(self) -> None:
         """Run all loops until cancelled; a permanent error ends them all."""
@@ -45,9 +47,11 @@ class InsightHousekeeping:
                 loops.create_task(housekeeping.every(DAYS_SECONDS, "values of today", self._prune_today))
                 loops.create_task(housekeeping.every(PAST_SECONDS, "values of past days", self._prune_past))
                 loops.create_task(housekeeping.every(TOPICS_SECONDS, "topics", self._check_topics))
+                loops.create_task(housekeeping.every(coverage_writer.WRITE_SECONDS, "coverage", self._coverage.write))
                 loops.create_task(housekeeping.every(POOL_SECONDS, "pool", self._measure_pool))
         finally:
             await self._observer.drop()
+            await self._ends_observer.drop()
 
     async def _keep_days(self) -> None:
         dropped = await history_writing.keep_days(self._pool, self._settings.history.retention)
@@ -63,17 +67,18 @@ class InsightHousekeeping:
     async def _check_topics(self) -> None:
         """Let the positions be compared with the logs again where a topic was recreated (hazard B2)."""
         topics = {partition.topic for partition in self._consumer.partitions}
-        try:
-            async with asyncio.timeout(migrations.PROBE_TIMEOUT_SECONDS):
-                found = await broker_requests.topic_ids(await self._observer.connected(), topics)
-        except Exception as error:
-            await self._observer.drop()
-            if isinstance(error, TimeoutError):
-                raise kafka_errors.KafkaTimeoutError from error  # so that it counts as the broker's
-            raise
+        found = await self._observer.ask(
+            lambda observer: broker_requests.topic_ids(observer, topics), migrations.PROBE_TIMEOUT_SECONDS
+        )
         if any(found.get(topic, topic_id) != topic_id for topic, topic_id in self._topic_ids.items()):
             self._consumer.check_logs()
         self._topic_ids = {**self._topic_ids, **found}
+
+    async def _ends(self, partitions: coverage_writer.Offsets) -> coverage_writer.Offsets:
+        return await self._ends_observer.ask(
+            lambda observer: broker_requests.high_watermarks(observer, list(partitions)),
+            migrations.PROBE_TIMEOUT_SECONDS,
+        )
 
     async def _measure_pool(self) -> None:
         connections.measure_pool(self._pool)

@@ -1,12 +1,10 @@
 """Task that writes the progress of this worker's partitions once a second (`fresh_as_of`, contract section 5)."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from aiokafka import TopicPartition
-from aiokafka import errors as kafka_errors
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from goalworker import config
@@ -93,11 +91,4 @@ class ProgressWriter:
         return topic.topic_id is None or self._consumer.topic_ids.get(name) == topic.topic_id
 
     async def _ask(self, question: Callable[[Any], Awaitable[_T]]) -> _T:
-        try:
-            async with asyncio.timeout(migrations.PROBE_TIMEOUT_SECONDS):
-                return await question(await self._observer.connected())
-        except Exception as error:
-            await self._observer.drop()
-            if isinstance(error, TimeoutError):
-                raise kafka_errors.KafkaTimeoutError from error  # so that it counts as the broker's
-            raise
+        return await self._observer.ask(question, migrations.PROBE_TIMEOUT_SECONDS)

@@ -27,13 +27,15 @@ class KeptEvent(Struct, frozen=True, gc=False):
 class Coverage(Struct, frozen=True, gc=False):
     """The events that history covers: those that arrived from history_from on; None where no process keeps events.
 
-    keep says whose events: of contacts with an enrollment, or of everyone, as they arrived from all_since on.
+    They arrived before history_until, which is None where some partition was never read to its end. keep says whose
+    events: of contacts with an enrollment, or of everyone, as they arrived from all_since on.
     """
 
     history_from: datetime | None
     keep: Literal["enrolled", "all"] | None = None
     all_since: datetime | None = None
     retention: timedelta = timedelta(0)
+    history_until: datetime | None = None
 
 
 # By contact, since a repeated event has the same one. The index of each day holds this order but for the identity.
@@ -96,7 +98,8 @@ def _kept_event(tenant_id: str, row: Any) -> KeptEvent:
 # A partition that is not read yet has no row, and one of an idle topic begins with the first look at it.
 _COVERAGE: Final = """
 SELECT c.keep, c.all_since, c.retention_seconds,
-    greatest(max(p.history_from), c.dropped_before::timestamp AT TIME ZONE 'UTC') AS history_from
+    greatest(max(p.history_from), c.dropped_before::timestamp AT TIME ZONE 'UTC') AS history_from,
+    CASE WHEN bool_and(p.history_until IS NOT NULL) THEN min(p.history_until) END AS history_until
 FROM history_coverage AS c JOIN history_positions AS p ON c.retention_seconds > 0
 GROUP BY c.id
 """
@@ -108,4 +111,5 @@ async def coverage(connection: connections.Connection) -> Coverage:
     if row is None:
         return Coverage(None)
     keep = cast("Literal['enrolled', 'all']", row["keep"])
-    return Coverage(row["history_from"], keep, row["all_since"], timedelta(seconds=row["retention_seconds"]))
+    retention = timedelta(seconds=row["retention_seconds"])
+    return Coverage(row["history_from"], keep, row["all_since"], retention, row["history_until"])

@@ -138,6 +138,25 @@ async def begin(
             await connection.execute(_BEGIN, *partition, position.topic_id, position.next_offset, before)
 
 
+# A time only grows: what a process says late, frozen meanwhile, is true and changes nothing.
+_COVER: Final = """
+UPDATE history_positions AS p SET history_until = greatest(p.history_until, n.until)
+FROM unnest($1::text[], $2::int[], $3::timestamptz[]) AS n (topic, partition, until)
+WHERE p.topic = n.topic AND p.partition = n.partition
+"""
+
+
+async def cover_until(pool: AsyncEngine, kept_until: Mapping[TopicPartition, datetime]) -> datetime:
+    """Write up to which times partitions are kept, and return the time by the database's clock."""
+    ordered = sorted(kept_until)
+    async with connections.transaction(pool, tables.WORKER_ROLE, "history") as connection:
+        if ordered:
+            topics, numbers = [one.topic for one in ordered], [one.partition for one in ordered]
+            await connection.execute(_COVER, topics, numbers, [kept_until[one] for one in ordered])
+        now: datetime = await connection.fetchval("SELECT clock_timestamp()")
+    return now
+
+
 # --- days and coverage ---
 
 _SET_COVERAGE: Final = """

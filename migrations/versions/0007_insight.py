@@ -49,6 +49,7 @@ HISTORY = (
         first_offset bigint NOT NULL,
         next_offset bigint NOT NULL,
         history_from timestamptz NOT NULL,
+        history_until timestamptz,
         PRIMARY KEY (topic, partition)
     ) WITH (fillfactor = 50)
     """,

@@ -90,7 +90,9 @@ ORDER BY enrollment_id, goal_id
 KEPT_CONTACTS, KEPT_EVENTS = 1_000, 1_000
 _KEPT_DAYS = "SELECT goalworker_make_history_days('2025-12-02', '2025-12-31')"
 _COVERAGE = """
-WITH positions AS (INSERT INTO history_positions VALUES ('payment-completed', 0, NULL, 0, 1, '2025-12-02') RETURNING 1)
+WITH positions AS (
+    INSERT INTO history_positions VALUES ('payment-completed', 0, NULL, 0, 1, '2025-12-02', 'infinity') RETURNING 1
+)
 INSERT INTO history_coverage VALUES (1, 'enrolled', NULL, 2592000, NULL)
 """
 _KEPT = """

@@ -34,5 +34,7 @@ def moment(text: str) -> dt.datetime:
 async def cover(pool: sa_async.AsyncEngine, since: dt.datetime, keep_: str = "all") -> None:
     """Say that history holds events since a moment."""
     async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
-        await connection.execute("INSERT INTO history_positions VALUES ('topic', 3, NULL, 0, 9, $1)", since)
+        await connection.execute(
+            "INSERT INTO history_positions VALUES ('topic', 3, NULL, 0, 9, $1, clock_timestamp())", since
+        )
         await connection.execute("INSERT INTO history_coverage VALUES (1, $1, $2, 8640000, NULL)", keep_, since)

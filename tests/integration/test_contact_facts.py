@@ -159,6 +159,10 @@ async def test_coverage_says_whether_history_reaches_back_to_the_enrollment(
     assert (known.coverage.complete, known.coverage.is_cut) == (True, False)
     assert known.coverage.hits_from == known.asked_at - WEEK
     assert (await _explain(pool)).answer == gates.NOT_ACHIEVED
+    await administrator.execute("UPDATE history_positions SET history_until = clock_timestamp() - interval '2 min'")
+    known = await _read(pool)
+    assert (known.coverage.complete, known.coverage.history_until is None) == (False, False)
+    assert (await _explain(pool)).answer == gates.UNKNOWN
     await administrator.execute("UPDATE history_coverage SET retention_seconds = 86400")
     assert (await _read(pool)).coverage.is_cut
 

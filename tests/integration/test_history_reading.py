@@ -109,6 +109,14 @@ async def test_coverage_begins_where_the_last_partition_begins(pool: sa_async.As
     assert await _coverage(pool, POSITIONS, enrolled) == expected
 
 
+async def test_coverage_ends_where_the_partition_that_is_furthest_behind_ends(pool: sa_async.AsyncEngine) -> None:
+    enrolled = "INSERT INTO history_coverage VALUES (1, 'enrolled', NULL, 86400, NULL)"
+    read = "UPDATE history_positions SET history_until = '2026-05-04' WHERE topic = 'a'"
+    assert (await _coverage(pool, POSITIONS, enrolled, read)).history_until is None
+    read = "UPDATE history_positions SET history_until = '2026-05-05' WHERE topic = 'b'"
+    assert (await _coverage(pool, read)).history_until == datetime(2026, 5, 4, tzinfo=UTC)
+
+
 async def test_coverage_begins_no_earlier_than_the_days_that_are_left(pool: sa_async.AsyncEngine) -> None:
     dropped = "INSERT INTO history_coverage VALUES (1, 'all', '2026-05-04', 86400, '2026-05-03')"
     found = await _coverage(pool, POSITIONS, dropped)

@@ -302,6 +302,11 @@ def test_the_sentence_of_a_goal_not_in_force_says_since_when(
             "No payment of c-17 was found since 5 May; what came before was not kept yet.",
         ),
         (
+            Coverage(time("04-20T00:00:00"), history_until=time("05-02T08:00:00")),
+            "No payment of c-17 was found since the enrollment e-1 began until 2 May, 08:00:00 UTC; what came after is "
+            "not kept yet.",
+        ),
+        (
             Coverage(time("05-05T00:00:00"), is_cut=True),
             "No payment of c-17 was found since 5 May; what came before is no longer kept.",
         ),
