@@ -29,7 +29,7 @@ class CoverageWriter:
         self._unwritten: dict[TopicPartition, datetime] = {}
 
     async def write(self) -> None:
-        """Write what is kept up to the last marks, and mark the ends of the partitions as they are now."""
+        """Write the last marks that were reached, and mark the ends of the partitions as they are now."""
         self._unwritten |= self._marks.take_reached(self._committed())
         marked_at = await history_writing.cover_until(self._pool, self._unwritten)
         self._unwritten = {}

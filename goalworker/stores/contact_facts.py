@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
+from msgspec import structs
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import errors
@@ -17,6 +18,10 @@ from goalworker.stores.goal_store import load_workflow
 
 # History is read some seconds late on purpose; beyond this it is behind.
 _LAG_MAX: Final = timedelta(minutes=1)
+
+
+EVENTS_MAX: Final = 5_000
+"""Kept events of a contact that are explained, at most: the newest. Older ones count as no longer kept."""
 
 
 class NothingKnownError(errors.GoalworkerError):
@@ -50,7 +55,9 @@ async def read(
     whose = (tenant_id, workflow_id, contact_id)
     runs = await _runs(driver, *whose)
     hits = [_hit(whose, row) for row in await driver.fetch(_HITS, *whose)]
-    seen = (await history.events_of_contacts(driver, tenant_id, [contact_id]))[contact_id]
+    seen, is_whole = await history.newest_events(driver, tenant_id, contact_id, EVENTS_MAX)
+    if not is_whole:
+        kept = _from_oldest(kept, seen)
     happened = [one.event for one in seen if isinstance(one.event.data, events.GoalData)]
     if not (runs or hits or seen):
         raise NothingKnownError("Unknown contact: no enrollment, hit or kept event names it")
@@ -77,6 +84,13 @@ async def read(
 def _untracked(tenant_id: str, workflow_id: str, contact_id: str) -> facts.Enrollment:
     enrollment_id = ids.contact_enrollment_id(workflow_id, contact_id)
     return facts.Enrollment(tenant_id, enrollment_id, workflow_id, contact_id)
+
+
+def _from_oldest(kept: history.Coverage, seen: Sequence[history.KeptEvent]) -> history.Coverage:
+    """Return coverage that begins with the oldest event that was read."""
+    if kept.history_from is None:
+        return kept
+    return structs.replace(kept, history_from=max(kept.history_from, seen[0].event.time), retention=timedelta(0))
 
 
 def _coverage(

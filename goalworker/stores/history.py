@@ -69,6 +69,18 @@ async def events_of_contacts(
     return found
 
 
+_NEWEST: Final = f"{_EVENTS} ORDER BY event_time DESC LIMIT $5"
+
+
+async def newest_events(
+    connection: connections.Connection, tenant_id: str, contact_id: str, limit: int
+) -> tuple[list[KeptEvent], bool]:
+    """Return the newest kept events of a contact as events_of_contacts() does, and whether these are all of them."""
+    rows = await connection.fetch(_NEWEST, tenant_id, [contact_id], None, None, limit + 1)
+    found = [_kept_event(tenant_id, row) for row in _first_of_each(rows[:limit])]
+    return sorted(found, key=lambda one: one.order), len(rows) <= limit
+
+
 def _first_of_each(rows: Iterable[Any]) -> Iterable[Any]:
     """Return of each identity the row that was recorded first: what is once recorded stands (contract section 2)."""
     first: dict[tuple[str, str], Any] = {}

@@ -167,6 +167,19 @@ async def test_coverage_says_whether_history_reaches_back_to_the_enrollment(
     assert (await _read(pool)).coverage.is_cut
 
 
+async def test_of_very_many_events_the_newest_are_explained_and_coverage_says_so(
+    pool: sa_async.AsyncEngine, administrator: connections.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.install(administrator, [ONE])
+    await world.Worker(pool, world.Broker()).take(started(0))
+    await kept_events.keep(pool, *(tagged(f"h{tick}", tick, "tag-9") for tick in range(6)))
+    await kept_events.cover(pool, at(-5))
+    monkeypatch.setattr(contact_facts, "EVENTS_MAX", 4)
+    known = await _read(pool)
+    assert [event.id for event in known.events] == ["h2", "h3", "h4", "h5"]
+    assert (known.coverage.history_from, known.coverage.complete, known.coverage.is_cut) == (at(2), False, True)
+
+
 async def test_a_contact_that_was_never_enrolled_is_explained_from_its_hits(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:

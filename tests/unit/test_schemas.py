@@ -21,7 +21,7 @@ from goalworker.cli.schema import documents
 from goalworker.config import Settings
 from goalworker.decoding import decoder, envelope
 from goalworker.decoding.limits import Limits
-from goalworker.domain import events, facts, ids, messages
+from goalworker.domain import clauses, events, facts, gates, ids, messages
 from goalworker.domain.criteria import Criteria, criteria_to_json, settings_of
 from goalworker.domain.text import MAJOR_UNITS, TEXT_BYTES_MAX, is_valid_text, parse_amount
 from goalworker.pipeline import dead_letters
@@ -439,6 +439,15 @@ def test_criteria_are_told_apart_by_goal_type_and_have_its_fields(name: str) -> 
         row = events.GOAL_TYPE_TABLE[goal_type]
         flags = [row.any_flag] if row.any_flag else []
         assert list(criteria["properties"]) == [*row.criteria, *flags, *settings_of(row)]
+
+
+def test_the_words_of_explanations_are_closed_lists_in_openapi() -> None:
+    found = OPENAPI["components"]["schemas"]
+    explanation = found["Explanation"]["properties"]
+    assert explanation["reason"]["enum"] == list(gates.REASONS)
+    assert explanation["answer"]["enum"] == list(gates.ANSWERS)
+    assert found["GateResult"]["properties"]["gate"]["enum"] == list(gates.GATES)
+    assert found["Clause"]["properties"]["op"]["enum"] == list(clauses.OPS)
 
 
 def test_no_object_in_openapi_has_alternatives_beside_its_properties() -> None:
