@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker.postgres import connections, tables
+from goalworker.stores import history
 from tests.kit import messages_in, shells, support, worker_process
 from tests.kit.messages_in import Record
 from tests.kit.worker_process import Installation, Worker
@@ -77,6 +78,17 @@ async def kept(pool: sa_async.AsyncEngine) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in rows]
 
 
+async def until_covered(pool: sa_async.AsyncEngine, moment: dt.datetime) -> None:
+    """Wait until history says that it has every event from before a moment."""
+
+    async def is_covered() -> bool:
+        async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
+            until = (await history.coverage(connection)).history_until
+        return until is not None and until >= moment
+
+    await support.until(is_covered)
+
+
 async def until_kept(pool: sa_async.AsyncEngine, number: int) -> None:
     async def are_kept() -> bool:
         return len(await kept(pool)) >= number
@@ -119,6 +131,7 @@ async def test_events_of_enrolled_contacts_are_kept_and_values_of_everyone_count
     async with insight(installed) as process:
         await until_kept(pool, 4)
         await support.until(lambda: process.metric("history_records_total") == 9)
+        await until_covered(pool, now())
         topic = installed.topics["form_submitted"]
         outcomes = {
             outcome: process.metric("history_records_total", topic=topic, outcome=outcome)
