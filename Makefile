@@ -99,7 +99,7 @@ types: install
 imports: install
 	$(BIN)/lint-imports
 
-coverage: install ## all tests, measured over the processes they start too
+coverage: install ## all tests; tests/README.md says which of them and of their processes are measured
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(BESIDE) $(ARGS)
 	@$(BIN)/coverage combine --quiet
