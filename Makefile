@@ -55,7 +55,7 @@ $(DEPLOY)/.installed: requirements/deploy.txt $(STAMP)
 	@touch $@
 
 check-deploy: install $(DEPLOY)/.installed ## what deploy/ holds: image steps, compose, chart, rules, dashboard
-	$(BIN)/python -m pytest tests/deploy -m deploy $(ARGS)
+	$(BIN)/python -m pytest tests/deploy $(BESIDE) -m deploy $(ARGS)
 
 MINUTES ?= 10
 SEED ?= $(shell date +%s)

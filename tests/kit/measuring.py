@@ -1,4 +1,4 @@
-"""What coverage measures: a test and the processes that it starts, the processes alone, or neither.
+"""Limits of coverage: it measures a test and the processes that it starts, the processes alone, or neither.
 
 Tracing makes Python three to five times slower, so it is spared where other tests reach the same lines.
 """
