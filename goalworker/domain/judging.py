@@ -263,7 +263,7 @@ def _reaching(
                 continue
             counted, total = counting[start:end], None
         elif criteria.total_amount is not None:
-            if sum_ is None or sum_.criteria is not criteria:
+            if sum_ is None or (sum_.criteria is not criteria and sum_.criteria != criteria):
                 sum_ = _Sum(criteria, counting[:position])
             sum_.add(hit)
             if sum_.total < criteria.total_amount:
