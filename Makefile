@@ -55,7 +55,7 @@ $(DEPLOY)/.installed: requirements/deploy.txt $(STAMP)
 	@touch $@
 
 check-deploy: install $(DEPLOY)/.installed ## what deploy/ holds: image steps, compose, chart, rules, dashboard
-	$(BIN)/python -m pytest tests/deploy -m deploy $(ARGS)
+	$(BIN)/python -m pytest tests/deploy $(BESIDE) -m deploy $(ARGS)
 
 MINUTES ?= 10
 SEED ?= $(shell date +%s)
@@ -99,7 +99,7 @@ types: install
 imports: install
 	$(BIN)/lint-imports
 
-coverage: install ## all tests, measured over the processes they start too
+coverage: install ## all tests; tests/README.md says which of them and of their processes are measured
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(BESIDE) $(ARGS)
 	@$(BIN)/coverage combine --quiet

@@ -1,15 +1,18 @@
 """PostgreSQL and Kafka for the tests that ask for them: each is started once, by the first test that needs it."""
 
+import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
+import hypothesis
 import pytest
 
 from goalworker.kafka import fast_fetch
-from tests.kit import servers, support
+from tests.kit import measuring, servers, support
 from tests.kit.forker import Forker, running_forker
 
 UNIT = ("tests/unit/", "tests/bench/")
+ACCEPTANCE, FAULTS = "tests/acceptance/", "tests/faults/"
 # A shell without job control ignores Ctrl-C for background processes, and nohup ignores hang-ups; every process that a
 # test starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -17,10 +20,32 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what does no I/O, so that `make test` can select it."""
+    """Mark what does no I/O, so that `make test` can select it, and what is too slow to be measured."""
     for item in items:
         if item.nodeid.startswith(UNIT):
             item.add_marker("unit")
+        if item.nodeid.startswith(FAULTS) or hypothesis.is_hypothesis_test(getattr(item, "obj", None)):
+            item.add_marker("unmeasured")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """Measure no process that only hands out tests to others."""
+    with measuring.paused() if session.config.getoption("numprocesses", None) else contextlib.nullcontext():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Spare coverage the tests marked as unmeasured, and those whose own process does none of the work."""
+    with measuring_of(item):
+        return (yield)
+
+
+def measuring_of(item: pytest.Item) -> contextlib.AbstractContextManager[None]:
+    if item.get_closest_marker("unmeasured"):
+        return measuring.switched_off()
+    return measuring.paused() if item.nodeid.startswith(ACCEPTANCE) else contextlib.nullcontext()
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from goalworker.decoding import skipping
 from goalworker.decoding.decoder import Malformed, Outcome
 from goalworker.decoding.envelope import Pairs
 from goalworker.decoding.skipping import Skipped
-from goalworker.domain import events, facts
+from goalworker.domain import events, facts, judging
 from goalworker.domain.faults import printable
 from goalworker.goal_index import index, matching
 from goalworker.pipeline.event_decoder import event_decoder
@@ -120,11 +120,12 @@ Window = tuple[datetime | None, datetime | None]
 def enrollment(time: datetime, windows: Sequence[Window]) -> str:
     """Return the relation of an event to the contact's enrollments in a workflow, in a word (contract rule 3.2)."""
     started = [(enrolled_at, ended_at) for enrolled_at, ended_at in windows if enrolled_at is not None]
-    if any(enrolled_at <= time and (ended_at is None or time < ended_at) for enrolled_at, ended_at in started):
+    begun = [(began, ended_at) for began, ended_at in started if not judging.is_early(time, began)]
+    if any(ended_at is None or time < ended_at for _, ended_at in begun):
         return ENROLLED
     if not started:
         return NOT_ENROLLED
-    return AFTER if any(enrolled_at <= time for enrolled_at, _ in started) else BEFORE
+    return AFTER if begun else BEFORE
 
 
 def _show_malformed(found: Sequence[Malformed], *, as_json: bool) -> None:

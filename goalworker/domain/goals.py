@@ -106,6 +106,9 @@ def criteria_of(goal: Goal, number: int) -> Criteria:
     versions = goal.versions
     if len(versions) == 1:
         return versions[0].criteria
+    place = number - versions[0].number
+    if 0 <= place < len(versions) and versions[place].number == number:  # as versions usually are: without gaps
+        return versions[place].criteria
     return next(version.criteria for version in versions if version.number == number)
 
 

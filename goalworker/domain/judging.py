@@ -180,7 +180,7 @@ def _counting_hit(occurrence: occurrences.Occurrence, goal: goals.Goal, context:
     hits, founder = occurrence.hits, context.enrollment.started_by_id
     if founder is not None and any(_is_founder(hit, context.enrollment) for hit in hits):
         return None
-    if len(hits) > 1 and _is_early(hits[0].trigger.time, context.began):
+    if len(hits) > 1 and is_early(hits[0].trigger.time, context.began):
         return None
     undone_until = occurrence.undone_until
     for hit in hits:
@@ -213,11 +213,11 @@ def _in_window(hits: Iterable[facts.Hit], began: datetime, ended_at: datetime | 
     return [
         hit
         for hit in hits
-        if (began <= (time := hit.trigger.time) or not _is_early(time, began)) and (ended_at is None or time < ended_at)
+        if (began <= (time := hit.trigger.time) or not is_early(time, began)) and (ended_at is None or time < ended_at)
     ]
 
 
-def _is_early(time: datetime, began: datetime) -> bool:
+def is_early(time: datetime, began: datetime) -> bool:
     """Say whether a time is before the enrollment; without a fraction, it is compared by the second."""
     return time < began and (time.microsecond != 0 or time < began.replace(microsecond=0))
 
@@ -263,7 +263,7 @@ def _reaching(
                 continue
             counted, total = counting[start:end], None
         elif criteria.total_amount is not None:
-            if sum_ is None or sum_.criteria is not criteria:
+            if sum_ is None or (sum_.criteria is not criteria and sum_.criteria != criteria):
                 sum_ = _Sum(criteria, counting[:position])
             sum_.add(hit)
             if sum_.total < criteria.total_amount:

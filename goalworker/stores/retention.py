@@ -35,9 +35,33 @@ _SWEEP_REVERSALS: Final = _IN_ORDER.format(
     condition="""NOT EXISTS (
         SELECT FROM enrollments e WHERE e.tenant_id = old.tenant_id AND e.contact_id = old.contact_id OFFSET 0)""",
 )
+# Where a goal was changed and counts for longer now, its hits stay for longer: those of its earlier versions count
+# along (contract rule 3.4).
 _SWEEP_KEPT_HITS: Final = """
-DELETE FROM goal_hits WHERE ctid = ANY (ARRAY(
-    SELECT ctid FROM goal_hits WHERE kept_until < clock_timestamp() ORDER BY kept_until LIMIT $1))
+WITH old AS MATERIALIZED (
+    SELECT ctid, tenant_id, goal_id, recorded_at FROM goal_hits
+    WHERE kept_until < clock_timestamp()
+    ORDER BY kept_until LIMIT $1
+), goal AS MATERIALIZED (
+    SELECT tenant_id, goal_id, (
+        SELECT make_interval(secs => max(extract(epoch FROM greatest(
+            (v.criteria ->> 'within')::interval, (v.criteria ->> 'deadline')::interval)))::float8)
+        FROM goal_versions v
+        WHERE v.tenant_id = of_old.tenant_id AND v.goal_id = of_old.goal_id
+            AND v.criteria ?| ARRAY['times', 'total_amount']
+    ) AS counts_for
+    FROM (SELECT DISTINCT tenant_id, goal_id FROM old) AS of_old
+), due AS MATERIALIZED (
+    SELECT old.ctid, coalesce(recorded_at + counts_for > clock_timestamp(), false) AS counts
+    FROM old LEFT JOIN goal USING (tenant_id, goal_id)
+), extended AS (
+    UPDATE goal_hits AS hit SET kept_until = recorded_at + (
+        SELECT counts_for FROM goal WHERE goal.tenant_id = hit.tenant_id AND goal.goal_id = hit.goal_id)
+    WHERE ctid = ANY (ARRAY(SELECT due.ctid FROM due WHERE counts))
+), swept AS (
+    DELETE FROM goal_hits WHERE ctid = ANY (ARRAY(SELECT due.ctid FROM due WHERE NOT counts)) RETURNING 1
+)
+SELECT (SELECT count(*) FROM swept) AS swept, count(*) AS seen FROM old
 """
 _EVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # Hits are looked at again for as long: longer than any transaction that recorded one may take to commit.
@@ -116,9 +140,9 @@ async def _sweep_kept_hits(pool: AsyncEngine) -> int:
         async with connections.transaction(pool, tables.WORKER_ROLE, "sweep") as connection:
             if not await connection.fetchval(_RETENTION_LOCK):
                 return total
-            deleted = int((await connection.execute(_SWEEP_KEPT_HITS, _SLICE)).rpartition(" ")[2])
-        total += deleted
-        if deleted < _SLICE:
+            ((swept, seen),) = await connection.fetch(_SWEEP_KEPT_HITS, _SLICE)
+        total += int(swept)
+        if seen < _SLICE:
             return total
 
 

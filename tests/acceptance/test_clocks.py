@@ -11,6 +11,8 @@ import pytest
 from goalworker.embedded import machine
 from tests.kit import clients, messages_in, support, worker_process
 
+pytestmark = pytest.mark.unmeasured
+
 LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 OFF_SECONDS = 600
 RUNS = 100

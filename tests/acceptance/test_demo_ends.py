@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.demo_process import COMMAND, ENVIRONMENT
+from tests.kit import demo_process
+from tests.kit.demo_process import COMMAND
 
+pytestmark = pytest.mark.unmeasured
 ROOT = Path(__file__).parents[2]
 END_SECONDS = 60
 """A server may take 5 s to stop and the worker 25 s, and the machine may be busy."""
@@ -102,7 +104,7 @@ def command(*options: str) -> list[str]:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    return ENVIRONMENT | {"TMPDIR": str(folder)}
+    return demo_process.environment() | {"TMPDIR": str(folder)}
 
 
 @contextlib.contextmanager

@@ -8,9 +8,12 @@ from typing import Any
 
 import aiokafka
 import httpx
+import pytest
 
 from goalworker.postgres import connections
 from tests.kit import clients, messages_in, running_api, support, worker_process
+
+pytestmark = pytest.mark.unmeasured
 
 ROUNDS = 5
 WINDOW = 20

@@ -3,7 +3,11 @@
 import asyncio
 import functools
 
+import pytest
+
 from tests.kit import clients, flood, worker_process
+
+pytestmark = pytest.mark.unmeasured
 
 RUNS = 800
 SHARES = (0.05, 0.3, 0.6)

@@ -15,6 +15,8 @@ from aiokafka.record._crecords import default_records
 
 from tests.kit import clients, messages_in, worker_process
 
+pytestmark = pytest.mark.unmeasured
+
 MIB = 1024 * 1024
 RSS_BYTES_MAX = 400 * MIB
 # Records of nearly 1 MiB whose compressed batch still fits a topic; snappy compresses least.

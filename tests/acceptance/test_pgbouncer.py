@@ -14,6 +14,8 @@ from goalworker.postgres import connections, migrations, pooler, tables
 from tests.kit import clients, flood, pgbouncer, support, worker_process
 from tests.kit.forker import Forker
 
+pytestmark = pytest.mark.unmeasured
+
 RUNS = 100
 TIMEOUT_SECONDS = 7
 

@@ -5,7 +5,11 @@ import sqlite3
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.kit import guide_clients, worker_process
+
+pytestmark = pytest.mark.unmeasured
 
 
 async def test_the_client_in_python_obeys_each_exit_once_also_after_a_restart(

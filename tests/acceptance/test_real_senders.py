@@ -8,6 +8,8 @@ import pytest
 from tests.kit import clients, messages_in, worker_process
 from tests.kit.messages_in import Enrollment, event, later, new_enrollment
 
+pytestmark = pytest.mark.unmeasured
+
 
 async def _achieved(client: clients.Client, enrollment: Enrollment) -> list[dict[str, Any]]:
     """Return the data of the events that achieved goals of an enrollment."""

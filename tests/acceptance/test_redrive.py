@@ -5,8 +5,11 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 import aiokafka
+import pytest
 
 from tests.kit import clients, messages_in, worker_process
+
+pytestmark = pytest.mark.unmeasured
 
 BROKEN = messages_in.Record("form_submitted", b"{", b"key")
 

@@ -7,6 +7,8 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from tests.kit import clients, messages_in, worker_process
 
+pytestmark = pytest.mark.unmeasured
+
 LIMIT = 2_000
 ENOUGH = 1_048_588
 

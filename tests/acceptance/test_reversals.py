@@ -7,6 +7,8 @@ import pytest
 from tests.kit import clients, messages_in, worker_process
 from tests.kit.messages_in import Enrollment, Record, event, later, new_enrollment
 
+pytestmark = pytest.mark.unmeasured
+
 ACHIEVED, REVOKED, EXIT = ("goal.achieved", 1), ("goal.revoked", 2), ("exit.goal", None)
 
 

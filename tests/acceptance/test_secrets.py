@@ -15,6 +15,8 @@ from goalworker.postgres import tables
 from tests.kit import clients, messages_in, secure_broker, support, worker_process
 from tests.kit.forker import Forker
 
+pytestmark = pytest.mark.unmeasured
+
 # Part of every secret and content; no output may contain it.
 MARK = "LEAK"
 DATABASE_PASSWORD = f"{MARK}-of-the-database"

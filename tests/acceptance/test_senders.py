@@ -7,6 +7,8 @@ import pytest
 
 from tests.kit import clients, messages_in, worker_process
 
+pytestmark = pytest.mark.unmeasured
+
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 

@@ -8,6 +8,8 @@ import pytest
 from goalworker.stores import goal_store
 from tests.kit import clients, messages_in, support, worker_process
 
+pytestmark = pytest.mark.unmeasured
+
 
 async def _say(producer: aiokafka.AIOKafkaProducer, client: clients.Client, *records: messages_in.Record) -> None:
     for record in records:

@@ -7,6 +7,8 @@ import pytest
 from goalworker.kafka import fast_fetch
 from tests.kit import clients, messages_in, worker_process
 
+pytestmark = pytest.mark.unmeasured
+
 FORGED = "0.14.99"
 
 

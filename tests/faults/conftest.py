@@ -10,24 +10,24 @@ from tests.faults import faulty_servers, workers
 from tests.kit import support, worker_process
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def servers() -> Iterator[faulty_servers.FaultyServers]:
     """Servers and proxies, which every test leaves running and without a fault."""
     with faulty_servers.running() as both:
         yield both
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def postgres_url(servers: faulty_servers.FaultyServers) -> str:
     return servers.postgres.address
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def bootstrap_servers(servers: faulty_servers.FaultyServers) -> str:
     return servers.bootstrap_servers
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def template_database(postgres_url: str) -> Iterator[str]:
     """Return the name of a migrated database on this suite's own server, to be cloned."""
     with support.migrated_database(postgres_url) as name:

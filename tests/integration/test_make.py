@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "MAKE", "MFLAGS"))} | {
+ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "MAKE", "MFLAGS", "COVERAGE_"))
+} | {
     "PIP_CONFIG_FILE": os.devnull,
 }
 SOME = ("first", "second", "third")

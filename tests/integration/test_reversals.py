@@ -9,6 +9,7 @@ from unittest import mock
 
 import msgspec
 import pytest
+from msgspec import structs
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import config, metrics
@@ -401,6 +402,37 @@ async def test_hits_that_count_are_kept_for_as_long_as_they_may_count(
     await administrator.execute("UPDATE goal_hits SET kept_until = kept_until - interval '8 days'")
     assert await retention.sweep_hits(pool, WEEK, progress) == 1
     assert await _rows(administrator, "SELECT goal_version, kept_until IS NULL FROM goal_hits") == [(1, False)]
+
+
+async def test_a_sweep_leaves_hits_of_a_goal_that_was_changed_and_counts_for_longer(
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
+) -> None:
+    first = THREE_TIMES.versions[0]
+    await world.install(administrator, [THREE_TIMES])
+    broker = world.Broker()
+    worker = world.Worker(pool, broker)
+    messages = [paid("h1", after(0), "p1"), paid("h2", after(10), "p2")]
+    await worker.take(*messages)
+    second = goals.GoalVersion(2, criteria.Criteria(times=3, within=30 * 86_400), True, after(20))
+    changed = structs.replace(THREE_TIMES, versions=(structs.replace(first, active_to=after(20)), second))
+    for table in ("goal_versions", "goals"):
+        await administrator.execute(f"DELETE FROM {table}")
+    await world.install(administrator, [changed])
+    await _age_hits(administrator, 9)
+    assert await retention.sweep_hits(pool, WEEK) == 0
+    messages += [started(0), paid("h3", after(9 * 86_400), "p3")]
+    await worker.take(*messages[-2:])
+    data = checks.messages(broker)[-2]["data"]
+    assert (data["goal_version"], data["occurrences"], data["trigger_event"]["id"]) == (2, 3, "h3")
+    await _age_hits(administrator, 31)
+    assert await retention.sweep_hits(pool, WEEK) == 3
+
+
+async def _age_hits(administrator: connections.Connection, days: int) -> None:
+    age = timedelta(days=days)
+    await administrator.execute(
+        "UPDATE goal_hits SET recorded_at = recorded_at - $1::interval, kept_until = kept_until - $1::interval", age
+    )
 
 
 async def test_a_sweep_passes_hits_that_are_kept_in_slices(

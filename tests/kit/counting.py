@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
+from itertools import zip_longest
 from typing import Final
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from goalworker.domain import facts, goals, judging
 from goalworker.domain.criteria import Criteria
@@ -41,16 +42,21 @@ def counting(times: int) -> Mapping[str, Counting]:
     }
 
 
-def judging_of(case: Counting, hits: int) -> Callable[[], judging.Judgement]:
-    """Return a function that judges an enrollment with this many hits."""
-    version = goals.GoalVersion(1, case.criteria, True, START)
-    goal = goals.Goal("north", GOAL_ID, "w1", case.goal_type, START, (version,))
+def judging_of(case: Counting, hits: int, versions: int = 1) -> Callable[[], judging.Judgement]:
+    """Return a function that judges an enrollment with this many hits, of a goal that was paused and resumed often."""
+    moments = [START + timedelta(seconds=number * hits / versions) for number in range(versions)]
+    # Criteria of their own, as the database gives them.
+    of_goal = [
+        goals.GoalVersion(number, structs.replace(case.criteria), True, begins, ends)
+        for number, (begins, ends) in enumerate(zip_longest(moments, moments[1:]), 1)
+    ]
+    goal = goals.Goal("north", GOAL_ID, "w1", case.goal_type, START, tuple(of_goal))
     enrollment = facts.Enrollment("north", "e1", "w1", "c1", START)
-    of_goal = [_hit(number, (case.data % number).encode()) for number in range(hits)]
-    return partial(judging.judge, enrollment, of_goal, goals.Workflow((goal,)))
+    found = [_hit(n, 1 + n * versions // hits, (case.data % n).encode()) for n in range(hits)]
+    return partial(judging.judge, enrollment, found, goals.Workflow((goal,)))
 
 
-def _hit(number: int, data: bytes) -> facts.Hit:
+def _hit(number: int, version: int, data: bytes) -> facts.Hit:
     trigger = facts.Trigger("/crm", f"{number:03}", START + timedelta(seconds=number, microseconds=1), data)
     # An id of its own, as a row of the database gives it: no comparison can skip it.
-    return facts.Hit("north", "w1", "c1", UUID(int=GOAL_ID.int), 1, trigger)
+    return facts.Hit("north", "w1", "c1", UUID(int=GOAL_ID.int), version, trigger)

@@ -17,13 +17,6 @@ from pathlib import Path
 
 COMMAND = (sys.executable, "-m", "goalworker", "demo")
 
-
-ENVIRONMENT = {
-    **{name: value for name, value in os.environ.items() if not name.startswith("GOALWORKER_")},
-    "TERM": "xterm-256color",
-}
-
-
 ROW = re.compile(r"^ (\S.*?) {2,}([\d,]+) +([\d,]+) +(matches|DIFFERS.*?) *$", re.MULTILINE)
 
 
@@ -65,13 +58,19 @@ class Demo:
         return max((int(sent.replace(",", "")) for sent in re.findall(r"sent ([\d,]+)", self.said)), default=0)
 
 
+def environment() -> dict[str, str]:
+    """Return the environment of a demo."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith("GOALWORKER_")}
+    return others | {"TERM": "xterm-256color"}
+
+
 @contextlib.contextmanager
 def demo(*options: str, terminal: tuple[int, int] | None = None) -> Iterator[Demo]:
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "output"
         with _terminal(output, *terminal) if terminal else _file(output) as stream:
             process = subprocess.Popen(
-                [*COMMAND, *options], stdout=stream, stderr=subprocess.STDOUT, env=ENVIRONMENT, cwd=folder
+                [*COMMAND, *options], stdout=stream, stderr=subprocess.STDOUT, env=environment(), cwd=folder
             )
         try:
             yield Demo(process, output)

@@ -241,6 +241,7 @@ def test_an_unknown_topic_is_the_callers_error() -> None:
 PAID: Final = good("payment.completed").replace(b'["sku-1", "sku-2"]', b"%b")
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     "value",
     [

@@ -19,8 +19,13 @@ def test_a_further_hit_of_an_achieved_goal_costs_no_call() -> None:
     assert _calls(counting.PLAIN, hits=40) - _calls(counting.PLAIN, hits=20) < 20
 
 
-def _calls(case: counting.Counting, *, hits: int) -> int:
-    return _calls_of(counting.judging_of(case, hits))
+@pytest.mark.parametrize("case", COUNTING)
+def test_a_further_version_of_a_goal_costs_at_most_eight_calls(case: str) -> None:
+    assert (_calls(COUNTING[case], hits=90, versions=90) - _calls(COUNTING[case], hits=90)) / 89 <= 8
+
+
+def _calls(case: counting.Counting, *, hits: int, versions: int = 1) -> int:
+    return _calls_of(counting.judging_of(case, hits, versions))
 
 
 def _calls_of(work: Callable[[], object]) -> int:

@@ -86,6 +86,9 @@ AN_HOUR = timedelta(hours=1)
         ([(NOW, None)], "enrolled"),
         ([(NOW - AN_HOUR, NOW)], "after_end"),
         ([(NOW + AN_HOUR, None)], "before_enrollment"),
+        ([(NOW + timedelta(milliseconds=999), None)], "enrolled"),  # the event's time has no fraction of a second
+        ([(NOW + timedelta(milliseconds=999), NOW)], "after_end"),
+        ([(NOW + timedelta(seconds=1), None)], "before_enrollment"),
         ([(NOW - AN_HOUR, NOW), (NOW, NOW + AN_HOUR)], "enrolled"),
         ([(NOW - AN_HOUR, NOW), (NOW + AN_HOUR, None)], "after_end"),
     ],

@@ -93,6 +93,7 @@ async def test_it_is_served_as_json(client: httpx.AsyncClient) -> None:
     assert (await client.get("/openapi.json")).json() == DOCUMENT
 
 
+@pytest.mark.unmeasured
 async def test_answers_to_generated_requests_are_as_documented(database_url: str, tmp_path: Path) -> None:
     (tmp_path / "schemathesis.toml").write_text(TOLERATED)
     variables = {**running_api.TOKENS, "GOALWORKER_GOALS__MAX_PER_WORKFLOW": "1000"}
