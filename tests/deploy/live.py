@@ -22,7 +22,7 @@ from tests.kit import demo_process
 PATIENCE_SECONDS = 60
 RECORDS_PER_SECOND = 300
 LAG_RECORDS = RECORDS_PER_SECOND  # the records of one second
-JOBS = {"goalworker-worker": "worker", "goalworker-api": "api"}
+JOBS = {"goalworker-worker": "worker", "goalworker-api": "api", "goalworker-insight": "insight"}
 
 
 @dataclasses.dataclass(frozen=True)

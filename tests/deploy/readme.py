@@ -37,6 +37,6 @@ def values() -> set[str]:
     named = {
         span
         for span in SPANS
-        if re.fullmatch(r"(worker|api|kafka|database|keda|monitoring|networkPolicy|topics)\.\w+(\.\w+)*", span)
+        if re.fullmatch(r"(worker|api|insight|kafka|database|keda|monitoring|networkPolicy|topics)\.\w+(\.\w+)*", span)
     }
     return named | set(re.findall(r"--set ([\w.]+)=", TEXT))

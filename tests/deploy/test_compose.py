@@ -25,8 +25,9 @@ pytestmark = pytest.mark.deploy
 
 FILE = tools.DEPLOY / "compose.yaml"
 BASE_IMAGE = "python:3.13-slim-bookworm@sha256:" + "0" * 64
-COMMANDS: dict[str, Literal["run", "api"]] = {"worker": "run", "api": "api"}
-OURS = ("migrate", "topics", "worker", "api")
+Command = Literal["run", "api", "insight"]
+COMMANDS: dict[str, Command] = {"worker": "run", "api": "api", "insight": "insight"}
+OURS = ("migrate", "topics", *COMMANDS)
 HEALTHY, COMPLETED = "service_healthy", "service_completed_successfully"
 
 
@@ -79,7 +80,7 @@ def test_its_servers_are_of_the_versions_that_the_tests_and_the_demo_run_on() ->
     assert services()["postgres"]["image"].startswith(f"postgres:{postgres}.")
 
 
-def test_worker_api_and_migrations_are_one_image_of_the_package_s_version() -> None:
+def test_all_processes_are_one_image_of_the_package_s_version() -> None:
     version = tomllib.loads((tools.ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert {services()[name]["image"] for name in OURS} == {f"goalworker:{version}"}
     (build,) = {json.dumps(services()[name]["build"], sort_keys=True) for name in OURS}
@@ -126,6 +127,7 @@ def test_nothing_starts_before_what_it_needs() -> None:
         "topics": {"kafka": HEALTHY},
         "worker": {"postgres": HEALTHY, "kafka": HEALTHY, "migrate": COMPLETED, "topics": COMPLETED},
         "api": {"postgres": HEALTHY, "migrate": COMPLETED},
+        "insight": {"postgres": HEALTHY, "kafka": HEALTHY, "migrate": COMPLETED, "topics": COMPLETED},
     }
     waited_for = {on for each in conditions.values() for on, condition in each.items() if condition == HEALTHY}
     assert [name for name in waited_for if "healthcheck" not in services()[name]] == []
@@ -154,7 +156,7 @@ def test_everything_that_is_mounted_is_there() -> None:
     assert [mount["source"] for mount in mounts if not Path(mount["source"]).exists()] == []
 
 
-def test_prometheus_asks_both_where_they_answer() -> None:
+def test_prometheus_asks_each_where_it_answers() -> None:
     asked = (tools.DEPLOY / "prometheus" / "prometheus.yaml").read_text()
     for name, command in COMMANDS.items():
         assert re.search(rf"\b{name}\b[^-]*\b{groups.OPS_PORTS[command]}\b", asked), name
@@ -162,9 +164,7 @@ def test_prometheus_asks_both_where_they_answer() -> None:
 
 @pytest.mark.parametrize(("name", "command"), COMMANDS.items())
 @pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])
-def test_healthy_is_who_answers_that_it_is_ready(
-    name: str, command: Literal["run", "api"], status: int, code: int
-) -> None:
+def test_healthy_is_who_answers_that_it_is_ready(name: str, command: Command, status: int, code: int) -> None:
     kind, program, *words = services()[name]["healthcheck"]["test"]
     assert (kind, program) == ("CMD", "python")
     ready = f"http://127.0.0.1:{groups.OPS_PORTS[command]}/healthz/ready"

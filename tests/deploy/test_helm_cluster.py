@@ -92,6 +92,7 @@ def test_the_service_monitor_means_the_services_with_an_operations_port() -> Non
     assert [each["metadata"]["name"] for each in found if each["spec"]["ports"][0]["name"] == endpoint["port"]] == [
         "goals-worker-ops",
         "goals-api-ops",
+        "goals-insight-ops",
     ]
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
 
@@ -157,6 +158,7 @@ def test_every_pod_may_talk_to_what_it_uses_and_to_nothing_else(values: str) -> 
     uses = {
         "worker": kafka | database,
         "api": database,
+        "insight": kafka | database,
         "migration": database,
         "topics": kafka,
     }
@@ -177,6 +179,7 @@ def test_only_the_api_is_open_and_only_monitoring_sees_metrics() -> None:
     assert opened == {
         "worker": {"ops": "monitoring"},
         "api": {"http": "engine", "ops": "monitoring"},
+        "insight": {"ops": "monitoring"},
         "migration": {},
         "topics": {},
     }

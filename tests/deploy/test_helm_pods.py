@@ -18,16 +18,16 @@ SECRETS: Final = {
     "GOALWORKER_API__JWT_SECRET": "a-long-random-secret",
 }
 ELSEWHERE: Final = {"GOALWORKER_REFERENCES__URL": "http://crm/internal/{kind}/{id}"}
-OPS_PORTS: Final = {"worker": groups.OPS_PORTS["run"], "api": groups.OPS_PORTS["api"]}
+OPS_PORTS: Final = {"worker": groups.OPS_PORTS["run"], **{name: groups.OPS_PORTS[name] for name in ("api", "insight")}}
 
 PODS: Final = [
     pytest.param(values, component, id=f"{values}-{component}")
     for values, components in {
-        "minimal": ("worker", "api", "migration"),
-        "everything": ("worker", "api", "migration", "topics"),
-        "sasl-tls": ("worker", "api", "migration", "topics"),
-        "keda": ("worker", "api", "migration"),
-        "roles": ("worker", "api", "migration"),
+        "minimal": ("worker", "api", "insight", "migration"),
+        "everything": ("worker", "api", "insight", "migration", "topics"),
+        "sasl-tls": ("worker", "api", "insight", "migration", "topics"),
+        "keda": ("worker", "api", "insight", "migration"),
+        "roles": ("worker", "api", "insight", "migration"),
         "worker-only": ("worker",),
     }.items()
     for component in components
@@ -112,7 +112,7 @@ def test_a_certificate_is_where_its_setting_says(values: str, component: str) ->
     env = helm.environment(pod)
     named = {env[name]["value"] for name in env if name.startswith("GOALWORKER_KAFKA__SSL_")}
     assert named == {file for file in files if "/kafka-" in file}
-    if values == "sasl-tls" and component in {"worker", "topics"}:
+    if values == "sasl-tls" and component in {"worker", "insight", "topics"}:
         assert len(named) == 3
 
 
@@ -120,7 +120,7 @@ def test_a_certificate_is_where_its_setting_says(values: str, component: str) ->
 def test_who_uses_the_database_has_its_url_and_who_uses_kafka_its_address(values: str, component: str) -> None:
     env = helm.environment(helm.pods(values)[component])
     assert ("GOALWORKER_DATABASE__URL" in env) == (component != "topics")
-    assert ("GOALWORKER_KAFKA__BOOTSTRAP_SERVERS" in env) == (component in {"worker", "topics"})
+    assert ("GOALWORKER_KAFKA__BOOTSTRAP_SERVERS" in env) == (component in {"worker", "insight", "topics"})
 
 
 @each_pod
@@ -144,6 +144,7 @@ def test_what_runs_for_long_is_asked_at_its_operations_port_and_a_job_is_not(val
     [
         ("worker", ["run"]),
         ("api", ["api"]),
+        ("insight", ["insight"]),
         ("migration", ["db", "upgrade"]),
         ("topics", ["topics", "create", "--partitions", "24", "--replication", "3"]),
     ],
@@ -162,6 +163,7 @@ def test_each_login_has_its_own_secret() -> None:
         "migration": {"name": "goalworker-owner", "key": "url"},
         "worker": {"name": "goalworker-logins", "key": "worker"},
         "api": {"name": "goalworker-logins", "key": "api"},
+        "insight": {"name": "goalworker-logins", "key": "worker"},
     }
 
 

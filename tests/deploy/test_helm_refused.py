@@ -13,6 +13,7 @@ TOKENS: Final = ("settings.API__JWT_ISSUER=i", "settings.API__JWT_AUDIENCE=a")
 
 TOGETHER: Final = {
     "worker.replicas is 13, but kafka.partitions is 12": ("worker.replicas=13",),
+    "insight.replicas is 13, but kafka.partitions is 12": ("insight.replicas=13",),
     "keda.maxReplicas is 13, but kafka.partitions is 12": ("keda.enabled=true", "keda.maxReplicas=13"),
     "the minimum is over the maximum": ("keda.enabled=true", "keda.minReplicas=5", "keda.maxReplicas=4"),
     "so is database.worker.existingSecret: name the Secret": ("database.existingSecret=",),

@@ -33,10 +33,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") 
 
 {{/* The operations port (health and metrics) of a component. */}}
 {{- define "goalworker.opsPort" -}}
-{{- get (dict "worker" "9464" "api" "9465") . -}}
+{{- get (dict "worker" "9464" "api" "9465" "insight" "9466") . -}}
 {{- end -}}
 
 {{/* Processes that keep running. */}}
 {{- define "goalworker.deployments" -}}
-{{- if .Values.api.enabled }}worker api{{ else }}worker{{ end -}}
+worker{{ if .Values.api.enabled }} api{{ end }}{{ if .Values.insight.enabled }} insight{{ end -}}
 {{- end -}}

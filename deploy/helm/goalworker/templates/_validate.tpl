@@ -35,6 +35,9 @@
 {{- if and (not .Values.keda.enabled) (gt (int .Values.worker.replicas) $partitions) -}}
 {{- $problems = append $problems (printf "worker.replicas is %d, but kafka.partitions is %d: %s" (int .Values.worker.replicas) $partitions $why) -}}
 {{- end -}}
+{{- if and .Values.insight.enabled (gt (int .Values.insight.replicas) $partitions) -}}
+{{- $problems = append $problems (printf "insight.replicas is %d, but kafka.partitions is %d: a process more than a topic has partitions would find nothing of it to read" (int .Values.insight.replicas) $partitions) -}}
+{{- end -}}
 {{- toJson $problems -}}
 {{- end -}}
 
