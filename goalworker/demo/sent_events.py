@@ -6,8 +6,8 @@ from aiokafka import TopicPartition
 
 from goalworker.demo import plans
 
-LATE_SECONDS: Final = 2.5
-"""An event sent this long before its contact was enrolled may be left out: half of HISTORY__DELAY_SECONDS."""
+LATE_SECONDS: Final = 2.0
+"""An event sent longer than this before its contact was enrolled may be left out: HISTORY__DELAY_SECONDS allows 2.5."""
 
 
 class Kept(NamedTuple):

@@ -30,6 +30,9 @@ class HistoryWriter:
         self._pool = pool
         self._lifecycle_topic = settings.topics.workflow_lifecycle
         self._lateness = settings.events.lateness
+        # An enrollment may arrive this long after its event. The other half is for the workers' progress, which is one
+        # to three seconds old while they keep up: then no buffer waits.
+        self._apart = timedelta(seconds=settings.history.delay_seconds / 2)
         self._keeps_any = settings.history.retention > timedelta(0)
         self._keeps_all = settings.history.keep == "all"
         self.stored: dict[TopicPartition, int] = {}
@@ -80,7 +83,7 @@ class HistoryWriter:
         if not contacts:
             return set()
         async with connections.transaction(self._pool, tables.WORKER_ROLE, "history") as connection:
-            if not await enrolled_contacts.are_known(connection, self._lifecycle_topic, buffer.newest):
+            if not await enrolled_contacts.are_known(connection, self._lifecycle_topic, buffer.newest + self._apart):
                 return None
             # Whose enrollment ended this long before the event itself is left out, however late it is read.
             ended_after = min(buffer.oldest, datetime.now(UTC)) - self._lateness

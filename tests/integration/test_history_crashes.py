@@ -276,11 +276,16 @@ async def test_days_are_made_ahead_and_dropped_when_they_are_older_than_the_rete
     assert len(await history_writing.keep_days(pool, timedelta(0))) == len(left)
 
 
+# The events are of 1970-01-01 00:00:00; their enrollments may arrive up to half of the delay later.
+@pytest.mark.parametrize("judged_until", ["1969-12-31", "1970-01-01 00:00:02"])
 async def test_the_enrollments_of_events_are_awaited(
-    pool: sa_async.AsyncEngine, administrator: connections.Connection
+    pool: sa_async.AsyncEngine, administrator: connections.Connection, judged_until: str
 ) -> None:
-    settings = {"GOALWORKER_HISTORY__KEEP": "enrolled"}
-    await administrator.execute("INSERT INTO progress VALUES ('workflow-lifecycle', 0, '1969-12-31', now())")
+    settings = {"GOALWORKER_HISTORY__KEEP": "enrolled", "GOALWORKER_HISTORY__DELAY_SECONDS": "5"}
+    await administrator.execute(
+        "INSERT INTO progress VALUES ('workflow-lifecycle', 0, $1::text::timestamp AT TIME ZONE 'UTC', now())",
+        judged_until,
+    )
     reading, consumer = loop_of(pool, flow.Log(EVENTS), **settings)
     consumer.stop = lambda: None
     running = asyncio.create_task(reading.run())
