@@ -54,6 +54,8 @@ INSIGHT_OPERATIONS: Final = ("history", "goals", "jobs", "plan", "sweep")
 POOL_STATES: Final = ("idle", "in_use")
 # Records that `insight` has read: left_out are events of contacts without an enrollment.
 HISTORY_OUTCOMES: Final = ("kept", "left_out", "skipped", "malformed", "tombstone")
+# Jobs that are not finished.
+JOB_STATES: Final = ("queued", "running")
 CLOCKS: Final = ("database",)
 REASONS: Final = (
     "invalid_json",
@@ -213,6 +215,17 @@ history_waiting = Gauge(
     "1 while insight waits until workers have judged the enrollments of its events.",
     registry=REGISTRY,
 )
+history_last_day_timestamp_seconds = Gauge(
+    "goalworker_history_last_day_timestamp_seconds",
+    "When the last day of history whose partition exists is over; 0 without one.",
+    registry=REGISTRY,
+)
+jobs_oldest_timestamp_seconds = Gauge(
+    "goalworker_jobs_oldest_timestamp_seconds",
+    "When the oldest plan or backfill in a state was asked for; 0 without one.",
+    ["state"],
+    registry=REGISTRY,
+)
 seen_values_dropped_total = Counter(
     "goalworker_seen_values_dropped_total",
     "Counts of values dropped: too old, or of too many rare values.",
@@ -285,6 +298,7 @@ def initialise_insight(version: str, topics: Collection[str]) -> None:
     """Start the series of `insight` at 0."""
     build_info.labels(version).set(1)
     _start(history_records_total, topics, HISTORY_OUTCOMES)
+    _start(jobs_oldest_timestamp_seconds, JOB_STATES)
     _start(db_transaction_duration_seconds, INSIGHT_OPERATIONS)
     _start(db_pool_connections, POOL_STATES)
     _start(clock_skew_seconds, CLOCKS)

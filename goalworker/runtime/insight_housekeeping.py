@@ -1,8 +1,9 @@
-"""Housekeeping of `insight`: days made and dropped, rare values dropped, and topics that were recreated."""
+"""Housekeeping of `insight`: days made and dropped, rare values dropped, topics that were recreated, old jobs."""
 
 import asyncio
 import uuid
 from collections.abc import Mapping
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -14,7 +15,7 @@ from goalworker.kafka.observer import Observer
 from goalworker.kafka.positioned_consumer import PositionedConsumer
 from goalworker.postgres import connections, migrations
 from goalworker.runtime import housekeeping
-from goalworker.stores import history_writing, seen_values
+from goalworker.stores import history_writing, jobs, seen_values
 
 log = logs.get("housekeeping")
 
@@ -25,6 +26,7 @@ PAST_SECONDS: Final = 3_600.0
 # Seconds between two looks at the ids of the topics.
 TOPICS_SECONDS: Final = 10.0
 POOL_SECONDS: Final = 2.0
+JOBS_SECONDS: Final = 15.0
 
 
 class InsightHousekeeping:
@@ -49,6 +51,7 @@ class InsightHousekeeping:
                 loops.create_task(housekeeping.every(TOPICS_SECONDS, "topics", self._check_topics))
                 loops.create_task(housekeeping.every(coverage_writer.WRITE_SECONDS, "coverage", self._coverage.write))
                 loops.create_task(housekeeping.every(POOL_SECONDS, "pool", self._measure_pool))
+                loops.create_task(housekeeping.every(JOBS_SECONDS, "jobs", self._measure_jobs))
         finally:
             await self._observer.drop()
             await self._ends_observer.drop()
@@ -57,6 +60,8 @@ class InsightHousekeeping:
         dropped = await history_writing.keep_days(self._pool, self._settings.history.retention)
         if dropped:
             log.info("history_days_dropped", days=len(dropped), last=dropped[-1].isoformat())
+        last = await history_writing.last_day(self._pool)
+        metrics.history_last_day_timestamp_seconds.set(0 if last is None else _end_of(last).timestamp())
 
     async def _prune_today(self) -> None:
         metrics.seen_values_dropped_total.inc(await seen_values.prune_today(self._pool))
@@ -82,3 +87,13 @@ class InsightHousekeeping:
 
     async def _measure_pool(self) -> None:
         connections.measure_pool(self._pool)
+
+    async def _measure_jobs(self) -> None:
+        oldest = await jobs.oldest(self._pool)
+        for state in metrics.JOB_STATES:
+            asked_at = oldest.get(state)
+            metrics.jobs_oldest_timestamp_seconds.labels(state).set(0 if asked_at is None else asked_at.timestamp())
+
+
+def _end_of(day: date) -> datetime:
+    return datetime.combine(day + timedelta(days=1), time(), UTC)

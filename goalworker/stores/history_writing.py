@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, cast
 
 from aiokafka import TopicPartition
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -185,6 +185,18 @@ async def set_coverage(pool: AsyncEngine, keep: Literal["enrolled", "all"], rete
 _LOCK: Final = f"SELECT pg_try_advisory_xact_lock({connections.HISTORY_LOCK})"
 _DROP_DAYS: Final = "SELECT goalworker_drop_history_days($1)"
 _NOTE_DROPPED: Final = "UPDATE history_coverage SET dropped_before = greatest(dropped_before, $1::date)"
+
+
+_LAST_DAY: Final = """
+SELECT max(to_date(right(c.relname, 8), 'YYYYMMDD'))
+FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid WHERE i.inhparent = 'history_events'::regclass
+"""
+
+
+async def last_day(pool: AsyncEngine) -> date | None:
+    """Return the last day that has a partition, None without one."""
+    async with connections.transaction(pool, tables.WORKER_ROLE, "sweep") as connection:
+        return cast("date | None", await connection.fetchval(_LAST_DAY))
 
 
 async def keep_days(pool: AsyncEngine, retention: timedelta) -> list[date]:

@@ -232,6 +232,15 @@ async def delete_old(pool: sa_async.AsyncEngine) -> None:
         await connection.execute(_DELETE_OLD, KEPT)
 
 
+_OLDEST: Final = f"SELECT state, min(created_at) FROM jobs WHERE state IN ('{QUEUED}', '{RUNNING}') GROUP BY state"
+
+
+async def oldest(pool: sa_async.AsyncEngine) -> dict[str, datetime]:
+    """Return when the oldest unfinished job in each state was asked for."""
+    async with connections.transaction(pool, tables.WORKER_ROLE, "jobs") as connection:
+        return {row[0]: row[1] for row in await connection.fetch(_OLDEST)}
+
+
 async def _owned(pool: sa_async.AsyncEngine, sql: str, job: Job, owner: UUID, *values: object) -> Any:
     async with connections.transaction(pool, tables.WORKER_ROLE, "jobs") as connection:
         answer = await connection.fetchval(sql, job.tenant_id, job.job_id, owner, *values)

@@ -16,6 +16,7 @@ QUESTIONS = [
     "Is it keeping up?",
     "What does it find?",
     "What does it refuse?",
+    "What does insight keep?",
     "What does the database do?",
 ]
 NOT_SHOWN = {

@@ -273,7 +273,9 @@ async def test_days_are_made_ahead_and_dropped_when_they_are_older_than_the_rete
     assert dropped_before == (now - timedelta(days=7)).date()
     left = await administrator.fetch("SELECT 1 FROM pg_inherits WHERE inhparent = 'history_events'::regclass")
     assert len(left) == 8 + history_writing.DAYS_AHEAD
+    assert await history_writing.last_day(pool) == now.date() + timedelta(days=history_writing.DAYS_AHEAD)
     assert len(await history_writing.keep_days(pool, timedelta(0))) == len(left)
+    assert await history_writing.last_day(pool) is None
 
 
 # The events are of 1970-01-01 00:00:00; their enrollments may arrive up to half of the delay later.

@@ -82,6 +82,21 @@ async def test_a_stale_job_is_continued_after_its_last_slice(
         await jobs.finish(pool, job, ME, jobs.DONE, result=b"{}", error=None)
 
 
+async def test_the_oldest_unfinished_job_of_each_state_is_known(
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
+) -> None:
+    assert await jobs.oldest(pool) == {}
+    first = await queue(pool)
+    await queue(pool)
+    await administrator.execute("UPDATE jobs SET created_at = created_at - interval '1 hour' WHERE job_id = $1", first)
+    asked_at = await administrator.fetchval("SELECT created_at FROM jobs WHERE job_id = $1", first)
+    assert await jobs.oldest(pool) == {jobs.QUEUED: asked_at}
+    job = await taken(pool)
+    assert (await jobs.oldest(pool))[jobs.RUNNING] == asked_at
+    await jobs.finish(pool, job, ME, jobs.DONE, error=None)
+    assert jobs.RUNNING not in await jobs.oldest(pool)
+
+
 async def test_another_tenant_sees_no_job_and_cancels_none(pool: sa_async.AsyncEngine) -> None:
     job_id = await queue(pool)
     with pytest.raises(jobs.JobNotFoundError):

@@ -39,6 +39,8 @@ CONTRACT = {
     "goals_loaded_timestamp_seconds": ("gauge", set()),
     "history_records_total": ("counter", {"topic", "outcome"}),
     "history_waiting": ("gauge", set()),
+    "history_last_day_timestamp_seconds": ("gauge", set()),
+    "jobs_oldest_timestamp_seconds": ("gauge", {"state"}),
     "seen_values_dropped_total": ("counter", set()),
     "db_transaction_duration_seconds": ("histogram", {"operation"}),
     "clock_skew_seconds": ("gauge", {"of"}),
