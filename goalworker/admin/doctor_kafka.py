@@ -9,7 +9,7 @@ from aiokafka import admin as kafka_admin
 from aiokafka import errors as kafka_errors
 
 from goalworker import config
-from goalworker.admin import doctor_senders, findings, kafka_connection, kafka_topics
+from goalworker.admin import doctor_insight, doctor_senders, findings, kafka_connection, kafka_topics
 from goalworker.kafka import broker_errors, broker_requests
 from goalworker.pipeline import topic_limits
 
@@ -36,7 +36,9 @@ async def examine(settings: config.Settings) -> findings.Findings:
         for finding in _configuration(settings, found):
             yield finding
         yield await _group(client, settings.kafka.group_id)
-    readable = {name: there[name] for name in _read(settings) if name in there}
+        readable = {name: there[name] for name in _read(settings) if name in there}
+        kept = {name: topic for name, topic in readable.items() if name != settings.topics.workflow_lifecycle}
+        yield await doctor_insight.examine(client, settings, kafka_topics.partitions(kept))
     async for finding in _readable(settings, readable):
         yield finding
         if finding.state is findings.State.OK:

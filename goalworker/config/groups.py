@@ -85,6 +85,11 @@ class Kafka(_Group):
     )
 
     @property
+    def insight_group_id(self) -> str:
+        """Consumer group of `insight`, which takes no partition from a worker."""
+        return f"{self.group_id}-insight"
+
+    @property
     def mechanism(self) -> str | None:
         """The SASL mechanism in effect, None for a protocol without SASL."""
         return (self.sasl_mechanism or "PLAIN") if self.security_protocol.startswith("SASL_") else None

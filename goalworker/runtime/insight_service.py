@@ -37,7 +37,7 @@ def run_insight(settings: config.Settings) -> None:
 def of_insight(settings: config.Settings) -> config.Settings:
     """Return the settings with a group and client ids of its own, so that it takes no partition from a worker."""
     kafka = settings.kafka
-    own = {"group_id": f"{kafka.group_id}-insight", "client_id": f"{kafka.client_id}-insight"}
+    own = {"group_id": kafka.insight_group_id, "client_id": f"{kafka.client_id}-insight"}
     return settings.model_copy(update={"kafka": kafka.model_copy(update=own)})
 
 

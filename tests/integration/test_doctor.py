@@ -14,7 +14,7 @@ from tests.kit.shells import Shell
 def test_doctor_finds_no_problem_in_a_correct_installation(with_both: Shell) -> None:
     findings = with_both("doctor", "--json").rows
     assert {finding["check"] for finding in findings} == {
-        *("settings", "broker", "topics", "rights", "senders", "hidden"),
+        *("settings", "broker", "topics", "rights", "insight", "senders", "hidden"),
         *("database", "clocks", "limits", "migrations", "tracking", "outbox", "exits"),
     }
     amiss = [finding["detail"] for finding in findings if finding["state"] != "ok"]
