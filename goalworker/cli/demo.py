@@ -26,7 +26,7 @@ def demo(
     keep: Annotated[Path | None, typer.Option(help="Keep the servers' data and the logs in this folder.")] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="A short run: 3,000 records.")] = False,
 ) -> None:
-    """Start Kafka and PostgreSQL from packages, send traffic, run the worker and the API, and check the result.
+    """Start Kafka and PostgreSQL from packages, send traffic, run worker, API and insight, and check the result.
 
     Ctrl-C stops the traffic and starts the check, which exits with 1 on any difference. A second Ctrl-C skips it and
     exits with 130.

@@ -2,9 +2,11 @@
 
 import itertools
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -17,6 +19,7 @@ from goalworker.demo.scenario_builder import SPAN, ScenarioBuilder
 from goalworker.domain import criteria_parsing, events, goals, ids
 from tests.kit import naive_judge
 
+README = Path(__file__).parents[2] / "README.md"
 SINCE = datetime(2026, 3, 1, 12, 0, 0, 123_456, tzinfo=UTC)
 NOW = SINCE + timedelta(seconds=90)
 TENANTS = tenant_setup.tenant_names(3)
@@ -167,6 +170,14 @@ SCENARIOS: list[Callable[[ScenarioBuilder], plans.Step]] = [
     *generator.WEIGHTS,
     *generator.ONCE,
 ]
+
+
+def test_the_contact_that_the_readme_explains_is_enrolled_where_it_says() -> None:
+    (explained,) = re.findall(r"/([\w-]+)/explanations\?contact_id=([\w-]+)", README.read_text())
+    source = _generator()
+    source.opening()
+    enrolled = [one for _ in range(300) for one in source.next().enrollments if one.tenant_id == TENANTS[0]]
+    assert explained in {(one.workflow_id, one.contact_id) for one in enrolled}
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
