@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from tests.faults import effects
-from tests.faults.outcomes import ACHIEVED, MARK, Copy, Expected, Fact, Found, Position, SentRecord, messages
+from tests.faults.outcomes import ACHIEVED, MARK, Copy, Expected, Fact, Found, Message, Position, SentRecord, messages
 
 
 def problems(sent: Mapping[bytes, SentRecord], expected: Expected, found: Found) -> list[str]:
@@ -151,12 +151,19 @@ def _doubled(found: Found) -> Iterator[str]:
 
 
 def _exits_before_achieved(found: Found) -> Iterator[str]:
-    """Find exits that were sent before their only achievement, which must come first (section 4)."""
-    first: dict[str, int] = {}
+    """Find exits that were sent before the only achievement of the same judgement (section 4).
+
+    Where the workflow was paused or wants more than one goal, the exit may be of a later judgement.
+    """
+    first: dict[str, Message] = {}
     for message in messages(found.achieved_topic):
         if message.type == ACHIEVED and message.data["revision"] == 1:
-            first[message.data["achievement_id"]] = message.timestamp_ms
+            first[message.data["achievement_id"]] = message
     for message in messages(found.exit_topic):
-        achievement_ids = message.data["achievement_ids"]
-        if len(achievement_ids) == 1 and message.timestamp_ms < first.get(achievement_ids[0], message.timestamp_ms):
+        achieved = [first[name] for name in message.data["achievement_ids"] if name in first]
+        if len(message.data["achievement_ids"]) != 1 or not achieved or message.data["logic"] != "any":
+            continue
+        is_later = ("deactivated", message.tenant_id, message.data["workflow_id"]) in found.facts
+        is_later |= message.data["achieved_at"] != achieved[0].data["achieved_at"]
+        if not is_later and message.timestamp_ms < achieved[0].timestamp_ms:
             yield f"out of order: the exit of {message.enrollment} was sent before its achievement"

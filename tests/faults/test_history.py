@@ -16,7 +16,7 @@ from tests.kit import messages_in
 from tests.kit.naive.money import Payment
 from tests.kit.naive_judge import Achieved, Walked
 
-TENANT, ENROLLMENT, LATE, PAUSED = "acme", "run-1", "run-2", "run-4"
+TENANT, WORKFLOW, ENROLLMENT, LATE, PAUSED = "acme", "welcome", "run-1", "run-2", "run-4"
 GOAL = UUID(int=1)
 AT = datetime(2024, 5, 1, tzinfo=UTC)
 FIRST, SECOND = (Walked(AT + timedelta(seconds=number), "/crm", f"event-{number}") for number in (1, 2))
@@ -79,7 +79,13 @@ def revoked(enrollment: str, revision: int, reason: str = "after_end") -> bytes:
 
 
 def exited(enrollment: str) -> bytes:
-    data = {"enrollment_id": enrollment, "achievement_ids": [ids.achievement_id(TENANT, enrollment, GOAL)]}
+    data = {
+        "workflow_id": WORKFLOW,
+        "enrollment_id": enrollment,
+        "logic": "any",
+        "achievement_ids": [ids.achievement_id(TENANT, enrollment, GOAL)],
+        "achieved_at": SECOND.time,
+    }
     return message("workflow.exit.goal", ids.exit_id(TENANT, enrollment), data)
 
 
@@ -291,6 +297,12 @@ def test_each_kind_of_error_is_found(what: str) -> None:
 def test_results_of_uncommitted_records_may_be_missing() -> None:
     early = replace(RIGHT, committed={}, facts={}, dead_letters=[])
     assert history.problems_so_far(TELLINGS, early) == []
+
+
+def test_an_exit_of_a_paused_workflow_may_overtake_its_achievement() -> None:
+    early = replace(RIGHT, exit_topic=[copy("exit", 0, exited(ENROLLMENT), at=-1)])
+    paused = replace(early, facts={**RIGHT.facts, ("deactivated", TENANT, WORKFLOW): AT})
+    assert history.problems(TELLINGS, EXPECTED, paused) == []
 
 
 def test_an_exit_that_depends_on_the_order_is_optional() -> None:
