@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from goalworker import embedded
-from tests.bench import beside, figures, guard, judging, latency, limits, profile, scale, seed, steps, table
+from tests.bench import beside, figures, guard, insight, judging, latency, limits, profile, scale, seed, steps, table
 from tests.kit import support
 
 ROUNDS, QUICK_SHARE = 3, 8
@@ -62,6 +62,7 @@ PARTS: Mapping[str, Callable[[limits.Bench], Awaitable[Any]]] = {
     "rows": rows,
     "latency": latencies,
     "judging": judging.measured,
+    "insight": insight.measured,
     "profile": profile.measured,
     "beside": beside.measured,
     "goals": scale.goals,

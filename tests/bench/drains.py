@@ -103,7 +103,7 @@ async def product(
                 await worker.said("worker_ready")  # the CPU of the start does not count
             with stage.used(started, cpu):
                 async with meanwhile(started[0]) if meanwhile is not None else contextlib.nullcontext():
-                    speed = await _speed(stage, group, started)
+                    rate = await speed(stage, group, started)
             peak_bytes = max(usage.of(worker.process.pid).peak_bytes for worker in started)
             await _check(stage, url, outgoing)
             for worker in started:
@@ -113,7 +113,7 @@ async def product(
                 worker.kill()
         if afterwards is not None:
             await afterwards(stage, url)
-    return Drain(speed, cpu, peak_bytes)
+    return Drain(rate, cpu, peak_bytes)
 
 
 async def peer(stage: Stage, module: str, python: str = sys.executable) -> Drain:
@@ -140,8 +140,10 @@ async def program(stage: Stage, module: str, *words: str, python: str = sys.exec
     return Drain(told["events"] / told["seconds"], cpu, told["peak_bytes"])
 
 
-async def _speed(stage: Stage, group: str, workers: Sequence[worker_process.Worker]) -> float:
-    """Return the events a second from the first commit after every worker has joined, to the last one."""
+async def speed(
+    stage: Stage, group: str, workers: Sequence[worker_process.Worker], *, ready: str = "worker_ready"
+) -> float:
+    """Return the events a second from the first commit after every process is ready, to the last one."""
     first, last_zero = (0.0, 0), time.monotonic()
     deadline = time.monotonic() + DONE_SECONDS
     async with support.admin_client(stage.pair.bootstrap_servers) as admin:
@@ -152,7 +154,7 @@ async def _speed(stage: Stage, group: str, workers: Sequence[worker_process.Work
             assert now < deadline, f"only {done} of {stage.mix.events} events within {DONE_SECONDS} s"
             if not done:
                 last_zero = now
-            elif not first[1] and all(worker.lines("worker_ready") for worker in workers):
+            elif not first[1] and all(worker.lines(ready) for worker in workers):
                 first = (now, done) if done < stage.mix.events else (last_zero, 0)
             if done >= stage.mix.events:
                 return (done - first[1]) / (now - (first[0] or last_zero))

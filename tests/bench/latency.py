@@ -1,9 +1,11 @@
 """Time from sending an event until another consumer reads its exit, at a steady rate."""
 
 import asyncio
+import contextlib
 import json
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +19,28 @@ SLICE_SECONDS = 0.01
 WARM_UP_SECONDS = 3
 SEEN_SECONDS = 60.0
 
+Beside = Callable[[worker_process.Installation], contextlib.AbstractAsyncContextManager[None]]
+"""What to run beside the worker, in the same installation."""
+
 
 async def measured(
-    pair: embedded.Pair, database: str, folder: Path, events_per_second: int, seconds: int
+    pair: embedded.Pair,
+    database: str,
+    folder: Path,
+    events_per_second: int,
+    seconds: int,
+    *,
+    achieved: int = 10,
+    beside: Beside | None = None,
 ) -> dict[str, Any]:
-    """Send at a rate, with an exit for a tenth of the events, and return p50 and p99 in milliseconds."""
-    mix = load.Mix(events_per_second * (seconds + WARM_UP_SECONDS), hits=10, achieved=10)
+    """Send at a rate, with an exit for this many in a hundred events, and return p50 and p99 in milliseconds."""
+    mix = load.Mix(events_per_second * (seconds + WARM_UP_SECONDS), hits=10, achieved=achieved)
     topics = support.fresh_topics()
     await support.create_topics(pair.bootstrap_servers, topics)
     with support.fresh_database(pair.database_url, f"TEMPLATE {database} STRATEGY FILE_COPY") as name:
         url = support.with_database(pair.database_url, name)
         there = worker_process.Installation(pair.bootstrap_servers, url, topics, folder)
-        async with there.worker(LOG__LEVEL="info"):
+        async with there.worker(LOG__LEVEL="info"), beside(there) if beside else contextlib.nullcontext():
             seen = asyncio.create_task(_seen(pair.bootstrap_servers, topics["workflow_exit"], mix.achievements))
             sent = await _sent(pair.bootstrap_servers, topics, mix, events_per_second)
             exits = await asyncio.wait_for(seen, SEEN_SECONDS)

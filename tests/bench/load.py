@@ -1,16 +1,19 @@
 """Events for the bench; the number of hits and achievements is known by construction."""
 
 import asyncio
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import cycle, islice
+from typing import Any
 
 import aiokafka
 
 PARTITIONS = 4
 HEADERS = [("content-type", b"application/cloudevents+json")]
 BATCH_BYTES = 900_000
+OFFER_SECONDS = 0.1
 
 # By n % 5 of goal n: the topic's setting, the CloudEvents type, and the data; %s is the value of the criteria.
 KINDS: Sequence[tuple[str, str, str]] = (
@@ -108,6 +111,26 @@ async def send(bootstrap_servers: str, topics: Mapping[str, str], mix: Mix) -> i
         return size // mix.events
     finally:
         await producer.stop()
+
+
+async def offer(bootstrap_servers: str, topics: Mapping[str, str], mix: Mix, events_per_second: int) -> None:
+    """Send all at a steady rate, in batches, which cost the machine little."""
+    each = int(events_per_second * OFFER_SECONDS)
+    async with aiokafka.AIOKafkaProducer(
+        bootstrap_servers=bootstrap_servers, acks=1, linger_ms=0, max_batch_size=BATCH_BYTES, max_request_size=2**20
+    ) as producer:
+        partitions = cycle(range(PARTITIONS))
+        began = time.monotonic()
+        for number, slice_ in enumerate(paced(mix, each)):
+            await asyncio.sleep(max(0.0, began + number * OFFER_SECONDS - time.monotonic()))
+            building: dict[str, Any] = {}
+            for topic, key, value in slice_:
+                if topic not in building:
+                    building[topic] = producer.create_batch()
+                building[topic].append(key=key, value=value, timestamp=None, headers=HEADERS)
+            partition = next(partitions)
+            for topic, batch in building.items():
+                await producer.send_batch(batch, topics[topic], partition=partition)
 
 
 def paced(mix: Mix, each: int) -> Iterator[Sequence[tuple[str, bytes, bytes]]]:

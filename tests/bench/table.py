@@ -22,6 +22,7 @@ SERVERS = ("worker", "Kafka", "PostgreSQL")
 COPY_PERCENT = 50
 MOST_GOALS_MB, MOST_GOALS_SECONDS, MOST_GOALS_PERCENT = 300, 5, 90
 MOST_ENROLLMENTS_PERCENT = 75
+BESIDE_INSIGHT_PERCENT, BESIDE_INSIGHT_MS = 85, 80
 
 
 def of(results: Results) -> str:
@@ -101,6 +102,40 @@ def _judging(results: Results) -> Iterator[str]:
 
 def _judging_row(row: Results) -> Sequence[str]:
     return row["name"], judged(row["us"], row["target_us"], "µs") if "target_us" in row else f"{row['us']:g} µs"
+
+
+def _insight(results: Results) -> Iterator[str]:
+    measured = results["insight"]
+    yield "`goalworker insight`, a process that keeps events and counts their values:"
+    yield ""
+    heads = (
+        "backlog of 350-byte events",
+        "events/s: median (min to max)",
+        "CPU µs an event: insight, Kafka, PostgreSQL",
+    )
+    yield from _table((*heads, "peak MiB"), map(_insight_row, measured["rows"]))
+    yield ""
+    beside, rate = measured["beside"], f"{measured['offered_events_per_second']:,}"
+    share = judged(beside["share_percent"]["median"], BESIDE_INSIGHT_PERCENT, "%", least=True)
+    yield (
+        f"While {rate} events/s are offered besides, a worker makes {_spread(beside['alone_events_per_second'])} "
+        f"events/s of the 10 %/1 % mix, and {_spread(beside['events_per_second'])} where insight reads these, "
+        f"{_spread(beside['insight_events_per_second'])} events/s of it: {share}."
+    )
+    yield ""
+    p50, p99 = measured["latency"]["p50_ms"], measured["latency"]["p99_ms"]
+    yield (
+        f"With worker and insight at {rate} events/s, one in a hundred exiting, from produced to the exit seen: "
+        f"p50 {p50:g} ms, p99 {judged(p99, BESIDE_INSIGHT_MS, 'ms')}."
+    )
+
+
+def _insight_row(row: Results) -> Sequence[str]:
+    median = row["events_per_second"]["median"]
+    missed = "" if median >= row["target"] else ", **missed**"
+    cpu = ", ".join(f"{row['cpu_us'][who]:g}" for who in ("worker", "broker", "database"))
+    speed = f"{_spread(row['events_per_second'])} (goal: >= {row['target']:,}{missed})"
+    return row["name"], speed, cpu, str(row["peak_mib"])
 
 
 def _profile(results: Results) -> Iterator[str]:
@@ -186,6 +221,7 @@ _PARTS: Mapping[str, Callable[[Results], Iterable[str]]] = {
     "rows": lambda results: [*_rows(results), *_arithmetic(results)],
     "latency": _latency,
     "judging": _judging,
+    "insight": _insight,
     "profile": _profile,
     "beside": _beside,
     "goals": _goals,

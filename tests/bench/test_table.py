@@ -55,6 +55,22 @@ def test_the_time_of_a_judgement_is_shown_beside_its_target() -> None:
     assert "| 10 occurrences | 20.5 µs (goal: <= 20, **missed**) |" in text
 
 
+def test_insight_is_shown_beside_its_targets() -> None:
+    own = {"name": "all kept", "events_per_second": SPEED, "cpu_us": row(52)["cpu_us"], "peak_mib": 120}
+    beside = {"events_per_second": SPEED, "insight_events_per_second": SPEED, "alone_events_per_second": SPEED}
+    measured = {
+        "rows": [own | {"target": 80_000}, own | {"target": 110_000}],
+        "offered_events_per_second": 20_000,
+        "beside": beside | {"share_percent": spread(84)},
+        "latency": {"p50_ms": 12.0, "p99_ms": 80.5},
+    }
+    text = table.of({"insight": measured})
+    assert "| all kept | 100,000 (90,000 to 120,000) (goal: >= 80,000) | 4.7, 0.5, 0 | 120 |" in text
+    assert "(goal: >= 110,000, **missed**)" in text
+    assert "84 % (goal: >= 85, **missed**)" in text
+    assert "p50 12 ms, p99 80.5 ms (goal: <= 80, **missed**)" in text
+
+
 def test_the_share_of_copy_is_shown_where_it_was_measured() -> None:
     measured = row(4, copy_events_per_second=SPEED, share_of_copy_percent=spread(28))
     assert "the product is at 28 % (goal: >= 50, **missed**) of that" in table.of({"rows": [measured]})
