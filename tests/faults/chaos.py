@@ -1,4 +1,4 @@
-"""Three workers under faults of every kind, in a random order."""
+"""Three workers, and insight beside them, under faults of every kind, in a random order."""
 
 import asyncio
 import contextlib
@@ -10,10 +10,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tests.faults import faulty_servers, rigged, workers
+from tests.faults import faulty_servers, kept, rigged, workers
 from tests.kit import support, worker_process
 
 WORKERS: Final = 3
+INSIGHTS: Final = 2
 SETTINGS: Final[dict[str, Any]] = {"BATCH__MAX_RECORDS": 200, "DATABASE__STATEMENT_TIMEOUT_SECONDS": 5}
 PAUSE_SECONDS: Final = (1.0, 8.0)
 INTERVAL_SECONDS: Final = (1.0, 9.0)
@@ -25,12 +26,13 @@ RIGGED_SHARE: Final = 0.5
 
 @dataclass(slots=True)
 class Chaos:
-    """Running workers, the faults so far, and exits that must not happen."""
+    """Running processes, the faults so far, and exits that must not happen."""
 
     servers: faulty_servers.FaultyServers
     installation: worker_process.Installation
     chance: random.Random
     workers: list[worker_process.Worker] = field(default_factory=list)
+    insights: list[worker_process.Worker] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
     bad_exits: list[str] = field(default_factory=list)
     rigs: dict[int, str] = field(default_factory=dict)
@@ -39,7 +41,7 @@ class Chaos:
     async def run(self, seconds: float) -> None:
         """Cause one fault after the other for this long; afterwards servers and proxies work again."""
         ends_at = time.monotonic() + seconds
-        keeping = asyncio.create_task(self.keep_workers())
+        keeping = asyncio.create_task(self.keep_running())
         try:
             while time.monotonic() < ends_at:
                 await asyncio.sleep(self.chance.uniform(*INTERVAL_SECONDS))
@@ -51,19 +53,22 @@ class Chaos:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
 
-    async def keep_workers(self) -> None:
-        """Replace every worker that ends; about half of them are rigged to kill themselves."""
+    async def keep_running(self) -> None:
+        """Replace every process that ends; about half of the workers are rigged to kill themselves."""
         while True:
             self.remove_ended()
             while len(self.workers) < WORKERS:
                 self.start_rigged() if self.chance.random() < RIGGED_SHARE else self.start()
+            while len(self.insights) < INSIGHTS:
+                self.start_insight()
             await asyncio.sleep(ROUND_SECONDS)
 
     def remove_ended(self) -> None:
-        """Remove workers that have ended, and record how."""
-        for worker in [worker for worker in self.workers if not worker.is_running]:
-            self.workers.remove(worker)
-            self.record_exit(worker)
+        """Remove processes that have ended, and record how."""
+        for running in (self.workers, self.insights):
+            for process in [process for process in running if not process.is_running]:
+                running.remove(process)
+                self.record_exit(process)
 
     def record_exit(self, worker: worker_process.Worker) -> None:
         code, point = worker.wait(), self.rigs.pop(worker.process.pid, None)
@@ -77,6 +82,11 @@ class Chaos:
         self.workers.append(worker)
         return worker
 
+    def start_insight(self) -> worker_process.Worker:
+        process = kept.start(self.installation, DATABASE__STATEMENT_TIMEOUT_SECONDS=5)
+        self.insights.append(process)
+        return process
+
     def start_rigged(self) -> None:
         point = self.chance.choice(list(rigged.POINTS))
         worker = workers.start(self.installation, f"{point}:{self.chance.randrange(5, 100)}", **SETTINGS)
@@ -88,8 +98,8 @@ class Chaos:
         worker.kill()
 
     def stop(self, worker: worker_process.Worker) -> None:
-        """Stop a worker; one that is still starting is killed, since it does not handle SIGTERM yet."""
-        if worker.lines("worker_ready"):
+        """Stop a process; one that is still starting is killed, since it does not handle SIGTERM yet."""
+        if worker.lines("worker_ready") or worker.lines("insight_ready"):
             worker.process.send_signal(signal.SIGTERM)
         else:
             self.kill(worker)
@@ -99,15 +109,21 @@ class Chaos:
         running = [worker for worker in self.workers if worker.is_running]
         return self.chance.choice(running) if running else None
 
+    def random_insight(self) -> worker_process.Worker | None:
+        """Return one of the running insight processes, or None."""
+        running = [process for process in self.insights if process.is_running]
+        return self.chance.choice(running) if running else None
+
     async def pause(self) -> None:
         await asyncio.sleep(self.chance.uniform(*PAUSE_SECONDS))
 
     async def stop_all(self) -> None:
-        """Stop all workers in good order."""
+        """Stop all processes in good order."""
         self.remove_ended()
-        for worker in self.workers:
-            self.stop(worker)
-        await asyncio.gather(*(asyncio.to_thread(worker.wait) for worker in self.workers))
+        running = [*self.workers, *self.insights]
+        for process in running:
+            self.stop(process)
+        await asyncio.gather(*(asyncio.to_thread(process.wait) for process in running))
         self.remove_ended()
 
 
@@ -146,6 +162,25 @@ async def another_worker_joins_and_leaves(chaos: Chaos) -> None:
         chaos.record_exit(joining)
     finally:
         joining.kill()
+
+
+# --- insight ---
+
+
+async def insight_killed(chaos: Chaos) -> None:
+    if process := chaos.random_insight():
+        process.kill()
+
+
+async def insight_paused(chaos: Chaos) -> None:
+    if process := chaos.random_insight():
+        async with workers.paused(process):
+            await chaos.pause()
+
+
+async def insight_stopped(chaos: Chaos) -> None:
+    if process := chaos.random_insight():
+        chaos.stop(process)
 
 
 # --- servers ---
@@ -230,6 +265,9 @@ FAULTS: Final[dict[Callable[[Chaos], Awaitable[None]], int]] = {
     all_workers_paused: 1,
     worker_stopped: 2,
     another_worker_joins_and_leaves: 2,
+    insight_killed: 2,
+    insight_paused: 2,
+    insight_stopped: 1,
     database_killed: 2,
     database_restarted: 1,
     database_read_only: 1,

@@ -21,8 +21,8 @@ from typing import Final
 from goalworker.domain import events
 from goalworker.postgres import database_errors
 from goalworker.stores import goal_store
-from tests.faults import evidence, faulty_servers, history, outcomes, small_worlds, workers
-from tests.faults.chaos import WORKERS, Chaos
+from tests.faults import evidence, explained, faulty_servers, history, kept, outcomes, small_worlds, workers
+from tests.faults.chaos import INSIGHTS, WORKERS, Chaos
 from tests.faults.traffic import Traffic
 from tests.kit import clients, messages_in, support, worker_process, worlds
 from tests.kit.naive_judge import Achieved
@@ -162,8 +162,8 @@ async def _chaos(
     try:
         yield chaos
     finally:
-        for worker in chaos.workers:
-            worker.kill()
+        for process in (*chaos.workers, *chaos.insights):
+            process.kill()
 
 
 async def soak(
@@ -178,13 +178,18 @@ async def soak(
         ended = time.monotonic()
         for _ in range(WORKERS):
             await chaos.start().ready()
+        for _ in range(INSIGHTS):
+            await chaos.start_insight().said("insight_ready")
         with contextlib.suppress(AssertionError):  # whatever is unfinished by then is reported as a problem
             await workers.settle(client, CATCH_UP_SECONDS)
+            await kept.wait_for_share(client, 1, CATCH_UP_SECONDS)
         print(f"caught up {time.monotonic() - ended:.0f} s after the last fault")
         found = await evidence.gather(client)
         await chaos.stop_all()
         problems = [
             *history.problems(traffic.sent, traffic.expected, found),
+            *await kept.problems_of(client, found.inputs),
+            *await explained.problems(installation, traffic.expected, {*found.exits}, traffic.chance),
             *chaos.bad_exits,
             *(f"logged: {line}" for line in workers.leaks(installation)),
         ]
