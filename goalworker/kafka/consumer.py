@@ -240,7 +240,7 @@ class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aio
         assigned = list(assigned)
         self._has_joined = self._must_check_logs = True
         self.unjoined_since = None
-        self._begin_epoch()
+        self.begin_epoch()
         self._pause_and_resume(assigned)
         metrics.consumer_rebalances_total.inc()
         metrics.consumer_assigned_partitions.set(len(assigned))
@@ -264,9 +264,10 @@ class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aio
     def _lose_membership(self) -> None:
         self._has_joined = False
         self.unjoined_since = self.unjoined_since or time.monotonic()
-        self._begin_epoch()
+        self.begin_epoch()
 
-    def _begin_epoch(self) -> None:
+    def begin_epoch(self) -> None:
+        """Forget what was fetched before: partitions may be another member's by now."""
         self.epoch += 1
         for partition in self.committed:
             with contextlib.suppress(KeyError):

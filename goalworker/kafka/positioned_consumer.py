@@ -75,6 +75,7 @@ class PositionedConsumer(Consumer):
             self._must_check_logs = False
             self.needs_positions = True
 
-    def _begin_epoch(self) -> None:
-        super()._begin_epoch()
+    def begin_epoch(self) -> None:
+        """Begin an epoch, in which the stored positions have to be found first."""
+        super().begin_epoch()
         self.needs_positions = True
