@@ -91,7 +91,8 @@ KEPT_CONTACTS, KEPT_EVENTS = 1_000, 1_000
 _KEPT_DAYS = "SELECT goalworker_make_history_days('2025-12-02', '2025-12-31')"
 _COVERAGE = """
 WITH positions AS (
-    INSERT INTO history_positions VALUES ('payment-completed', 0, NULL, 0, 1, '2025-12-02', 'infinity') RETURNING 1
+    INSERT INTO history_positions
+    VALUES ('payment-completed', 0, NULL, 0, 1, '2025-12-02', '2100-01-01T00:00:00Z') RETURNING 1
 )
 INSERT INTO history_coverage VALUES (1, 'enrolled', NULL, 2592000, NULL)
 """
