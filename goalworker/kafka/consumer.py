@@ -144,8 +144,11 @@ class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aio
             memory.release()
 
     async def commit(self, epoch: int, offsets: Offsets) -> None:
-        """Commit the offsets of an epoch; if it is over, the partitions' new owner reads the records again."""
-        if self._consumer is None or epoch != self.epoch or not offsets:
+        """Commit the offsets of an epoch; if it is over, the partitions' new owner reads the records again.
+
+        While the group is rebalanced nothing is committed: the client would answer a refusal by joining once more.
+        """
+        if self._consumer is None or epoch != self.epoch or not self._has_joined or not offsets:
             return
         try:
             async with asyncio.timeout(clients.COMMIT_TIMEOUT_SECONDS):

@@ -60,6 +60,22 @@ def test_nothing_is_committed_idly_while_the_group_is_rebalanced(is_rebalanced: 
     assert asyncio.run(commits()) == ([] if is_rebalanced else [{PARTITION: POSITION}])
 
 
+@pytest.mark.parametrize("is_rebalanced", [False, True])
+def test_no_offset_is_committed_while_the_group_is_rebalanced(is_rebalanced: bool) -> None:
+    """The broker would refuse it, and the client would join once more: two members could do so for ever."""
+
+    async def commits() -> list[Mapping[TopicPartition, int]]:
+        reading, consumer = Consumer(config.load({})), Client()
+        reading._consumer = consumer
+        await reading.on_partitions_assigned([PARTITION])
+        if is_rebalanced:
+            await reading.on_partitions_revoked([PARTITION])
+        await reading.commit(reading.epoch, {PARTITION: POSITION})
+        return consumer.commits
+
+    assert len(asyncio.run(commits())) == (0 if is_rebalanced else 1)
+
+
 def test_a_position_is_committed_idly_only_once_its_records_are_committed() -> None:
     last = POSITION - 3  # markers of transactions follow it
 
