@@ -1,7 +1,5 @@
 """Insight service: start-up, the tasks of the process, shutdown (contract section 7)."""
 
-import asyncio
-
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import goalworker
@@ -17,7 +15,7 @@ from goalworker.pipeline import clock_skew
 from goalworker.pipeline.event_decoder import event_decoder
 from goalworker.postgres import database_errors, tables
 from goalworker.runtime import health_watch, insight_housekeeping, ops_port, retry_log, service, start_checks
-from goalworker.runtime.service import DRAIN_SECONDS, begin
+from goalworker.runtime.service import begin
 from goalworker.stores import goal_store, history_writing, jobs
 
 log = logs.get("app")
@@ -87,24 +85,13 @@ async def _run_until_stopped(
     watch = health_watch.HealthWatch(settings, pool, health.set, consumer, waiting_topics)
     offsets = GroupOffsets(settings, pool, worker_group)
     runners = _runners(settings, pool, offsets)
-    parts = {
-        "history": reading.run(),
+    others = {
         "jobs": Jobs(pool, runners).run(),
-        "ready": _announce(health, consumer),
         "housekeeping": keeping.run(),
         "clock": skew.run(),
         "watch": watch.run(),
-        "signals": service.wait_for_signal(),
     }
-    async with service.running(parts) as tasks:
-        consuming = tasks[0]
-        health.consumer_alive = lambda: not consuming.done()
-        await service.wait_for_first(tasks)
-        log.info("stopping")
-        reading.stop()
-        await asyncio.wait({consuming}, timeout=DRAIN_SECONDS)
-        if consuming.done():
-            await consuming
+    await service.consume_until_stopped(reading.run(), reading.stop, others, health, consumer, "insight_ready")
     await offsets.drop()
     log.info("stopped")
 
@@ -114,10 +101,3 @@ def _runners(settings: config.Settings, pool: AsyncEngine, offsets: GroupOffsets
     kafka = Kafka(offsets.await_history, offsets.lag)
     backfills = Backfills(pool, kafka, tracking=tracking, lateness=settings.events.lateness)
     return {jobs.PLAN: Plans(pool, tracking=tracking).run, jobs.BACKFILL: backfills.run}
-
-
-async def _announce(health: ops_port.Health, consumer: PositionedConsumer) -> None:
-    await consumer.joined.wait()
-    health.started = True
-    log.info("insight_ready", partitions=len(consumer.partitions))
-    await asyncio.Event().wait()

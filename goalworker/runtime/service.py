@@ -2,12 +2,14 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, cast
 
 import goalworker
 from goalworker import config, logs, signals
+from goalworker.kafka.consumer import Consumer
+from goalworker.runtime import ops_port
 
 log = logs.get("app")
 
@@ -81,3 +83,34 @@ async def wait_for_first(tasks: Iterable[asyncio.Task[None]]) -> None:
 def _first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     error = group.exceptions[0]
     return _first_error(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+async def consume_until_stopped(
+    consuming: Coroutine[Any, Any, None],
+    stop: Callable[[], None],
+    others: Mapping[str, Coroutine[Any, Any, None]],
+    health: ops_port.Health,
+    consumer: Consumer,
+    ready: str,
+) -> None:
+    """Run a consuming loop and the other parts of its service until one ends, then stop the loop and let it finish.
+
+    ready is the event that is logged once the consumer has joined its group.
+    """
+    parts = {"consumer": consuming, "ready": _announce(health, consumer, ready), **others, "signals": wait_for_signal()}
+    async with running(parts) as tasks:
+        loop = tasks[0]
+        health.consumer_alive = lambda: not loop.done()
+        await wait_for_first(tasks)
+        log.info("stopping")
+        stop()
+        await asyncio.wait({loop}, timeout=DRAIN_SECONDS)
+        if loop.done():
+            await loop
+
+
+async def _announce(health: ops_port.Health, consumer: Consumer, ready: str) -> None:
+    await consumer.joined.wait()
+    health.started = True
+    log.info(ready, partitions=len(consumer.partitions))
+    await asyncio.Event().wait()

@@ -1,7 +1,5 @@
 """Worker service: start-up, the tasks of a worker, shutdown."""
 
-import asyncio
-
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import goalworker
@@ -13,7 +11,7 @@ from goalworker.pipeline import clock_skew, progress, worker
 from goalworker.pipeline.event_decoder import event_decoder
 from goalworker.postgres import database_errors, tables
 from goalworker.runtime import health_watch, housekeeping, ops_port, progress_writer, retry_log, service, start_checks
-from goalworker.runtime.service import DRAIN_SECONDS, begin
+from goalworker.runtime.service import begin
 from goalworker.stores import goal_store
 
 log = logs.get("app")
@@ -75,32 +73,14 @@ async def _run_until_stopped(
     keeping = housekeeping.Housekeeping(settings, pool, sender, flow.paused_topics.read, flow.claim_unpublished)
     writer = progress_writer.ProgressWriter(settings, pool, consumer)
     watch = health_watch.HealthWatch(settings, pool, health.set, consumer, lambda: flow.paused_topics.topics)
-    parts = {
-        "worker": flow.run(),
-        "ready": _announce(health, consumer),
+    others = {
         "housekeeping": keeping.run(),
         "clock": skew.run(),
         "progress": writer.run(),
         "watch": watch.run(),
-        "signals": service.wait_for_signal(),
     }
-    async with service.running(parts) as tasks:
-        consuming = tasks[0]
-        health.consumer_alive = lambda: not consuming.done()
-        await service.wait_for_first(tasks)
-        log.info("stopping")
-        flow.stop()
-        await asyncio.wait({consuming}, timeout=DRAIN_SECONDS)
-        if consuming.done():
-            await consuming
+    await service.consume_until_stopped(flow.run(), flow.stop, others, health, consumer, "worker_ready")
     log.info("stopped")
-
-
-async def _announce(health: ops_port.Health, consumer: Consumer) -> None:
-    await consumer.joined.wait()
-    health.started = True
-    log.info("worker_ready", partitions=len(consumer.partitions))
-    await asyncio.Event().wait()
 
 
 def _initialise_metrics(settings: config.Settings) -> None:
