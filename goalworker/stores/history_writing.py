@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, NamedTuple, cast
 from aiokafka import TopicPartition
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from goalworker.postgres import connections, tables
+from goalworker.postgres import connections, insight_tables, tables
 from goalworker.stores import seen_values
 
 # Days whose partitions are made ahead, so that no batch after midnight has to make one.
@@ -54,7 +54,7 @@ SELECT (SELECT count(*) FROM moved) AS moved, today,
 FROM (SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date AS today) AS clock
 """
 _MAKE_DAYS: Final = "SELECT goalworker_make_history_days($1, $2)"
-_COLUMNS: Final = tuple(column.name for column in tables.history_events.c)
+_COLUMNS: Final = tuple(column.name for column in insight_tables.history_events.c)
 
 
 async def write(

@@ -10,7 +10,7 @@ from msgspec import Struct, json
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import errors
-from goalworker.postgres import connections, tables
+from goalworker.postgres import connections, insight_tables, tables
 
 PLAN: Final = "plan"
 BACKFILL: Final = "backfill"
@@ -86,7 +86,7 @@ class Job(Struct, frozen=True):
 
 # --- of a tenant: what the API does ---
 
-_JOBS: Final = tables.jobs.c
+_JOBS: Final = insight_tables.jobs.c
 
 
 async def insert(
@@ -107,7 +107,7 @@ async def insert(
         raise TooManyJobsError(kind)
     job_id = uuid4()
     row = {"tenant_id": tenant_id, "job_id": job_id, "kind": kind, "workflow_id": workflow_id, "goal_id": goal_id}
-    await connection.execute(sa.insert(tables.jobs).values(**row, request=dict(request), created_by=actor))
+    await connection.execute(sa.insert(insight_tables.jobs).values(**row, request=dict(request), created_by=actor))
     return job_id
 
 
@@ -121,7 +121,9 @@ async def find(
     goal_id: UUID | None = None,
 ) -> Status:
     """Return the state of a job of a workflow, and of a goal if one is given; JobNotFoundError."""
-    rows = await connection.execute(sa.select(tables.jobs).where(*_is(tenant_id, kind, workflow_id, job_id, goal_id)))
+    rows = await connection.execute(
+        sa.select(insight_tables.jobs).where(*_is(tenant_id, kind, workflow_id, job_id, goal_id))
+    )
     return _status(rows.one_or_none(), kind, job_id)
 
 
@@ -135,7 +137,7 @@ async def cancel(
     goal_id: UUID | None = None,
 ) -> Status:
     """Ask for the end of a job, which its runner heeds after its present slice; JobNotFoundError."""
-    update = sa.update(tables.jobs).where(*_is(tenant_id, kind, workflow_id, job_id, goal_id))
+    update = sa.update(insight_tables.jobs).where(*_is(tenant_id, kind, workflow_id, job_id, goal_id))
     rows = await connection.execute(update.values(cancel_requested=True).returning(*_JOBS))
     return _status(rows.one_or_none(), kind, job_id)
 

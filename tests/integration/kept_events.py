@@ -5,7 +5,7 @@ import datetime as dt
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker.domain import events, facts
-from goalworker.postgres import connections, tables
+from goalworker.postgres import connections, insight_tables, tables
 
 DAY = dt.date(2026, 5, 1)
 
@@ -22,7 +22,7 @@ async def keep(pool: sa_async.AsyncEngine, *kept: events.Event, day: dt.date = D
     ]
     async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
         await connection.fetch("SELECT goalworker_make_history_days($1, $1)", day)
-        columns = [column.name for column in tables.history_events.c]
+        columns = [column.name for column in insight_tables.history_events.c]
         await connection.copy_records_to_table(f"history_events_{day:%Y%m%d}", records=rows, columns=columns)
 
 

@@ -7,12 +7,12 @@ import asyncpg
 import pytest
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker.postgres import connections, migrations, tables
+from goalworker.postgres import connections, insight_tables, migrations, tables
 
 DAY = dt.date(2026, 5, 1)
 NEXT = dt.date(2026, 5, 2)
 EVENT = ("north", "c", "s", "1", "form.submitted", dt.datetime(2026, 5, 1, tzinfo=dt.UTC), "{}", "t", 0, 5, DAY)
-COLUMNS = [column.name for column in tables.history_events.c]
+COLUMNS = [column.name for column in insight_tables.history_events.c]
 
 _DAYS = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'history_events'::regclass ORDER BY 1"
 
@@ -57,7 +57,7 @@ async def test_a_day_is_filled_by_copy_and_read_through_the_parent(pool: sa_asyn
         assert [tuple(row) for row in await connection.fetch("SELECT * FROM history_events")] == [EVENT]
     for tenant_id, found in (("north", 1), ("south", 0)):
         async with connections.tenant_transaction(pool, tenant_id, "test") as api:
-            assert len((await api.execute(tables.history_events.select())).all()) == found
+            assert len((await api.execute(insight_tables.history_events.select())).all()) == found
 
 
 async def test_the_api_has_no_right_to_a_day_itself(pool: sa_async.AsyncEngine) -> None:

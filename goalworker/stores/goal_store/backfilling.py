@@ -8,12 +8,12 @@ import sqlalchemy as sa
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import errors
-from goalworker.postgres import connections, tables
+from goalworker.postgres import connections, insight_tables
 from goalworker.stores import history, jobs
 from goalworker.stores.goal_store import changes, reading, statements
 from goalworker.stores.goal_store.reading import StoredGoal
 
-_JOBS: Final = tables.jobs.c
+_JOBS: Final = insight_tables.jobs.c
 
 
 class BackfillRefusedError(errors.GoalworkerError):
