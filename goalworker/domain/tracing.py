@@ -102,10 +102,12 @@ def _of_occurrences(case: Case, goal: goals.Goal, hits: list[facts.Hit]) -> dict
         for hit in occurrence.hits:
             if hit is counted:
                 reason = None
+            elif outside := _outside(case, alone, hit):
+                reason = outside
             elif counted is not None and counted.trigger.order < hit.trigger.order:
                 reason = gates.REPEATS_OLDER_OCCURRENCE
             else:
-                reason = _outside(case, alone, hit) or _of_occurrence(case, alone, occurrence)
+                reason = _of_occurrence(case, alone, occurrence)
             reasons[judging.hit_key(hit)] = reason
     return reasons
 

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from goalworker.domain import facts, gates, goals, judging, tracing
@@ -31,6 +31,7 @@ def test_a_goal_is_achieved_where_one_of_its_hits_has_no_reason_against_it(seed:
 
 @settings(max_examples=examples(200))
 @given(seed=st.integers(0, 2**32))
+@example(seed=1140384)  # a whole second counts, and a later report of it in that second lies before the enrollment
 def test_reasons_of_the_window_are_true_of_the_facts(seed: int) -> None:
     for case in _enrolled(seed):
         reasons = _traced(case).reasons
