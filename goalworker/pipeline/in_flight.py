@@ -29,7 +29,7 @@ IN_FLIGHT_BYTES: Final = 16 * 1024 * 1024
 # the broker three requests, whatever its size.
 PUBLISH_BATCHES_MAX: Final = 8
 PUBLISH_MESSAGES: Final = 1_000
-# Seconds that a batch waits for the next one to be judged, so that both are published together.
+# Seconds that a batch of a backlog waits for the next one to be judged, so that both are published together.
 PUBLISH_WAIT_SECONDS: Final = 0.05
 # Seconds that a rebalance waits for batches in flight, less than rebalance_timeout_ms allows; what is unfinished then
 # is replayed by the new owner of its partitions (hazard 5).
@@ -86,12 +86,12 @@ class InFlightBatches:
         self._is_finishing = False
         self._foreign_types = ForeignTypes()
 
-    def begin(self, batch: Batch) -> None:
-        """Let a batch go through the phases, after those that are in flight."""
+    def begin(self, batch: Batch, *, backlog: bool) -> None:
+        """Let a batch go through the phases, after those in flight; with a backlog its messages may wait for others."""
         before = self._batches[-1].publishing if self._batches else None
         recording = asyncio.create_task(self._record(batch))
         judging = asyncio.create_task(self._judge(batch, recording))
-        publishing = asyncio.create_task(self._publish(judging, before))
+        publishing = asyncio.create_task(self._publish(judging, before, PUBLISH_WAIT_SECONDS if backlog else 0.0))
         self._batches.append(InFlight(batch.size_bytes, recording, judging, publishing))
 
     async def until_recorded(self) -> None:
@@ -180,11 +180,11 @@ class InFlightBatches:
         return Unpublished(batch, recorded, tuple(judged), effects)
 
     async def _publish(
-        self, judging: asyncio.Task[Unpublished], before: asyncio.Task[list[Unpublished]] | None
+        self, judging: asyncio.Task[Unpublished], before: asyncio.Task[list[Unpublished]] | None, wait_seconds: float
     ) -> list[Unpublished]:
         judged = await judging
         unpublished = [*(await before if before is not None else ()), judged]
-        if self._may_wait(unpublished) and await self._next_is_judged(judging):
+        if self._may_wait(unpublished) and await self._next_is_judged(judging, wait_seconds):
             return unpublished
         await self._publish_together(unpublished)
         return []
@@ -197,12 +197,12 @@ class InFlightBatches:
             and _size(judged.batch for judged in unpublished) < IN_FLIGHT_BYTES
         )
 
-    async def _next_is_judged(self, judging: asyncio.Task[Unpublished]) -> bool:
+    async def _next_is_judged(self, judging: asyncio.Task[Unpublished], wait_seconds: float) -> bool:
         of_all = [batch.judging for batch in self._batches]
         following = of_all[of_all.index(judging) + 1 :][:1]
         if not following:
             return False
-        done, _ = await asyncio.wait(following, timeout=PUBLISH_WAIT_SECONDS)
+        done, _ = await asyncio.wait(following, timeout=wait_seconds)
         return bool(done)
 
     async def _publish_together(self, unpublished: Sequence[Unpublished]) -> None:

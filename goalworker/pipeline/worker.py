@@ -78,7 +78,7 @@ class Worker:
             undecodable = await self._work()
             await self._in_flight.until_recorded()
             if self._deferred is not None:
-                self._in_flight.begin(self._deferred)
+                self._in_flight.begin(self._deferred, backlog=False)
             await self._in_flight.until_published()
             if undecodable is not None:
                 raise undecodable
@@ -96,11 +96,12 @@ class Worker:
                 return error
             # Recorded in order: of two contradicting messages the first stands, and breakers count in order.
             await self._in_flight.until_recorded()
+            has_backlog = fetched.records >= self._settings.batch.max_records
             batch = await self._next_batch(fetched)
             if batch is not None:
-                self._in_flight.begin(batch)
+                self._in_flight.begin(batch, backlog=has_backlog)
             # Without a backlog, fetching ahead would only make records wait longer.
-            if fetched.records < self._settings.batch.max_records:
+            if not has_backlog:
                 await self._in_flight.until_judged()
         return None
 

@@ -80,6 +80,40 @@ async def test_a_batch_is_published_while_the_next_one_is_judged(
     await checks.assert_lawful(administrator, broker, GOALS, LOGICS, [*STARTS, *HITS])
 
 
+async def test_without_a_backlog_no_batch_waits_for_the_next_one_to_be_judged(
+    pool: sa_async.AsyncEngine,
+    administrator: connections.Connection,
+    broker: world.Broker,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(in_flight, "PUBLISH_WAIT_SECONDS", 60)
+    third_is_judged, second_is_published = asyncio.Event(), asyncio.Event()
+    steps: Counter[str] = Counter()
+
+    async def overlap(statement: statements.Statement) -> Any:
+        kind = "JUDGE" if "FOR UPDATE" in statement.sql else statement.sql
+        steps[kind] += 1
+        if kind == "JUDGE" and steps[kind] == 3:
+            third_is_judged.set()
+            await second_is_published.wait()
+        if kind == "SEND" and steps[kind] == 1:
+            await third_is_judged.wait()  # meanwhile the second batch is judged
+        if kind == "SEND" and steps[kind] == 3:
+            second_is_published.set()
+        return await statement.run()
+
+    log = flow.Log(HITS)
+    working, consumer = flow.worker_of(pool, broker, log, {"GOALWORKER_BATCH__MAX_RECORDS": "1000"})
+    fetch = consumer.fetch
+    monkeypatch.setattr(consumer, "fetch", lambda _, timeout_ms: fetch(flow.RECORDS_MAX, timeout_ms))
+    async with asyncio.timeout(20):
+        with statements.hooked(overlap):
+            await working.run()
+    assert steps["SEND"] == 2 * BATCHES
+    assert set(log.lag.values()) == {0}
+    await checks.assert_lawful(administrator, broker, GOALS, LOGICS, [*STARTS, *HITS])
+
+
 async def test_a_stopping_worker_keeps_polling_while_its_last_batch_waits(
     pool: sa_async.AsyncEngine,
     administrator: connections.Connection,
