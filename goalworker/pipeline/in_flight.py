@@ -45,21 +45,29 @@ class Unpublished(NamedTuple):
     effects: Mapping[facts.EventKey, str]
 
 
+class Publication(NamedTuple):
+    """The judged batches that were published together, and those that are left to the next batch to publish."""
+
+    published: Sequence[Unpublished]
+    left: Sequence[Unpublished]
+
+
 class InFlight(NamedTuple):
     """One batch, whose steps are tasks: each awaits the step before it.
 
-    Batches are recorded and published in order. Judgements need no order, since those of the same enrollment take turns
-    (design, The flow). Publishing returns the judged batches that it leaves to the next batch to publish.
+    Batches are recorded, published and committed in order; one is committed while the next is published. Judgements
+    need no order, since those of the same enrollment take turns (design, The flow).
     """
 
     size_bytes: int
     recording: asyncio.Task[Recorded]
     judging: asyncio.Task[Unpublished]
-    publishing: asyncio.Task[list[Unpublished]]
+    publishing: asyncio.Task[Publication]
+    committing: asyncio.Task[None]
 
     @property
     def tasks(self) -> tuple[asyncio.Task[Any], ...]:
-        return (self.recording, self.judging, self.publishing)
+        return (self.recording, self.judging, self.publishing, self.committing)
 
 
 class InFlightBatches:
@@ -88,11 +96,13 @@ class InFlightBatches:
 
     def begin(self, batch: Batch, *, backlog: bool) -> None:
         """Let a batch go through the phases, after those in flight; with a backlog its messages may wait for others."""
-        before = self._batches[-1].publishing if self._batches else None
+        before = self._batches[-1] if self._batches else None
         recording = asyncio.create_task(self._record(batch))
         judging = asyncio.create_task(self._judge(batch, recording))
-        publishing = asyncio.create_task(self._publish(judging, before, PUBLISH_WAIT_SECONDS if backlog else 0.0))
-        self._batches.append(InFlight(batch.size_bytes, recording, judging, publishing))
+        wait_seconds = PUBLISH_WAIT_SECONDS if backlog else 0.0
+        publishing = asyncio.create_task(self._publish(judging, before and before.publishing, wait_seconds))
+        committing = asyncio.create_task(self._commit(publishing, before and before.committing))
+        self._batches.append(InFlight(batch.size_bytes, recording, judging, publishing, committing))
 
     async def until_recorded(self) -> None:
         """Wait until the last batch is recorded and another one may begin."""
@@ -102,16 +112,16 @@ class InFlightBatches:
         """Wait until the last batch is judged and another one may begin."""
         await self._until(lambda last: last.judging.done())
 
-    async def until_published(self) -> None:
+    async def until_committed(self) -> None:
         """Wait until all batches are published and committed."""
-        await self._until(lambda last: last.publishing.done())
+        await self._until(lambda last: last.committing.done())
 
     async def finish(self) -> None:
         """Wait a limited time for the batches in flight, before their partitions are given away."""
         self._is_finishing = True
         try:
             if self._batches:
-                await asyncio.wait({batch.publishing for batch in self._batches}, timeout=FINISH_SECONDS)
+                await asyncio.wait({batch.committing for batch in self._batches}, timeout=FINISH_SECONDS)
         finally:
             self._is_finishing = False
 
@@ -126,7 +136,7 @@ class InFlightBatches:
         while True:
             for task in [task for batch in self._batches for task in batch.tasks if task.done()]:
                 await task  # raises its error, whatever the batches before it are waiting for
-            while self._batches and self._batches[0].publishing.done():
+            while self._batches and self._batches[0].committing.done():
                 self._batches.popleft()
             if not self._batches:
                 return
@@ -180,14 +190,15 @@ class InFlightBatches:
         return Unpublished(batch, recorded, tuple(judged), effects)
 
     async def _publish(
-        self, judging: asyncio.Task[Unpublished], before: asyncio.Task[list[Unpublished]] | None, wait_seconds: float
-    ) -> list[Unpublished]:
+        self, judging: asyncio.Task[Unpublished], before: asyncio.Task[Publication] | None, wait_seconds: float
+    ) -> Publication:
         judged = await judging
-        unpublished = [*(await before if before is not None else ()), judged]
+        unpublished = [*((await before).left if before is not None else ()), judged]
         if self._may_wait(unpublished) and await self._next_is_judged(judging, wait_seconds):
-            return unpublished
-        await self._publish_together(unpublished)
-        return []
+            return Publication((), unpublished)
+        parts = [part for of_batch in unpublished for part in of_batch.judged]
+        await retry_transient(lambda: self._phases.publish(parts))
+        return Publication(unpublished, ())
 
     def _may_wait(self, unpublished: Sequence[Unpublished]) -> bool:
         return (
@@ -205,17 +216,20 @@ class InFlightBatches:
         done, _ = await asyncio.wait(following, timeout=wait_seconds)
         return bool(done)
 
-    async def _publish_together(self, unpublished: Sequence[Unpublished]) -> None:
-        parts = [part for of_batch in unpublished for part in of_batch.judged]
-        await retry_transient(lambda: self._phases.publish(parts))
-        # Commit last: a crash before it replays, and a replay is harmless.
-        epoch = unpublished[-1].batch.epoch
+    async def _commit(self, publishing: asyncio.Task[Publication], before: asyncio.Task[None] | None) -> None:
+        """Commit last: a crash before it replays, and a replay is harmless."""
+        published = (await publishing).published
+        if before is not None:
+            await before
+        if not published:
+            return
+        epoch = published[-1].batch.epoch
         offsets: dict[TopicPartition, int] = {}
-        for batch, *_ in unpublished:
+        for batch, *_ in published:
             offsets |= batch.offsets if batch.epoch == epoch else {}
         with metrics.batch_duration_seconds.labels(stage="commit").time():
             await retry_transient(lambda: self._consumer.commit(epoch, offsets))
-        for batch, recorded, _, effects in unpublished:
+        for batch, recorded, _, effects in published:
             outcomes.count(batch, recorded, effects, tracking=self._tracking)
             self._foreign_types.log(batch.skipped)
             log.debug("batch", records=batch.records, hits=len(batch.hits), dead_letters=len(batch.letters))

@@ -79,7 +79,7 @@ class Worker:
             await self._in_flight.until_recorded()
             if self._deferred is not None:
                 self._in_flight.begin(self._deferred, backlog=False)
-            await self._in_flight.until_published()
+            await self._in_flight.until_committed()
             if undecodable is not None:
                 raise undecodable
         finally:

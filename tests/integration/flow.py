@@ -57,10 +57,13 @@ class LogConsumer(Consumer):
         self._positions = dict(log.committed)
         self._paused: frozenset[str] = frozenset()
         self.polls = 0
+        self.fetch_max: int | None = None
+        """Records in a fetch, at most, where these are fewer than the worker would take."""
 
     async def fetch(self, max_records: int, timeout_ms: int) -> Mapping[TopicPartition, Sequence[ConsumerRecord]]:
         """Return the next records of the topics that are not paused; an empty fetch stops the worker."""
         fetched: dict[TopicPartition, Sequence[ConsumerRecord]] = {}
+        max_records = min(max_records, self.fetch_max or max_records)
         for partition, records in self._log.records.items():
             position = self._positions.get(partition, 0)
             taken = records[position : position + max_records - sum(map(len, fetched.values()))]

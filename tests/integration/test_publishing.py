@@ -33,6 +33,13 @@ async def broker(
     return broker
 
 
+def _without_backlog(pool: sa_async.AsyncEngine, broker: world.Broker, log: flow.Log) -> worker.Worker:
+    """Return a worker that fetches far fewer records than it might."""
+    working, consumer = flow.worker_of(pool, broker, log, {"GOALWORKER_BATCH__MAX_RECORDS": "1000"})
+    consumer.fetch_max = flow.RECORDS_MAX
+    return working
+
+
 async def test_a_backlog_is_published_and_committed_several_batches_at_once(
     pool: sa_async.AsyncEngine,
     administrator: connections.Connection,
@@ -103,13 +110,35 @@ async def test_without_a_backlog_no_batch_waits_for_the_next_one_to_be_judged(
         return await statement.run()
 
     log = flow.Log(HITS)
-    working, consumer = flow.worker_of(pool, broker, log, {"GOALWORKER_BATCH__MAX_RECORDS": "1000"})
-    fetch = consumer.fetch
-    monkeypatch.setattr(consumer, "fetch", lambda _, timeout_ms: fetch(flow.RECORDS_MAX, timeout_ms))
+    working = _without_backlog(pool, broker, log)
     async with asyncio.timeout(20):
         with statements.hooked(overlap):
             await working.run()
     assert steps["SEND"] == 2 * BATCHES
+    assert set(log.lag.values()) == {0}
+    await checks.assert_lawful(administrator, broker, GOALS, LOGICS, [*STARTS, *HITS])
+
+
+async def test_a_batch_is_committed_while_the_next_one_is_published(
+    pool: sa_async.AsyncEngine, administrator: connections.Connection, broker: world.Broker
+) -> None:
+    second_is_published, sends, commits = asyncio.Event(), 0, 0
+
+    async def overlap(statement: statements.Statement) -> Any:
+        nonlocal sends, commits
+        sends += statement.sql == "SEND"
+        commits += statement.sql == "OFFSETS"
+        if sends == 3:
+            second_is_published.set()
+        if statement.sql == "OFFSETS" and commits == 1:
+            await second_is_published.wait()
+        return await statement.run()
+
+    log = flow.Log(HITS)
+    working = _without_backlog(pool, broker, log)
+    async with asyncio.timeout(20):
+        with statements.hooked(overlap):
+            await working.run()
     assert set(log.lag.values()) == {0}
     await checks.assert_lawful(administrator, broker, GOALS, LOGICS, [*STARTS, *HITS])
 
