@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 from decimal import Decimal
-from typing import Final
+from functools import lru_cache
+from typing import Any, Final
 
 from msgspec import Struct, structs
 
@@ -71,11 +72,16 @@ def _clause(given: criteria.Criteria, name: str, data: events.GoalData) -> Claus
 
 def _alone(given: criteria.Criteria, name: str, data: events.GoalData) -> criteria.Criteria:
     """Return criteria that match where this clause is true, whatever the other ones say."""
-    alone = criteria.Criteria(**{name: getattr(given, name)})
+    alone = _of_one(name, getattr(given, name))
     if isinstance(data, events.StageChanged):  # which must meet both
         other = "stage_id" if name == "pipeline_id" else "pipeline_id"
         return structs.replace(alone, **{other: getattr(data, other)})
     return alone
+
+
+@lru_cache(maxsize=1_024)  # a contact may have thousands of events
+def _of_one(name: str, expected: Any) -> criteria.Criteria:
+    return criteria.Criteria(**{name: expected})
 
 
 def _op(name: str, expected: object) -> str:

@@ -21,7 +21,7 @@ from goalworker.domain.explanations import (
     Run,
     ShownCoverage,
 )
-from goalworker.domain.sightings import Sighting, Sightings, data_of, hit_of, sighting_of_hit, sightings_of
+from goalworker.domain.sightings import Sighting, Sightings, data_of, hits_of, sighting_of_hit, sightings_of
 
 # Events of a goal for which a change of their data is tried, at most: those that came nearest. Each is a judgement.
 _CHANGES_TRIED_MAX: Final = 5
@@ -47,13 +47,14 @@ def explain(known: ContactFacts, goal_id: UUID | None = None) -> list[Explanatio
     """
     asked = [goal for goal in known.workflow.goals if goal_id in (None, goal.goal_id)]
     seen = {goal.goal_id: sightings_of(goal, known.events) for goal in asked}
+    hits = hits_of(known.workflow_id, seen)
     explained = []
     for run in known.runs or (None,):
         wanted = [goal for goal in asked if goal_id is not None or run is None or _concerns(goal, run)]
         if run is None or (known.tracked and run.enrollment.enrolled_at is None):
             explained += [_explain_unenrolled(known, goal, seen[goal.goal_id], run) for goal in wanted]
         else:
-            judged = _judge(known, run, wanted, seen)
+            judged = _judge(known, run, wanted, seen, hits)
             explained += [_explain_goal(judged, goal) for goal in wanted]
     return explained
 
@@ -129,7 +130,13 @@ class _Judged(Struct, frozen=True):
     sightings: Mapping[UUID, Sightings]
 
 
-def _judge(known: ContactFacts, run: Run, asked: Iterable[goals.Goal], sightings: Mapping[UUID, Sightings]) -> _Judged:
+def _judge(
+    known: ContactFacts,
+    run: Run,
+    asked: Iterable[goals.Goal],
+    sightings: Mapping[UUID, Sightings],
+    hits: Iterable[facts.Hit],
+) -> _Judged:
     stored = evidence.hits_of(run.enrollment, run.achievements, known.hits)
     keys = {judging.hit_key(hit) for hit in stored}
     merged = {goal.goal_id: dict(sightings[goal.goal_id]) for goal in asked}
@@ -137,12 +144,8 @@ def _judge(known: ContactFacts, run: Run, asked: Iterable[goals.Goal], sightings
         of_goal, key = merged.get(hit.goal_id), (hit.trigger.source, hit.trigger.id)
         if of_goal is not None and not (key in of_goal and of_goal[key].is_hit_of(hit.goal_version)):
             of_goal[key] = sighting_of_hit(known.workflow.goals_by_id[hit.goal_id], hit)
-    unjudged = [
-        hit_of(known.workflow_id, goal_id, seen)
-        for goal_id, of_goal in merged.items()
-        for key, seen in of_goal.items()
-        if seen.is_hit and (goal_id.int, *key) not in keys
-    ]
+    asked_ids = {goal_id.int for goal_id in merged}  # a UUID is hashed by Python code
+    unjudged = [hit for hit in hits if hit.goal_id.int in asked_ids and judging.hit_key(hit) not in keys]
     case = tracing.Case(run.enrollment, known.workflow, [*stored, *unjudged], known.reversals, known.tracked)
     trace = tracing.trace(case)
     live = tracing.judge(structs.replace(case, hits=stored)) if unjudged else trace.judgement
@@ -268,8 +271,8 @@ def _changes(
 def _would_achieve(judged: _Judged, goal: goals.Goal, seen: Sighting, changes: tuple[clauses.DataChange, ...]) -> bool:
     """Say whether other data of an event would have achieved the goal; other goals look at these data, too."""
     event = structs.replace(seen.event, data=clauses.with_changes(data_of(seen.event), changes))
-    changed = {of.goal_id: one for of in judged.known.workflow.goals for one in sightings_of(of, [event]).values()}
-    new = {goal_id: hit_of(judged.known.workflow_id, goal_id, one) for goal_id, one in changed.items() if one.is_hit}
+    changed = {of.goal_id: sightings_of(of, [event]) for of in judged.known.workflow.goals}
+    new = {hit.goal_id: hit for hit in hits_of(judged.known.workflow_id, changed)}
     if not tracing.counts_alone(judged.case, goal, new[goal.goal_id]):
         return False
     others = [hit for hit in judged.case.hits if hit.trigger.order != seen.order]

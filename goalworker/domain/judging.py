@@ -102,6 +102,22 @@ def judge(
     )
 
 
+def counting(
+    enrollment: facts.Enrollment,
+    hits: list[facts.Hit],
+    goal: goals.Goal,
+    reversals: Sequence[facts.Reversal] = (),
+    *,
+    tracked: bool = True,
+) -> list[facts.Hit]:
+    """Return the hits of one goal that count for an enrollment, one of each occurrence, whatever the goal counts.
+
+    Hits come and are returned in the order of the walk; they are those that judge() walks through (rules 3.2 and 3.3).
+    """
+    began = enrollment.enrolled_at if tracked else facts.BEGINNING
+    return [] if began is None else _counting(goal, hits, _Context(enrollment, began, reversals))
+
+
 def hit_key(hit: facts.Hit) -> HitKey:
     """Return the identity of a hit among those of one contact."""
     trigger = hit.trigger

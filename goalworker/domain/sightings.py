@@ -56,12 +56,19 @@ def sighting_of_hit(goal: goals.Goal, hit: facts.Hit) -> Sighting:
     return Sighting(event, version, clauses.clauses_of(version.criteria, data), would_match=True)
 
 
-def hit_of(workflow_id: str, goal_id: UUID, seen: Sighting) -> facts.Hit:
-    """Return the hit that an event would be."""
-    event = seen.event
-    number = 0 if seen.version is None else seen.version.number
-    contact_id = data_of(event).contact_id
-    return facts.Hit(event.tenant_id, workflow_id, contact_id, goal_id, number, facts.trigger_of(event))
+def hits_of(workflow_id: str, seen: Mapping[UUID, Sightings]) -> list[facts.Hit]:
+    """Return the hits that events would be, by the sightings of each goal; those of one event share its trigger."""
+    triggers: dict[Key, facts.Trigger] = {}
+    hits: list[facts.Hit] = []
+    for goal_id, of_goal in seen.items():
+        for key, one in of_goal.items():
+            if one.version is None or not one.would_match:
+                continue
+            event = one.event
+            trigger = triggers.get(key) or triggers.setdefault(key, facts.trigger_of(event))
+            contact_id = data_of(event).contact_id
+            hits.append(facts.Hit(event.tenant_id, workflow_id, contact_id, goal_id, one.version.number, trigger))
+    return hits
 
 
 def data_of(event: events.Event) -> events.GoalData:

@@ -1,10 +1,10 @@
 """Tracing of a judgement: the reason for which each hit of a goal does not achieve it (contract section 7).
 
-The judge itself is asked, with less and less to hold against a hit: the condition with which it first says no is the
+The judge itself is asked, with less and less to hold against the hits: the condition with which it first says no is the
 reason. So there is one implementation of the rules, and a worker pays nothing for explanations.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Final
 from uuid import UUID
 
@@ -56,95 +56,94 @@ def trace(case: Case) -> Trace:
 
 def counts_alone(case: Case, goal: goals.Goal, hit: facts.Hit) -> bool:
     """Say whether a hit lies in the window of an enrollment, whatever else hits the goal (contract rule 3.2)."""
-    return _first(case.enrollment, [hit], _Alone(goal).all, (), case) is not None
+    return bool(_counting(case, case.enrollment, _by_itself(goal), [hit]))
 
 
 # --- window and occurrences: rules 3.2 and 3.3 ---
 
-
-class _Alone:
-    """A goal as the only one of its workflow, achieved by its first hit that counts, with some of its conditions."""
-
-    def __init__(self, goal: goals.Goal) -> None:
-        self.all = _without(goal, "times", "total_amount")
-        self.uncorrelated = _without(goal, "times", "total_amount", "correlate_by")
-        self.bare = _without(goal, "times", "total_amount", "correlate_by", "deadline")
+# A type of goal whose every event is an occurrence of its own, so that each hit is asked of by itself.
+_SEPARATE: Final = "tag_added"
 
 
-def _without(goal: goals.Goal, *settings: str) -> goals.Workflow:
-    nothing = dict.fromkeys(settings)
+def _by_itself(goal: goals.Goal, *without: str) -> goals.Goal:
+    """Return a goal of separate events, without some of its settings."""
+    nothing = dict.fromkeys(without)
     versions = tuple(
         structs.replace(version, criteria=structs.replace(version.criteria, **nothing)) for version in goal.versions
     )
-    return goals.Workflow((structs.replace(goal, versions=versions),))
+    return structs.replace(goal, goal_type=_SEPARATE, versions=versions)
 
 
-def _first(
-    enrollment: facts.Enrollment,
-    hits: Collection[facts.Hit],
-    workflow: goals.Workflow,
-    reversals: Sequence[facts.Reversal],
+def _counting(
     case: Case,
-) -> facts.Hit | None:
-    """Return the first of these hits that counts."""
-    return next(iter(judging.judge(enrollment, hits, workflow, reversals, tracked=case.tracked).achieved), None)
+    enrollment: facts.Enrollment,
+    goal: goals.Goal,
+    hits: list[facts.Hit],
+    reversals: Sequence[facts.Reversal] = (),
+) -> list[facts.Hit]:
+    """Return the hits that count for an enrollment: all are asked of at once, since a contact may have very many."""
+    return judging.counting(enrollment, hits, goal, reversals, tracked=case.tracked)
+
+
+def _keys(hits: Iterable[facts.Hit]) -> set[judging.HitKey]:
+    return set(map(judging.hit_key, hits))
 
 
 def _of_occurrences(case: Case, goal: goals.Goal, hits: list[facts.Hit]) -> dict[judging.HitKey, str | None]:
     """Return why each hit does not count by its window and its occurrence."""
-    reasons: dict[judging.HitKey, str | None] = {}
-    alone = _Alone(goal)
     excess = judging.excess_of(goal, hits)
-    reasons |= {judging.hit_key(hit): gates.BELOW_THRESHOLD for hit in excess}
-    undoing = occurrences.by_subject(case.reversals)
-    for occurrence in occurrences.occurrences(goal.goal_type, hits[len(excess) :], case.reversals):
-        counted = _first(case.enrollment, occurrence.hits, alone.all, _reversals_of(occurrence, undoing), case)
-        for hit in occurrence.hits:
-            if hit is counted:
-                reason = None
-            elif outside := _outside(case, alone, hit):
-                reason = outside
-            elif counted is not None and counted.trigger.order < hit.trigger.order:
-                reason = gates.REPEATS_OLDER_OCCURRENCE
-            else:
-                reason = _of_occurrence(case, alone, occurrence)
-            reasons[judging.hit_key(hit)] = reason
+    rest = hits[len(excess) :]
+    counted = _keys(_counting(case, case.enrollment, goal, rest, case.reversals))
+    reasons: dict[judging.HitKey, str | None] = {judging.hit_key(hit): gates.BELOW_THRESHOLD for hit in excess}
+    reasons |= dict.fromkeys(counted)
+    reasons |= _outside(case, goal, [hit for hit in rest if judging.hit_key(hit) not in counted])
+    if len(reasons) < len(hits):
+        return {**_of_repeats(case, goal, rest, counted), **reasons}
     return reasons
 
 
-def _reversals_of(occurrence: occurrences.Occurrence, undoing: occurrences.BySubject) -> list[facts.Reversal]:
-    """Return the reversals that may concern an occurrence: a contact may have very many others."""
-    names = {name for hit in occurrence.hits for name in occurrences.names_of(hit.trigger.data)} if undoing else ()
-    return [reversal for name in names for reversal in undoing.get(name, ())]
-
-
-def _outside(case: Case, alone: _Alone, hit: facts.Hit) -> str | None:
-    """Return why a hit lies outside the window, None if it lies within."""
+def _outside(case: Case, goal: goals.Goal, hits: list[facts.Hit]) -> dict[judging.HitKey, str]:
+    """Return why hits lie outside the window; those that lie within are left out."""
     whose = case.enrollment
-    if _first(whose, [hit], alone.all, (), case) is not None:
-        return None
+    within = _keys(_counting(case, whose, _by_itself(goal), hits))
+    left = [hit for hit in hits if judging.hit_key(hit) not in within]
+    if not left:
+        return {}
     open_ = structs.replace(whose, ended_at=None, started_by_source=None, started_by_id=None)
     unfounded = structs.replace(open_, ended_at=whose.ended_at)
-    for reason, enrollment, workflow in (
-        (gates.BEFORE_ENROLLMENT, open_, alone.bare),
-        (gates.AFTER_END, unfounded, alone.bare),
-        (gates.AFTER_DEADLINE, unfounded, alone.uncorrelated),
-        (gates.FOUNDING_EVENT, whose, alone.uncorrelated),
+    bare, uncorrelated = _by_itself(goal, "correlate_by", "deadline"), _by_itself(goal, "correlate_by")
+    reasons: dict[judging.HitKey, str] = {}
+    for reason, enrollment, of_goal in (
+        (gates.BEFORE_ENROLLMENT, open_, bare),
+        (gates.AFTER_END, unfounded, bare),
+        (gates.AFTER_DEADLINE, unfounded, uncorrelated),
+        (gates.FOUNDING_EVENT, whose, uncorrelated),
     ):
-        if _first(enrollment, [hit], workflow, (), case) is None:
-            return reason
-    return gates.NOT_CORRELATED
+        passing = _counting(case, enrollment, of_goal, left)
+        reasons |= dict.fromkeys(_keys(left) - _keys(passing), reason)
+        left = passing
+    return reasons | dict.fromkeys(_keys(left), gates.NOT_CORRELATED)
 
 
-def _of_occurrence(case: Case, alone: _Alone, occurrence: occurrences.Occurrence) -> str:
-    """Return why an occurrence does not count although one of its hits lies within the window."""
-    whose = case.enrollment
-    if _first(whose, occurrence.hits, alone.all, (), case) is not None:
-        return gates.REVERSED
-    unfounded = structs.replace(whose, started_by_source=None, started_by_id=None)
-    if _first(unfounded, occurrence.hits, alone.all, (), case) is not None:
-        return gates.FOUNDING_EVENT
-    return gates.REPEATS_OLDER_OCCURRENCE
+def _of_repeats(
+    case: Case, goal: goals.Goal, hits: list[facts.Hit], counted: Set[judging.HitKey]
+) -> dict[judging.HitKey, str]:
+    """Return why hits within the window do not count: by their occurrence, or the hit as which that counts."""
+    unfounded = structs.replace(case.enrollment, started_by_source=None, started_by_id=None)
+    unreversed = _keys(_counting(case, case.enrollment, goal, hits))
+    unfounded_too = _keys(_counting(case, unfounded, goal, hits))
+    reasons: dict[judging.HitKey, str] = {}
+    for occurrence in occurrences.occurrences(goal.goal_type, hits, case.reversals):
+        keys = [judging.hit_key(hit) for hit in occurrence.hits]
+        counting = next((number for number, key in enumerate(keys) if key in counted), len(keys))
+        reason = gates.REPEATS_OLDER_OCCURRENCE
+        if not unreversed.isdisjoint(keys):
+            reason = gates.REVERSED
+        elif not unfounded_too.isdisjoint(keys):
+            reason = gates.FOUNDING_EVENT
+        reasons |= dict.fromkeys(keys[:counting], reason)
+        reasons |= dict.fromkeys(keys[counting + 1 :], gates.REPEATS_OLDER_OCCURRENCE)
+    return reasons
 
 
 # --- thresholds and the walk: rule 3.4 ---
@@ -158,8 +157,8 @@ def _of_walk(
     judgement: judging.Judgement,
 ) -> dict[judging.HitKey, str | None]:
     """Return why hits that count do not achieve the goal: they are too few, or come after the end of the walk."""
-    unstopped = goals.Workflow((goal,), _NEVER)
-    reaching = _first(case.enrollment, hits, unstopped, case.reversals, case)
+    unstopped = judge(structs.replace(case, hits=hits, workflow=goals.Workflow((goal,), _NEVER)))
+    reaching = next(iter(unstopped.achieved), None)
     is_achieved = any(hit.goal_id == goal.goal_id for hit in judgement.achieved)
     count = judgement.counts.get(goal.goal_id) if is_achieved else None
     behind = set() if count is None else {hit.trigger.order for hit in count.hits}

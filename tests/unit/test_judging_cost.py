@@ -1,11 +1,8 @@
 """Cost of judging an enrollment with many hits of one goal, in calls of Python functions, which no load changes."""
 
-import sys
-from collections.abc import Callable
-
 import pytest
 
-from tests.kit import counting
+from tests.kit import calls, counting
 
 COUNTING = counting.counting(100)
 
@@ -25,22 +22,4 @@ def test_a_further_version_of_a_goal_costs_at_most_eight_calls(case: str) -> Non
 
 
 def _calls(case: counting.Counting, *, hits: int, versions: int = 1) -> int:
-    return _calls_of(counting.judging_of(case, hits, versions))
-
-
-def _calls_of(work: Callable[[], object]) -> int:
-    """Return the number of Python functions that work calls; it runs once before, so that caches are filled."""
-    work()
-    made = 0
-
-    def count(_frame: object, event: str, _argument: object) -> None:
-        nonlocal made
-        made += event == "call"
-
-    before = sys.getprofile()
-    sys.setprofile(count)
-    try:
-        work()
-    finally:
-        sys.setprofile(before)
-    return made
+    return calls.calls_of(counting.judging_of(case, hits, versions))
