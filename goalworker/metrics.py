@@ -54,6 +54,7 @@ INSIGHT_OPERATIONS: Final = ("history", "goals", "jobs", "plan", "sweep")
 POOL_STATES: Final = ("idle", "in_use")
 # Records that `insight` has read: left_out are events of contacts without an enrollment.
 HISTORY_OUTCOMES: Final = ("kept", "left_out", "skipped", "malformed", "tombstone")
+HISTORY_GAPS: Final = ("records_deleted", "log_shortened", "recreated", "unreadable")
 # Jobs that are not finished.
 JOB_STATES: Final = ("queued", "running")
 CLOCKS: Final = ("database",)
@@ -210,6 +211,12 @@ history_records_total = Counter(
     ["topic", "outcome"],
     registry=REGISTRY,
 )
+history_gaps_total = Counter(
+    "goalworker_history_gaps_total",
+    "Places in the logs where insight could not read on, by reason.",
+    ["reason"],
+    registry=REGISTRY,
+)
 history_waiting = Gauge(
     "goalworker_history_waiting",
     "1 while insight waits until workers have judged the enrollments of its events.",
@@ -298,6 +305,7 @@ def initialise_insight(version: str, topics: Collection[str]) -> None:
     """Start the series of `insight` at 0."""
     build_info.labels(version).set(1)
     _start(history_records_total, topics, HISTORY_OUTCOMES)
+    _start(history_gaps_total, HISTORY_GAPS)
     _start(jobs_oldest_timestamp_seconds, JOB_STATES)
     _start(db_transaction_duration_seconds, INSIGHT_OPERATIONS)
     _start(db_pool_connections, POOL_STATES)

@@ -2,20 +2,33 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from itertools import compress
+from operator import attrgetter
 from typing import Any, Final
 
 from aiokafka import TopicPartition
 
-from goalworker.domain import events, facts, seen_values
+from goalworker.domain import events, facts
+from goalworker.domain.seen_values import TAG_ADDED, TAG_ID, Counts, ValueOfTenant
 from goalworker.insight.fetched_events import EventsOfPartition
 from goalworker.stores import history_writing
-from goalworker.stores.seen_values import KEPT, Count
+from goalworker.stores.seen_values import KEPT, CountsOfField
 
 # Values of a field of a tenant that one transaction counts, at most; of more, the most frequent ones.
 VALUES_MAX: Final = 5_000
 
 IsKept = Callable[[facts.PersonKey], bool]
+
+
+@dataclass(slots=True)
+class _Day:
+    """The values of a day's records, and the least and the greatest time of these."""
+
+    first: datetime
+    last: datetime
+    counts: Counts = field(default_factory=Counts)
 
 
 class Buffer:
@@ -25,19 +38,29 @@ class Buffer:
         self.epoch = epoch
         """The consumer's epoch in which they were read: their offsets are committed in no other."""
         self._parts: list[EventsOfPartition] = []
+        self._contacts: list[list[facts.PersonKey]] = []  # of each event of each part
+        self._days: dict[date, _Day] = {}
         self.records = 0
 
     def __bool__(self) -> bool:
         return bool(self._parts)
 
-    def add(self, part: EventsOfPartition) -> None:
-        """Append the next events of a partition."""
+    def add(self, part: EventsOfPartition, now: datetime) -> None:
+        """Append the next events of a partition, and count their values.
+
+        A record dated after now, or too long before, counts as of that bound.
+        """
         self._parts.append(part)
+        self._contacts.append(list(zip(map(_TENANT, part.decoded), map(_CONTACT, part.decoded), strict=True)))
         self.records += part.records
+        first, last = (_within(_moment(ms), now) for ms in part.span)
+        day = self._days.setdefault(last.date(), _Day(first, last))
+        day.first, day.last = min(day.first, first), max(day.last, last)
+        day.counts.add(part.decoded)
 
     def contacts(self) -> set[facts.PersonKey]:
         """Return the contacts of the events."""
-        return {(event.tenant_id, event.data.contact_id) for part in self._parts for _, event in part.events}  # type: ignore[union-attr]
+        return set().union(*self._contacts)
 
     @property
     def oldest(self) -> datetime:
@@ -45,9 +68,9 @@ class Buffer:
         return _moment(min(part.span.first_ms for part in self._parts))
 
     @property
-    def newest(self) -> datetime:
-        """The greatest timestamp of the records."""
-        return _moment(max(part.span.last_ms for part in self._parts))
+    def arrived_by(self) -> datetime:
+        """By when all of the records had reached Kafka."""
+        return max(part.arrived_by for part in self._parts)
 
     def moves(self, stored: Mapping[TopicPartition, int]) -> list[history_writing.Move]:
         """Return the steps of the partitions from their stored positions."""
@@ -64,9 +87,8 @@ class Buffer:
         """Return the rows of the events of contacts that are kept, in the order of the partitions' offsets."""
         return [
             _row(event, part.partition, offset)
-            for part in self._parts
-            for offset, event in part.events
-            if is_kept((event.tenant_id, event.data.contact_id))  # type: ignore[union-attr]
+            for part, contacts in zip(self._parts, self._contacts, strict=True)
+            for offset, event in compress(zip(part.offsets, part.decoded, strict=True), map(is_kept, contacts))
         ]
 
     def outcomes(self, kept: Collection[tuple[Any, ...]]) -> Counter[tuple[str, str]]:
@@ -76,33 +98,24 @@ class Buffer:
             topic = part.partition.topic
             for outcome, number in part.outcomes.items():
                 found[topic, outcome] += number
-            found[topic, "left_out"] += len(part.events)
+            found[topic, "left_out"] += len(part.decoded)
         written = Counter(row[_TOPIC] for row in kept)
         for topic, number in written.items():
             found[topic, "kept"] += number
             found[topic, "left_out"] -= number
         return found
 
-    def counts(self, now: datetime) -> list[Count]:
-        """Return the counts of values by day; a record dated after now, or too long before, counts as of that bound."""
-        merged: dict[tuple[date, seen_values.SeenKey], list[Any]] = {}
-        for part in self._parts:
-            first, last = (_within(_moment(ms), now) for ms in part.span)
-            day = last.date()
-            for key, number in part.counts.items():
-                known = merged.get((day, key))
-                if known is None:
-                    merged[day, key] = [number, part.labels.get(key), first, last]
-                else:
-                    known[0] += number
-                    known[1] = part.labels.get(key, known[1])
-                    known[2], known[3] = min(known[2], first), max(known[3], last)
-        return [
-            Count(tenant_id, event_type, field, value, day, number, label, first, last)
-            for (day, (tenant_id, event_type, field, value)), (number, label, first, last) in _frequent(merged)
-        ]
+    def counts(self) -> Iterator[CountsOfField]:
+        """Yield the counts of values by day and field."""
+        for date_, day in self._days.items():
+            for (event_type, name), numbers in day.counts.by_field():
+                labels = day.counts.labels if (event_type, name) == _TAG else {}
+                yield CountsOfField(event_type, name, date_, day.first, day.last, _frequent(numbers), labels)
 
 
+_TENANT: Final = attrgetter("tenant_id")
+_CONTACT: Final = attrgetter("data.contact_id")
+_TAG: Final = (TAG_ADDED, TAG_ID)
 _TOPIC: Final = 7
 
 
@@ -123,19 +136,18 @@ def _row(event: events.Event, partition: TopicPartition, offset: int) -> tuple[A
     )
 
 
-def _frequent(merged: dict[Any, list[Any]]) -> Iterator[tuple[Any, list[Any]]]:
-    """Yield the counts, of a field with too many values only the most frequent ones."""
-    sizes: Counter[tuple[Any, ...]] = Counter((day, *key[:3]) for day, key in merged)
-    large = {field for field, size in sizes.items() if size > VALUES_MAX}
-    if not large:
-        yield from merged.items()
-        return
-    taken: Counter[tuple[Any, ...]] = Counter()
-    for (day, key), rest in sorted(merged.items(), key=lambda item: -item[1][0]):
-        field = (day, *key[:3])
-        taken[field] += 1
-        if field not in large or taken[field] <= VALUES_MAX:
-            yield (day, key), rest
+def _frequent(numbers: Mapping[ValueOfTenant, int]) -> Mapping[ValueOfTenant, int]:
+    """Return the counts of a field, of a tenant with too many values only the most frequent ones."""
+    sizes = Counter(tenant_id for tenant_id, _ in numbers) if len(numbers) > VALUES_MAX else {}
+    if all(size <= VALUES_MAX for size in sizes.values()):
+        return numbers
+    taken: Counter[str] = Counter()
+    found = {}
+    for key, number in sorted(numbers.items(), key=lambda item: -item[1]):
+        taken[key[0]] += 1
+        if taken[key[0]] <= VALUES_MAX:
+            found[key] = number
+    return found
 
 
 def _moment(timestamp_ms: int) -> datetime:

@@ -1,4 +1,4 @@
-"""Events of a fetch, decoded as the worker does: those to keep, and the counts of their values."""
+"""Events of a fetch, decoded as the worker does."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,14 +13,11 @@ from goalworker.decoding.decoder import Decoder
 from goalworker.decoding.fast import ANY_WANTED
 from goalworker.decoding.record import FetchedRecord, OversizedRecord
 from goalworker.decoding.skipping import Skipped
-from goalworker.domain import events, seen_values
+from goalworker.domain import events
 from goalworker.pipeline import dead_letters
 
 FetchedRecords = Mapping[TopicPartition, Sequence[FetchedRecord]]
 _DAY_MS: Final = 86_400_000
-
-Located = tuple[int, events.Event]
-"""The offset of a record, and its event."""
 
 
 class Span(NamedTuple):
@@ -32,16 +29,26 @@ class Span(NamedTuple):
 
 @dataclass(slots=True)
 class EventsOfPartition:
-    """Events of consecutive records of a partition, with what was counted of them."""
+    """Events of consecutive records of a partition, and the offsets of their records."""
 
     partition: TopicPartition
     next_offset: int
     span: Span
+    arrived_by: datetime
     records: int
-    events: list[Located] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
+    decoded: list[events.Event] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
-    counts: Counter[seen_values.SeenKey] = field(default_factory=Counter)
-    labels: seen_values.Labels = field(default_factory=dict)
+
+    def add(self, offset: int, event: events.Event) -> None:
+        """Append an event."""
+        self.offsets.append(offset)
+        self.decoded.append(event)
+
+    def sort(self) -> None:
+        """Put the events into the order of their records."""
+        ordered = sorted(zip(self.offsets, self.decoded, strict=True), key=lambda located: located[0])
+        self.offsets, self.decoded = [offset for offset, _ in ordered], [event for _, event in ordered]
 
 
 def by_day(records: Sequence[FetchedRecord]) -> Iterator[Sequence[FetchedRecord]]:
@@ -55,12 +62,16 @@ def by_day(records: Sequence[FetchedRecord]) -> Iterator[Sequence[FetchedRecord]
 
 
 def decode(
-    decoder: Decoder, partition: TopicPartition, records: Sequence[FetchedRecord], redrive_topic: str
+    decoder: Decoder,
+    partition: TopicPartition,
+    records: Sequence[FetchedRecord],
+    redrive_topic: str,
+    arrived_by: datetime,
 ) -> EventsOfPartition:
     """Decode consecutive records of a partition; malformed ones are left out, since the worker dead-letters them."""
     timestamps = [record.timestamp for record in records]
     span = Span(min(timestamps), max(timestamps))
-    found = EventsOfPartition(partition, records[-1].offset + 1, span, len(records))
+    found = EventsOfPartition(partition, records[-1].offset + 1, span, arrived_by, len(records))
     now = datetime.now(UTC) + decoder.ahead
     if partition.topic == redrive_topic:
         for record in records:
@@ -68,20 +79,19 @@ def decode(
     else:
         _take_all(found, decoder, records, now)
     decoder.without_time.clear()  # the worker counts them
-    seen_values.count(found.counts, found.labels, (event for _, event in found.events))
     return found
 
 
 def _take_all(found: EventsOfPartition, decoder: Decoder, records: Sequence[FetchedRecord], now: datetime) -> None:
     topic, number = found.partition.topic, found.partition.partition
     taken, left, skipped = decoder.fast(topic)(records, decoder.latest(now), ANY_WANTED)
-    found.events = [(record.offset, event) for record, event in taken]
+    found.offsets, found.decoded = [record.offset for record, _ in taken], [event for _, event in taken]
     if skipped:
         found.outcomes["skipped"] += len(skipped)
     for record in left:
         _take(found, record, decoder.decode_left(topic, record, now, (number, record.offset)))
     if left:
-        found.events.sort(key=lambda located: located[0])
+        found.sort()
 
 
 def _take_redriven(found: EventsOfPartition, decoder: Decoder, record: FetchedRecord, now: datetime) -> None:
@@ -97,7 +107,7 @@ def _take(found: EventsOfPartition, record: FetchedRecord, outcome: object) -> N
         if outcome.type in events.LIFECYCLE_TYPES:  # redriven, and of no interest here
             found.outcomes["skipped"] += 1
         else:
-            found.events.append((record.offset, outcome))
+            found.add(record.offset, outcome)
     elif outcome is None:
         found.outcomes["tombstone"] += 1
     else:

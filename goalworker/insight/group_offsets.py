@@ -5,6 +5,7 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Final
 
+import aiokafka
 from aiokafka import TopicPartition
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -17,6 +18,8 @@ from goalworker.stores import history_writing
 LAG_SECONDS: Final = 1.0
 # Seconds between two looks at history that is still behind.
 HISTORY_SECONDS: Final = 0.5
+
+Offsets = dict[TopicPartition, int]
 
 
 class GroupOffsets:
@@ -35,8 +38,9 @@ class GroupOffsets:
         if time.monotonic() - self._asked_at >= LAG_SECONDS:
             ends = await self._ends(self._topics)
             committed = await self._committed(self._worker_group)
-            # A partition without a commit has had no records.
-            self._lag = sum(max(0, end - committed.get(partition, end)) for partition, end in ends.items())
+            # Without a commit, the worker will begin at the first record.
+            begins = await self._begins([partition for partition in ends if partition not in committed])
+            self._lag = sum(max(0, end - (committed | begins)[partition]) for partition, end in ends.items())
             self._asked_at = time.monotonic()
         return self._lag
 
@@ -57,18 +61,23 @@ class GroupOffsets:
         """Drop the connection."""
         await self._observer.drop()
 
-    async def _ends(self, topics: Collection[str]) -> dict[TopicPartition, int]:
-        try:
-            observer = await self._observer.connected()
+    async def _ends(self, topics: Collection[str]) -> Offsets:
+        async def ends(observer: aiokafka.AIOKafkaConsumer) -> Offsets:
             described = await broker_requests.describe_topics(observer, topics)
             partitions = [TopicPartition(name, one) for name, topic in described.items() for one in topic.partitions]
-            ends: dict[TopicPartition, int] = await observer.end_offsets(partitions)
-        except BaseException:
-            await self._observer.drop()
-            raise
-        return ends
+            found: Offsets = await observer.end_offsets(partitions)
+            return found
 
-    async def _committed(self, group_id: str) -> dict[TopicPartition, int]:
+        return await self._observer.ask(ends, clients.ASK_TIMEOUT_SECONDS)
+
+    async def _begins(self, partitions: Collection[TopicPartition]) -> Offsets:
+        async def begins(observer: aiokafka.AIOKafkaConsumer) -> Offsets:
+            found: Offsets = await observer.beginning_offsets(partitions)
+            return found
+
+        return await self._observer.ask(begins, clients.ASK_TIMEOUT_SECONDS) if partitions else {}
+
+    async def _committed(self, group_id: str) -> Offsets:
         client = clients.admin(self._settings)
         try:
             await client.start()

@@ -4,15 +4,17 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from aiokafka import TopicPartition
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from goalworker import config, logs
+from goalworker import config, logs, metrics
 from goalworker.decoding.decoder import Decoder
 from goalworker.errors import UndecodableError
 from goalworker.insight import fetched_events, positions
+from goalworker.insight.arrivals import Arrivals
 from goalworker.insight.buffer import Buffer
 from goalworker.insight.fetched_events import EventsOfPartition, FetchedRecords
 from goalworker.insight.history_writer import HistoryWriter
@@ -41,7 +43,8 @@ class HistoryLoop:
         self._consumer = consumer
         self._decoder = decoder
         self._redrive_topic = settings.topics.redrive
-        self._delay_seconds = settings.history.delay_seconds
+        self._delay = timedelta(seconds=settings.history.delay_seconds)
+        self._arrivals = Arrivals()
         self._writer = HistoryWriter(settings, pool)
         self._buffer = Buffer()
         self._buffered_since = 0.0
@@ -73,6 +76,7 @@ class HistoryLoop:
         if self._consumer.needs_positions:
             await self._set_positions()
             return
+        self._note_ends()
         parts = await self._decode(fetched)
         if await self._until_old_enough(parts):
             self._add(parts)
@@ -88,24 +92,32 @@ class HistoryLoop:
             if error.last is None:
                 raise
             # The worker stops there until an operator skips the batch.
-            log.warning("history_batch_unreadable", error=error.sentence)
+            log.warning("history_gap", reason="unreadable", error=error.sentence)
+            metrics.history_gaps_total.labels(reason="unreadable").inc()
             self._consumer.skip_to(error.topic, error.partition, error.last + 1)
             return {}
+
+    def _note_ends(self) -> None:
+        now = self._now()
+        for partition in self._consumer.partitions:
+            self._arrivals.note(partition, self._consumer.end_of(partition), now)
 
     async def _set_positions(self) -> None:
         """Continue at the stored positions; what was read and not written is read again, here or elsewhere."""
         epoch = self._consumer.epoch
         await self._drop()
+        self._arrivals = Arrivals()  # a topic may have been recreated
         found = await await_polling(retry_transient(lambda: positions.find(self._pool, self._consumer)), self._consumer)
         self._writer.stored = found
         self._consumer.seek_to(epoch, found)
         await self._commit(epoch, found)
 
     async def _decode(self, fetched: FetchedRecords) -> list[EventsOfPartition]:
-        parts = []
+        parts, now = [], self._now()
         for partition, records in fetched.items():
             for of_day in fetched_events.by_day(records):
-                parts.append(fetched_events.decode(self._decoder, partition, of_day, self._redrive_topic))
+                arrived_by = self._arrivals.arrived_by(partition, of_day[-1].offset + 1, now)
+                parts.append(fetched_events.decode(self._decoder, partition, of_day, self._redrive_topic, arrived_by))
                 await asyncio.sleep(0)
         return parts
 
@@ -114,25 +126,26 @@ class HistoryLoop:
         if not parts:
             return False
         epoch = self._consumer.epoch
-        newest = max(part.span.last_ms for part in parts) / 1000
-        old_enough_at = min(newest, self._now()) + self._delay_seconds
+        old_enough_at = max(part.arrived_by for part in parts) + self._delay
         polled_at = time.monotonic()
         while self._now() < old_enough_at and epoch == self._consumer.epoch and not self._is_stopping:
             await self._write_if_due()
-            await asyncio.sleep(min(RIPE_SECONDS, max(old_enough_at - self._now(), 0)))
+            await asyncio.sleep(min(RIPE_SECONDS, max((old_enough_at - self._now()).total_seconds(), 0)))
+            self._note_ends()  # of what the client fetches meanwhile
             if time.monotonic() - polled_at >= POLL_SECONDS:
                 polled_at = time.monotonic()
                 await self._consumer.keep_polling()
         return self._now() >= old_enough_at and epoch == self._consumer.epoch
 
-    def _now(self) -> float:
-        return time.time() + self._decoder.ahead.total_seconds()
+    def _now(self) -> datetime:
+        return datetime.now(UTC) + self._decoder.ahead
 
     def _add(self, parts: Sequence[EventsOfPartition]) -> None:
         if not self._buffer:
             self._buffer, self._buffered_since = Buffer(self._consumer.epoch), time.monotonic()
+        now = self._now()
         for part in parts:
-            self._buffer.add(part)
+            self._buffer.add(part, now)
 
     async def _write_if_due(self) -> None:
         is_full = self._buffer.records >= BUFFER_RECORDS
@@ -158,7 +171,7 @@ class HistoryLoop:
                 writing.cancel()
 
     async def _write(self, buffer: Buffer) -> None:
-        offsets = await self._writer.write(buffer, self._decoder.ahead)
+        offsets = await self._writer.write(buffer)
         await self._commit(buffer.epoch, offsets)
 
     async def _commit(self, epoch: int, offsets: Mapping[TopicPartition, int]) -> None:

@@ -40,11 +40,10 @@ class HistoryWriter:
         self.is_waiting = False
         """True while a buffer waits until workers have judged the enrollments of its time."""
 
-    async def write(self, buffer: Buffer, ahead: timedelta) -> Mapping[TopicPartition, int]:
-        """Write a buffer and return the offsets behind it; FencedError. ahead: as of decoding.Decoder."""
+    async def write(self, buffer: Buffer) -> Mapping[TopicPartition, int]:
+        """Write a buffer and return the offsets behind it; FencedError."""
         is_kept = await self._choose(buffer)
-        now = datetime.now(UTC) + ahead
-        rows, seen, moves = buffer.rows(is_kept), buffer.counts(now), buffer.moves(self.stored)
+        rows, seen, moves = buffer.rows(is_kept), list(buffer.counts()), buffer.moves(self.stored)
         await waiting.retry_transient(lambda: history_writing.write(self._pool, moves, rows, seen))
         offsets = {move.partition: move.next_offset for move in moves}
         self.stored |= offsets
@@ -83,7 +82,9 @@ class HistoryWriter:
         if not contacts:
             return set()
         async with connections.transaction(self._pool, tables.WORKER_ROLE, "history") as connection:
-            if not await enrolled_contacts.are_known(connection, self._lifecycle_topic, buffer.newest + self._apart):
+            if not await enrolled_contacts.are_known(
+                connection, self._lifecycle_topic, buffer.arrived_by + self._apart
+            ):
                 return None
             # Whose enrollment ended this long before the event itself is left out, however late it is read.
             ended_after = min(buffer.oldest, datetime.now(UTC)) - self._lateness

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 from aiokafka import TopicPartition
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from goalworker import logs
+from goalworker import logs, metrics
 from goalworker.kafka.positioned_consumer import PositionedConsumer, TopicLog
 from goalworker.stores import history_writing
 from goalworker.stores.history_writing import Position
@@ -65,6 +65,7 @@ async def find(pool: AsyncEngine, consumer: PositionedConsumer) -> dict[TopicPar
 def _log_gaps(begun: Mapping[TopicPartition, Beginning], stored: Mapping[TopicPartition, Position]) -> None:
     for partition, beginning in sorted(begun.items()):
         if beginning.reason != "new":
+            metrics.history_gaps_total.labels(reason=beginning.reason).inc()
             log.warning(
                 "history_gap",
                 topic=partition.topic,

@@ -65,8 +65,21 @@ class PositionedConsumer(Consumer):
         self.needs_positions = self.is_out_of_range = False
 
     def skip_to(self, topic: str, partition: int, offset: int) -> None:
-        """Fetch a partition from a later offset on."""
-        self.rewind({TopicPartition(topic, partition): offset})
+        """Fetch a partition from a later offset on, and all others again from behind the records that were returned.
+
+        A fetch that ends with an error has moved the positions past records of others that it drops.
+        """
+        returned = {
+            one: max(committed, self._handed_over.get(one, committed)) for one, committed in self.committed.items()
+        }
+        self.rewind({**returned, TopicPartition(topic, partition): offset})
+
+    def end_of(self, partition: TopicPartition) -> int | None:
+        """Return where a partition's log ended at the last fetch of it, None where that is not known."""
+        if self._consumer is None or partition not in self.partitions:
+            return None
+        end: int | None = self._consumer.highwater(partition)
+        return end
 
     async def _check_logs(self, consumer: aiokafka.AIOKafkaConsumer, fetched: Collection[TopicPartition]) -> None:
         since, self._polled_at = self._polled_at, time.monotonic()

@@ -19,18 +19,18 @@ Values = Callable[[Sequence[Row]], Sequence[Any]]
 """Return the values of one column, one for each row."""
 
 
-def texts(column: Sequence[str]) -> str:
+def texts(column: Sequence[str], separator: str = _SEPARATOR) -> str:
     """Return texts that are not empty as one text; ValueError where it would come apart otherwise."""
-    joined = _SEPARATOR.join(column)
-    if joined.count(_SEPARATOR) != max(len(column) - 1, 0) or (column and not joined):
+    joined = separator.join(column)
+    if joined.count(separator) != max(len(column) - 1, 0) or (column and not joined):
         raise ValueError("a text that is empty or has a control character")
     return joined
 
 
-def array_of_texts(number: int) -> str:
+def array_of_texts(number: int, separator: str = _SEPARATOR) -> str:
     """Return SQL for the array of texts that a parameter is."""
     # A planner that knew how many there are would read the whole table rather than look them up, up to some 100,000.
-    return f"string_to_array((SELECT ${number}), '{_SEPARATOR}')"
+    return f"string_to_array((SELECT ${number}), '{separator}')"
 
 
 def array(column: Sequence[object]) -> str:

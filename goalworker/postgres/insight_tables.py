@@ -26,8 +26,8 @@ history_events = sa.Table(
 )
 
 # No tenant_id: one row per partition of the goal topics. next_offset moves in the transaction that adds the rows.
-# history_from is when the kept events of the partition begin, first_offset where they begin; all that reached the
-# partition before history_until is kept.
+# history_from is when the kept events of the partition begin, first_offset where they begin, -1 behind a gap; all that
+# reached the partition before history_until is kept.
 history_positions = sa.Table(
     "history_positions",
     metadata,

@@ -25,7 +25,7 @@ async def enrolled(
     """Return the contacts with an enrollment that is open or ended after a time."""
     if not contacts:
         return set()
-    rows = await connection.fetch(_ENROLLED, *_CONTACTS.arguments(sorted(contacts)), ended_after)
+    rows = await connection.fetch(_ENROLLED, *_CONTACTS.arguments(list(contacts)), ended_after)
     return {(row[0], row[1]) for row in rows}
 
 

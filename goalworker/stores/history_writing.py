@@ -58,7 +58,7 @@ _COLUMNS: Final = tuple(column.name for column in insight_tables.history_events.
 
 
 async def write(
-    pool: AsyncEngine, moves: Sequence[Move], rows: Sequence[tuple[Any, ...]], seen: Collection[seen_values.Count]
+    pool: AsyncEngine, moves: Sequence[Move], rows: Sequence[tuple[Any, ...]], seen: Iterable[seen_values.CountsOfField]
 ) -> None:
     """Write events, counts of values and positions in one transaction.
 
@@ -104,14 +104,15 @@ SELECT p.topic, p.partition, p.next_offset, p.topic_id
 FROM unnest($1::text[], $2::int[]) AS wanted (topic, partition) JOIN history_positions AS p USING (topic, partition)
 """
 
-# A partition that is new, or whose log is another one or has lost records: history begins now. Where another process
-# was first, nothing changes.
+# A partition that is new, or whose log is another one or has lost records: history begins now. Behind a gap it stays
+# there, since the first record that is left may be dated before the gap: no offset is -1. Where another process was
+# first, nothing changes.
 _BEGIN: Final = """
 INSERT INTO history_positions AS p (topic, partition, topic_id, first_offset, next_offset, history_from)
 VALUES ($1, $2, $3, $4, $4, clock_timestamp())
 ON CONFLICT (topic, partition) DO UPDATE SET
     topic_id = excluded.topic_id,
-    first_offset = excluded.first_offset,
+    first_offset = -1,
     next_offset = excluded.next_offset,
     history_from = excluded.history_from
 WHERE p.next_offset = $5

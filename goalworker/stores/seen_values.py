@@ -1,12 +1,13 @@
 """Seen values: how often a value came on a day, by tenant, type and field (contract section 7)."""
 
-from collections.abc import Collection
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
 from typing import Final, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from goalworker.postgres import connections, tables
+from goalworker.domain.seen_values import ValueOfTenant
+from goalworker.postgres import arrays, connections, tables
 
 KEPT: Final = timedelta(days=90)
 # Values of a field of a tenant that today may have before the rare ones are dropped, and how many are left then. Later
@@ -14,28 +15,30 @@ KEPT: Final = timedelta(days=90)
 VALUES_OF_TODAY_MAX: Final = 20_000
 VALUES_LEFT: Final = 5_000
 VALUES_OF_A_DAY: Final = 1_500
-# Rows of one statement.
-_SLICE: Final = 5_000
+# Between values, since a pipeline and its stage are one value with a separator of their own.
+_SEPARATOR: Final = "\x1e"
 
 
-class Count(NamedTuple):
-    """Number of times that a value came on a day, and when first and last; label is the latest name of a tag."""
+class CountsOfField(NamedTuple):
+    """How often which values of a field came on a day, and when the first and the last of them did."""
 
-    tenant_id: str
     type: str
     field: str
-    value: str
     day: date
-    number: int
-    label: str | None
     first_seen: datetime
     last_seen: datetime
+    numbers: Mapping[ValueOfTenant, int]
+    labels: Mapping[ValueOfTenant, str]
+    """The latest names of tags, by tenant and tag_id."""
 
 
-_ADD: Final = """
+# Two processes lock the same rows in one order.
+_ADD: Final = f"""
 INSERT INTO seen_values AS s (tenant_id, type, field, value, day, count, label, first_seen, last_seen)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::date[], $6::bigint[], $7::text[],
-    $8::timestamptz[], $9::timestamptz[])
+SELECT n.tenant_id, $1, $2, n.value, $3, n.count, n.label, $4, $5
+FROM unnest({arrays.array_of_texts(6)}, {arrays.array_of_texts(7, _SEPARATOR)}, $8::text::bigint[], $9::text[])
+    AS n (tenant_id, value, count, label)
+ORDER BY n.tenant_id COLLATE "C", n.value COLLATE "C"
 ON CONFLICT (tenant_id, type, field, value, day) DO UPDATE SET
     count = s.count + excluded.count,
     label = coalesce(excluded.label, s.label),
@@ -44,11 +47,18 @@ ON CONFLICT (tenant_id, type, field, value, day) DO UPDATE SET
 """
 
 
-async def add(connection: connections.Connection, seen: Collection[Count]) -> None:
-    """Add counts to the stored ones; two processes lock the same rows in one order."""
-    ordered = sorted(seen, key=lambda one: one[:5])
-    for start in range(0, len(ordered), _SLICE):
-        await connection.execute(_ADD, *map(list, zip(*ordered[start : start + _SLICE], strict=True)))
+async def add(connection: connections.Connection, seen: Iterable[CountsOfField]) -> None:
+    """Add counts to the stored ones."""
+    for one in sorted(seen, key=lambda one: one[:3]):
+        tenants, values = zip(*one.numbers, strict=True)
+        await connection.execute(
+            _ADD,
+            *one[:5],
+            arrays.texts(tenants),
+            arrays.texts(values, _SEPARATOR),
+            arrays.array(list(one.numbers.values())),
+            [*map(one.labels.get, one.numbers)] if one.labels else None,
+        )
 
 
 _LOCK: Final = f"SELECT pg_try_advisory_xact_lock({connections.HISTORY_LOCK})"

@@ -1,9 +1,10 @@
 """An insight process may crash anywhere or be frozen: each event is kept once and counted once."""
 
 import asyncio
+import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -66,6 +67,13 @@ class LogConsumer(PositionedConsumer):
             partition: TopicLog(self.begins.get(partition, 0), len(records))
             for partition, records in self._log.records.items()
         }
+
+    @property
+    def partitions(self) -> Collection[TopicPartition]:
+        return self._log.records.keys()
+
+    def end_of(self, partition: TopicPartition) -> int:
+        return len(self._log.records[partition])
 
     def seek_to(self, epoch: int, positions: Mapping[TopicPartition, int]) -> None:
         self._positions = dict(positions)
@@ -278,15 +286,14 @@ async def test_days_are_made_ahead_and_dropped_when_they_are_older_than_the_rete
     assert await history_writing.last_day(pool) is None
 
 
-# The events are of 1970-01-01 00:00:00; their enrollments may arrive up to half of the delay later.
-@pytest.mark.parametrize("judged_until", ["1969-12-31", "1970-01-01 00:00:02"])
+# The events have just arrived, whatever the timestamps of their records say, which are of 1970.
+@pytest.mark.parametrize("judged_ago", [timedelta(days=1), timedelta(seconds=1)])
 async def test_the_enrollments_of_events_are_awaited(
-    pool: sa_async.AsyncEngine, administrator: connections.Connection, judged_until: str
+    pool: sa_async.AsyncEngine, administrator: connections.Connection, judged_ago: timedelta
 ) -> None:
-    settings = {"GOALWORKER_HISTORY__KEEP": "enrolled", "GOALWORKER_HISTORY__DELAY_SECONDS": "5"}
+    settings = {"GOALWORKER_HISTORY__KEEP": "enrolled", "GOALWORKER_HISTORY__DELAY_SECONDS": "1"}
     await administrator.execute(
-        "INSERT INTO progress VALUES ('workflow-lifecycle', 0, $1::text::timestamp AT TIME ZONE 'UTC', now())",
-        judged_until,
+        "INSERT INTO progress VALUES ('workflow-lifecycle', 0, now() - $1::interval, now())", judged_ago
     )
     reading, consumer = loop_of(pool, flow.Log(EVENTS), **settings)
     consumer.stop = lambda: None
@@ -316,19 +323,19 @@ async def _coverage_begins(administrator: connections.Connection, topic: str) ->
     return at
 
 
-async def test_history_begins_with_the_first_record_and_again_after_a_gap(
+async def test_history_begins_with_the_first_record_and_now_behind_a_gap(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
     log, before = flow.Log(EVENTS), await connections.now(pool)
     await read(pool, log)
     epoch = datetime(1970, 1, 1, tzinfo=UTC)  # the timestamp of every record of the log
     assert {await _coverage_begins(administrator, partition.topic) for partition in log.records} == {epoch}
-    partition = next(iter(log.records))
-    ends = len(log.records[partition])
-    log.records[partition] += log.records[partition]
+    partition, records = next(iter(log.records.items()))
+    ends = len(records)
+    records += [dataclasses.replace(record, offset=record.offset + ends) for record in records]
     reading, consumer = loop_of(pool, log)
-    consumer.begins = {partition: ends + 1}
-    await administrator.execute("UPDATE history_positions SET next_offset = 1 WHERE topic = $1", partition.topic)
-    consumer._log.records[partition][ends + 1 :] = []
+    consumer.begins = {partition: ends + 1}  # what is left is dated before the gap
     await reading.run()
     assert await _coverage_begins(administrator, partition.topic) > before
+    kept = 'SELECT max("offset"), count(*) FROM history_events WHERE topic = $1'
+    assert tuple(await administrator.fetchrow(kept, partition.topic)) == (2 * ends - 1, 2 * ends - 1)

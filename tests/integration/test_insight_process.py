@@ -2,21 +2,33 @@
 
 import contextlib
 import datetime as dt
+import os
 import signal
+import struct
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.util import calc_crc32c
 from sqlalchemy.ext import asyncio as sa_async
 
+from goalworker import config
+from goalworker.insight.group_offsets import GroupOffsets
 from goalworker.postgres import connections, tables
+from goalworker.runtime import insight_service
 from goalworker.stores import history
 from tests.kit import messages_in, shells, support, worker_process
 from tests.kit.messages_in import Record
 from tests.kit.worker_process import Installation, Worker
 
+# Places in a batch of records: its checksum, and what the checksum is of.
+CRC_AT, ATTRIBUTES_AT = 17, 21
 QUICK = {"HISTORY__DELAY_SECONDS": 0}
 
 
@@ -222,10 +234,95 @@ async def test_a_topic_that_was_recreated_is_read_from_its_beginning_and_history
         await until_kept(pool, 25)
 
 
+async def delete_before(installed: Installation, partition: TopicPartition, offset: int) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=installed.bootstrap_servers)
+    await admin.start()
+    try:
+        await admin.delete_records({partition: RecordsToDelete(before_offset=offset)})
+    finally:
+        await admin.close()
+
+
+async def test_records_deleted_before_they_are_read_are_a_gap_that_coverage_does_not_span(
+    installed: Installation, pool: sa_async.AsyncEngine
+) -> None:
+    forms = TopicPartition(installed.topics["form_submitted"], 2)
+
+    async def send_old(*ids: str) -> None:
+        year_2020 = 1_577_836_800_000
+        await send(installed, *(replace(submitted("c", id_), partition=2, timestamp_ms=year_2020) for id_ in ids))
+
+    async with insight(installed, **{"HISTORY__KEEP": "all"}) as process:
+        await send_old("1", "2")
+        await until_kept(pool, 2)
+        process.process.send_signal(signal.SIGSTOP)
+        began = now()
+        await send_old("3")  # for the fetch that waits at the broker
+        await send_old("4", "5", "6")
+        await delete_before(installed, forms, 5)
+        process.process.send_signal(signal.SIGCONT)
+        await process.said("history_gap", reason="records_deleted", partition=2, next_offset=5)
+        await send_old("7")
+        await until_kept(pool, 4)
+        await until_covered(pool, now())
+        assert process.metric("history_gaps_total", reason="records_deleted") == 1
+    assert {row[2] for row in await kept(pool)} >= {"1", "2", "6", "7"}
+    async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
+        covered = await history.coverage(connection)
+    assert covered.history_from is not None
+    assert covered.history_from > began
+
+
+def with_nameless_header(batch: BatchBuilder) -> BatchBuilder:
+    """Return a batch whose header `n: x` has a name that is no text, so that clients cannot read the batch."""
+    data = batch._build()
+    data[data.rindex(b"\x02n\x02x") + 1] = 0xFF
+    struct.pack_into(">I", data, CRC_AT, calc_crc32c(bytes(data[ATTRIBUTES_AT:])))
+    return batch
+
+
+async def test_a_batch_that_cannot_be_read_is_passed_over_and_no_other_record_is_lost(
+    installed: Installation, pool: sa_async.AsyncEngine
+) -> None:
+    topic, number = installed.topics["form_submitted"], 300
+    async with shells.producing(installed.bootstrap_servers) as producer:
+        bad = producer.create_batch()
+        bad.append(key=None, value=b"{}", timestamp=None, headers=[("n", b"x")])
+        before, after = submitted("c", "before"), submitted("c", "after")
+        await producer.send_and_wait(topic, before.value, partition=1, headers=list(before.headers))
+        await (await producer.send_batch(with_nameless_header(bad), topic, partition=1))
+        await producer.send_and_wait(topic, after.value, partition=1, headers=list(after.headers))
+    others = [replace(submitted("c", str(one)), partition=(0, 2, 3)[one % 3]) for one in range(number)]
+    await send(installed, *others)
+    async with insight(installed, **{"HISTORY__KEEP": "all"}) as process:
+        await until_kept(pool, number + 2)
+        await until_covered(pool, now())
+        assert process.metric("history_gaps_total", reason="unreadable") == 1
+        (line,) = process.lines("history_gap")
+        assert f"{topic}[1]: the batch of offsets 1 to 1 cannot be read" in line["error"]
+    assert {row[2] for row in await kept(pool)} == {"before", "after", *map(str, range(number))}
+
+
+async def test_a_group_lags_by_the_whole_log_of_a_partition_without_a_commit(
+    installed: Installation, pool: sa_async.AsyncEngine
+) -> None:
+    variables = shells.variables_of(installed.bootstrap_servers, installed.topics)
+    settings = config.load(variables, env_file=None, secrets_dir=None)
+    forms = TopicPartition(installed.topics["form_submitted"], 2)
+    await send(installed, *(replace(submitted("c", str(one)), partition=2) for one in range(9)))
+    await delete_before(installed, forms, 2)
+    offsets = GroupOffsets(insight_service.of_insight(settings), pool, f"group-{forms.topic}")
+    try:
+        assert await offsets.lag() == 7
+    finally:
+        await offsets.drop()
+
+
 async def test_it_stops_and_says_what_it_writes_on_an_installation_without_records(installed: Installation) -> None:
     async with insight(installed) as process:
         await support.until(lambda: process.answers("/healthz/ready") == 200)
         assert process.metric("ready") == 4
+        assert os.getpriority(os.PRIO_PROCESS, process.process.pid) == max(10, os.getpriority(os.PRIO_PROCESS, 0))
         assert process.metric("history_waiting") == 0
         await support.until(lambda: process.metric("history_last_day_timestamp_seconds") > now().timestamp() + 86_400)
         assert process.metrics()["goalworker_jobs_oldest_timestamp_seconds", frozenset({("state", "queued")})] == 0

@@ -1,26 +1,35 @@
 """Seen values: counts are added up, dropped when they are old, and bounded where a tenant has too many."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy.ext import asyncio as sa_async
 
+from goalworker.domain.seen_values import stage_value
 from goalworker.postgres import connections, tables
 from goalworker.stores import enrolled_contacts, seen_values
-from goalworker.stores.seen_values import Count
+from goalworker.stores.seen_values import CountsOfField
 
 Stored = dict[tuple[str, str], int]
 
 
-def count(value: str, number: int = 1, *, at: datetime, tenant_id: str = "north", label: str | None = None) -> Count:
-    return Count(tenant_id, "form.submitted", "form_id", value, at.date(), number, label, at, at)
-
-
-async def add(pool: sa_async.AsyncEngine, counts: Iterable[Count]) -> None:
+async def add(
+    pool: sa_async.AsyncEngine,
+    numbers: Mapping[str, int],
+    *,
+    at: datetime,
+    tenant_id: str = "north",
+    labels: Mapping[str, str] | None = None,
+) -> None:
+    """Add how often values came, and the labels of some of them."""
+    of_tenant = {(tenant_id, value): number for value, number in numbers.items()}
+    named = {(tenant_id, value): label for value, label in (labels or {}).items()}
     async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
-        await seen_values.add(connection, list(counts))
+        await seen_values.add(
+            connection, [CountsOfField("form.submitted", "form_id", at.date(), at, at, of_tenant, named)]
+        )
 
 
 async def stored(administrator: connections.Connection) -> Stored:
@@ -37,10 +46,18 @@ async def test_counts_of_a_day_are_added_and_the_latest_label_stands(
     pool: sa_async.AsyncEngine, administrator: connections.Connection, now: datetime
 ) -> None:
     earlier, later = now.replace(hour=1), now.replace(hour=2)
-    await add(pool, [count("a", 2, at=later, label="new"), count("b", at=later)])
-    await add(pool, [count("a", 3, at=earlier)])
+    await add(pool, {"a": 2, "b": 1}, at=later, labels={"a": "new"})
+    await add(pool, {"a": 3}, at=earlier)
     row = await administrator.fetchrow("SELECT count, label, first_seen, last_seen FROM seen_values WHERE value = 'a'")
     assert tuple(row) == (5, "new", earlier, later)
+
+
+async def test_a_pipeline_and_its_stage_stay_one_value(
+    pool: sa_async.AsyncEngine, administrator: connections.Connection, now: datetime
+) -> None:
+    stages = {stage_value("p", "s"): 1, stage_value("p", "t"): 2}
+    await add(pool, stages, at=now)
+    assert await stored(administrator) == {("north", value): number for value, number in stages.items()}
 
 
 async def test_processes_add_the_same_values_side_by_side(
@@ -48,7 +65,7 @@ async def test_processes_add_the_same_values_side_by_side(
 ) -> None:
     values = [str(number) for number in range(50)]
     orders = (values, values[::-1], values[25:] + values[:25])
-    await asyncio.gather(*(add(pool, (count(value, at=now) for value in order)) for order in orders * 3))
+    await asyncio.gather(*(add(pool, dict.fromkeys(order, 1), at=now) for order in orders * 3))
     assert set((await stored(administrator)).values()) == {9}
 
 
@@ -60,10 +77,10 @@ async def test_of_too_many_values_of_today_the_frequent_ones_are_left(
 ) -> None:
     monkeypatch.setattr(seen_values, "VALUES_OF_TODAY_MAX", 10)
     monkeypatch.setattr(seen_values, "VALUES_LEFT", 3)
-    await add(pool, (count(f"v{number}", number, at=now) for number in range(1, 11)))
-    await add(pool, [count("theirs", at=now, tenant_id="south")])
+    await add(pool, {f"v{number}": number for number in range(1, 11)}, at=now)
+    await add(pool, {"theirs": 1}, at=now, tenant_id="south")
     assert await seen_values.prune_today(pool) == 0
-    await add(pool, [count("v11", 11, at=now)])
+    await add(pool, {"v11": 11}, at=now)
     assert await seen_values.prune_today(pool) == 8
     assert set(await stored(administrator)) == {
         ("north", "v11"),
@@ -81,8 +98,8 @@ async def test_days_that_are_over_keep_fewer_values_and_go_after_ninety_days(
 ) -> None:
     monkeypatch.setattr(seen_values, "VALUES_OF_A_DAY", 2)
     for days in (0, 1, 89):
-        await add(pool, (count(f"d{days}-{number}", number, at=now - timedelta(days=days)) for number in (1, 2, 3)))
-    await add(pool, [count("old", at=now - timedelta(days=90))])
+        await add(pool, {f"d{days}-{number}": number for number in (1, 2, 3)}, at=now - timedelta(days=days))
+    await add(pool, {"old": 1}, at=now - timedelta(days=90))
     assert await seen_values.prune_past(pool) == 3
     left = {value for _, value in await stored(administrator)}
     assert left == {"d0-1", "d0-2", "d0-3", "d1-2", "d1-3", "d89-2", "d89-3"}

@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 from goalworker import config
 from goalworker.decoding.decoder import Decoder
 from goalworker.decoding.limits import Limits
-from goalworker.domain import seen_values
-from goalworker.insight import buffer, fetched_events, positions
+from goalworker.domain import events
+from goalworker.insight import arrivals, buffer, fetched_events, positions
+from goalworker.insight.arrivals import Arrivals
 from goalworker.insight.buffer import Buffer
 from goalworker.insight.fetched_events import EventsOfPartition, Span
 from goalworker.kafka.positioned_consumer import TopicLog
 from goalworker.pipeline import dead_letters
 from goalworker.stores.history_writing import Position
-from goalworker.stores.seen_values import Count
+from goalworker.stores.seen_values import CountsOfField
 from tests.kit import messages_in
 
 TOPICS = config.load({}, env_file=None, secrets_dir=None).topics
@@ -40,7 +41,7 @@ def submitted(offset: int, contact_id: str = "c", form_id: str = "f", timestamp:
 
 
 def decoded(partition: TopicPartition, *records: ConsumerRecord) -> EventsOfPartition:
-    return fetched_events.decode(DECODER, partition, records, TOPICS.redrive)
+    return fetched_events.decode(DECODER, partition, records, TOPICS.redrive, NOW)
 
 
 # --- decoding ---
@@ -49,7 +50,7 @@ def decoded(partition: TopicPartition, *records: ConsumerRecord) -> EventsOfPart
 def test_malformed_skipped_and_empty_records_move_the_position_and_are_no_events() -> None:
     test = messages_in.event("form.submitted", {"contact_id": "c", "form_id": "f", "test": True}, NOW)
     found = decoded(FORMS, submitted(3), record(4, b"{"), record(5, None), record(6, test.value), submitted(9))
-    assert [offset for offset, _ in found.events] == [3, 9]
+    assert found.offsets == [3, 9]
     assert found.outcomes == {"malformed": 1, "tombstone": 1, "skipped": 1}
     assert (found.next_offset, found.records) == (10, 5)
 
@@ -58,7 +59,8 @@ def test_events_that_only_the_careful_way_decodes_stay_in_order() -> None:
     spaced = submitted(2).value
     assert spaced is not None
     found = decoded(FORMS, submitted(1), record(2, b"[" + spaced + b"]"), submitted(3))
-    assert [offset for offset, _ in found.events] == [1, 2, 3]
+    assert found.offsets == [1, 2, 3]
+    assert [event.id for event in found.decoded] == ["e1", "e2", "e3"]
 
 
 def test_redriven_records_are_decoded_as_those_of_their_topic() -> None:
@@ -69,7 +71,7 @@ def test_redriven_records_are_decoded_as_those_of_their_topic() -> None:
     found = decoded(
         AGAIN, record(1, value, 0, ours), record(2, value), record(3, started, 0, lifecycle), record(4, None)
     )
-    assert [offset for offset, _ in found.events] == [1]
+    assert found.offsets == [1]
     assert found.outcomes == {"malformed": 1, "skipped": 1, "tombstone": 1}
 
 
@@ -88,7 +90,7 @@ def test_records_are_parted_by_day_in_their_order(timestamps: list[int]) -> None
 def filled(*parts: EventsOfPartition) -> Buffer:
     made = Buffer()
     for part in parts:
-        made.add(part)
+        made.add(part, NOW)
     return made
 
 
@@ -112,9 +114,19 @@ def test_a_partition_moves_once_however_many_parts_it_has() -> None:
     assert move == (FORMS, 3, 9, datetime(1970, 1, 1, tzinfo=UTC))
 
 
-def part(timestamp_ms: int, counts: dict[str, int]) -> EventsOfPartition:
-    keys = {("acme", "form.submitted", "form_id", value): number for value, number in counts.items()}
-    return EventsOfPartition(FORMS, 1, Span(timestamp_ms, timestamp_ms), 1, counts=Counter(keys))
+def part(timestamp_ms: int, counts: dict[str, int], tenant_id: str = "acme") -> EventsOfPartition:
+    found = [
+        events.Event(tenant_id, "s", "1", "form.submitted", NOW, events.FormSubmitted("c", value))
+        for value, number in counts.items()
+        for _ in range(number)
+    ]
+    return of_events(timestamp_ms, found)
+
+
+def of_events(timestamp_ms: int, found: list[events.Event]) -> EventsOfPartition:
+    number = len(found)
+    span = Span(timestamp_ms, timestamp_ms)
+    return EventsOfPartition(FORMS, number, span, NOW, number, list(range(number)), found)
 
 
 def ms(moment: datetime) -> int:
@@ -124,12 +136,13 @@ def ms(moment: datetime) -> int:
 @given(st.lists(st.tuples(st.integers(0, 60), st.dictionaries(st.sampled_from("abc"), st.integers(1, 9)))))
 def test_counts_are_added_up_by_day_and_value(drawn: list[tuple[int, dict[str, int]]]) -> None:
     moments = [NOW - timedelta(hours=hours) for hours, _ in drawn]
-    found = filled(*(part(ms(at), counts) for at, (_, counts) in zip(moments, drawn, strict=True))).counts(NOW)
+    found = list(filled(*(part(ms(at), counts) for at, (_, counts) in zip(moments, drawn, strict=True))).counts())
     expected: Counter[tuple[date, str]] = Counter()
     for at, (_, counts) in zip(moments, drawn, strict=True):
         for value, number in counts.items():
             expected[at.date(), value] += number
-    assert {(one.day, one.value): one.number for one in found} == expected
+    assert {(one.day, value): number for one in found for (_, value), number in one.numbers.items()} == expected
+    assert len({one.day for one in found}) == len(found)
     for one in found:
         assert one.first_seen <= one.last_seen
         assert one.first_seen.date() == one.last_seen.date() == one.day
@@ -137,26 +150,55 @@ def test_counts_are_added_up_by_day_and_value(drawn: list[tuple[int, dict[str, i
 
 @pytest.mark.parametrize("timestamp", [0, -1, ms(NOW) + 10 * DAY_MS, 2**62])
 def test_a_record_of_an_absurd_time_counts_within_the_days_that_are_kept(timestamp: int) -> None:
-    (one,) = filled(part(timestamp, {"a": 1})).counts(NOW)
+    (one,) = filled(part(timestamp, {"a": 1})).counts()
     assert NOW.date() - timedelta(days=89) <= one.day <= NOW.date()
 
 
 def test_of_too_many_values_the_most_frequent_ones_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(buffer, "VALUES_MAX", 2)
-    other = part(ms(NOW), {"z": 1})
-    other.counts = Counter({("south", "form.submitted", "form_id", "z"): 1})
-    found = filled(part(ms(NOW), {"a": 1, "b": 5, "c": 3}), other).counts(NOW)
-    assert {(one.tenant_id, one.value) for one in found} == {("acme", "b"), ("acme", "c"), ("south", "z")}
+    (found,) = filled(part(ms(NOW), {"a": 1, "b": 5, "c": 3}), part(ms(NOW), {"z": 1}, "south")).counts()
+    assert found.numbers == {("acme", "b"): 5, ("acme", "c"): 3, ("south", "z"): 1}
 
 
 def test_the_latest_label_of_a_buffer_stands() -> None:
-    key: seen_values.SeenKey = ("acme", "contact.tag.added", "tag_id", "t")
-    parts = [
-        EventsOfPartition(FORMS, 1, Span(ms(NOW), ms(NOW)), 1, counts=Counter({key: 1}), labels=labels)
-        for labels in ({key: "old"}, {key: "new"}, {})
+    tags = [
+        events.Event("acme", "s", "1", "contact.tag.added", NOW, events.TagAdded("c", "t", name))
+        for name in ("old", "new", None)
     ]
-    (found,) = filled(*parts).counts(NOW)
-    assert found == Count(*key, NOW.date(), 3, "new", NOW, NOW)
+    found = {one.field: one for one in filled(*(of_events(ms(NOW), [tag]) for tag in tags)).counts()}
+    assert found["tag_id"] == CountsOfField(
+        "contact.tag.added", "tag_id", NOW.date(), NOW, NOW, {("acme", "t"): 3}, {("acme", "t"): "new"}
+    )
+    assert found["tag_name"].labels == {}
+
+
+# --- arrivals ---
+
+
+def at(second: int) -> datetime:
+    return NOW + timedelta(seconds=second)
+
+
+def test_records_had_arrived_by_the_first_sight_of_an_end_behind_them() -> None:
+    seen = Arrivals()
+    for end, second in ((10, 1), (10, 2), (20, 3), (None, 4), (30, 5)):
+        seen.note(FORMS, end, at(second))
+    seen.note(AGAIN, 5, at(6))
+    assert [seen.arrived_by(FORMS, offset, at(9)) for offset in (4, 10, 11, 20, 30, 31)] == list(
+        map(at, (1, 1, 3, 3, 5, 9))
+    )
+    assert seen.arrived_by(AGAIN, 5, at(9)) == at(6)
+    assert seen.arrived_by(TopicPartition("t", 0), 1, at(9)) == at(9)
+
+
+@given(st.integers(1, 3 * arrivals.ENDS_MAX))
+def test_of_too_many_ends_some_are_dropped_and_records_count_as_later(number: int) -> None:
+    seen = Arrivals()
+    for end in range(1, number + 1):
+        seen.note(FORMS, end, at(end))
+    found = [seen.arrived_by(FORMS, end, at(number)) for end in range(1, number + 1)]
+    assert all(at(end) <= by for end, by in enumerate(found, 1))
+    assert found == sorted(found)
 
 
 # --- positions ---

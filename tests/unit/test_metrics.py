@@ -38,6 +38,7 @@ CONTRACT = {
     "goals_loaded": ("gauge", set()),
     "goals_loaded_timestamp_seconds": ("gauge", set()),
     "history_records_total": ("counter", {"topic", "outcome"}),
+    "history_gaps_total": ("counter", {"reason"}),
     "history_waiting": ("gauge", set()),
     "history_last_day_timestamp_seconds": ("gauge", set()),
     "jobs_oldest_timestamp_seconds": ("gauge", {"state"}),

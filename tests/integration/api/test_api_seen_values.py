@@ -28,9 +28,9 @@ async def see(
     label: str | None = None,
 ) -> None:
     at = NOW - timedelta(days=days_ago)
-    counts = [
-        stored.Count(tenant_id, event_type, field, value, at.date(), number, label, at, at) for value, number in values
-    ]
+    numbers = {(tenant_id, value): number for value, number in values}
+    labels = {} if label is None else dict.fromkeys(numbers, label)
+    counts = [stored.CountsOfField(event_type, field, at.date(), at, at, numbers, labels)]
     async with connections.transaction(api.pool, tables.WORKER_ROLE, "test") as connection:
         await stored.add(connection, counts)
 
