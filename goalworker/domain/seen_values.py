@@ -31,7 +31,7 @@ def parts_of_stage(value: str) -> tuple[str, str]:
 
 
 class Counts:
-    """How often which values came, by type and field; what happens to every event is done by functions of C."""
+    """Tally of values by type and field; functions of C do what happens to every event."""
 
     def __init__(self) -> None:
         self.labels: Labels = {}
@@ -67,7 +67,7 @@ _DATA: Final = attrgetter("data")
 TAG_ADDED: Final = "contact.tag.added"
 TAG_ID: Final = "tag_id"
 _Values = Callable[[Sequence[str], Sequence[Any]], Iterable[tuple[str, str | None]]]
-"""Return each value of the data of events with its tenant, None where an event has none."""
+"""Return each value of the data of events with its tenant, None for an event without one."""
 
 
 def _of(name: str) -> _Values:

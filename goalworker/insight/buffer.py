@@ -69,7 +69,7 @@ class Buffer:
 
     @property
     def arrived_by(self) -> datetime:
-        """By when all of the records had reached Kafka."""
+        """The time by which all of the records had reached Kafka."""
         return max(part.arrived_by for part in self._parts)
 
     def moves(self, stored: Mapping[TopicPartition, int]) -> list[history_writing.Move]:

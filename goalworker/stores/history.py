@@ -43,7 +43,6 @@ _EVENTS: Final = """
 SELECT contact_id, event_source, event_id, type, event_time, data, topic, partition, "offset", recorded_on
 FROM history_events
 WHERE tenant_id = $1 AND contact_id = ANY ($2::text[])
-    AND event_time >= coalesce($3::timestamptz, '-infinity') AND event_time < coalesce($4::timestamptz, 'infinity')
 """
 
 
@@ -60,23 +59,25 @@ async def events_of_contacts(
     since is inclusive and until exclusive; both are times of events. A repeated event is returned once, as it was
     recorded first. The connection is one of the worker's role, or of the API's with its tenant.
     """
-    rows = await connection.fetch(_EVENTS, tenant_id, sorted(contact_ids), since, until)
+    rows = await connection.fetch(_EVENTS, tenant_id, sorted(contact_ids))
     found: dict[str, list[KeptEvent]] = {contact_id: [] for contact_id in contact_ids}
+    # A repetition may have another time than the event that was recorded first, so that only one of them is within.
     for row in _first_of_each(rows):
-        found[row[0]].append(_kept_event(tenant_id, row))
+        if (since is None or row["event_time"] >= since) and (until is None or row["event_time"] < until):
+            found[row[0]].append(_kept_event(tenant_id, row))
     for kept in found.values():
         kept.sort(key=lambda one: one.order)
     return found
 
 
-_NEWEST: Final = f"{_EVENTS} ORDER BY event_time DESC LIMIT $5"
+_NEWEST: Final = f"{_EVENTS} ORDER BY event_time DESC LIMIT $3"
 
 
 async def newest_events(
     connection: connections.Connection, tenant_id: str, contact_id: str, limit: int
 ) -> tuple[list[KeptEvent], bool]:
     """Return the newest kept events of a contact as events_of_contacts() does, and whether these are all of them."""
-    rows = await connection.fetch(_NEWEST, tenant_id, [contact_id], None, None, limit + 1)
+    rows = await connection.fetch(_NEWEST, tenant_id, [contact_id], limit + 1)
     found = [_kept_event(tenant_id, row) for row in _first_of_each(rows[:limit])]
     return sorted(found, key=lambda one: one.order), len(rows) <= limit
 

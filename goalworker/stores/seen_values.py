@@ -20,7 +20,7 @@ _SEPARATOR: Final = "\x1e"
 
 
 class CountsOfField(NamedTuple):
-    """How often which values of a field came on a day, and when the first and the last of them did."""
+    """Tally of the values of a field on a day, and when the first and the last of them came."""
 
     type: str
     field: str

@@ -334,7 +334,7 @@ async def test_history_begins_with_the_first_record_and_now_behind_a_gap(
     ends = len(records)
     records += [dataclasses.replace(record, offset=record.offset + ends) for record in records]
     reading, consumer = loop_of(pool, log)
-    consumer.begins = {partition: ends + 1}  # what is left is dated before the gap
+    consumer.begins = {partition: ends + 1}  # the records behind the gap are dated before it
     await reading.run()
     assert await _coverage_begins(administrator, partition.topic) > before
     kept = 'SELECT max("offset"), count(*) FROM history_events WHERE topic = $1'

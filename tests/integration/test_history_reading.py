@@ -73,6 +73,14 @@ async def test_bounds_are_times_of_events_and_contacts_are_apart(pool: sa_async.
     assert found["d"] == found["unknown"] == []
 
 
+async def test_a_repetition_within_bounds_is_not_read_where_the_event_itself_is_without(
+    pool: sa_async.AsyncEngine,
+) -> None:
+    later = MAY + dt.timedelta(hours=1)
+    await keep(pool, _event(FORM), _event(FORM, at=later), _event(FORM, "other", later))
+    assert [kept.event.id for kept in (await _read(pool, "c", since=later))["c"]] == ["other"]
+
+
 async def test_the_api_reads_the_events_of_its_own_tenant_alone(pool: sa_async.AsyncEngine) -> None:
     await keep(pool, _event(FORM))
     for tenant_id, found in (("north", 1), ("south", 0)):

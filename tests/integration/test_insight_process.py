@@ -274,7 +274,7 @@ async def test_records_deleted_before_they_are_read_are_a_gap_that_coverage_does
 
 
 def with_nameless_header(batch: BatchBuilder) -> BatchBuilder:
-    """Return a batch whose header `n: x` has a name that is no text, so that clients cannot read the batch."""
+    """Return a batch that clients cannot read: the name of its header `n: x` is not UTF-8."""
     data = batch._build()
     data[data.rindex(b"\x02n\x02x") + 1] = 0xFF
     struct.pack_into(">I", data, CRC_AT, calc_crc32c(bytes(data[ATTRIBUTES_AT:])))
