@@ -1,17 +1,17 @@
 """Explanations as text for people: a sentence, the gates, and the events that came nearest."""
 
-import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
 from msgspec import Struct
 
-from goalworker.domain import clauses, gates
-from goalworker.domain.explanations import NOT_SEARCHED, ExplainedEvent, Explanation, Explanations
+from goalworker.cli.paragraphs import wrapped
+from goalworker.domain import clauses, gates, phrases
+from goalworker.domain.criteria import criteria_to_json
+from goalworker.domain.explanations import NOT_SEARCHED, ContactFacts, ExplainedEvent, Explanation, Explanations
 from goalworker.domain.faults import printable
 
-WIDTH: Final = 80
 # Events that are shown of each goal: those that came furthest, of these the newest.
 _EVENTS_MAX: Final = 5
 
@@ -70,25 +70,33 @@ def marks_for(encoding: str | None) -> Marks:
     return marks
 
 
-def text_of(found: Explanations, workflow_id: str, contact_id: str, marks: Marks) -> str:
+def text_of(found: Explanations, known: ContactFacts, marks: Marks) -> str:
     """Return explanations as text of at most 80 columns, but for long ids, which stay whole."""
-    lines = [f"{printable(contact_id)} in {printable(workflow_id)}"]
+    lines = [f"{printable(known.contact_id)} in {printable(known.workflow_id)}"]
     for one in found.explanations:
-        lines += ["", *_explanation(one, marks)]
+        lines += ["", *_explanation(one, known, marks)]
     return "\n".join([*lines, "", *_coverage(found)])
 
 
-def _explanation(one: Explanation, marks: Marks) -> Iterator[str]:
+def _explanation(one: Explanation, known: ContactFacts, marks: Marks) -> Iterator[str]:
     whose = "no enrollment" if one.enrollment_id is None else f"enrollment {printable(one.enrollment_id)}"
-    version = "" if one.goal_version is None else f", version {one.goal_version}"
-    yield f"goal {one.goal_id}{version}, {whose}"
-    yield from _wrapped(f"{_ANSWERS[one.answer]}: {one.summary}", "  ")
+    yield from wrapped(_goal(one, known))
+    yield from wrapped(f"goal {one.goal_id}, {whose}", "  ")
+    yield ""
+    yield from wrapped(f"{_ANSWERS[one.answer]}: {one.summary}", "  ")
     yield ""
     for gate in one.gates:
         yield f"  {marks.of(gate.result)} {gate.gate:<18}  {_MEANING[gate.gate]}"
     yield from _exit(one)
     yield from _events(one.events, marks)
     yield from _also(one)
+
+
+def _goal(one: Explanation, known: ContactFacts) -> str:
+    goal = known.workflow.goals_by_id[one.goal_id]
+    number = "" if one.goal_version is None else f", version {one.goal_version}"
+    version = next((version for version in goal.versions if version.number == one.goal_version), goal.versions[-1])
+    return f"{phrases.goal(goal.goal_type, criteria_to_json(goal.goal_type, version.criteria))}{number}"
 
 
 def _exit(one: Explanation) -> Iterator[str]:
@@ -116,10 +124,10 @@ def _event(event: ExplainedEvent, marks: Marks) -> Iterator[str]:
     stop = "counts" if event.stopped_at is None else f"stopped at {event.stopped_at}"
     yield f"    {_time(event.time)}  {printable(event.id)}  {stop}"
     for clause in event.clauses:
-        yield from _wrapped(f"{marks.of(clause.result)} {_clause(clause)}", "      ")
+        yield from wrapped(f"{marks.of(clause.result)} {_clause(clause)}", "      ", "        ")
     if event.would_achieve_if:
         changes = ", ".join(f"{change.pointer} {printable(change.to)}" for change in event.would_achieve_if)
-        yield from _wrapped(f"would achieve the goal with {changes}", "      ")
+        yield from wrapped(f"would achieve the goal with {changes}", "      ")
 
 
 def _clause(clause: clauses.Clause) -> str:
@@ -138,7 +146,7 @@ def _also(one: Explanation) -> Iterator[str]:
         yield f"  also dead letter {letter.partition}:{letter.offset} of {letter.topic}, {letter.reason}"
 
 
-def _coverage(found: Explanations) -> Iterable[str]:
+def _coverage(found: Explanations) -> Iterator[str]:
     coverage = found.coverage
     kept = "no events are kept" if coverage.history_from is None else f"events since {_time(coverage.history_from)}"
     parts = [
@@ -147,13 +155,7 @@ def _coverage(found: Explanations) -> Iterable[str]:
         "no worker ever ran" if coverage.fresh_as_of is None else f"judged until {_time(coverage.fresh_as_of)}",
         "dead letters were not searched" if coverage.dead_letters == NOT_SEARCHED else "",
     ]
-    return _wrapped("; ".join(filter(None, parts)), "")
-
-
-def _wrapped(text: str, indent: str) -> Iterator[str]:
-    yield from textwrap.wrap(
-        text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    )
+    return wrapped("; ".join(filter(None, parts)))
 
 
 def _time(moment: datetime) -> str:

@@ -32,17 +32,18 @@ def explain(
     settings = common.load()
 
     async def read(pool: sa_async.AsyncEngine) -> ContactFacts:
-        known = await _read(pool, settings, tenant, workflow, contact, goal, enrollment)
+        facts = await _read(pool, settings, tenant, workflow, contact, goal, enrollment)
         if not dead_letters:
-            return known
-        return structs.replace(known, dead_letters=await contact_letters.find(settings, tenant, contact))
+            return facts
+        return structs.replace(facts, dead_letters=await contact_letters.find(settings, tenant, contact))
 
-    found = explaining.answer(database_connection.run(settings, read), goal)
+    known = database_connection.run(settings, read)
+    found = explaining.answer(known, goal)
     if as_json:
         common.show_json(found)
     else:
         marks = explanation_view.marks_for(sys.stdout.encoding)
-        common.say(explanation_view.text_of(found, workflow, contact, marks))
+        common.say(explanation_view.text_of(found, known, marks))
 
 
 async def _read(

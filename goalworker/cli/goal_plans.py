@@ -8,8 +8,8 @@ import typer
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import errors
-from goalworker.admin import database_connection, goal_file, goal_jobs, goal_plans, plan_sentences
-from goalworker.cli import common, job_progress
+from goalworker.admin import database_connection, goal_file, goal_jobs, goal_plans
+from goalworker.cli import common, job_progress, plan_view
 from goalworker.domain import planning
 from goalworker.domain.faults import printable
 from goalworker.domain.phrases import counted
@@ -64,7 +64,7 @@ def plan(
         common.say("nothing to plan: the goals are as the file says")
     else:
         for one, status in done:
-            common.say("\n".join(plan_sentences.lines(one.workflow_id, one.request, one.goals, status.result or {})))
+            common.say("\n".join(plan_view.lines(one.workflow_id, one.request, one.goals, status.result or {})))
         words = f"--tenant {printable(tenant)} {printable(file.name)}{' --prune' if prune else ''}"
         common.say(f"to apply exactly this: goalworker goals apply {words} --plan {hash_}")
 

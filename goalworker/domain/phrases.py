@@ -12,6 +12,18 @@ from goalworker.domain.text import format_money
 _LISTED_MAX: Final = 3
 
 
+def goal(goal_type: str, criteria: Mapping[str, object]) -> str:
+    """Return a goal's type and criteria, which are in the form of JSON: purchase_made (min_amount 50, currency EUR)."""
+    return f"{goal_type} ({', '.join(_criterion(name, value) for name, value in criteria.items())})"
+
+
+def _criterion(name: str, value: object) -> str:
+    if value is True:
+        return name
+    shown = listed(map(str, value), last="or") if isinstance(value, list | tuple) else printable(str(value))
+    return f"{name} {shown}"
+
+
 def listed(values: Iterable[str], last: str = "and") -> str:
     """Return values as a list in a sentence; of a long one, the first three and how many others there are."""
     shown = [printable(value) for value in values]

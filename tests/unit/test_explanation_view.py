@@ -8,14 +8,16 @@ from msgspec import structs
 from goalworker.cli import explanation_view
 from goalworker.cli.explanation_view import Marks
 from goalworker.domain import explaining, gates
-from goalworker.domain.explanations import DeadLetter, Explanations
+from goalworker.domain.explanations import ContactFacts, DeadLetter
 from tests.unit import test_summaries as scene
 from tests.unit.test_explaining import _known
 
 MISSED: Final = """\
 c-17 in onboarding
 
-goal 00000000-0000-0000-0000-000000000001, version 1, enrollment e-1
+purchase_made (min_amount 50), version 1
+  goal 00000000-0000-0000-0000-000000000001, enrollment e-1
+
   not achieved: c-17 paid 49.90 EUR on 1 May (pay-4711); the goal asks for at
   least 50.00.
 
@@ -39,51 +41,48 @@ known: events since 2026-04-20T00:00:00Z; hits since 2026-04-20T00:00:00Z;
 judged until 2026-06-01T00:00:00Z; dead letters were not searched"""
 
 
-def _missed() -> Explanations:
-    return explaining.answer(scene.known_of(scene.goal(scene.AT_LEAST_50), scene.payment()))
+MISSING: Final = scene.known_of(scene.goal(scene.AT_LEAST_50), scene.payment())
 
 
-def _text(found: Explanations, marks: Marks | None = None) -> str:
-    return explanation_view.text_of(found, "onboarding", "c-17", marks or Marks())
+def _text(known: ContactFacts, marks: Marks | None = None) -> str:
+    return explanation_view.text_of(explaining.answer(known), known, marks or Marks())
 
 
 def test_an_explanation_is_a_sentence_the_gates_and_the_events_that_came_nearest() -> None:
-    assert _text(_missed()) == MISSED
+    assert _text(MISSING) == MISSED
 
 
 def test_an_output_that_cannot_show_the_marks_gets_plain_ones() -> None:
     assert explanation_view.marks_for("utf-8") == Marks()
     for encoding in ("ascii", "latin-1", "no-such", None):
-        text = _text(_missed(), explanation_view.marks_for(encoding))
+        text = _text(MISSING, explanation_view.marks_for(encoding))
         assert text == MISSED.replace("✓", "+").replace("✗", "x")
 
 
 @pytest.mark.parametrize("seed", range(30))
 def test_no_line_is_wider_than_80_columns(seed: int) -> None:
     for known in _known(seed):
-        text = explanation_view.text_of(explaining.answer(known), known.workflow_id, known.contact_id, Marks())
+        text = _text(known)
         assert max(map(len, text.splitlines())) <= 80
         assert text.count("✓ enrolled") + text.count("✗ enrolled") == len(explaining.explain(known))
 
 
 def test_dead_letters_of_the_contact_are_listed_with_their_position() -> None:
     letter = DeadLetter("payment-completed", 3, 17, "invalid_data")
-    known = scene.known_of(scene.goal(scene.AT_LEAST_50), scene.payment())
-    text = _text(explaining.answer(structs.replace(known, dead_letters=(letter,))))
+    text = _text(structs.replace(MISSING, dead_letters=(letter,)))
     assert "also dead letter 3:17 of payment-completed, invalid_data" in text
     assert "not searched" not in text
 
 
 def test_of_many_events_the_nearest_are_shown_and_the_others_counted() -> None:
     happened = [scene.payment(f"pay-{number}", str(number)) for number in range(9)]
-    text = _text(explaining.answer(scene.known_of(scene.goal(scene.AT_LEAST_50), *happened)))
+    text = _text(scene.known_of(scene.goal(scene.AT_LEAST_50), *happened))
     assert "without 4 others" in text
     assert text.count("stopped at criteria") == 5
 
 
 def test_names_cannot_break_out_of_their_line() -> None:
-    found = _missed()
-    text = explanation_view.text_of(found, "a\x1b[2J\nb", "c\u202e", Marks())
+    text = _text(structs.replace(MISSING, workflow_id="a\x1b[2J\nb", contact_id="c\u202e"))
     assert text.splitlines()[0] == "c\\u202e in a\\x1b[2J\\nb"
 
 

@@ -1,4 +1,4 @@
-"""Sentences about plans, and the hash by which a plan is applied."""
+"""Plans as text for people, and the hash by which a plan is applied."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -7,7 +7,8 @@ from uuid import UUID
 import pytest
 
 from goalworker import errors
-from goalworker.admin import goal_plans, plan_sentences
+from goalworker.admin import goal_plans
+from goalworker.cli import plan_view
 from goalworker.domain import planning
 from goalworker.stores import goal_store
 
@@ -52,36 +53,42 @@ RESULT: dict[str, Any] = {
 
 
 def lines(request: dict[str, Any] = REQUEST, **changes: Any) -> list[str]:
-    return plan_sentences.lines("onboarding", request, {GOAL_ID: TAG}, RESULT | changes)
+    return plan_view.lines("onboarding", request, {GOAL_ID: TAG}, RESULT | changes)
+
+
+def text(**changes: Any) -> str:
+    return " ".join(map(str.strip, lines(**changes)))
 
 
 def test_a_difference_reads_like_sentences() -> None:
     assert lines() == [
         "onboarding: 1,200 enrollments, 5,310 kept events, history since 1 April 2026",
-        '    Is a customer: tag_added {"tag_id":"t1"}',
-        "      nobody achieves it, by 1 matching tag",
-        '  + purchase_made {"min_amount":"50","currency":"EUR"}',
-        "      + 41 more achieve, 9 of them only by this goal; the first on 2 April 2026, half of them within 26.5 h;"
-        " 812 payments missed `min_amount`, nearest 49.90",
-        "  = 41 achievements more, 3 fewer; 2 later; 37 exits; 3870.00 EUR",
+        "    Is a customer: tag_added (tag_id t1)",
+        "      nobody achieves it, 1 tag matched",
+        "  + purchase_made (min_amount 50, currency EUR)",
+        "      + 41 more achieve, 9 of them only by this goal; the first on 2 April 2026,",
+        "      half of them within 26 hours; 812 payments missed `min_amount`, nearest",
+        "      49.90",
+        "  = 41 more achievements, 3 fewer; 2 later than now; 37 exits; revenue 3870.00",
+        "    EUR",
     ]
 
 
 def test_deleted_and_changed_goals_are_marked() -> None:
     changed = {"goal_id": str(GOAL_ID), "changes": {"is_active": False}}
-    assert lines({**REQUEST, "goals": [PAID, changed]})[1] == '  ~ Is a customer: tag_added {"tag_id":"t1"}'
-    assert lines({**REQUEST, "delete": [str(GOAL_ID)]})[1:-1] == [
-        *lines()[3:5],
-        '  - Is a customer: tag_added {"tag_id":"t1"}',
+    assert lines({**REQUEST, "goals": [PAID, changed]})[1] == "  ~ Is a customer: tag_added (tag_id t1)"
+    assert lines({**REQUEST, "delete": [str(GOAL_ID)]})[1:-2] == [
+        *lines()[3:7],
+        "  - Is a customer: tag_added (tag_id t1)",
     ]
 
 
 def test_the_head_says_how_much_was_looked_at() -> None:
     nothing = {"history_from": None, "fresh_as_of": None, "complete": False}
     partly = {"history_from": "2026-04-01T00:00:00Z", "fresh_as_of": None, "complete": False}
-    assert "no history: goalworker insight keeps no events here" in lines(coverage=nothing)[0]
-    assert lines(coverage=partly)[0].endswith("since 1 April 2026, which is later than this plan counts from")
-    assert "1,200 enrollments of 90,000," in lines(sampled={"drawn": 1_200, "of": 90_000})[0]
+    assert "no history: goalworker insight keeps no events here" in text(coverage=nothing)
+    assert "since 1 April 2026, which is later than this plan counts from" in text(coverage=partly)
+    assert "1,200 enrollments of 90,000," in text(sampled={"drawn": 1_200, "of": 90_000})
 
 
 @pytest.mark.parametrize(
@@ -95,7 +102,30 @@ def test_the_head_says_how_much_was_looked_at() -> None:
 def test_a_near_miss_says_what_came_instead(near: tuple[str, int, Any], sentence: str) -> None:
     pointer, count, actual = near
     missed = {"pointer": pointer, "count": count, "example": {"actual": actual, "contact_ids": []}}
-    assert sentence in lines(per_goal=[{**OF_NEW, "near_misses": [missed]}])[2]
+    assert sentence in text(per_goal=[{**OF_NEW, "near_misses": [missed]}])
+
+
+def test_a_goal_that_stays_as_it_is_takes_one_sentence() -> None:
+    stays = {**OF_NEW, "goal_id": str(GOAL_ID), "more": 0, "only_by_this": 0}
+    del stays["index"]
+    assert lines(per_goal=[stays])[1:3] == [
+        "    Is a customer: tag_added (tag_id t1)",
+        "      61 achievements, none of them new",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("hours", "words"),
+    [(0.0, "a minute"), (0.5, "30 minutes"), (1.6, "2 hours"), (47.0, "47 hours"), (60.0, "2 days")],
+)
+def test_a_median_is_told_in_the_unit_that_suits_it(hours: float, words: str) -> None:
+    assert f"half of them within {words};" in text(per_goal=[{**OF_NEW, "median_hours": hours}])
+
+
+def test_no_line_is_wider_than_80_columns() -> None:
+    goal = {"goal_type": "form_submitted", "criteria": {"form_id": [f"form-{n}" * 2 for n in range(50)]}, "name": None}
+    assert max(map(len, lines({**REQUEST, "goals": [goal]}))) <= 80
+    assert "form_id form-0form-0, form-1form-1, form-2form-2 or 47 others" in text(request={**REQUEST, "goals": [goal]})
 
 
 def test_goals_that_changed_since_a_plan_are_not_applied_by_it() -> None:

@@ -1,25 +1,24 @@
-"""Sentences about the result of a plan, as a person reads them."""
+"""Results of plans as text for people: the difference that a plan makes, in sentences."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from uuid import UUID
 
-from msgspec import json
-
+from goalworker.cli.paragraphs import wrapped
+from goalworker.domain import phrases
 from goalworker.domain.faults import printable
 from goalworker.domain.phrases import counted
 from goalworker.domain.text import parse_time
 from goalworker.stores import goal_store
 
-EVENT_NOUNS: Final = {
-    "tag_added": "tag",
-    "purchase_made": "payment",
-    "appointment_booked": "booking",
-    "form_submitted": "form",
-    "pipeline_stage_reached": "move",
-}
-"""What an event of each goal type is called; a plural has an s."""
-_MARKS: Final = {"new": "+", "changed": "~", "kept": " "}
+_NEW: Final = "+"
+_CHANGED: Final = "~"
+_KEPT: Final = " "
+_DELETED: Final = "-"
+# Near misses that are shown of each goal; they are sorted by their number.
+_NEAR_MISSES_MAX: Final = 3
+_HOURS_PER_DAY: Final = 24
+_MINUTES_PER_HOUR: Final = 60
 
 
 def lines(
@@ -28,11 +27,13 @@ def lines(
     stored: Mapping[UUID, goal_store.StoredGoal],
     result: Mapping[str, Any],
 ) -> list[str]:
-    """Return the difference that a plan makes: a head, a line for each goal, and a sum."""
-    head = f"{printable(workflow_id)}: {_judged(result)}, {_covered(result['coverage'])}"
-    goals = [line for one in result["per_goal"] for line in _goal(one, request, stored)]
-    deleted = [f"  - {_label(stored[UUID(one)])}" for one in request["delete"]]
-    return [head, *goals, *deleted, f"  = {_sum(result)}"]
+    """Return the difference that a plan makes: a head, a paragraph for each goal, and a sum."""
+    found = [*wrapped(f"{printable(workflow_id)}: {_judged(result)}, {_covered(result['coverage'])}", "", "  ")]
+    for one in result["per_goal"]:
+        found += _goal(one, request, stored)
+    for one in request["delete"]:
+        found += _headed(_DELETED, _label(stored[UUID(one)]))
+    return [*found, *wrapped(_sum(result), "  = ", "    ")]
 
 
 def _judged(result: Mapping[str, Any]) -> str:
@@ -53,22 +54,28 @@ def _goal(
 ) -> Iterator[str]:
     if "index" in one:
         asked = request["goals"][one["index"]]
-        goal_type, label, mark = asked["goal_type"], _described(asked["goal_type"], asked["criteria"]), _MARKS["new"]
+        goal_type, label, mark = asked["goal_type"], phrases.goal(asked["goal_type"], asked["criteria"]), _NEW
     elif (goal := stored.get(UUID(one["goal_id"]))) is None or str(goal.id) in request["delete"]:
         return
     else:
         changes = {asked["goal_id"]: asked["changes"] for asked in request["goals"] if "goal_id" in asked}
         goal_type, label = goal.goal_type, _label(goal)
-        mark = _MARKS["changed" if str(goal.id) in changes else "kept"]
-    noun = EVENT_NOUNS[goal_type]
-    parts = [_more(one, noun), _when(one), *(_missed(near, noun) for near in one["near_misses"][:3])]
-    yield f"  {mark} {label}"
-    yield f"      {'; '.join(part for part in parts if part)}"
+        mark = _CHANGED if str(goal.id) in changes else _KEPT
+    yield from _headed(mark, label)
+    noun = phrases.NAMES[goal_type]
+    parts = [_more(one, noun)]
+    if mark != _KEPT:
+        parts += [_when(one), *(_missed(near, noun) for near in one["near_misses"][:_NEAR_MISSES_MAX])]
+    yield from wrapped("; ".join(part for part in parts if part), "      ")
+
+
+def _headed(mark: str, label: str) -> Iterator[str]:
+    return wrapped(label, f"  {mark} ", "    ")
 
 
 def _more(one: Mapping[str, Any], noun: str) -> str:
     if not one["would_achieve"]:
-        return f"nobody achieves it, by {counted(one['matched_events'], f'matching {noun}')}"
+        return f"nobody achieves it, {counted(one['matched_events'], noun)} matched"
     if not one["more"]:
         return f"{counted(one['would_achieve'], 'achievement')}, none of them new"
     more = f"+ {one['more']:,} more achieve"
@@ -79,7 +86,17 @@ def _when(one: Mapping[str, Any]) -> str:
     if one["first_at"] is None:
         return ""
     first = f"the first on {_day(one['first_at'])}"
-    return first if one["median_hours"] is None else f"{first}, half of them within {one['median_hours']:g} h"
+    return first if one["median_hours"] is None else f"{first}, half of them within {_span(one['median_hours'])}"
+
+
+def _span(hours: float) -> str:
+    """Return a time in the unit that suits it."""
+    minutes = hours * _MINUTES_PER_HOUR
+    if minutes <= 1:
+        return "a minute"
+    if hours <= 1:
+        return f"{minutes:.0f} minutes"
+    return f"{hours:.0f} hours" if hours < 2 * _HOURS_PER_DAY else f"{hours / _HOURS_PER_DAY:.0f} days"
 
 
 def _missed(near: Mapping[str, Any], noun: str) -> str:
@@ -94,21 +111,21 @@ def _missed(near: Mapping[str, Any], noun: str) -> str:
 def _sum(result: Mapping[str, Any]) -> str:
     compared = result["compared"]
     parts = [
-        f"{counted(compared['only_planned'], 'achievement')} more, {compared['only_live']:,} fewer",
+        f"{counted(compared['only_planned'], 'more achievement')}, {_or_none(compared['only_live'])} fewer",
+        *(f"{compared[name]:,} {name} than now" for name in ("earlier", "later") if compared[name]),
         counted(result["would_exit"], "exit"),
-        *(f"{amounts['net']} {currency}" for currency, amounts in sorted(result["revenue"].items())),
+        *(f"revenue {amounts['net']} {currency}" for currency, amounts in sorted(result["revenue"].items())),
     ]
-    moved = [f"{compared[name]:,} {name}" for name in ("earlier", "later") if compared[name]]
-    return "; ".join([parts[0], *moved, *parts[1:]])
+    return "; ".join(parts)
+
+
+def _or_none(number: int) -> str:
+    return f"{number:,}" if number else "none"
 
 
 def _label(goal: goal_store.StoredGoal) -> str:
-    described = _described(goal.goal_type, goal.criteria)
+    described = phrases.goal(goal.goal_type, goal.criteria)
     return described if goal.name is None else f"{printable(goal.name)}: {described}"
-
-
-def _described(goal_type: str, criteria: Mapping[str, Any]) -> str:
-    return f"{goal_type} {printable(json.encode(criteria).decode())}"
 
 
 def _day(text: str) -> str:
