@@ -1,5 +1,6 @@
-"""Workers whose clock is ten minutes off: the database's clock decides which events are from the future."""
+"""Workers and insight whose clock is ten minutes off: the database's clock decides which events are from the future."""
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,6 +28,17 @@ def _faked(off_seconds: int) -> dict[str, str]:
     }
 
 
+@contextlib.contextmanager
+def _clock_off_by(seconds: int) -> Iterator[None]:
+    """Give the processes that are started in the block a clock that is ahead by this many seconds."""
+    if not LIBRARIES:
+        pytest.skip("no libfaketime is here (Debian's package `faketime` brings it)")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in _faked(seconds).items():
+            patch.setenv(name, value)
+        yield
+
+
 @pytest.fixture(scope="module", params=[-OFF_SECONDS, OFF_SECONDS], ids=["slow", "fast"])
 def off_seconds(request: pytest.FixtureRequest) -> int:
     """Return how many seconds the worker's clock is ahead."""
@@ -35,11 +47,7 @@ def off_seconds(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture(scope="module")
 def worker(shared: worker_process.Installation, off_seconds: int) -> Iterator[worker_process.Worker]:
-    if not LIBRARIES:
-        pytest.skip("no libfaketime is here (Debian's package `faketime` brings it)")
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in _faked(off_seconds).items():
-            patch.setenv(name, value)
+    with _clock_off_by(off_seconds):
         started = shared.start(DEAD_LETTERS__MAX_RATIO=1)
     try:
         support.run(started.ready())
@@ -80,6 +88,30 @@ async def test_clock_skew_is_logged_once_and_exposed_as_a_metric(
     (line,) = worker.lines("clock_skew")
     assert line["level"] == "warning"
     assert line["database_ahead_seconds"] == pytest.approx(-off_seconds, abs=5)
+
+
+async def test_history_keeps_and_counts_events_by_the_database_clock(
+    client: clients.Client, worker: worker_process.Worker, off_seconds: int
+) -> None:
+    workflow_id, form_id = (f"{name} {machine.free_port()}" for name in ("clock", "form"))
+    goal = await client.create_goal(workflow_id, "form_submitted", form_id=form_id)
+    enrollments = [messages_in.new_enrollment(workflow_id) for _ in range(RUNS)]
+    contact_ids = [enrollment.contact_id for enrollment in enrollments]
+    count = "SELECT count(*) FROM history_events WHERE contact_id = ANY($1)"
+
+    async def are_kept() -> bool:
+        return bool(await client.sql(count, contact_ids) == RUNS)
+
+    with _clock_off_by(off_seconds):
+        process = client.installation.launch("-m", "goalworker", "insight")
+    async with worker_process.stopping(process):
+        await process.said("insight_ready")
+        await client.send(*(enrollment.started(goal.created_at) for enrollment in enrollments))
+        at = messages_in.later(goal.created_at, 1)
+        await client.send(*(enrollment.submits(form_id, at) for enrollment in enrollments))
+        await support.until(are_kept)
+    seen = "SELECT count FROM seen_values WHERE value = $1 AND clock_timestamp() - last_seen < interval '1 min'"
+    assert await client.sql(seen, form_id) == RUNS
 
 
 def test_doctor_reports_the_clock_skew(

@@ -45,7 +45,7 @@ class Installed:
 
     @contextlib.asynccontextmanager
     async def serving(self, command: str, port: int) -> AsyncIterator[None]:
-        """Start `run` or `api`, wait until it is ready, and stop it by SIGTERM, which must give exit code 0."""
+        """Start a service, wait until it is ready, and stop it by SIGTERM, which must give exit code 0."""
         with self.image.start(self.image.program, command, env=self.addresses) as process:
             try:
                 await support.until(lambda: process.poll() is not None or _is_ready(port))
@@ -75,8 +75,8 @@ async def test_one_event_gives_one_exit_with_two_addresses_set_and_a_read_only_d
     installed.done("topics", "create")
     installed.done(*_told("goals create"))
     key = json.loads(installed.done(*_told("keys create"), "--json"))["key"]
-    run, api = (installed.serving(command, groups.OPS_PORTS[command]) for command in ("run", "api"))
-    async with _listening(bootstrap_servers) as listening, run, api:
+    run, api, insight = (installed.serving(command, port) for command, port in groups.OPS_PORTS.items())
+    async with _listening(bootstrap_servers) as listening, run, api, insight:
         await _send_what_the_readme_sends(bootstrap_servers)
         (told,) = await _exits(listening, at_least=1)
         await support.until(lambda: not installed.lag())

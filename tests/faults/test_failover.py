@@ -4,16 +4,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.faults import faulty_servers, workers
+from tests.faults import faulty_servers, standby, workers
 from tests.faults.scenes import does_half, is_counted, signs_up, stranger, too_early
 from tests.faults.traffic import Traffic
-from tests.kit import clients, support, worker_process
+from tests.kit import clients, worker_process
 
 RUNS = 200
 # Results of these scenes are the same messages in whatever order their records are read. For other scenes a correction
 # may have been published that is unnecessary, or different, when the records are read again together.
 UNCORRECTED = (signs_up, does_half, is_counted, stranger, too_early)
-COPY = "standby"
 
 
 @pytest.mark.fault
@@ -27,12 +26,12 @@ async def test_rewinding_restores_what_a_standby_lacks_after_a_failover(
         async with workers.worker(installation):
             await workers.check(traffic)
         lags_since = datetime.now(UTC)
-        await _copy(servers, installation)
+        await standby.copy(servers, installation)
         _plan_uncorrected(traffic)
         await traffic.send()
         async with workers.worker(installation, BATCH__MAX_RECORDS=50) as worker:
             await workers.check(traffic)
-            await _fail_over(servers, installation)
+            await standby.take_over(servers, installation)
             # The worker does not notice the loss and goes on.
             traffic.plan(RUNS, malformed=10)
             await traffic.send()
@@ -53,27 +52,3 @@ def _plan_uncorrected(traffic: Traffic) -> None:
     for _ in range(10):
         traffic.malformed()
     traffic.chance.shuffle(traffic.unsent)
-
-
-def _name(installation: worker_process.Installation) -> str:
-    return installation.database_url.rpartition("/")[2]
-
-
-async def _copy(servers: faulty_servers.FaultyServers, installation: worker_process.Installation) -> None:
-    """Copy the database as it is now."""
-    name = _name(installation)
-    await support.execute(
-        servers.postgres.address,
-        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'",
-        f"CREATE DATABASE {name}_{COPY} TEMPLATE {name}",
-    )
-
-
-async def _fail_over(servers: faulty_servers.FaultyServers, installation: worker_process.Installation) -> None:
-    """Replace the database by the copy, as a failover would."""
-    name = _name(installation)
-    await support.execute(
-        servers.postgres.address,
-        f"DROP DATABASE {name} WITH (FORCE)",
-        f"ALTER DATABASE {name}_{COPY} RENAME TO {name}",
-    )

@@ -2,9 +2,10 @@
 
 import asyncio
 
+import asyncpg
 import pytest
 
-from tests.faults import faulty_servers, kept, workers
+from tests.faults import faulty_servers, kept, standby, workers
 from tests.faults.traffic import Traffic
 from tests.kit import clients, support, worker_process
 
@@ -45,6 +46,55 @@ async def test_insight_that_is_killed_repeatedly_keeps_each_event_once(
                 process.kill()
         async with kept.insight(installation):
             await kept.check(client)
+
+
+@pytest.mark.fault
+async def test_insight_killed_while_it_makes_the_partition_of_a_day_keeps_each_event_once(
+    installation: worker_process.Installation,
+) -> None:
+    """Someone else makes days at that time, so that the process waits for them in the midst of its transaction."""
+    async with clients.connect(installation) as client:
+        traffic = await Traffic.begin(client, "days")
+        traffic.plan(RUNS * 2, malformed=20)
+        await traffic.send()
+        other = await asyncpg.connect(installation.database_url)
+        try:
+            async with other.transaction():
+                await other.execute("LOCK TABLE history_events IN SHARE UPDATE EXCLUSIVE MODE")
+                process = kept.start(installation)
+                try:
+                    await support.until(lambda: _waits_for_days(installation))
+                finally:
+                    process.kill()
+        finally:
+            await other.close()
+        async with kept.insight(installation):
+            await kept.check(client)
+        days = await kept.read(installation, "SELECT 1 FROM pg_inherits WHERE inhparent = 'history_events'::regclass")
+        assert len(days) >= 3
+
+
+@pytest.mark.fault
+async def test_insight_reads_again_what_a_standby_lacks_after_a_failover(
+    servers: faulty_servers.FaultyServers, installation: worker_process.Installation
+) -> None:
+    async with clients.connect(installation) as client:
+        traffic = await Traffic.begin(client, "failover")
+        traffic.plan(RUNS, malformed=10)
+        await traffic.send()
+        async with kept.insight(installation):
+            await kept.check(client)
+        await standby.copy(servers, installation)
+        traffic.plan(RUNS, malformed=10)
+        await traffic.send()
+        async with kept.insight(installation) as process:
+            await kept.check(client)
+            await standby.take_over(servers, installation)
+            traffic.plan(RUNS, malformed=10)
+            await traffic.send()
+            await kept.check(client)
+            assert process.is_running
+            assert process.lines("history_gap") == []
 
 
 @pytest.mark.fault
@@ -118,6 +168,14 @@ async def test_insight_waits_for_a_server_that_is_killed_and_keeps_each_event_on
             await traffic.send()
             await kept.check(client, 180)
             assert process.is_running
+
+
+async def _waits_for_days(installation: worker_process.Installation) -> bool:
+    waiting = (
+        "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        " AND query LIKE '%goalworker_make_history_days%'"
+    )
+    return bool(await kept.read(installation, waiting))
 
 
 def _partitions(process: worker_process.Worker) -> float:

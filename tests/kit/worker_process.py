@@ -29,7 +29,10 @@ REQUEST_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """Topics, database, consumer group and settings that workers share; they run and log in the folder."""
+    """Topics, database, consumer group and settings that workers share; they run and log in the folder.
+
+    `python` is the interpreter whose packages they are run from.
+    """
 
     bootstrap_servers: str
     database_url: str
@@ -37,6 +40,7 @@ class Installation:
     folder: Path
     settings: Mapping[str, str] = field(default_factory=dict)
     forker: Forker | None = None
+    python: str = sys.executable
 
     @property
     def group_id(self) -> str:
@@ -71,7 +75,7 @@ class Installation:
         log = self.folder / f"process-{port}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, *arguments],
+                [self.python, *arguments],
                 cwd=self.folder,
                 env=self.environment(**{"OPS__PORT": port, "KAFKA__CLIENT_ID": _client_id(port), **settings}),
                 stdin=subprocess.DEVNULL,
