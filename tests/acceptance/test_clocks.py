@@ -103,7 +103,7 @@ async def test_history_keeps_and_counts_events_by_the_database_clock(
         return bool(await client.sql(count, contact_ids) == RUNS)
 
     with _clock_off_by(off_seconds):
-        process = client.installation.launch("-m", "goalworker", "insight")
+        process = client.installation.launch("insight")
     async with worker_process.stopping(process):
         await process.said("insight_ready")
         await client.send(*(enrollment.started(goal.created_at) for enrollment in enrollments))

@@ -8,6 +8,7 @@ import pytest
 from goalworker import embedded
 from goalworker.postgres import migrations
 from tests.kit import clients, flood, messages_in, support, worker_process
+from tests.kit.forker import Forker
 
 RUNS = 400
 
@@ -20,11 +21,15 @@ def pair() -> Iterator[embedded.Pair]:
 
 
 @pytest.fixture(scope="module")
-def shared(pair: embedded.Pair, tmp_path_factory: pytest.TempPathFactory) -> Iterator[worker_process.Installation]:
+def shared(
+    pair: embedded.Pair, forker: Forker, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[worker_process.Installation]:
     folder = tmp_path_factory.mktemp("outages")
     with support.fresh_database(pair.database_url) as template:
         migrations.upgrade(support.with_database(pair.database_url, template))
-        with worker_process.installation(pair.bootstrap_servers, pair.database_url, template, folder) as installation:
+        with worker_process.installation(
+            pair.bootstrap_servers, pair.database_url, template, folder, forker=forker
+        ) as installation:
             yield installation
 
 

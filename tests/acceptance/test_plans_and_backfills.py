@@ -13,6 +13,7 @@ from sqlalchemy.ext import asyncio as sa_async
 from goalworker.postgres import connections, tables
 from goalworker.stores import goal_store, jobs, plan_requests
 from tests.kit import messages_in, shells, support, worker_process
+from tests.kit.forker import Forker
 from tests.kit.worker_process import Installation
 
 SETTINGS = {"HISTORY__DELAY_SECONDS": 0}
@@ -23,10 +24,10 @@ CONTACTS = 40
 
 @pytest.fixture
 def installed(
-    bootstrap_servers: str, postgres_url: str, template_database: str, tmp_path: Path
+    bootstrap_servers: str, postgres_url: str, template_database: str, forker: Forker, tmp_path: Path
 ) -> Iterator[Installation]:
     with worker_process.installation(
-        bootstrap_servers, postgres_url, template_database, tmp_path, settings=SETTINGS
+        bootstrap_servers, postgres_url, template_database, tmp_path, forker=forker, settings=SETTINGS
     ) as made:
         yield made
 
@@ -96,7 +97,7 @@ async def test_a_plan_and_a_backfill_give_what_a_goal_gives_that_was_made_before
 ) -> None:
     async with (
         installed.worker(),
-        worker_process.stopping(installed.launch("-m", "goalworker", "insight", **{"HISTORY__KEEP": "all"})) as insight,
+        worker_process.stopping(installed.launch("insight", **{"HISTORY__KEEP": "all"})) as insight,
     ):
         await insight.said("insight_ready")
         await support.until(lambda: _is_covered(pool))

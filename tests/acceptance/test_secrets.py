@@ -247,7 +247,7 @@ async def test_the_api_logs_neither_request_content_nor_credentials(
         f"/workflows/{MARK}/goals",
         {"goal_type": "form_submitted", "criteria": {"form_id": MARK}, "name": MARK},
     )
-    api = marked.launch("-m", "goalworker", "api", API__PORT=port)
+    api = marked.launch("api", API__PORT=port)
     async with worker_process.stopping(api):
         await api.said("api_ready")
         url = f"http://127.0.0.1:{port}/api/v1"

@@ -61,7 +61,7 @@ async def _read(stage: drains.Stage, row: Row) -> drains.Drain:
         there = worker_process.Installation(stage.pair.bootstrap_servers, url, stage.topics, stage.folder)
         group, cpu = f"group-{time.time_ns()}", dict[str, float]()
         settings = {"KAFKA__GROUP_ID": group, "HISTORY__KEEP": row.keep, "HISTORY__DELAY_SECONDS": 0}
-        async with worker_process.stopping(there.launch("-m", "goalworker", "insight", **settings)) as process:
+        async with worker_process.stopping(there.launch("insight", **settings)) as process:
             await process.said("insight_ready")  # the CPU of the start does not count
             with stage.used([process], cpu):
                 speed = await drains.speed(stage, f"{group}-insight", [process], ready="insight_ready")
@@ -137,7 +137,7 @@ async def _following(stage: drains.Stage) -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def _insight(there: worker_process.Installation) -> AsyncIterator[None]:
-    async with worker_process.stopping(there.launch("-m", "goalworker", "insight", **FOLLOWING)) as process:
+    async with worker_process.stopping(there.launch("insight", **FOLLOWING)) as process:
         await process.said("insight_ready")
         yield
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.faults import faulty_servers, workers
 from tests.kit import support, worker_process
+from tests.kit.forker import Forker
 
 
 @pytest.fixture(scope="package")
@@ -36,11 +37,11 @@ def template_database(postgres_url: str) -> Iterator[str]:
 
 @pytest.fixture
 def installation(
-    bootstrap_servers: str, postgres_url: str, template_database: str, tmp_path: Path
+    bootstrap_servers: str, postgres_url: str, template_database: str, forker: Forker, tmp_path: Path
 ) -> Iterator[worker_process.Installation]:
     """Installation of the test's own, without proxies, whose logs must contain no planted text."""
     with worker_process.installation(
-        bootstrap_servers, postgres_url, template_database, tmp_path, settings=workers.SECRETS
+        bootstrap_servers, postgres_url, template_database, tmp_path, forker=forker, settings=workers.SECRETS
     ) as installation:
         yield installation
         assert workers.leaks(installation) == []

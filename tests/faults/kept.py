@@ -32,7 +32,7 @@ _SEEN = "SELECT coalesce(sum(count), 0)::bigint FROM seen_values WHERE field = '
 
 def start(installation: worker_process.Installation, **settings: object) -> worker_process.Worker:
     """Start insight, which keeps the events of everyone; the caller stops it."""
-    return installation.launch("-m", "goalworker", "insight", **{**SETTINGS, **settings})
+    return installation.launch("insight", **{**SETTINGS, **settings})
 
 
 @contextlib.asynccontextmanager

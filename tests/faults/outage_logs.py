@@ -64,7 +64,7 @@ async def api(
     """Run a rigged API, with one tenant for everybody unless tokens are configured; yield it and its address."""
     port = str(machine.free_port())
     insecure = () if "API__JWKS_URL" in settings else ("--insecure-tenant", "acme")
-    api = installation.launch(rigged.__file__, rig, "api", "--port", port, *insecure, **settings)
+    api = installation.launch_by(rigged.__file__, rig, "api", "--port", port, *insecure, **settings)
     async with worker_process.stopping(api):
         await api.said("api_ready")
         yield api, f"http://127.0.0.1:{port}/api/v1/workflows/w/goals"

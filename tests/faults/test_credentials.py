@@ -13,6 +13,7 @@ import pytest
 
 from tests.faults import faulty_servers, rigged, workers
 from tests.kit import secure_broker, support, worker_process
+from tests.kit.forker import Forker
 
 USER = "operator"  # superuser of the broker
 LATER_SECONDS = 20.0
@@ -26,13 +27,17 @@ def broker(tmp_path: Path) -> Iterator[secure_broker.Broker]:
 
 @pytest.fixture
 def logged_in(
-    broker: secure_broker.Broker, servers: faulty_servers.FaultyServers, template_database: str, tmp_path: Path
+    broker: secure_broker.Broker,
+    servers: faulty_servers.FaultyServers,
+    template_database: str,
+    forker: Forker,
+    tmp_path: Path,
 ) -> Iterator[worker_process.Installation]:
     """Installation whose workers log in to Kafka by SCRAM."""
     given = broker.settings(USER, "SCRAM-SHA-512")
     settings = {name.removeprefix("GOALWORKER_"): value for name, value in given.items()}
     with worker_process.installation(
-        broker.open, servers.postgres.address, template_database, tmp_path, settings=settings
+        broker.open, servers.postgres.address, template_database, tmp_path, forker=forker, settings=settings
     ) as installation:
         yield installation
 

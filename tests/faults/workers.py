@@ -26,7 +26,7 @@ def start(
 ) -> worker_process.Worker:
     """Start a rigged worker, with words after `run`; the caller stops it."""
     settings = {"KAFKA__SESSION_TIMEOUT_SECONDS": SESSION_TIMEOUT_SECONDS, **settings}
-    return installation.launch(rigged.__file__, rig, "run", *words, **settings)
+    return installation.launch_by(rigged.__file__, rig, "run", *words, **settings)
 
 
 @contextlib.asynccontextmanager

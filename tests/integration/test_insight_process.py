@@ -24,6 +24,7 @@ from goalworker.postgres import connections, tables
 from goalworker.runtime import insight_service
 from goalworker.stores import history
 from tests.kit import messages_in, shells, support, worker_process
+from tests.kit.forker import Forker
 from tests.kit.messages_in import Record
 from tests.kit.worker_process import Installation, Worker
 
@@ -34,10 +35,10 @@ QUICK = {"HISTORY__DELAY_SECONDS": 0}
 
 @pytest.fixture
 def installed(
-    bootstrap_servers: str, postgres_url: str, template_database: str, tmp_path: Path
+    bootstrap_servers: str, postgres_url: str, template_database: str, forker: Forker, tmp_path: Path
 ) -> Iterator[Installation]:
     with worker_process.installation(
-        bootstrap_servers, postgres_url, template_database, tmp_path, settings=QUICK
+        bootstrap_servers, postgres_url, template_database, tmp_path, forker=forker, settings=QUICK
     ) as made:
         yield made
 
@@ -51,7 +52,7 @@ async def pool(installed: Installation) -> AsyncIterator[sa_async.AsyncEngine]:
 
 @contextlib.asynccontextmanager
 async def insight(installed: Installation, **settings: object) -> AsyncIterator[Worker]:
-    async with worker_process.stopping(installed.launch("-m", "goalworker", "insight", **settings)) as process:
+    async with worker_process.stopping(installed.launch("insight", **settings)) as process:
         await process.said("insight_ready")
         yield process
 
@@ -167,7 +168,7 @@ async def test_processes_that_are_killed_and_started_keep_each_event_once(
     installed: Installation, pool: sa_async.AsyncEngine
 ) -> None:
     number, settings = 4_000, {"HISTORY__KEEP": "all", "KAFKA__SESSION_TIMEOUT_SECONDS": 6}
-    first = installed.launch("-m", "goalworker", "insight", **settings)
+    first = installed.launch("insight", **settings)
     try:
         await first.said("insight_ready")
         async with insight(installed, **settings):

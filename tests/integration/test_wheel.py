@@ -76,5 +76,5 @@ async def test_a_wheel_alone_migrates_a_database_and_runs_every_service(
         assert "Usage: goalworker" in done(goalworker, "--help")
         done(goalworker, "db", "upgrade")
         for command, event in (("run", "worker_ready"), ("api", "api_ready"), ("insight", "insight_ready")):
-            async with worker_process.stopping(installed.launch("-m", "goalworker", command, API__PORT=0)) as process:
+            async with worker_process.stopping(installed.launch(command, API__PORT=0)) as process:
                 await process.said(event)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -19,7 +19,7 @@ from prometheus_client import parser
 
 from goalworker.embedded import machine
 from tests.kit import support
-from tests.kit.forker import Forker, Outcome
+from tests.kit.forker import Forked, Forker, Outcome
 from tests.kit.support import NO_TLS
 
 READY_SECONDS = 60.0
@@ -67,17 +67,28 @@ class Installation:
 
     def start(self, *words: str, **settings: object) -> "Worker":
         """Start a worker, with words after `run`; the caller stops it."""
-        return self.launch("-m", "goalworker", "run", *words, **settings)
+        return self.launch("run", *words, **settings)
 
-    def launch(self, *arguments: str, **settings: object) -> "Worker":
-        """Start Python with these arguments, an operations port and a log; the caller stops it."""
+    def launch(self, *words: str, **settings: object) -> "Worker":
+        """Start a command with an operations port and a log; the caller stops it."""
+        return self._launch(None, words, settings)
+
+    def launch_by(self, script: str, *words: str, **settings: object) -> "Worker":
+        """Start a script that ends with a command, with an operations port and a log; the caller stops it."""
+        return self._launch(script, words, settings)
+
+    def _launch(self, script: str | None, words: Sequence[str], settings: Mapping[str, object]) -> "Worker":
         port = machine.free_port()
         log = self.folder / f"process-{port}.log"
-        with log.open("wb") as output:
+        log.touch()
+        environment = self.environment(**{"OPS__PORT": port, "KAFKA__CLIENT_ID": _client_id(port), **settings})
+        if self.forker is not None and "LD_PRELOAD" not in environment:
+            return Worker(self.forker.start(words, environment, self.folder, log, script), log, port)
+        with log.open("ab") as output:
             process = subprocess.Popen(
-                [self.python, *arguments],
+                [self.python, *([script] if script else ("-m", "goalworker")), *words],
                 cwd=self.folder,
-                env=self.environment(**{"OPS__PORT": port, "KAFKA__CLIENT_ID": _client_id(port), **settings}),
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -96,7 +107,7 @@ class Installation:
 class Worker:
     """Process of an installation, with its log and its operations port."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Forked
     log: Path
     port: int
 
