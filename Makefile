@@ -34,17 +34,25 @@ $(STAMP): requirements/dev.txt pyproject.toml | $(RUNS)
 demo: $(RUNS) ## a real Kafka, a real PostgreSQL, traffic, and the worker: ARGS="--smoke"
 	@$(BIN)/goalworker demo $(ARGS)
 
-# Half of what the tests do is waiting. Each of the two has servers of its own, and takes a file at a time: first the
-# slow ones, as they come.
-BESIDE := -n 2 --dist loadfile --no-loadscope-reorder
+# With the classes of Kafka archived, each of the many brokers of the tests starts in half of the time.
+CLASSES := $(VENV)/.classes
+
+$(CLASSES): $(STAMP)
+	@$(BIN)/python -m tests.kit.class_archive
+	@touch $@
+
+# Half of what the tests do is waiting. Each of the processes has servers of its own, and takes a file at a time: first
+# the slow ones, as they come.
+PROCESSES ?= 2
+BESIDE := -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 test: install ## what a contributor runs, in less than 90 s: tests/unit, and a smoke test of each other suite: ARGS="-k judge"
 	GOALWORKER_TEST_QUICK=1 $(BIN)/python -m pytest $(BESIDE) -m "unit or smoke" $(ARGS)
 
-test-all: install ## every test but the faults and those of deploy/, with all generated examples: ARGS="-k judge"
+test-all: install $(CLASSES) ## every test but the faults and those of deploy/, with all generated examples: ARGS="-k judge"
 	$(BIN)/python -m pytest $(BESIDE) $(ARGS)
 
-faults: install ## everything killed, paused, cut off and slowed down, one test after the other: ARGS="-k broker"
+faults: install $(CLASSES) ## everything killed, paused, cut off and slowed down, one test after the other: ARGS="-k broker"
 	$(BIN)/python -m pytest tests/faults -m "not deploy" $(ARGS)
 
 DEPLOY := $(VENV)/deploy
@@ -99,7 +107,7 @@ types: install
 imports: install
 	$(BIN)/lint-imports
 
-coverage: install ## all tests; tests/README.md says which of them and of their processes are measured
+coverage: install $(CLASSES) ## all tests; tests/README.md says which of them and of their processes are measured
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(BESIDE) $(ARGS)
 	@$(BIN)/coverage combine --quiet

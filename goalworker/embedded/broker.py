@@ -10,7 +10,7 @@ from goalworker.embedded import jars, machine, server
 CLUSTER_ID = "goalworker-embedded-00"
 
 # A small heap and a quick start matter more here than throughput.
-JVM_OPTIONS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m", "-XX:-UsePerfData")
+JVM_OPTIONS: tuple[str, ...] = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m", "-XX:-UsePerfData")
 
 PROPERTIES = {
     "process.roles": "broker,controller",
