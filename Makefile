@@ -94,7 +94,9 @@ bench-api: install ## how long the API takes on 5,000,000 enrollments: QUICK=1 f
 real-world-table: ## the table of what was tried with what, from the tests into tests/README.md
 	@$(PYTHON) -m tests.kit.real_world
 
-check: lint types imports coverage ## what CI runs
+check: install ## what CI runs: lint, types and import walls at once, then all tests
+	@$(MAKE) --jobs=3 lint types imports
+	@$(MAKE) coverage
 
 lint: install
 	$(BIN)/ruff check .
