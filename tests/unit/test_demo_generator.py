@@ -181,7 +181,7 @@ def test_the_contact_that_the_readme_explains_is_enrolled_where_it_says() -> Non
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.unmeasured) for seed in range(1, 12))])
 def test_the_outcome_is_that_of_the_contract_in_any_order_of_a_steps_records(
     scenario: Callable[[ScenarioBuilder], plans.Step], seed: int
 ) -> None:
