@@ -95,6 +95,7 @@ async def test_insight_reads_again_what_a_standby_lacks_after_a_failover(
             await kept.check(client)
             assert process.is_running
             assert process.lines("history_gap") == []
+            assert process.lines("history_fenced") != []
 
 
 @pytest.mark.fault
