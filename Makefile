@@ -71,8 +71,8 @@ SEED ?= $(shell date +%s)
 soak: install ## three workers under random faults, and a check of all that happened: MINUTES=10 SEED=1
 	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --seed $(SEED)
 
-picture: install ## the live view of `make demo` as README shows it, from a minute of a real run
-	@$(BIN)/python -m tests.kit.live_view
+picture: install ## the pictures of README: the live view of `make demo`, an explanation and a plan, from a minute of a real run
+	@$(BIN)/python -m tests.kit.pictures
 
 BENCH := $(VENV)/bench
 

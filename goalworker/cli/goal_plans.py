@@ -66,7 +66,7 @@ def plan(
         for one, status in done:
             common.say("\n".join(plan_view.lines(one.workflow_id, one.request, one.goals, status.result or {})))
         words = f"--tenant {printable(tenant)} {printable(file.name)}{' --prune' if prune else ''}"
-        common.say(f"to apply exactly this: goalworker goals apply {words} --plan {hash_}")
+        common.say(f"to apply exactly this:\n  goalworker goals apply {words} --plan {hash_}")
 
 
 def _shown(one: goal_plans.WorkflowPlan, status: jobs.Status) -> dict[str, Any]:

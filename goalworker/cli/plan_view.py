@@ -32,7 +32,8 @@ def lines(
     for one in result["per_goal"]:
         found += _goal(one, request, stored)
     for one in request["delete"]:
-        found += _headed(_DELETED, _label(stored[UUID(one)]))
+        goal = stored[UUID(one)]
+        found += _headed(_DELETED, _label(goal.goal_type, goal.criteria, goal.name))
     return [*found, *wrapped(_sum(result), "  = ", "    ")]
 
 
@@ -54,12 +55,13 @@ def _goal(
 ) -> Iterator[str]:
     if "index" in one:
         asked = request["goals"][one["index"]]
-        goal_type, label, mark = asked["goal_type"], phrases.goal(asked["goal_type"], asked["criteria"]), _NEW
+        goal_type, mark = asked["goal_type"], _NEW
+        label = _label(goal_type, asked["criteria"], asked["name"])
     elif (goal := stored.get(UUID(one["goal_id"]))) is None or str(goal.id) in request["delete"]:
         return
     else:
         changes = {asked["goal_id"]: asked["changes"] for asked in request["goals"] if "goal_id" in asked}
-        goal_type, label = goal.goal_type, _label(goal)
+        goal_type, label = goal.goal_type, _label(goal.goal_type, goal.criteria, goal.name)
         mark = _CHANGED if str(goal.id) in changes else _KEPT
     yield from _headed(mark, label)
     noun = phrases.NAMES[goal_type]
@@ -123,9 +125,9 @@ def _or_none(number: int) -> str:
     return f"{number:,}" if number else "none"
 
 
-def _label(goal: goal_store.StoredGoal) -> str:
-    described = phrases.goal(goal.goal_type, goal.criteria)
-    return described if goal.name is None else f"{printable(goal.name)}: {described}"
+def _label(goal_type: str, criteria: Mapping[str, Any], name: str | None) -> str:
+    described = phrases.goal(goal_type, criteria)
+    return described if name is None else f"{printable(name)}: {described}"
 
 
 def _day(text: str) -> str:

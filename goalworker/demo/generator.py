@@ -87,7 +87,10 @@ LOOK_BACK: Final = timedelta(seconds=30)
 
 
 class Generator:
-    """Source of plans, one contact each; `clock` returns the time at which a plan is sent."""
+    """Source of plans, one contact each; `clock` returns the time at which a plan is sent.
+
+    `near_miss` is the first enrollment whose events just missed its goals, None until that was planned.
+    """
 
     def __init__(self, setup: tenant_setup.TenantSetup, seed: int, clock: Callable[[], datetime]) -> None:
         self._setup = setup
@@ -95,6 +98,7 @@ class Generator:
         self._rng = random.Random(seed)  # noqa: S311 - repeatable, not secret
         self._numbers: Counter[str] = Counter()
         self._first = self._one_of_each()
+        self.near_miss: plans.Enrollment | None = None
 
     def opening(self) -> list[plans.Step]:
         """Return the steps that the worker must read first: they deactivate workflows for a while or for good."""
@@ -118,7 +122,10 @@ class Generator:
         else:
             tenant_id = self._rng.choice(self._setup.tenants)
             (scenario,) = self._rng.choices(_SCENARIOS, _WEIGHTS)
-        return scenario(self._builder(tenant_id))
+        step = scenario(self._builder(tenant_id))
+        if scenario is scenarios.not_quite_bought and self.near_miss is None:
+            (self.near_miss,) = step.enrollments
+        return step
 
     def _one_of_each(self) -> Iterator[tuple[str, Scenario]]:
         for shape in malformed.SHAPES:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import shlex
 import statistics
 import time
 from collections import deque
@@ -69,6 +70,7 @@ class Monitor:
     _sampled_at: float = 0.0
     _sent: int = 0
     _machine: str = ""
+    _explain: str = ""
     _history: deque[Second] = dataclasses.field(default_factory=lambda: deque(maxlen=HISTORY_SECONDS))
     _latencies: deque[list[float]] = dataclasses.field(default_factory=lambda: deque(maxlen=LATENCY_SECONDS))
     _changed: dict[str, tuple[int, float]] = dataclasses.field(default_factory=dict)
@@ -115,11 +117,20 @@ class Monitor:
         rate = (self.traffic.sent - self._sent) / elapsed
         self._sampled_at, self._sent = now, self.traffic.sent
         self._machine = self.load.describe()
+        self._note_near_miss()
         latencies = self.traffic.take_latencies()
         self._latencies.append(latencies)
         found = percentiles(latencies)
         low, high = (found.p50_ms, found.p99_ms) if found else (None, None)
         self._history.append((rate, low, high, self.traffic.sampled_lag_records))
+
+    def _note_near_miss(self) -> None:
+        missed = self.traffic.near_miss
+        if missed is None or self._explain:
+            return
+        words = missed.workflow_id, "--tenant", missed.tenant_id, "--contact", missed.contact_id
+        self._explain = f"goalworker goals explain {shlex.join(words)}"
+        self.notes.append(f"why {missed.contact_id} achieved nothing, in such a shell: {self._explain}")
 
     def snapshot(self) -> Snapshot:
         """Return a copy of the present state."""
@@ -152,6 +163,7 @@ class Monitor:
             docs=self.addresses.docs,
             metrics=self.addresses.metrics,
             shell=self.addresses.shell,
+            explain=self._explain,
             interrupts=self.interrupts,
         )
 

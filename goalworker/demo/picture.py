@@ -260,7 +260,7 @@ def _state(state: str) -> StyledText:
 
 
 def _addresses(now: Snapshot, width: int) -> Lines:
-    """Return the addresses; docs and metrics share a row only if both fit."""
+    """Return the addresses and a command to try; docs and metrics share a row only if both fit."""
     docs, metrics = (
         Text.assemble((f"{name} ", "dim"), url) for name, url in (("docs", now.docs), ("metrics", now.metrics))
     )
@@ -268,7 +268,8 @@ def _addresses(now: Snapshot, width: int) -> Lines:
     shell = Text.assemble(("shell ", "dim"), f". {now.shell}")
     hints = (f"  # sets {hint}" for hint in SHELL_HINTS)
     fitting = next((hint for hint in hints if shell.cell_len + len(hint) <= width), "")
-    return [*([both] if both.cell_len <= width else [docs, metrics]), Text.assemble(shell, (fitting, "dim"))]
+    why = [Text.assemble(("why ", "dim"), now.explain)] if now.explain else []
+    return [*([both] if both.cell_len <= width else [docs, metrics]), Text.assemble(shell, (fitting, "dim")), *why]
 
 
 # --- a row ---

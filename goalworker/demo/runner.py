@@ -2,6 +2,7 @@
 
 import asyncio
 import shlex
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -137,10 +138,15 @@ async def _monitor(
 
 
 def _write_shell_file(home: Path, variables: Mapping[str, str]) -> Path:
-    """Write the variables for a shell that uses the demo's servers, into a file that only the user may read."""
+    """Write the variables for a shell that uses the demo's servers, into a file that only the user may read.
+
+    In such a shell the command `goalworker` is found, too.
+    """
     path = home / "env"
     path.touch(mode=0o600)
-    path.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()))
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+    lines.append(f'PATH="$PATH":{shlex.quote(str(Path(sys.executable).parent))}')
+    path.write_text("\n".join([*lines, ""]))
     return path
 
 

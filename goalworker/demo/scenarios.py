@@ -35,12 +35,12 @@ def other_form(builder: ScenarioBuilder) -> plans.Step:
 
 
 def not_quite_bought(builder: ScenarioBuilder) -> plans.Step:
-    """An amount too low in its last digit, a wrong currency, a wrong product, and another tag with the right name."""
+    """A wrong product, a wrong currency, an amount too low in its last digit, and another tag with the right name."""
     return builder.shuffled(
         builder.started("checkout", 0),
-        builder.payment("49.989999999999999999", "EUR", ["pro-plan"], 1),
+        builder.payment("1000", "EUR", ["basic-plan"], 1),
         builder.payment("50", "USD", ["pro-plan"], 2),
-        builder.payment("1000", "EUR", ["basic-plan"], 3),
+        builder.payment("49.989999999999999999", "EUR", ["pro-plan"], 3),
         builder.tag(4, tag_id="tag-gold", tag_name="VIP"),
     )
 

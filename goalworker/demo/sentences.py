@@ -24,6 +24,7 @@ USUAL: Final = (
     "a payment that is reported twice under different ids counts once",
     "rescheduling an appointment changes nothing, cancelling it revokes the goal",
     "a goal met in a pause of its workflow counts; the exit waits for the end",
+    "a payment just too small achieves nothing; the command after `why` says so",
 )
 """Sentences for the usual state, shown in turn."""
 

@@ -52,7 +52,7 @@ class Snapshot(Struct, frozen=True):
 
     `seconds` counts from the start of the traffic. `group_waits_seconds` is the longest time until Kafka frees the
     partitions of a dead worker, None if it holds none. `took_over_seconds` is the time since a new worker replaced the
-    last one that died.
+    last one that died. `explain` is the command that explains why a contact achieved nothing, empty until there is one.
     """
 
     phase: str
@@ -81,4 +81,5 @@ class Snapshot(Struct, frozen=True):
     docs: str = ""
     metrics: str = ""
     shell: str = ""
+    explain: str = ""
     interrupts: int = 0

@@ -75,6 +75,11 @@ class Traffic:
         )
 
     @property
+    def near_miss(self) -> plans.Enrollment | None:
+        """The first enrollment whose events just missed its goals, None until it was planned."""
+        return self._source.near_miss
+
+    @property
     def lag_records(self) -> int:
         """Acknowledged records that the worker has not committed."""
         return _lag(self.offsets, self._committed)

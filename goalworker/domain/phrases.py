@@ -8,6 +8,8 @@ from goalworker.domain import events
 from goalworker.domain.faults import printable
 from goalworker.domain.text import format_money
 
+# An amount with more decimals does not lengthen another one.
+_LIKE_DECIMALS_MAX: Final = 4
 # Values of a list that a sentence names; the others are counted.
 _LISTED_MAX: Final = 3
 
@@ -33,11 +35,14 @@ def listed(values: Iterable[str], last: str = "and") -> str:
 
 
 def money(amount: Decimal, like: Decimal = Decimal(0)) -> str:
-    """Return an amount without a fraction, or with at least two decimals, and with as many as another one has."""
+    """Return an amount without a fraction, or with at least two decimals, and with as many as another one has.
+
+    It stays 49.99 beside 49.98999, which has too many.
+    """
     text = format_money(amount)
     whole, _, fraction = text.partition(".")
     _, _, other = format_money(like).partition(".")
-    digits = max(len(fraction), len(other))
+    digits = max(len(fraction), len(other) if len(other) <= _LIKE_DECIMALS_MAX else 0)
     return whole if not digits else f"{whole}.{fraction.ljust(max(digits, 2), '0')}"
 
 

@@ -1,5 +1,6 @@
 """The demo's live view fits every terminal and shows the present state."""
 
+import html
 import io
 import re
 from pathlib import Path
@@ -11,10 +12,11 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from goalworker.demo import charts, listener, machine_load, membership, picture, sentences, tenant_setup
+from goalworker.demo import charts, listener, machine_load, membership, picture, plans, sentences, tenant_setup
 from goalworker.demo.monitor import LATENCY_SECONDS, Addresses, Monitor
 from goalworker.demo.snapshot import Exit, History, Percentiles, ProcessState, Snapshot, Still
-from tests.kit import live_view
+from goalworker.domain import gates
+from tests.kit import pictures
 
 EXIT = Exit("acme", "c-17", "bought", "welcome", 0.041)
 NOW = Snapshot(
@@ -43,6 +45,7 @@ NOW = Snapshot(
     docs="http://127.0.0.1:8080/docs",
     metrics="http://127.0.0.1:23456/metrics",
     shell="/tmp/goalworker-abcdefgh/env",
+    explain="goalworker goals explain checkout --tenant acme --contact contact-28",
 )
 DEAD = structs.replace(
     NOW,
@@ -78,7 +81,16 @@ def test_a_picture_fills_its_terminal_exactly(now: Snapshot, width: int, height:
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (80, 23), (80, 40), (120, 24), (120, 40), (200, 60)])
 def test_everything_a_newcomer_needs_fits_into_80_columns_and_23_rows(width: int, height: int) -> None:
     text = "\n".join(_lines(NOW, width, height))
-    needed = ("Ctrl-C to stop and check", "kill -9 9808", NOW.docs, NOW.metrics, f". {NOW.shell}", "$KEY", NOW.machine)
+    needed = (
+        "Ctrl-C to stop and check",
+        "kill -9 9808",
+        NOW.docs,
+        NOW.metrics,
+        f". {NOW.shell}",
+        "$KEY",
+        NOW.machine,
+        NOW.explain,
+    )
     figures = ("14,321", "p50", "9 ms", "p99", "31 ms", "lag", "1,278", *picture.GOAL_TYPE_NAMES.values(), "1,021")
     assert [each for each in (*needed, *figures) if each not in text] == []
     assert text.count(" c-17 bought, left welcome after 41 ms") >= 2
@@ -87,7 +99,7 @@ def test_everything_a_newcomer_needs_fits_into_80_columns_and_23_rows(width: int
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (80, 50), (120, 40)])
 def test_the_addresses_are_always_at_the_bottom(width: int, height: int) -> None:
     assert "shell" in _lines(EMPTY, width, height)[-2]
-    assert "shell" in _lines(NOW, width, height)[-2]
+    assert ["shell" in line or "why" in line for line in _lines(NOW, width, height)[-3:]] == [True, True, False]
 
 
 def test_a_larger_terminal_shows_more() -> None:
@@ -133,7 +145,8 @@ def test_a_dead_workers_session_is_counted_down_and_its_successor_waits() -> Non
         ({"seconds": 9.9}, "events go in, exits come out"),
         ({"seconds": 10.0}, "a refund revokes an achievement"),
         ({"seconds": 39.9}, "rescheduling an appointment changes nothing"),
-        ({"seconds": 50.0}, "events go in, exits come out"),
+        ({"seconds": 50.0}, "the command after `why` says so"),
+        ({"seconds": 60.0}, "events go in, exits come out"),
         ({"group_waits_seconds": 0.4, "dead_pid": 7}, "any moment now"),
         ({"group_waits_seconds": 30.0}, "the partitions of an earlier run within 30 s"),
         ({"paused_topics": ("form-submitted",)}, "goalworker topics resume form-submitted"),
@@ -275,6 +288,7 @@ def test_without_proc_the_load_average_is_shown_or_only_the_cores(tmp_path: Path
 class _Traffic:
     sent = 0
     sampled_lag_records = 0
+    near_miss: plans.Enrollment | None = None
 
     def __init__(self) -> None:
         self.latencies: list[float] = []
@@ -361,29 +375,50 @@ def test_an_exit_by_a_foreign_goal_is_described_by_the_goals_type(monitor: Monit
     ]
 
 
+def test_a_command_explains_the_first_contact_who_just_missed_a_goal(monitor: Monitor, clock: list[float]) -> None:
+    monitor.count_from_now()
+    assert _pass(monitor, clock).explain == ""
+    monitor.traffic.near_miss = plans.Enrollment("acme", "run-20", "checkout", "kontakt 20:ü/%")  # type: ignore[misc]
+    for _ in range(2):
+        now = _pass(monitor, clock)
+    command = "goalworker goals explain checkout --tenant acme --contact 'kontakt 20:ü/%'"
+    assert now.explain == command
+    assert [note for note in monitor.notes if command in note] == monitor.notes[-1:]
+
+
 def test_every_goal_type_has_a_row_from_the_start(monitor: Monitor) -> None:
     assert dict(monitor.snapshot().achieved) == dict.fromkeys(picture.GOAL_TYPE_NAMES, 0)
 
 
 # --- the picture in README.md ---
 
-PICTURE = Path(__file__).parents[1] / "kit" / "live_view.svg"
+README = (Path(__file__).parents[2] / "README.md").read_text()
+WORDS = {
+    pictures.LIVE_VIEW: ("Ctrl-C", "kill", "p50", "p99", "lag", "exits", *picture.GOAL_TYPE_NAMES.values()),
+    pictures.EXPLANATION: ("goals explain", "not achieved:", "✓ enrolled", "✗ criteria", *gates.GATES, "would achieve"),
+    pictures.PLAN: ("goals plan", "more achieve", "only by this goal", "missed `", "exits", "goals apply"),
+}
 
 
-def test_the_readmes_picture_is_small_up_to_date_and_loads_nothing() -> None:
-    svg = PICTURE.read_text()
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    assert "(tests/kit/live_view.svg)" in readme.partition("\n## ")[0]
+@pytest.mark.parametrize("file", WORDS, ids=lambda file: file.stem)
+def test_a_picture_of_the_readme_is_small_up_to_date_and_loads_nothing(file: Path) -> None:
+    svg = file.read_text()
+    assert f"(tests/kit/{file.name})" in README
     assert len(svg) < 100_000
     assert re.findall(r"url\((?!#)|@import|@font-face|href=", svg) == []
-    words = ("Ctrl-C", "kill", "p50", "p99", "lag", "exits", *picture.GOAL_TYPE_NAMES.values())
-    assert [word for word in words if word not in svg] == []
+    shown = re.sub(r"<[^>]+>", "", html.unescape(svg)).replace("\N{NO-BREAK SPACE}", " ")
+    assert [word for word in WORDS[file] if word not in shown] == []
+
+
+def test_the_readme_begins_with_the_live_view() -> None:
+    assert f"(tests/kit/{pictures.LIVE_VIEW.name})" in README.partition("\n## ")[0]
 
 
 def test_the_last_whole_frame_becomes_the_picture_deterministically() -> None:
     drawn = "\x1b[?1049h\x1b[Hfirst\x1b[H\x1b[1mle Ctrl-C\x1b[0m\r\nof it\x1b[Hhalf a fra"
-    frame = live_view.last_frame(drawn)
+    frame = pictures.last_frame(drawn)
     assert frame == "\x1b[1mle Ctrl-C\x1b[0m\nof it"
-    svg = live_view.svg_of(frame, 20)
-    assert svg == live_view.svg_of(frame, 20)
+    svg = pictures.svg_of(frame, 20, "a title")
+    assert svg == pictures.svg_of(frame, 20, "a title")
+    assert "<title>a title</title>" in svg
     assert "Ctrl-C" in svg

@@ -17,7 +17,7 @@ GOAL_ID = UUID(int=5)
 TAG = goal_store.StoredGoal(
     GOAL_ID, "w1", "tag_added", {"tag_id": "t1"}, "Is a customer", True, 1, MAY, "ann", MAY, "ann"
 )
-PAID = {"goal_type": "purchase_made", "criteria": {"min_amount": "50", "currency": "EUR"}, "name": None}
+PAID = {"goal_type": "purchase_made", "criteria": {"min_amount": "50", "currency": "EUR"}, "name": "Paid"}
 REQUEST: dict[str, Any] = {"goals": [PAID], "delete": [], "logic": None, "from": None, "sample": None}
 OF_NEW: dict[str, Any] = {
     "index": 0,
@@ -65,7 +65,7 @@ def test_a_difference_reads_like_sentences() -> None:
         "onboarding: 1,200 enrollments, 5,310 kept events, history since 1 April 2026",
         "    Is a customer: tag_added (tag_id t1)",
         "      nobody achieves it, 1 tag matched",
-        "  + purchase_made (min_amount 50, currency EUR)",
+        "  + Paid: purchase_made (min_amount 50, currency EUR)",
         "      + 41 more achieve, 9 of them only by this goal; the first on 2 April 2026,",
         "      half of them within 26 hours; 812 payments missed `min_amount`, nearest",
         "      49.90",

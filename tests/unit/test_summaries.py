@@ -92,6 +92,11 @@ pause: Final = facts.WorkflowState(time("04-30T12:00:00"), active=False)
             "c-17 paid 20 EUR on 1 May (pay-1); the goal asks for at least 50 and a payment in USD.",
         ),
         (
+            Criteria(min_amount=Decimal("49.99")),
+            events.PaymentCompleted("c-17", "pay-1", Decimal("49.98999"), "EUR"),
+            "c-17 paid 49.98999 EUR on 1 May (pay-1); the goal asks for at least 49.99.",
+        ),
+        (
             Criteria(product_id=("p1", "p2")),
             events.PaymentCompleted("c-17", "pay-1", Decimal(20), "EUR", ("p3", "p4", "p5", "p6", "p7")),
             "c-17 paid 20 EUR for p3, p4, p5 and 2 others on 1 May (pay-1); the goal asks for the product p1 or p2.",
