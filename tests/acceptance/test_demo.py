@@ -34,33 +34,43 @@ def _everything_matches(running: Demo) -> None:
     assert "Everything matches" in running.said
 
 
+def _end_of_a_live_view(running: Demo) -> None:
+    """Wait for the end of a run on a terminal, and check what its live view showed and left."""
+    running.until(lambda: "Ctrl-C to stop and check" in running.said)
+    running.until(lambda: bool(re.search(r"kill -9 \d+", running.said)))
+    assert running.process.wait(120) == 0, running.said
+    running_out = time.monotonic() + 5
+    while "Everything matches" not in running.said:
+        assert time.monotonic() < running_out, running.said
+        time.sleep(0.05)
+    assert "postgresql://" not in running.said
+    *_, left = running.said.split("the check is done")  # the whole picture that stays in the scrollback
+    assert [each for each in ("p50", "p99", "lag", "forms", "exits", "/docs", "╰") if each not in left] == []
+
+
 @pytest.mark.unmeasured
 def test_two_smoke_runs_on_the_same_data_find_exactly_the_expected_results(folder: Path) -> None:
-    for seed in ("11", "12"):
-        with demo("--smoke", "--seed", seed, "--keep", str(folder)) as running:
-            assert running.process.wait(120) == 0, running.said
-            _everything_matches(running)
-            assert running.rows()["achievements in PostgreSQL"][0] > 300
-            assert running.rows()["events of enrolled contacts in history"][0] > 700
-            assert running.rows()["explanations of 60 enrollments by the API"][0] >= 60
-            assert sum(what.startswith("dead letters") for what in running.rows()) == 7
+    with demo("--smoke", "--seed", "11", "--keep", str(folder)) as running:
+        assert running.process.wait(120) == 0, running.said
+        _found_what_a_smoke_run_causes(running)
+    with demo("--smoke", "--seed", "12", "--keep", str(folder), terminal=(80, 24)) as running:
+        _end_of_a_live_view(running)
+        _found_what_a_smoke_run_causes(running)
     assert (folder / "worker.log").stat().st_size > 0
 
 
-@pytest.mark.parametrize(("columns", "rows"), [pytest.param(80, 24, marks=pytest.mark.unmeasured), (120, 40)])
-def test_a_terminal_shows_a_live_view_with_the_pid_to_kill_and_no_password(columns: int, rows: int) -> None:
-    with demo("--smoke", terminal=(columns, rows)) as running:
-        running.until(lambda: "Ctrl-C to stop and check" in running.said)
-        running.until(lambda: bool(re.search(r"kill -9 \d+", running.said)))
-        assert running.process.wait(120) == 0, running.said
-        running_out = time.monotonic() + 5
-        while "Everything matches" not in running.said:
-            assert time.monotonic() < running_out, running.said
-            time.sleep(0.05)
+def _found_what_a_smoke_run_causes(running: Demo) -> None:
+    _everything_matches(running)
+    assert running.rows()["achievements in PostgreSQL"][0] > 300
+    assert running.rows()["events of enrolled contacts in history"][0] > 700
+    assert running.rows()["explanations of 60 enrollments by the API"][0] >= 60
+    assert sum(what.startswith("dead letters") for what in running.rows()) == 7
+
+
+def test_a_terminal_shows_a_live_view_with_the_pid_to_kill_and_no_password() -> None:
+    with demo("--smoke", terminal=(120, 40)) as running:
+        _end_of_a_live_view(running)
         _everything_matches(running)
-        assert "postgresql://" not in running.said
-        *_, left = running.said.split("the check is done")  # the whole picture that stays in the scrollback
-        assert [each for each in ("p50", "p99", "lag", "forms", "exits", "/docs", "╰") if each not in left] == []
 
 
 @pytest.mark.unmeasured
@@ -157,24 +167,3 @@ def test_changes_to_the_demos_workflows_are_reported_and_are_not_differences() -
         assert re.search(r"enrollments of welcome of acme: somebody else changed the workflow", running.said)
         assert re.search(r"enrollments of upsell of acme: ", running.said)
         assert "statistics of checkout of acme: other senders take part in it" in running.said
-
-
-@pytest.mark.unmeasured
-def test_the_worker_does_not_outlive_a_killed_demo() -> None:
-    with demo("--rate", "100") as running:
-        running.until(lambda: bool(running.ready_workers()))
-        (worker,) = running.ready_workers()
-        running.process.kill()
-        running.process.wait()
-        deadline = time.monotonic() + 30
-        while _is_alive(worker):
-            assert time.monotonic() < deadline, "the worker outlived the demo"
-            time.sleep(0.1)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True

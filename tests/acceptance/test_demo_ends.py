@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import select
 import shutil
 import signal
@@ -65,6 +66,10 @@ class RunningDemo:
 
     def leftovers(self) -> list[str]:
         return leftovers(self._folder)
+
+    def ready(self) -> list[int]:
+        """Return the ids of worker, API and insight, as far as they have become ready."""
+        return [int(pid) for pid in re.findall(r"(?:worker|api|insight) (\d+) is ready", self.said)]
 
     def _read(self) -> None:
         with contextlib.suppress(OSError):  # the other end of the terminal is closed
@@ -212,9 +217,18 @@ def test_ctrl_c_twice_skips_the_check_and_exits_with_130(folder: Path) -> None:
 
 def test_a_killed_demo_leaves_no_process_and_no_folder(folder: Path) -> None:
     with demo(folder, "--rate", "50") as running:
-        running.until_said("is ready")
+        until(lambda: len(running.ready()) == 3)
         running.process.kill()
         until(lambda: not running.leftovers())
+        assert not any(map(_is_alive, running.ready()))
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_ctrl_c_in_make_demo_ends_with_a_passed_check_and_no_error(folder: Path) -> None:
