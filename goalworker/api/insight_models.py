@@ -14,6 +14,7 @@ JobState = Literal[jobs.STATES]  # type: ignore[valid-type]
 _TAG: JsonValue = {"goal_type": "tag_added", "criteria": {"tag_id": "customer"}}
 _COVERAGE: JsonValue = {
     "history_from": "2026-04-01T00:00:00Z",
+    "history_until": None,
     "fresh_as_of": "2026-05-01T12:00:00Z",
     "complete": True,
 }
@@ -142,6 +143,9 @@ class PlanCoverage(BaseModel):
     """Span that was looked at; complete if all events since the plan counts were kept."""
 
     history_from: datetime | None = Field(description="null if no events are kept")
+    history_until: datetime | None = Field(
+        description="Events that arrived from then on were not kept yet; null where they were kept within a minute"
+    )
     fresh_as_of: datetime | None
     complete: bool
 

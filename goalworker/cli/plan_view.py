@@ -47,6 +47,8 @@ def _covered(coverage: Mapping[str, Any]) -> str:
     if coverage["history_from"] is None:
         return "no history: goalworker insight keeps no events here, so only what is stored was judged"
     since = f"history since {_day(coverage['history_from'])}"
+    if coverage["history_until"] is not None:
+        return f"{since}, but nothing that arrived after {_minute(coverage['history_until'])}: history is behind"
     return since if coverage["complete"] else f"{since}, which is later than this plan counts from"
 
 
@@ -133,3 +135,8 @@ def _label(goal_type: str, criteria: Mapping[str, Any], name: str | None) -> str
 def _day(text: str) -> str:
     time = parse_time(text)
     return text if time is None else f"{time:%-d %B %Y}"
+
+
+def _minute(text: str) -> str:
+    time = parse_time(text)
+    return text if time is None else f"{time:%-d %B %Y %H:%M} UTC"

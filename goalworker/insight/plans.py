@@ -31,9 +31,13 @@ _FRESH_AS_OF: Final = "SELECT CASE WHEN bool_and(judged_until IS NOT NULL) THEN 
 
 
 class Coverage(Struct, frozen=True):
-    """Span that the plan could see: complete if every event was kept since the plan counts and enrollments began."""
+    """Span that the plan could see: complete if every event was kept since the plan counts and enrollments began.
+
+    Events that arrived from history_until on were not kept yet; it is None where they were kept within a minute.
+    """
 
     history_from: datetime | None
+    history_until: datetime | None
     fresh_as_of: datetime | None
     complete: bool
 
@@ -95,7 +99,7 @@ class _Plan:
     ) -> None:
         self._connection, self._job, self._tracking = connection, job, tracking
         self._key = (job.tenant_id, job.workflow_id)
-        self._workflow, self._covered = workflow, covered
+        self._workflow, self._covered, self._now = workflow, covered, now
         self._since = plan_requests.since_of(job.request) or covered.history_from or now
         self._planned = planning.planned(
             self._key, workflow, plan_requests.proposal_of(job.request, workflow), self._since
@@ -218,8 +222,9 @@ class _Plan:
     async def _coverage(self) -> Coverage:
         fresh_as_of = await self._connection.fetchval(_FRESH_AS_OF)
         began = self._since if self._earliest is None else max(self._since, self._earliest)
-        history_from = self._covered.history_from
-        return Coverage(history_from, fresh_as_of, history_from is not None and history_from <= began)
+        history_from, until = self._covered.history_from, self._covered.missing_from(self._now)
+        is_complete = history_from is not None and history_from <= began and until is None
+        return Coverage(history_from, until, fresh_as_of, is_complete)
 
     def _hash(self) -> str:
         live = [goal for goal in self._workflow.goals if goal.versions[-1].active_to is None]

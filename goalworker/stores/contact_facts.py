@@ -16,10 +16,6 @@ from goalworker.postgres import connections, tables
 from goalworker.stores import enrollments, history, stats
 from goalworker.stores.goal_store import load_workflow
 
-# History is read some seconds late on purpose; beyond this it is behind.
-_LAG_MAX: Final = timedelta(minutes=1)
-
-
 EVENTS_MAX: Final = 5_000
 """Kept events of a contact that are explained, at most: the newest. Older ones count as no longer kept."""
 
@@ -100,11 +96,10 @@ def _coverage(
     if since is None:
         return Coverage(None, hits_from, fresh_as_of)
     began = [run.enrollment.enrolled_at or facts.BEGINNING for run in runs]
-    lags = kept.history_until is None or kept.history_until < now - _LAG_MAX
-    is_complete = not lags and (all(since <= one for one in began) if began else kept.keep == "all")
+    until = kept.missing_from(now)
+    is_complete = until is None and (all(since <= one for one in began) if began else kept.keep == "all")
     # Days are dropped whole, and their last hour may be kept a day longer than the retention asks for.
     is_cut = since <= now - kept.retention + timedelta(days=2)
-    until = (kept.history_until or since) if lags else None
     return Coverage(since, hits_from, fresh_as_of, is_complete, is_cut, until)
 
 

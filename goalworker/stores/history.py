@@ -9,6 +9,9 @@ from msgspec import Struct, json
 from goalworker.domain import events
 from goalworker.postgres import connections
 
+# History is read some seconds late on purpose; beyond this it is behind.
+_LAG_MAX: Final = timedelta(minutes=1)
+
 
 class KeptEvent(Struct, frozen=True, gc=False):
     """An event of history, and where its record is in Kafka."""
@@ -36,6 +39,13 @@ class Coverage(Struct, frozen=True, gc=False):
     all_since: datetime | None = None
     retention: timedelta = timedelta(0)
     history_until: datetime | None = None
+
+    def missing_from(self, now: datetime) -> datetime | None:
+        """Return the time from which on events that arrived are not kept yet, None while they are within a minute."""
+        until = self.history_until
+        if self.history_from is None or (until is not None and until >= now - _LAG_MAX):
+            return None
+        return until or self.history_from
 
 
 # By contact, since a repeated event has the same one. The index of each day holds this order but for the identity.

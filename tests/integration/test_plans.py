@@ -91,7 +91,12 @@ async def test_a_plan_without_history_is_done_and_says_that_nothing_was_kept(
     await world.install(administrator, [scenes.ONE])
     await world.Worker(pool, world.Broker()).take(started(0), tagged("t1", 1))
     result = await plan(pool, goals=[PAID_50])
-    assert result["coverage"] == {"history_from": None, "fresh_as_of": None, "complete": False}
+    assert result["coverage"] == {
+        "history_from": None,
+        "history_until": None,
+        "fresh_as_of": None,
+        "complete": False,
+    }
     assert result["compared"] == compared(both=1)
 
 

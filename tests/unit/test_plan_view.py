@@ -39,6 +39,12 @@ OF_TAG: dict[str, Any] = {
     "median_hours": None,
     "near_misses": [],
 }
+COVERED: dict[str, Any] = {
+    "history_from": "2026-04-01T00:00:00Z",
+    "history_until": None,
+    "fresh_as_of": None,
+    "complete": True,
+}
 RESULT: dict[str, Any] = {
     "enrollments": 1_200,
     "events": 5_310,
@@ -47,7 +53,7 @@ RESULT: dict[str, Any] = {
     "compared": {"both": 310, "only_planned": 41, "only_live": 3, "earlier": 0, "later": 2},
     "revenue": {"EUR": {"gross": "3999.00", "reversed": "129.00", "net": "3870.00"}},
     "sampled": None,
-    "coverage": {"history_from": "2026-04-01T00:00:00Z", "fresh_as_of": None, "complete": True},
+    "coverage": COVERED,
     "plan_hash": "5d41402abc4b2a76",
 }
 
@@ -84,10 +90,12 @@ def test_deleted_and_changed_goals_are_marked() -> None:
 
 
 def test_the_head_says_how_much_was_looked_at() -> None:
-    nothing = {"history_from": None, "fresh_as_of": None, "complete": False}
-    partly = {"history_from": "2026-04-01T00:00:00Z", "fresh_as_of": None, "complete": False}
+    nothing = {**COVERED, "history_from": None, "complete": False}
+    partly = {**COVERED, "complete": False}
+    behind = {**partly, "history_until": "2026-05-01T12:05:00Z"}
     assert "no history: goalworker insight keeps no events here" in text(coverage=nothing)
     assert "since 1 April 2026, which is later than this plan counts from" in text(coverage=partly)
+    assert "but nothing that arrived after 1 May 2026 12:05 UTC: history is behind" in text(coverage=behind)
     assert "1,200 enrollments of 90,000," in text(sampled={"drawn": 1_200, "of": 90_000})
 
 

@@ -40,7 +40,12 @@ async def test_a_plan_is_queued_run_and_shown_with_its_result(
     done = (await client.get(address)).json()
     assert (done["state"], done["progress"]) == ("done", {"done": 0, "of": 0})
     assert [of_goal.get("index", of_goal.get("goal_id")) for of_goal in done["result"]["per_goal"]] == [goal["id"], 0]
-    assert done["result"]["coverage"] == {"history_from": None, "fresh_as_of": None, "complete": False}
+    assert done["result"]["coverage"] == {
+        "history_from": None,
+        "history_until": None,
+        "fresh_as_of": None,
+        "complete": False,
+    }
     entry = await administrator.fetchrow("SELECT * FROM audit_log WHERE action = 'planned'")
     assert (entry["tenant_id"], entry["actor"], entry["workflow_id"]) == ("acme", "ann", "onboarding")
     assert json.loads(entry["after"])["plan_id"] == done["plan_id"]
