@@ -25,6 +25,8 @@ ContactKey = tuple[str, str, str]
 """(tenant_id, workflow_id, contact_id): a contact in a workflow, with all its enrollments."""
 PersonKey = tuple[str, str]
 """(tenant_id, contact_id): a contact, whatever the workflow."""
+SubjectKey = tuple[str, str, str]
+"""(tenant_id, contact_id, subject_id): what reversals of a contact undo."""
 EnrollmentKey = tuple[str, str]
 """(tenant_id, enrollment_id)."""
 WorkflowKey = tuple[str, str]

@@ -1,7 +1,7 @@
 """Plans: enrollments judged over the kept history, as if their workflow had other goals (contract section 7)."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from functools import partial
@@ -10,7 +10,7 @@ from typing import Final
 from msgspec import Struct, json, structs
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from goalworker.domain import events, evidence, facts, goals, plan_tally, planning, revenue
+from goalworker.domain import events, evidence, facts, goals, occurrences, plan_tally, planning, revenue
 from goalworker.goal_index import index, matching
 from goalworker.insight.jobs import Advance
 from goalworker.pipeline import fact_reading
@@ -165,9 +165,9 @@ class _Plan:
         enrollments = [one for own in contacts for one in own]
         names = [own[0].contact_id for own in contacts]
         kept = await history.events_of_contacts(self._connection, self._job.tenant_id, names)
-        return _Slice(
-            contacts, kept, await fact_reading.read(self._connection, enrollments, (), self._index, _keep_goals)
-        )
+        subjects = partial(_subjects, self._job.tenant_id, kept)
+        known = await fact_reading.read(self._connection, enrollments, (), self._index, _keep_goals, subjects)
+        return _Slice(contacts, kept, known)
 
     async def _add(self, tally: plan_tally.Tally, one: "_Slice") -> None:
         for number, own in enumerate(one.contacts, 1):
@@ -231,6 +231,16 @@ class _Plan:
         versions = {goal.goal_id: goal.versions[-1].number for goal in live}
         logic = self._workflow.logics[-1].logic if self._workflow.logics else goals.DEFAULT_LOGIC
         return planning.plan_hash(self._job.workflow_id, versions, logic, self._job.request)
+
+
+def _subjects(
+    tenant_id: str, kept: Mapping[str, Sequence[history.KeptEvent]], people: Collection[facts.PersonKey]
+) -> Iterator[facts.SubjectKey]:
+    """Yield what reversals of people may concern among the kept events, which the plan judges like hits."""
+    for _, contact_id in people:
+        for one in kept[contact_id]:
+            for name in occurrences.names_of(facts.trigger_of(one.event).data):
+                yield (tenant_id, contact_id, name)
 
 
 async def _keep_goals(_connection: connections.Connection) -> None:

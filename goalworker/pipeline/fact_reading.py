@@ -1,14 +1,14 @@
 """Facts of judgements: every committed one, read after the enrollments are locked (design, The flow)."""
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from goalworker.domain import evidence
+from goalworker.domain import evidence, occurrences
 from goalworker.domain.facts import (
     Achievement,
     ContactKey,
@@ -17,6 +17,7 @@ from goalworker.domain.facts import (
     Hit,
     PersonKey,
     Reversal,
+    SubjectKey,
     Trigger,
     WorkflowKey,
     WorkflowState,
@@ -26,12 +27,19 @@ from goalworker.goal_index import index
 from goalworker.postgres import arrays, connections
 
 Refresh = Callable[[connections.Connection], Awaitable[None]]
+Subjects = Callable[[Collection[PersonKey]], Iterable[SubjectKey]]
+"""Return what else reversals of these people may concern, besides the hits that are stored."""
+
+# Reversals of a contact that are read whatever they concern. Of a contact with more, such as one for all guests of a
+# shop, only those of its hits are read, in a statement of their own: which ones these are, only the hits say.
+REVERSALS_MAX: Final = 100
 
 _CONTACTS: Final = arrays.keys("tenant_id", "workflow_id", "contact_id")
 _WORKFLOWS: Final = arrays.keys("tenant_id", "workflow_id", first=_CONTACTS.next)
 _ENROLLMENTS: Final = arrays.keys("tenant_id", "enrollment_id", first=_WORKFLOWS.next)
 _PEOPLE: Final = arrays.keys("tenant_id", "contact_id", first=_ENROLLMENTS.next)
 _STATES_OF: Final = arrays.keys("tenant_id", "workflow_id")
+_SUBJECTS: Final = arrays.keys("tenant_id", "contact_id", "subject_id")
 
 
 class _FactRow(NamedTuple):
@@ -120,7 +128,17 @@ JOIN achievements a USING (tenant_id, enrollment_id)
 UNION ALL
 {_facts_select("reversal", _REVERSAL)}
 FROM {_PEOPLE.unnested("wanted")}
-JOIN reversals r USING (tenant_id, contact_id)
+CROSS JOIN LATERAL (
+    SELECT * FROM reversals r
+    WHERE r.tenant_id = wanted.tenant_id AND r.contact_id = wanted.contact_id
+    ORDER BY r.event_source, r.event_id LIMIT {REVERSALS_MAX + 1}
+) r
+"""
+
+_READ_REVERSALS: Final = f"""
+{_facts_select("reversal", _REVERSAL, is_first=True)}
+FROM {_SUBJECTS.unnested("wanted")}
+JOIN reversals r USING (tenant_id, contact_id, subject_id)
 """
 
 _READ_STATES: Final = f"""
@@ -137,12 +155,16 @@ FOR SHARE OF s
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """Facts by what they concern; states are sorted by their time."""
+    """Facts by what they concern; states are sorted by their time, and reversals are those that concern the hits."""
 
     hits: defaultdict[ContactKey, list[Hit]]
     states: defaultdict[WorkflowKey, list[WorkflowState]]
     achievements: defaultdict[EnrollmentKey, list[Achievement]]
     reversals: defaultdict[PersonKey, list[Reversal]]
+
+
+def _no_subjects(_people: Collection[PersonKey]) -> Iterable[SubjectKey]:
+    return ()
 
 
 async def read(
@@ -151,6 +173,7 @@ async def read(
     batch_hits: Sequence[Hit],
     goal_index: index.Index,
     refresh: Refresh,
+    subjects: Subjects = _no_subjects,
 ) -> Facts:
     """Return the facts of enrollments that are locked, with the batch's own hits, once the goals are up to date."""
     contacts = sorted({contact_key(enrollment) for enrollment in enrollments})
@@ -168,7 +191,31 @@ async def read(
     for hit in batch_hits:  # An old hit may be swept between the two phases: the batch still has it.
         facts.hits[hit.tenant_id, hit.workflow_id, hit.contact_id].append(hit)
     _sort_states(facts)
+    if many := {person for person, found in facts.reversals.items() if len(found) > REVERSALS_MAX}:
+        await _read_reversals(connection, facts, many, {*_subjects(enrollments, facts, many), *subjects(many)})
     return facts
+
+
+async def _read_reversals(
+    connection: connections.Connection, facts: Facts, people: Collection[PersonKey], subjects: Collection[SubjectKey]
+) -> None:
+    """Read the reversals of people again, those of subjects only."""
+    for person in people:
+        del facts.reversals[person]
+    wanted = sorted(subject for subject in subjects if subject[:2] in people)
+    for values in await connection.fetch(_READ_REVERSALS, *_SUBJECTS.arguments(wanted)) if wanted else ():
+        _add_reversal(facts, _FactRow(*values))
+
+
+def _subjects(enrollments: Iterable[Enrollment], facts: Facts, people: Collection[PersonKey]) -> Iterable[SubjectKey]:
+    """Return what reversals of people may concern: the subjects of all that is judged."""
+    for enrollment in enrollments:
+        person = (enrollment.tenant_id, enrollment.contact_id)
+        if person in people:
+            stored = facts.achievements.get(enrollment_key(enrollment), ())
+            for hit in evidence.hits_of(enrollment, stored, facts.hits.get(contact_key(enrollment), ())):
+                for name in occurrences.names_of(hit.trigger.data):
+                    yield (*person, name)
 
 
 async def settle_states(connection: connections.Connection, facts: Facts, workflows: Collection[WorkflowKey]) -> None:

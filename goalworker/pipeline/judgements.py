@@ -5,6 +5,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Final
 from uuid import UUID, uuid4
 
@@ -17,6 +18,7 @@ from goalworker.domain.facts import (
     EventKey,
     Hit,
     PersonKey,
+    SubjectKey,
     WorkflowKey,
     enrollment_key,
 )
@@ -107,17 +109,19 @@ async def judge_contacts(
     *,
     tracking: bool,
     timestamps: Timestamps = _no_timestamps,
-    reversals: Collection[EventKey] = (),
+    reversals: Mapping[EventKey, SubjectKey] = MappingProxyType({}),
 ) -> Judged:
     """Judge every enrollment of the contacts in the caller's transaction, and write the changes.
 
-    `timestamps` is called only if there is an exit; `reversals` are those of the batch.
+    `timestamps` is called only if there is an exit; `reversals` are those of the batch, with what they undo.
     """
     enrollments = await _lock(connection, sorted(set(contacts)))
     batch_id = uuid4()
     if not enrollments:
         return Judged(batch_id)
-    facts = await fact_reading.read(connection, enrollments, batch_hits, goal_index, refresh)
+    facts = await fact_reading.read(
+        connection, enrollments, batch_hits, goal_index, refresh, lambda _people: reversals.values()
+    )
     now = datetime.now(UTC)
     verdicts = await _verdicts(enrollments, facts, goal_index, now, tracking=tracking)
     if waiting := _about_to_wait(verdicts):

@@ -209,7 +209,7 @@ class Phases:
                     self.refresh,
                     tracking=self._tracking,
                     timestamps=lambda: batch.timestamps_of_hits(self._topics["redrive"]),
-                    reversals=_reversals(batch) if reversed_ else (),
+                    reversals=_reversals(batch) if reversed_ else {},
                 )
         self._note(judged)
         return judged
@@ -281,8 +281,13 @@ def _of_types(part: batches.Part, types: Collection[str]) -> list[events.Event]:
     return [event for *_, event in part.items if event.type in types]
 
 
-def _reversals(batch: batches.Batch) -> set[facts.EventKey]:
-    return {facts.event_key(event) for *_, event in batch.items if event.type in events.REVERSAL_TYPES}
+def _reversals(batch: batches.Batch) -> dict[facts.EventKey, facts.SubjectKey]:
+    """Return the reversals of a batch, with what they undo."""
+    return {
+        facts.event_key(event): (event.tenant_id, event.data.contact_id, facts.reversal_of(event).subject_id)
+        for *_, event in batch.items
+        if isinstance(event.data, events.ReversalData)
+    }
 
 
 def _reversed_contacts(batch: batches.Batch) -> list[facts.PersonKey]:

@@ -154,6 +154,7 @@ reversals = sa.Table(
     sa.Column("amount", sa.Numeric, nullable=True),
     text_("currency", nullable=True),
     sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.clock_timestamp()),
+    sa.Index("reversals_by_subject", "tenant_id", "contact_id", "subject_id"),
     sa.Index("reversals_by_recorded_at", "recorded_at"),
 )
 

@@ -1,8 +1,9 @@
 """Facts of one contact in one workflow, as an explanation needs them (contract section 7)."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -10,7 +11,7 @@ from msgspec import structs
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import errors
-from goalworker.domain import events, evidence, facts, ids, messages
+from goalworker.domain import events, evidence, facts, ids, messages, occurrences
 from goalworker.domain.explanations import ContactFacts, Coverage, Run
 from goalworker.postgres import connections, tables
 from goalworker.stores import enrollments, history, stats
@@ -18,6 +19,8 @@ from goalworker.stores.goal_store import load_workflow
 
 EVENTS_MAX: Final = 5_000
 """Kept events of a contact that are explained, at most: the newest. Older ones count as no longer kept."""
+REVERSALS_MAX: Final = 1_000
+"""Reversals of a contact that are read whatever they undo; of a contact with more, those of its hits and events."""
 
 
 class NothingKnownError(errors.GoalworkerError):
@@ -69,7 +72,7 @@ async def read(
         runs,
         happened,
         hits,
-        [facts.Reversal(*row) for row in await driver.fetch(_REVERSALS, tenant_id, contact_id)],
+        await _reversals(driver, tenant_id, contact_id, partial(_subjects, runs, hits, happened)),
         [facts.WorkflowState(*row) for row in await driver.fetch(_STATES, tenant_id, workflow_id)],
         _coverage(kept, runs, fresh_as_of, now, now - lateness),
         now,
@@ -121,10 +124,12 @@ _HITS: Final = """
 SELECT goal_id, goal_version, event_source, event_id, event_time, data::text, traceparent, tracestate
 FROM goal_hits WHERE tenant_id = $1 AND workflow_id = $2 AND contact_id = $3
 """
-_REVERSALS: Final = """
+_REVERSALS_OF: Final = """
 SELECT event_source, event_id, event_time, type, subject_id, refund_id, amount, currency
 FROM reversals WHERE tenant_id = $1 AND contact_id = $2
 """
+_REVERSALS: Final = f"{_REVERSALS_OF} ORDER BY event_source, event_id LIMIT {REVERSALS_MAX + 1}"
+_REVERSALS_OF_SUBJECTS: Final = f"{_REVERSALS_OF} AND subject_id = ANY ($3::text[])"
 _STATES: Final = "SELECT since, active FROM workflow_states WHERE tenant_id = $1 AND workflow_id = $2 ORDER BY since"
 _UNPUBLISHED: Final = "SELECT goalworker_unpublished_exits($1)"
 
@@ -159,6 +164,23 @@ async def _achievements(
         )
         found[enrollment_id].append(achievement)
     return found
+
+
+async def _reversals(
+    driver: connections.Connection, tenant_id: str, contact_id: str, subjects: Callable[[], Iterable[str]]
+) -> list[facts.Reversal]:
+    """Return the reversals of a contact, or of very many those of the subjects."""
+    rows = await driver.fetch(_REVERSALS, tenant_id, contact_id)
+    if len(rows) > REVERSALS_MAX:
+        rows = await driver.fetch(_REVERSALS_OF_SUBJECTS, tenant_id, contact_id, sorted(subjects()))
+    return [facts.Reversal(*row) for row in rows]
+
+
+def _subjects(runs: Iterable[Run], hits: Sequence[facts.Hit], happened: Iterable[events.Event]) -> set[str]:
+    """Return what reversals may concern: the subjects of all that is judged or explained."""
+    known = [hit for run in runs for hit in evidence.hits_of(run.enrollment, run.achievements, hits)]
+    triggers = [*(hit.trigger for hit in (*known, *hits)), *map(facts.trigger_of, happened)]
+    return {name for trigger in triggers for name in occurrences.names_of(trigger.data)}
 
 
 def _hit(whose: tuple[str, str, str], row: Any) -> facts.Hit:

@@ -19,6 +19,7 @@ from tests.integration.scenes import (
     TENANT,
     TWO,
     ended,
+    failed,
     paid,
     purchase,
     refunded,
@@ -141,6 +142,21 @@ async def test_events_that_missed_are_read_from_history_and_reversals_from_facts
     assert (explained.reason, [event.id for event in explained.events]) == (gates.CRITERIA_NOT_MET, ["p"])
     assert explained.summary.endswith("the goal asks for at least 200.")
     assert [one.id for one in explained.also.reversed] == ["r"]
+
+
+async def test_of_very_many_reversals_those_of_the_contacts_events_are_read(
+    pool: sa_async.AsyncEngine, administrator: connections.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contact_facts, "REVERSALS_MAX", 3)
+    await world.install(administrator, [purchase(1)])
+    others = [failed(f"r-{number}", 7, f"other-{number}") for number in range(4)]
+    await world.Worker(pool, world.Broker()).take(started(0), paid("h", 5), failed("r-h", 6), failed("r-k", 6, "p2"))
+    assert {one.id for one in (await _read(pool)).reversals} == {"r-h", "r-k"}
+    await world.Worker(pool, world.Broker()).take(*others)
+    await kept_events.keep(pool, paid("k", 5, "p2"))
+    assert {one.id for one in (await _read(pool)).reversals} == {"r-h", "r-k"}
+    await administrator.execute("DELETE FROM goal_hits")
+    assert (await _explain(pool)).reason == gates.REVERSED
 
 
 async def test_coverage_says_whether_history_reaches_back_to_the_enrollment(

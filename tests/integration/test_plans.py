@@ -12,10 +12,11 @@ from sqlalchemy.ext import asyncio as sa_async
 from goalworker.domain import criteria, goals
 from goalworker.insight import jobs as job_runner
 from goalworker.insight import plans
+from goalworker.pipeline import fact_reading
 from goalworker.postgres import connections
 from goalworker.stores import jobs
 from tests.integration import kept_events, scenes, world
-from tests.integration.scenes import paid, started, tagged
+from tests.integration.scenes import failed, paid, started, tagged
 from tests.kit import naive_judge, world_messages, worlds
 from tests.kit.strategies import at
 
@@ -83,6 +84,33 @@ async def test_achievements_from_before_history_began_stay(
     assert result["events"] == 1
     assert result["coverage"]["complete"]
     assert not (await plan(pool, since=at(0)))["coverage"]["complete"]
+
+
+async def test_a_plan_knows_what_reversals_of_a_contact_with_very_many_undo(
+    pool: sa_async.AsyncEngine, administrator: connections.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fact_reading, "REVERSALS_MAX", 0)
+    await world.install(administrator, [scenes.ONE])
+    await kept_events.cover(pool, at(0))
+    await live(pool, started(0), paid("p1", 1, amount="70"))
+    assert (await plan(pool, goals=[PAID_50]))["compared"] == compared(only_planned=1)
+    await world.Worker(pool, world.Broker()).take(failed("r1", 2))  # history does not keep it
+    assert (await plan(pool, goals=[PAID_50]))["compared"] == compared()
+
+
+async def test_a_plan_is_not_complete_while_history_is_behind(
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
+) -> None:
+    await world.install(administrator, [scenes.ONE])
+    await world.Worker(pool, world.Broker()).take(started(0), paid("p1", 1, amount="70"))
+    await kept_events.cover(pool, at(0))
+    assert (await plan(pool, goals=[PAID_50]))["coverage"]["history_until"] is None
+    hour_ago = await administrator.fetchval("SELECT date_trunc('second', clock_timestamp() - interval '1 hour')")
+    for until in (hour_ago, None):
+        await administrator.execute("UPDATE history_positions SET history_until = $1", until)
+        coverage = (await plan(pool, goals=[PAID_50]))["coverage"]
+        assert datetime.fromisoformat(coverage["history_until"]) == (until or at(0))
+        assert not coverage["complete"]
 
 
 async def test_a_plan_without_history_is_done_and_says_that_nothing_was_kept(

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker.pipeline import outbox, phases
+from goalworker.pipeline import fact_reading, outbox, phases
 from goalworker.postgres import connections
 from goalworker.stores import contact_facts, retention, stats
 from goalworker.stores.goal_store import loading
@@ -196,6 +196,15 @@ async def test_a_reversal_finds_its_contacts_by_indexes(
     worker = world.Worker(pool, world.Broker())
     plans = await _plans(worker.take(failed("r", 5, contact_id="c7"), failed("r", 5, contact_id="c8")))
     assert _assert_by_index(plans) >= {"enrollments_by_contact", "reversals_pkey", "goal_hits_pkey"}
+
+
+async def test_the_reversals_of_a_contact_with_very_many_are_found_by_what_they_undo(
+    pool: sa_async.AsyncEngine, filled: connections.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fact_reading, "REVERSALS_MAX", 0)
+    plans = await _plans(world.Worker(pool, world.Broker()).take(failed("r", 5, contact_id="c7")))
+    of_subjects = {sql: both for sql, both in plans.items() if "USING (tenant_id, contact_id, subject_id)" in sql}
+    assert _assert_by_index(of_subjects) == {"reversals_by_subject"}
 
 
 async def test_the_facts_of_an_explanation_are_found_by_indexes(

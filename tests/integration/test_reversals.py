@@ -15,11 +15,11 @@ from sqlalchemy.ext import asyncio as sa_async
 from goalworker import config, metrics
 from goalworker.domain import criteria, events, goals, judging, reversal_effects
 from goalworker.kafka import sender
-from goalworker.pipeline import outbox, outcomes, phases
+from goalworker.pipeline import fact_reading, outbox, outcomes, phases
 from goalworker.postgres import connections, tables
 from goalworker.runtime import housekeeping
 from goalworker.stores import enrollments, retention
-from tests.integration import checks, crashes, scenes, world
+from tests.integration import checks, crashes, scenes, statements, world
 from tests.integration.scenes import (
     ACTIVATED,
     DEACTIVATED,
@@ -170,9 +170,59 @@ async def _row_counts(administrator: connections.Connection) -> dict[str, int]:
     return {name: await administrator.fetchval(f"SELECT count(*) FROM {name}") for name in names}
 
 
-async def test_reversals_are_counted_once_by_kind_and_effect(
+async def test_of_very_many_reversals_a_judgement_reads_those_of_its_hits(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
+    await world.install(administrator, [BOUGHT])
+    await administrator.execute(
+        "INSERT INTO reversals (tenant_id, contact_id, event_source, event_id, type, subject_id, event_time) "
+        "SELECT $1, 'c1', '/bank', 'other-' || n, $2, 'other-' || n, $3 FROM generate_series(1, 1000) AS n",
+        *(scenes.TENANT, events.PAYMENT_FAILED, at(5)),
+    )
+    read: list[int] = []
+
+    async def hook(statement: statements.Statement) -> Any:
+        found = await statement.run()
+        if "FROM reversals" in statement.sql or "JOIN reversals" in statement.sql:
+            read.append(sum(row[0] == "reversal" for row in found))
+        return found
+
+    worker = world.Worker(pool, world.Broker())
+    with statements.hooked(hook):
+        await worker.take(started(0), paid("h1", 6), paid("h2", 6, "p2"), failed("r1", 7), failed("r2", 7, "p2"))
+        assert await checks.achieved(administrator) == {}
+        await worker.take(paid("h3", 9, "p3"))
+    assert [walked.id for walked in (await checks.achieved(administrator)).values()] == ["h3"]
+    assert read == [fact_reading.REVERSALS_MAX + 1, 2] * 2
+
+
+@pytest.mark.parametrize("reversals_max", [0, 100])
+async def test_an_appointment_that_was_moved_before_it_was_cancelled_is_counted_so(
+    pool: sa_async.AsyncEngine,
+    administrator: connections.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    reversals_max: int,
+) -> None:
+    monkeypatch.setattr(fact_reading, "REVERSALS_MAX", reversals_max)
+    booking = structs.replace(BOUGHT, goal_type="appointment_booked")
+    await world.install(administrator, [booking])
+    before = _effects()
+    moved = events.AppointmentBooked("c1", "a2", replaces_appointment_id="a1")
+    hit = events.Event(scenes.TENANT, "/calendar", "b2", "appointment.booked", at(6), moved)
+    gone = events.AppointmentCancelled("c1", "a1")
+    cancelled = events.Event(scenes.TENANT, "/calendar", "x1", events.APPOINTMENT_CANCELLED, at(8), gone)
+    await _take_and_count(world.Worker(pool, world.Broker()), started(0), hit, cancelled)
+    assert _effects() == before | {("cancelled", "moved"): before["cancelled", "moved"] + 1}
+
+
+@pytest.mark.parametrize("reversals_max", [0, 100])
+async def test_reversals_are_counted_once_by_kind_and_effect(
+    pool: sa_async.AsyncEngine,
+    administrator: connections.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    reversals_max: int,
+) -> None:
+    monkeypatch.setattr(fact_reading, "REVERSALS_MAX", reversals_max)
     await world.install(administrator, [BOUGHT])
     worker = world.Worker(pool, world.Broker())
     reversals = [refunded("r1", 7, "60"), refunded("r2", 8, "50"), refunded("r3", 8, "9", currency="USD")]

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import cast
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker.domain import events
 from goalworker.domain.goals import Goal
+from goalworker.pipeline import fact_reading
 from goalworker.postgres import connections, tables
 from tests.integration import checks, crashes, scenes, statements, world
 from tests.integration.scenes import (
@@ -123,6 +125,16 @@ async def test_any_two_switches_between_two_workers_give_the_same_results(stage:
         await stage.play(scene, ["a"] * of_a + ["b"] * of_b, statements.decisive)
 
 
+@pytest.mark.parametrize("name", ["hit_and_reversal", "enrollment_and_reversal", "two_refunds"])
+async def test_reversals_that_are_read_after_the_hits_are_missed_by_nobody(
+    stage: Stage, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fact_reading, "REVERSALS_MAX", 0)
+    steps = await stage.play(SCENES[name], (), statements.decisive)
+    for of_a, of_b in itertools.product(range(steps["a"]), range(steps["b"] + 1)):
+        await stage.play(SCENES[name], ["a"] * of_a + ["b"] * of_b, statements.decisive)
+
+
 # --- the last judgement sees every committed fact ---
 
 
@@ -147,13 +159,14 @@ async def test_a_judgement_sees_facts_recorded_while_it_waited_for_its_lock(stag
 
 
 @world.examples(25)
-@given(data=st.data(), drawn=strategies.worlds(), tracked=st.booleans())
+@given(data=st.data(), drawn=strategies.worlds(), tracked=st.booleans(), reversals_max=st.sampled_from((0, 100)))
 async def test_two_workers_in_any_order_of_statements_are_lawful(
     pool: sa_async.AsyncEngine,
     administrator: connections.Connection,
     data: st.DataObject,
     drawn: strategies.World,
     tracked: bool,
+    reversals_max: int,
 ) -> None:
     drawn = drawn if tracked else drawn.untracked()
     await world.clear(administrator)
@@ -164,7 +177,8 @@ async def test_two_workers_in_any_order_of_statements_are_lawful(
         shares[data.draw(st.sampled_from("ab"))].append(batch)
     order = data.draw(st.lists(st.sampled_from("ab"), max_size=80))  # before coroutines that a draw might abandon
     parts = {name: world.Worker(pool, broker, tracked=tracked).take_all(share) for name, share in shares.items()}
-    await statements.take_turns(administrator, parts, order, statements.decisive)
+    with mock.patch.object(fact_reading, "REVERSALS_MAX", reversals_max):
+        await statements.take_turns(administrator, parts, order, statements.decisive)
     await checks.assert_lawful(administrator, broker, drawn.goals, drawn.logics, drawn.messages, tracked=tracked)
 
 
