@@ -1,6 +1,6 @@
 """`goalworker check-event`: decode one message and match it, as the worker would."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, cast
 
@@ -14,7 +14,7 @@ from goalworker.decoding import skipping
 from goalworker.decoding.decoder import Malformed, Outcome
 from goalworker.decoding.envelope import Pairs
 from goalworker.decoding.skipping import Skipped
-from goalworker.domain import events, facts, judging
+from goalworker.domain import events, facts, gates, goals, tracing
 from goalworker.domain.faults import printable
 from goalworker.goal_index import index, matching
 from goalworker.pipeline.event_decoder import event_decoder
@@ -94,38 +94,38 @@ _FIRST_POSITION: Final = (0, 0)
 
 
 async def _hits(settings: config.Settings, event: events.Event) -> list[dict[str, object]]:
-    """Return the goals that an event hits, each with the contact's enrollment in its workflow at that time."""
+    """Return the goals that an event hits, each with how the event stands to the contact's enrollments."""
     goal_index = index.Index()
     async with database_connection.transaction(settings) as sql:
         await goal_store.refresh_index(sql, goal_index)
         hits = matching.hits(event, goal_index)
         if not settings.enrollments.tracking:
-            return [_row(hit, ENROLLED) for hit in hits]
+            return [_row(hit, gates.ENROLLED) for hit in hits]
         workflow_ids = sorted({hit.workflow_id for hit in hits})
         rows = await sql.fetch(_ENROLLMENTS, event.tenant_id, workflow_ids, [hit.contact_id for hit in hits][:1])
-    windows: dict[str, list[Window]] = {}
-    for workflow_id, enrolled_at, ended_at in rows:
-        windows.setdefault(workflow_id, []).append((enrolled_at, ended_at))
-    return [_row(hit, enrollment(event.time, windows.get(hit.workflow_id, []))) for hit in hits]
+    runs = [facts.Enrollment(*row) for row in rows]
+    return [_row(hit, relation(hit, goal_index.workflow(hit.tenant_id, hit.workflow_id), runs)) for hit in hits]
 
 
-_ENROLLMENTS: Final = """
-SELECT workflow_id, enrolled_at, ended_at FROM enrollments
+_ENROLLMENTS: Final = f"""
+SELECT {", ".join(facts.Enrollment.__struct_fields__)} FROM enrollments
 WHERE tenant_id = $1 AND workflow_id = ANY($2::text[]) AND contact_id = ANY($3::text[])
 """
-ENROLLED, NOT_ENROLLED, BEFORE, AFTER = "enrolled", "not_enrolled", "before_enrollment", "after_end"
-Window = tuple[datetime | None, datetime | None]
 
 
-def enrollment(time: datetime, windows: Sequence[Window]) -> str:
-    """Return the relation of an event to the contact's enrollments in a workflow, in a word (contract rule 3.2)."""
-    started = [(enrolled_at, ended_at) for enrolled_at, ended_at in windows if enrolled_at is not None]
-    begun = [(began, ended_at) for began, ended_at in started if not judging.is_early(time, began)]
-    if any(ended_at is None or time < ended_at for _, ended_at in begun):
-        return ENROLLED
-    if not started:
-        return NOT_ENROLLED
-    return AFTER if begun else BEFORE
+def relation(hit: facts.Hit, workflow: goals.Workflow, runs: Iterable[facts.Enrollment]) -> str:
+    """Return in a word how a hit stands to enrollments of its contact, as the judge sees it (contract rule 3.2).
+
+    It is the reason of the enrollment in whose window the event comes furthest.
+    """
+    started = [run for run in runs if run.workflow_id == hit.workflow_id and run.enrolled_at is not None]
+    goal, reasons = workflow.goals_by_id[hit.goal_id], [gates.NOT_ENROLLED]
+    for run in started:
+        reason = tracing.outside(tracing.Case(run, workflow, (hit,), ()), goal, hit)
+        if reason is None:
+            return gates.ENROLLED
+        reasons.append(reason)
+    return max(reasons, key=gates.REASONS.index)
 
 
 def _show_malformed(found: Sequence[Malformed], *, as_json: bool) -> None:
@@ -189,9 +189,22 @@ def _show_event(event: events.Event, rows: list[dict[str, object]] | None, *, as
     else:
         common.say("")
         common.show(rows, as_json=False, empty="it hits no goal")
-        if rows and all(row["enrollment"] != ENROLLED for row in rows):
-            contact_id = printable(str(rows[0]["contact_id"]))
-            common.say(f"\nnothing is achieved: {contact_id} was not enrolled in these workflows at that time")
+        if rows and all(row["enrollment"] != gates.ENROLLED for row in rows):
+            common.say(f"\nnothing is achieved: {_missed(rows)}")
+
+
+_MISSED: Final[Mapping[str, str]] = {
+    gates.AFTER_DEADLINE: "the deadline was over",
+    gates.FOUNDING_EVENT: "the event is the one that started the enrollment",
+    gates.NOT_CORRELATED: "the event lacks the enrollment's correlation_id",
+}
+
+
+def _missed(rows: Sequence[Mapping[str, object]]) -> str:
+    """Return why an event counts for no enrollment, each reason once."""
+    contact_id = printable(str(rows[0]["contact_id"]))
+    outside = f"{contact_id} was not enrolled in these workflows at that time"
+    return "; ".join(dict.fromkeys(_MISSED.get(str(row["enrollment"]), outside) for row in rows))
 
 
 def _row(hit: facts.Hit, enrollment: str) -> dict[str, object]:

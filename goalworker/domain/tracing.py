@@ -59,6 +59,11 @@ def counts_alone(case: Case, goal: goals.Goal, hit: facts.Hit) -> bool:
     return bool(_counting(case, case.enrollment, _by_itself(goal), [hit]))
 
 
+def outside(case: Case, goal: goals.Goal, hit: facts.Hit) -> str | None:
+    """Return why a hit lies outside the window of an enrollment, None if it lies within (contract rule 3.2)."""
+    return _outside(case, goal, [hit]).get(judging.hit_key(hit))
+
+
 # --- window and occurrences: rules 3.2 and 3.3 ---
 
 # A type of goal whose every event is an occurrence of its own, so that each hit is asked of by itself.

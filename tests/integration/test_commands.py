@@ -433,5 +433,8 @@ async def test_the_goals_that_a_message_hits_are_listed_with_the_enrollment(
     enrolled = with_database("check-event", "--topic", "form-submitted", "-", stdin=GOOD)
     assert "nothing is achieved" not in enrolled.out
     assert "enrolled" in enrolled.out
+    await administrator.execute("UPDATE enrollments SET started_by_source = $1, started_by_id = $2", "/crm", "e1")
+    founding = with_database("check-event", "--topic", "form-submitted", "-", stdin=GOOD)
+    assert founding.out.endswith("\nnothing is achieved: the event is the one that started the enrollment\n")
     missed = with_database("check-event", "--topic", "form-submitted", "-", stdin=GOOD.replace(b'"acme"', b'"other"'))
     assert missed.out.endswith("\nit hits no goal\n")

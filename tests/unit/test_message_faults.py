@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,8 @@ from goalworker.admin import message_faults
 from goalworker.cli import check_event
 from goalworker.decoding import decoder, envelope
 from goalworker.decoding.limits import Limits
-from goalworker.domain import events
+from goalworker.domain import events, facts, goals
+from goalworker.domain.criteria import Criteria
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 TYPES = {kind: frozenset({kind}) for kind in events.DATA_OF_TYPE}
@@ -76,24 +78,41 @@ def test_what_is_no_json_object_is_one_fault(value: bytes) -> None:
 
 
 AN_HOUR = timedelta(hours=1)
+HIT = facts.Hit("north", "w1", "c1", UUID(int=1), 1, facts.Trigger("/crm", "f1", NOW, b'{"correlation_id":"k1"}'))
+
+
+def run(enrolled_at: datetime | None, ended_at: datetime | None = None, **fields: Any) -> facts.Enrollment:
+    return facts.Enrollment("north", "e1", "w1", "c1", enrolled_at, ended_at, **fields)
+
+
+FOUNDED = run(NOW, started_by_source="/crm", started_by_id="f1")
 
 
 @pytest.mark.parametrize(
-    ("windows", "word"),
+    ("runs", "wanted", "word"),
     [
-        ([], "not_enrolled"),
-        ([(None, NOW)], "not_enrolled"),
-        ([(NOW, None)], "enrolled"),
-        ([(NOW - AN_HOUR, NOW)], "after_end"),
-        ([(NOW + AN_HOUR, None)], "before_enrollment"),
-        ([(NOW + timedelta(milliseconds=999), None)], "enrolled"),  # the event's time has no fraction of a second
-        ([(NOW + timedelta(milliseconds=999), NOW)], "after_end"),
-        ([(NOW + timedelta(seconds=1), None)], "before_enrollment"),
-        ([(NOW - AN_HOUR, NOW), (NOW, NOW + AN_HOUR)], "enrolled"),
-        ([(NOW - AN_HOUR, NOW), (NOW + AN_HOUR, None)], "after_end"),
+        ([], Criteria(), "not_enrolled"),
+        ([run(None, NOW)], Criteria(), "not_enrolled"),
+        ([run(NOW)], Criteria(), "enrolled"),
+        ([run(NOW - AN_HOUR, NOW)], Criteria(), "after_end"),
+        ([run(NOW + AN_HOUR)], Criteria(), "before_enrollment"),
+        # The event's time has no fraction of a second.
+        ([run(NOW + timedelta(milliseconds=999))], Criteria(), "enrolled"),
+        ([run(NOW + timedelta(milliseconds=999), NOW)], Criteria(), "after_end"),
+        ([run(NOW + timedelta(seconds=1))], Criteria(), "before_enrollment"),
+        ([run(NOW - AN_HOUR, NOW), run(NOW, NOW + AN_HOUR)], Criteria(), "enrolled"),
+        ([run(NOW - AN_HOUR, NOW), run(NOW + AN_HOUR)], Criteria(), "after_end"),
+        ([run(NOW - AN_HOUR)], Criteria(deadline=3_600), "enrolled"),
+        ([run(NOW - AN_HOUR)], Criteria(deadline=3_599), "after_deadline"),
+        ([FOUNDED], Criteria(), "founding_event"),
+        ([FOUNDED, run(NOW - AN_HOUR)], Criteria(), "enrolled"),
+        ([run(NOW, correlation_id="k1")], Criteria(correlate_by="correlation_id"), "enrolled"),
+        ([run(NOW, correlation_id="k2")], Criteria(correlate_by="correlation_id"), "not_correlated"),
     ],
 )
-def test_an_event_counts_from_the_enrollment_on_and_before_its_end(
-    windows: list[check_event.Window], word: str
+def test_an_event_stands_to_its_enrollments_as_the_judge_says(
+    runs: list[facts.Enrollment], wanted: Criteria, word: str
 ) -> None:
-    assert check_event.enrollment(NOW, windows) == word
+    version = goals.GoalVersion(1, wanted, True, NOW - 9 * AN_HOUR)
+    goal = goals.Goal("north", HIT.goal_id, "w1", "form_submitted", version.active_from, (version,))
+    assert check_event.relation(HIT, goals.Workflow((goal,)), runs) == word
