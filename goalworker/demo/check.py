@@ -159,7 +159,7 @@ def compare_reasons(possible: Iterable[plans.Revocation], found: Collection[plan
 
 
 def _achieved(row: asyncpg.Record) -> plans.Achievement:
-    counted, _ = evidence.others_from_json(row["counted"])
+    counted = evidence.counted_from_json(row["counted"])
     return plans.Achievement(*tuple(row)[:6], *(() if counted is None else structs.astuple(counted)))
 
 

@@ -37,8 +37,17 @@ class KeptOthers(Struct, frozen=True, gc=False, omit_defaults=True):
     is_complete: bool = True
 
 
+class _KeptCount(Struct, frozen=True, gc=False):
+    """The count in KeptOthers, read without building its hits, which may be a thousand."""
+
+    occurrences: int | None = None
+    total_amount: Decimal | None = None
+    is_complete: bool = True
+
+
 _KEPT_HITS: Final = json.Decoder(list[KeptHit])
 _KEPT_OTHERS: Final = json.Decoder(KeptOthers)
+_KEPT_COUNT: Final = json.Decoder(_KeptCount)
 
 
 def hits_of(
@@ -113,10 +122,18 @@ def others_from_json(kept: str | None) -> tuple[facts.Counted | None, Others]:
     if kept is None:
         return None, ()
     found = _KEPT_OTHERS.decode(kept)
-    others_ = tuple([(hit.goal_version, _trigger(hit)) for hit in found.hits])
-    if found.occurrences is None:
-        return None, others_
-    return facts.Counted(found.occurrences, found.total_amount, found.is_complete), others_
+    return _counted(found), tuple([(hit.goal_version, _trigger(hit)) for hit in found.hits])
+
+
+def counted_from_json(kept: str | None) -> facts.Counted | None:
+    """Return the count alone of what others_to_json() returned."""
+    return None if kept is None else _counted(_KEPT_COUNT.decode(kept))
+
+
+def _counted(kept: KeptOthers | _KeptCount) -> facts.Counted | None:
+    if kept.occurrences is None:
+        return None
+    return facts.Counted(kept.occurrences, kept.total_amount, kept.is_complete)
 
 
 def satisfying(judgement: judging.Judgement) -> str | None:

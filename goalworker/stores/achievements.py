@@ -81,7 +81,7 @@ def _enrollment(row: sa.Row[*tuple[Any, ...]]) -> facts.Enrollment:
 def achievement_from_row(enrollment: facts.Enrollment, row: sa.Row[*tuple[Any, ...]]) -> messages.Achieved:
     """Return an achievement from a row that has the columns of `achievements`, data as text."""
     trigger = facts.Trigger(row.event_source, row.event_id, row.achieved_at, row.data.encode())
-    counted, _ = evidence.others_from_json(row.counted)
+    counted = evidence.counted_from_json(row.counted)
     achievement = facts.Achievement(
         row.goal_id, row.goal_version, row.enrolled_at, trigger, row.revision, counted=counted
     )

@@ -20,7 +20,7 @@ PaymentKey = tuple[str, str, UUID, str]
 
 def achieved(row: Mapping[str, Any]) -> naive_judge.Achieved:
     """Return what a row of `achievements` says."""
-    counted, _ = evidence.others_from_json(row["counted"])
+    counted = evidence.counted_from_json(row["counted"])
     return naive_judge.Achieved(
         _walked(row), row["goal_version"], *(() if counted is None else structs.astuple(counted))
     )
