@@ -13,7 +13,8 @@ from goalworker.domain import exact_json, goals
 from goalworker.domain.criteria import Criteria, criteria_of_json, criteria_to_json
 from goalworker.domain.faults import Fault, pointer
 from goalworker.domain.text import TEXT_RULE, is_valid_text
-from goalworker.stores import goal_store
+from goalworker.postgres import connections
+from goalworker.stores import goal_store, goal_warnings
 
 
 class GoalInFile(Struct, frozen=True):
@@ -196,17 +197,28 @@ def _step(action: str, stored: goal_store.StoredGoal, name: str | None) -> Step:
     return Step(action, stored.workflow_id, stored.id, stored.goal_type, stored.criteria, name, version=stored.version)
 
 
-async def take_step(pool: sa_async.AsyncEngine, tenant_id: str, step: Step, *, actor: str, maximum: int) -> Step:
+async def warnings(pool: sa_async.AsyncEngine, tenant_id: str, planned: Iterable[Step]) -> list[tuple[str, Fault]]:
+    """Return the warnings about the goals that steps create, each with its workflow."""
+    created = {
+        (step.workflow_id, number): (step.goal_type, criteria_of_json(step.criteria))
+        for number, step in enumerate(planned)
+        if step.action == CREATED and step.goal_type and step.criteria
+    }
+    found = await goal_warnings.about(pool, tenant_id, created.values())
+    return [(workflow_id, one) for (workflow_id, _), of_goal in zip(created, found, strict=True) for one in of_goal]
+
+
+async def take_step(database: connections.Database, tenant_id: str, step: Step, *, actor: str, maximum: int) -> Step:
     """Make the change of a step, and return the step with the goal's id."""
     if step.action == LOGIC_SET and step.logic:
-        await goal_store.set_logic(pool, tenant_id, step.workflow_id, step.logic, actor=actor)
+        await goal_store.set_logic(database, tenant_id, step.workflow_id, step.logic, actor=actor)
     elif step.action == CREATED:
         draft = goal_store.parse_draft({"goal_type": step.goal_type, "criteria": step.criteria, "name": step.name})
-        goal = await goal_store.create(pool, tenant_id, step.workflow_id, draft, actor=actor, maximum=maximum)
+        goal = await goal_store.create(database, tenant_id, step.workflow_id, draft, actor=actor, maximum=maximum)
         return structs.replace(step, goal_id=goal.id)
     elif step.action == RENAMED and step.goal_id:
-        await goal_store.update(pool, tenant_id, step.goal_id, {"name": step.name}, actor=actor)
+        await goal_store.update(database, tenant_id, step.goal_id, {"name": step.name}, actor=actor)
     elif step.action == DELETED and step.goal_id:
         # Only the version that was shown: somebody may have changed the goal since.
-        await goal_store.delete(pool, tenant_id, step.goal_id, actor=actor, expected_version=step.version)
+        await goal_store.delete(database, tenant_id, step.goal_id, actor=actor, expected_version=step.version)
     return step

@@ -1,6 +1,8 @@
 """Plans from the shell: of the workflows in a goal file, which is applied only while its goals are as planned."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -13,13 +15,16 @@ from goalworker.domain import planning
 from goalworker.postgres import connections
 from goalworker.stores import goal_store, jobs, plan_requests
 
+Goals = Mapping[UUID, goal_store.StoredGoal]
+"""Goals of a workflow by their ids."""
+
 
 class WorkflowPlan(Struct, frozen=True):
     """Changes to one workflow, as a plan asks for them, and the hash of these and of its present goals."""
 
     workflow_id: str
     request: dict[str, Any]
-    goals: Mapping[UUID, goal_store.StoredGoal]
+    goals: Goals
     plan_hash: str
 
 
@@ -36,14 +41,22 @@ async def workflow_plans(
     changing = [step for step in steps if step.action != goal_file.UNCHANGED]
     found = []
     for workflow_id in dict.fromkeys(step.workflow_id for step in changing):
-        page = await goal_store.list_goals(pool, tenant_id, workflow_id, limit=1_000)
+        goals, logic = await _read(pool, tenant_id, workflow_id)
         given = _request([step for step in changing if step.workflow_id == workflow_id])
-        request = plan_requests.parse({**given, "from": since, "sample": sample}, page.goals, maximum)
-        logic = await goal_store.get_logic(pool, tenant_id, workflow_id)
-        versions = {goal.id: goal.version for goal in page.goals}
-        hash_ = planning.plan_hash(workflow_id, versions, logic, request)
-        found.append(WorkflowPlan(workflow_id, request, {goal.id: goal for goal in page.goals}, hash_))
+        request = plan_requests.parse({**given, "from": since, "sample": sample}, goals.values(), maximum)
+        found.append(WorkflowPlan(workflow_id, request, goals, _hash(workflow_id, goals, logic, request)))
     return found
+
+
+async def _read(database: connections.Database, tenant_id: str, workflow_id: str) -> tuple[Goals, str]:
+    """Return the goals of a workflow that are not deleted, and its logic."""
+    page = await goal_store.list_goals(database, tenant_id, workflow_id, limit=1_000)
+    logic = await goal_store.get_logic(database, tenant_id, workflow_id)
+    return {goal.id: goal for goal in page.goals}, logic
+
+
+def _hash(workflow_id: str, goals: Goals, logic: str, request: Mapping[str, Any]) -> str:
+    return planning.plan_hash(workflow_id, {goal.id: goal.version for goal in goals.values()}, logic, request)
 
 
 def _request(steps: Sequence[goal_file.Step]) -> dict[str, Any]:
@@ -64,6 +77,42 @@ def refuse_changed(plans: Sequence[WorkflowPlan], plan_hash: str) -> None:
         raise errors.GoalworkerError(
             f"Plan {plan_hash} is of other goals: those of the file, or those in the database, have changed since. "
             "Nothing was changed; plan again with `goalworker goals plan`"
+        )
+
+
+async def apply(
+    pool: sa_async.AsyncEngine,
+    tenant_id: str,
+    steps: Iterable[goal_file.Step],
+    plans: Iterable[WorkflowPlan],
+    *,
+    actor: str,
+    maximum: int,
+) -> AsyncIterator[goal_file.Step]:
+    """Take the steps of each workflow in one transaction, and yield those that are committed.
+
+    GoalworkerError where the goals of a planned workflow have changed since it was planned; it is left as it is.
+    """
+    planned = {plan.workflow_id: plan for plan in plans}
+    for workflow_id, of_workflow in groupby(steps, key=attrgetter("workflow_id")):
+        async with connections.tenant_transaction(pool, tenant_id, "goals_write") as connection:
+            if workflow_id in planned:
+                await goal_store.lock(connection)  # until the end of the transaction, nobody else changes goals
+                await _refuse_changed_since(connection, tenant_id, planned[workflow_id])
+            taken = [
+                await goal_file.take_step(connection, tenant_id, step, actor=actor, maximum=maximum)
+                for step in of_workflow
+            ]
+        for step in taken:
+            yield step
+
+
+async def _refuse_changed_since(connection: sa_async.AsyncConnection, tenant_id: str, plan: WorkflowPlan) -> None:
+    goals, logic = await _read(connection, tenant_id, plan.workflow_id)
+    if _hash(plan.workflow_id, goals, logic, plan.request) != plan.plan_hash:
+        raise errors.GoalworkerError(
+            f"The goals of {plan.workflow_id!r} have changed since they were planned, and were left as they are; plan "
+            "again with `goalworker goals plan`"
         )
 
 

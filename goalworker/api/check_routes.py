@@ -9,7 +9,7 @@ from starlette.responses import Response
 from goalworker.api import auth, goal_answers, openapi, parameters, request_bodies, request_models, validation
 from goalworker.domain.criteria import criteria_to_json
 from goalworker.domain.faults import Fault
-from goalworker.stores import goal_store
+from goalworker.stores import goal_store, goal_warnings
 
 router = APIRouter(tags=[openapi.GOALS])
 
@@ -64,9 +64,8 @@ async def _check_drafts(context: parameters.Context, caller: auth.Caller, entrie
     for index, outside in zip(drafts, await _outside_faults(context, caller, drafts.values()), strict=True):
         faults[index] += outside
     errors = [error for index, of_goal in enumerate(faults) for error in goal_answers.of_draft(index, of_goal)]
-    of_goals = await goal_answers.warnings(
-        context, caller.tenant_id, [(draft.goal_type, draft.criteria) for draft in drafts.values()]
-    )
+    asked = [(draft.goal_type, draft.criteria) for draft in drafts.values()]
+    of_goals = await goal_warnings.about(context.pool, caller.tenant_id, asked)
     warnings = [
         warning
         for index, of_goal in zip(drafts, of_goals, strict=True)

@@ -18,9 +18,9 @@ from goalworker.cli.goal_explanations import explain
 from goalworker.cli.goal_plans import backfill, plan
 from goalworker.domain import events, exact_json, goals
 from goalworker.domain.criteria import criteria_of_json
-from goalworker.domain.faults import printable
+from goalworker.domain.faults import Fault, printable
 from goalworker.domain.phrases import counted
-from goalworker.stores import goal_store, operator_acts
+from goalworker.stores import goal_store, goal_warnings, operator_acts
 
 T = TypeVar("T")
 
@@ -71,13 +71,12 @@ def create(
 ) -> None:
     """Create a goal, which counts for events from now on."""
     draft = goal_store.parse_draft({"goal_type": goal_type, "criteria": _criteria(criteria), "name": name})
-    settings = common.load()
-    maximum = settings.goals.max_per_workflow
-    goal = database_connection.run(
-        settings,
+    maximum = common.load().goals.max_per_workflow
+    _change(
+        tenant,
         lambda pool: goal_store.create(pool, tenant, workflow, draft, actor=operator_acts.actor(), maximum=maximum),
+        as_json=as_json,
     )
-    _show_changed(goal, as_json=as_json)
 
 
 @app.command()
@@ -159,14 +158,16 @@ def apply(
     maximum = settings.goals.max_per_workflow
     workflows = goal_file.parse(file.read(), maximum)
 
-    async def find_steps(pool: sa_async.AsyncEngine) -> list[goal_file.Step]:
+    async def look(pool: sa_async.AsyncEngine) -> tuple[list[goal_file.Step], list[goal_plans.WorkflowPlan]]:
         steps = await goal_file.plan(pool, tenant, workflows, maximum=maximum, prune=prune)
+        plans = [] if plan_hash is None else await goal_plans.workflow_plans(pool, tenant, steps, maximum=maximum)
         if plan_hash is not None:
-            goal_plans.refuse_changed(await goal_plans.workflow_plans(pool, tenant, steps, maximum=maximum), plan_hash)
-        return steps
+            goal_plans.refuse_changed(plans, plan_hash)
+        for workflow_id, warning in await goal_file.warnings(pool, tenant, steps):
+            common.remark(f"warning: {printable(workflow_id)}: {warning.detail}")
+        return steps, plans
 
-    planned = database_connection.run(settings, find_steps)
-    _warn_of_new_goals(planned)
+    planned, plans = database_connection.run(settings, look)
     if dry_run:
         _show_steps(planned, as_json=as_json)
         if not as_json:
@@ -177,23 +178,17 @@ def apply(
     taken: list[goal_file.Step] = []
 
     async def take_steps(pool: sa_async.AsyncEngine) -> None:
-        for step in planned:
-            taken.append(await goal_file.take_step(pool, tenant, step, actor=operator_acts.actor(), maximum=maximum))
+        actor = operator_acts.actor()
+        async for step in goal_plans.apply(pool, tenant, planned, plans, actor=actor, maximum=maximum):
+            taken.append(step)
 
     try:
         database_connection.run(settings, take_steps)
     except errors.GoalworkerError:
-        if taken:  # An error half-way does not undo the steps before it.
+        if taken:  # An error in one workflow does not undo what was done to those before it.
             _show_steps(taken, as_json=as_json)
         raise
     _show_steps(taken, as_json=as_json)
-
-
-def _warn_of_new_goals(planned: list[goal_file.Step]) -> None:
-    for step in planned:
-        if step.action == goal_file.CREATED and step.criteria:
-            for warning in goal_store.warnings(criteria_of_json(step.criteria)):
-                common.remark(f"warning: {printable(step.workflow_id)}: {warning.detail}")
 
 
 def _confirm_deletions(planned: list[goal_file.Step]) -> None:
@@ -224,12 +219,29 @@ def _run(work: Callable[[sa_async.AsyncEngine], Awaitable[T]]) -> T:
 
 
 def _update(tenant: str, goal_id: UUID, given: dict[str, Any], if_version: int | None, as_json: bool) -> None:
-    goal = _run(
+    _change(
+        tenant,
         lambda pool: goal_store.update(
             pool, tenant, goal_id, given, actor=operator_acts.actor(), expected_version=if_version
-        )
+        ),
+        as_json=as_json,
     )
-    _show_changed(goal, as_json=as_json)
+
+
+def _change(
+    tenant: str, change: Callable[[sa_async.AsyncEngine], Awaitable[goal_store.StoredGoal]], *, as_json: bool
+) -> None:
+    """Make a change, and show the goal and the warnings about it."""
+
+    async def run(pool: sa_async.AsyncEngine) -> tuple[goal_store.StoredGoal, list[Fault]]:
+        goal = await change(pool)
+        (warnings,) = await goal_warnings.about(pool, tenant, [(goal.goal_type, criteria_of_json(goal.criteria))])
+        return goal, warnings
+
+    goal, warnings = _run(run)
+    _show(goal, as_json=as_json)
+    for warning in warnings:
+        common.remark(f"warning: {warning.detail}")
 
 
 def _criteria(values: list[str]) -> Any:
@@ -257,12 +269,6 @@ def _criterion(key: str, text: str, *more: str) -> str | bool | int | list[str]:
     if key == "times" and re.fullmatch("[0-9]{1,9}", text):
         return int(text)
     return text == "true" if key.startswith("any_") else text
-
-
-def _show_changed(goal: goal_store.StoredGoal, *, as_json: bool) -> None:
-    _show(goal, as_json=as_json)
-    for warning in goal_store.warnings(criteria_of_json(goal.criteria)):
-        common.remark(f"warning: {warning.detail}")
 
 
 def _show(goal: goal_store.StoredGoal, *, as_json: bool) -> None:

@@ -184,6 +184,22 @@ async def tenant_transaction(
                 raise
 
 
+Database = sa_async.AsyncEngine | sa_async.AsyncConnection
+"""A pool, or the connection of a tenant's transaction, of which the work becomes a part."""
+
+
+@asynccontextmanager
+async def part_of_tenant_transaction(
+    database: Database, tenant_id: str, operation: str
+) -> AsyncIterator[sa_async.AsyncConnection]:
+    """Yield the connection of a transaction that is under way, or run one as tenant_transaction() does."""
+    if isinstance(database, sa_async.AsyncConnection):
+        yield database
+        return
+    async with tenant_transaction(database, tenant_id, operation) as connection:
+        yield connection
+
+
 # As SET LOCAL, but in one round trip and with the tenant as a parameter.
 _AS_TENANT: Final = sa.text(
     f"SELECT set_config('role', :role, true), set_config('{tables.TENANT_SETTING}', :tenant_id, true)"

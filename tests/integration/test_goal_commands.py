@@ -4,6 +4,7 @@ import io
 import json
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,9 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from goalworker import __main__
 from goalworker.admin import goal_file
 from goalworker.cli import streams
-from goalworker.postgres import migrations
-from goalworker.stores import goal_store
-from tests.kit import shells, support
+from goalworker.postgres import connections, migrations, tables
+from goalworker.stores import goal_store, seen_values
+from tests.kit import forker, shells, support
 
 TENANT, WORKFLOW = "acme", "onboarding"
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
@@ -124,6 +125,36 @@ def test_a_warning_about_a_goal_goes_to_stderr(goals: Goals, tmp_path: Path) -> 
     entry = {"goal_type": "purchase_made", "criteria": {"min_amount": 5}}
     file.write_text(json.dumps({"workflows": [{"workflow_id": "another", "goals": [entry]}]}))
     assert goals("apply", file, "--dry-run").err.startswith("warning: another: `min_amount` without `currency` ")
+
+
+async def test_a_value_that_was_never_seen_is_a_warning_of_create_update_and_apply(
+    with_database: shells.Shell, pool: AsyncEngine
+) -> None:
+    now = datetime.now(UTC)
+    numbers = {(TENANT, "frm-12"): 412}
+    counted = seen_values.CountsOfField("form.submitted", "form_id", now.date(), now, now, numbers, {})
+    async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
+        await seen_values.add(connection, [counted])
+
+    def run(command: str, *words: str) -> forker.Outcome:
+        return with_database("goals", command, "--tenant", TENANT, *words)
+
+    def applied(form_id: str) -> forker.Outcome:
+        goal = {"goal_type": "form_submitted", "criteria": {"form_id": form_id}}
+        text = json.dumps({"workflows": [{"workflow_id": f"of {form_id}", "goals": [goal]}]})
+        (with_database.folder / "goals.json").write_text(text, encoding="utf-8")
+        return run("apply", "goals.json")
+
+    unseen = "form `frm_12` was never seen; nearest: `frm-12`, 412 times in 7 days\n"
+    created = run("create", WORKFLOW, "--type", "form_submitted", "--criteria", "form_id=frm_12", "--json")
+    assert (created.code, created.err) == (0, f"warning: {unseen}")
+    named = run("update", json.loads(created.out)["id"], "--name", "Signed up")
+    assert (named.code, named.err) == (0, f"warning: {unseen}")
+    assert (applied("frm_12").code, applied("frm_13").err) == (
+        0,
+        f"warning: of frm_13: {unseen.replace('12`', '13`', 1)}",
+    )
+    assert applied("frm-12").err == ""
 
 
 def test_settings_are_given_as_pairs_too(goals: Goals) -> None:

@@ -15,7 +15,7 @@ from goalworker.insight import backfills, plans
 from goalworker.insight import jobs as job_runner
 from goalworker.postgres import connections
 from goalworker.stores import goal_store, jobs
-from tests.integration import kept_events, world
+from tests.integration import kept_events, statements, world
 from tests.integration.scenes import paid, started
 from tests.kit import shells
 from tests.kit.strategies import at
@@ -90,6 +90,23 @@ async def test_a_plan_of_another_state_of_the_goals_changes_nothing(
     applied = await asyncio.to_thread(with_database, "goals", "apply", *TENANT, "goals.json", "--plan", plan_hash)
     shells.assert_one_sentence(applied, 1, f"Plan {plan_hash} is of other goals")
     assert (await goal_store.list_goals(pool, "north", "w1")).total == 1
+
+
+@pytest.mark.usefixtures("insight")
+async def test_goals_that_change_after_the_check_of_a_plan_are_left_as_they_are(
+    pool: sa_async.AsyncEngine, with_database: shells.Shell, administrator: connections.Connection
+) -> None:
+    write(with_database, {"workflow_id": "w1", "logic": "all", "goals": [PAID_50]})
+    planned = await asyncio.to_thread(with_database, "goals", "plan", *TENANT, "--json", "goals.json")
+    words = ("goals", "apply", *TENANT, "goals.json", "--plan", json.loads(planned.out)["plan_hash"])
+    draft = goal_store.parse_draft({"goal_type": "tag_added", "criteria": {"tag_id": "t1"}})
+    async with connections.tenant_transaction(pool, "north", "test") as connection:
+        await goal_store.create(connection, "north", "w1", draft, actor="bob", maximum=3)
+        applying = asyncio.create_task(asyncio.to_thread(with_database, *words))
+        await statements.until_blocked(administrator)  # it has found the goals as they were planned
+    shells.assert_one_sentence(await applying, 1, "The goals of 'w1' have changed since they were planned")
+    assert (await goal_store.list_goals(pool, "north", "w1")).total == 1
+    assert await goal_store.get_logic(pool, "north", "w1") == "any"
 
 
 async def test_a_plan_that_nobody_runs_says_so_and_ends_with_the_command(

@@ -1,7 +1,8 @@
 """Changes to goals and logics, one at a time, each in force from its own moment on (design, Goal freshness).
 
 A change takes the installation's lock after everything that can be done without it. Under the lock it needs two round
-trips and the commit: one reads the workflow's goals and takes the next moment, one writes everything.
+trips and the commit: one reads the workflow's goals and takes the next moment, one writes everything. Given the
+connection of a transaction, a change is a part of it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,11 +22,11 @@ from goalworker.stores.goal_store.reading import StoredGoal
 
 
 async def create(
-    pool: sa_async.AsyncEngine, tenant_id: str, workflow_id: str, draft: drafts.Draft, *, actor: str, maximum: int
+    database: connections.Database, tenant_id: str, workflow_id: str, draft: drafts.Draft, *, actor: str, maximum: int
 ) -> StoredGoal:
     """Create a goal, in force from now on; InvalidGoalError, DuplicateGoalError, TooManyGoalsError, LockBusyError."""
     drafts.require_ids(tenant_id=tenant_id, workflow_id=workflow_id)
-    async with connections.tenant_transaction(pool, tenant_id, "goals_write") as connection:
+    async with connections.part_of_tenant_transaction(database, tenant_id, "goals_write") as connection:
         await tracking.refuse_untracked(connection, draft.criteria)
         change, live = await begin_change(connection, tenant_id, workflow_id, actor)
         goal = StoredGoal(
@@ -49,7 +50,7 @@ async def create(
 
 
 async def update(
-    pool: sa_async.AsyncEngine,
+    database: connections.Database,
     tenant_id: str,
     goal_id: UUID,
     given: Mapping[str, Any],
@@ -62,7 +63,7 @@ async def update(
 
     InvalidGoalError, GoalNotFoundError, StaleGoalError, DuplicateGoalError, LockBusyError.
     """
-    async with connections.tenant_transaction(pool, tenant_id, "goals_write") as connection:
+    async with connections.part_of_tenant_transaction(database, tenant_id, "goals_write") as connection:
         current = await reading.find(connection, tenant_id, goal_id, workflow_id)
         _refuse_stale(current, expected_version)
         changes = drafts.parse_changes(current.goal_type, given)
@@ -83,7 +84,7 @@ async def update(
 
 
 async def delete(
-    pool: sa_async.AsyncEngine,
+    database: connections.Database,
     tenant_id: str,
     goal_id: UUID,
     *,
@@ -92,7 +93,7 @@ async def delete(
     workflow_id: str | None = None,
 ) -> StoredGoal:
     """Delete a goal; its versions and achievements stay. GoalNotFoundError, StaleGoalError, LockBusyError."""
-    async with connections.tenant_transaction(pool, tenant_id, "goals_write") as connection:
+    async with connections.part_of_tenant_transaction(database, tenant_id, "goals_write") as connection:
         current = await reading.find(connection, tenant_id, goal_id, workflow_id)
         _refuse_stale(current, expected_version)
         change, live = await begin_change(connection, tenant_id, current.workflow_id, actor)
@@ -105,17 +106,19 @@ async def delete(
     return after
 
 
-async def set_logic(pool: sa_async.AsyncEngine, tenant_id: str, workflow_id: str, logic: str, *, actor: str) -> bool:
+async def set_logic(
+    database: connections.Database, tenant_id: str, workflow_id: str, logic: str, *, actor: str
+) -> bool:
     """Set a workflow's logic from now on; return whether it changed. InvalidGoalError, LockBusyError."""
     drafts.require_ids(tenant_id=tenant_id, workflow_id=workflow_id)
     if logic not in goals.LOGICS:
         fault = faults.Fault("/logic", f"`logic` must be one of {', '.join(goals.LOGICS)}")
         raise refusals.InvalidGoalError([fault])
     current = reading.latest_logic(tenant_id, workflow_id)
-    async with connections.tenant_transaction(pool, tenant_id, "goals_write") as connection:
+    async with connections.part_of_tenant_transaction(database, tenant_id, "goals_write") as connection:
         if (await connection.scalar(sa.select(current)) or goals.DEFAULT_LOGIC) == logic:
             return False
-        await _lock(connection)
+        await lock(connection)
         row = (await connection.execute(sa.select(_NEXT.c.moment, _NEXT.c.revision, current.label("logic")))).one()
         before = row.logic or goals.DEFAULT_LOGIC
         if before != logic:
@@ -139,7 +142,7 @@ _NEXT: Final = (
 )
 
 
-async def _lock(connection: sa_async.AsyncConnection) -> None:
+async def lock(connection: sa_async.AsyncConnection) -> None:
     """Take the lock that excludes other changes, and workers that record hits by the goals so far; LockBusyError."""
     try:
         await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(connections.GOAL_LOCK)))
@@ -156,7 +159,7 @@ async def begin_change(
 
     Two statements: one that waits for the lock would see the goals as they were before the wait.
     """
-    await _lock(connection)
+    await lock(connection)
     columns = tables.goals.c
     of_workflow = (columns.tenant_id == tenant_id) & (columns.workflow_id == workflow_id) & columns.deleted_at.is_(None)
     result = await connection.execute(

@@ -107,7 +107,7 @@ async def find(
 
 
 async def list_goals(
-    pool: sa_async.AsyncEngine,
+    database: connections.Database,
     tenant_id: str,
     workflow_id: str | None,
     *,
@@ -122,17 +122,17 @@ async def list_goals(
     conditions += [_GOALS.workflow_id == workflow_id] if workflow_id is not None else []
     conditions += [] if include_deleted else [_GOALS.deleted_at.is_(None)]
     query = sa.select(*COLUMNS).select_from(WITH_VERSION).where(*conditions)
-    async with connections.tenant_transaction(pool, tenant_id, "goals_read") as connection:
+    async with connections.part_of_tenant_transaction(database, tenant_id, "goals_read") as connection:
         total = await connection.scalar(sa.select(sa.func.count()).select_from(tables.goals).where(*conditions))
         rows = await connection.execute(query.order_by(_GOALS.created_at, _GOALS.goal_id).offset(offset).limit(limit))
         return Page(tuple(map(stored_goal, rows)), total or 0)
 
 
-async def get_logic(pool: sa_async.AsyncEngine, tenant_id: str, workflow_id: str) -> str:
+async def get_logic(database: connections.Database, tenant_id: str, workflow_id: str) -> str:
     """Return a workflow's logic, `any` by default."""
     if not is_valid_text(workflow_id):
         return goals.DEFAULT_LOGIC
-    async with connections.tenant_transaction(pool, tenant_id, "goals_read") as connection:
+    async with connections.part_of_tenant_transaction(database, tenant_id, "goals_read") as connection:
         return await connection.scalar(sa.select(latest_logic(tenant_id, workflow_id))) or goals.DEFAULT_LOGIC
 
 
