@@ -96,7 +96,9 @@ class ExitState(BaseModel):
     """State of an enrollment's exit."""
 
     sent_at: datetime | None = Field(description="When the exit was decided and its message written")
-    published_at: datetime | None = Field(description="When Kafka acknowledged it, if that is known")
+    published_at: datetime | None = Field(
+        description="Time of its record in Kafka; null until `insight` has read that, and once history has dropped it"
+    )
     exit_id: UUID | None = Field(description="Also of an exit that waits; null if no exit is due")
     waits_for: Literal["activation", "backfill"] | None
 

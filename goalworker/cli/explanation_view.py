@@ -102,6 +102,8 @@ def _goal(one: Explanation, known: ContactFacts) -> str:
 def _exit(one: Explanation) -> Iterator[str]:
     if one.exit.sent_at is not None:
         yield f"    exit {one.exit.exit_id}, {_time(one.exit.sent_at)}"
+    if one.exit.published_at is not None:
+        yield f"    published {_time(one.exit.published_at)}"
 
 
 def _events(found: tuple[ExplainedEvent, ...], marks: Marks) -> Iterator[str]:

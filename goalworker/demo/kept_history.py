@@ -1,7 +1,8 @@
-"""A check of history: it has read everything, and kept every event of an enrolled contact once."""
+"""A check of history: it has read everything, kept every event of an enrolled contact once, and found every exit."""
 
 from collections.abc import Collection
 from typing import Final
+from uuid import UUID
 
 import asyncpg
 from aiokafka import TopicPartition
@@ -17,19 +18,21 @@ _KEPT: Final = """
 SELECT tenant_id, contact_id, event_source, event_id, topic, partition, "offset"
 FROM history_events WHERE tenant_id = ANY($1)
 """
+_EXITS: Final = "SELECT DISTINCT exit_id FROM history_exits WHERE tenant_id = ANY($1)"
+_COUNT_EXITS: Final = "SELECT count(DISTINCT exit_id) FROM history_exits WHERE exit_id = ANY($1)"
 
 
-async def behind(database_url: str, ends: dict[TopicPartition, int]) -> int:
-    """Return the number of records of the goal topics that history has not read."""
+async def behind(database_url: str, ends: dict[TopicPartition, int], exit_ids: Collection[UUID]) -> int:
+    """Return the number of records of the goal topics, and of these exits, that history has not read."""
     connection = await asyncpg.connect(database_url)
     try:
         rows = await connection.fetch(_POSITIONS)
+        found: int = await connection.fetchval(_COUNT_EXITS, list(exit_ids))
     finally:
         await connection.close()
-    read = {TopicPartition(row[0], row[1]): row[2] for row in rows}
-    return sum(
-        max(0, end - read.get(partition, 0)) for partition, end in ends.items() if partition.topic in _GOAL_INPUTS
-    )
+    read: dict[TopicPartition, int] = {TopicPartition(row[0], row[1]): row[2] for row in rows}
+    left = (max(0, end - read.get(partition, 0)) for partition, end in ends.items() if partition.topic in _GOAL_INPUTS)
+    return sum(left) + len(exit_ids) - found
 
 
 async def compare(
@@ -52,6 +55,16 @@ async def compare(
         and event.contact not in changes.contacts
     ]
     return row(sent, found, changes.contacts)
+
+
+async def compare_exits(database_url: str, tenants: Collection[str], exit_ids: Collection[UUID]) -> check.Row:
+    """Compare the exits that were published with those whose time history knows."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        found = [row[0] for row in await connection.fetch(_EXITS, list(tenants))]
+    finally:
+        await connection.close()
+    return check.compare_items("times of published exits in history", exit_ids, found)
 
 
 def row(sent: SentEvents, found: Collection[Kept], foreign_contacts: Collection[plans.Contact] = ()) -> check.Row:

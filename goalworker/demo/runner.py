@@ -190,7 +190,7 @@ async def _wait_for_messages(monitor: Monitor, database_url: str) -> None:
 async def _wait_for_history(monitor: Monitor, database_url: str) -> None:
     """Return once history has been read up to the demo's last record; it follows some seconds behind."""
     monitor.phase = "waiting for history"
-    while lag := await kept_history.behind(database_url, monitor.traffic.offsets):
+    while lag := await kept_history.behind(database_url, monitor.traffic.offsets, monitor.listener.received.exits):
         monitor.history_lag = lag
         await asyncio.sleep(POLL_SECONDS)
 
@@ -213,6 +213,8 @@ async def _check(pair: embedded.Pair, monitor: Monitor, api: api_check.Access) -
     history = await kept_history.compare(
         pair.database_url, setup.tenants, traffic.sent_events, changes, traffic.own_offsets
     )
+    exits = await kept_history.compare_exits(pair.database_url, setup.tenants, monitor.listener.received.exits)
     drawn = explanation_check.draw(traffic.enrollments, scope, setup.tenants[0])
     explained = await explanation_check.compare(api, setup, expected, drawn)
-    return check.Verdict([*stored.rows, *by_api.rows, history, explained], stored.not_checked + by_api.not_checked)
+    rows = [*stored.rows, *by_api.rows, history, exits, explained]
+    return check.Verdict(rows, stored.not_checked + by_api.not_checked)

@@ -64,8 +64,8 @@ class Buffer:
 
     @property
     def oldest(self) -> datetime:
-        """The least timestamp of the records."""
-        return _moment(min(part.span.first_ms for part in self._parts))
+        """The least timestamp of the records of events."""
+        return _moment(min(part.span.first_ms for part in self._parts if part.decoded))
 
     @property
     def arrived_by(self) -> datetime:
@@ -91,14 +91,19 @@ class Buffer:
             for offset, event in compress(zip(part.offsets, part.decoded, strict=True), map(is_kept, contacts))
         ]
 
-    def outcomes(self, kept: Collection[tuple[Any, ...]]) -> Counter[tuple[str, str]]:
-        """Return the number of records by topic and outcome; kept are the rows that were written."""
+    def exits(self) -> list[tuple[Any, ...]]:
+        """Return the columns of history_exits without the day, of every exit."""
+        return [(one.tenant_id, one.exit_id, _moment(one.timestamp_ms)) for part in self._parts for one in part.exits]
+
+    def outcomes(self, kept: Collection[tuple[Any, ...]], *, keeps_exits: bool) -> Counter[tuple[str, str]]:
+        """Return the number of records by topic and outcome; kept are the rows of events that were written."""
         found: Counter[tuple[str, str]] = Counter()
         for part in self._parts:
             topic = part.partition.topic
             for outcome, number in part.outcomes.items():
                 found[topic, outcome] += number
             found[topic, "left_out"] += len(part.decoded)
+            found[topic, "kept" if keeps_exits else "left_out"] += len(part.exits)
         written = Counter(row[_TOPIC] for row in kept)
         for topic, number in written.items():
             found[topic, "kept"] += number

@@ -9,11 +9,14 @@ from typing import Final, NamedTuple
 
 from aiokafka import TopicPartition
 
+from goalworker.config import groups
 from goalworker.decoding.decoder import Decoder
 from goalworker.decoding.fast import ANY_WANTED
 from goalworker.decoding.record import FetchedRecord, OversizedRecord
 from goalworker.decoding.skipping import Skipped
 from goalworker.domain import events
+from goalworker.insight import published_exits
+from goalworker.insight.published_exits import PublishedExit
 from goalworker.pipeline import dead_letters
 
 FetchedRecords = Mapping[TopicPartition, Sequence[FetchedRecord]]
@@ -29,7 +32,7 @@ class Span(NamedTuple):
 
 @dataclass(slots=True)
 class EventsOfPartition:
-    """Events of consecutive records of a partition, and the offsets of their records."""
+    """Events or published exits of consecutive records of a partition, and the offsets of the events."""
 
     partition: TopicPartition
     next_offset: int
@@ -38,6 +41,7 @@ class EventsOfPartition:
     records: int
     offsets: list[int] = field(default_factory=list)
     decoded: list[events.Event] = field(default_factory=list)
+    exits: list[PublishedExit] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
 
     def add(self, offset: int, event: events.Event) -> None:
@@ -65,7 +69,7 @@ def decode(
     decoder: Decoder,
     partition: TopicPartition,
     records: Sequence[FetchedRecord],
-    redrive_topic: str,
+    topics: groups.Topics,
     arrived_by: datetime,
 ) -> EventsOfPartition:
     """Decode consecutive records of a partition; malformed ones are left out, since the worker dead-letters them."""
@@ -73,7 +77,9 @@ def decode(
     span = Span(min(timestamps), max(timestamps))
     found = EventsOfPartition(partition, records[-1].offset + 1, span, arrived_by, len(records))
     now = datetime.now(UTC) + decoder.ahead
-    if partition.topic == redrive_topic:
+    if partition.topic == topics.workflow_exit:
+        found.exits, found.outcomes = published_exits.read(records)
+    elif partition.topic == topics.redrive:
         for record in records:
             _take_redriven(found, decoder, record, now)
     else:

@@ -42,7 +42,7 @@ class HistoryLoop:
         self._pool = pool
         self._consumer = consumer
         self._decoder = decoder
-        self._redrive_topic = settings.topics.redrive
+        self._topics = settings.topics
         self._delay = timedelta(seconds=settings.history.delay_seconds)
         self._arrivals = Arrivals()
         self._writer = HistoryWriter(settings, pool)
@@ -107,7 +107,8 @@ class HistoryLoop:
         epoch = self._consumer.epoch
         await self._drop()
         self._arrivals = Arrivals()  # a topic may have been recreated
-        found = await await_polling(retry_transient(lambda: positions.find(self._pool, self._consumer)), self._consumer)
+        finding = retry_transient(lambda: positions.find(self._pool, self._consumer, self._topics.workflow_exit))
+        found = await await_polling(finding, self._consumer)
         self._writer.stored = found
         self._consumer.seek_to(epoch, found)
         await self._commit(epoch, found)
@@ -117,7 +118,7 @@ class HistoryLoop:
         for partition, records in fetched.items():
             for of_day in fetched_events.by_day(records):
                 arrived_by = self._arrivals.arrived_by(partition, of_day[-1].offset + 1, now)
-                parts.append(fetched_events.decode(self._decoder, partition, of_day, self._redrive_topic, arrived_by))
+                parts.append(fetched_events.decode(self._decoder, partition, of_day, self._topics, arrived_by))
                 await asyncio.sleep(0)
         return parts
 

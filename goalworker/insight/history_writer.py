@@ -44,10 +44,11 @@ class HistoryWriter:
         """Write a buffer and return the offsets behind it; FencedError."""
         is_kept = await self._choose(buffer)
         rows, seen, moves = buffer.rows(is_kept), list(buffer.counts()), buffer.moves(self.stored)
-        await waiting.retry_transient(lambda: history_writing.write(self._pool, moves, rows, seen))
+        exits = buffer.exits() if self._keeps_any else []
+        await waiting.retry_transient(lambda: history_writing.write(self._pool, moves, rows, seen, exits))
         offsets = {move.partition: move.next_offset for move in moves}
         self.stored |= offsets
-        for (topic, outcome), number in buffer.outcomes(rows).items():
+        for (topic, outcome), number in buffer.outcomes(rows, keeps_exits=self._keeps_any).items():
             metrics.history_records_total.labels(topic=topic, outcome=outcome).inc(number)
         return offsets
 

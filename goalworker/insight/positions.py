@@ -49,14 +49,14 @@ def _reason(stored: Position | None, found: TopicLog, *, is_out_of_range: bool) 
     return "log_shortened" if is_out_of_range and stored.next_offset > found.end else None
 
 
-async def find(pool: AsyncEngine, consumer: PositionedConsumer) -> dict[TopicPartition, int]:
+async def find(pool: AsyncEngine, consumer: PositionedConsumer, exit_topic: str) -> dict[TopicPartition, int]:
     """Return the next offsets of the assigned partitions, and begin the history of those that need it."""
     found = await consumer.logs()
     stored = await history_writing.positions(pool, found)
     begun = beginnings(stored, found, is_out_of_range=consumer.is_out_of_range)
     if begun:
         positions = {partition: beginning.position for partition, beginning in begun.items()}
-        await history_writing.begin(pool, positions, stored)
+        await history_writing.begin(pool, positions, stored, exit_topic)
         _log_gaps(begun, stored)
         stored = await history_writing.positions(pool, found)
     return {partition: position.next_offset for partition, position in stored.items()}

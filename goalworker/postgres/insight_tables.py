@@ -25,9 +25,22 @@ history_events = sa.Table(
     postgresql_partition_by="RANGE (recorded_on)",
 )
 
-# No tenant_id: one row per partition of the goal topics. next_offset moves in the transaction that adds the rows.
-# history_from is when the kept events of the partition begin, first_offset where they begin, -1 behind a gap; all that
-# reached the partition before history_until is kept.
+# When exits were published, by day as kept events are. An exit that was published twice has two rows.
+history_exits = sa.Table(
+    "history_exits",
+    metadata,
+    id_("tenant_id"),
+    uuid_("exit_id"),
+    time_("published_at"),
+    sa.Column("recorded_on", sa.Date, nullable=False),
+    sa.Index("history_exits_by_id", "tenant_id", "exit_id"),
+    postgresql_partition_by="RANGE (recorded_on)",
+)
+
+# No tenant_id: one row per partition of the topics that insight reads. next_offset moves in the transaction that adds
+# the rows. history_from is when the kept events of the partition begin, first_offset where they begin, -1 behind a gap;
+# all that reached the partition before history_until is kept. The topic of exits has no events and bounds nothing: from
+# -infinity until infinity.
 history_positions = sa.Table(
     "history_positions",
     metadata,

@@ -318,6 +318,7 @@ TENANT_TABLES: Final = (
     audit_log,
     api_keys,
     insight_tables.history_events,
+    insight_tables.history_exits,
     insight_tables.seen_values,
     insight_tables.jobs,
 )

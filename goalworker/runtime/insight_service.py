@@ -48,8 +48,8 @@ def of_insight(settings: config.Settings) -> config.Settings:
 
 
 def topics_of(settings: config.Settings) -> list[str]:
-    """Return the topics that it reads: what was redriven was malformed when it came first."""
-    return [*settings.topics.goal_inputs, settings.topics.redrive]
+    """Return the topics that it reads: what was redriven was malformed when it came first; exits are our own."""
+    return [*settings.topics.goal_inputs, settings.topics.redrive, settings.topics.workflow_exit]
 
 
 async def _run_insight(settings: config.Settings, worker_group: str) -> None:

@@ -131,24 +131,39 @@ FROM reversals WHERE tenant_id = $1 AND contact_id = $2
 _REVERSALS: Final = f"{_REVERSALS_OF} ORDER BY event_source, event_id LIMIT {REVERSALS_MAX + 1}"
 _REVERSALS_OF_SUBJECTS: Final = f"{_REVERSALS_OF} AND subject_id = ANY ($3::text[])"
 _STATES: Final = "SELECT since, active FROM workflow_states WHERE tenant_id = $1 AND workflow_id = $2 ORDER BY since"
+# An exit that was published twice, after a crash, counts from the first time.
+_PUBLISHED: Final = """
+SELECT exit_id, min(published_at) FROM history_exits
+WHERE tenant_id = $1 AND exit_id = ANY ($2::uuid[]) GROUP BY exit_id
+"""
 _UNPUBLISHED: Final = "SELECT goalworker_unpublished_exits($1)"
 
 
 async def _runs(driver: connections.Connection, tenant_id: str, workflow_id: str, contact_id: str) -> list[Run]:
     rows = await driver.fetch(_RUNS, tenant_id, workflow_id, contact_id)
     achieved = await _achievements(driver, tenant_id, [row["enrollment_id"] for row in rows])
-    is_sent = any(row["created_at"] is not None for row in rows)
-    key = messages.key_of(tenant_id, contact_id)
-    unpublished = {row[0] for row in await driver.fetch(_UNPUBLISHED, key)} if is_sent else set()
-    return [_run(row, achieved[row["enrollment_id"]], unpublished) for row in rows]
+    sent = [ids.exit_id(tenant_id, row["enrollment_id"]) for row in rows if row["created_at"] is not None]
+    published = await _published(driver, tenant_id, contact_id, sent) if sent else {}
+    return [_run(row, achieved[row["enrollment_id"]], published) for row in rows]
 
 
-def _run(row: Mapping[str, Any], achieved: Sequence[facts.Achievement], unpublished: set[UUID]) -> Run:
+async def _published(
+    driver: connections.Connection, tenant_id: str, contact_id: str, sent: Sequence[UUID]
+) -> dict[UUID, datetime | None]:
+    """Return the exits that left the outbox or were read from their topic, with the time where that is known."""
+    times = {row[0]: row[1] for row in await driver.fetch(_PUBLISHED, tenant_id, sent)}
+    waiting = {row[0] for row in await driver.fetch(_UNPUBLISHED, messages.key_of(tenant_id, contact_id))}
+    return {exit_id: times.get(exit_id) for exit_id in sent if exit_id in times or exit_id not in waiting}
+
+
+def _run(
+    row: Mapping[str, Any], achieved: Sequence[facts.Achievement], published: Mapping[UUID, datetime | None]
+) -> Run:
     enrollment = facts.Enrollment(**{name: row[name] for name in _FIELDS})
     sent_at = row["created_at"]
     exit_id = ids.exit_id(enrollment.tenant_id, enrollment.enrollment_id)
-    is_published = None if sent_at is None else exit_id not in unpublished
-    return Run(enrollment, achieved, sent_at, is_published=is_published, is_withheld=enrollment.exit_withheld)
+    is_published = None if sent_at is None else exit_id in published
+    return Run(enrollment, achieved, sent_at, published.get(exit_id), is_published, enrollment.exit_withheld)
 
 
 async def _achievements(

@@ -118,12 +118,13 @@ def _kept_event(tenant_id: str, row: Any) -> KeptEvent:
     return KeptEvent(event, topic, partition, offset)
 
 
-# A partition that is not read yet has no row, and one of an idle topic begins with the first look at it.
+# A partition that is not read yet has no row, and one of an idle topic begins with the first look at it. Those of exits
+# begin at no time.
 _COVERAGE: Final = """
 SELECT c.keep, c.all_since, c.retention_seconds,
     greatest(max(p.history_from), c.dropped_before::timestamp AT TIME ZONE 'UTC') AS history_from,
     CASE WHEN bool_and(p.history_until IS NOT NULL) THEN min(p.history_until) END AS history_until
-FROM history_coverage AS c JOIN history_positions AS p ON c.retention_seconds > 0
+FROM history_coverage AS c JOIN history_positions AS p ON c.retention_seconds > 0 AND isfinite(p.history_from)
 GROUP BY c.id
 """
 

@@ -1,10 +1,11 @@
-"""Writing of history: events, positions and days, each batch in one transaction (contract section 7)."""
+"""Writing of history: events, exits, positions and days, each batch in one transaction (contract section 7)."""
 
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any, Final, Literal, NamedTuple, cast
 
+import sqlalchemy as sa
 from aiokafka import TopicPartition
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -50,29 +51,34 @@ WITH moved AS (
     RETURNING 1
 )
 SELECT (SELECT count(*) FROM moved) AS moved, today,
-    to_regclass('history_events_' || to_char(today, 'YYYYMMDD')) IS NOT NULL AS has_day
+    to_regclass('history_events_' || to_char(today, 'YYYYMMDD')) IS NOT NULL
+        AND to_regclass('history_exits_' || to_char(today, 'YYYYMMDD')) IS NOT NULL AS has_day
 FROM (SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date AS today) AS clock
 """
 _MAKE_DAYS: Final = "SELECT goalworker_make_history_days($1, $2)"
-_COLUMNS: Final = tuple(column.name for column in insight_tables.history_events.c)
 
 
 async def write(
-    pool: AsyncEngine, moves: Sequence[Move], rows: Sequence[tuple[Any, ...]], seen: Iterable[seen_values.CountsOfField]
+    pool: AsyncEngine,
+    moves: Sequence[Move],
+    rows: Sequence[tuple[Any, ...]],
+    seen: Iterable[seen_values.CountsOfField],
+    exits: Sequence[tuple[Any, ...]] = (),
 ) -> None:
-    """Write events, counts of values and positions in one transaction.
+    """Write events, counts of values, exits and positions in one transaction.
 
-    Rows have the columns of history_events without the day, which the database's clock decides. Raises FencedError
-    where a stored position is another one, and writes nothing then.
+    Rows and exits have the columns of history_events and history_exits without the day, which the database's clock
+    decides. Raises FencedError where a stored position is another one, and writes nothing then.
     """
     async with connections.transaction(pool, tables.WORKER_ROLE, "history") as connection:
         found = await connection.fetchrow(_MOVE, *_columns_of(moves))
         if found["moved"] != len(moves):
             raise FencedError
-        if rows:
-            if not found["has_day"]:
-                await _make_days(connection, found["today"])
-            await _copy(connection, found["today"], rows)
+        today = found["today"]
+        if (rows or exits) and not found["has_day"]:
+            await _make_days(connection, today)
+        await _copy(connection, insight_tables.history_events, today, rows)
+        await _copy(connection, insight_tables.history_exits, today, exits)
         await seen_values.add(connection, seen)
 
 
@@ -91,10 +97,13 @@ async def _make_days(connection: connections.Connection, today: date) -> None:
     await connection.fetch(_MAKE_DAYS, today, today + timedelta(days=DAYS_AHEAD))
 
 
-async def _copy(connection: connections.Connection, day: date, rows: Iterable[tuple[Any, ...]]) -> None:
-    # PostgreSQL refuses COPY into the parent, which has row-level security.
-    records = ((*row, day) for row in rows)
-    await connection.copy_records_to_table(f"history_events_{day:%Y%m%d}", records=records, columns=_COLUMNS)
+async def _copy(
+    connection: connections.Connection, table: sa.Table, day: date, rows: Sequence[tuple[Any, ...]]
+) -> None:
+    if rows:
+        # PostgreSQL refuses COPY into the parent, which has row-level security.
+        records, columns = ((*row, day) for row in rows), [column.name for column in table.c]
+        await connection.copy_records_to_table(f"{table.name}_{day:%Y%m%d}", records=records, columns=columns)
 
 
 # --- positions ---
@@ -106,10 +115,11 @@ FROM unnest($1::text[], $2::int[]) AS wanted (topic, partition) JOIN history_pos
 
 # A partition that is new, or whose log is another one or has lost records: history begins now. Behind a gap it stays
 # there, since the first record that is left may be dated before the gap: no offset is -1. Where another process was
-# first, nothing changes.
+# first, nothing changes. A partition of exits bounds nothing.
 _BEGIN: Final = """
-INSERT INTO history_positions AS p (topic, partition, topic_id, first_offset, next_offset, history_from)
-VALUES ($1, $2, $3, $4, $4, clock_timestamp())
+INSERT INTO history_positions AS p (topic, partition, topic_id, first_offset, next_offset, history_from, history_until)
+VALUES ($1, $2, $3, $4, $4, CASE WHEN $6 THEN '-infinity' ELSE clock_timestamp() END,
+    CASE WHEN $6 THEN 'infinity'::timestamptz END)
 ON CONFLICT (topic, partition) DO UPDATE SET
     topic_id = excluded.topic_id,
     first_offset = -1,
@@ -130,13 +140,17 @@ async def positions(pool: AsyncEngine, partitions: Collection[TopicPartition]) -
 
 
 async def begin(
-    pool: AsyncEngine, begun: Mapping[TopicPartition, Position], stored: Mapping[TopicPartition, Position]
+    pool: AsyncEngine,
+    begun: Mapping[TopicPartition, Position],
+    stored: Mapping[TopicPartition, Position],
+    exit_topic: str,
 ) -> None:
     """Begin the history of partitions at these positions, where the stored ones are still the same."""
     async with connections.transaction(pool, tables.WORKER_ROLE, "history") as connection:
         for partition, position in sorted(begun.items()):
             before = stored[partition].next_offset if partition in stored else None
-            await connection.execute(_BEGIN, *partition, position.topic_id, position.next_offset, before)
+            is_of_exits = partition.topic == exit_topic
+            await connection.execute(_BEGIN, *partition, position.topic_id, position.next_offset, before, is_of_exits)
 
 
 # A time only grows: what a process says late, frozen meanwhile, is true and changes nothing.
@@ -170,7 +184,7 @@ ON CONFLICT (id) DO UPDATE SET
     retention_seconds = excluded.retention_seconds
 RETURNING (SELECT retention_seconds FROM before) AS retention_before
 """
-_BEGIN_AGAIN: Final = "UPDATE history_positions SET history_from = clock_timestamp()"
+_BEGIN_AGAIN: Final = "UPDATE history_positions SET history_from = clock_timestamp() WHERE isfinite(history_from)"
 
 
 async def set_coverage(pool: AsyncEngine, keep: Literal["enrolled", "all"], retention: timedelta) -> None:

@@ -100,6 +100,29 @@ async def test_an_exit_is_published_once_its_message_left_the_outbox(
     assert (explained.answer, explained.gates[-1].result) == (gates.ACHIEVED, False)
 
 
+async def test_an_exit_is_published_at_the_first_time_that_insight_has_read(
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
+) -> None:
+    await world.install(administrator, [ONE])
+    await world.Worker(pool, world.Broker()).take(started(0), tagged("h", 1))
+    exit_id = (await _explain(pool)).exit.exit_id
+    assert (await _explain(pool)).exit.published_at is None
+    await administrator.execute("SELECT goalworker_make_history_days('2026-05-01', '2026-05-02')")
+    first, again = kept_events.moment("2026-05-01T23:59:59.5Z"), kept_events.moment("2026-05-02T00:00:01Z")
+    of_others = kept_events.moment("2026-05-01T00:00:00Z")
+    for tenant_id, moment in ((TENANT, again), (TENANT, first), ("south", of_others)):
+        await administrator.execute(
+            "INSERT INTO history_exits VALUES ($1, $2, $3, ($3::timestamptz)::date)", tenant_id, exit_id, moment
+        )
+    # The worker has not deleted the message yet, but Kafka has it.
+    value = f'{{"id": "{exit_id}", "tenantid": "north"}}'.encode()
+    await administrator.execute(
+        "INSERT INTO outbox (topic, key, value) VALUES ('workflow_exit', $1, $2)", b"north:c1", value
+    )
+    explained = await _explain(pool)
+    assert (explained.exit.published_at, explained.gates[-1].result) == (first, True)
+
+
 async def test_exits_of_other_tenants_are_not_told(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:

@@ -1,4 +1,4 @@
-"""An insight process may crash anywhere or be frozen: each event is kept once and counted once."""
+"""An insight process may crash anywhere or be frozen: each event and each exit is kept once, and counted once."""
 
 import asyncio
 import dataclasses
@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -22,8 +23,8 @@ from goalworker.domain import events
 from goalworker.insight import history_loop
 from goalworker.insight.history_loop import HistoryLoop
 from goalworker.kafka.positioned_consumer import PositionedConsumer, TopicLog
-from goalworker.postgres import connections
-from goalworker.stores import history_writing
+from goalworker.postgres import connections, tables
+from goalworker.stores import history, history_writing
 from tests.integration import crashes, flow, statements, world
 from tests.integration.scenes import paid, tagged
 from tests.kit import support
@@ -34,6 +35,7 @@ EVENTS = [
     *(paid(f"p{number}", number, contact_id=f"c{number % 3}") for number in range(4)),
     tagged("t1", 1, "tag-1", "c1"),  # repeated: two rows, read once
 ]
+EXITS = TopicPartition(world.TOPICS.workflow_exit, 0)
 ALL = {"GOALWORKER_HISTORY__KEEP": "all", "GOALWORKER_HISTORY__DELAY_SECONDS": "0"}
 
 
@@ -95,6 +97,17 @@ class LogConsumer(PositionedConsumer):
         pass
 
 
+def log_with_exits() -> flow.Log:
+    """Return a log of all events, and of exits that were published a second apart."""
+    log = flow.Log(EVENTS)
+    for number in range(4):
+        value = f'{{"id":"{UUID(int=number)}","type":"workflow.exit.goal","tenantid":"north"}}'.encode()
+        log.records[EXITS].append(
+            ConsumerRecord(EXITS.topic, 0, number, number * 1_000, 0, None, value, None, 0, len(value), ())
+        )
+    return log
+
+
 def loop_of(pool: sa_async.AsyncEngine, log: flow.Log, **env: str) -> tuple[HistoryLoop, LogConsumer]:
     settings = config.load({**ALL, **env}, env_file=None, secrets_dir=None)
     consumer = LogConsumer(settings, log)
@@ -110,7 +123,10 @@ async def read(pool: sa_async.AsyncEngine, log: flow.Log, **env: str) -> None:
 async def assert_each_once(administrator: connections.Connection, log: flow.Log, produced: list[events.Event]) -> None:
     rows = await administrator.fetch('SELECT topic, "offset", event_id FROM history_events')
     expected = Counter(
-        (partition.topic, record.offset) for partition, records in log.records.items() for record in records
+        (partition.topic, record.offset)
+        for partition, records in log.records.items()
+        for record in records
+        if partition != EXITS
     )
     assert Counter((row[0], row[1]) for row in rows) == expected
     assert Counter(row[2] for row in rows) == Counter(event.id for event in produced)
@@ -123,6 +139,11 @@ async def assert_each_once(administrator: connections.Connection, log: flow.Log,
     assert {row[0]: row[1] for row in positions} == {
         partition.topic: len(records) for partition, records in log.records.items()
     }
+    exits = await administrator.fetch("SELECT tenant_id, exit_id, published_at FROM history_exits")
+    assert Counter(map(tuple, exits)) == Counter(
+        ("north", UUID(int=number), datetime.fromtimestamp(number, UTC))
+        for number, _ in enumerate(log.records.get(EXITS, ()))
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -137,7 +158,7 @@ async def test_a_crash_at_any_round_trip_keeps_each_event_once(
     step, is_over = 0, False
     while not is_over:
         await world.clear(administrator)
-        log = flow.Log(EVENTS)
+        log = log_with_exits()
         is_over = await crashes.survives(end(step), read(pool, log))
         await read(pool, log)
         await assert_each_once(administrator, log, EVENTS)
@@ -149,7 +170,7 @@ async def test_a_crash_at_any_round_trip_keeps_each_event_once(
 async def test_a_process_that_crashes_a_little_later_each_time_finishes(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
-    log, step = flow.Log(EVENTS), 0
+    log, step = log_with_exits(), 0
     while not await crashes.survives(crashes.after(step), read(pool, log)):
         step += 1
     await assert_each_once(administrator, log, EVENTS)
@@ -158,10 +179,10 @@ async def test_a_process_that_crashes_a_little_later_each_time_finishes(
 async def test_a_killed_connection_is_retried_and_writes_nothing_twice(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
-    steps = len(await crashes.round_trips(read(pool, flow.Log(EVENTS))))
+    steps = len(await crashes.round_trips(read(pool, log_with_exits())))
     for step in range(0, steps, 2):
         await world.clear(administrator)
-        log = flow.Log(EVENTS)
+        log = log_with_exits()
         with statements.hooked(_kill_at(step, administrator)):
             await read(pool, log)
         await assert_each_once(administrator, log, EVENTS)
@@ -182,7 +203,7 @@ def _kill_at(step: int, administrator: connections.Connection) -> statements.Hoo
 async def test_a_commit_whose_reply_is_lost_is_found_in_the_positions(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
-    log = flow.Log(EVENTS)
+    log = log_with_exits()
     lost: list[statements.Statement] = []
 
     async def hook(statement: statements.Statement) -> Any:
@@ -204,7 +225,7 @@ async def test_a_commit_whose_reply_is_lost_is_found_in_the_positions(
 async def test_a_frozen_process_is_fenced_by_the_one_that_read_on(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
-    log, others = flow.Log(EVENTS), 0
+    log, others = log_with_exits(), 0
 
     async def hook(statement: statements.Statement) -> Any:
         nonlocal others
@@ -249,12 +270,13 @@ async def test_however_processes_crash_each_event_is_kept_once(
 async def test_without_retention_nothing_is_kept_and_values_are_counted(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
-    log = flow.Log(EVENTS)
+    log = log_with_exits()
     await history_writing.set_coverage(pool, "all", timedelta(0))
     await read(pool, log, GOALWORKER_HISTORY__RETENTION="P0D")
     assert await administrator.fetchval("SELECT count(*) FROM history_events") == 0
+    assert await administrator.fetchval("SELECT count(*) FROM history_exits") == 0
     assert await administrator.fetchval("SELECT sum(count)::int FROM seen_values") == len(EVENTS)
-    assert await administrator.fetchval("SELECT sum(next_offset)::int FROM history_positions") == len(EVENTS)
+    assert await administrator.fetchval("SELECT sum(next_offset)::int FROM history_positions") == len(EVENTS) + 4
 
 
 async def test_a_missing_day_is_made_by_the_batch_that_needs_it(
@@ -284,6 +306,30 @@ async def test_days_are_made_ahead_and_dropped_when_they_are_older_than_the_rete
     assert await history_writing.last_day(pool) == now.date() + timedelta(days=history_writing.DAYS_AHEAD)
     assert len(await history_writing.keep_days(pool, timedelta(0))) == len(left)
     assert await history_writing.last_day(pool) is None
+
+
+async def test_exits_bound_no_time_that_history_covers(
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
+) -> None:
+    await history_writing.set_coverage(pool, "all", timedelta(days=30))
+
+    async def covered() -> history.Coverage:
+        async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
+            return await history.coverage(connection)
+
+    log = log_with_exits()
+    exits = log.records.pop(EXITS)
+    others, log.records[EXITS] = log.records.copy(), exits
+    for partition in others:
+        del log.records[partition]
+    await read(pool, log)
+    assert (await covered()).history_from is None
+    log.records |= others
+    await read(pool, log)
+    until = datetime(2026, 5, 1, tzinfo=UTC)
+    await history_writing.cover_until(pool, dict.fromkeys(others, until))
+    found = await covered()
+    assert (found.history_from, found.history_until) == (datetime(1970, 1, 1, tzinfo=UTC), until)
 
 
 # The events have just arrived, whatever the timestamps of their records say, which are of 1970.

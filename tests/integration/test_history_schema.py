@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+from itertools import product
 
 import asyncpg
 import pytest
@@ -14,11 +15,11 @@ NEXT = dt.date(2026, 5, 2)
 EVENT = ("north", "c", "s", "1", "form.submitted", dt.datetime(2026, 5, 1, tzinfo=dt.UTC), "{}", "t", 0, 5, DAY)
 COLUMNS = [column.name for column in insight_tables.history_events.c]
 
-_DAYS = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'history_events'::regclass ORDER BY 1"
+_DAYS = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = $1::text::regclass ORDER BY 1"
 
 
-async def _days(administrator: connections.Connection) -> list[str]:
-    return [row[0].removeprefix("history_events_") for row in await administrator.fetch(_DAYS)]
+async def _days(administrator: connections.Connection, table: str = "history_events") -> list[str]:
+    return [row[0].removeprefix(f"{table}_") for row in await administrator.fetch(_DAYS, table)]
 
 
 async def _make(pool: sa_async.AsyncEngine, first: dt.date, last: dt.date) -> list[dt.date]:
@@ -48,6 +49,7 @@ async def test_only_days_before_the_given_one_are_dropped(
         rows = await connection.fetch("SELECT goalworker_drop_history_days($1)", dt.date(2026, 5, 3))
     assert [row[0] for row in rows] == [DAY, NEXT]
     assert await _days(administrator) == ["20260503", "20260504"]
+    assert await _days(administrator, "history_exits") == ["20260503", "20260504"]
 
 
 async def test_a_day_is_filled_by_copy_and_read_through_the_parent(pool: sa_async.AsyncEngine) -> None:
@@ -65,8 +67,8 @@ async def test_the_api_has_no_right_to_a_day_itself(pool: sa_async.AsyncEngine) 
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await _copy(pool, tables.API_ROLE)
     async with connections.transaction(pool, tables.API_ROLE, "test") as connection:
-        for right in ("SELECT", "INSERT", "UPDATE", "DELETE"):
-            assert not await connection.fetchval("SELECT has_table_privilege('history_events_20260501', $1)", right)
+        for table, right in product(("history_events", "history_exits"), ("SELECT", "INSERT", "UPDATE", "DELETE")):
+            assert not await connection.fetchval("SELECT has_table_privilege($1, $2)", f"{table}_20260501", right)
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         async with connections.transaction(pool, tables.API_ROLE, "test") as connection:
             await connection.fetch("SELECT goalworker_make_history_days($1, $1)", DAY)
@@ -86,6 +88,19 @@ async def test_events_of_a_contact_are_found_by_the_index_of_each_day(
 
 
 # --- upgrades of a filled database ---
+
+
+async def test_days_that_events_have_are_made_for_exits_after_an_upgrade_and_left_by_a_downgrade(
+    pool: sa_async.AsyncEngine, administrator: connections.Connection, database_url: str
+) -> None:
+    await asyncio.to_thread(migrations.downgrade, database_url, "0007")
+    assert await _make(pool, DAY, DAY) == [DAY]
+    await asyncio.to_thread(migrations.upgrade, database_url)
+    assert await _make(pool, DAY, DAY) == [DAY]
+    assert await _days(administrator, "history_exits") == ["20260501"]
+    await asyncio.to_thread(migrations.downgrade, database_url, "0007")
+    assert await _make(pool, DAY, NEXT) == [NEXT]
+    await asyncio.to_thread(migrations.upgrade, database_url)
 
 
 async def test_an_upgrade_keeps_rows_and_a_downgrade_drops_insight_alone(

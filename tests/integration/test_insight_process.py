@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from aiokafka import TopicPartition
@@ -158,6 +159,28 @@ async def test_events_of_enrolled_contacts_are_kept_and_values_of_everyone_count
         ("lately", "form.submitted", "3"),
     ]
     assert await seen(pool) == {("form_id", "f1"): 4, ("form_id", "f2"): 1}
+
+
+async def test_an_exit_is_known_to_be_published_at_the_time_of_its_record(
+    installed: Installation, pool: sa_async.AsyncEngine
+) -> None:
+    value, published_ms = b'{"id":"%s","type":"workflow.exit.goal","tenantid":"acme"}', int(now().timestamp() * 1_000)
+    exit_id = UUID(int=7)
+
+    async def found() -> list[tuple[Any, ...]]:
+        async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
+            return [tuple(row) for row in await connection.fetch("SELECT exit_id, published_at FROM history_exits")]
+
+    async def is_found() -> bool:
+        return bool(await found())
+
+    async with insight(installed) as process:
+        await send(installed, Record("workflow_exit", value % str(exit_id).encode(), timestamp_ms=published_ms))
+        await support.until(is_found)
+        topic = installed.topics["workflow_exit"]
+        assert process.metric("history_records_total", topic=topic, outcome="kept") == 1
+        await support.until(lambda: process.metric("consumer_lag_records", topic=topic) == 0)
+    assert await found() == [(exit_id, datetime.fromtimestamp(published_ms / 1_000, UTC))]
 
 
 async def positions(administrator: connections.Connection) -> int:

@@ -65,11 +65,14 @@ INSERT INTO history_events
         'tag-added', 0, number,
         date '2026-05-01' + number % 2
     FROM contact;
+INSERT INTO history_exits
+    SELECT 'north', gen_random_uuid(), '2026-05-01', date '2026-05-01' + number % 2 FROM contact;
 UPDATE goal_revision SET revision = 20000;
 RESET session_replication_role;
 """
 BIG = {"goals", "goal_versions", "workflow_states", "enrollments", "goal_hits", "reversals", "achievements", "exits"}
-BIG |= {"outbox", "history_events_20260501", "history_events_20260502"}
+BIG |= {"outbox"}
+BIG |= {f"history_{kept}_{day}" for kept in ("events", "exits") for day in (20260501, 20260502)}
 
 Plan = dict[str, Any]
 
@@ -225,6 +228,7 @@ async def test_the_facts_of_an_explanation_are_found_by_indexes(
         "reversals_pkey",
         "workflow_states_pkey",
         "history_events_20260501_tenant_id_contact_id_event_time_idx",
+        "history_exits_20260501_tenant_id_exit_id_idx",
     }
 
 
