@@ -24,8 +24,10 @@ class Arrivals:
     def note(self, partition: TopicPartition, end: int | None, now: datetime) -> None:
         """Note where a partition's log ends; None says nothing."""
         ends = self._ends.setdefault(partition, deque())
-        if end is None or (ends and end <= ends[-1].offset):
+        if end is None or (ends and end == ends[-1].offset):
             return
+        if ends and end < ends[-1].offset:
+            ends.clear()  # another log, or one that has lost its end
         if len(ends) >= ENDS_MAX:
             self._ends[partition] = ends = deque(list(ends)[1::2])
         ends.append(_End(end, now))

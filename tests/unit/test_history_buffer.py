@@ -191,6 +191,13 @@ def test_records_had_arrived_by_the_first_sight_of_an_end_behind_them() -> None:
     assert seen.arrived_by(TopicPartition("t", 0), 1, at(9)) == at(9)
 
 
+def test_the_ends_of_a_log_that_was_longer_are_forgotten() -> None:
+    seen = Arrivals()
+    for end, second in ((90, 1), (5, 2), (8, 3)):
+        seen.note(FORMS, end, at(second))
+    assert [seen.arrived_by(FORMS, offset, at(9)) for offset in (5, 8, 9)] == list(map(at, (2, 3, 9)))
+
+
 @given(st.integers(1, 3 * arrivals.ENDS_MAX))
 def test_of_too_many_ends_some_are_dropped_and_records_count_as_later(number: int) -> None:
     seen = Arrivals()
