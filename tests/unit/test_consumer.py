@@ -12,6 +12,7 @@ from aiokafka import TopicPartition
 from goalworker import config
 from goalworker.decoding.record import FetchedRecord, OversizedRecord
 from goalworker.kafka.consumer import Consumer
+from goalworker.kafka.positioned_consumer import PositionedConsumer
 
 PARTITION, OTHER = TopicPartition("tag-added", 0), TopicPartition("tag-added", 1)
 COMMITTED, POSITION = 10, 15
@@ -148,3 +149,22 @@ def test_logs_are_compared_on_assignment_and_after_a_silent_leader_answers() -> 
         return found
 
     assert asyncio.run(compared()) == [1, 1, 2, 2]
+
+
+def test_a_skipped_batch_takes_along_no_record_of_another_partition() -> None:
+    """The fetch that fails has moved positions past records that it drops."""
+    sought: dict[TopicPartition, int] = {}
+
+    async def skip() -> None:
+        reading, client = PositionedConsumer(config.load({}), ()), Client()
+        client.seek = sought.__setitem__  # type: ignore[method-assign, assignment]
+        reading._consumer = client
+        await reading.on_partitions_assigned([PARTITION, OTHER])
+        reading.seek_to(reading.epoch, {PARTITION: COMMITTED, OTHER: COMMITTED})
+        client.fetched = {OTHER: [OversizedRecord(COMMITTED + 1, 0, 0, None, 0)]}
+        reading._must_check_logs = False
+        await reading.fetch(1, 0)
+        reading.skip_to(PARTITION.topic, PARTITION.partition, POSITION)
+
+    asyncio.run(skip())
+    assert sought == {PARTITION: POSITION, OTHER: COMMITTED + 2}
