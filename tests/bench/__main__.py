@@ -21,7 +21,21 @@ from pathlib import Path
 from typing import Any
 
 from goalworker import embedded
-from tests.bench import beside, figures, guard, insight, judging, latency, limits, profile, scale, seed, steps, table
+from tests.bench import (
+    beside,
+    figures,
+    guard,
+    insight,
+    judging,
+    latency,
+    limits,
+    plans,
+    profile,
+    scale,
+    seed,
+    steps,
+    table,
+)
 from tests.kit import support
 
 ROUNDS, QUICK_SHARE = 3, 8
@@ -63,6 +77,7 @@ PARTS: Mapping[str, Callable[[limits.Bench], Awaitable[Any]]] = {
     "latency": latencies,
     "judging": judging.measured,
     "insight": insight.measured,
+    "plans": plans.measured,
     "profile": profile.measured,
     "beside": beside.measured,
     "goals": scale.goals,

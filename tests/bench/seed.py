@@ -1,5 +1,7 @@
 """Goals, and enrollments of the contacts that achieve them."""
 
+from datetime import datetime
+
 import asyncpg
 
 FILL_SECONDS = 1_800.0
@@ -50,6 +52,43 @@ _PUT_BACK = """
 UPDATE enrollments e SET satisfied_at = NULL, converted_at = NULL, exited_at = NULL FROM exits x
 WHERE e.tenant_id = x.tenant_id AND e.enrollment_id = x.enrollment_id
 """
+
+# A payment of each contact, kept today: half a year after its enrollment, of an amount up to 99.
+PLANNED_SINCE = "2025-01-01T00:00:00Z"
+_PLANNED = """
+INSERT INTO enrollments (tenant_id, enrollment_id, workflow_id, contact_id, enrolled_at)
+SELECT $1::text, md5('planned ' || n)::uuid::text, $2::text, md5('planned contact ' || n)::uuid::text, $3::timestamptz
+FROM generate_series(1, $4::int) AS n
+"""
+_MAKE_TODAY = "SELECT goalworker_make_history_days(current_date, current_date)"
+_KEPT = """
+INSERT INTO history_events (tenant_id, contact_id, event_source, event_id, type, event_time, data, topic, partition,
+    "offset", recorded_on)
+SELECT tenant_id, contact_id, '/shop', md5(contact_id), 'payment.completed', enrolled_at + interval '180 days',
+    json_build_object('contact_id', contact_id, 'payment_id', md5(enrollment_id),
+        'amount', (get_byte(decode(left(enrollment_id, 2), 'hex'), 0) % 100)::text, 'currency', 'EUR',
+        'product_ids', ARRAY['p1', 'p2'])::text, 'payment-completed', 0, row_number() OVER (), current_date
+FROM enrollments WHERE tenant_id = $1 AND workflow_id = $2
+"""
+_BACKDATE = "UPDATE history_positions SET history_from = $1"
+
+
+async def planned(url: str, tenant_id: str, workflow_id: str, count: int) -> None:
+    """Write enrollments of a workflow, and a kept payment of each contact."""
+    async with _Connection(url) as connection:
+        await connection.execute(_PLANNED, tenant_id, workflow_id, datetime.fromisoformat(PLANNED_SINCE), count)
+        await connection.execute(_MAKE_TODAY)
+        await connection.execute(_KEPT, tenant_id, workflow_id)
+        await connection.execute("VACUUM ANALYZE enrollments, history_events")
+
+
+async def backdate_history(url: str, partitions: int) -> bool:
+    """Let the history of so many partitions begin before what was written; return False if fewer have begun."""
+    async with _Connection(url) as connection:
+        if await connection.fetchval("SELECT count(*) FROM history_positions") < partitions:
+            return False
+        await connection.execute(_BACKDATE, datetime.fromisoformat(PLANNED_SINCE))
+        return True
 
 
 async def goals(url: str, count: int, tenants: int) -> None:

@@ -23,6 +23,7 @@ COPY_PERCENT = 50
 MOST_GOALS_MB, MOST_GOALS_SECONDS, MOST_GOALS_PERCENT = 300, 5, 90
 MOST_ENROLLMENTS_PERCENT = 75
 BESIDE_INSIGHT_PERCENT, BESIDE_INSIGHT_MS = 85, 80
+PLANNED_PER_CPU_SECOND, SAMPLE_MS, BESIDE_BACKFILL_MS = 15_000, 2_000, 100
 
 
 def of(results: Results) -> str:
@@ -138,6 +139,24 @@ def _insight_row(row: Results) -> Sequence[str]:
     return row["name"], speed, cpu, str(row["peak_mib"])
 
 
+def _plans(results: Results) -> Iterator[str]:
+    measured, backfill = results["plans"], results["plans"]["backfill"]
+    per_second = measured["enrollments_per_cpu_second"]
+    missed = "" if per_second["median"] >= PLANNED_PER_CPU_SECOND else ", **missed**"
+    yield (
+        f"A plan judges {_spread(per_second)} enrollments (goal: >= {PLANNED_PER_CPU_SECOND:,}{missed}) in a second of "
+        f"the processor of `goalworker insight`, of a workflow that has {measured['enrollments']:,} and a kept payment "
+        f"of each. From the request, a sample of {measured['sample']:,} takes "
+        f"{judged(measured['sample_ms']['median'], SAMPLE_MS, 'ms')}."
+    )
+    yield ""
+    yield (
+        f"While it backfills a goal, {backfill['contacts_per_second']:,} contacts a second, a worker takes "
+        f"{backfill['events_per_second']:,} events/s, a tenth exiting: from produced to the exit seen p50 "
+        f"{backfill['p50_ms']:g} ms, p99 {judged(backfill['p99_ms'], BESIDE_BACKFILL_MS, 'ms')}."
+    )
+
+
 def _profile(results: Results) -> Iterator[str]:
     yield "Where the worker's time goes meanwhile, in percent of the samples that py-spy takes of it:"
     yield ""
@@ -222,6 +241,7 @@ _PARTS: Mapping[str, Callable[[Results], Iterable[str]]] = {
     "latency": _latency,
     "judging": _judging,
     "insight": _insight,
+    "plans": _plans,
     "profile": _profile,
     "beside": _beside,
     "goals": _goals,

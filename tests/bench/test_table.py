@@ -71,6 +71,24 @@ def test_insight_is_shown_beside_its_targets() -> None:
     assert "p50 12 ms, p99 80.5 ms (goal: <= 80, **missed**)" in text
 
 
+def test_plans_are_shown_beside_their_targets() -> None:
+    backfill = {"contacts_per_second": 1_900, "events_per_second": 2_000, "p50_ms": 22.0, "p99_ms": 100.5}
+    measured = {
+        "enrollments": 200_000,
+        "enrollments_per_cpu_second": spread(14_900),
+        "sample": 10_000,
+        "sample_ms": spread(1_250),
+        "backfill": backfill,
+    }
+    text = table.of({"plans": measured})
+    assert "judges 14,900 (14,900 to 14,900) enrollments (goal: >= 15,000, **missed**)" in text
+    assert "a sample of 10,000 takes 1250 ms (goal: <= 2000)" in text
+    assert "backfills a goal, 1,900 contacts a second" in text
+    assert "p50 22 ms, p99 100.5 ms (goal: <= 100, **missed**)" in text
+    measured["enrollments_per_cpu_second"] = spread(15_000)
+    assert "enrollments (goal: >= 15,000) in a second" in table.of({"plans": measured})
+
+
 def test_the_share_of_copy_is_shown_where_it_was_measured() -> None:
     measured = row(4, copy_events_per_second=SPEED, share_of_copy_percent=spread(28))
     assert "the product is at 28 % (goal: >= 50, **missed**) of that" in table.of({"rows": [measured]})
