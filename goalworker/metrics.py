@@ -55,8 +55,10 @@ POOL_STATES: Final = ("idle", "in_use")
 # Records that `insight` has read: left_out are events of contacts without an enrollment.
 HISTORY_OUTCOMES: Final = ("kept", "left_out", "skipped", "malformed", "tombstone")
 HISTORY_GAPS: Final = ("records_deleted", "log_shortened", "recreated", "unreadable")
-# Jobs that are not finished.
+JOB_KINDS: Final = ("plan", "backfill")
+# Jobs that are not finished, and how others ended.
 JOB_STATES: Final = ("queued", "running")
+JOB_ENDS: Final = ("done", "failed", "cancelled")
 CLOCKS: Final = ("database",)
 REASONS: Final = (
     "invalid_json",
@@ -74,6 +76,7 @@ REASONS: Final = (
 AGE_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3_600, 21_600, 86_400)
 # Seconds, from an index lookup to a statement that runs into its timeout.
 WORK_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+JOB_SECONDS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3_600, 21_600)
 REQUEST_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 RECORDS: Final = (1, 10, 50, 100, 250, 500, 1_000, 2_000, 5_000, 10_000)
 
@@ -227,10 +230,20 @@ history_last_day_timestamp_seconds = Gauge(
     "When the last day of history whose partition exists is over; 0 without one.",
     registry=REGISTRY,
 )
+jobs_unfinished = Gauge(
+    "goalworker_jobs_unfinished", "Plans and backfills that wait or run.", ["kind", "state"], registry=REGISTRY
+)
 jobs_oldest_timestamp_seconds = Gauge(
     "goalworker_jobs_oldest_timestamp_seconds",
     "When the oldest plan or backfill in a state was asked for; 0 without one.",
-    ["state"],
+    ["kind", "state"],
+    registry=REGISTRY,
+)
+job_duration_seconds = Histogram(
+    "goalworker_job_duration_seconds",
+    "Time from when this process took a plan or backfill to its end, by how it ended.",
+    ["kind", "state"],
+    buckets=JOB_SECONDS,
     registry=REGISTRY,
 )
 seen_values_dropped_total = Counter(
@@ -306,7 +319,9 @@ def initialise_insight(version: str, topics: Collection[str]) -> None:
     build_info.labels(version).set(1)
     _start(history_records_total, topics, HISTORY_OUTCOMES)
     _start(history_gaps_total, HISTORY_GAPS)
-    _start(jobs_oldest_timestamp_seconds, JOB_STATES)
+    _start(jobs_unfinished, JOB_KINDS, JOB_STATES)
+    _start(jobs_oldest_timestamp_seconds, JOB_KINDS, JOB_STATES)
+    _start(job_duration_seconds, JOB_KINDS, JOB_ENDS)
     _start(db_transaction_duration_seconds, INSIGHT_OPERATIONS)
     _start(db_pool_connections, POOL_STATES)
     _start(clock_skew_seconds, CLOCKS)

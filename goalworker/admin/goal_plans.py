@@ -122,4 +122,4 @@ async def run(
     """Queue a plan and wait for its end; whoever cancels this cancels the plan."""
     async with connections.tenant_transaction(pool, tenant_id, "jobs") as connection:
         job_id = await plan_requests.insert(connection, tenant_id, plan.workflow_id, plan.request, actor=actor)
-    return await goal_jobs.wait(pool, tenant_id, jobs.PLAN, plan.workflow_id, job_id, watch)
+    return await goal_jobs.wait(pool, jobs.JobKey(tenant_id, jobs.PLAN, plan.workflow_id, job_id), watch)

@@ -57,8 +57,9 @@ async def get_backfill(
     backfill_id: parameters.BackfillId,
 ) -> Response:
     """Get the state of a backfill, how far it is, and its result once it is done."""
+    key = jobs.JobKey(caller.tenant_id, jobs.BACKFILL, workflow_id, backfill_id, goal_id)
     async with connections.tenant_transaction(context.pool, caller.tenant_id, "jobs") as connection:
-        found = await jobs.find(connection, caller.tenant_id, jobs.BACKFILL, workflow_id, backfill_id, goal_id=goal_id)
+        found = await jobs.find(connection, key)
     return job_answers.status(_NAME, found)
 
 
@@ -71,8 +72,7 @@ async def cancel_backfill(
     backfill_id: parameters.BackfillId,
 ) -> Response:
     """Cancel a backfill after its present slice; what it has counted stays, and another one goes on from there."""
+    key = jobs.JobKey(caller.tenant_id, jobs.BACKFILL, workflow_id, backfill_id, goal_id)
     async with connections.tenant_transaction(context.pool, caller.tenant_id, "jobs") as connection:
-        found = await jobs.cancel(
-            connection, caller.tenant_id, jobs.BACKFILL, workflow_id, backfill_id, goal_id=goal_id
-        )
+        found = await jobs.cancel(connection, key)
     return job_answers.status(_NAME, found)

@@ -93,6 +93,14 @@ class JobProgress(BaseModel):
     of: int | None = Field(description="null until it is known")
 
 
+class JobStatus(BaseModel):
+    """State of a job."""
+
+    state: JobState
+    progress: JobProgress
+    error: str = Field(default_factory=str, description="Only of a failed one: why")
+
+
 class NearMissExample(BaseModel):
     """The nearest amount, or the most frequent value, and contacts whose events said so."""
 
@@ -164,7 +172,7 @@ class PlanResult(BaseModel):
     plan_hash: str = Field(description="For `goalworker goals apply --plan`: it changes with the goals")
 
 
-class Plan(BaseModel):
+class Plan(JobStatus):
     """State of a plan, and its result once it is done."""
 
     model_config = ConfigDict(
@@ -181,10 +189,7 @@ class Plan(BaseModel):
     )
 
     plan_id: UUID
-    state: JobState
-    progress: JobProgress
     result: PlanResult | None
-    error: str = Field(default_factory=str, description="Only of a failed plan: why")
 
 
 class BackfillRequest(BaseModel):
@@ -216,7 +221,7 @@ class BackfillResult(BaseModel):
     exits: int
 
 
-class Backfill(BaseModel):
+class Backfill(JobStatus):
     """State of a backfill, and its result once it is done."""
 
     model_config = ConfigDict(
@@ -233,7 +238,4 @@ class Backfill(BaseModel):
     )
 
     backfill_id: UUID
-    state: JobState
-    progress: JobProgress
     result: BackfillResult | None
-    error: str = Field(default_factory=str, description="Only of a failed backfill: why")

@@ -68,7 +68,7 @@ async def get_plan(
 ) -> Response:
     """Get the state of a plan, how far it is, and its result once it is done."""
     async with connections.tenant_transaction(context.pool, caller.tenant_id, "jobs") as connection:
-        found = await jobs.find(connection, caller.tenant_id, jobs.PLAN, workflow_id, plan_id)
+        found = await jobs.find(connection, jobs.JobKey(caller.tenant_id, jobs.PLAN, workflow_id, plan_id))
     return job_answers.status(_NAME, found)
 
 
@@ -78,7 +78,7 @@ async def cancel_plan(
 ) -> Response:
     """Cancel a plan, which ends within a second or so; one that has ended stays as it is."""
     async with connections.tenant_transaction(context.pool, caller.tenant_id, "jobs") as connection:
-        found = await jobs.cancel(connection, caller.tenant_id, jobs.PLAN, workflow_id, plan_id)
+        found = await jobs.cancel(connection, jobs.JobKey(caller.tenant_id, jobs.PLAN, workflow_id, plan_id))
     return job_answers.status(_NAME, found)
 
 

@@ -97,7 +97,7 @@ def backfill(
         workflow_id = (await goal_store.get(pool, tenant, goal_id)).workflow_id
         job_id = await goal_store.begin_backfill(pool, tenant, workflow_id, goal_id, since, exits=exits, actor=actor)
         with job_progress.watching("contacts") as watch:
-            return await goal_jobs.wait(pool, tenant, jobs.BACKFILL, workflow_id, job_id, watch)
+            return await goal_jobs.wait(pool, jobs.JobKey(tenant, jobs.BACKFILL, workflow_id, job_id, goal_id), watch)
 
     status = database_connection.run(common.load(), run)
     if status.result is None:

@@ -112,6 +112,7 @@ class _Backfill:
         if not self._reached.is_counted:
             span = (self._since, self._until, events.GOAL_TYPE_TABLE[goal.goal_type].event_type)
             self._of = await self._count_contacts(*span)
+            await self._advance(self._reached.result.contacts, self._of, self._job.cursor)
             while contacts := await self._next(_CONTACTS, tenant_id, self._reached.after, *span):
                 await _wait_for_worker(lag)
                 counted = await self._count_slice(goal, contacts)

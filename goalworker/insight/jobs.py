@@ -1,6 +1,7 @@
 """Runner of jobs: one of each kind at a time, with a heartbeat, until a result or a reason is written."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol
 from uuid import uuid4
@@ -8,7 +9,7 @@ from uuid import uuid4
 from msgspec import structs
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from goalworker import errors, logs
+from goalworker import errors, logs, metrics
 from goalworker.pipeline import waiting
 from goalworker.stores import jobs
 
@@ -82,6 +83,7 @@ class Jobs:
 
     async def _run(self, job: jobs.Job, runner: Runner) -> None:
         log.info("job_started", job_id=str(job.job_id), kind=job.kind, tenant_id=job.tenant_id, cursor=job.cursor)
+        began = time.monotonic()
         state, result, reason = jobs.DONE, None, None
         try:
             result = await self._outcome(job, runner)
@@ -97,6 +99,7 @@ class Jobs:
         await waiting.retry_transient(
             lambda: jobs.finish(self._pool, job, self._owner, state, result=result, error=reason)
         )
+        metrics.job_duration_seconds.labels(job.kind, state).observe(time.monotonic() - began)
         log.info("job_finished", job_id=str(job.job_id), kind=job.kind, state=state)
 
     async def _outcome(self, job: jobs.Job, runner: Runner) -> bytes | None:

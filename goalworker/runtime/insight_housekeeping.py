@@ -1,6 +1,7 @@
 """Housekeeping of `insight`: days made and dropped, rare values dropped, topics that were recreated, old jobs."""
 
 import asyncio
+import itertools
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
@@ -89,10 +90,11 @@ class InsightHousekeeping:
         connections.measure_pool(self._pool)
 
     async def _measure_jobs(self) -> None:
-        oldest = await jobs.oldest(self._pool)
-        for state in metrics.JOB_STATES:
-            asked_at = oldest.get(state)
-            metrics.jobs_oldest_timestamp_seconds.labels(state).set(0 if asked_at is None else asked_at.timestamp())
+        unfinished = await jobs.unfinished(self._pool)
+        for key in itertools.product(metrics.JOB_KINDS, metrics.JOB_STATES):
+            count, asked_at = unfinished.get(key, (0, None))
+            metrics.jobs_unfinished.labels(*key).set(count)
+            metrics.jobs_oldest_timestamp_seconds.labels(*key).set(0 if asked_at is None else asked_at.timestamp())
 
 
 def _end_of(day: date) -> datetime:

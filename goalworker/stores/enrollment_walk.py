@@ -33,7 +33,13 @@ UNION
 SELECT contact_id FROM history_events WHERE tenant_id = $1 AND contact_id > $3
 """
 _COUNT_CONTACTS: Final = f"SELECT count(*) FROM ({_CONTACTS}) AS known"
-_NEXT_CONTACTS: Final = f"SELECT contact_id FROM ({_CONTACTS}) AS known ORDER BY contact_id LIMIT $4"
+# Each part is limited by itself, or every slice would read all contacts that are left.
+_NEXT_CONTACTS: Final = f"""
+(SELECT DISTINCT contact_id FROM enrollments WHERE {_OF_WORKFLOW} AND contact_id > $3 ORDER BY contact_id LIMIT $4)
+UNION
+(SELECT DISTINCT contact_id FROM history_events WHERE tenant_id = $1 AND contact_id > $3 ORDER BY contact_id LIMIT $4)
+ORDER BY contact_id LIMIT $4
+"""
 _SAMPLED_CONTACTS: Final = (
     f"SELECT contact_id FROM ({_CONTACTS}) AS known ORDER BY hashtextextended(contact_id, 0) LIMIT $4"
 )

@@ -6,7 +6,7 @@ from typing import Any, Final
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
-from msgspec import Struct, json
+from msgspec import Struct, json, structs
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import errors
@@ -14,6 +14,8 @@ from goalworker.postgres import connections, insight_tables, tables
 
 PLAN: Final = "plan"
 BACKFILL: Final = "backfill"
+
+KINDS: Final = (PLAN, BACKFILL)
 
 QUEUED: Final = "queued"
 RUNNING: Final = "running"
@@ -30,11 +32,21 @@ KEPT: Final = timedelta(days=30)
 """Age at which a finished job is deleted."""
 
 
+class JobKey(Struct, frozen=True):
+    """Identity of a job, of a workflow, and of a goal where one is asked for."""
+
+    tenant_id: str
+    kind: str
+    workflow_id: str
+    job_id: UUID
+    goal_id: UUID | None = None
+
+
 class JobNotFoundError(errors.GoalworkerError):
     """The job does not exist, or belongs to another tenant or workflow; callers cannot tell which."""
 
-    def __init__(self, kind: str, job_id: UUID) -> None:
-        super().__init__(f"{kind.capitalize()} {job_id} not found")
+    def __init__(self, key: JobKey) -> None:
+        super().__init__(f"{key.kind.capitalize()} {key.job_id} not found")
 
 
 class TooManyJobsError(errors.GoalworkerError):
@@ -111,52 +123,27 @@ async def insert(
     return job_id
 
 
-async def find(
-    connection: sa_async.AsyncConnection,
-    tenant_id: str,
-    kind: str,
-    workflow_id: str,
-    job_id: UUID,
-    *,
-    goal_id: UUID | None = None,
-) -> Status:
-    """Return the state of a job of a workflow, and of a goal if one is given; JobNotFoundError."""
-    rows = await connection.execute(
-        sa.select(insight_tables.jobs).where(*_is(tenant_id, kind, workflow_id, job_id, goal_id))
-    )
-    return _status(rows.one_or_none(), kind, job_id)
+async def find(connection: sa_async.AsyncConnection, key: JobKey) -> Status:
+    """Return the state of a job; JobNotFoundError."""
+    rows = await connection.execute(sa.select(insight_tables.jobs).where(*_is(key)))
+    return _status(rows.one_or_none(), key)
 
 
-async def cancel(
-    connection: sa_async.AsyncConnection,
-    tenant_id: str,
-    kind: str,
-    workflow_id: str,
-    job_id: UUID,
-    *,
-    goal_id: UUID | None = None,
-) -> Status:
+async def cancel(connection: sa_async.AsyncConnection, key: JobKey) -> Status:
     """Ask for the end of a job, which its runner heeds after its present slice; JobNotFoundError."""
-    update = sa.update(insight_tables.jobs).where(*_is(tenant_id, kind, workflow_id, job_id, goal_id))
+    update = sa.update(insight_tables.jobs).where(*_is(key))
     rows = await connection.execute(update.values(cancel_requested=True).returning(*_JOBS))
-    return _status(rows.one_or_none(), kind, job_id)
+    return _status(rows.one_or_none(), key)
 
 
-def _is(
-    tenant_id: str, kind: str, workflow_id: str, job_id: UUID, goal_id: UUID | None
-) -> list[sa.ColumnElement[bool]]:
-    conditions = [
-        _JOBS.tenant_id == tenant_id,
-        _JOBS.job_id == job_id,
-        _JOBS.kind == kind,
-        _JOBS.workflow_id == workflow_id,
-    ]
-    return conditions if goal_id is None else [*conditions, _JOBS.goal_id == goal_id]
+def _is(key: JobKey) -> list[sa.ColumnElement[bool]]:
+    given = structs.asdict(key)
+    return [_JOBS[name] == value for name, value in given.items() if value is not None]
 
 
-def _status(row: sa.Row[*tuple[Any, ...]] | None, kind: str, job_id: UUID) -> Status:
+def _status(row: sa.Row[*tuple[Any, ...]] | None, key: JobKey) -> Status:
     if row is None:
-        raise JobNotFoundError(kind, job_id)
+        raise JobNotFoundError(key)
     state = CANCELLED if row.state == QUEUED and row.cancel_requested else row.state
     return Status(row.job_id, state, Progress(row.progress_done, row.progress_of), row.result, row.error)
 
@@ -234,13 +221,15 @@ async def delete_old(pool: sa_async.AsyncEngine) -> None:
         await connection.execute(_DELETE_OLD, KEPT)
 
 
-_OLDEST: Final = f"SELECT state, min(created_at) FROM jobs WHERE state IN ('{QUEUED}', '{RUNNING}') GROUP BY state"
+_UNFINISHED: Final = f"""
+SELECT kind, state, count(*), min(created_at) FROM jobs WHERE state IN ('{QUEUED}', '{RUNNING}') GROUP BY 1, 2
+"""
 
 
-async def oldest(pool: sa_async.AsyncEngine) -> dict[str, datetime]:
-    """Return when the oldest unfinished job in each state was asked for."""
+async def unfinished(pool: sa_async.AsyncEngine) -> dict[tuple[str, str], tuple[int, datetime]]:
+    """Return the number of unfinished jobs by kind and state, and when the oldest of them was asked for."""
     async with connections.transaction(pool, tables.WORKER_ROLE, "jobs") as connection:
-        return {row[0]: row[1] for row in await connection.fetch(_OLDEST)}
+        return {(row[0], row[1]): (row[2], row[3]) for row in await connection.fetch(_UNFINISHED)}
 
 
 async def _owned(pool: sa_async.AsyncEngine, sql: str, job: Job, owner: UUID, *values: object) -> Any:

@@ -85,7 +85,7 @@ async def ended(pool: sa_async.AsyncEngine, kind: str, job_id: UUID) -> jobs.Sta
 
     async def is_done() -> bool:
         async with connections.tenant_transaction(pool, AFTER, "jobs") as connection:
-            found.append(await jobs.find(connection, AFTER, kind, "w", job_id))
+            found.append(await jobs.find(connection, jobs.JobKey(AFTER, kind, "w", job_id)))
         return found[-1].state not in (jobs.QUEUED, jobs.RUNNING)
 
     await support.until(is_done)

@@ -63,6 +63,7 @@ class Live:
         assert self.api.get("/api/v1/enrollments/unknown").status_code == 404
         intake = {"enrollments": [{"enrollment_id": "e", "contact_id": "c", "enrolled_at": "2026-01-01T00:00:00Z"}]}
         self.api.post("/api/v1/workflows/unused/enrollments", json=intake).raise_for_status()
+        self.api.post("/api/v1/workflows/checkout/plans", json={"sample": 1})  # refused while many wait
 
 
 @contextlib.contextmanager

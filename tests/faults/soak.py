@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Final
 
 from goalworker.domain import events
-from goalworker.postgres import database_errors
 from goalworker.stores import goal_store
-from tests.faults import evidence, explained, faulty_servers, history, kept, outcomes, small_worlds, workers
+from tests.faults import asked_jobs, evidence, explained, faulty_servers, history, kept, outcomes, small_worlds, workers
 from tests.faults.chaos import INSIGHTS, WORKERS, Chaos
 from tests.faults.traffic import Traffic
 from tests.kit import clients, messages_in, support, worker_process, worlds
@@ -117,25 +116,15 @@ class ChangingTraffic:
         else:
             change = {"criteria": {"form_id": f"edited-{number}"}}
         async with database_up:
-            self.traffic.goals["edited"] = await _update(self.traffic.client, goal, change)
+            pool = self.traffic.client.pool
+            self.traffic.goals["edited"] = await asked_jobs.retried(
+                lambda: goal_store.update(pool, messages_in.TENANT, goal.id, change, actor="soak")
+            )
         self._versions.append(self._version(self.traffic.goals["edited"]))
 
     @staticmethod
     def _version(goal: goal_store.StoredGoal) -> Version:
         return Version(goal.criteria["form_id"], goal.is_active, goal.updated_at)
-
-
-async def _update(
-    client: clients.Client, goal: goal_store.StoredGoal, change: dict[str, object]
-) -> goal_store.StoredGoal:
-    """Update a goal, again while a paused worker holds its lock or the connection is from before a restart."""
-    while True:
-        try:
-            return await goal_store.update(client.pool, messages_in.TENANT, goal.id, change, actor="soak")
-        except Exception as error:
-            if not (isinstance(error, goal_store.LockBusyError) or database_errors.is_transient(error)):
-                raise
-            await asyncio.sleep(ROUND_SECONDS)
 
 
 # --- the whole ---
@@ -173,7 +162,11 @@ async def soak(
     async with clients.connect(installation) as client, _chaos(servers, installation, seed) as chaos:
         changing = await ChangingTraffic.begin(client, seconds, seed)
         traffic = changing.traffic
-        await asyncio.gather(chaos.run(seconds), changing.run(seconds, chaos.database_up))
+        unchanged = [goal for name, goal in traffic.goals.items() if name != "edited"]
+        asked = asked_jobs.AskedJobs(client, unchanged, random.Random(f"jobs {seed}"))
+        await asyncio.gather(
+            chaos.run(seconds), changing.run(seconds, chaos.database_up), asked.run(seconds, chaos.database_up)
+        )
         await chaos.stop_all()
         ended = time.monotonic()
         for _ in range(WORKERS):
@@ -184,16 +177,18 @@ async def soak(
             await workers.settle(client, CATCH_UP_SECONDS)
             await kept.wait_for_share(client, 1, CATCH_UP_SECONDS)
         print(f"caught up {time.monotonic() - ended:.0f} s after the last fault")
+        problems_of_jobs = await asked.problems()
         found = await evidence.gather(client)
         await chaos.stop_all()
         problems = [
             *history.problems(traffic.sent, traffic.expected, found),
             *await kept.problems_of(client, found.inputs),
             *await explained.problems(installation, traffic.expected, {*found.exits}, traffic.chance),
+            *problems_of_jobs,
             *chaos.bad_exits,
             *(f"logged: {line}" for line in workers.leaks(installation)),
         ]
-        _report(chaos, found, problems)
+        _report(chaos, asked, found, problems)
         if problems:
             (installation.folder / "problems.txt").write_text("\n".join(problems) + "\n")
             (installation.folder / "sent.txt").write_text(
@@ -203,7 +198,7 @@ async def soak(
         return len(problems)
 
 
-def _report(chaos: Chaos, found: outcomes.Found, problems: list[str]) -> None:
+def _report(chaos: Chaos, asked: asked_jobs.AskedJobs, found: outcomes.Found, problems: list[str]) -> None:
     outgoing = (found.achieved_topic, found.exit_topic)
     distinct = [outcomes.messages(topic) for topic in outgoing]
     letters = {tuple(each for each in letter.headers if each[0].startswith("x-")) for letter in found.dead_letters}
@@ -218,6 +213,7 @@ def _report(chaos: Chaos, found: outcomes.Found, problems: list[str]) -> None:
         "exits": len(found.exits),
         "exits that wait": len(found.waiting_exits),
         "payments": len(found.payments),
+        **dict(sorted(asked.states.items())),
         "dead letters": len(letters),
         "corrections": corrections,
         "repeats": repeats,

@@ -58,6 +58,18 @@ async def judged(administrator: connections.Connection) -> dict[str, list[dict[s
     }
 
 
+async def written(administrator: connections.Connection) -> list[Any]:
+    """Return all facts and judgements, and the ids of unsent messages, without the moments of writing."""
+    queries = (
+        "SELECT enrollment_id, satisfied_at, converted_at, exited_at, exit_withheld FROM enrollments ORDER BY 1",
+        "SELECT enrollment_id, goal_id, achieved_at, event_id, revision FROM achievements ORDER BY 1, 2",
+        "SELECT contact_id, goal_id, event_id FROM goal_hits ORDER BY 1, 2, 3",
+        "SELECT enrollment_id, goal_id, achieved_at FROM exits ORDER BY 1",
+        "SELECT convert_from(value, 'UTF8')::json ->> 'id' FROM outbox ORDER BY 1",
+    )
+    return [[tuple(row) for row in await administrator.fetch(query)] for query in queries]
+
+
 def messages_by_id(broker: world.Broker) -> dict[UUID, dict[str, Any]]:
     """Return each message once, by its id, and assert that repeats are the same bytes."""
     sent: dict[UUID, records.Record] = {}

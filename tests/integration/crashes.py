@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from goalworker.kafka import broker_errors
+from goalworker.postgres import connections
 from tests.integration import statements
 
 
@@ -34,6 +36,22 @@ def after(step: int) -> statements.Hook:
         if next(numbers) == step:
             raise Crash
         return answer
+
+    return hook
+
+
+def cut(step: int, administrator: connections.Connection) -> statements.Hook:
+    """Return a hook that cuts the connection of the given round trip, or lets the broker be silent."""
+    numbers = itertools.count()
+
+    async def hook(statement: statements.Statement) -> Any:
+        if next(numbers) != step:
+            return await statement.run()
+        if statement.connection is None:
+            raise broker_errors.NotAcknowledgedError
+        pid = statement.connection.get_server_pid()  # type: ignore[attr-defined]
+        await administrator.fetchval("SELECT pg_terminate_backend($1, 5000)", pid)
+        return await statement.run()
 
     return hook
 

@@ -11,10 +11,9 @@ from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker.domain import criteria, goals
 from goalworker.insight import backfills
-from goalworker.insight import jobs as job_runner
 from goalworker.postgres import connections
 from goalworker.stores import goal_store, jobs
-from tests.integration import checks, crashes, kept_events, scenes, world
+from tests.integration import checks, job_runs, kept_events, scenes, world
 from tests.integration.scenes import ended, paid, started, tagged
 from tests.kit import naive_judge, world_messages, worlds
 from tests.kit.strategies import at
@@ -23,20 +22,6 @@ KEY = ("north", "w1")
 EARLY = at(-5)
 TAG = {"goal_type": "tag_added", "criteria": {"tag_id": "tag-1"}}
 PAID_50 = {"goal_type": "purchase_made", "criteria": {"min_amount": "50", "currency": "EUR"}}
-
-
-async def nothing() -> None:
-    """History has everything."""
-
-
-async def no_lag() -> int:
-    return 0
-
-
-def runner(pool: sa_async.AsyncEngine, *, tracking: bool = True, lag: Any = no_lag) -> job_runner.Jobs:
-    kafka = backfills.Kafka(nothing, lag)
-    of_kind = backfills.Backfills(pool, kafka, tracking=tracking, lateness=timedelta(days=7))
-    return job_runner.Jobs(pool, {jobs.BACKFILL: of_kind.run})
 
 
 async def create(
@@ -59,13 +44,13 @@ async def begin(
 
 async def status(pool: sa_async.AsyncEngine, job_id: UUID, key: tuple[str, str] = KEY) -> jobs.Status:
     async with connections.tenant_transaction(pool, key[0], "jobs") as connection:
-        return await jobs.find(connection, key[0], jobs.BACKFILL, key[1], job_id)
+        return await jobs.find(connection, jobs.JobKey(key[0], jobs.BACKFILL, key[1], job_id))
 
 
 async def backfill(pool: sa_async.AsyncEngine, goal: goal_store.StoredGoal, **options: Any) -> dict[str, Any]:
     """Run a backfill to its end, and return its result."""
     job_id = await begin(pool, goal, **options)
-    assert await runner(pool).run_next(jobs.BACKFILL)
+    assert await job_runs.runner(pool).run_next(jobs.BACKFILL)
     ended_ = await status(pool, job_id, (options.get("tenant_id", "north"), goal.workflow_id))
     assert ended_.result is not None, ended_.error
     return ended_.result
@@ -90,18 +75,6 @@ async def achieved(administrator: connections.Connection, key: tuple[str, str] =
         *key,
     )
     return {(row[0], row[1]): row[2] for row in rows}
-
-
-async def contents(administrator: connections.Connection) -> list[Any]:
-    """Return everything that judgements have written, but for moments of writing."""
-    queries = (
-        "SELECT enrollment_id, satisfied_at, converted_at, exited_at, exit_withheld FROM enrollments ORDER BY 1",
-        "SELECT enrollment_id, goal_id, achieved_at, event_id, revision FROM achievements ORDER BY 1, 2",
-        "SELECT contact_id, goal_id, event_id FROM goal_hits ORDER BY 1, 2, 3",
-        "SELECT enrollment_id, goal_id, achieved_at FROM exits ORDER BY 1",
-        "SELECT convert_from(value, 'UTF8')::json ->> 'id' FROM outbox ORDER BY 1",
-    )
-    return [[tuple(row) for row in await administrator.fetch(query)] for query in queries]
 
 
 # --- achievements and exits ---
@@ -179,7 +152,7 @@ async def test_a_backfill_of_what_the_worker_counted_adds_nothing(
     await world.install(administrator, [scenes.ONE])
     await kept_events.cover(pool, at(-9))
     await live(pool, broker, started(0), tagged("t1", 2), tagged("t2", 3, contact_id="c2"))
-    before = await contents(administrator)
+    before = await checks.written(administrator)
     goal = (await goal_store.list_goals(pool, "north", "w1")).goals[0]
     for exits in (False, True):
         assert await backfill(pool, goal, since=at(0), exits=exits) == {
@@ -188,7 +161,7 @@ async def test_a_backfill_of_what_the_worker_counted_adds_nothing(
             "achieved": 0,
             "exits": 0,
         }
-        assert await contents(administrator) == before
+        assert await checks.written(administrator) == before
 
 
 async def test_without_tracking_a_kept_contact_is_enrolled_by_its_hit(
@@ -198,7 +171,7 @@ async def test_without_tracking_a_kept_contact_is_enrolled_by_its_hit(
     await kept_events.keep(pool, tagged("t1", 2))
     goal = await create(pool)
     await begin(pool, goal)
-    assert await runner(pool, tracking=False).run_next(jobs.BACKFILL)
+    assert await job_runs.runner(pool, tracking=False).run_next(jobs.BACKFILL)
     assert [key[1] for key in await achieved(administrator)] == [goal.id]
 
 
@@ -247,23 +220,6 @@ async def _prepared(pool: sa_async.AsyncEngine, administrator: connections.Conne
     return goal_id
 
 
-async def test_a_backfill_killed_at_any_round_trip_ends_as_if_it_had_not_been(
-    pool: sa_async.AsyncEngine, administrator: connections.Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(backfills, "SLICE_CONTACTS", 1)
-    await _prepared(pool, administrator)
-    trips = await crashes.round_trips(runner(pool).run_next(jobs.BACKFILL))
-    expected = await contents(administrator)
-    assert len(expected[1]) == len(expected[3]) == 3
-    for step in range(0, len(trips), 2):
-        await _prepared(pool, administrator)
-        await crashes.survives(crashes.after(step), runner(pool).run_next(jobs.BACKFILL))
-        await administrator.execute("UPDATE jobs SET heartbeat_at = heartbeat_at - interval '1 minute'")
-        await runner(pool).run_next(jobs.BACKFILL)
-        assert await contents(administrator) == expected, f"step {step}: {trips[step]}"
-        assert await administrator.fetchval("SELECT state FROM jobs") == jobs.DONE
-
-
 async def test_a_cancelled_backfill_is_resumed_by_asking_again(
     pool: sa_async.AsyncEngine, administrator: connections.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,10 +230,10 @@ async def test_a_cancelled_backfill_is_resumed_by_asking_again(
         await administrator.execute("UPDATE jobs SET cancel_requested = true")
         return 0
 
-    await runner(pool, lag=cancel).run_next(jobs.BACKFILL)
+    await job_runs.runner(pool, lag=cancel).run_next(jobs.BACKFILL)
     assert len(await achieved(administrator)) == 1
     await goal_store.begin_backfill(pool, *KEY, goal_id, at(-5), exits=True, actor="ann")
-    await runner(pool).run_next(jobs.BACKFILL)
+    await job_runs.runner(pool).run_next(jobs.BACKFILL)
     assert len(await achieved(administrator)) == 3
 
 
@@ -293,7 +249,7 @@ async def test_a_backfill_waits_while_the_worker_lags(
         assert now == 5_000 or await achieved(administrator) == {} or now <= backfills.LAG_MAX
         return now
 
-    await runner(pool, lag=lag).run_next(jobs.BACKFILL)
+    await job_runs.runner(pool, lag=lag).run_next(jobs.BACKFILL)
     assert len(await achieved(administrator)) == 3
 
 

@@ -1,14 +1,12 @@
 """A worker may crash anywhere: its successor repeats the batch, and nothing is lost or doubled."""
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker.kafka import broker_errors
 from goalworker.pipeline import outbox, phases, waiting, worker
 from goalworker.postgres import connections
 from tests.integration import checks, crashes, flow, statements, world
@@ -115,29 +113,12 @@ async def test_a_killed_connection_or_a_silent_broker_is_retried_with_the_same_b
         broker = await _begin(pool, administrator)
         same = world.Worker(pool, broker)
         batch = world.batch_of(BATCH, same.goal_index)
-        with pytest.raises(Exception) as failed, statements.hooked(_fail_at(step, administrator)):  # noqa: PT011 - is_transient says which
+        with pytest.raises(Exception) as failed, statements.hooked(crashes.cut(step, administrator)):  # noqa: PT011 - is_transient says which
             await world.through(same.phases, batch)
         assert waiting.is_transient(failed.value), failed.value
         await world.through(same.phases, batch)
         await same.sweep()
         await checks.assert_lawful(administrator, broker, GOALS, LOGICS, [*BEFORE, *BATCH])
-
-
-def _fail_at(step: int, administrator: connections.Connection) -> statements.Hook:
-    made = 0
-
-    async def hook(statement: statements.Statement) -> Any:
-        nonlocal made
-        made += 1
-        if made != step + 1:
-            return await statement.run()
-        if statement.connection is None:
-            raise broker_errors.NotAcknowledgedError
-        pid = statement.connection.get_server_pid()  # type: ignore[attr-defined]
-        await administrator.fetchval("SELECT pg_terminate_backend($1, 5000)", pid)
-        return await statement.run()
-
-    return hook
 
 
 # --- any world ---

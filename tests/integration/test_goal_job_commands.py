@@ -5,17 +5,14 @@ import contextlib
 import json
 import signal
 from collections.abc import AsyncIterator
-from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker.insight import backfills, plans
-from goalworker.insight import jobs as job_runner
 from goalworker.postgres import connections
-from goalworker.stores import goal_store, jobs
-from tests.integration import kept_events, statements, world
+from goalworker.stores import goal_store
+from tests.integration import job_runs, kept_events, statements, world
 from tests.integration.scenes import paid, started
 from tests.kit import shells
 from tests.kit.strategies import at
@@ -24,23 +21,10 @@ TENANT = ("--tenant", "north")
 PAID_50 = {"goal_type": "purchase_made", "criteria": {"min_amount": "50", "currency": "EUR"}}
 
 
-async def _nothing() -> None:
-    """History has everything."""
-
-
-async def _no_lag() -> int:
-    return 0
-
-
 @pytest.fixture
 async def insight(pool: sa_async.AsyncEngine) -> AsyncIterator[None]:
     """Run plans and backfills, as `goalworker insight` does."""
-    of_backfills = backfills.Backfills(
-        pool, backfills.Kafka(_nothing, _no_lag), tracking=True, lateness=timedelta(days=7)
-    )
-    runners = {jobs.PLAN: plans.Plans(pool, tracking=True).run, jobs.BACKFILL: of_backfills.run}
-    runner = job_runner.Jobs(pool, runners, poll_seconds=0.05)
-    running = asyncio.create_task(runner.run())
+    running = asyncio.create_task(job_runs.runner(pool).run())
     yield
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):

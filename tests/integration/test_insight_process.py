@@ -349,5 +349,6 @@ async def test_it_stops_and_says_what_it_writes_on_an_installation_without_recor
         assert os.getpriority(os.PRIO_PROCESS, process.process.pid) == max(10, os.getpriority(os.PRIO_PROCESS, 0))
         assert process.metric("history_waiting") == 0
         await support.until(lambda: process.metric("history_last_day_timestamp_seconds") > now().timestamp() + 86_400)
-        assert process.metrics()["goalworker_jobs_oldest_timestamp_seconds", frozenset({("state", "queued")})] == 0
+        queued = frozenset({("kind", "plan"), ("state", "queued")})
+        assert process.metrics()["goalworker_jobs_oldest_timestamp_seconds", queued] == 0
     assert process.lines("stopped")

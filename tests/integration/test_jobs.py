@@ -22,12 +22,12 @@ async def queue(pool: sa_async.AsyncEngine, tenant_id: str = "acme", kind: str =
 
 async def status(pool: sa_async.AsyncEngine, job_id: UUID, tenant_id: str = "acme") -> jobs.Status:
     async with connections.tenant_transaction(pool, tenant_id, "jobs") as connection:
-        return await jobs.find(connection, tenant_id, jobs.PLAN, "w1", job_id)
+        return await jobs.find(connection, jobs.JobKey(tenant_id, jobs.PLAN, "w1", job_id))
 
 
 async def cancel(pool: sa_async.AsyncEngine, job_id: UUID, tenant_id: str = "acme") -> jobs.Status:
     async with connections.tenant_transaction(pool, tenant_id, "jobs") as connection:
-        return await jobs.cancel(connection, tenant_id, jobs.PLAN, "w1", job_id)
+        return await jobs.cancel(connection, jobs.JobKey(tenant_id, jobs.PLAN, "w1", job_id))
 
 
 async def grow_stale(administrator: connections.Connection) -> None:
@@ -82,19 +82,22 @@ async def test_a_stale_job_is_continued_after_its_last_slice(
         await jobs.finish(pool, job, ME, jobs.DONE, result=b"{}", error=None)
 
 
-async def test_the_oldest_unfinished_job_of_each_state_is_known(
+async def test_the_number_and_the_oldest_of_unfinished_jobs_are_known(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
-    assert await jobs.oldest(pool) == {}
+    assert await jobs.unfinished(pool) == {}
     first = await queue(pool)
     await queue(pool)
+    await queue(pool, kind=jobs.BACKFILL)
     await administrator.execute("UPDATE jobs SET created_at = created_at - interval '1 hour' WHERE job_id = $1", first)
     asked_at = await administrator.fetchval("SELECT created_at FROM jobs WHERE job_id = $1", first)
-    assert await jobs.oldest(pool) == {jobs.QUEUED: asked_at}
+    unfinished = await jobs.unfinished(pool)
+    assert unfinished.keys() == {(kind, jobs.QUEUED) for kind in jobs.KINDS}
+    assert unfinished[jobs.PLAN, jobs.QUEUED] == (2, asked_at)
     job = await taken(pool)
-    assert (await jobs.oldest(pool))[jobs.RUNNING] == asked_at
+    assert (await jobs.unfinished(pool))[jobs.PLAN, jobs.RUNNING] == (1, asked_at)
     await jobs.finish(pool, job, ME, jobs.DONE, error=None)
-    assert jobs.RUNNING not in await jobs.oldest(pool)
+    assert (jobs.PLAN, jobs.RUNNING) not in await jobs.unfinished(pool)
 
 
 async def test_another_tenant_sees_no_job_and_cancels_none(pool: sa_async.AsyncEngine) -> None:

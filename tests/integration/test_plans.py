@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker.domain import criteria, goals
-from goalworker.insight import jobs as job_runner
 from goalworker.insight import plans
 from goalworker.pipeline import fact_reading
 from goalworker.postgres import connections
 from goalworker.stores import jobs
-from tests.integration import kept_events, scenes, world
+from tests.integration import job_runs, kept_events, scenes, world
 from tests.integration.scenes import failed, paid, started, tagged
 from tests.kit import naive_judge, world_messages, worlds
 from tests.kit.strategies import at
@@ -32,10 +31,9 @@ async def plan(
     asked["from"] = None if since is None else since.isoformat()
     async with connections.tenant_transaction(pool, key[0], "jobs") as connection:
         job_id = await jobs.insert(connection, key[0], jobs.PLAN, key[1], {**NOTHING, **asked}, actor="ann")
-    runner = job_runner.Jobs(pool, {jobs.PLAN: plans.Plans(pool, tracking=tracking).run})
-    assert await runner.run_next(jobs.PLAN)
+    assert await job_runs.runner(pool, tracking=tracking).run_next(jobs.PLAN)
     async with connections.tenant_transaction(pool, key[0], "jobs") as connection:
-        status = await jobs.find(connection, key[0], jobs.PLAN, key[1], job_id)
+        status = await jobs.find(connection, jobs.JobKey(key[0], jobs.PLAN, key[1], job_id))
     assert status.result is not None, status.error
     assert status.progress.done == status.progress.of == status.result["enrollments"]
     return status.result

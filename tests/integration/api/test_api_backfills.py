@@ -1,15 +1,13 @@
 """Backfills by the API: queued, shown, cancelled, refused with the reason, and audited."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
 
-from goalworker.insight import backfills
-from goalworker.insight import jobs as job_runner
 from goalworker.stores import jobs
-from tests.integration import kept_events
+from tests.integration import job_runs, kept_events
 from tests.kit import running_api
 from tests.kit.running_api import GOALS, UNKNOWN, create, problem
 
@@ -19,15 +17,7 @@ SINCE = {"from": "2026-04-01T00:00:00Z"}
 
 async def run(api: running_api.Api) -> None:
     """Run the next backfill, as `goalworker insight` does."""
-
-    async def nothing() -> None:
-        pass
-
-    async def no_lag() -> int:
-        return 0
-
-    of_kind = backfills.Backfills(api.pool, backfills.Kafka(nothing, no_lag), tracking=True, lateness=timedelta(days=7))
-    assert await job_runner.Jobs(api.pool, {jobs.BACKFILL: of_kind.run}).run_next(jobs.BACKFILL)
+    assert await job_runs.runner(api.pool).run_next(jobs.BACKFILL)
 
 
 async def asked(client: httpx.AsyncClient, goal: dict[str, Any], **given: Any) -> str:
@@ -47,7 +37,7 @@ async def test_a_backfill_is_queued_run_shown_and_audited(api: running_api.Api, 
     assert done == {
         "backfill_id": address.rpartition("/")[2],
         "state": "done",
-        "progress": {"done": 0, "of": None},
+        "progress": {"done": 0, "of": 0},
         "result": {"contacts": 0, "hits": 0, "achieved": 0, "exits": 0},
     }
     entry = (await client.get(f"{GOALS}/{goal['id']}/audit")).json()["entries"][-1]

@@ -6,10 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
-from goalworker.insight import jobs as job_runner
-from goalworker.insight import plans
 from goalworker.postgres import connections
 from goalworker.stores import jobs
+from tests.integration import job_runs
 from tests.kit import running_api
 from tests.kit.running_api import FORM, PATH, TAG, UNKNOWN, create, problem
 
@@ -18,7 +17,7 @@ PLANS = f"{PATH}/plans"
 
 async def run(api: running_api.Api) -> None:
     """Run the next plan, as `goalworker insight` does."""
-    assert await job_runner.Jobs(api.pool, {jobs.PLAN: plans.Plans(api.pool, tracking=True).run}).run_next(jobs.PLAN)
+    assert await job_runs.runner(api.pool).run_next(jobs.PLAN)
 
 
 async def asked(client: httpx.AsyncClient, **given: Any) -> str:
