@@ -83,7 +83,7 @@ async def planned(url: str, tenant_id: str, workflow_id: str, count: int) -> Non
 
 
 async def backdate_history(url: str, partitions: int) -> bool:
-    """Let the history of so many partitions begin before what was written; return False if fewer have begun."""
+    """Let history begin before what was written; return False while fewer partitions than these have begun."""
     async with _Connection(url) as connection:
         if await connection.fetchval("SELECT count(*) FROM history_positions") < partitions:
             return False

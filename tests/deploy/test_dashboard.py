@@ -20,7 +20,7 @@ QUESTIONS = [
     "What does the database do?",
 ]
 NOT_SHOWN = {
-    "goalworker_history_gaps_total": "a gap is a line of the log, and coverage tells whoever asks",
+    "goalworker_history_gaps_total": "a gap is a line of the log, and coverage shows it",
     "goalworker_clock_skew_seconds": "a large skew is a line of the log and a finding of doctor",
     "goalworker_consumer_hidden_seconds": "the age of a transaction matters above a minute, and then the alert says it",
     "goalworker_goals_loaded_timestamp_seconds": "old where nobody changes a goal, so its age says nothing",
