@@ -23,6 +23,7 @@ from goalworker.domain import events
 from goalworker.insight import history_loop
 from goalworker.insight.history_loop import HistoryLoop
 from goalworker.kafka.positioned_consumer import PositionedConsumer, TopicLog
+from goalworker.pipeline import dead_letters
 from goalworker.postgres import connections, tables
 from goalworker.stores import history, history_writing
 from tests.integration import crashes, flow, statements, world
@@ -262,6 +263,21 @@ async def test_however_processes_crash_each_event_is_kept_once(
     await asyncio.gather(*(read(pool, log) for _ in range(data.draw(st.integers(1, 3)))))
     rows = await administrator.fetch('SELECT topic, "offset" FROM history_events')
     assert len(rows) == len({tuple(row) for row in rows}) == len(produced)
+
+
+# --- repetitions ---
+
+
+async def test_a_record_that_was_malformed_is_kept_and_counted_once_it_is_redriven(
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
+) -> None:
+    log, again = flow.Log([b"{"]), TopicPartition(world.TOPICS.redrive, 0)
+    mended = world.record_of(EVENTS[0], 0)
+    origin = (dead_letters.ORIGINAL_TOPIC, mended.topic.encode())
+    log.records[again].append(dataclasses.replace(mended, topic=again.topic, headers=(*mended.headers, origin)))
+    await read(pool, log)
+    assert [row[0] for row in await administrator.fetch("SELECT topic FROM history_events")] == [again.topic]
+    assert await administrator.fetchval("SELECT sum(count)::int FROM seen_values WHERE field = 'tag_id'") == 1
 
 
 # --- retention, days and enrollments ---
