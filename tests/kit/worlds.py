@@ -278,12 +278,12 @@ def _untracked(goal: goals.Goal) -> goals.Goal:
     return structs.replace(
         goal,
         versions=tuple(
-            structs.replace(version, criteria=_without_enrollment(version.criteria)) for version in goal.versions
+            structs.replace(version, criteria=without_enrollment(version.criteria)) for version in goal.versions
         ),
     )
 
 
-def _without_enrollment(given: Criteria) -> Criteria:
+def without_enrollment(given: Criteria) -> Criteria:
     """Drop `deadline` and `correlate_by`; a goal that counts is bounded by `within` then."""
     is_counting = given.times is not None or given.total_amount is not None
     within = given.within or (given.deadline if is_counting else None)
