@@ -64,7 +64,7 @@ async def compare_exits(database_url: str, tenants: Collection[str], exit_ids: C
         found = [row[0] for row in await connection.fetch(_EXITS, list(tenants))]
     finally:
         await connection.close()
-    return check.compare_items("times of published exits in history", exit_ids, found)
+    return check.compare_items("times of published exits in history", list(exit_ids), found)
 
 
 def row(sent: SentEvents, found: Collection[Kept], foreign_contacts: Collection[plans.Contact] = ()) -> check.Row:

@@ -63,6 +63,7 @@ def _found_what_a_smoke_run_causes(running: Demo) -> None:
     _everything_matches(running)
     assert running.rows()["achievements in PostgreSQL"][0] > 300
     assert running.rows()["events of enrolled contacts in history"][0] > 700
+    assert running.rows()["times of published exits in history"][0] > 200
     assert running.rows()["explanations of 60 enrollments by the API"][0] >= 60
     assert sum(what.startswith("dead letters") for what in running.rows()) == 7
 
