@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from goalworker import config
 from goalworker.decoding.record import FetchedRecord
-from goalworker.errors import OutOfRangeError
+from goalworker.errors import OutOfRangeError, UndecodableError
 from goalworker.kafka import broker_requests
 from goalworker.kafka.consumer import Consumer, Offsets
 
@@ -39,10 +39,15 @@ class PositionedConsumer(Consumer):
         except OutOfRangeError:
             self.needs_positions = self.is_out_of_range = True
             return {}
+        except UndecodableError:
+            if not self.needs_positions:
+                raise
+            return {}  # from where it was fetched, nothing is to be read
         return {} if self.needs_positions else fetched
 
     async def logs(self) -> dict[TopicPartition, TopicLog]:
         """Return where the logs of the assigned partitions begin and end, and their topics' ids; raises KafkaError."""
+        self._must_check_logs = False  # a check that is asked for from now on is another one
         consumer, partitions = self._consumer, list(self.partitions)
         if consumer is None or not partitions:
             return {}
