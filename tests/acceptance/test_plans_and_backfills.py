@@ -135,8 +135,8 @@ async def test_a_plan_and_a_backfill_give_what_a_goal_gives_that_was_made_before
 
 
 async def _is_covered(pool: sa_async.AsyncEngine) -> bool:
-    """Say whether the history of every partition has begun: of five goal topics and the redrive topic."""
-    return await rows(pool, "SELECT count(*) FROM history_positions") == [(6 * support.PARTITIONS,)]
+    """Say whether the history of every partition has begun: of five goal topics, redrive and exits."""
+    return await rows(pool, "SELECT count(*) FROM history_positions") == [(7 * support.PARTITIONS,)]
 
 
 async def _is_settled(pool: sa_async.AsyncEngine) -> bool:

@@ -18,7 +18,7 @@ EVENTS_PER_SECOND, LATENCY_SECONDS = 2_000, 30
 WORKFLOW = "planned"
 WORKFLOW_PATH = f"/api/v1/workflows/{WORKFLOW}"
 FOLLOWING = {"HISTORY__DELAY_SECONDS": 1}
-HISTORY_PARTITIONS = 6 * support.PARTITIONS  # of five goal topics and the redrive topic
+HISTORY_PARTITIONS = 7 * support.PARTITIONS  # of five goal topics, redrive and exits
 POLL_SECONDS, DONE_SECONDS = 0.05, 300.0
 
 # One payment in thirteen meets it, and the others miss it by their amount alone.
@@ -97,7 +97,7 @@ async def _until(client: httpx.AsyncClient, path: str, condition: Callable[[_Job
 @contextlib.asynccontextmanager
 async def _insight(there: worker_process.Installation) -> AsyncIterator[worker_process.Worker]:
     """Run insight, whose history reaches back to what was seeded."""
-    async with worker_process.stopping(there.launch("-m", "goalworker", "insight", **FOLLOWING)) as process:
+    async with worker_process.stopping(there.launch("insight", **FOLLOWING)) as process:
         await process.said("insight_ready")
         await support.until(partial(seed.backdate_history, there.database_url, HISTORY_PARTITIONS))
         yield process
