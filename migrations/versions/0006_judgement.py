@@ -59,7 +59,6 @@ REVERSALS = (
         PRIMARY KEY (tenant_id, contact_id, event_source, event_id)
     )
     """,
-    "CREATE INDEX reversals_by_subject ON reversals (tenant_id, contact_id, subject_id)",
     "CREATE INDEX reversals_by_recorded_at ON reversals (recorded_at)",
     "ALTER TABLE reversals ENABLE ROW LEVEL SECURITY",
     "ALTER TABLE reversals FORCE ROW LEVEL SECURITY",

@@ -1,4 +1,4 @@
-"""Keep when exits were published: insight reads them back from their topic.
+"""Keep when exits were published: insight reads them back from their topic. Find reversals by what they take back.
 
 The functions of days work with and without this table, so a downgrade leaves them as they are. Processes of the release
 before call them as before, and write and read events only.
@@ -34,6 +34,9 @@ EXITS = (
     """,
     "GRANT SELECT ON history_exits TO goalworker_worker, goalworker_api",
 )
+
+# Of a contact with very many reversals, a judgement reads those of its hits.
+SUBJECTS = ("CREATE INDEX reversals_by_subject ON reversals (tenant_id, contact_id, subject_id)",)
 
 # As in 0007, for each table that is partitioned by day.
 DAYS = (
@@ -104,9 +107,10 @@ DAYS = (
 
 def upgrade() -> None:
     schema = op.get_bind().exec_driver_sql("SELECT quote_literal(current_schema())").scalar_one()
-    for statement in (*EXITS, *(days.replace("{schema}", schema) for days in DAYS)):
+    for statement in (*EXITS, *SUBJECTS, *(days.replace("{schema}", schema) for days in DAYS)):
         op.get_bind().exec_driver_sql(statement)
 
 
 def downgrade() -> None:
     op.get_bind().exec_driver_sql("DROP TABLE history_exits")
+    op.get_bind().exec_driver_sql("DROP INDEX reversals_by_subject")
