@@ -252,12 +252,6 @@ class History(_Group):
         le=300,
         description="Seconds that `insight` waits before it keeps an event, so that its enrollment is known by then",
     )
-    niceness: int = Field(
-        10,
-        ge=0,
-        le=19,
-        description="Niceness of `insight`: how far it stands back for others; between containers, CPU shares decide",
-    )
 
 
 class Api(_Group):

@@ -1,7 +1,5 @@
 """Insight service: start-up, the tasks of the process, shutdown (contract section 7)."""
 
-import os
-
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import goalworker
@@ -26,18 +24,12 @@ log = logs.get("app")
 def run_insight(settings: config.Settings) -> None:
     """Keep events and count values until SIGTERM or SIGINT; raises GoalworkerError."""
     begin(settings, "insight")
-    stand_back(settings.history.niceness)
     worker_group, settings = settings.kafka.group_id, of_insight(settings)
     fast_fetch.install()
     metrics.initialise_insight(goalworker.__version__, topics_of(settings))
     retry_log.install()
     with start_checks.explain_refusals(settings):
         service.run(_run_insight(settings, worker_group))
-
-
-def stand_back(niceness: int) -> None:
-    """Let other processes run first, threads that start from now on included; never go back to less than it has."""
-    os.setpriority(os.PRIO_PROCESS, 0, max(niceness, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
 def of_insight(settings: config.Settings) -> config.Settings:

@@ -56,10 +56,6 @@ def test_compose_takes_the_file_without_a_warning() -> None:
     assert (said.returncode, said.stdout + said.stderr) == (0, "")
 
 
-def test_insight_stands_back_for_the_worker() -> None:
-    assert services()["insight"]["cpu_shares"] < services()["worker"].get("cpu_shares", 1024)
-
-
 def test_compose_would_refuse_what_its_schema_does_not_have(tmp_path: Path) -> None:
     wrong = tmp_path / "compose.yaml"
     wrong.write_text(FILE.read_text().replace("healthcheck:", "healthchek:", 1))

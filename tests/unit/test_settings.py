@@ -58,7 +58,6 @@ DEFAULTS = {
     "HISTORY__RETENTION": "P30D",
     "HISTORY__KEEP": "enrolled",
     "HISTORY__DELAY_SECONDS": "5",
-    "HISTORY__NICENESS": "10",
     "API__HOST": "127.0.0.1",
     "API__PORT": "8080",
     "API__JWT_SECRET": "",
