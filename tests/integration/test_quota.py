@@ -20,6 +20,7 @@ from goalworker.postgres import connections
 from tests.kit import quota, shells, support
 
 BYTES_PER_SECOND = 20_000
+AVERAGED_SECONDS = 10
 RECORDS = 300
 WINDOW_BYTES = 32 * 1024
 
@@ -36,8 +37,9 @@ async def test_a_quota_is_used_up_and_each_record_is_sent_once(
     await sender.send(records)
     seconds = time.monotonic() - began
     await sender.stop()
-    per_second = sum(map(producer.batch_size, records)) / seconds
-    assert 0.8 * BYTES_PER_SECOND <= per_second <= 1.5 * BYTES_PER_SECOND
+    size_bytes = sum(map(producer.batch_size, records))
+    # A machine that stands still in between frees a part of what was used up.
+    assert 0.8 * BYTES_PER_SECOND * seconds <= size_bytes <= BYTES_PER_SECOND * (seconds + AVERAGED_SECONDS)
     assert await _records_in(bootstrap_servers, topic) == used_up + RECORDS
 
 
@@ -80,7 +82,6 @@ async def _throttled(bootstrap_servers: str, topics: Mapping[str, str]) -> tuple
     client_id, topic = f"throttled-{uuid4()}", topics["workflow_exit"]
     await quota.limit(bootstrap_servers, client_id, BYTES_PER_SECOND)
     sender = Sender(_settings(bootstrap_servers, topics, client_id))
-    # The broker averages over ten seconds.
     used_up = 0
     while sender._producer is None or not sender._producer.throttle.until:
         await sender.send([Record(topic, b"key", b" " * 100_000)])
