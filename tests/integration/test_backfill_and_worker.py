@@ -34,6 +34,8 @@ from tests.integration.scenes import (
 from tests.kit import naive_judge, strategies, world_messages, worlds
 from tests.kit.strategies import at
 
+pytestmark = pytest.mark.unmeasured
+
 SINCE, MADE = at(-1), at(90)
 
 

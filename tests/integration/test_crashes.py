@@ -27,6 +27,8 @@ from tests.integration.scenes import (
 )
 from tests.kit import strategies
 
+pytestmark = pytest.mark.unmeasured
+
 OTHER, ABSENT = ("w1", "e2", "c2"), ("w1", "e4", "c4")
 BEFORE = (
     started(0),

@@ -30,6 +30,8 @@ from tests.integration import crashes, flow, statements, world
 from tests.integration.scenes import paid, tagged
 from tests.kit import support
 
+pytestmark = pytest.mark.unmeasured
+
 How = Callable[[int], statements.Hook]
 EVENTS = [
     *(tagged(f"t{number}", number, "tag-1", f"c{number % 3}") for number in range(4)),

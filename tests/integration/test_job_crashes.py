@@ -17,6 +17,8 @@ from tests.integration import checks, crashes, job_runs, kept_events, scenes, st
 from tests.integration.scenes import TWO, ended, failed, paid, started, tagged
 from tests.kit.strategies import at
 
+pytestmark = pytest.mark.unmeasured
+
 KEY, SINCE, MADE = ("north", "w1"), at(-1), at(90)
 BOUGHT = scenes.purchase(1, min_amount=Decimal(50), currency="EUR")
 GOALS, LOGICS = (BOUGHT, TWO), scenes.logic("all")

@@ -36,6 +36,8 @@ from tests.integration.scenes import (
 )
 from tests.kit import naive_judge, strategies
 
+pytestmark = pytest.mark.unmeasured
+
 
 @dataclass(frozen=True, slots=True)
 class Scene:
