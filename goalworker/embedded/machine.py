@@ -102,7 +102,12 @@ def log_end(log: str) -> str:
 
 
 def free_port(wanted: int | None = None) -> int:
-    """Return a port that is free and was not returned before: the wanted one if possible."""
+    """Return a port that is free and was not returned before: the wanted one if possible.
+
+    The wanted one is this process's until it ends: of two that start at the same time, one gets another port.
+    """
+    if wanted is not None and not _claim(wanted):
+        wanted = None
     while True:
         port, wanted = wanted or secrets.choice(PORTS), None
         with contextlib.suppress(OSError):
@@ -110,6 +115,18 @@ def free_port(wanted: int | None = None) -> int:
             if port not in _returned_ports:
                 _returned_ports.add(port)
                 return port
+
+
+def _claim(port: int) -> bool:
+    """Hold a port's number, by its twin of UDP, until this process ends; return False where another one holds it."""
+    claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        claim.bind((LOOPBACK, port))
+    except OSError:
+        claim.close()
+        return False
+    claim.detach()  # open until the process ends
+    return True
 
 
 def require_free(port: int, name: str) -> None:

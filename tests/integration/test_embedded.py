@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from jgo import maven
 
 from goalworker import embedded, errors
-from goalworker.embedded import guardian, jars
+from goalworker.embedded import guardian, jars, machine
 from tests.kit import support
 
 # Only the packages are needed: no Java, Maven or Docker on the path, and no network once the jars are cached.
@@ -270,3 +270,17 @@ async def _first_value(bootstrap_servers: str, topic: str) -> bytes | None:
         async with asyncio.timeout(10):
             record = await consumer.getone()
     return record.value  # type: ignore[no-any-return]
+
+
+def test_of_two_processes_that_want_a_port_at_the_same_time_one_gets_another() -> None:
+    with socket.socket() as probe:
+        probe.bind((machine.LOOPBACK, 0))
+        wanted = probe.getsockname()[1]
+    script = f"from goalworker.embedded import machine; print(machine.free_port({wanted}), flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert int(other.stdout.readline()) == wanted
+        assert machine.free_port(wanted) != wanted
+        other.communicate(b"\n")
+    assert other.returncode == 0
+    assert machine.free_port(wanted) == wanted
