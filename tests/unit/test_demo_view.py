@@ -394,7 +394,7 @@ def test_every_goal_type_has_a_row_from_the_start(monitor: Monitor) -> None:
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 WORDS = {
-    pictures.LIVE_VIEW: ("Ctrl-C", "kill", "p50", "p99", "lag", "exits", *picture.GOAL_TYPE_NAMES.values()),
+    pictures.LIVE_VIEW: ("Ctrl-C", "kill", "p50", "p99", "lag", "exits", "why", *picture.GOAL_TYPE_NAMES.values()),
     pictures.EXPLANATION: ("goals explain", "not achieved:", "✓ enrolled", "✗ criteria", *gates.GATES, "would achieve"),
     pictures.PLAN: ("goals plan", "more achieve", "only by this goal", "missed `", "exits", "goals apply"),
 }
