@@ -45,14 +45,20 @@ class Client:
         self.commits.append(offsets)
 
 
+async def _assigned(*, is_rebalanced: bool) -> tuple[Consumer, Client]:
+    """Return a consumer with partitions, or one whose partitions were just revoked, and its client."""
+    reading, consumer = Consumer(config.load({})), Client()
+    reading._consumer = consumer
+    await reading.on_partitions_assigned([PARTITION])
+    if is_rebalanced:
+        await reading.on_partitions_revoked([PARTITION])
+    return reading, consumer
+
+
 @pytest.mark.parametrize("is_rebalanced", [False, True])
 def test_nothing_is_committed_idly_while_the_group_is_rebalanced(is_rebalanced: bool) -> None:
     async def commits() -> list[Mapping[TopicPartition, int]]:
-        reading, consumer = Consumer(config.load({})), Client()
-        reading._consumer = consumer
-        await reading.on_partitions_assigned([PARTITION])
-        if is_rebalanced:
-            await reading.on_partitions_revoked([PARTITION])
+        reading, consumer = await _assigned(is_rebalanced=is_rebalanced)
         committed = await reading.committed_offsets()
         await reading.commit_idle()
         assert committed == ({} if is_rebalanced else {PARTITION: COMMITTED, OTHER: COMMITTED})
@@ -66,11 +72,7 @@ def test_no_offset_is_committed_while_the_group_is_rebalanced(is_rebalanced: boo
     """The broker would refuse it, and the client would join once more: two members could do so for ever."""
 
     async def commits() -> list[Mapping[TopicPartition, int]]:
-        reading, consumer = Consumer(config.load({})), Client()
-        reading._consumer = consumer
-        await reading.on_partitions_assigned([PARTITION])
-        if is_rebalanced:
-            await reading.on_partitions_revoked([PARTITION])
+        reading, consumer = await _assigned(is_rebalanced=is_rebalanced)
         await reading.commit(reading.epoch, {PARTITION: POSITION})
         return consumer.commits
 
