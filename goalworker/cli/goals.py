@@ -11,7 +11,7 @@ import msgspec
 import typer
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker import errors
+from goalworker import config, errors
 from goalworker.admin import database_connection, goal_file, goal_listing, goal_plans
 from goalworker.cli import common
 from goalworker.cli.goal_explanations import explain
@@ -71,8 +71,10 @@ def create(
 ) -> None:
     """Create a goal, which counts for events from now on."""
     draft = goal_store.parse_draft({"goal_type": goal_type, "criteria": _criteria(criteria), "name": name})
-    maximum = common.load().goals.max_per_workflow
+    settings = common.load()
+    maximum = settings.goals.max_per_workflow
     _change(
+        settings,
         tenant,
         lambda pool: goal_store.create(pool, tenant, workflow, draft, actor=operator_acts.actor(), maximum=maximum),
         as_json=as_json,
@@ -220,6 +222,7 @@ def _run(work: Callable[[sa_async.AsyncEngine], Awaitable[T]]) -> T:
 
 def _update(tenant: str, goal_id: UUID, given: dict[str, Any], if_version: int | None, as_json: bool) -> None:
     _change(
+        common.load(),
         tenant,
         lambda pool: goal_store.update(
             pool, tenant, goal_id, given, actor=operator_acts.actor(), expected_version=if_version
@@ -229,7 +232,11 @@ def _update(tenant: str, goal_id: UUID, given: dict[str, Any], if_version: int |
 
 
 def _change(
-    tenant: str, change: Callable[[sa_async.AsyncEngine], Awaitable[goal_store.StoredGoal]], *, as_json: bool
+    settings: config.Settings,
+    tenant: str,
+    change: Callable[[sa_async.AsyncEngine], Awaitable[goal_store.StoredGoal]],
+    *,
+    as_json: bool,
 ) -> None:
     """Make a change, and show the goal and the warnings about it."""
 
@@ -238,7 +245,7 @@ def _change(
         (warnings,) = await goal_warnings.about(pool, tenant, [(goal.goal_type, criteria_of_json(goal.criteria))])
         return goal, warnings
 
-    goal, warnings = _run(run)
+    goal, warnings = database_connection.run(settings, run)
     _show(goal, as_json=as_json)
     for warning in warnings:
         common.remark(f"warning: {warning.detail}")
