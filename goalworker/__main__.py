@@ -36,11 +36,11 @@ COMMANDS: Final = {
 
 
 class _LateGroup(core.TyperGroup):
-    """Group of commands, each of which is imported when it is run."""
+    """Command group that imports a command's module only when that command runs."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
-        if name in last_words.SERVICES:  # a service that is stopped while it is imported ends with 0
+        if name in last_words.SERVICES:  # SIGTERM while its module is imported: exit code 0
             signal.signal(signal.SIGTERM, _stopped_early)
         return name, command and load(command.name or ""), rest
 
@@ -78,7 +78,7 @@ def _command_line() -> Any:
 
 
 def _listed() -> None:
-    """Stand in for a command in the list of commands, which imports none."""
+    """Placeholder function: `--help` lists every command without importing its module."""
 
 
 def main() -> NoReturn:

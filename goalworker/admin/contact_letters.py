@@ -16,8 +16,8 @@ SCANNED_MAX: Final = 50_000
 
 
 async def find(settings: config.Settings, tenant_id: str, contact_id: str) -> tuple[DeadLetter, ...]:
-    """Return a contact's dead letters among the newest SCANNED_MAX, in the order of each partition's offsets."""
-    find_tenant = dead_letter_reading.tenants_of(settings)
+    """Search the newest SCANNED_MAX dead letters for those of a contact; return them in the order of their offsets."""
+    tenant_of = dead_letter_reading.tenants_of(settings)
     key = messages.key_of(tenant_id, contact_id)
     async with kafka_connection.consumer(settings) as consumer:
         starts, ends = await dead_letter_reading.bounds(settings, consumer, settings.topics.dead_letters)
@@ -27,7 +27,7 @@ async def find(settings: config.Settings, tenant_id: str, contact_id: str) -> tu
             [
                 _letter(record)
                 async for record in dead_letter_reading.between(consumer, newest, ends)
-                if record.key == key or (_contact_of(record) == contact_id and find_tenant(record) == tenant_id)
+                if record.key == key or (_contact_of(record) == contact_id and tenant_of(record) == tenant_id)
             ]
         )
 

@@ -198,14 +198,14 @@ def _step(action: str, stored: goal_store.StoredGoal, name: str | None) -> Step:
 
 
 async def warnings(pool: sa_async.AsyncEngine, tenant_id: str, planned: Iterable[Step]) -> list[tuple[str, Fault]]:
-    """Return the warnings about the goals that steps create, each with its workflow."""
-    created = {
-        (step.workflow_id, number): (step.goal_type, criteria_of_json(step.criteria))
-        for number, step in enumerate(planned)
+    """Return each warning about a goal that would be created, with the goal's workflow_id."""
+    new_goals = [
+        (step.workflow_id, step.goal_type, criteria_of_json(step.criteria))
+        for step in planned
         if step.action == CREATED and step.goal_type and step.criteria
-    }
-    found = await goal_warnings.about(pool, tenant_id, created.values())
-    return [(workflow_id, one) for (workflow_id, _), of_goal in zip(created, found, strict=True) for one in of_goal]
+    ]
+    found = await goal_warnings.about(pool, tenant_id, [goal[1:] for goal in new_goals])
+    return [(goal[0], warning) for goal, of_goal in zip(new_goals, found, strict=True) for warning in of_goal]
 
 
 async def take_step(database: connections.Database, tenant_id: str, step: Step, *, actor: str, maximum: int) -> Step:
