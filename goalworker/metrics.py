@@ -31,8 +31,12 @@ GOAL_OUTCOMES: Final = (
     "test",
     "no_move",
     "foreign_type",
+    "foreign_tenant",
 )
-LIFECYCLE_OUTCOMES: Final = ("recorded", "duplicate", "ignored", "dead_letter", "tombstone", "foreign_type")
+LIFECYCLE_OUTCOMES: Final = (
+    *("recorded", "duplicate", "ignored", "dead_letter", "tombstone"),
+    *("foreign_type", "foreign_tenant"),
+)
 STAGES: Final = ("decode", "facts", "judge", "publish", "commit")
 CHECKS: Final = ("database", "broker", "topics", "migrations", "goals")
 API_CHECKS: Final = ("database", "migrations")
@@ -53,7 +57,7 @@ API_OPERATIONS: Final = (
 INSIGHT_OPERATIONS: Final = ("history", "goals", "jobs", "plan", "sweep")
 POOL_STATES: Final = ("idle", "in_use")
 # Records that `insight` has read: left_out are events of contacts without an enrollment.
-HISTORY_OUTCOMES: Final = ("kept", "left_out", "skipped", "malformed", "tombstone")
+HISTORY_OUTCOMES: Final = ("kept", "left_out", "skipped", "malformed", "tombstone", "foreign_tenant")
 HISTORY_GAPS: Final = ("records_deleted", "log_shortened", "recreated", "unreadable")
 JOB_KINDS: Final = ("plan", "backfill")
 # Jobs that are not finished, and how others ended.

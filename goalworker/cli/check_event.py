@@ -145,6 +145,9 @@ _MEANING: Final[Mapping[str, str]] = {
     skipping.FOREIGN_TYPE: (
         "its type is not one of {topic}. With GOALWORKER_EVENTS__FOREIGN_TYPES=dead_letter it becomes a dead letter"
     ),
+    skipping.FOREIGN_TENANT: (
+        "its tenant belongs to another cell: GOALWORKER_CELL__BUCKETS does not have its bucket, or it was moved"
+    ),
 }
 
 

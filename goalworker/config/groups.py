@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic.fields import FieldInfo
 
 from goalworker.config import values
+from goalworker.domain.cells import ALL_BUCKETS
 from goalworker.domain.events import GOAL_TYPE_TABLE, LIFECYCLE_TYPES
 
 OPS_PORTS: Final[Mapping[str, int]] = {"run": 9464, "api": 9465, "insight": 9466}
@@ -311,6 +312,20 @@ class References(_Group):
     )
     timeout_seconds: float = Field(
         2, gt=0, le=60, allow_inf_nan=False, description="Time after which such a request is given up"
+    )
+
+
+class Cell(_Group):
+    """The tenants of this installation, where several with a database each share the topics (contract section 10)."""
+
+    buckets: values.Buckets = Field(
+        ALL_BUCKETS,
+        description="Buckets of tenants that this installation owns: ranges and single ones, separated by commas",
+        examples=["0-511"],
+    )
+    trust_keys: bool = Field(
+        False,
+        description="true: a record whose key names another cell's tenant is skipped undecoded; the same in all cells",
     )
 
 

@@ -27,6 +27,7 @@ class Settings(BaseSettings):
     api: groups.Api = groups.Api()
     ops: groups.Ops = groups.Ops()
     references: groups.References = groups.References()
+    cell: groups.Cell = groups.Cell()
     log: groups.Log = groups.Log()
     _ignored_names: tuple[str, ...] = PrivateAttr(())
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)

@@ -7,6 +7,7 @@ from urllib import parse
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
+from goalworker.domain.cells import format_buckets, parse_buckets
 from goalworker.domain.text import TEXT_RULE, format_duration, is_valid_text
 
 MASK: Final = "***"
@@ -52,6 +53,10 @@ def _header_name(value: str) -> str:
     if not re.fullmatch(r"[!-~]{1,255}", value):
         raise ValueError("a header's name should be 1 to 255 ASCII characters without blanks")
     return value
+
+
+def _buckets(value: object) -> object:
+    return parse_buckets(value) if isinstance(value, str) else value
 
 
 def _servers(value: str) -> str:
@@ -109,6 +114,7 @@ Port = Annotated[int, Field(ge=0, le=65_535)]
 Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_bounded)]
 DurationOrZero = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_bounded_or_zero)]
 Topic = Annotated[str, AfterValidator(_topic)]
+Buckets = Annotated[frozenset[int], BeforeValidator(_buckets)]
 TenantFrom = Annotated[str, AfterValidator(_tenant_from)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 Servers = Annotated[str, AfterValidator(_servers)]
@@ -120,10 +126,10 @@ ReferenceUrl = Annotated[str, AfterValidator(_reference_url)]
 def shown(value: object) -> str:
     """Return a value as the environment would hold it, a secret as `***`, None as an empty text."""
     match value:
-        case None:
-            return ""
         case SecretStr():
             return MASK
+        case frozenset():
+            return format_buckets(value)
         case bool():
             return str(value).lower()
         case float():
@@ -131,7 +137,7 @@ def shown(value: object) -> str:
         case timedelta():
             return format_duration(int(value.total_seconds())) if value else "P0D"
         case _:
-            return str(value)
+            return "" if value is None else str(value)
 
 
 def masked_url(url: str) -> str:

@@ -17,8 +17,10 @@ from goalworker.decoding.fast import ANY_WANTED, FastDecode, fast_decode
 from goalworker.decoding.limits import Limits
 from goalworker.decoding.record import FetchedRecord
 from goalworker.decoding.skipping import Skipped
+from goalworker.decoding.tenant_filter import TenantFilter
 from goalworker.decoding.wire import InvalidFieldError, Reader
 from goalworker.domain import events
+from goalworker.domain.cells import Cell
 
 PartitionOffset = tuple[int, int]
 """The partition and the offset of a record in its topic."""
@@ -45,10 +47,10 @@ class Decoder:
 
     without_time collects, by topic, the offsets of records whose timestamp stands in for a missing time; the caller
     empties it. ahead is how far the database's clock, which decides what is in the future, is ahead of this machine's;
-    clock names it in errors.
+    clock names it in errors. The records of tenants that are not the cell's are Skipped.
     """
 
-    def __init__(self, event_types: Mapping[str, frozenset[str]], limits: Limits) -> None:
+    def __init__(self, event_types: Mapping[str, frozenset[str]], limits: Limits, cell: Cell | None = None) -> None:
         self.without_time: defaultdict[str, list[int]] = defaultdict(list)
         self.ahead = timedelta(0)
         self.clock = "the database's clock"
@@ -62,6 +64,17 @@ class Decoder:
         self._readers = {topic: {type_: _READERS[type_] for type_ in types} for topic, types in event_types.items()}
         # Values without an envelope are of the primary type; the lifecycle topic takes none.
         self._plain_types = {topic: events.primary_type(types) for topic, types in event_types.items()}
+        self.cell = cell or Cell()
+
+    @property
+    def cell(self) -> Cell:
+        """The tenants whose records are decoded."""
+        return self._cell
+
+    @cell.setter
+    def cell(self, cell: Cell) -> None:
+        self._cell = cell
+        self._filter = None if cell.owns_all else TenantFilter(cell, trust_keys=self._limits.trust_keys)
 
     def knows(self, topic: str) -> bool:
         """Say whether this decoder decodes the records of a topic."""
@@ -91,7 +104,9 @@ class Decoder:
         self, topic: str, record: FetchedRecord, now: datetime, position: PartitionOffset | None = None
     ) -> Outcome | None:
         """Return what decode() does for a record that was fetched."""
-        taken, _, skipped = self._fast[topic]([record], self.latest(now), ANY_WANTED)
+        if self._filter is not None and (by_key := self._filter.skipped_by_key(record.key)):
+            return by_key
+        taken, _, skipped = self.fast(topic)([record], self.latest(now), ANY_WANTED)
         if taken:
             return taken[0][1]
         if skipped:
@@ -104,7 +119,7 @@ class Decoder:
         It returns the well-formed records that are wanted, with their events, then the records that it leaves to
         decode_left(), tombstones included, and those that are skipped.
         """
-        return self._fast[topic]
+        return self._fast[topic] if self._filter is None else self._filter.filtering(self._fast[topic])
 
     def latest(self, now: datetime) -> datetime:
         """Return the last moment that an event read now may be dated."""
@@ -114,9 +129,33 @@ class Decoder:
         self, topic: str, record: FetchedRecord, now: datetime, position: PartitionOffset | None = None
     ) -> Outcome | None:
         """Return what decode() does for a record that fast() left."""
+        outcome, has_time = self._decode_carefully(topic, record, now, position)
+        if self._filter is not None and outcome is not None:
+            outcome = self._of_cell(outcome, record.key, self._filter)
+        if not has_time and isinstance(outcome, events.Event):
+            self.without_time[topic].append(record.offset)
+        return outcome
+
+    def of_no_topic(self, record: FetchedRecord, fault: Malformed) -> Outcome:
+        """Return the fault of a record that belongs to no topic, or Skipped if it is another cell's."""
+        return fault if self._filter is None else self._of_cell(fault, record.key, self._filter)
+
+    def _of_cell(self, outcome: Outcome, key: bytes | None, tenants: TenantFilter) -> Outcome:
+        """Return an outcome as it is in this cell: skipped for a tenant of another one."""
+        tenant_id = outcome.tenant_id
+        if not (tenants.foreign[tenant_id] if tenant_id is not None else not tenants.owns_unknown(key)):
+            return outcome
+        if tenant_id is not None and (keyed := tenants.tenant_of_key(key)) is not None:
+            return Malformed("invalid_envelope", "key", "`key` names a tenant of another cell than the event", keyed)
+        return Skipped(skipping.FOREIGN_TENANT, "" if isinstance(outcome, Malformed) else outcome.type, tenant_id)
+
+    def _decode_carefully(
+        self, topic: str, record: FetchedRecord, now: datetime, position: PartitionOffset | None
+    ) -> tuple[Outcome | None, bool]:
+        """Return the outcome of a record, and whether it says a time itself."""
         value, tenant_id = record.value, None
         if value is None:
-            return None
+            return None, True
         headers, form = envelope.headers_of(record.headers), careful.Form("structured", value)
         plain_type = self._plain_types[topic]
         plain: careful.PlainJson = (
@@ -133,12 +172,10 @@ class Decoder:
             tenant_id, time = self._tenant_of(found, headers, record.key), envelope.moment(found.time, record.timestamp)
             outcome = self._outcome(self._readers[topic], found, tenant_id, time, headers, now)
         except InvalidFieldError as error:
-            return Malformed(error.reason, form.pointer(error.path), str(error), tenant_id)
+            return Malformed(error.reason, form.pointer(error.path), str(error), tenant_id), True
         except RecursionError:
-            return Malformed("invalid_json", "", "the value is nested too deep")
-        if found.time is None and isinstance(outcome, events.Event):
-            self.without_time[topic].append(record.offset)
-        return outcome
+            return Malformed("invalid_json", "", "the value is nested too deep"), True
+        return outcome, found.time is not None
 
     def _outcome(
         self,

@@ -17,3 +17,4 @@ class Limits(Struct, frozen=True):
     plain_id: str = "id"
     test_events: Literal["ignore", "count"] = "ignore"
     foreign_types: Literal["ignore", "dead_letter"] = "ignore"
+    trust_keys: bool = False

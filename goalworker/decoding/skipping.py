@@ -1,4 +1,4 @@
-"""Well-formed events that are skipped and counted: tests, moves to the same stage, and foreign types (section 2)."""
+"""Records that are skipped and counted: tests, moves to the same stage, foreign types, foreign tenants (section 2)."""
 
 from collections.abc import Callable
 from typing import Final, Literal
@@ -7,18 +7,22 @@ from msgspec import Struct, structs
 
 from goalworker.domain import events
 
-Outcome = Literal["test", "no_move", "foreign_type"]
+Outcome = Literal["test", "no_move", "foreign_type", "foreign_tenant"]
 TEST: Final = "test"
 NO_MOVE: Final = "no_move"
 FOREIGN_TYPE: Final = "foreign_type"
+FOREIGN_TENANT: Final = "foreign_tenant"
 
 
 class Skipped(Struct, frozen=True, gc=False):
-    """An event that is skipped, by its CloudEvents type and its tenant; the outcome says why, as the metric does."""
+    """An event that is skipped, by its CloudEvents type and its tenant; the outcome says why, as the metric does.
+
+    Of a foreign tenant's record, type is empty if it was not read, and tenant_id is None if it cannot be told.
+    """
 
     outcome: Outcome
     type: str
-    tenant_id: str
+    tenant_id: str | None
 
 
 Testable = events.GoalData | events.ReversalData

@@ -13,7 +13,7 @@ from goalworker.config import groups
 from goalworker.decoding.decoder import Decoder
 from goalworker.decoding.fast import ANY_WANTED
 from goalworker.decoding.record import FetchedRecord, OversizedRecord
-from goalworker.decoding.skipping import Skipped
+from goalworker.decoding.skipping import FOREIGN_TENANT, Skipped
 from goalworker.domain import events
 from goalworker.insight import published_exits
 from goalworker.insight.published_exits import PublishedExit
@@ -93,7 +93,7 @@ def _take_all(found: EventsOfPartition, decoder: Decoder, records: Sequence[Fetc
     taken, left, skipped = decoder.fast(topic)(records, decoder.latest(now), ANY_WANTED)
     found.offsets, found.decoded = [record.offset for record, _ in taken], [event for _, event in taken]
     if skipped:
-        found.outcomes["skipped"] += len(skipped)
+        found.outcomes.update([_skipped_as(outcome) for _, outcome in skipped])
     for record in left:
         _take(found, record, decoder.decode_left(topic, record, now, (number, record.offset)))
     if left:
@@ -117,4 +117,8 @@ def _take(found: EventsOfPartition, record: FetchedRecord, outcome: object) -> N
     elif outcome is None:
         found.outcomes["tombstone"] += 1
     else:
-        found.outcomes["skipped" if isinstance(outcome, Skipped) else "malformed"] += 1
+        found.outcomes[_skipped_as(outcome) if isinstance(outcome, Skipped) else "malformed"] += 1
+
+
+def _skipped_as(skipped: Skipped) -> str:
+    return FOREIGN_TENANT if skipped.outcome == FOREIGN_TENANT else "skipped"

@@ -1,7 +1,7 @@
 """Admission of records, topic by topic: circuit breakers decide what may pass (contract section 4)."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from aiokafka import TopicPartition
@@ -16,11 +16,13 @@ from goalworker.pipeline.batches import (
     FetchedRecords,
     RecordPosition,
     covered,
+    foreign_places,
     letters_in_order,
     position_of,
     positions,
     records_by_topic,
 )
+from goalworker.pipeline.breaker import Tenant
 from goalworker.pipeline.paused_topics import PausedTopics, PauseTrigger
 
 log = logs.get("worker")
@@ -104,7 +106,10 @@ class Admission:
         accepted = await self._accept(batch, topic, len(records))
         dead = {at - accepted: letter.tenant_id for at, letter in letters.items() if at >= accepted}
         counted = records[accepted:] if accepted else records
-        found = self._paused_topics.admit(topic, counted, dead, batch.size_bytes)
+        if foreign := foreign_places(batch, topic):
+            found = self._admit_own(batch, topic, counted, dead, {at - accepted for at in foreign})
+        else:
+            found = self._paused_topics.admit(topic, counted, dead, batch.size_bytes)
         position = None if found is None else accepted + found
         if passed := [letter for at, letter in letters.items() if position is None or at <= position]:
             self._last_letters[topic] = passed[-1]
@@ -113,6 +118,23 @@ class Admission:
             # The record that fills the window may be a good one: the letter before it says why the topic pauses.
             await waiting.await_polling(self._pause(topic, self._last_letters[topic]), self._consumer)
         return position
+
+    def _admit_own(
+        self,
+        batch: Batch,
+        topic: str,
+        records: Sequence[FetchedRecord],
+        dead: Mapping[int, Tenant],
+        foreign: Collection[int],
+    ) -> int | None:
+        """Admit records among which those at foreign places are other cells'.
+
+        They do not count: of all records, ours may be few, and their share small if all of them were dead.
+        """
+        places = [place for place in range(len(records)) if place not in foreign]
+        own = {number: dead[place] for number, place in enumerate(places) if place in dead}
+        found = self._paused_topics.admit(topic, [records[place] for place in places], own, batch.size_bytes)
+        return None if found is None else places[found]
 
     async def _accept(self, batch: Batch, topic: str, records: int) -> int:
         """Return how many of the next records pass whatever they are, as an operator asked."""

@@ -8,10 +8,10 @@ from typing import Final, NamedTuple
 
 from aiokafka import ConsumerRecord, TopicPartition
 
-from goalworker.decoding.decoder import Decoder, Outcome
+from goalworker.decoding.decoder import Decoder, Malformed, Outcome
 from goalworker.decoding.fast import ANY_WANTED, Wanted
 from goalworker.decoding.record import FetchedRecord, OversizedRecord
-from goalworker.decoding.skipping import Skipped
+from goalworker.decoding.skipping import FOREIGN_TENANT, Skipped
 from goalworker.domain import events, facts
 from goalworker.goal_index import index, matching
 from goalworker.kafka.delivery import Delivery
@@ -275,6 +275,20 @@ def positions(batch: Batch, topic: str) -> list[RecordPosition]:
     ]
 
 
+def foreign_places(batch: Batch, topic: str) -> set[int]:
+    """Return the places of other cells' records among those of a topic, in the order fetched."""
+    if batch.decoder.cell.owns_all:
+        return set()
+    foreign = {
+        (*partition, offset)
+        for partition, offset, found in batch.skipped
+        if found.outcome == FOREIGN_TENANT and partition.topic == topic
+    }
+    if not foreign:
+        return set()
+    return {place for place, position in enumerate(positions(batch, topic)) if position in foreign}
+
+
 def _position(partition: TopicPartition, record: FetchedRecord) -> RecordPosition:
     return (partition.topic, partition.partition, record.offset)
 
@@ -332,21 +346,21 @@ def _take_redriven(batch: Batch, partition: TopicPartition, record: FetchedRecor
         batch.tombstones[partition.topic] += 1
     elif topic is None or not batch.decoder.knows(topic):
         sentence = f"has no header {dead_letters.ORIGINAL_TOPIC} that names a topic of ours"
-        batch.letters.append(dead_letters.letter(partition, record, "invalid_envelope", sentence))
+        _take(batch, partition, record, batch.decoder.of_no_topic(record, Malformed("invalid_envelope", "", sentence)))
     else:
         position = dead_letters.original_place(record.headers)
         _take(batch, partition, record, batch.decoder.decode_record(topic, record, now, position))
 
 
 def _take(batch: Batch, partition: TopicPartition, record: FetchedRecord, outcome: Outcome | None) -> None:
-    if isinstance(record, OversizedRecord):
+    if isinstance(outcome, Skipped):
+        batch.skipped.append((partition, record.offset, outcome))
+    elif isinstance(record, OversizedRecord):
         batch.letters.append(dead_letters.letter_without_value(partition, record))
     elif isinstance(outcome, events.Event):
         batch.items.append((partition, record, outcome))
         batch.has_lifecycle |= outcome.type in events.LIFECYCLE_TYPES
         batch.has_reversals |= outcome.type in events.REVERSAL_TYPES
-    elif isinstance(outcome, Skipped):
-        batch.skipped.append((partition, record.offset, outcome))
     elif outcome is None:
         batch.tombstones[partition.topic] += 1
     else:

@@ -5,10 +5,11 @@ from datetime import timedelta
 from goalworker import config
 from goalworker.decoding.decoder import Decoder
 from goalworker.decoding.limits import Limits
+from goalworker.domain.cells import Cell
 
 
 def event_decoder(settings: config.Settings) -> Decoder:
-    """Return a decoder of the topics in."""
+    """Return a decoder of the topics in, for the buckets of this cell."""
     events = settings.events
     limits = Limits(
         max_bytes=events.max_bytes,
@@ -19,5 +20,6 @@ def event_decoder(settings: config.Settings) -> Decoder:
         plain_id=events.plain_id,
         test_events=events.test_events,
         foreign_types=events.foreign_types,
+        trust_keys=settings.cell.trust_keys,
     )
-    return Decoder(settings.topics.event_types, limits)
+    return Decoder(settings.topics.event_types, limits, Cell(settings.cell.buckets))

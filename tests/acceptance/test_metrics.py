@@ -88,7 +88,7 @@ async def test_metrics_count_the_outcome_of_each_record(client: clients.Client, 
     forms, lifecycle = client.installation.topics["form_submitted"], client.installation.topics["workflow_lifecycle"]
     counts = {outcome: worker.metric("events_total", topic=forms, outcome=outcome) for outcome in metrics.GOAL_OUTCOMES}
     assert counts == {
-        **dict.fromkeys(("recorded", "test", "no_move", "foreign_type"), 0),
+        **dict.fromkeys(("recorded", "test", "no_move", "foreign_type", "foreign_tenant"), 0),
         **{"matched": 2, "unmatched": 1, "duplicate": 1, "dead_letter": 1, "tombstone": 1},
     }
     assert worker.metric("events_total", topic=lifecycle, outcome="recorded") == 2

@@ -65,9 +65,12 @@ REASONS = {
 GOAL_TYPES = {"tag_added", "purchase_made", "appointment_booked", "form_submitted", "pipeline_stage_reached"}
 OUTCOMES = {
     *("matched", "unmatched", "recorded", "duplicate", "dead_letter", "tombstone"),
-    *("test", "no_move", "foreign_type"),
+    *("test", "no_move", "foreign_type", "foreign_tenant"),
 }
-LIFECYCLE_OUTCOMES = {"recorded", "duplicate", "ignored", "dead_letter", "tombstone", "foreign_type"}
+LIFECYCLE_OUTCOMES = {
+    *("recorded", "duplicate", "ignored", "dead_letter", "tombstone"),
+    *("foreign_type", "foreign_tenant"),
+}
 
 
 @pytest.fixture

@@ -69,6 +69,8 @@ DEFAULTS = {
     "OPS__STALL_SECONDS": "300",
     "REFERENCES__URL": "",
     "REFERENCES__TIMEOUT_SECONDS": "2",
+    "CELL__BUCKETS": "0-1023",
+    "CELL__TRUST_KEYS": "false",
     "LOG__LEVEL": "info",
     "LOG__FORMAT": "json off a terminal, console on one",
 }

@@ -86,7 +86,8 @@ MIXED: Final = {
 
 def test_the_metrics_know_every_outcome_of_a_skipped_event() -> None:
     assert {*get_args(skipping.Outcome)} <= {*metrics.GOAL_OUTCOMES}
-    assert skipping.FOREIGN_TYPE in metrics.LIFECYCLE_OUTCOMES
+    assert {skipping.FOREIGN_TYPE, skipping.FOREIGN_TENANT} <= {*metrics.LIFECYCLE_OUTCOMES}
+    assert skipping.FOREIGN_TENANT in metrics.HISTORY_OUTCOMES
 
 
 def test_each_record_has_one_outcome_whatever_it_is() -> None:
