@@ -19,12 +19,15 @@ _HITS: Final[arrays.Columns[Hit]] = arrays.Columns(
     arrays.plain("event_source", "text", lambda hits: [hit.trigger.source for hit in hits]),
     arrays.plain("event_id", "text", lambda hits: [hit.trigger.id for hit in hits]),
 )
+_KEY: Final = _HITS.names.split(", ")
 # A sweep may delete them at this moment, in another order: whoever waited for it could deadlock.
 _DELETE: Final = f"""
-DELETE FROM goal_hits WHERE ctid = ANY (ARRAY(
-    SELECT h.ctid FROM {_HITS.unnested("excess")}
+WITH locked AS MATERIALIZED (
+    SELECT {_HITS.names} FROM {_HITS.unnested("excess")}
     JOIN goal_hits h USING ({_HITS.names})
-    FOR UPDATE OF h SKIP LOCKED))
+    FOR UPDATE OF h SKIP LOCKED
+)
+DELETE FROM goal_hits USING {arrays.rows_of("locked", _KEY, "excess")} WHERE {arrays.same("goal_hits", "excess", _KEY)}
 """
 
 

@@ -38,6 +38,21 @@ def array(column: Sequence[object]) -> str:
     return f"{{{_ENCODER.encode(column)[1:-1].decode()}}}"
 
 
+def rows_of(source: str, names: Sequence[str], alias: str) -> str:
+    """Return SQL for columns of a CTE, which may come with a condition, as a table.
+
+    The planner cannot know how many rows an array has, so it looks them up one by one; for a CTE it might read the
+    whole table that it is joined with.
+    """
+    columns = ", ".join(f"ARRAY(SELECT {name} FROM {source})" for name in names)
+    return f"unnest({columns}) AS {alias} ({', '.join(names)})"
+
+
+def same(table: str, other: str, names: Sequence[str]) -> str:
+    """Return the condition that two rows have the same values."""
+    return " AND ".join(f"{table}.{name} = {other}.{name}" for name in names)
+
+
 @dataclass(frozen=True, slots=True)
 class Column(Generic[Row]):
     """A column of rows: its name, its values, how they are encoded, and SQL for the array that the parameter is.

@@ -1,5 +1,6 @@
 """Deletion of old hits, reversals and enrollments, by lateness and retention (contract rules 3.6 and 3.7)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -13,33 +14,43 @@ _SLICE: Final = 2_000
 
 _RETENTION_LOCK: Final = f"SELECT pg_try_advisory_xact_lock({connections.RETENTION_LOCK})"
 
-# Each looks at the next rows by their time of recording, and deletes some of them.
-_IN_ORDER: Final = """
+_HIT_KEY: Final = ("tenant_id", "workflow_id", "contact_id", "goal_id", "event_source", "event_id")
+_REVERSAL_KEY: Final = ("tenant_id", "contact_id", "event_source", "event_id")
+
+
+def _sweep_in_order_sql(table: str, key: Sequence[str], condition: str) -> str:
+    """Return SQL that looks at the next rows by their time of recording, and deletes those with a condition.
+
+    By key: a ctid is unique within one partition only.
+    """
+    return f"""
 WITH old AS MATERIALIZED (
-    SELECT ctid, {columns} FROM {table}
+    SELECT {", ".join(key)}, recorded_at, {condition} AS goes FROM {table}
     WHERE recorded_at >= $3 AND recorded_at < clock_timestamp() - $1::interval
     ORDER BY recorded_at LIMIT $2
 ), swept AS (
-    DELETE FROM {table} WHERE ctid = ANY (ARRAY(SELECT old.ctid FROM old WHERE {condition})) RETURNING 1
+    DELETE FROM {table} USING {arrays.rows_of("old WHERE goes", key, "due")}
+    WHERE {arrays.same(table, "due", key)} RETURNING 1
 )
 SELECT (SELECT count(*) FROM swept) AS swept, count(*) AS seen, max(recorded_at) AS last FROM old
 """
+
+
 # By the time of recording, never by the time of the event: an old event must survive until it is judged.
-_SWEEP_HITS: Final = _IN_ORDER.format(
-    table="goal_hits", columns="recorded_at, kept_until", condition="old.kept_until IS NULL"
-)
-_SWEEP_REVERSALS: Final = _IN_ORDER.format(
-    table="reversals",
-    columns="recorded_at, tenant_id, contact_id",
+_SWEEP_HITS: Final = _sweep_in_order_sql("goal_hits", _HIT_KEY, "kept_until IS NULL")
+_SWEEP_REVERSALS: Final = _sweep_in_order_sql(
+    "reversals",
+    _REVERSAL_KEY,
     # OFFSET 0 keeps it a look into the index for each row: a join might read all enrollments.
-    condition="""NOT EXISTS (
-        SELECT FROM enrollments e WHERE e.tenant_id = old.tenant_id AND e.contact_id = old.contact_id OFFSET 0)""",
+    """NOT EXISTS (
+        SELECT FROM enrollments e
+        WHERE e.tenant_id = reversals.tenant_id AND e.contact_id = reversals.contact_id OFFSET 0)""",
 )
 # Where a goal was changed and counts for longer now, its hits stay for longer: those of its earlier versions count
 # along (contract rule 3.4).
-_SWEEP_KEPT_HITS: Final = """
+_SWEEP_KEPT_HITS: Final = f"""
 WITH old AS MATERIALIZED (
-    SELECT ctid, tenant_id, goal_id, recorded_at FROM goal_hits
+    SELECT {", ".join(_HIT_KEY)}, recorded_at FROM goal_hits
     WHERE kept_until < clock_timestamp()
     ORDER BY kept_until LIMIT $1
 ), goal AS MATERIALIZED (
@@ -51,15 +62,17 @@ WITH old AS MATERIALIZED (
             AND v.criteria ?| ARRAY['times', 'total_amount']
     ) AS counts_for
     FROM (SELECT DISTINCT tenant_id, goal_id FROM old) AS of_old
-), due AS MATERIALIZED (
-    SELECT old.ctid, coalesce(recorded_at + counts_for > clock_timestamp(), false) AS counts
+), judged AS MATERIALIZED (
+    SELECT old.*, coalesce(recorded_at + counts_for > clock_timestamp(), false) AS counts
     FROM old LEFT JOIN goal USING (tenant_id, goal_id)
 ), extended AS (
-    UPDATE goal_hits AS hit SET kept_until = recorded_at + (
-        SELECT counts_for FROM goal WHERE goal.tenant_id = hit.tenant_id AND goal.goal_id = hit.goal_id)
-    WHERE ctid = ANY (ARRAY(SELECT due.ctid FROM due WHERE counts))
+    UPDATE goal_hits SET kept_until = goal_hits.recorded_at + (
+        SELECT counts_for FROM goal WHERE goal.tenant_id = due.tenant_id AND goal.goal_id = due.goal_id)
+    FROM {arrays.rows_of("judged WHERE counts", _HIT_KEY, "due")}
+    WHERE {arrays.same("goal_hits", "due", _HIT_KEY)}
 ), swept AS (
-    DELETE FROM goal_hits WHERE ctid = ANY (ARRAY(SELECT due.ctid FROM due WHERE NOT counts)) RETURNING 1
+    DELETE FROM goal_hits USING {arrays.rows_of("judged WHERE NOT counts", _HIT_KEY, "due")}
+    WHERE {arrays.same("goal_hits", "due", _HIT_KEY)} RETURNING 1
 )
 SELECT (SELECT count(*) FROM swept) AS swept, count(*) AS seen FROM old
 """
