@@ -1,4 +1,4 @@
-"""Part of `goalworker doctor` in PostgreSQL: version, clocks, limits, rights, schema, outbox, exits, paused topics."""
+"""Part of `goalworker doctor` in PostgreSQL: version, clocks, limits, locks, rights, schema, outbox, exits, pauses."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -9,7 +9,7 @@ from sqlalchemy.ext import asyncio as sa_async
 from goalworker import config, errors
 from goalworker.admin import database_connection, findings, outbox_report
 from goalworker.pipeline import clock_skew, outbox, paused_topics, refused_messages
-from goalworker.postgres import connections, database_errors, migrations, pooler, tables
+from goalworker.postgres import advisory_locks, connections, database_errors, migrations, pooler, tables
 from goalworker.stores import enrollments
 
 # Age of the oldest message in the outbox above which doctor warns.
@@ -25,6 +25,7 @@ async def examine(settings: config.Settings) -> findings.Findings:
         yield await _version(settings, pool)
         yield await _skew(pool)
         yield await _limits(settings, pool)
+        yield await _locks(pool)
         refusals = {role: await _refusal(pool, role) for role in (tables.WORKER_ROLE, tables.API_ROLE)}
         for finding in _rights(refusals):
             yield finding
@@ -61,6 +62,12 @@ async def _limits(settings: config.Settings, pool: sa_async.AsyncEngine) -> find
         return findings.problem("limits", f"the database does not hold {', '.join(unmet)}: {remedy}")
     how = "set in each transaction, because of a pooler" if is_pooled else "set for each connection"
     return findings.ok("limits", f"timeouts, time zone and isolation hold; {how}")
+
+
+async def _locks(pool: sa_async.AsyncEngine) -> findings.Finding:
+    if sentence := await advisory_locks.problem(pool):
+        return findings.problem("locks", sentence)
+    return findings.ok("locks", "advisory locks keep two connections apart")
 
 
 def unmet_limits(wanted: Mapping[str, str], found: Mapping[str, str]) -> list[str]:

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -14,7 +15,7 @@ from sqlalchemy.ext import asyncio as sa_async
 import goalworker
 from goalworker import outages
 from goalworker.errors import RefusedError
-from goalworker.postgres import connections, database_errors, pooler, tables
+from goalworker.postgres import advisory_locks, connections, database_errors, pooler, tables
 
 PROBE_TIMEOUT_SECONDS: Final = 5.0
 _MIGRATION_LOCK: Final = 0x6D696772
@@ -25,7 +26,9 @@ def upgrade(url: str, revision: str = "head") -> str:
     """Create the roles if this login may, upgrade the schema to a revision, and return the revision it has then.
 
     Several processes may do so at once. A newer schema, as after the rollback of a release, is left as it is.
+    RefusedError where advisory locks do not lock.
     """
+    asyncio.run(_require_locks(url))
     return str(asyncio.run(_with_connection(url, lambda connection: _migrate(connection, revision, command.upgrade))))
 
 
@@ -211,11 +214,21 @@ def _folder() -> Path:
     return inside if inside.is_dir() else package.parent / "migrations"
 
 
+async def _require_locks(url: str) -> None:
+    async with _pool(url, 2) as pool:
+        await advisory_locks.require(pool)
+
+
 async def _with_connection(url: str, run: object) -> object:
-    pool = connections.engine(url, pool_size=1, statement_timeout_seconds=600, application="goalworker-migrate")
+    async with _pool(url, 1) as pool, pool.connect() as connection:
+        return await connection.run_sync(run)  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def _pool(url: str, size: int) -> AsyncIterator[sa_async.AsyncEngine]:
+    pool = connections.engine(url, pool_size=size, statement_timeout_seconds=600, application="goalworker-migrate")
     try:
         with database_errors.explain_errors(url):
-            async with pool.connect() as connection:
-                return await connection.run_sync(run)  # type: ignore[arg-type]
+            yield pool
     finally:
         await pool.dispose()

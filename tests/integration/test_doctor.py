@@ -15,7 +15,7 @@ def test_doctor_finds_no_problem_in_a_correct_installation(with_both: Shell) -> 
     findings = with_both("doctor", "--json").rows
     assert {finding["check"] for finding in findings} == {
         *("settings", "broker", "topics", "rights", "insight", "senders", "hidden"),
-        *("database", "clocks", "limits", "migrations", "tracking", "outbox", "exits"),
+        *("database", "clocks", "limits", "locks", "migrations", "tracking", "outbox", "exits"),
     }
     amiss = [finding["detail"] for finding in findings if finding["state"] != "ok"]
     assert [detail for detail in amiss if "is not compacted" not in detail] == []
@@ -92,6 +92,20 @@ def test_a_database_that_cannot_hold_every_text_is_refused(
         outcome = shell.set({**settings, "GOALWORKER_OPS__PORT": "0"})(*command)
     assert outcome.code == 1
     assert "its encoding is LATIN1" in (outcome.out if command == ("doctor",) else shells.last_words(outcome))
+
+
+def test_a_database_whose_advisory_locks_do_not_lock_is_refused(
+    shell: Shell, database_url: str, bootstrap_servers: str
+) -> None:
+    support.run(support.disable_advisory_locks(database_url))
+    settings = {"GOALWORKER_DATABASE__URL": database_url, "GOALWORKER_KAFKA__BOOTSTRAP_SERVERS": bootstrap_servers}
+    refused = shell.set(settings)("db", "upgrade")
+    assert refused.code == 1
+    assert "two transactions took the same one" in shells.last_words(refused)
+    findings = json.loads(shell.set(settings)("doctor", "--json").out)
+    found = [finding for finding in findings if finding["check"] == "locks"]
+    assert [finding["state"] for finding in found] == ["problem"]
+    assert "Use PostgreSQL itself" in found[0]["detail"]
 
 
 def test_doctor_continues_if_a_server_is_unreachable(shell: Shell) -> None:

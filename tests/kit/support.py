@@ -66,6 +66,17 @@ async def set_clock_ahead(database_url: str, seconds: int) -> None:
     )
 
 
+async def disable_advisory_locks(database_url: str) -> None:
+    """Let every attempt to take an advisory lock succeed, as on engines that are not PostgreSQL."""
+    name = parse.urlsplit(database_url).path[1:]
+    fakes = [
+        f"CREATE FUNCTION unlocked.{function}(bigint) RETURNS boolean LANGUAGE sql AS 'SELECT true'"
+        for function in ("pg_try_advisory_xact_lock", "pg_try_advisory_xact_lock_shared")
+    ]
+    change = f'ALTER DATABASE "{name}" SET search_path = unlocked, pg_catalog, public'
+    await execute(database_url, "CREATE SCHEMA unlocked", *fakes, change)
+
+
 def with_database(url: str, name: str) -> str:
     return parse.urlsplit(url)._replace(path=f"/{name}").geturl()
 
