@@ -11,6 +11,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from goalworker.config import groups
 from goalworker.decoding.decoder import Decoder, Malformed, Outcome
 from goalworker.decoding.fast import Decoded
 from goalworker.decoding.limits import Limits
@@ -178,14 +179,17 @@ def test_the_places_of_foreign_records_are_told_for_the_breaker() -> None:
     assert [*batches.letters_in_order(batch, "form-submitted")] == [1]
 
 
+def kept_by(cell: Cell, *values: bytes) -> fetched_events.EventsOfPartition:
+    records = fetched(FORMS, *((None, value) for value in values))
+    return fetched_events.decode(Decoder(hostile.KINDS, Limits(), cell), FORMS, records, groups.Topics(), hostile.NOW)
+
+
 def test_insight_counts_foreign_records_and_keeps_none() -> None:
-    records: Sequence[ConsumerRecord] = fetched(FORMS, (None, form("south")), (None, form("north")), (None, b"{"))
-    of_second = fetched_events.decode(Decoder(hostile.KINDS, Limits(), SECOND), FORMS, records, REDRIVE)
-    assert [event.tenant_id for _, event in of_second.events] == ["south"]
+    values = form("south"), form("north"), b"{"
+    of_second = kept_by(SECOND, *values)
+    assert [event.tenant_id for event in of_second.decoded] == ["south"]
     assert of_second.outcomes == Counter({FOREIGN_TENANT: 2})
-    assert {key[0] for key in of_second.counts} == {"south"}
-    of_first = fetched_events.decode(Decoder(hostile.KINDS, Limits(), FIRST), FORMS, records, REDRIVE)
-    assert of_first.outcomes == Counter({FOREIGN_TENANT: 1, "malformed": 1})
+    assert kept_by(FIRST, *values).outcomes == Counter({FOREIGN_TENANT: 1, "malformed": 1})
 
 
 # --- whatever comes ---
