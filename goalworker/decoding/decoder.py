@@ -106,7 +106,7 @@ class Decoder:
         """Return what decode() does for a record that was fetched."""
         if self._filter is not None and (by_key := self._filter.skipped_by_key(record.key)):
             return by_key
-        taken, _, skipped = self.fast(topic)([record], self.latest(now), ANY_WANTED)
+        taken, _, skipped = self._filtered(topic)([record], self.latest(now), ANY_WANTED)
         if taken:
             return taken[0][1]
         if skipped:
@@ -119,6 +119,9 @@ class Decoder:
         It returns the well-formed records that are wanted, with their events, then the records that it leaves to
         decode_left(), tombstones included, and those that are skipped.
         """
+        return self._filtered(topic)
+
+    def _filtered(self, topic: str) -> FastDecode:
         return self._fast[topic] if self._filter is None else self._filter.filtering(self._fast[topic])
 
     def latest(self, now: datetime) -> datetime:
