@@ -108,6 +108,16 @@ class InFlightBatches:
         """Wait until the last batch is recorded and another one may begin."""
         await self._until(lambda last: last.recording.done())
 
+    @property
+    def is_judged(self) -> bool:
+        """Say whether the last batch is judged."""
+        return not self._batches or self._batches[-1].judging.done()
+
+    async def judged_within(self, seconds: float) -> None:
+        """Wait until the last batch is judged, or for this many seconds."""
+        if self._batches:
+            await asyncio.wait({self._batches[-1].judging}, timeout=seconds)
+
     async def until_judged(self) -> None:
         """Wait until the last batch is judged and another one may begin."""
         await self._until(lambda last: last.judging.done())

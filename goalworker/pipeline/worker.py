@@ -26,6 +26,8 @@ from goalworker.pipeline.waiting import retry_transient
 DEFER_SECONDS: Final = 0.2
 DEFER_RECORDS_MAX: Final = 20_000
 DEFER_BYTES_MAX: Final = 16 * 1024 * 1024
+# Seconds between two fetches while a batch with effects waits for the one before it to be judged.
+FETCH_SECONDS: Final = 0.004
 # Seconds between two commits of positions that moved without a record: each may be a round trip.
 IDLE_COMMIT_SECONDS: Final = 1.0
 
@@ -96,19 +98,33 @@ class Worker:
                 return error
             # Recorded in order: of two contradicting messages the first stands, and breakers count in order.
             await self._in_flight.until_recorded()
-            has_backlog = fetched.records >= self._settings.batch.max_records
-            batch = await self._next_batch(fetched)
-            if batch is not None:
-                self._in_flight.begin(batch, backlog=has_backlog)
-            # Without a backlog, fetching ahead would only make records wait longer.
-            if not has_backlog:
-                await self._in_flight.until_judged()
+            await self._admit(fetched)
+            await self._begin_or_wait(has_backlog=fetched.records >= self._settings.batch.max_records)
         return None
+
+    async def _begin_or_wait(self, *, has_backlog: bool) -> None:
+        """Begin the deferred batch if it is due; without a backlog, only once the batch before it is judged.
+
+        Until then the client is emptied time and again, since it requests no records while it holds any: records that
+        arrive meanwhile belong to this batch instead of the next.
+        """
+        deferred = self._deferred
+        if deferred is None or not self._is_due(deferred):
+            return
+        if not has_backlog and not self._in_flight.is_judged and not self._has_waited(deferred):
+            await self._in_flight.judged_within(FETCH_SECONDS)
+            return
+        if not has_backlog:
+            await self._in_flight.until_judged()
+        self._deferred = None
+        self._in_flight.begin(deferred, backlog=has_backlog)
 
     async def _fetch(self) -> Batch:
         self._admission.hold_back_paused()
         limits = self._settings.batch
-        fetched = await retry_transient(lambda: self._consumer.fetch(limits.max_records, limits.max_wait_ms))
+        is_waiting = self._deferred is not None and self._is_due(self._deferred)
+        wait_ms = 0 if is_waiting else limits.max_wait_ms
+        fetched = await retry_transient(lambda: self._consumer.fetch(limits.max_records, wait_ms))
         batch = await self._decode(self._admission.without_paused(fetched), self._consumer.epoch)
         batch.size_bytes = self._consumer.fetched_bytes
         return batch
@@ -127,34 +143,27 @@ class Worker:
         metrics.batch_duration_seconds.labels(stage="decode").observe(seconds)
         return batch
 
-    async def _next_batch(self, fetched: Batch) -> Batch | None:
-        """Return the batch that goes through the phases now, if any; batches without effects are deferred."""
-        now = time.monotonic()
+    async def _admit(self, fetched: Batch) -> None:
+        """Add the records that may pass to the deferred batch."""
         batch = await self._admission.admit(fetched) if self._is_current(fetched) and fetched.records else None
         if self._deferred is not None and not self._is_current(self._deferred):
             self._deferred = None  # its partitions were reassigned: their new owner reads them again
-        if batch is not None:
-            self._defer(batch, now)
+        if batch is None:
+            return
         if self._deferred is None:
-            return None
-        has_effects = batch is not None and not batch.has_no_effects
-        if not has_effects and not self._has_waited(self._deferred, now):
-            return None
-        next_batch, self._deferred = self._deferred, None
-        return next_batch
+            self._deferred, self._deferred_since = batch, time.monotonic()
+        else:
+            self._deferred.add(batch)
+
+    def _is_due(self, deferred: Batch) -> bool:
+        return not deferred.has_no_effects or self._has_waited(deferred)
 
     def _is_current(self, batch: Batch) -> bool:
         return batch.epoch == self._consumer.epoch
 
-    def _defer(self, batch: Batch, now: float) -> None:
-        if self._deferred is None:
-            self._deferred, self._deferred_since = batch, now
-        else:
-            self._deferred.add(batch)
-
-    def _has_waited(self, deferred: Batch, now: float) -> bool:
+    def _has_waited(self, deferred: Batch) -> bool:
         is_full = deferred.records >= DEFER_RECORDS_MAX or deferred.size_bytes >= DEFER_BYTES_MAX
-        return is_full or now - self._deferred_since >= DEFER_SECONDS
+        return is_full or time.monotonic() - self._deferred_since >= DEFER_SECONDS
 
     async def _commit_idle(self, now: float) -> None:
         """Commit positions that moved without a record, also while batches of other partitions are in flight."""

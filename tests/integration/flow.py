@@ -59,18 +59,20 @@ class LogConsumer(Consumer):
         self.polls = 0
         self.fetch_max: int | None = None
         """Records in a fetch, at most, where these are fewer than the worker would take."""
+        self.is_slow = False
+        """Whether records arrive only while the worker waits for some."""
 
     async def fetch(self, max_records: int, timeout_ms: int) -> Mapping[TopicPartition, Sequence[ConsumerRecord]]:
         """Return the next records of the topics that are not paused; an empty fetch stops the worker."""
         fetched: dict[TopicPartition, Sequence[ConsumerRecord]] = {}
-        max_records = min(max_records, self.fetch_max or max_records)
+        max_records = min(max_records, self.fetch_max or max_records) if timeout_ms > 0 or not self.is_slow else 0
         for partition, records in self._log.records.items():
             position = self._positions.get(partition, 0)
             taken = records[position : position + max_records - sum(map(len, fetched.values()))]
             if taken and partition.topic not in self._paused:
                 fetched[partition] = taken
                 self._positions[partition] = position + len(taken)
-        if not fetched:
+        if not fetched and max_records > 0:
             self.stop()
         self.during_fetch()
         return fetched

@@ -13,6 +13,7 @@ from goalworker.pipeline import in_flight, phases, waiting, worker
 from goalworker.postgres import connections
 from tests.integration import checks, flow, statements, world
 from tests.integration.scenes import ONE, TWO, logic, started, tagged
+from tests.kit import support
 
 BATCHES = 4
 ENROLLMENTS = [("w1", f"e{number}", f"c{number}") for number in range(BATCHES * flow.RECORDS_MAX)]
@@ -34,9 +35,9 @@ async def broker(
 
 
 def _without_backlog(pool: sa_async.AsyncEngine, broker: world.Broker, log: flow.Log) -> worker.Worker:
-    """Return a worker that fetches far fewer records than it might."""
+    """Return a worker that fetches far fewer records than it might, and none while a batch waits."""
     working, consumer = flow.worker_of(pool, broker, log, {"GOALWORKER_BATCH__MAX_RECORDS": "1000"})
-    consumer.fetch_max = flow.RECORDS_MAX
+    consumer.fetch_max, consumer.is_slow = flow.RECORDS_MAX, True
     return working
 
 
@@ -115,6 +116,70 @@ async def test_without_a_backlog_no_batch_waits_for_the_next_one_to_be_judged(
         with statements.hooked(overlap):
             await working.run()
     assert steps["SEND"] == 2 * BATCHES
+    assert set(log.lag.values()) == {0}
+    await checks.assert_lawful(administrator, broker, GOALS, LOGICS, [*STARTS, *HITS])
+
+
+async def test_without_a_backlog_records_that_arrive_during_a_judgement_make_one_batch(
+    pool: sa_async.AsyncEngine,
+    administrator: connections.Connection,
+    broker: world.Broker,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    all_fetched, fetches, judgements = asyncio.Event(), 0, 0
+
+    def count_fetches() -> None:
+        nonlocal fetches
+        fetches += 1
+        if fetches == BATCHES:
+            all_fetched.set()
+
+    async def stand_still(statement: statements.Statement) -> Any:
+        nonlocal judgements
+        monkeypatch.setattr(worker, "DEFER_SECONDS", 60)  # only the first batch, before goals are known, is due at once
+        if "FOR UPDATE" in statement.sql:
+            judgements += 1
+            await all_fetched.wait()
+        return await statement.run()
+
+    log = flow.Log(HITS)
+    working, consumer = flow.worker_of(pool, broker, log, {"GOALWORKER_BATCH__MAX_RECORDS": "1000"})
+    consumer.fetch_max, consumer.during_fetch = flow.RECORDS_MAX, count_fetches
+    async with asyncio.timeout(20):
+        with statements.hooked(stand_still):
+            await working.run()
+    assert judgements == 2
+    assert set(log.lag.values()) == {0}
+    await checks.assert_lawful(administrator, broker, GOALS, LOGICS, [*STARTS, *HITS])
+
+
+async def test_without_a_backlog_a_worker_does_not_fetch_for_long_during_a_judgement(
+    pool: sa_async.AsyncEngine,
+    administrator: connections.Connection,
+    broker: world.Broker,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fetches_while_judging: list[int] = []
+    fetches = 0
+
+    def count_fetches() -> None:
+        nonlocal fetches
+        fetches += 1
+
+    async def stand_still(statement: statements.Statement) -> Any:
+        if "FOR UPDATE" in statement.sql and not fetches_while_judging:
+            await support.until(lambda: consumer.polls >= 3)
+            fetches_while_judging.append(fetches)
+        return await statement.run()
+
+    monkeypatch.setattr(waiting, "POLL_SECONDS", 0.01)  # DEFER_SECONDS is 0
+    log = flow.Log(HITS)
+    working, consumer = flow.worker_of(pool, broker, log, {"GOALWORKER_BATCH__MAX_RECORDS": "1000"})
+    consumer.fetch_max, consumer.during_fetch = flow.RECORDS_MAX, count_fetches
+    async with asyncio.timeout(20):
+        with statements.hooked(stand_still):
+            await working.run()
+    assert fetches_while_judging == [2]  # the batch that is judged, and the one that waits
     assert set(log.lag.values()) == {0}
     await checks.assert_lawful(administrator, broker, GOALS, LOGICS, [*STARTS, *HITS])
 
