@@ -5,8 +5,10 @@ that is repeated inserts no hit again and finds nothing to change.
 """
 
 import asyncio
+import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -114,15 +116,15 @@ class _Backfill:
             self._of = await self._count_contacts(*span)
             await self._advance(self._reached.result.contacts, self._of, self._job.cursor)
             while contacts := await self._next(_CONTACTS, tenant_id, self._reached.after, *span):
-                await _wait_for_worker(lag)
-                counted = await self._count_slice(goal, contacts)
-                await self._move(contacts, structs.replace(counted, contacts=len(contacts)))
+                async with _yielding(lag):
+                    counted = await self._count_slice(goal, contacts)
+                    await self._move(contacts, structs.replace(counted, contacts=len(contacts)))
             self._reached = _Cursor("", True, self._reached.result)
         if self._job.request["exits"] or any(version.logic == "all" for version in self._workflow().logics):
             key = (tenant_id, workflow_id)
             while contacts := await self._next(_TOUCHED, *key, self._reached.after, self._since, self._until):
-                await _wait_for_worker(lag)
-                await self._move(contacts, await self._judge(contacts, ()))
+                async with _yielding(lag):
+                    await self._move(contacts, await self._judge(contacts, ()))
         return self._reached.result
 
     async def _load(self) -> goals.Goal:
@@ -208,9 +210,14 @@ def _values(result: Result) -> tuple[int, ...]:
     return structs.astuple(result)
 
 
-async def _wait_for_worker(lag: Callable[[], Awaitable[int]]) -> None:
+@asynccontextmanager
+async def _yielding(lag: Callable[[], Awaitable[int]]) -> AsyncIterator[None]:
+    """Do a slice once the worker does not lag, and rest as long as it took: the database is the worker's first."""
     while await lag() > LAG_MAX:  # noqa: ASYNC110 - Kafka is asked, and nobody tells
         await asyncio.sleep(WAIT_SECONDS)
+    began = time.monotonic()
+    yield
+    await asyncio.sleep(time.monotonic() - began)
 
 
 def _moment(text: str) -> datetime:

@@ -1,5 +1,7 @@
 """Backfills on a real database: what judging gives where the goal counted earlier, however often they are killed."""
 
+import asyncio
+import time
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -251,6 +253,17 @@ async def test_a_backfill_waits_while_the_worker_lags(
 
     await job_runs.runner(pool, lag=lag).run_next(jobs.BACKFILL)
     assert len(await achieved(administrator)) == 3
+
+
+async def test_a_backfill_rests_after_each_slice_as_long_as_it_took() -> None:
+    async def lag() -> int:
+        return 0
+
+    began = time.monotonic()
+    async with backfills._yielding(lag):
+        await asyncio.sleep(0.02)
+        took = time.monotonic() - began
+    assert time.monotonic() - began >= 1.9 * took
 
 
 # --- refusals ---
