@@ -208,7 +208,7 @@ def _explanation(
         None if is_achieved else gates.GATE_OF[reason],
         reason,
         _passed(exit_) if is_achieved else _stopped(gates.GATE_OF[reason], is_known=answer != gates.UNKNOWN),
-        tuple([_explained(one, changes.get(one.sighting.order, ())) for one in seen]),
+        tuple([_explained(one, changes.get(one.sighting.order, ()) if changes else ()) for one in seen]),
         exit_.state,
         _also(known, goal),
     )

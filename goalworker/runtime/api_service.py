@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 import goalworker
 from goalworker import config, logs, metrics, outages
 from goalworker.errors import SettingsError
+from goalworker.kafka import memory
 from goalworker.postgres import connections, tables
 from goalworker.runtime import database_probe, http_server, ops_port, service, start_checks
 from goalworker.runtime.service import DRAIN_SECONDS, begin
@@ -59,6 +60,7 @@ async def _run_api(settings: config.Settings, insecure_tenant: str | None) -> No
             health.set("database", None)
             health.set("migrations", None)
             health.started = True
+            memory.exclude_present_objects()
             log.info("api_ready", host=address.host, port=port, insecure=insecure_tenant is not None)
             watch = _watch_database(settings, pool, health, journal)
             async with service.running({"signals": service.wait_for_signal(), "watch": watch}) as tasks:

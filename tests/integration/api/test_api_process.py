@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib import parse
 
@@ -53,6 +54,15 @@ def said(process: subprocess.Popen[bytes], event: str) -> dict[str, Any]:
             if found["event"] == event:
                 return found
     raise AssertionError(f"{event} was not logged, and it ended with {process.wait()}")
+
+
+def test_the_collector_passes_over_what_the_api_has_imported(shell_of_api: shells.Shell, tmp_path: Path) -> None:
+    found = tmp_path / "frozen"
+    note = f"import atexit, gc; atexit.register(lambda: open({str(found)!r}, 'w').write(str(gc.get_freeze_count())))"
+    (tmp_path / "sitecustomize.py").write_text(note)
+    with started(shell_of_api, "--insecure-tenant", TENANT, PYTHONPATH=str(tmp_path)):
+        pass
+    assert int(found.read_text()) > 50_000
 
 
 async def test_it_reports_ready_serves_and_drains(shell_of_api: shells.Shell) -> None:
