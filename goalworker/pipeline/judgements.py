@@ -35,10 +35,16 @@ _CONTACTS: Final = arrays.keys("tenant_id", "workflow_id", "contact_id")
 _PEOPLE: Final = arrays.keys("tenant_id", "contact_id")
 
 # A statement of its own, whose rows are as they are after the wait; facts read before or in it could be outdated.
+#
+# The workflow is compared together with the contact, so that only the index that begins with the contact serves. Where
+# each tenant has workflows of its own, or statistics are missing, the planner takes a workflow for a few rows, and
+# would read all of it for each contact.
 _LOCK_ENROLLMENTS: Final = f"""
 SELECT {", ".join(f"e.{name}" for name in Enrollment.__struct_fields__)}
 FROM {_CONTACTS.unnested("wanted")}
-JOIN enrollments e USING (tenant_id, workflow_id, contact_id)
+JOIN enrollments e ON e.tenant_id = wanted.tenant_id AND e.contact_id = wanted.contact_id
+    AND (e.contact_id, e.workflow_id) >= (wanted.contact_id, wanted.workflow_id)
+    AND (e.contact_id, e.workflow_id) <= (wanted.contact_id, wanted.workflow_id)
 ORDER BY e.tenant_id, e.enrollment_id
 FOR UPDATE OF e
 """

@@ -26,11 +26,12 @@ LOCK_TIMEOUT_SECONDS: Final = 2
 IDLE_IN_TRANSACTION_SECONDS: Final = 5
 
 # Keys of advisory locks: the first letters of their names. One writer of goals at a time (design, Goal freshness), one
-# sweep of the outbox, one deletion of old rows, one process that makes and drops days of history.
+# sweep of the outbox, one deletion of old rows, one process that makes and drops days of history, one that analyzes.
 GOAL_LOCK: Final = 0x676F616C
 SWEEP_LOCK: Final = 0x73776565
 RETENTION_LOCK: Final = 0x72657465
 HISTORY_LOCK: Final = 0x68697374
+STATISTICS_LOCK: Final = 0x73746174
 
 
 # The time by the database's clock, in seconds since 1970.

@@ -14,7 +14,7 @@ from goalworker.kafka import broker_errors
 from goalworker.kafka.sender import Sender
 from goalworker.pipeline import outbox, refused_messages, waiting
 from goalworker.postgres import connections, tables
-from goalworker.stores import enrollments, retention
+from goalworker.stores import enrollments, retention, table_statistics
 
 log = logs.get("housekeeping")
 
@@ -27,6 +27,8 @@ PAUSES_SECONDS: Final = 1.0
 # Seconds between updates of the number of waiting exits, and between sweeps of reversals, which are few.
 WAITING_SECONDS: Final = 15.0
 REVERSALS_SECONDS: Final = 86_400.0
+# Seconds between looks for tables that have grown. A plan is wrong for as long, while a table grows from nothing.
+STATISTICS_SECONDS: Final = 1.0
 # Seconds between lines about refused messages of one topic, however fast their number grows.
 REFUSED_LOG_SECONDS: Final = 60.0
 # Seconds between two attempts, at most, while a dependency is away: the pause doubles up to this.
@@ -52,6 +54,7 @@ class Housekeeping:
         self._claim_unpublished = claim_unpublished
         self._logged_refusals: dict[str, tuple[int, float]] = {}
         self._swept_hits = retention.Progress()
+        self._analyzed: table_statistics.Pages = {}
 
     async def run(self) -> None:
         """Run all loops until cancelled; a permanent error ends them all."""
@@ -64,6 +67,7 @@ class Housekeeping:
             loops.create_task(every(PAUSES_SECONDS, "paused topics", self._read_pauses))
             loops.create_task(every(sweep_seconds, "retention", self._delete_old_rows))
             loops.create_task(every(REVERSALS_SECONDS, "reversals", self._delete_old_reversals))
+            loops.create_task(every(STATISTICS_SECONDS, "statistics", self._analyze_grown_tables))
             loops.create_task(every(WAITING_SECONDS, "waiting exits", self._count_waiting_exits))
 
     async def _sweep_outbox(self) -> None:
@@ -83,6 +87,10 @@ class Housekeeping:
     async def _delete_old_reversals(self) -> None:
         if reversals := await retention.sweep_reversals(self._pool):
             log.info("swept_reversals", reversals=reversals)
+
+    async def _analyze_grown_tables(self) -> None:
+        if analyzed := await table_statistics.analyze_grown(self._pool, self._analyzed):
+            log.info("analyzed", tables=analyzed)
 
     async def _count_waiting_exits(self) -> None:
         metrics.exits_waiting.set(await enrollments.count_waiting_exits(self._pool))

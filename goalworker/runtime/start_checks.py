@@ -1,4 +1,4 @@
-"""Start of a service: check database, schema, broker and topics, and load the goals."""
+"""Start of a service: check database, schema, broker and topics, analyze tables that need it, and load the goals."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -13,7 +13,7 @@ from goalworker.kafka import broker_errors, clients
 from goalworker.kafka.topics import max_message_bytes, missing_topics
 from goalworker.pipeline import topic_limits
 from goalworker.postgres import connections, database_errors, migrations, tables
-from goalworker.stores import goal_store
+from goalworker.stores import goal_store, table_statistics
 
 log = logs.get("app")
 
@@ -92,6 +92,19 @@ async def _check_topics(settings: config.Settings, admin: Any) -> None:
             f"{', '.join(larger)}: a dead letter might not fit. Set its max.message.bytes to at least "
             f"{max(sizes[topic] for topic in larger)}."
         )
+
+
+async def analyze_tables(pool: AsyncEngine) -> None:
+    """Analyze the tables that need it, so that the first batch is fast; where it fails, housekeeping tries again."""
+    try:
+        analyzed = await table_statistics.analyze_grown(pool)
+    except Exception as error:
+        if not database_errors.is_transient(error):
+            raise
+        log.warning("not_analyzed", error=logs.summarize_error(error))
+    else:
+        if analyzed:
+            log.info("analyzed", tables=analyzed)
 
 
 async def load_goals(pool: AsyncEngine) -> index.Index:

@@ -44,6 +44,7 @@ async def _run_worker(settings: config.Settings, reset_offsets: offset_reset.Tar
         health.set("broker", None)
         health.set("topics", None)
         with database_errors.explain_errors(settings.database_url()):
+            await start_checks.analyze_tables(pool)
             goal_index = await start_checks.load_goals(pool)
         memory.tune_for_batches()
         health.set("goals", None)

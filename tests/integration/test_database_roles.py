@@ -11,7 +11,7 @@ import pytest
 
 from goalworker import embedded
 from goalworker.postgres import connections
-from goalworker.stores import api_keys, goal_store
+from goalworker.stores import api_keys, goal_store, table_statistics
 from tests.kit import shells, support
 from tests.kit.forker import Forker, Outcome
 from tests.kit.shells import Shell
@@ -34,6 +34,7 @@ NOT_THE_APIS = {
     "reversals can't be deleted": "DELETE FROM reversals",
     "kept events can't be made up": "INSERT INTO history_events (tenant_id) VALUES ('acme')",
     "kept events can't be deleted": "DELETE FROM history_events",
+    "tables can't be analyzed": "SELECT goalworker_analyze('goals')",
     "days can't be dropped": "SELECT goalworker_drop_history_days('2100-01-01')",
     "seen values can't be made up": "UPDATE seen_values SET count = 1",
     "jobs can't be ended": "UPDATE jobs SET state = 'done'",
@@ -185,6 +186,22 @@ async def test_the_worker_works_as_its_login(
     assert (worker.returncode, recorded) == (0, "c"), err.decode()
 
 
+async def test_the_worker_analyzes_tables_that_belong_to_another_login(
+    installation: Installation, administrator: asyncpg.Connection
+) -> None:
+    await administrator.execute(
+        "ALTER TABLE workflow_states SET (autovacuum_enabled = false);"
+        " INSERT INTO workflow_states SELECT 'acme', 'w' || n, 'epoch', true FROM generate_series(1, 5000) AS n"
+    )
+    pool = connections.engine(installation.url(WORKER), pool_size=1, statement_timeout_seconds=5, application="test")
+    try:
+        assert "workflow_states" in await table_statistics.analyze_grown(pool)
+    finally:
+        await pool.dispose()
+    known = "SELECT reltuples FROM pg_class WHERE oid = 'workflow_states'::regclass"
+    assert await administrator.fetchval(known) == 5_000
+
+
 async def test_the_api_works_as_its_login(installation: Installation) -> None:
     pool = connections.engine(installation.url(API), pool_size=1, statement_timeout_seconds=5, application="test")
     try:
@@ -297,7 +314,7 @@ async def test_functions_with_rights_of_the_owner_set_their_search_path(administ
     )
     assert {row[0] for row in functions} == {
         *("goalworker_api_key", "goalworker_make_history_days", "goalworker_drop_history_days"),
-        "goalworker_unpublished_exits",
+        *("goalworker_unpublished_exits", "goalworker_analyze"),
     }
     assert all(row[1] == ["search_path=pg_catalog, pg_temp"] for row in functions)
 

@@ -14,11 +14,11 @@ from goalworker.kafka import broker_errors, consumer, sender
 from goalworker.pipeline import outbox, paused_topics
 from goalworker.postgres import connections
 from goalworker.runtime import health_watch, housekeeping, ops_port
-from goalworker.stores import enrollments, retention
+from goalworker.stores import enrollments, retention, table_statistics
 from tests.kit import shells, support
 
 PRIVATE: Final = re.compile(r"(?<!\w)_[A-Za-z]\w*")
-LOOPS: Final = 8
+LOOPS: Final = 9
 
 Lines = list[MutableMapping[str, Any]]
 
@@ -59,6 +59,7 @@ async def test_every_loop_of_the_housekeeping_fails_in_plain_words(
         (retention, "sweep_hits"),
         (retention, "sweep_reversals"),
         (enrollments, "count_waiting_exits"),
+        (table_statistics, "analyze_grown"),
     ]:
         monkeypatch.setattr(place, name, fail)
     url = nowhere.database_url()

@@ -12,7 +12,7 @@ from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker.pipeline import fact_reading, outbox, phases
 from goalworker.postgres import connections
-from goalworker.stores import contact_facts, retention, stats
+from goalworker.stores import contact_facts, retention, stats, table_statistics
 from goalworker.stores.goal_store import loading
 from tests.integration import statements, world
 from tests.integration.scenes import ACTIVATED, ended, failed, started, state, tagged
@@ -78,9 +78,10 @@ Plan = dict[str, Any]
 
 
 @pytest.fixture
-async def filled(administrator: connections.Connection) -> connections.Connection:
+async def filled(administrator: connections.Connection, pool: sa_async.AsyncEngine) -> connections.Connection:
+    """Tables that nobody but a worker analyzed."""
     await administrator.execute(_FILL)
-    await administrator.execute("VACUUM ANALYZE")
+    await table_statistics.analyze_grown(pool)
     return administrator
 
 
@@ -186,7 +187,6 @@ async def test_a_workflow_state_finds_its_contacts_by_indexes(
     monkeypatch.setattr(phases, "STATE_SLICE_CONTACTS", 50)
     await filled.execute("UPDATE enrollments SET exit_waits = true, exited_at = NULL WHERE workflow_id = 'w3'")
     await filled.execute("DELETE FROM exits WHERE workflow_id = 'w3'")
-    await filled.execute("VACUUM ANALYZE enrollments")
     worker = world.Worker(pool, world.Broker())
     plans = await _plans(worker.take(state(ACTIVATED, 0, workflow_id="w3")))
     assert _assert_by_index(plans) >= {"enrollments_by_waiting_exit", "workflow_states_pkey", "achievements_pkey"}
@@ -244,7 +244,6 @@ async def test_a_sweep_uses_indexes(pool: sa_async.AsyncEngine, filled: connecti
     await filled.execute("UPDATE enrollments SET ended_at = '2000-01-01' WHERE enrollment_id LIKE 'e%775'")
     await filled.execute("UPDATE exits SET created_at = '2000-01-01' WHERE enrollment_id LIKE 'e%773'")
     await filled.execute("UPDATE outbox SET created_at = '2000-01-01' WHERE id % 1000 = 0")
-    await filled.execute("VACUUM ANALYZE")
 
     async def sweep() -> None:
         assert await retention.sweep_hits(pool, WEEK) == 40
@@ -265,7 +264,6 @@ async def test_a_sweep_uses_indexes(pool: sa_async.AsyncEngine, filled: connecti
 
 async def test_changed_goals_are_found_by_their_revision(filled: connections.Connection) -> None:
     await filled.execute("UPDATE goals SET revision = 20001 WHERE tenant_id = 'north' AND workflow_id = 'w1'")
-    await filled.execute("VACUUM ANALYZE")
     explained = await filled.fetchval(f"EXPLAIN (FORMAT JSON) {loading._GOALS_CHANGED}", 20000)
     assert "goals_by_revision" in _assert_by_index({"goals changed": [_plan(explained)]})
 

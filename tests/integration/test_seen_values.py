@@ -9,7 +9,7 @@ from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker.domain.seen_values import stage_value
 from goalworker.postgres import connections, tables
-from goalworker.stores import enrolled_contacts, seen_values
+from goalworker.stores import enrolled_contacts, seen_values, table_statistics
 from goalworker.stores.seen_values import CountsOfField
 
 Stored = dict[tuple[str, str], int]
@@ -132,8 +132,9 @@ async def test_contacts_are_looked_up_by_index_however_many_there_are(
 ) -> None:
     await administrator.execute(
         "INSERT INTO enrollments (tenant_id, enrollment_id, workflow_id, contact_id)"
-        " SELECT 'north', n, 'w', 'c' || n FROM generate_series(1, 20000) AS n; ANALYZE enrollments"
+        " SELECT 'north', n, 'w', 'c' || n FROM generate_series(1, 20000) AS n"
     )
+    await table_statistics.analyze_grown(pool)
     async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
         sql = enrolled_contacts._ENROLLED
         texts = "\x1f".join(["north"] * 5_000), "\x1f".join(f"c{number}" for number in range(5_000))
