@@ -43,7 +43,15 @@ ORDER BY contact_id LIMIT $4
 _SAMPLED_CONTACTS: Final = (
     f"SELECT contact_id FROM ({_CONTACTS}) AS known ORDER BY hashtextextended(contact_id, 0) LIMIT $4"
 )
-_OF_CONTACTS: Final = f"SELECT {_COLUMNS} FROM enrollments WHERE {_OF_WORKFLOW} AND contact_id = ANY ($3::text[])"
+# Only the index that begins with the contact serves, as where judgements lock enrollments: by the other one, every
+# slice would read the whole workflow.
+_OF_CONTACTS: Final = f"""
+SELECT {", ".join(f"e.{name}" for name in _FIELDS)}
+FROM unnest($3::text[]) AS wanted (contact_id)
+JOIN enrollments e ON e.tenant_id = $1 AND e.contact_id = wanted.contact_id
+    AND (e.contact_id, e.workflow_id) >= (wanted.contact_id, $2)
+    AND (e.contact_id, e.workflow_id) <= (wanted.contact_id, $2)
+"""
 
 Contacts = list[list[facts.Enrollment]]
 """Enrollments by contact, in the order of the contacts."""

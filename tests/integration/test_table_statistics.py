@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import asyncpg
@@ -11,7 +11,7 @@ from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker.pipeline import judgements
 from goalworker.postgres import connections, tables
-from goalworker.stores import table_statistics
+from goalworker.stores import enrollment_walk, table_statistics
 from tests.integration import scenes, world
 
 _ENROLL = """
@@ -138,14 +138,24 @@ async def test_a_plan_from_when_tables_were_empty_is_replaced_once_they_have_gro
 
 
 @pytest.mark.parametrize("upkeep", ["ANALYZE enrollments", "SELECT"], ids=["analyzed", "never analyzed"])
-async def test_enrollments_are_locked_by_their_contact_whatever_the_planner_knows(
-    administrator: connections.Connection, upkeep: str
+@pytest.mark.parametrize(
+    ("sql", "arguments"),
+    [
+        (
+            judgements._LOCK_ENROLLMENTS,
+            judgements._CONTACTS.arguments([(f"t{n}", f"w{n}", f"c{n}") for n in range(200)]),
+        ),
+        (enrollment_walk._OF_CONTACTS, ("t7", "w7", [f"c{n * 200 + 7}" for n in range(100)])),
+    ],
+    ids=["locked for judgement", "read for a plan"],
+)
+async def test_enrollments_are_found_by_their_contact_whatever_the_planner_knows(
+    administrator: connections.Connection, upkeep: str, sql: str, arguments: Sequence[object]
 ) -> None:
     await administrator.execute("ALTER TABLE enrollments SET (autovacuum_enabled = false)")
     await administrator.execute(_ENROLL_TENANTS)
     await administrator.execute(upkeep)
-    wanted = judgements._CONTACTS.arguments([(f"t{n}", f"w{n}", f"c{n}") for n in range(200)])
-    ((plan,),) = await administrator.fetch(f"EXPLAIN (FORMAT JSON) {judgements._LOCK_ENROLLMENTS}", *wanted)
+    ((plan,),) = await administrator.fetch(f"EXPLAIN (FORMAT JSON) {sql}", *arguments)
     nodes = _nodes(json.loads(plan)[0]["Plan"])
     assert {node["Index Name"] for node in nodes if "Index Name" in node} == {"enrollments_by_contact"}
 
