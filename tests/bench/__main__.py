@@ -2,7 +2,8 @@
 
 Each program works off a backlog of its own, in turn with the others, round after round. After each round the results
 are counted: a speed with missing or surplus results is discarded. The machine is shared, so only ratios within a run
-are meaningful; `make bench-table` writes the last results into tests/bench/README.md.
+are meaningful; `make bench-table` writes the last results into tests/bench/README.md. At the end stand the indexes that
+nothing has read in any of the measured databases.
 
 QUICK=1: the first rows and a plain loop only, on an eighth of the events; exits with 1 where goalworker has become
 slow (guard.py). SHARE=20: everything on a twentieth, as a smoke test; ONLY="goals hits": these parts. Neither is a
@@ -24,7 +25,9 @@ from goalworker import embedded
 from tests.bench import (
     beside,
     figures,
+    fresh,
     guard,
+    index_use,
     insight,
     judging,
     latency,
@@ -74,6 +77,7 @@ async def latencies(bench: limits.Bench, rates: tuple[int, ...] = RATES) -> list
 
 PARTS: Mapping[str, Callable[[limits.Bench], Awaitable[Any]]] = {
     "rows": rows,
+    "fresh": fresh.measured,
     "latency": latencies,
     "judging": judging.measured,
     "insight": insight.measured,
@@ -93,7 +97,9 @@ async def everything(bench: limits.Bench) -> Results:
     results: Results = {"cpus": os.cpu_count()}
     for name in os.environ.get("ONLY", "").split() or PARTS:
         results[name] = await _told(name, PARTS[name](bench))
+        results["unread_indexes"] = bench.scans.unread()
         _write(PART, results)
+    print(*index_use.lines(results["unread_indexes"]), sep="\n")
     return results
 
 

@@ -23,7 +23,7 @@ import httpx
 from goalworker import embedded
 from goalworker.embedded import machine
 from goalworker.postgres import migrations
-from tests.bench import rows
+from tests.bench import index_use, rows
 
 REQUESTS_PER_SECOND = 50
 LOAD_SECONDS = 120
@@ -225,6 +225,9 @@ async def measure(database_url: str, folder: Path, share: int, seconds: int) -> 
     print(*report(load.times), sep="\n")
     for fault, count in sorted(load.failures.items()):
         print(f"FAILED {fault}: {count} times")
+    scans = index_use.Scans()
+    await scans.note(database_url)
+    print(*index_use.lines(scans.unread()), sep="\n")
     return 1 if load.failures else 0
 
 

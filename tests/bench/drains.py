@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import asyncpg
 from aiokafka import errors as kafka_errors
 
 from goalworker import embedded
-from tests.bench import load, seed, usage
+from tests.bench import index_use, load, seed, usage
 from tests.kit import support, worker_process
 
 DONE_SECONDS = 900.0
@@ -44,6 +44,7 @@ class Stage:
     folder: Path
     mix: load.Mix
     in_place: bool = False
+    scans: index_use.Scans = field(default_factory=index_use.Scans)
 
     @property
     def inputs(self) -> Sequence[str]:
@@ -56,10 +57,13 @@ class Stage:
         if self.in_place:
             url = support.with_database(self.pair.database_url, self.database)
             yield url
+            await self.scans.note(url)
             await seed.put_back(url)
             return
         with support.fresh_database(self.pair.database_url, f"TEMPLATE {self.database} STRATEGY FILE_COPY") as name:
-            yield support.with_database(self.pair.database_url, name)
+            url = support.with_database(self.pair.database_url, name)
+            yield url
+            await self.scans.note(url)
 
     @contextlib.contextmanager
     def used(self, workers: Sequence[worker_process.Worker], into: dict[str, float]) -> Iterator[None]:
@@ -95,7 +99,7 @@ async def product(
     async with stage.fresh() as url:
         there = worker_process.Installation(stage.pair.bootstrap_servers, url, stage.topics, stage.folder)
         group = f"group-{time.time_ns()}"
-        outgoing = await _ends(stage, ("goal_achieved", "workflow_exit"))
+        outgoing = await ends(stage, ("goal_achieved", "workflow_exit"))
         started = [there.start(KAFKA__GROUP_ID=group, LOG__LEVEL="info", **settings) for _ in range(workers)]
         cpu: dict[str, float] = {}
         try:
@@ -105,7 +109,7 @@ async def product(
                 async with meanwhile(started[0]) if meanwhile is not None else contextlib.nullcontext():
                     rate = await speed(stage, group, started)
             peak_bytes = max(usage.of(worker.process.pid).peak_bytes for worker in started)
-            await _check(stage, url, outgoing)
+            await check(stage, url, outgoing)
             for worker in started:
                 worker.stop()
         finally:
@@ -119,9 +123,9 @@ async def product(
 async def peer(stage: Stage, module: str, python: str = sys.executable) -> Drain:
     """Let a peer work off the backlog, and check its results."""
     async with stage.fresh() as url:
-        before = await _ends(stage, ("workflow_exit",))
+        before = await ends(stage, ("workflow_exit",))
         drain = await program(stage, module, url, stage.topics["workflow_exit"], python=python)
-        await _check(stage, url, before, hits=False)
+        await check(stage, url, before, hits=False)
     return drain
 
 
@@ -169,7 +173,7 @@ async def _committed(admin: Any, group: str) -> int:
     return sum(max(at.offset, 0) for at in offsets.values())
 
 
-async def _check(stage: Stage, url: str, before: Mapping[str, int], *, hits: bool = True) -> None:
+async def check(stage: Stage, url: str, before: Mapping[str, int], *, hits: bool = True) -> None:
     """Assert that tables and topics hold exactly the results of the load."""
     expected = stage.mix.achievements
     connection = await asyncpg.connect(url)
@@ -183,7 +187,7 @@ async def _check(stage: Stage, url: str, before: Mapping[str, int], *, hits: boo
         assert await connection.fetchval("SELECT count(*) FROM outbox") == 0
     finally:
         await connection.close()
-    after = await _ends(stage, tuple(before))
+    after = await ends(stage, tuple(before))
     assert {topic: after[topic] - before[topic] for topic in before} == dict.fromkeys(before, expected)
 
 
@@ -191,16 +195,17 @@ def _cpu_seconds(pids: Sequence[int]) -> float:
     return sum(usage.of(pid).cpu_seconds for pid in pids)
 
 
-async def _ends(stage: Stage, topics: Sequence[str]) -> dict[str, int]:
+async def ends(stage: Stage, topics: Sequence[str]) -> dict[str, int]:
+    """Return the number of records in each of the topics."""
     consumer = aiokafka.AIOKafkaConsumer(bootstrap_servers=stage.pair.bootstrap_servers)
     await consumer.start()
     try:
-        ends = {}
+        found = {}
         for topic in topics:
             name = stage.topics[topic]
             parts = [aiokafka.TopicPartition(name, part) for part in range(load.PARTITIONS)]
-            ends[topic] = sum((await consumer.end_offsets(parts)).values())
-        return ends
+            found[topic] = sum((await consumer.end_offsets(parts)).values())
+        return found
     finally:
         await consumer.stop()
 

@@ -110,7 +110,7 @@ async def _offered(bench: limits.Bench, *, follow: bool) -> AsyncIterator[list[f
     topics, rates = support.fresh_topics(), list[float]()
     await support.create_topics(bench.pair.bootstrap_servers, topics)
     mix = load.Mix(OFFERED * OFFERED_SECONDS, hits=10, achieved=5)
-    stage = drains.Stage(bench.pair, bench.database, topics, bench.folder, mix)
+    stage = drains.Stage(bench.pair, bench.database, topics, bench.folder, mix, scans=bench.scans)
     async with _following(stage) if follow else contextlib.nullcontext() as url:
         began = time.monotonic()
         offering = asyncio.create_task(load.offer(bench.pair.bootstrap_servers, topics, mix, OFFERED))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from goalworker import embedded
-from tests.bench import copying, drains, figures, load
+from tests.bench import copying, drains, figures, index_use, load
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,13 @@ class Bench:
     database: str
     folder: Path
     extent: figures.Extent
+    scans: index_use.Scans = field(default_factory=index_use.Scans)
 
     @contextlib.asynccontextmanager
     async def stage(self, mix: load.Mix, database: str = "", *, in_place: bool = False) -> AsyncIterator[drains.Stage]:
         """Send a mix, and yield its stage."""
         async with drains.backlog(self.pair, mix) as topics:
-            yield drains.Stage(self.pair, database or self.database, topics, self.folder, mix, in_place)
+            yield drains.Stage(self.pair, database or self.database, topics, self.folder, mix, in_place, self.scans)
 
     def part(self, mix: load.Mix) -> load.Mix:
         """Return the measured part of a mix."""

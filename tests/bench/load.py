@@ -1,8 +1,10 @@
 """Events for the bench; the number of hits and achievements is known by construction."""
 
 import asyncio
+import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import cycle, islice
@@ -31,6 +33,17 @@ _EVENT = (
     '{"specversion":"1.0","id":"event-%012d","source":"/bench/load","type":"%s","time":"%s","tenantid":"%s",'
     '"datacontenttype":"application/json","subject":"%s","data":{"contact_id":"%s",%s}}'
 )
+
+
+LIFECYCLE = "workflow_lifecycle"
+_STARTED = (
+    '{"specversion":"1.0","id":"started-%012d","source":"/bench/engine","type":"workflow.enrollment.started",'
+    '"time":"2025-01-01T00:00:00Z","subject":"%s","tenantid":"%s","datacontenttype":"application/json",'
+    '"data":{"workflow_id":"%s","enrollment_id":"%s","contact_id":"%s"}}'
+)
+
+Message = tuple[str, bytes, bytes]
+"""Topic (its setting), key and value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +78,8 @@ def contact_of(number: int) -> str:
     return f"contact-{number:09d}"
 
 
-def events(mix: Mix) -> Iterator[tuple[str, bytes, bytes]]:
-    """Yield topic (its setting), key and value; achieving events are of the enrollments 0, stride, ... in turn."""
+def events(mix: Mix) -> Iterator[Message]:
+    """Yield the messages of a mix; achieving events are of the enrollments 0, stride, ... in turn."""
     time = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     enrolled = 0
     for number in range(mix.events):
@@ -84,22 +97,39 @@ def events(mix: Mix) -> Iterator[tuple[str, bytes, bytes]]:
         yield topic, f"{tenant}:{contact}".encode(), value.encode()
 
 
+def enrollments(mix: Mix, count: int) -> Iterator[Message]:
+    """Yield the started messages of the first enrollments, as seed.py writes them."""
+    for number in range(count):
+        goal = number % mix.goals
+        tenant, contact = tenant_of(goal, mix.tenants), contact_of(number)
+        run = uuid.UUID(bytes=hashlib.md5(f"run {number}".encode(), usedforsecurity=False).digest())
+        workflow = f"workflow-{goal // (3 * mix.tenants)}"
+        value = _STARTED % (number, run, tenant, workflow, run, contact)
+        yield LIFECYCLE, f"{tenant}:{contact}".encode(), value.encode()
+
+
 async def send(bootstrap_servers: str, topics: Mapping[str, str], mix: Mix) -> int:
-    """Send all, in full batches over all partitions; return the bytes of an average value."""
+    """Send a mix, in full batches over all partitions; return the bytes of an average value."""
+    return await send_all(bootstrap_servers, topics, events(mix)) // mix.events
+
+
+async def send_all(bootstrap_servers: str, topics: Mapping[str, str], messages: Iterable[Message]) -> int:
+    """Send messages, in full batches over all partitions; return the bytes of their values."""
     producer = aiokafka.AIOKafkaProducer(
         bootstrap_servers=bootstrap_servers, acks=1, linger_ms=0, max_batch_size=BATCH_BYTES, max_request_size=2**20
     )
     await producer.start()
     try:
-        partitions = {topic: cycle(range(PARTITIONS)) for topic, *_ in KINDS}
-        building = {topic: producer.create_batch() for topic, *_ in KINDS}
+        named = (LIFECYCLE, *(topic for topic, *_ in KINDS))
+        partitions = {topic: cycle(range(PARTITIONS)) for topic in named}
+        building = {topic: producer.create_batch() for topic in named}
         size, sent = 0, []
 
         async def flush(topic: str) -> None:
             batch, building[topic] = building[topic], producer.create_batch()
             sent.append(await producer.send_batch(batch, topics[topic], partition=next(partitions[topic])))
 
-        for topic, key, value in events(mix):
+        for topic, key, value in messages:
             size += len(value)
             if building[topic].append(key=key, value=value, timestamp=None, headers=HEADERS) is None:
                 await flush(topic)
@@ -108,7 +138,7 @@ async def send(bootstrap_servers: str, topics: Mapping[str, str], mix: Mix) -> i
             if batch.record_count():
                 await flush(topic)
         await asyncio.gather(*sent)
-        return size // mix.events
+        return size
     finally:
         await producer.stop()
 
@@ -133,7 +163,7 @@ async def offer(bootstrap_servers: str, topics: Mapping[str, str], mix: Mix, eve
                 await producer.send_batch(batch, topics[topic], partition=partition)
 
 
-def paced(mix: Mix, each: int) -> Iterator[Sequence[tuple[str, bytes, bytes]]]:
+def paced(mix: Mix, each: int) -> Iterator[Sequence[Message]]:
     """Yield the events in slices of this size, for a producer with a steady rate."""
     stream = events(mix)
     while slice_ := list(islice(stream, each)):

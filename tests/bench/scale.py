@@ -76,7 +76,7 @@ async def _stages(
             await seed.enrollments(url, mix.goals, mix.tenants, 0, count)
             print(f"  {mix.goals:,} goals, {count:,} enrollments: {time.monotonic() - began:.0f} s", flush=True)
             stages.append(await stack.enter_async_context(bench.stage(mix, database, in_place=True)))
-        await seed.settled(bench.pair.database_url)
+        await seed.settled(*(support.with_database(bench.pair.database_url, stage.database) for stage in stages))
         yield stages
 
 

@@ -1,4 +1,4 @@
-"""Goals, and enrollments of the contacts that achieve them."""
+"""Goals, and enrollments of the contacts that achieve them; nobody analyzes them, as in a new installation."""
 
 from datetime import datetime
 
@@ -97,7 +97,6 @@ async def goals(url: str, count: int, tenants: int) -> None:
         await connection.execute("UPDATE goal_revision SET revision = 1")
         await connection.execute(_GOALS, count, tenants)
         await connection.execute(_VERSIONS, count, tenants)
-        await connection.execute("VACUUM ANALYZE goals, goal_versions")
 
 
 async def enrollments(url: str, goals: int, tenants: int, first: int, end: int) -> None:
@@ -110,19 +109,21 @@ async def enrollments(url: str, goals: int, tenants: int, first: int, end: int) 
         await connection.execute("SET maintenance_work_mem = '512MB'")
         for make, _ in aside:
             await connection.execute(make)
-        await connection.execute("VACUUM ANALYZE enrollments")
 
 
-async def settled(url: str) -> None:
-    """Let the server finish its writes, so that they do not disturb the measurement."""
-    async with _Connection(url) as connection:
-        await connection.execute("CHECKPOINT")
+async def settled(*urls: str) -> None:
+    """Vacuum databases, as autovacuum does while they grow, and let the server finish its writes."""
+    for url in urls:
+        async with _Connection(url) as connection:
+            await connection.execute("VACUUM")
+            await connection.execute("CHECKPOINT")
 
 
 async def put_back(url: str) -> None:
     """Undo the changes of a load."""
     async with _Connection(url) as connection:
-        await connection.execute("ANALYZE exits")  # few rows, so that the server does not read the whole other table
+        # By index, whatever the server believes: it would read all enrollments for few exits.
+        await connection.execute("SET enable_hashjoin = off; SET enable_mergejoin = off")
         await connection.execute(_PUT_BACK)
         await connection.execute("TRUNCATE goal_hits, achievements, exits, outbox")
 

@@ -24,6 +24,7 @@ MOST_GOALS_MB, MOST_GOALS_SECONDS, MOST_GOALS_PERCENT = 300, 5, 90
 MOST_ENROLLMENTS_PERCENT = 75
 BESIDE_INSIGHT_PERCENT, BESIDE_INSIGHT_MS = 85, 80
 PLANNED_PER_CPU_SECOND, SAMPLE_MS, BESIDE_BACKFILL_MS = 15_000, 2_000, 100
+OF_ANALYZED_PERCENT = 95
 
 
 def of(results: Results) -> str:
@@ -78,6 +79,28 @@ def _costs(nothing: Costs, tenth: Costs, every: Costs) -> Iterable[Sequence[str]
     costs = {"any event": nothing, "that hits a goal, more": hitting, "that achieves one and exits, more": achieving}
     for name, cost in costs.items():
         yield name, *(f"{cost[who]:.2g}" if cost[who] < 10 else f"{cost[who]:.0f}" for who in nothing)
+
+
+def _fresh(results: Results) -> Iterator[str]:
+    new, grown = results["fresh"]["new"], results["fresh"]["grown"]
+    yield "The 10 %/1 % mix on databases that nobody analyzes, without autovacuum, each in turn with an analyzed one:"
+    yield ""
+    heads = (
+        "database",
+        "events/s: median (min to max)",
+        "of the analyzed one",
+        "CPU µs an event: PostgreSQL, analyzed",
+    )
+    names = {"new": new, f"grown from nothing to {grown['enrollments']:,} enrollments under one worker": grown}
+    yield from _table(heads, [(name, *_fresh_row(row)) for name, row in names.items()])
+    yield ""
+    yield f"Meanwhile that worker recorded {_spread(grown['enrollments_per_second'])} enrollments/s."
+
+
+def _fresh_row(row: Results) -> Sequence[str]:
+    share = judged(row["of_analyzed_percent"]["median"], OF_ANALYZED_PERCENT, "%", least=True)
+    cpu = f"{row['cpu_us']['database']:g}, {row['analyzed_cpu_us']['database']:g}"
+    return _spread(row["events_per_second"]), share, cpu
 
 
 def _latency(results: Results) -> Iterator[str]:
@@ -238,6 +261,7 @@ def _pictures(results: Results) -> list[str]:
 # In the order of the README. The pictures are included if the last part was measured: all or none.
 _PARTS: Mapping[str, Callable[[Results], Iterable[str]]] = {
     "rows": lambda results: [*_rows(results), *_arithmetic(results)],
+    "fresh": _fresh,
     "latency": _latency,
     "judging": _judging,
     "insight": _insight,

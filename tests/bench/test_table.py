@@ -1,10 +1,13 @@
 """Tables, curves and guard of the bench."""
 
+import hashlib
+import json
+import uuid
 from typing import Any
 
 import pytest
 
-from tests.bench import curves, figures, guard, load, scale, table
+from tests.bench import curves, figures, guard, index_use, load, scale, table
 
 SPEED = {"median": 100_000.0, "min": 90_000.0, "max": 120_000.0}
 
@@ -87,6 +90,29 @@ def test_plans_are_shown_beside_their_targets() -> None:
     assert "p50 22 ms, p99 100.5 ms (goal: <= 100, **missed**)" in text
     measured["enrollments_per_cpu_second"] = spread(15_000)
     assert "enrollments (goal: >= 15,000) in a second" in table.of({"plans": measured})
+
+
+def test_databases_that_nobody_analyzed_are_shown_beside_analyzed_ones() -> None:
+    cpu = {"worker": 8.0, "broker": 1.5, "database": 3.5}
+    own = {"events_per_second": SPEED, "cpu_us": cpu, "analyzed_cpu_us": cpu | {"database": 3.0}}
+    grown = own | {"enrollments": 1_000_000, "enrollments_per_second": SPEED, "of_analyzed_percent": spread(94.9)}
+    text = table.of({"fresh": {"new": own | {"of_analyzed_percent": spread(98)}, "grown": grown}})
+    assert "| new | 100,000 (90,000 to 120,000) | 98 % (goal: >= 95) | 3.5, 3 |" in text
+    assert "to 1,000,000 enrollments under one worker | 100,000 (90,000 to 120,000) | 94.9 % (goal: >= 95, **" in text
+
+
+def test_enrollments_by_kafka_are_those_of_the_seed() -> None:
+    mix = load.Mix(100, hits=10, achieved=1, goals=60, tenants=2)
+    *_, (topic, key, value) = load.enrollments(mix, 34)
+    assert (topic, key) == ("workflow_lifecycle", b"tenant-000001:contact-000000033")
+    event = json.loads(value)
+    assert event["data"]["workflow_id"] == f"workflow-{33 // 6}"
+    assert event["subject"] == event["data"]["enrollment_id"] == str(uuid.UUID(hashlib.md5(b"run 33").hexdigest()))
+
+
+def test_an_index_that_no_database_read_is_listed_with_its_largest_size() -> None:
+    unread = {"table": "exits", "index": "exits_by_created_at", "unique": False, "largest_bytes": 81_920}
+    assert list(index_use.lines([unread]))[1:] == ["  exits: exits_by_created_at, at most 81,920 bytes"]
 
 
 def test_the_share_of_copy_is_shown_where_it_was_measured() -> None:
