@@ -26,6 +26,7 @@ from tests.bench import (
     beside,
     figures,
     fresh,
+    full,
     guard,
     index_use,
     insight,
@@ -72,7 +73,10 @@ async def guarded(bench: limits.Bench, known: Mapping[str, Any]) -> tuple[list[R
 async def latencies(bench: limits.Bench, rates: tuple[int, ...] = RATES) -> list[Results]:
     """Measure the milliseconds from an event to its exit."""
     seconds = bench.extent.of(LATENCY_SECONDS, 10)
-    return [await latency.measured(bench.pair, bench.database, bench.folder, rate, seconds) for rate in rates]
+    return [
+        await latency.measured(bench.pair, bench.database, bench.folder, rate, seconds, scans=bench.scans)
+        for rate in rates
+    ]
 
 
 PARTS: Mapping[str, Callable[[limits.Bench], Awaitable[Any]]] = {
@@ -86,6 +90,7 @@ PARTS: Mapping[str, Callable[[limits.Bench], Awaitable[Any]]] = {
     "beside": beside.measured,
     "goals": scale.goals,
     "enrollments": scale.enrollments,
+    "full": full.measured,
     "batches": steps.batches,
     "workers": steps.workers,
     "hits": steps.hits,

@@ -15,7 +15,7 @@ import asyncpg
 from aiokafka import errors as kafka_errors
 
 from goalworker import embedded
-from tests.bench import index_use, load, seed, usage
+from tests.bench import hits_in_place, index_use, load, seed, usage
 from tests.kit import support, worker_process
 
 DONE_SECONDS = 900.0
@@ -35,7 +35,8 @@ class Drain:
 class Stage:
     """Servers, a database, and topics that hold a backlog.
 
-    The database is cloned for each drain; one that is too large for that is used in_place and put back afterwards.
+    The database is cloned for each drain; one that is too large for that is used in_place and put back afterwards. With
+    hits_in_place there are other hits than those of this backlog, which hits_in_place.take() has taken.
     """
 
     pair: embedded.Pair
@@ -45,6 +46,7 @@ class Stage:
     mix: load.Mix
     in_place: bool = False
     scans: index_use.Scans = field(default_factory=index_use.Scans)
+    hits_in_place: bool = False
 
     @property
     def inputs(self) -> Sequence[str]:
@@ -58,7 +60,9 @@ class Stage:
             url = support.with_database(self.pair.database_url, self.database)
             yield url
             await self.scans.note(url)
-            await seed.put_back(url)
+            await seed.put_back(url, hits=not self.hits_in_place)
+            if self.hits_in_place:
+                await hits_in_place.delete_taken(url)
             return
         with support.fresh_database(self.pair.database_url, f"TEMPLATE {self.database} STRATEGY FILE_COPY") as name:
             url = support.with_database(self.pair.database_url, name)
@@ -182,7 +186,10 @@ async def check(stage: Stage, url: str, before: Mapping[str, int], *, hits: bool
             found = await connection.fetchval(f"SELECT count(*) FROM {table}")
             assert found == expected, f"{found} rows in {table}, {expected} expected"
         if hits:
-            found = await connection.fetchval("SELECT count(*) FROM goal_hits")
+            if stage.hits_in_place:
+                found = await hits_in_place.count_taken(url)
+            else:
+                found = await connection.fetchval("SELECT count(*) FROM goal_hits")
             assert found == stage.mix.events * stage.mix.hits // 100, f"{found} hits"
         assert await connection.fetchval("SELECT count(*) FROM outbox") == 0
     finally:

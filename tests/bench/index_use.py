@@ -5,6 +5,7 @@ from typing import Any
 
 import asyncpg
 
+from tests.bench import seed
 from tests.kit import support
 
 # Of a partitioned table, the indexes of all partitions count as one.
@@ -20,9 +21,10 @@ WHERE t.relnamespace = 'public'::regnamespace
 GROUP BY 1, 2, 3
 """
 # A server process adds its counts when it ends, if not before.
-_CLIENTS = """
+_CLIENTS = f"""
 SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+    AND application_name <> '{seed.APPLICATION}'
 """
 
 Key = tuple[str, str, bool]

@@ -146,7 +146,10 @@ async def _latency(bench: limits.Bench) -> dict[str, Any]:
     """Measure the time to the exit while insight reads the same events."""
     seconds = bench.extent.of(LATENCY_SECONDS, 10)
     return await latency.measured(
-        bench.pair, bench.database, bench.folder, OFFERED, seconds, achieved=1, beside=_insight
+        *(bench.pair, bench.database, bench.folder, OFFERED, seconds),
+        achieved=1,
+        beside=_insight,
+        scans=bench.scans,
     )
 
 

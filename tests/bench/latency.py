@@ -14,7 +14,7 @@ import aiokafka
 from aiokafka.partitioner import DefaultPartitioner
 
 from goalworker import embedded
-from tests.bench import load
+from tests.bench import index_use, load
 from tests.kit import support, worker_process
 
 SLICE_SECONDS = 0.01
@@ -38,27 +38,37 @@ async def measured(
     *,
     achieved: int = 10,
     beside: Beside | None = None,
+    in_place: bool = False,
+    scans: index_use.Scans | None = None,
 ) -> dict[str, Any]:
-    """Send at a rate, with an exit for this many in a hundred events, and return p50 and p99 in milliseconds."""
+    """Send at a rate, with an exit for this many in a hundred events, and return p50, p99 and most in milliseconds.
+
+    The database is cloned unless it is used in_place.
+    """
     mix = load.Mix(events_per_second * (seconds + WARM_UP_SECONDS), hits=10, achieved=achieved)
     topics = support.fresh_topics()
     await support.create_topics(pair.bootstrap_servers, topics)
-    with support.fresh_database(pair.database_url, f"TEMPLATE {database} STRATEGY FILE_COPY") as name:
+    clone = support.fresh_database(pair.database_url, f"TEMPLATE {database} STRATEGY FILE_COPY")
+    with contextlib.nullcontext(database) if in_place else clone as name:
         url = support.with_database(pair.database_url, name)
         there = worker_process.Installation(pair.bootstrap_servers, url, topics, folder)
         async with there.worker(LOG__LEVEL="info"), beside(there) if beside else contextlib.nullcontext():
             seen = asyncio.create_task(_seen(pair.bootstrap_servers, topics["workflow_exit"], mix.achievements))
             sent = await _sent(pair.bootstrap_servers, topics, mix, events_per_second)
             exits = await asyncio.wait_for(seen, SEEN_SECONDS)
+        if scans is not None:
+            await scans.note(url)
     await support.delete_topics(pair.bootstrap_servers, topics)
     warm = min(sent.values()) + WARM_UP_SECONDS
     took = [(at - sent[contact]) * 1000 for contact, at in exits.items() if sent[contact] >= warm]
     quantiles = statistics.quantiles(took, n=100)
     return {
         "events_per_second": events_per_second,
+        "hits": mix.events * mix.hits // 100,
         "exits": len(took),
         "p50_ms": round(quantiles[49], 1),
         "p99_ms": round(quantiles[98], 1),
+        "most_ms": round(max(took), 1),
     }
 
 

@@ -50,7 +50,8 @@ async def _plans(bench: limits.Bench, database: str, enrollments: int) -> dict[s
     with worker_process.installation(
         bench.pair.bootstrap_servers, bench.pair.database_url, database, bench.folder
     ) as there:
-        async with _insight(there) as process, api.api(there.database_url, there.folder) as client:
+        # A worker, which any installation has, analyzes what nobody has.
+        async with there.worker(), _insight(there) as process, api.api(there.database_url, there.folder) as client:
             for _ in range(bench.extent.rounds):
                 cpu, began = usage.of(process.process.pid).cpu_seconds, time.monotonic()
                 await _planned(client, enrollments)
@@ -61,6 +62,7 @@ async def _plans(bench: limits.Bench, database: str, enrollments: int) -> dict[s
                 began = time.monotonic()
                 await _planned(client, SAMPLE, sample=SAMPLE)
                 sample_ms.append((time.monotonic() - began) * 1000)
+        await bench.scans.note(there.database_url)
     return {
         "enrollments_per_cpu_second": figures.spread(per_cpu_second),
         "enrollments_per_second": figures.spread(per_second),
@@ -116,6 +118,7 @@ async def _backfill(bench: limits.Bench, database: str) -> dict[str, Any]:
         EVENTS_PER_SECOND,
         seconds,
         beside=partial(_backfilling, contacts, bench.folder),
+        scans=bench.scans,
     )
     return measured | {"contacts_per_second": round(contacts[0])}
 

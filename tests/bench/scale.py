@@ -25,7 +25,7 @@ async def goals(bench: limits.Bench) -> list[dict[str, Any]]:
     """Work off the 10 %/1 % mix with each number of goals, a hundred of each tenant."""
     counts = [bench.extent.of(count, GOALS[0]) for count in GOALS]
     mixes = [spread_out(bench.part(_mix(count)), ENROLLMENTS[0]) for count in counts]
-    async with _stages(bench, mixes, [ENROLLMENTS[0]] * len(mixes)) as stages:
+    async with staged(bench, mixes, [ENROLLMENTS[0]] * len(mixes)) as stages:
         rounds = [await _round(stages) for _ in range(bench.extent.rounds)]
         loads = [[await _loaded(stage) for stage in stages] for _ in range(bench.extent.rounds)]
     return [
@@ -38,7 +38,7 @@ async def goals(bench: limits.Bench) -> list[dict[str, Any]]:
 async def most_goals(bench: limits.Bench) -> AsyncIterator[drains.Stage]:
     """Measure the largest number of goals alone."""
     mix = spread_out(bench.part(_mix(bench.extent.of(GOALS[-1], GOALS[0]))), ENROLLMENTS[0])
-    async with _stages(bench, [mix], [ENROLLMENTS[0]]) as (stage,):
+    async with staged(bench, [mix], [ENROLLMENTS[0]]) as (stage,):
         yield stage
 
 
@@ -46,7 +46,7 @@ async def enrollments(bench: limits.Bench) -> list[dict[str, Any]]:
     """Work off the 10 %/1 % mix with each number of enrollments, with the achieving ones spread over all."""
     counts = [bench.extent.of(count, ENROLLMENTS[0] // 10) for count in ENROLLMENTS]
     mixes = [spread_out(bench.part(_mix(GOALS[0])), count) for count in counts]
-    async with _stages(bench, mixes, counts) as stages:
+    async with staged(bench, mixes, counts) as stages:
         rounds = [await _round(stages) for _ in range(bench.extent.rounds)]
     return [{"enrollments": count} | speed for count, speed in zip(counts, _speeds(rounds), strict=True)]
 
@@ -62,7 +62,7 @@ def spread_out(mix: load.Mix, enrollments: int) -> load.Mix:
 
 
 @contextlib.asynccontextmanager
-async def _stages(
+async def staged(
     bench: limits.Bench, mixes: list[load.Mix], enrollments: list[int]
 ) -> AsyncIterator[list[drains.Stage]]:
     """Yield a stage with a database of its own for each mix, which is not cloned."""

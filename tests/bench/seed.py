@@ -1,10 +1,14 @@
 """Goals, and enrollments of the contacts that achieve them; nobody analyzes them, as in a new installation."""
 
+import contextlib
+from collections.abc import AsyncIterator
 from datetime import datetime
 
 import asyncpg
 
 FILL_SECONDS = 1_800.0
+APPLICATION = "bench"
+"""Name by which the server knows our own connections."""
 
 # Tenant, workflow, type and criteria of goal n follow from n as in load.py. A workflow has up to three goals.
 _GOALS = """
@@ -75,16 +79,15 @@ _BACKDATE = "UPDATE history_positions SET history_from = $1"
 
 async def planned(url: str, tenant_id: str, workflow_id: str, count: int) -> None:
     """Write enrollments of a workflow, and a kept payment of each contact."""
-    async with _Connection(url) as connection:
+    async with Connection(url) as connection:
         await connection.execute(_PLANNED, tenant_id, workflow_id, datetime.fromisoformat(PLANNED_SINCE), count)
         await connection.execute(_MAKE_TODAY)
         await connection.execute(_KEPT, tenant_id, workflow_id)
-        await connection.execute("VACUUM ANALYZE enrollments, history_events")
 
 
 async def backdate_history(url: str, partitions: int) -> bool:
     """Let history begin before what was written; return False while fewer partitions than these have begun."""
-    async with _Connection(url) as connection:
+    async with Connection(url) as connection:
         if await connection.fetchval("SELECT count(*) FROM history_positions") < partitions:
             return False
         await connection.execute(_BACKDATE, datetime.fromisoformat(PLANNED_SINCE))
@@ -93,7 +96,7 @@ async def backdate_history(url: str, partitions: int) -> bool:
 
 async def goals(url: str, count: int, tenants: int) -> None:
     """Write goals 0 to count - 1."""
-    async with _Connection(url) as connection:
+    async with Connection(url) as connection:
         await connection.execute("UPDATE goal_revision SET revision = 1")
         await connection.execute(_GOALS, count, tenants)
         await connection.execute(_VERSIONS, count, tenants)
@@ -101,39 +104,49 @@ async def goals(url: str, count: int, tenants: int) -> None:
 
 async def enrollments(url: str, goals: int, tenants: int, first: int, end: int) -> None:
     """Write enrollments first to end - 1, and create the indexes afterwards, which takes a fraction of the time."""
-    async with _Connection(url) as connection:
-        aside = [*await connection.fetch(_INDEXES, "enrollments"), *await connection.fetch(_PRIMARY_KEY, "enrollments")]
-        for _, drop in aside:
-            await connection.execute(drop)
+    async with Connection(url) as connection, without_indexes(connection, "enrollments"):
         await connection.execute(_ENROLLMENTS, goals, tenants, first, end)
-        await connection.execute("SET maintenance_work_mem = '512MB'")
-        for make, _ in aside:
-            await connection.execute(make)
+
+
+@contextlib.asynccontextmanager
+async def without_indexes(connection: asyncpg.Connection, table: str) -> AsyncIterator[None]:
+    """Drop the indexes of a table for the block, and create them again afterwards."""
+    aside = [*await connection.fetch(_INDEXES, table), *await connection.fetch(_PRIMARY_KEY, table)]
+    for _, drop in aside:
+        await connection.execute(drop)
+    yield
+    await connection.execute("SET maintenance_work_mem = '512MB'")
+    for make, _ in aside:
+        await connection.execute(make)
 
 
 async def settled(*urls: str) -> None:
     """Vacuum databases, as autovacuum does while they grow, and let the server finish its writes."""
     for url in urls:
-        async with _Connection(url) as connection:
+        async with Connection(url) as connection:
             await connection.execute("VACUUM")
             await connection.execute("CHECKPOINT")
 
 
-async def put_back(url: str) -> None:
-    """Undo the changes of a load."""
-    async with _Connection(url) as connection:
+async def put_back(url: str, *, hits: bool = True) -> None:
+    """Undo the changes of a load; without hits, these are left."""
+    async with Connection(url) as connection:
         # By index, whatever the server believes: it would read all enrollments for few exits.
         await connection.execute("SET enable_hashjoin = off; SET enable_mergejoin = off")
         await connection.execute(_PUT_BACK)
-        await connection.execute("TRUNCATE goal_hits, achievements, exits, outbox")
+        await connection.execute(f"TRUNCATE {'goal_hits, ' if hits else ''}achievements, exits, outbox")
 
 
-class _Connection:
+class Connection:
+    """Connection to a database, for statements that take long."""
+
     def __init__(self, url: str) -> None:
         self._url = url
 
     async def __aenter__(self) -> asyncpg.Connection:
-        self._connection = await asyncpg.connect(self._url, command_timeout=FILL_SECONDS)
+        self._connection = await asyncpg.connect(
+            self._url, command_timeout=FILL_SECONDS, server_settings={"application_name": APPLICATION}
+        )
         return self._connection
 
     async def __aexit__(self, *_: object) -> None:

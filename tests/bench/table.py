@@ -25,6 +25,7 @@ MOST_ENROLLMENTS_PERCENT = 75
 BESIDE_INSIGHT_PERCENT, BESIDE_INSIGHT_MS = 85, 80
 PLANNED_PER_CPU_SECOND, SAMPLE_MS, BESIDE_BACKFILL_MS = 15_000, 2_000, 100
 OF_ANALYZED_PERCENT = 95
+HIT_BYTES, FULL_PERCENT, DROP_MS, BESIDE_DROP_MS = 100, 90, 100, 200
 
 
 def of(results: Results) -> str:
@@ -246,6 +247,23 @@ def _enrollments_row(row: Results, *, most: bool) -> Sequence[str]:
     return f"{row['enrollments']:,}", _spread(row["events_per_second"]), shown
 
 
+def _full(results: Results) -> Iterator[str]:
+    full, latency = results["full"], results["full"]["latency"]
+    share = judged(full["of_none_percent"]["median"], FULL_PERCENT, "%", least=True)
+    yield (
+        f"A hit that a worker writes takes {judged(full['bytes_each'], HIT_BYTES, 'bytes')}, with its share of every "
+        f"index. With {full['hits']:,} hits in place, {full['bytes_each_in_place']:g} bytes each, a worker makes "
+        f"{_spread(full['events_per_second'])} events/s of the 10 %/1 % mix, and "
+        f"{_spread(full['none_events_per_second'])} with none, in turn: {share}."
+    )
+    yield ""
+    yield (
+        f"The {full['due']:,} of a day go in {judged(full['drop_ms'], DROP_MS, 'ms')}, while a worker takes "
+        f"{latency['events_per_second']:,} events/s, a tenth exiting: from produced to the exit seen p99 "
+        f"{latency['p99_ms']:g} ms, at most {judged(latency['most_ms'], BESIDE_DROP_MS, 'ms')}."
+    )
+
+
 def _steps(part: str, varied: str, words: str) -> Callable[[Results], Iterator[str]]:
     def lines(results: Results) -> Iterator[str]:
         heads = (words, "events/s: median (min to max)")
@@ -270,6 +288,7 @@ _PARTS: Mapping[str, Callable[[Results], Iterable[str]]] = {
     "beside": _beside,
     "goals": _goals,
     "enrollments": _enrollments,
+    "full": _full,
     "batches": _steps("batches", "records", "10 %/1 % mix, records in a batch at most"),
     "workers": _steps("workers", "workers", "10 %/1 % mix, workers on this one machine"),
     "hits": lambda results: [

@@ -115,6 +115,25 @@ def test_an_index_that_no_database_read_is_listed_with_its_largest_size() -> Non
     assert list(index_use.lines([unread]))[1:] == ["  exits: exits_by_created_at, at most 81,920 bytes"]
 
 
+def test_a_full_table_of_hits_is_shown_beside_its_targets() -> None:
+    full = {
+        "bytes_each": 99.5,
+        "hits": 100_000_000,
+        "due": 11_000_000,
+        "bytes_each_in_place": 90.1,
+        "events_per_second": SPEED,
+        "none_events_per_second": SPEED,
+        "of_none_percent": spread(89.9),
+        "drop_ms": 100.1,
+        "latency": {"events_per_second": 2_000, "p50_ms": 20.0, "p99_ms": 90.0, "most_ms": 200.0},
+    }
+    text = table.of({"full": full})
+    assert "takes 99.5 bytes (goal: <= 100), with its share of every index. With 100,000,000 hits in place" in text
+    assert "100,000 (90,000 to 120,000) with none, in turn: 89.9 % (goal: >= 90, **missed**)" in text
+    assert "The 11,000,000 of a day go in 100.1 ms (goal: <= 100, **missed**)" in text
+    assert "p99 90 ms, at most 200 ms (goal: <= 200)" in text
+
+
 def test_the_share_of_copy_is_shown_where_it_was_measured() -> None:
     measured = row(4, copy_events_per_second=SPEED, share_of_copy_percent=spread(28))
     assert "the product is at 28 % (goal: >= 50, **missed**) of that" in table.of({"rows": [measured]})
