@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "doctor": "Find configuration problems and show how to fix them.",
     "db": "Upgrade or inspect the database schema.",
     "topics": "Create and look at the topics; resume one that was paused; skip a record.",
+    "cells": "Show which tenants this cell owns, and compare cells.",
     "goals": "Work with goals from the shell.",
     "keys": "Create, list and revoke API keys.",
     "check-event": "Decode a message and show its faults or matching goals.",

@@ -8,6 +8,7 @@ from typing import TypeVar
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import config, errors
+from goalworker.admin import own_tenants
 from goalworker.postgres import connections, database_errors, migrations, tables
 
 T = TypeVar("T")
@@ -35,11 +36,18 @@ async def transaction(settings: config.Settings) -> AsyncIterator[connections.Co
         yield connection
 
 
-def run(settings: config.Settings, work: Callable[[sa_async.AsyncEngine], Awaitable[T]]) -> T:
-    """Run a command's work with a pool, and return its result; errors as with `pool`."""
+def run(
+    settings: config.Settings, work: Callable[[sa_async.AsyncEngine], Awaitable[T]], *, tenant: str | None = None
+) -> T:
+    """Run a command's work with a pool, and return its result; errors as with `pool`.
+
+    tenant is the one that the work is about: ForeignTenantError if it is another cell's.
+    """
 
     async def run_work() -> T:
         async with pool(settings) as opened:
+            if tenant is not None:
+                await own_tenants.check(opened, settings, tenant)
             return await work(opened)
 
     return asyncio.run(run_work())

@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import aiokafka
 from aiokafka import admin as kafka_admin
@@ -72,6 +72,11 @@ async def broker_configuration(client: kafka_admin.AIOKafkaAdminClient, node_id:
 
 async def committed(client: kafka_admin.AIOKafkaAdminClient, group: str) -> dict[aiokafka.TopicPartition, int]:
     """Return the offsets that a consumer group has committed."""
+    return {partition: at.offset for partition, at in (await committed_with_metadata(client, group)).items()}
+
+
+async def committed_with_metadata(client: kafka_admin.AIOKafkaAdminClient, group: str) -> Mapping[Any, Any]:
+    """Return the offsets that a consumer group has committed, with their metadata, as aiokafka does."""
     for attempt in range(ATTEMPTS):
         try:
             found = await client.list_consumer_group_offsets(group)
@@ -81,7 +86,7 @@ async def committed(client: kafka_admin.AIOKafkaAdminClient, group: str) -> dict
                 raise
             await asyncio.sleep(PAUSE_SECONDS)
         else:
-            return {partition: at.offset for partition, at in found.items() if at.offset >= 0}
+            return {partition: at for partition, at in found.items() if at.offset >= 0}
     raise AssertionError
 
 

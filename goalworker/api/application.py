@@ -24,6 +24,7 @@ from goalworker.api import (
     goal_routes,
     middleware,
     openapi,
+    own_tenants,
     parameters,
     plan_routes,
     problems,
@@ -34,7 +35,7 @@ from goalworker.api import (
 )
 from goalworker.domain.faults import Fault
 from goalworker.postgres import database_errors
-from goalworker.stores import achievements, answer_cache, contact_facts, goal_store, jobs, stats
+from goalworker.stores import achievements, answer_cache, cell_store, contact_facts, goal_store, jobs, stats
 
 # Order matters: `stats` would match as the id of a goal.
 _ROUTERS: Final = (
@@ -65,6 +66,7 @@ def application(
     app.state.context = parameters.Context(
         settings, pool, references.References(settings.references, client, journal), answer_cache.AnswerCache()
     )
+    app.state.own_tenants = own_tenants.OwnTenants(pool, settings.cell.buckets)
     app.state.authenticator = auth.authenticator(settings, pool, client, insecure_tenant, journal)
     app.add_middleware(middleware.Deadline)
     return middleware.RequestMiddleware(app)
@@ -151,6 +153,7 @@ _KINDS: Final[dict[type[errors.GoalworkerError], problems.Kind]] = {
     jobs.TooManyJobsError: problems.JOB_REFUSED,
     goal_store.BackfillRefusedError: problems.JOB_REFUSED,
     contact_facts.NothingKnownError: problems.NOT_FOUND,
+    cell_store.ForeignTenantError: problems.FOREIGN_TENANT,
 }
 
 

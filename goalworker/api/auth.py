@@ -126,6 +126,7 @@ async def _caller(
             challenge = f'{CHALLENGE} error="insufficient_scope", scope="{scope}"'
             detail = f"The scope `{scope}` is required"
             raise problems.ProblemError(problems.FORBIDDEN, detail, headers={"WWW-Authenticate": challenge})
+    await request.app.state.own_tenants.check(caller.tenant_id)
     return caller
 
 

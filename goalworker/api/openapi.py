@@ -63,7 +63,14 @@ _MODELS: Final[dict[str, Any]] = {
     "Problem": response_models.Problem,
 }
 # Problems of every operation.
-_ALWAYS: Final = (problems.UNAUTHENTICATED, problems.FORBIDDEN, problems.NOT_FOUND, problems.BUG, problems.UNAVAILABLE)
+_ALWAYS: Final = (
+    problems.UNAUTHENTICATED,
+    problems.FORBIDDEN,
+    problems.NOT_FOUND,
+    problems.FOREIGN_TENANT,
+    problems.BUG,
+    problems.UNAVAILABLE,
+)
 _OF_BODIES: Final = (problems.INVALID, problems.TOO_SLOW, problems.TOO_LARGE, problems.NOT_JSON)
 
 

@@ -40,6 +40,7 @@ CONFLICTING_ENROLLMENT: Final = Kind(
 )
 JOB_REFUSED: Final = Kind(409, "job-refused", "The job cannot be run now")
 TRACKING_OFF: Final = Kind(409, "enrollment-tracking-off", "Enrollments are not tracked here")
+FOREIGN_TENANT: Final = Kind(421, "foreign-tenant", "The tenant belongs to another cell")
 STALE: Final = Kind(412, "stale-version", "The goal has changed since")
 TOO_LARGE: Final = Kind(413, "body-too-large", "The body is too large")
 NOT_JSON: Final = Kind(415, "unsupported-media-type", "The body must be JSON")

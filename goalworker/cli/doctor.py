@@ -1,5 +1,6 @@
 """`goalworker doctor`: one line for each part that the worker needs, with a remedy where it fails."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from typing import Final
 import typer
 
 from goalworker import config, errors
-from goalworker.admin import doctor_kafka, doctor_postgres, findings
+from goalworker.admin import doctor_cells, doctor_kafka, doctor_postgres, findings
 from goalworker.admin.findings import State
 from goalworker.cli import common
 from goalworker.domain.faults import printable
@@ -45,6 +46,7 @@ async def _examine() -> list[findings.Finding]:
         *_settings(settings),
         *await _collected("broker", doctor_kafka.examine(settings)),
         *await _collected("database", doctor_postgres.examine(settings)),
+        *await _of_both(doctor_cells.examine(settings)),
     ]
 
 
@@ -52,6 +54,15 @@ def _settings(settings: config.Settings) -> Iterator[findings.Finding]:
     for name in settings.ignored_names:
         yield findings.warn("settings", f"{name} is not a setting and is ignored: unset it if it is a typing error")
     yield findings.ok("settings", "valid; `goalworker config show` prints them")
+
+
+async def _of_both(examined: findings.Findings) -> list[findings.Finding]:
+    """Return the findings of an examination of broker and database; what cannot be reached is reported before."""
+    found = []
+    with contextlib.suppress(errors.GoalworkerError):
+        async for finding in examined:
+            found.append(finding)
+    return found
 
 
 async def _collected(check: str, examined: findings.Findings) -> list[findings.Finding]:

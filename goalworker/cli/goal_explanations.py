@@ -37,7 +37,7 @@ def explain(
             return facts
         return structs.replace(facts, dead_letters=await contact_letters.find(settings, tenant, contact))
 
-    known = database_connection.run(settings, read)
+    known = database_connection.run(settings, read, tenant=tenant)
     found = explaining.answer(known, goal)
     if as_json:
         common.show_json(found)

@@ -51,7 +51,7 @@ def plan(
         with job_progress.watching("enrollments") as watch:
             return [(one, await goal_plans.run(pool, tenant, one, watch, actor=operator_acts.actor())) for one in plans]
 
-    done = database_connection.run(settings, run)
+    done = database_connection.run(settings, run, tenant=tenant)
     for one, status in done:
         if status.result is None:
             raise errors.GoalworkerError(
@@ -99,7 +99,7 @@ def backfill(
         with job_progress.watching("contacts") as watch:
             return await goal_jobs.wait(pool, jobs.JobKey(tenant, jobs.BACKFILL, workflow_id, job_id, goal_id), watch)
 
-    status = database_connection.run(common.load(), run)
+    status = database_connection.run(common.load(), run, tenant=tenant)
     if status.result is None:
         raise errors.GoalworkerError(f"The backfill {status.state}: {status.error or 'no result'}")
     result = status.result

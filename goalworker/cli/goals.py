@@ -47,7 +47,7 @@ def list_(
     as_json: common.Json = False,
 ) -> None:
     """Show the goals of a workflow, or of all workflows, oldest first."""
-    found = _run(lambda pool: goal_listing.list_all(pool, tenant, workflow, include_deleted=include_deleted))
+    found = _run(tenant, lambda pool: goal_listing.list_all(pool, tenant, workflow, include_deleted=include_deleted))
     if as_json:
         common.show_json(found)
     else:
@@ -57,7 +57,7 @@ def list_(
 @app.command()
 def get(tenant: Tenant, goal_id: GoalId, as_json: common.Json = False) -> None:
     """Show one goal."""
-    _show(_run(lambda pool: goal_store.get(pool, tenant, goal_id)), as_json=as_json)
+    _show(_run(tenant, lambda pool: goal_store.get(pool, tenant, goal_id)), as_json=as_json)
 
 
 @app.command()
@@ -118,7 +118,8 @@ def resume(tenant: Tenant, goal_id: GoalId, if_version: IfVersion = None, as_jso
 def delete(tenant: Tenant, goal_id: GoalId, if_version: IfVersion = None, as_json: common.Json = False) -> None:
     """Delete a goal; its achievements stay."""
     _run(
-        lambda pool: goal_store.delete(pool, tenant, goal_id, actor=operator_acts.actor(), expected_version=if_version)
+        tenant,
+        lambda pool: goal_store.delete(pool, tenant, goal_id, actor=operator_acts.actor(), expected_version=if_version),
     )
     common.report({"id": goal_id, "deleted": True}, f"deleted {goal_id}", as_json=as_json)
 
@@ -131,7 +132,7 @@ def set_logic(
     as_json: common.Json = False,
 ) -> None:
     """Set when contacts leave a workflow: at any goal, at all goals, or never, which only measures."""
-    is_new = _run(lambda pool: goal_store.set_logic(pool, tenant, workflow, logic, actor=operator_acts.actor()))
+    is_new = _run(tenant, lambda pool: goal_store.set_logic(pool, tenant, workflow, logic, actor=operator_acts.actor()))
     sentence = f"{printable(workflow)}: {logic}{'' if is_new else ' already'}"
     common.report({"workflow_id": workflow, "logic": logic, "changed": is_new}, sentence, as_json=as_json)
 
@@ -169,7 +170,7 @@ def apply(
             common.remark(f"warning: {printable(workflow_id)}: {warning.detail}")
         return steps, plans
 
-    planned, plans = database_connection.run(settings, look)
+    planned, plans = database_connection.run(settings, look, tenant=tenant)
     if dry_run:
         _show_steps(planned, as_json=as_json)
         if not as_json:
@@ -185,7 +186,7 @@ def apply(
             taken.append(step)
 
     try:
-        database_connection.run(settings, take_steps)
+        database_connection.run(settings, take_steps, tenant=tenant)
     except errors.GoalworkerError:
         if taken:  # An error in one workflow does not undo what was done to those before it.
             _show_steps(taken, as_json=as_json)
@@ -216,8 +217,8 @@ def _show_steps(steps: list[goal_file.Step], *, as_json: bool) -> None:
     common.show(rows, as_json=as_json, empty="nothing to do")
 
 
-def _run(work: Callable[[sa_async.AsyncEngine], Awaitable[T]]) -> T:
-    return database_connection.run(common.load(), work)
+def _run(tenant: str, work: Callable[[sa_async.AsyncEngine], Awaitable[T]]) -> T:
+    return database_connection.run(common.load(), work, tenant=tenant)
 
 
 def _update(tenant: str, goal_id: UUID, given: dict[str, Any], if_version: int | None, as_json: bool) -> None:
@@ -245,7 +246,7 @@ def _change(
         (warnings,) = await goal_warnings.about(pool, tenant, [(goal.goal_type, criteria_of_json(goal.criteria))])
         return goal, warnings
 
-    goal, warnings = database_connection.run(settings, run)
+    goal, warnings = database_connection.run(settings, run, tenant=tenant)
     _show(goal, as_json=as_json)
     for warning in warnings:
         common.remark(f"warning: {warning.detail}")

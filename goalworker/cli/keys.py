@@ -30,7 +30,9 @@ def create(
 ) -> None:
     """Create a key and print it. Only its hash is stored, so it cannot be shown again."""
     scopes = [name.strip() for name in scope.split(",") if name.strip()]
-    key, stored = database_connection.run(common.load(), lambda pool: api_keys.create(pool, tenant, name, scopes))
+    key, stored = database_connection.run(
+        common.load(), lambda pool: api_keys.create(pool, tenant, name, scopes), tenant=tenant
+    )
     if as_json:
         shown = {"id": stored.id, "key": key, "tenant_id": tenant, "name": name, "scopes": stored.scopes}
         common.show_json(shown)

@@ -320,7 +320,7 @@ class Cell(_Group):
 
     buckets: values.Buckets = Field(
         ALL_BUCKETS,
-        description="Buckets of tenants that this installation owns: ranges and single ones, separated by commas",
+        description="Buckets of tenants that this installation owns: ranges and single ones, comma-separated, or none",
         examples=["0-511"],
     )
     trust_keys: bool = Field(

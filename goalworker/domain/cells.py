@@ -15,6 +15,8 @@ from msgspec import Struct
 
 BUCKETS: Final = 1_024
 ALL_BUCKETS: Final = frozenset(range(BUCKETS))
+NONE: Final = "none"
+"""Buckets of a cell that owns only tenants that were moved to it."""
 # Tenants whose owner is remembered. Beyond them all are forgotten, since an event may name any tenant.
 REMEMBERED_MAX: Final = 10_000
 
@@ -27,7 +29,9 @@ def bucket_of(tenant_id: str) -> int:
 
 
 def parse_buckets(text: str) -> frozenset[int]:
-    """Return the buckets of a text such as `0-511,700`, or raise ValueError with what it should be."""
+    """Return the buckets of a text such as `0-511,700` or `none`, or raise ValueError with what it should be."""
+    if text.strip() == NONE:
+        return frozenset()
     found: set[int] = set()
     for part in text.split(","):
         buckets = _buckets_of(part.strip())
@@ -53,7 +57,7 @@ def format_buckets(buckets: Collection[int]) -> str:
     """Return buckets as the setting names them, in order, ranges where there are any."""
     ordered = sorted(buckets)
     if not ordered:
-        return ""
+        return NONE
     starts = [ordered[0], *(after for before, after in pairwise(ordered) if after != before + 1)]
     ends = [*(before for before, after in pairwise(ordered) if after != before + 1), ordered[-1]]
     return ",".join(

@@ -178,6 +178,10 @@ class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aio
                         moved[partition] = position
             await self.commit(epoch, moved)
 
+    def be_of_cell(self, cell_id: uuid.UUID) -> None:
+        """Commit the cell along with offsets, and report offsets that another cell has committed."""
+        self._identity.cell_id = cell_id
+
     @property
     def topic_ids(self) -> Mapping[str, uuid.UUID]:
         """Ids of the topics that the committed offsets belong to, as far as the brokers have ids."""

@@ -14,19 +14,24 @@ from typing import Any, Final
 from aiokafka import TopicPartition
 from msgspec import Struct
 
+from goalworker import logs
 from goalworker.errors import GoalworkerError
 from goalworker.kafka import broker_requests
 from goalworker.kafka.fast_fetch.fetch_state import LEADER_EPOCHS
 
-_METADATA: Final = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})?(?::([0-9]{1,10}))?")
+log = logs.get("reader")
+
+_UUID: Final = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_METADATA: Final = re.compile(rf"({_UUID})?(?::([0-9]{{1,10}}))?(?:/({_UUID}))?")
 
 
 class Committed(Struct, frozen=True):
-    """An offset and its log, as far as the worker that committed it knew the log."""
+    """An offset and its log, as far as the worker that committed it knew the log; and the worker's cell."""
 
     offset: int
     topic_id: uuid.UUID | None = None
     leader_epoch: int | None = None
+    cell_id: uuid.UUID | None = None
 
 
 class Logs(Struct, frozen=True):
@@ -65,6 +70,8 @@ class TopicIdentity:
     """Ids of the topics that this worker reads, which it commits as metadata of the offsets."""
 
     def __init__(self) -> None:
+        self.cell_id: uuid.UUID | None = None
+        """The cell of this worker, which it commits too: a group of two cells would lose the records of both."""
         self.ids: dict[str, uuid.UUID] = {}
         self._committed: dict[TopicPartition, Committed] = {}
 
@@ -73,16 +80,18 @@ class TopicIdentity:
 
         Raises GoalworkerError for an offset of another log.
         """
-        logs = await fetch_logs(consumer, partitions, self._committed)
-        recreated = {topic for topic, topic_id in self.ids.items() if logs.ids.get(topic, topic_id) != topic_id}
-        recreated &= {partition.topic for partition, committed in logs.committed.items() if committed.offset > 0}
-        recreated |= {partition.topic for partition in of_another_topic(logs)}
+        found = await fetch_logs(consumer, partitions, self._committed)
+        recreated = {topic for topic, topic_id in self.ids.items() if found.ids.get(topic, topic_id) != topic_id}
+        recreated &= {partition.topic for partition, committed in found.committed.items() if committed.offset > 0}
+        recreated |= {partition.topic for partition in of_another_topic(found)}
         if recreated:
             raise _recreated(recreated)
-        if diverged := beyond_its_epoch(logs):
-            raise _diverged({partition: logs.committed[partition].offset for partition in diverged})
-        self.ids |= logs.ids
-        return logs.unanswered
+        if diverged := beyond_its_epoch(found):
+            raise _diverged({partition: found.committed[partition].offset for partition in diverged})
+        self.ids |= found.ids
+        if shared := of_another_cell(found.committed, self.cell_id):
+            log.error("group_of_another_cell", partitions=len(shared), remedy=GROUP_REMEDY)
+        return found.unanswered
 
     def forget_epochs(self, partitions: Collection[TopicPartition]) -> None:
         """Forget the leader epochs of partitions that are read from their beginning, where the log may be another."""
@@ -92,28 +101,33 @@ class TopicIdentity:
     def with_metadata(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, Any]:
         """Return offsets as aiokafka commits them, with the topic's id and the leader epoch if these are known."""
         committed = {
-            partition: Committed(offset, self.ids.get(partition.topic), LEADER_EPOCHS.get(partition))
+            partition: Committed(offset, self.ids.get(partition.topic), LEADER_EPOCHS.get(partition), self.cell_id)
             for partition, offset in offsets.items()
         }
         self._committed |= committed
         return {partition: encode(at) for partition, at in committed.items()}
 
 
-# --- metadata of an offset: the topic's id, a colon and the leader epoch ---
+# --- metadata of an offset: the topic's id, a colon and the leader epoch, a slash and the cell's id ---
 
 
 def encode(committed: Committed) -> int | tuple[int, str]:
     """Return an offset as aiokafka commits it, with metadata if the log is known."""
     topic_id = "" if committed.topic_id is None else str(committed.topic_id)
     epoch = "" if committed.leader_epoch is None else f":{committed.leader_epoch}"
-    return (committed.offset, topic_id + epoch) if topic_id or epoch else committed.offset
+    metadata = topic_id + epoch + ("" if committed.cell_id is None else f"/{committed.cell_id}")
+    return (committed.offset, metadata) if metadata else committed.offset
 
 
 def decode(offset: int, metadata: str) -> Committed:
     """Return a committed offset with its log; metadata that another program wrote says nothing about the log."""
     found = _METADATA.fullmatch(metadata)
-    topic_id, epoch = found.groups() if found is not None else (None, None)
-    return Committed(offset, uuid.UUID(topic_id) if topic_id else None, int(epoch) if epoch else None)
+    topic_id, epoch, cell_id = found.groups() if found is not None else (None, None, None)
+    return Committed(offset, _uuid(topic_id), int(epoch) if epoch else None, _uuid(cell_id))
+
+
+def _uuid(text: str | None) -> uuid.UUID | None:
+    return None if text is None else uuid.UUID(text)
 
 
 # --- the decision ---
@@ -138,12 +152,24 @@ def of_another_topic(logs: Logs) -> set[TopicPartition]:
     }
 
 
+def of_another_cell(committed: Mapping[TopicPartition, Committed], cell_id: uuid.UUID | None) -> set[TopicPartition]:
+    """Return the partitions whose offset a worker of another cell has committed; without a cell, none."""
+    if cell_id is None:
+        return set()
+    return {partition for partition, at in committed.items() if at.cell_id not in (None, cell_id)}
+
+
 def beyond_its_epoch(logs: Logs) -> set[TopicPartition]:
     """Return the partitions whose log ends the leader epoch of their offset before that offset."""
     return {partition for partition, end in logs.epoch_ends.items() if end < logs.committed[partition].offset}
 
 
 # --- the sentences ---
+
+GROUP_REMEDY: Final = (
+    "two cells share the consumer group, or the database was made anew: give each cell a GOALWORKER_KAFKA__GROUP_ID of "
+    "its own, and read again what it has missed: `goalworker run --reset-offsets` with a time before the mistake"
+)
 
 REMEDY: Final = (
     "Nothing is skipped silently: stop all workers, then start one with `goalworker run --reset-offsets earliest` "

@@ -305,6 +305,34 @@ operator_acts = sa.Table(
     sa.Column("detail", pg.JSONB, nullable=False),
 )
 
+# No tenant_id: the cell that this database is (contract section 10), as its workers were last started.
+cell = sa.Table(
+    "cell",
+    metadata,
+    sa.Column("id", sa.SmallInteger, primary_key=True, autoincrement=False),
+    uuid_("cell_id"),
+    text_("group_id"),
+    text_("buckets"),
+    sa.Column("trust_keys", sa.Boolean, nullable=False),
+    time_("written_at"),
+    sa.CheckConstraint("id = 1", name="one_row"),
+)
+
+# Tenants that were moved from one cell to another: a row in both databases, which overrides the tenant's bucket.
+# Without row-level security, since it says nothing but where a tenant is. copied_until is the transaction of the source
+# up to which an arriving tenant is copied; replay_from the offsets from which its events are still to be read.
+moved_tenants = sa.Table(
+    "moved_tenants",
+    metadata,
+    id_("tenant_id", primary_key=True),
+    text_("state"),
+    uuid_("other_cell"),
+    time_("changed_at"),
+    sa.Column("copied_until", sa.BigInteger, nullable=True),
+    sa.Column("replay_from", pg.JSONB, nullable=True),
+    sa.CheckConstraint("state in ('arriving', 'here', 'away')", name="state"),
+)
+
 TENANT_TABLES: Final = (
     goals,
     goal_versions,

@@ -61,6 +61,7 @@ async def _run_insight(settings: config.Settings, worker_group: str) -> None:
             await history_writing.set_coverage(pool, settings.history.keep, settings.history.retention)
         memory.tune_for_batches()
         decoder = event_decoder(settings)
+        decoder.cell = await start_checks.owned_cell(settings, pool)
         consumer = PositionedConsumer(settings, topics_of(settings))
         skew = clock_skew.ClockSkew(pool, decoder, consumer.take_records_ahead)
         with database_errors.explain_errors(settings.database_url()):

@@ -3,17 +3,19 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from goalworker import config, logs, metrics
+from goalworker.domain.cells import Cell, format_buckets
 from goalworker.errors import DependencyError, MigrationsBehindError
 from goalworker.goal_index import index
 from goalworker.kafka import broker_errors, clients
 from goalworker.kafka.topics import max_message_bytes, missing_topics
 from goalworker.pipeline import topic_limits
 from goalworker.postgres import connections, database_errors, migrations, tables
-from goalworker.stores import goal_store, table_statistics
+from goalworker.stores import cell_store, goal_store, table_statistics
 
 log = logs.get("app")
 
@@ -49,6 +51,25 @@ async def check_database(
             log.warning("database_is_newer", found=revision, known=migrations.head())
         async with connections.transaction(pool, role, "goals") as connection:
             await check_tracking(connection, settings.enrollments.tracking)
+
+
+async def write_cell(settings: config.Settings, pool: AsyncEngine) -> UUID:
+    """Write which buckets this cell owns, for whoever compares the cells, and return the cell's id."""
+    with database_errors.explain_errors(settings.database_url()):
+        async with connections.transaction(pool, tables.WORKER_ROLE, "goals") as connection:
+            before = await cell_store.read(connection)
+            cell = await cell_store.write(connection, settings)
+    if before is not None and before.buckets != cell.buckets:
+        buckets, former = format_buckets(cell.buckets), format_buckets(before.buckets)
+        log.warning("cell_changed", buckets=buckets, former=former, remedy="goalworker cells check --database URL ...")
+    return cell.cell_id
+
+
+async def owned_cell(settings: config.Settings, pool: AsyncEngine) -> Cell:
+    """Return the tenants that this cell owns."""
+    with database_errors.explain_errors(settings.database_url()):
+        async with connections.transaction(pool, tables.WORKER_ROLE, "goals") as connection:
+            return await cell_store.owned(connection, settings.cell.buckets)
 
 
 @contextmanager

@@ -34,6 +34,7 @@ async def _run_worker(settings: config.Settings, reset_offsets: offset_reset.Tar
         start_checks.open_pool(settings) as pool,
     ):
         await start_checks.check_database(settings, pool, tables.WORKER_ROLE, goal_store.ensure_tracking)
+        cell_id = await start_checks.write_cell(settings, pool)
         health.set("database", None)
         health.set("migrations", None)
         with broker_errors.explain_errors(settings):
@@ -50,7 +51,9 @@ async def _run_worker(settings: config.Settings, reset_offsets: offset_reset.Tar
         health.set("goals", None)
         sender = Sender(settings)
         decoder = event_decoder(settings)
+        decoder.cell = await start_checks.owned_cell(settings, pool)
         consumer = Consumer(settings)
+        consumer.be_of_cell(cell_id)
         flow = worker.Worker(settings, pool, sender, consumer, goal_index, decoder)
         skew = clock_skew.ClockSkew(pool, decoder, consumer.take_records_ahead)
         with database_errors.explain_errors(settings.database_url()):

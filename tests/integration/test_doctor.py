@@ -15,7 +15,7 @@ def test_doctor_finds_no_problem_in_a_correct_installation(with_both: Shell) -> 
     findings = with_both("doctor", "--json").rows
     assert {finding["check"] for finding in findings} == {
         *("settings", "broker", "topics", "rights", "insight", "senders", "hidden"),
-        *("database", "clocks", "limits", "locks", "migrations", "tracking", "outbox", "exits"),
+        *("database", "clocks", "limits", "locks", "migrations", "tracking", "outbox", "exits", "cell"),
     }
     amiss = [finding["detail"] for finding in findings if finding["state"] != "ok"]
     assert [detail for detail in amiss if "is not compacted" not in detail] == []

@@ -42,6 +42,7 @@ USES: Mapping[str, Use] = {
     "topics resume": Use((TOPIC,), needs=(DATABASE,)),
     "topics skip": Use((TOPIC, "0", "--offset", "0"), needs=(BROKER,)),
     "topics audit": Use(needs=(DATABASE,)),
+    "cells check": Use(needs=(DATABASE,)),
     "goals list": Use(TENANT, needs=(DATABASE,)),
     "goals get": Use((GOAL, *TENANT), needs=(DATABASE,)),
     "goals create": Use(("w", "--type", "form_submitted", "--criteria", "form_id=f1", *TENANT), needs=(DATABASE,)),

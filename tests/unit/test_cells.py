@@ -28,7 +28,15 @@ def test_buckets_are_read_as_they_are_written(buckets: frozenset[int]) -> None:
 
 @pytest.mark.parametrize(
     ("text", "written"),
-    [("0-1023", "0-1023"), ("7", "7"), (" 0-2, 4 ,6-7", "0-2,4,6-7"), ("3,1,2", "1-3"), ("5-5", "5"), ("0007", "7")],
+    [
+        ("0-1023", "0-1023"),
+        ("7", "7"),
+        (" 0-2, 4 ,6-7", "0-2,4,6-7"),
+        ("3,1,2", "1-3"),
+        ("5-5", "5"),
+        ("0007", "7"),
+        ("none", "none"),
+    ],
 )
 def test_ranges_and_single_buckets_may_be_mixed(text: str, written: str) -> None:
     assert format_buckets(parse_buckets(text)) == written

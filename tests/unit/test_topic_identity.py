@@ -78,3 +78,23 @@ def test_offsets_are_committed_with_the_epoch_of_what_was_read(monkeypatch: pyte
     assert identity.with_metadata({PARTITION: OFFSET}) == {PARTITION: (OFFSET, ":4")}
     identity.forget_epochs([PARTITION])
     assert identity.with_metadata({PARTITION: 0}) == {PARTITION: 0}
+
+
+# --- the cell that committed an offset ---
+
+
+def test_an_offset_says_which_cell_has_committed_it() -> None:
+    committed = topic_identity.Committed(OFFSET, OURS, 3, uuid.UUID(int=7))
+    encoded = topic_identity.encode(committed)
+    assert encoded == (OFFSET, f"{OURS}:3/{uuid.UUID(int=7)}")
+    assert topic_identity.decode(*encoded) == committed
+
+
+def test_offsets_of_another_cell_are_found_and_those_without_a_cell_trusted() -> None:
+    ours, other = uuid.UUID(int=7), uuid.UUID(int=8)
+    committed = {
+        TopicPartition("t", number): topic_identity.Committed(OFFSET, cell_id=cell_id)
+        for number, cell_id in enumerate((ours, other, None))
+    }
+    assert topic_identity.of_another_cell(committed, ours) == {TopicPartition("t", 1)}
+    assert topic_identity.of_another_cell(committed, None) == set()

@@ -1,0 +1,158 @@
+"""Two cells on the same topics: every effect once, and the messages of one installation (contract section 10)."""
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import Final
+
+import asyncpg
+import pytest
+
+from goalworker.domain.cells import bucket_of
+from goalworker.stores import goal_store
+from goalworker.stores.goal_store import StoredGoal
+from tests.kit import clients, messages_in, support
+from tests.kit.worker_process import Installation
+
+TENANTS: Final = ("acme", "delta", "east", "north", "south", "west")
+WORKFLOW: Final = "onboarding"
+LOWER, UPPER = "0-511", "512-1023"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cell(Installation):
+    """Installation with a group of its own on another one's topics."""
+
+    name: str = ""
+
+    @property
+    def group_id(self) -> str:
+        return f"group-{self.name}-of-{self.topics['redrive']}"
+
+
+@pytest.fixture
+async def databases(
+    installation: Installation, postgres_url: str, template_database: str
+) -> AsyncIterator[tuple[str, str]]:
+    """Two more databases."""
+    with (
+        support.fresh_database(postgres_url, f"TEMPLATE {template_database}") as first,
+        support.fresh_database(postgres_url, f"TEMPLATE {template_database}") as second,
+    ):
+        yield support.with_database(postgres_url, first), support.with_database(postgres_url, second)
+
+
+def cell_of(installation: Installation, name: str, database_url: str, buckets: str) -> Cell:
+    return Cell(
+        installation.bootstrap_servers,
+        database_url,
+        installation.topics,
+        installation.folder,
+        {"CELL__BUCKETS": buckets},
+        installation.forker,
+        name,
+    )
+
+
+def owner(cells: Iterable[Cell], tenant_id: str) -> Cell:
+    lower, upper = cells
+    return lower if bucket_of(tenant_id) < 512 else upper
+
+
+async def create_goal(client: clients.Client, tenant_id: str) -> StoredGoal:
+    draft = goal_store.parse_draft({"goal_type": "form_submitted", "criteria": {"form_id": "f"}})
+    return await goal_store.create(client.pool, tenant_id, WORKFLOW, draft, actor="test", maximum=3)
+
+
+def story(tenant_id: str, goal: StoredGoal) -> list[messages_in.Record]:
+    """Return the records of a contact who achieves a goal, one of them twice, and one that is malformed."""
+    at = messages_in.later(goal.created_at, 1)
+    enrollment = messages_in.Enrollment(WORKFLOW, f"run-of-{tenant_id}", "contact")
+    started = messages_in.event("workflow.enrollment.started", enrollment.ids, at, tenantid=tenant_id)
+    form = enrollment.submits("f", at + timedelta(seconds=1), tenantid=tenant_id)
+    malformed = messages_in.event("form.submitted", {}, at, tenantid=tenant_id)
+    return [started, form, form, malformed]
+
+
+async def copy_goals(sources: Iterable[Installation], target: Installation) -> None:
+    """Copy all goals into the database of a single installation."""
+    into = await asyncpg.connect(target.database_url)
+    for source in sources:
+        there = await asyncpg.connect(source.database_url)
+        for table in ("goals", "goal_versions"):
+            rows = await there.fetch(f"SELECT * FROM {table}")
+            await into.copy_records_to_table(table, records=[tuple(row) for row in rows], columns=[*rows[0].keys()])
+        await there.close()
+    await into.execute("UPDATE goal_revision SET revision = 1000000")
+    await into.close()
+
+
+async def test_two_cells_have_every_effect_once_and_say_what_one_installation_would(
+    installation: Installation, databases: tuple[str, str]
+) -> None:
+    cells = (
+        cell_of(installation, "lower", databases[0], LOWER),
+        cell_of(installation, "upper", databases[1], UPPER),
+    )
+    assert {owner(cells, tenant_id).name for tenant_id in TENANTS} == {"lower", "upper"}
+    async with AsyncExitStack() as stack:
+        lower, upper = [await stack.enter_async_context(clients.connect(cell)) for cell in cells]
+        client_of = {cell.name: client for cell, client in zip(cells, (lower, upper), strict=True)}
+        records = [messages_in.Record("form_submitted", b"{"), messages_in.Record("redrive", b"nobody's")]
+        for tenant_id in TENANTS:
+            records += story(tenant_id, await create_goal(client_of[owner(cells, tenant_id).name], tenant_id))
+        workers = [await stack.enter_async_context(cell.worker()) for cell in cells]
+        await lower.send(*records)
+        await lower.settle()
+        await upper.settle()
+
+        achieved, exits = await lower.messages("goal_achieved"), await lower.messages("workflow_exit")
+        assert sorted(message.body["tenantid"] for message in achieved) == [*TENANTS]
+        assert sorted(message.body["tenantid"] for message in exits) == [*TENANTS]
+        letters = Counter(letter.value for letter in await lower.dead_letters())
+        assert set(letters.values()) == {1}
+        assert len(letters) == len(TENANTS) + 2
+        for client, worker in zip((lower, upper), workers, strict=True):
+            own = [tenant_id for tenant_id in TENANTS if client_of[owner(cells, tenant_id).name] is client]
+            assert await client.sql("SELECT array_agg(tenant_id ORDER BY tenant_id) FROM enrollments") == own
+            assert await client.sql("SELECT count(*) FROM exits") == len(own)
+            foreign = (len(TENANTS) - len(own)) * 4 + (2 if client is upper else 0)
+            assert worker.metric("events_total", outcome="foreign_tenant") == foreign
+
+        checked = cells[0].call("cells", "check", "--database", databases[1])
+        assert (checked.code, "2 own every bucket once" in checked.out) == (0, True), checked
+        # One installation that reads the same topics says the same, byte for byte.
+        await copy_goals(cells, installation)
+        async with installation.worker(), clients.connect(installation) as alone:
+            await alone.settle()
+            assert {m.body["id"] for m in await alone.messages("goal_achieved")} == {m.body["id"] for m in achieved}
+            assert {m.body["id"] for m in await alone.messages("workflow_exit")} == {m.body["id"] for m in exits}
+            assert len(await alone.records("workflow_exit")) == 2 * len(TENANTS)
+
+
+async def test_a_group_that_two_cells_share_is_reported_by_both_the_worker_and_doctor(
+    installation: Installation, databases: tuple[str, str]
+) -> None:
+    other = dataclasses.replace(installation, database_url=databases[0])
+    async with installation.worker(), clients.connect(installation) as client:
+        await client.process(messages_in.Record("form_submitted", None, b"key", partition=0))
+    async with other.worker() as worker:
+        await worker.said("group_of_another_cell")
+    found = json.loads(other.call("doctor", "--json").out)
+    (problem,) = [finding for finding in found if finding["check"] == "cell" and finding["state"] == "problem"]
+    assert "two cells share the consumer group" in problem["detail"]
+
+
+async def test_commands_refuse_a_tenant_of_another_cell(installation: Installation) -> None:
+    tenant_id = next(tenant_id for tenant_id in TENANTS if bucket_of(tenant_id) >= 512)
+    goal = ("w", "--tenant", tenant_id, "--type", "form_submitted", "--criteria", "form_id=f")
+    for words in (("goals", "create", *goal), ("goals", "list", "--tenant", tenant_id), ("cells", "--json")):
+        refused = installation.call(*words, CELL__BUCKETS=LOWER)
+        if words[0] == "cells":
+            assert json.loads(refused.out)["buckets"] == LOWER
+        else:
+            assert (refused.code, refused.out) == (1, "")
+            assert f"The tenant {tenant_id} belongs to another cell" in refused.err
