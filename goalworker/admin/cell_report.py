@@ -1,4 +1,4 @@
-"""What the databases say about their cells."""
+"""Reports about cells, as their databases describe them."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -48,7 +48,7 @@ async def compare(settings: config.Settings, urls: Iterable[str]) -> Sequence[fi
 
 
 def with_database(settings: config.Settings, url: str) -> config.Settings:
-    """Return the settings with another database; SettingsError where its URL is none."""
+    """Return the settings with another database; SettingsError for a URL that cannot be one."""
     database = config.load({groups.variable("database", "url"): url}, env_file=None, secrets_dir=None).database
     url_of = {"url": database.url}
     return settings.model_copy(update={"database": settings.database.model_copy(update=url_of)})

@@ -1,15 +1,15 @@
 """Check that a caller's tenant is this cell's (contract section 10)."""
 
+import math
 import time
 from typing import Final
 
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker.domain.cells import Cell
-from goalworker.postgres import connections, tables
+from goalworker.domain.cells import REMEMBERED_MAX
 from goalworker.stores import cell_store
 
-# Seconds for which moved tenants are remembered. Writes of a tenant that was moved meanwhile are refused when they are
+# Seconds for which an answer is remembered. Writes of a tenant that was moved meanwhile are refused when they are
 # written.
 REMEMBERED_SECONDS: Final = 1.0
 
@@ -20,18 +20,16 @@ class OwnTenants:
     def __init__(self, pool: sa_async.AsyncEngine, buckets: frozenset[int]) -> None:
         self._pool = pool
         self._buckets = buckets
-        self._cell: Cell | None = None
-        self._read_at = 0.0
+        self._answers: dict[str, tuple[float, bool]] = {}
 
     async def check(self, tenant_id: str) -> None:
         """Raise ForeignTenantError for a tenant of another cell."""
-        if not (await self._read()).owns(tenant_id):
-            raise cell_store.ForeignTenantError(tenant_id)
-
-    async def _read(self) -> Cell:
         now = time.monotonic()
-        if self._cell is None or now - self._read_at > REMEMBERED_SECONDS:
-            async with connections.transaction(self._pool, tables.API_ROLE, "keys") as connection:
-                self._cell = await cell_store.owned(connection, self._buckets)
-            self._read_at = now
-        return self._cell
+        read_at, is_own = self._answers.get(tenant_id, (-math.inf, False))
+        if now - read_at > REMEMBERED_SECONDS:
+            is_own = await cell_store.owns(self._pool, tenant_id, self._buckets, "keys")
+            if len(self._answers) >= REMEMBERED_MAX:
+                self._answers.clear()
+            self._answers[tenant_id] = (now, is_own)
+        if not is_own:
+            raise cell_store.ForeignTenantError(tenant_id)

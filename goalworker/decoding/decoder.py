@@ -76,6 +76,10 @@ class Decoder:
         self._cell = cell
         self._filter = None if cell.owns_all else TenantFilter(cell, trust_keys=self._limits.trust_keys)
 
+    def is_foreign(self, tenant_id: str) -> bool:
+        """Say whether a tenant is another cell's."""
+        return self._filter is not None and self._filter.foreign[tenant_id]
+
     def knows(self, topic: str) -> bool:
         """Say whether this decoder decodes the records of a topic."""
         return topic in self._fast

@@ -78,7 +78,7 @@ def decode(
     found = EventsOfPartition(partition, records[-1].offset + 1, span, arrived_by, len(records))
     now = datetime.now(UTC) + decoder.ahead
     if partition.topic == topics.workflow_exit:
-        found.exits, found.outcomes = published_exits.read(records)
+        _take_exits(found, decoder, records)
     elif partition.topic == topics.redrive:
         for record in records:
             _take_redriven(found, decoder, record, now)
@@ -86,6 +86,13 @@ def decode(
         _take_all(found, decoder, records, now)
     decoder.without_time.clear()  # the worker counts them
     return found
+
+
+def _take_exits(found: EventsOfPartition, decoder: Decoder, records: Sequence[FetchedRecord]) -> None:
+    exits, found.outcomes = published_exits.read(records)
+    found.exits = [each for each in exits if not decoder.is_foreign(each.tenant_id)]
+    if foreign := len(exits) - len(found.exits):
+        found.outcomes[FOREIGN_TENANT] += foreign
 
 
 def _take_all(found: EventsOfPartition, decoder: Decoder, records: Sequence[FetchedRecord], now: datetime) -> None:

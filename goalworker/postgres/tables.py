@@ -311,7 +311,7 @@ cell = sa.Table(
     metadata,
     sa.Column("id", sa.SmallInteger, primary_key=True, autoincrement=False),
     uuid_("cell_id"),
-    text_("group_id"),
+    id_("group_id"),
     text_("buckets"),
     sa.Column("trust_keys", sa.Boolean, nullable=False),
     time_("written_at"),
@@ -319,8 +319,8 @@ cell = sa.Table(
 )
 
 # Tenants that were moved from one cell to another: a row in both databases, which overrides the tenant's bucket.
-# Without row-level security, since it says nothing but where a tenant is. copied_until is the transaction of the source
-# up to which an arriving tenant is copied; replay_from the offsets from which its events are still to be read.
+# copied_until is the transaction of the source up to which an arriving tenant is copied; replay_from the offsets from
+# which its events are still to be read.
 moved_tenants = sa.Table(
     "moved_tenants",
     metadata,
@@ -345,6 +345,7 @@ TENANT_TABLES: Final = (
     exits,
     audit_log,
     api_keys,
+    moved_tenants,
     insight_tables.history_events,
     insight_tables.history_exits,
     insight_tables.seen_values,

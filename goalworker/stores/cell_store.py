@@ -6,6 +6,7 @@ from typing import Final
 from uuid import UUID, uuid4
 
 from msgspec import Struct
+from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import config
 from goalworker.domain.cells import Cell, format_buckets, parse_buckets
@@ -81,6 +82,12 @@ async def owned(connection: connections.Connection, buckets: frozenset[int]) -> 
     """Return the tenants that a cell with these buckets owns, moved ones considered."""
     moved: Mapping[str, bool] = {tenant_id: state == HERE for tenant_id, state in await connection.fetch(_WHERE_MOVED)}
     return Cell(buckets, moved)
+
+
+async def owns(pool: sa_async.AsyncEngine, tenant_id: str, buckets: frozenset[int], operation: str) -> bool:
+    """Say whether a tenant is a cell's with these buckets, as the API's role, which sees no other tenant."""
+    async with connections.tenant_transaction(pool, tenant_id, operation) as connection:
+        return (await owned(await connections.driver_of(connection), buckets)).owns(tenant_id)
 
 
 def _stored(row: tuple[UUID, str, str, bool, datetime]) -> StoredCell:

@@ -17,7 +17,7 @@ UPGRADE = (
     CREATE TABLE cell (
         id smallint PRIMARY KEY CONSTRAINT cell_one_row_check CHECK (id = 1),
         cell_id uuid NOT NULL,
-        group_id text NOT NULL,
+        group_id text COLLATE "C" NOT NULL,
         buckets text NOT NULL,
         trust_keys boolean NOT NULL,
         written_at timestamptz NOT NULL
@@ -33,9 +33,17 @@ UPGRADE = (
         replay_from jsonb
     )
     """,
+    "ALTER TABLE moved_tenants ENABLE ROW LEVEL SECURITY",
+    "ALTER TABLE moved_tenants FORCE ROW LEVEL SECURITY",
+    "CREATE POLICY worker ON moved_tenants TO goalworker_worker USING (true) WITH CHECK (true)",
+    """
+    CREATE POLICY tenant ON moved_tenants TO goalworker_api
+        USING (tenant_id = current_setting('goalworker.tenant_id', true))
+        WITH CHECK (tenant_id = current_setting('goalworker.tenant_id', true))
+    """,
     "GRANT SELECT, INSERT, UPDATE ON cell TO goalworker_worker",
     "GRANT SELECT, INSERT, UPDATE, DELETE ON moved_tenants TO goalworker_worker",
-    "GRANT SELECT ON cell, moved_tenants TO goalworker_api",
+    "GRANT SELECT ON moved_tenants TO goalworker_api",
 )
 
 

@@ -11,7 +11,8 @@ from typing import Final
 import asyncpg
 import pytest
 
-from goalworker.domain.cells import bucket_of
+from goalworker.domain.cells import ALL_BUCKETS, bucket_of, format_buckets
+from goalworker.pipeline.dead_letters import ORIGINAL_GROUP
 from goalworker.stores import goal_store
 from goalworker.stores.goal_store import StoredGoal
 from tests.kit import clients, messages_in, support
@@ -51,9 +52,9 @@ def cell_of(installation: Installation, name: str, database_url: str, buckets: s
         database_url,
         installation.topics,
         installation.folder,
-        {"CELL__BUCKETS": buckets},
-        installation.forker,
-        name,
+        settings={"CELL__BUCKETS": buckets},
+        forker=installation.forker,
+        name=name,
     )
 
 
@@ -90,6 +91,18 @@ async def copy_goals(sources: Iterable[Installation], target: Installation) -> N
     await into.close()
 
 
+async def everything_out(client: clients.Client) -> Counter[tuple[object, ...]]:
+    """Count the records that came out, by all that a consumer sees of one."""
+    topics = ("goal_achieved", "workflow_exit", "dead_letters")
+    found: list[tuple[object, ...]] = [
+        # A dead letter names the consumer group, of which each cell has its own.
+        (topic, record.key, record.value, *(header for header in record.headers if header[0] != ORIGINAL_GROUP))
+        for topic in topics
+        for record in await client.records(topic)
+    ]
+    return Counter(found)
+
+
 async def test_two_cells_have_every_effect_once_and_say_what_one_installation_would(
     installation: Installation, databases: tuple[str, str]
 ) -> None:
@@ -124,13 +137,12 @@ async def test_two_cells_have_every_effect_once_and_say_what_one_installation_wo
 
         checked = cells[0].call("cells", "check", "--database", databases[1])
         assert (checked.code, "2 own every bucket once" in checked.out) == (0, True), checked
+        of_cells = await everything_out(lower)
         # One installation that reads the same topics says the same, byte for byte.
         await copy_goals(cells, installation)
         async with installation.worker(), clients.connect(installation) as alone:
             await alone.settle()
-            assert {m.body["id"] for m in await alone.messages("goal_achieved")} == {m.body["id"] for m in achieved}
-            assert {m.body["id"] for m in await alone.messages("workflow_exit")} == {m.body["id"] for m in exits}
-            assert len(await alone.records("workflow_exit")) == 2 * len(TENANTS)
+            assert await everything_out(alone) == of_cells + of_cells
 
 
 async def test_a_group_that_two_cells_share_is_reported_by_both_the_worker_and_doctor(
@@ -146,13 +158,46 @@ async def test_a_group_that_two_cells_share_is_reported_by_both_the_worker_and_d
     assert "two cells share the consumer group" in problem["detail"]
 
 
+async def test_a_worker_that_trusts_keys_skips_foreign_ones_undecoded(installation: Installation) -> None:
+    foreign = next(tenant_id for tenant_id in TENANTS if bucket_of(tenant_id) >= 512)
+    undecodable = messages_in.Record("form_submitted", b"{", f"{foreign}:c".encode())
+    async with (
+        installation.worker(CELL__BUCKETS=LOWER, CELL__TRUST_KEYS="true") as worker,
+        clients.connect(installation) as client,
+    ):
+        await client.process(undecodable, messages_in.Record("form_submitted", b"{", b"c"))
+        assert worker.metric("events_total", outcome="foreign_tenant") == 1
+        assert len(await client.dead_letters()) == 1
+
+
 async def test_commands_refuse_a_tenant_of_another_cell(installation: Installation) -> None:
     tenant_id = next(tenant_id for tenant_id in TENANTS if bucket_of(tenant_id) >= 512)
-    goal = ("w", "--tenant", tenant_id, "--type", "form_submitted", "--criteria", "form_id=f")
-    for words in (("goals", "create", *goal), ("goals", "list", "--tenant", tenant_id), ("cells", "--json")):
+    new = ("w", "--tenant", tenant_id, "--type", "form_submitted", "--criteria", "form_id=f")
+    for words in (("goals", "create", *new), ("goals", "list", "--tenant", tenant_id)):
         refused = installation.call(*words, CELL__BUCKETS=LOWER)
-        if words[0] == "cells":
-            assert json.loads(refused.out)["buckets"] == LOWER
-        else:
-            assert (refused.code, refused.out) == (1, "")
-            assert f"The tenant {tenant_id} belongs to another cell" in refused.err
+        assert (refused.code, refused.out) == (1, "")
+        assert f"The tenant {tenant_id} belongs to another cell" in refused.err
+
+
+async def test_cells_shows_the_buckets_and_the_tenants_that_were_moved(installation: Installation) -> None:
+    async with clients.connect(installation) as client:
+        await create_goal(client, "acme")
+        move = "INSERT INTO moved_tenants VALUES ($1, $2, '00000000-0000-0000-0000-000000000007', now())"
+        for tenant_id, state in (("went", "away"), ("came", "here")):
+            await client.sql(move, tenant_id, state)
+        await create_goal(client, "went")
+    others = format_buckets(ALL_BUCKETS - {bucket_of("acme")})
+    async with installation.worker():
+        shown = json.loads(installation.call("cells", "--json", CELL__BUCKETS=others).out)
+    assert (shown["buckets"], shown["workers_buckets"], shown["foreign_tenants"]) == (others, "0-1023", ["acme"])
+    assert [(moved["tenant_id"], moved["state"]) for moved in shown["moved_tenants"]] == [
+        ("came", "here"),
+        ("went", "away"),
+    ]
+    told = installation.call("cells", CELL__BUCKETS=others).out
+    assert told.splitlines()[:3] == [
+        f"this cell owns the buckets {others}",
+        "its workers were last started with 0-1023: give all of it one setting",
+        "1 tenant with goals here, but of another cell: acme",
+    ]
+    assert "came" in told.splitlines()[-2]

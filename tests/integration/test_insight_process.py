@@ -19,6 +19,7 @@ from aiokafka.record.util import calc_crc32c
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import config
+from goalworker.domain.cells import bucket_of, format_buckets
 from goalworker.insight.group_offsets import GroupOffsets
 from goalworker.postgres import connections, tables
 from goalworker.runtime import insight_service
@@ -158,6 +159,21 @@ async def test_events_of_enrolled_contacts_are_kept_and_values_of_everyone_count
         ("lately", "form.submitted", "3"),
     ]
     assert await seen(pool) == {("form_id", "f1"): 4, ("form_id", "f2"): 1}
+
+
+async def test_insight_of_a_cell_keeps_and_counts_nothing_of_another_cells_tenants(
+    installed: Installation, pool: sa_async.AsyncEngine
+) -> None:
+    await enroll(pool, "in")
+    foreign = messages_in.event("form.submitted", {"contact_id": "in", "form_id": "f2"}, now(), tenantid="south")
+    await send(installed, submitted("in", "1"), foreign)
+    own = format_buckets({bucket_of(messages_in.TENANT)})
+    async with insight(installed, CELL__BUCKETS=own) as process:
+        await until_kept(pool, 1)
+        await support.until(lambda: process.metric("history_records_total", outcome="foreign_tenant") == 1)
+        await until_covered(pool, now())
+    assert await kept(pool) == [("in", "form.submitted", "1")]
+    assert await seen(pool) == {("form_id", "f1"): 1}
 
 
 async def test_an_exit_is_known_to_be_published_at_the_time_of_its_record(

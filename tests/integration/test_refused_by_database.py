@@ -70,6 +70,8 @@ READING = {
     "paused_topics": ["topics list", "topics resume", "run"],
     "installation": ["run", "api", "insight"],
     "history_coverage": ["insight"],
+    "cell": ["cells check", "run"],
+    "moved_tenants": ["goals list", "keys create", "cells check", "run", "insight"],
 }
 EXEMPT = {("goals", "goals set-logic")}  # needs no goal
 

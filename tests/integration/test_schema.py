@@ -210,7 +210,7 @@ async def two_tenants(administrator: connections.Connection) -> set[str]:
 def _a_row_of(table: sa.Table, tenant_id: str) -> str:
     """Return an insertion of a row with the required columns only."""
     needed = [column for column in table.c if not (column.nullable or column.server_default or column.identity)]
-    given = {"tenant_id": f"'{tenant_id}'", "kind": "'plan'"}
+    given = {"tenant_id": f"'{tenant_id}'", "kind": "'plan'", "state": "'here'"}
     values = [given.get(column.name) or _SOMETHING[_kind(column)] for column in needed]
     if "key_hash" in table.c:
         values[[column.name for column in needed].index("key_hash")] = f"'{tenant_id}'"

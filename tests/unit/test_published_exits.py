@@ -12,6 +12,7 @@ from goalworker import config
 from goalworker.decoding.decoder import Decoder
 from goalworker.decoding.limits import Limits
 from goalworker.domain import facts, ids, messages
+from goalworker.domain.cells import ALL_BUCKETS, Cell, bucket_of
 from goalworker.insight import fetched_events, published_exits
 from goalworker.insight.buffer import Buffer
 from goalworker.insight.fetched_events import EventsOfPartition
@@ -31,8 +32,8 @@ def record(given_value: bytes | None, timestamp_ms: int = 0) -> ConsumerRecord:
     return ConsumerRecord(EXITS.topic, 1, 7, timestamp_ms, 0, b"k", given_value, None, 1, 1, ())
 
 
-def decoded(*records: ConsumerRecord) -> EventsOfPartition:
-    return fetched_events.decode(Decoder(TOPICS.event_types, Limits()), EXITS, records, TOPICS, AT)
+def decoded(*records: ConsumerRecord, cell: Cell | None = None) -> EventsOfPartition:
+    return fetched_events.decode(Decoder(TOPICS.event_types, Limits(), cell), EXITS, records, TOPICS, AT)
 
 
 def test_an_exit_was_published_at_the_time_of_its_record() -> None:
@@ -63,6 +64,14 @@ def test_another_record_of_the_topic_is_no_exit_and_moves_the_position(given_val
     assert found.exits == []
     assert found.outcomes == {"malformed": 1, "tombstone": 1}
     assert (found.next_offset, found.records) == (8, 2)
+
+
+def test_an_exit_of_another_cells_tenant_is_counted_and_not_kept() -> None:
+    own = frozenset({bucket_of("acme")})
+    elsewhere = decoded(record(value()), record(b""), cell=Cell(ALL_BUCKETS - own))
+    assert (elsewhere.exits, elsewhere.next_offset) == ([], 8)
+    assert elsewhere.outcomes == {"foreign_tenant": 1, "malformed": 1}
+    assert [found.tenant_id for found in decoded(record(value()), cell=Cell(own)).exits] == ["acme"]
 
 
 @given(st.binary())
