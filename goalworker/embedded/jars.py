@@ -1,10 +1,11 @@
 """Jars of Apache Kafka: downloaded once from Maven Central into the user's cache folder, then used offline."""
 
+import dataclasses
 import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent import futures
 from pathlib import Path
 
@@ -12,33 +13,55 @@ from goalworker import errors
 from goalworker.embedded import machine
 
 VERSION = "4.4.0"
-# One jar a line: SHA-256 and Maven coordinate. After a change of VERSION `make requirements` writes it anew.
+# After a change of VERSION `make requirements` writes it anew.
 PINNED = Path(__file__).with_name("kafka.sha256")
 TIMEOUT_SECONDS = 20
 PARALLEL_DOWNLOADS = 8
 REPORT_SECONDS = 1.0
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Bundle:
+    """Jars of a program that are fetched together and kept in a folder of this name.
+
+    The file that pins them has one jar a line: SHA-256 and Maven coordinate.
+    """
+
+    program: str
+    folder: str
+    pins: Path
+    megabytes: int
+
+    def pinned(self) -> dict[str, str]:
+        """Return the SHA-256 of each jar by its Maven coordinate."""
+        lines = (line.split() for line in self.pins.read_text().splitlines())
+        return {coordinate: digest for digest, coordinate in lines}
+
+
+def broker() -> Bundle:
+    """Return what the embedded broker needs."""
+    return Bundle(f"Apache Kafka {VERSION}", f"kafka-{VERSION}", PINNED, 43)
+
+
 def classpath(report: Callable[[str], None]) -> str:
-    """Return the argument of `java -cp`; the first call on a machine downloads 43 MB."""
-    folder = cache_folder() / f"kafka-{VERSION}"
+    """Return the argument of `java -cp` for the broker; the first call on a machine downloads 43 MB."""
+    return str(fetched(broker(), report) / "*")
+
+
+def fetched(bundle: Bundle, report: Callable[[str], None]) -> Path:
+    """Return the folder of a bundle's jars; the first call on a machine downloads them."""
+    folder = cache_folder() / bundle.folder
     if not folder.is_dir():
         _make(folder.parent)
         try:
-            _fetch(folder, report)
+            _fetch(bundle, folder, report)
         except (OSError, RuntimeError) as error:  # jgo raises RuntimeError if a file is missing
             raise errors.DependencyError(
-                f"Cannot fetch Apache Kafka {VERSION} from Maven Central, which is needed once: check the network, "
+                f"Cannot fetch {bundle.program} from Maven Central, which is needed once: check the network, "
                 "HTTPS_PROXY, and REQUESTS_CA_BUNDLE if a proxy here has its own certificate authority; or copy "
                 f"{folder} from a machine that has it. Cause: {error}"
             ) from error
-    return str(folder / "*")
-
-
-def pinned() -> dict[str, str]:
-    """Return the SHA-256 of each jar by its Maven coordinate."""
-    lines = (line.split() for line in PINNED.read_text().splitlines())
-    return {coordinate: digest for digest, coordinate in lines}
+    return folder
 
 
 def cache_folder() -> Path:
@@ -54,12 +77,12 @@ def _make(folder: Path) -> None:
         ) from None
 
 
-def _fetch(folder: Path, report: Callable[[str], None]) -> None:
-    report(f"fetching Apache Kafka {VERSION} from Maven Central, 43 MB, once, into {folder}")
+def _fetch(bundle: Bundle, folder: Path, report: Callable[[str], None]) -> None:
+    report(f"fetching {bundle.program} from Maven Central, {bundle.megabytes} MB, once, into {folder}")
     with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder.parent) as scratch:
         complete = Path(scratch) / "jars"
         complete.mkdir()
-        for jar in _download(Path(scratch) / "repository", report):
+        for jar in _download(bundle.pinned(), Path(scratch) / "repository", report):
             jar.rename(complete / jar.name)
         # Renamed in one step, so that the folder is always complete; another process may have been faster.
         try:
@@ -69,7 +92,7 @@ def _fetch(folder: Path, report: Callable[[str], None]) -> None:
                 raise
 
 
-def _download(repository: Path, report: Callable[[str], None]) -> list[Path]:
+def _download(expected: Mapping[str, str], repository: Path, report: Callable[[str], None]) -> list[Path]:
     machine.package_folder("jgo")
     from jgo import maven
 
@@ -82,7 +105,6 @@ def _download(repository: Path, report: Callable[[str], None]) -> list[Path]:
         return jar
 
     jars: list[Path] = []
-    expected = pinned()
     reported_at = time.monotonic()
     with futures.ThreadPoolExecutor(PARALLEL_DOWNLOADS) as pool:
         for jar in pool.map(download, expected, expected.values()):

