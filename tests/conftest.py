@@ -8,7 +8,7 @@ import hypothesis
 import pytest
 
 from goalworker.kafka import fast_fetch
-from tests.kit import measuring, servers, support
+from tests.kit import measuring, servers, support, temporary_files
 from tests.kit.forker import Forker, running_forker
 
 UNIT = ("tests/unit/", "tests/bench/")
@@ -17,6 +17,7 @@ ACCEPTANCE, FAULTS = "tests/acceptance/", "tests/faults/"
 # test starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+temporary_files.move_to_memory()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -78,7 +79,7 @@ def template_database(postgres_url: str) -> Iterator[str]:
 @pytest.fixture
 def database_url(postgres_url: str, template_database: str) -> Iterator[str]:
     """A database of the test's own, migrated and empty."""
-    with support.fresh_database(postgres_url, f"TEMPLATE {template_database}") as name:
+    with support.fresh_database(postgres_url, f"TEMPLATE {template_database} STRATEGY FILE_COPY") as name:
         yield support.with_database(postgres_url, name)
 
 

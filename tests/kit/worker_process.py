@@ -230,7 +230,7 @@ def installation(
     """Create topics and a migrated database, and remove them afterwards."""
     names = support.fresh_topics()
     given = {name: str(value) for name, value in settings.items()}
-    with support.fresh_database(postgres_url, f"TEMPLATE {template}") as database:
+    with support.fresh_database(postgres_url, f"TEMPLATE {template} STRATEGY FILE_COPY") as database:
         support.run(support.create_topics(bootstrap_servers, names))
         url = support.with_database(postgres_url, database)
         yield Installation(bootstrap_servers, url, names, folder, given, forker)
