@@ -18,7 +18,7 @@ from goalworker import config
 from goalworker.postgres import connections, migrations, tables
 from goalworker.stores import goal_store
 from tests.kit import shells, support
-from tests.kit.forker import INHERITED
+from tests.kit.forker import inherited
 from tests.kit.shells import Shell
 
 
@@ -29,7 +29,7 @@ def test_help_lists_the_commands_and_imports_none_of_them(shell: Shell) -> None:
         "try: line.main()\n"
         "finally: print(sorted({'aiokafka', 'sqlalchemy', 'pydantic', 'asyncio'} & set(sys.modules)), file=sys.stderr)"
     )
-    found = subprocess.run([sys.executable, "-c", script], env=INHERITED, capture_output=True, text=True, check=True)
+    found = subprocess.run([sys.executable, "-c", script], env=inherited(), capture_output=True, text=True, check=True)
     assert "check-event" in found.stdout
     assert found.stderr == "[]\n"
 
@@ -111,7 +111,7 @@ def test_a_bug_ends_with_1_and_a_traceback(shell: Shell) -> None:
         "config.table = lambda: 1 / 0\n"
         "sys.argv = ['goalworker', 'config', 'docs']; line.main()"
     )
-    found = subprocess.run([sys.executable, "-c", script], env=INHERITED, capture_output=True, text=True, check=False)
+    found = subprocess.run([sys.executable, "-c", script], env=inherited(), capture_output=True, text=True, check=False)
     assert found.returncode == 1
     assert "this is a bug" in found.stderr
     assert "ZeroDivisionError: division by zero" in found.stderr

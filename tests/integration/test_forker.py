@@ -1,14 +1,13 @@
 """Processes that are forked end, log and are measured as processes of their own do."""
 
+import os
 import signal
 from pathlib import Path
 
 import pytest
 
-from tests.kit.forker import INHERITED, Forker
-from tests.kit.measuring import VARIABLE
-
-UNMEASURED = {name: value for name, value in INHERITED.items() if name != VARIABLE}
+from tests.kit import measuring
+from tests.kit.forker import Forker, inherited
 
 
 def _script(folder: Path, code: str) -> str:
@@ -20,14 +19,14 @@ def _script(folder: Path, code: str) -> str:
 def test_a_forked_command_logs_in_its_file_and_ends_with_its_code(forker: Forker, tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("before\n")
-    assert forker.start(["docotr"], INHERITED, tmp_path, log).wait(60) == 2
+    assert forker.start(["docotr"], inherited(), tmp_path, log).wait(60) == 2
     assert log.read_text().startswith("before\n")
     assert "docotr" in log.read_text()
 
 
 def test_a_forked_process_can_be_killed_while_another_one_runs(forker: Forker, tmp_path: Path) -> None:
     script = _script(tmp_path, "import signal\nsignal.pause()")
-    one, two = (forker.start([], INHERITED, tmp_path, tmp_path / "log", script) for _ in range(2))
+    one, two = (forker.start([], inherited(), tmp_path, tmp_path / "log", script) for _ in range(2))
     one.kill()
     assert one.wait(60) == -signal.SIGKILL
     assert two.poll() is None
@@ -38,8 +37,11 @@ def test_a_forked_process_can_be_killed_while_another_one_runs(forker: Forker, t
     assert two.wait(60) == -signal.SIGTERM
 
 
-def test_a_forked_process_is_measured_only_if_its_environment_says_so(forker: Forker, tmp_path: Path) -> None:
+def test_a_forked_process_is_measured_only_if_the_test_is(forker: Forker, tmp_path: Path) -> None:
     script = _script(tmp_path, "import sys\nprint(sys.gettrace())\nsys.exit(0)")
     log = tmp_path / "log"
-    assert forker.start([], UNMEASURED, tmp_path, log, script).wait(60) == 0
+    with measuring.switched_off():
+        assert measuring.VARIABLE not in inherited()
+        assert forker.start([], inherited(), tmp_path, log, script).wait(60) == 0
     assert log.read_text() == "None\n"
+    assert (measuring.VARIABLE in inherited()) is (measuring.VARIABLE in os.environ)

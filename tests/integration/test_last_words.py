@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.kit import shells
-from tests.kit.forker import INHERITED, Outcome
+from tests.kit.forker import Outcome, inherited
 from tests.kit.shells import Shell
 
 JSON = {"GOALWORKER_LOG__FORMAT": "json"}
@@ -89,7 +89,7 @@ def test_a_bug_is_one_line_of_json_with_its_traceback(fault: str, shell: Shell) 
     ended = subprocess.run(
         [sys.executable, "-c", BUG.format(fault, "__main__.main()")],
         cwd=shell.folder,
-        env={**INHERITED, **JSON},
+        env={**inherited(), **JSON},
         capture_output=True,
         text=True,
         timeout=60,
@@ -119,7 +119,7 @@ def test_at_a_terminal_the_first_line_names_the_sources_of_settings(shell: Shell
     (shell.folder / ".env").write_text("GOALWORKER_LOG__LEVEL=info\n")
     ours, its = os.openpty()
     try:
-        environment = {**INHERITED, **shells.NOWHERE, "GOALWORKER_OPS__PORT": "0"}
+        environment = {**inherited(), **shells.NOWHERE, "GOALWORKER_OPS__PORT": "0"}
         command = [sys.executable, "-m", "goalworker", "run"]
         with subprocess.Popen(command, cwd=shell.folder, env=environment, stderr=its, stdin=its) as process:
             assert process.wait(60) == 4

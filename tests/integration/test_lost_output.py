@@ -14,7 +14,7 @@ import pytest
 
 from goalworker.embedded import machine
 from tests.kit import support, worker_process
-from tests.kit.forker import INHERITED
+from tests.kit.forker import inherited
 from tests.kit.shells import Shell
 
 # One of each kind: a table, JSON, a report, the library's help, a long text, and exported files.
@@ -29,6 +29,13 @@ COMMANDS = (
     ("config", "docs"),
     ("config", "show", "--json"),
     ("schema", "export", "schemas"),
+)
+# Output takes the same way from each of them, so one is measured.
+_first, *_others = COMMANDS
+every_command = pytest.mark.parametrize(
+    "words",
+    [_first, *(pytest.param(words, marks=pytest.mark.unmeasured) for words in _others)],
+    ids=[" ".join(words) for words in COMMANDS],
 )
 Stream = int | IO[bytes]
 
@@ -62,7 +69,7 @@ def run(shell: Shell, *words: str, stdout: Stream, stderr: Stream = subprocess.P
     ended = subprocess.run(
         [sys.executable, "-m", "goalworker", *words],
         cwd=shell.folder,
-        env={**INHERITED, **shell.settings},
+        env={**inherited(), **shell.settings},
         stdin=subprocess.DEVNULL,
         stdout=stdout,
         stderr=stderr,
@@ -74,19 +81,19 @@ def run(shell: Shell, *words: str, stdout: Stream, stderr: Stream = subprocess.P
 
 def in_a_shell(shell: Shell, line: str) -> subprocess.CompletedProcess[str]:
     """Run a line of bash, in which $GOALWORKER is the command."""
-    environment = {**INHERITED, **shell.settings, "GOALWORKER": f"{sys.executable} -m goalworker"}
+    environment = {**inherited(), **shell.settings, "GOALWORKER": f"{sys.executable} -m goalworker"}
     return subprocess.run(
         ["bash", "-c", line], cwd=shell.folder, env=environment, capture_output=True, text=True, timeout=60, check=False
     )
 
 
-@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+@every_command
 def test_a_command_whose_reader_has_left_ends_quietly_with_141(with_both: Shell, words: tuple[str, ...]) -> None:
     with closed_pipe() as nobody:
         assert run(with_both, *words, stdout=nobody) == (141, "")
 
 
-@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+@every_command
 def test_a_command_that_writes_to_a_full_disk_ends_with_1_and_a_sentence(
     with_both: Shell, words: tuple[str, ...]
 ) -> None:
@@ -139,7 +146,7 @@ def test_a_service_continues_without_its_log_and_drains_on_sighup(with_database:
         service = subprocess.Popen(
             [sys.executable, "-m", "goalworker", "api", "--port", "0"],
             cwd=with_database.folder,
-            env={**INHERITED, **with_database.settings, "GOALWORKER_OPS__PORT": str(port)},
+            env={**inherited(), **with_database.settings, "GOALWORKER_OPS__PORT": str(port)},
             stdin=subprocess.DEVNULL,
             stdout=nobody,
             stderr=nobody,

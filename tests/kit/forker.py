@@ -16,8 +16,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.kit import measuring
+
 # No line is wrapped, and warnings are errors in the commands too.
-INHERITED = {name: value for name, value in os.environ.items() if not name.startswith("GOALWORKER_")} | {
+_INHERITED = {name: value for name, value in os.environ.items() if not name.startswith("GOALWORKER_")} | {
     "COLUMNS": "200",
     "NO_COLOR": "1",
     "PYTHONWARNINGS": "error",
@@ -84,6 +86,12 @@ if request:
 """
 
 
+def inherited() -> dict[str, str]:
+    """Return the environment of commands without any settings, which are measured if the running test is."""
+    is_measured = measuring.VARIABLE in os.environ
+    return {name: value for name, value in _INHERITED.items() if is_measured or name != measuring.VARIABLE}
+
+
 class Outcome(NamedTuple):
     """Exit code and streams of a command that has ended."""
 
@@ -134,6 +142,7 @@ class Forker:
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
         self._began: queue.Queue[Forked] = queue.Queue()
+        self._one_at_a_time = threading.Lock()
         threading.Thread(target=self._listen, daemon=True).start()
 
     def __call__(
@@ -143,7 +152,7 @@ class Forker:
         with tempfile.TemporaryDirectory() as empty, tempfile.TemporaryDirectory() as streams:
             read, out, err = (Path(streams, name) for name in ("in", "out", "err"))
             read.write_bytes(stdin)
-            forked = self._fork(words, {**INHERITED, **settings}, folder or Path(empty), (read, out, err))
+            forked = self._fork(words, {**inherited(), **settings}, folder or Path(empty), (read, out, err))
             late = threading.Timer(LIMIT_SECONDS, forked.send_signal, [signal.SIGTERM])
             late.start()
             try:
@@ -170,9 +179,10 @@ class Forker:
         request = {"env": dict(environment), "argv": argv, "script": script, "folder": str(folder)}
         request |= zip(("in", "out", "err"), map(str, streams), strict=True)
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return self._began.get(timeout=LIMIT_SECONDS)
+        with self._one_at_a_time:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+            return self._began.get(timeout=LIMIT_SECONDS)
 
     def _listen(self) -> None:
         running: dict[int, Forked] = {}
@@ -192,7 +202,7 @@ def running_forker() -> Iterator[Forker]:
     """Start the forking process, and end it afterwards."""
     with subprocess.Popen(
         [sys.executable, "-c", _FORKER],
-        env=INHERITED,
+        env=_INHERITED,  # an unmeasured test may be the first one that needs it
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

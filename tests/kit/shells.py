@@ -13,7 +13,7 @@ import aiokafka
 from aiokafka.admin import NewTopic
 
 from tests.kit import support
-from tests.kit.forker import INHERITED, Forker, Outcome
+from tests.kit.forker import Forker, Outcome, inherited
 
 NOWHERE = {
     "GOALWORKER_DATABASE__URL": "postgresql://nobody:secret@127.0.0.1:1/none",
@@ -51,7 +51,7 @@ class Shell:
         return subprocess.Popen(
             [sys.executable, "-m", "goalworker", *map(str, words)],
             cwd=self.folder,
-            env={**INHERITED, **self.settings, **variables},
+            env={**inherited(), **self.settings, **variables},
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
