@@ -1,5 +1,6 @@
 """Every command reports what the broker refuses with a sentence and an exit code, without a traceback."""
 
+import functools
 from collections.abc import Iterator, Mapping
 
 import pytest
@@ -77,7 +78,7 @@ async def _fill(broker: secure_broker.Broker) -> None:
 
 
 def call(
-    forker: Forker, broker: secure_broker.Broker, database_url: str, name: str, user: str, password: str | None
+    forker: Forker, broker: secure_broker.Broker, database_url: str, name: str, user: str, password: str | None = None
 ) -> Outcome:
     settings = {
         **shells.variables_of("", TOPICS),
@@ -92,15 +93,16 @@ def call(
 def test_every_command_says_which_right_the_broker_lacks(
     forker: Forker, broker: secure_broker.Broker, database_url: str, user: str
 ) -> None:
-    for name, (code, says) in LACKING[user].items():
-        assert_refused(name, call(forker, broker, database_url, name, user, None), code, says)
+    as_user = functools.partial(call, forker, broker, database_url, user=user)
+    for name, outcome in every_command.outcomes(LACKING[user], as_user).items():
+        assert_refused(name, outcome, *LACKING[user][name])
 
 
 def test_every_command_says_that_the_brokers_password_is_wrong(
     forker: Forker, broker: secure_broker.Broker, database_url: str
 ) -> None:
-    for name in every_command.needing(every_command.BROKER):
-        outcome = call(forker, broker, database_url, name, "reader", "pw-wrong")
+    mistaken = functools.partial(call, forker, broker, database_url, user="reader", password="pw-wrong")
+    for name, outcome in every_command.outcomes(every_command.needing(every_command.BROKER), mistaken).items():
         assert_refused(name, outcome, 4, "GOALWORKER_KAFKA__SASL_PASSWORD")
         assert "Is it running" not in outcome.out + outcome.err
 
@@ -111,6 +113,9 @@ def test_every_command_says_that_the_broker_is_absent(forker: Forker, database_u
         "GOALWORKER_DATABASE__URL": database_url,
         "GOALWORKER_OPS__PORT": "0",
     }
-    for name in every_command.needing(every_command.BROKER):
-        outcome = forker(every_command.words(name, TOPICS), settings, every_command.USES[name].stdin)
+
+    def nowhere(name: str) -> Outcome:
+        return forker(every_command.words(name, TOPICS), settings, every_command.USES[name].stdin)
+
+    for name, outcome in every_command.outcomes(every_command.needing(every_command.BROKER), nowhere).items():
         assert_refused(name, outcome, 4, "Is it running")

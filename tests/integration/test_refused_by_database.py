@@ -1,6 +1,7 @@
 """Every command reports what the database refuses with a sentence and an exit code, without a traceback."""
 
 import contextlib
+import functools
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -121,9 +122,10 @@ def installation(
 def test_every_command_says_what_the_database_refuses(installation: Installation, refusal: str) -> None:
     there = REFUSALS[refusal]
     with installation.refusing(there.refuse, there.allow):
-        for name in FEW if refusal in AT_THE_DOOR else every_command.needing(every_command.DATABASE):
-            if refusal != "no roles" or name not in WITHOUT_ROLE:
-                assert_refused(name, installation(name), there.code, there.says)
+        names = FEW if refusal in AT_THE_DOOR else every_command.needing(every_command.DATABASE)
+        refused = [name for name in names if refusal != "no roles" or name not in WITHOUT_ROLE]
+        for name, outcome in every_command.outcomes(refused, installation).items():
+            assert_refused(name, outcome, there.code, there.says)
 
 
 @pytest.mark.parametrize("table", READING)
@@ -131,9 +133,9 @@ def test_every_command_says_which_table_it_may_not_read(installation: Installati
     everyone = f"PUBLIC, {WORKER}, {API}, {LOGIN}"
     revoke, grant = f"REVOKE SELECT ON {table} FROM {everyone}", f"GRANT SELECT ON {table} TO {everyone}"
     with installation.refusing(revoke, grant):
-        for name in READING[table]:
-            if (table, name) not in EXEMPT:
-                assert_refused(name, installation(name), 1, f"permission denied for table {table}")
+        reading = [name for name in READING[table] if (table, name) not in EXEMPT]
+        for name, outcome in every_command.outcomes(reading, installation).items():
+            assert_refused(name, outcome, 1, f"permission denied for table {table}")
 
 
 PLACES = {
@@ -161,8 +163,8 @@ def _url(installation: Installation, place: str) -> str:
     ],
 )
 def test_a_refused_connection_is_explained(installation: Installation, place: str, code: int, says: str) -> None:
-    for command in FEW:
-        outcome = installation(command, GOALWORKER_DATABASE__URL=_url(installation, place))
+    elsewhere = functools.partial(installation, GOALWORKER_DATABASE__URL=_url(installation, place))
+    for command, outcome in every_command.outcomes(FEW, elsewhere).items():
         assert_refused(command, outcome, code, says)
         assert says == "Is it running" or "Is it running" not in outcome.err + outcome.out
 
