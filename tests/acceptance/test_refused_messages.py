@@ -1,6 +1,7 @@
 """A topic that refuses one message delays that message alone."""
 
 import json
+from pathlib import Path
 
 import pytest
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -11,6 +12,13 @@ pytestmark = pytest.mark.unmeasured
 
 LIMIT = 2_000
 ENOUGH = 1_048_588
+# A worker that retries refused messages every second instead of every 15 s.
+RETRYING = """
+from goalworker import __main__
+from goalworker.pipeline import refused_messages
+refused_messages.RETRY_SECONDS = 1
+__main__.main()
+"""
 
 
 async def set_limit(client: clients.Client, topic: str, limit: int) -> None:
@@ -28,8 +36,10 @@ async def types_about(client: clients.Client, enrollment: messages_in.Enrollment
     "Agendia#260", "A topic takes less than one message needs, and the worker ended at every start."
 )
 async def test_a_message_that_its_topic_refuses_does_not_delay_others(
-    installation: worker_process.Installation,
+    installation: worker_process.Installation, tmp_path: Path
 ) -> None:
+    script = tmp_path / "retrying.py"
+    script.write_text(RETRYING)
     async with clients.connect(installation) as client:
         await set_limit(client, "goal_achieved", LIMIT)
         goal = await client.create_goal("w", "purchase_made", any_purchase=True)
@@ -58,10 +68,12 @@ async def test_a_message_that_its_topic_refuses_does_not_delay_others(
             assert doctor.code == 1
             assert f"{topic} refuses 1 message of {refused['smallest_bytes']} bytes" in doctor.out
             assert f"{topic} takes messages of {LIMIT} bytes at most" in doctor.out
-        async with installation.worker() as worker:  # the refused message does not prevent a start
+        again = installation.launch_by(str(script), "run")
+        async with worker_process.stopping(again):
+            await again.ready()  # the refused message does not prevent a start
             await set_limit(client, "goal_achieved", ENOUGH)
             await clients.until(lambda: _has_gone(client, large))
-            await clients.until(lambda: _is(worker, topic, 0))
+            await clients.until(lambda: _is(again, topic, 0))
         assert json.loads(installation.call("outbox", "status", "--json").out)["refused"] == []
 
 
