@@ -95,7 +95,7 @@ real-world-table: ## the table of what was tried with what, from the tests into 
 	@$(PYTHON) -m tests.kit.real_world
 
 check: install ## what CI runs: lint, types and import walls at once, then all tests
-	@$(MAKE) --jobs=3 lint types imports
+	@$(MAKE) --jobs=4 lint types imports $(CLASSES)
 	@$(MAKE) coverage
 
 lint: install
