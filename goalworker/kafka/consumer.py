@@ -22,6 +22,8 @@ log = logs.get("reader")
 
 # Seconds to leave the group; then the connection is dropped, and the group notices by the session timeout.
 STOP_SECONDS: Final = 5
+# Seconds to ask where a topic's partitions begin: the client would ask for 40 s about one that has been deleted.
+BEGIN_TIMEOUT_SECONDS: Final = 3
 # A fetch of this many decompressed bytes is large.
 LARGE_BYTES: Final = 8 * 1024 * 1024
 # After large fetches of this many bytes together, and after the last one, freed memory is returned to the system.
@@ -262,11 +264,26 @@ class Consumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aio
         return consumer
 
     async def _commit_earliest(self, consumer: aiokafka.AIOKafkaConsumer) -> None:
-        """Commit the earliest offset of partitions for which the group has no committed one (hazard 9)."""
-        new = [partition for partition in consumer.assignment() if await consumer.committed(partition) is None]
-        self._identity.forget_epochs(new)
-        await self.commit(self.epoch, await consumer.beginning_offsets(new))
-        log.info("partitions_begun", partitions=len(new))
+        """Commit the earliest offset of partitions for which the group has no committed one (hazard 9).
+
+        A topic that has just been deleted keeps none of the others waiting.
+        """
+        new: dict[str, list[TopicPartition]] = {}
+        for partition in consumer.assignment():
+            if await consumer.committed(partition) is None:
+                new.setdefault(partition.topic, []).append(partition)
+        begun = 0
+        for topic, partitions in new.items():
+            try:
+                async with asyncio.timeout(BEGIN_TIMEOUT_SECONDS):
+                    offsets = await consumer.beginning_offsets(partitions)
+            except TimeoutError:
+                log.warning("topic_not_begun", topic=topic, partitions=len(partitions))
+                continue
+            self._identity.forget_epochs(partitions)
+            await self.commit(self.epoch, offsets)
+            begun += len(partitions)
+        log.info("partitions_begun", partitions=begun)
 
     def _lose_membership(self) -> None:
         self._has_joined = False

@@ -8,6 +8,7 @@ from unittest import mock
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka import errors as kafka_errors
 
 from goalworker import config
 from goalworker.decoding.record import FetchedRecord, OversizedRecord
@@ -15,6 +16,7 @@ from goalworker.kafka.consumer import Consumer
 from goalworker.kafka.positioned_consumer import PositionedConsumer
 
 PARTITION, OTHER = TopicPartition("tag-added", 0), TopicPartition("tag-added", 1)
+DELETED = TopicPartition("stage-changed", 0)
 COMMITTED, POSITION = 10, 15
 
 
@@ -53,6 +55,39 @@ async def _assigned(*, is_rebalanced: bool) -> tuple[Consumer, Client]:
     if is_rebalanced:
         await reading.on_partitions_revoked([PARTITION])
     return reading, consumer
+
+
+class NewGroup(Client):
+    """A client whose group has committed nothing, and one of whose topics was just deleted."""
+
+    async def committed(self, _partition: TopicPartition) -> None:  # type: ignore[override]
+        return None
+
+    def assignment(self) -> Collection[TopicPartition]:
+        return [DELETED, PARTITION, OTHER]
+
+    async def getmany(self, **_limits: int) -> Mapping[TopicPartition, list[FetchedRecord]]:
+        raise kafka_errors.NoOffsetForPartitionError(PARTITION)
+
+    async def beginning_offsets(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        if DELETED in partitions:
+            await asyncio.Event().wait()
+        return dict.fromkeys(partitions, 7)
+
+    async def stop(self) -> None:
+        """Leave the group."""
+
+
+def test_a_deleted_topic_keeps_no_other_from_being_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def commits() -> list[Mapping[TopicPartition, int]]:
+        reading, client = Consumer(config.load({})), NewGroup()
+        reading._consumer = client
+        await reading.on_partitions_assigned(client.assignment())
+        assert await reading.fetch(10, 0) == {}
+        return client.commits
+
+    monkeypatch.setattr("goalworker.kafka.consumer.BEGIN_TIMEOUT_SECONDS", 0.01)
+    assert asyncio.run(commits()) == [{PARTITION: 7, OTHER: 7}]
 
 
 @pytest.mark.parametrize("is_rebalanced", [False, True])
