@@ -1,9 +1,10 @@
 """Traffic of many enrollments: goals of every kind, and scenes whose outcome is known beforehand."""
 
 import random
+from collections.abc import Collection
 from typing import Final
 
-from tests.faults.scenes import SCENES
+from tests.faults.scenes import SCENES, Scene
 from tests.faults.sending import PLANTED, Sending
 from tests.kit import clients
 
@@ -42,10 +43,11 @@ class Traffic(Sending):
         since = max(goal.created_at for goal in goals.values())
         return cls(client, name, goals, since, random.Random(f"{name} {seed}"))
 
-    def plan(self, enrollments: int, malformed: int = 0) -> None:
+    def plan(self, enrollments: int, malformed: int = 0, *, without: Collection[Scene] = ()) -> None:
         """Plan enrollments and malformed records, shuffled."""
+        weights = {scene: weight for scene, weight in SCENES.items() if scene not in without}
         for _ in range(enrollments):
-            (scene,) = self.chance.choices(list(SCENES), list(SCENES.values()))
+            (scene,) = self.chance.choices(list(weights), list(weights.values()))
             scene(self)
         for _ in range(malformed):
             self.malformed()
