@@ -149,23 +149,28 @@ async def program(stage: Stage, module: str, *words: str, python: str = sys.exec
 
 
 async def speed(
-    stage: Stage, group: str, workers: Sequence[worker_process.Worker], *, ready: str = "worker_ready"
+    stage: Stage, group: str, workers: Sequence[worker_process.Worker], *, ready: str = "worker_ready", before: int = 0
 ) -> float:
-    """Return the events a second from the first commit after every process is ready, to the last one."""
-    first, last_zero = (0.0, 0), time.monotonic()
-    deadline = time.monotonic() + DONE_SECONDS
+    """Return the events a second from the first commit after every process is ready, to the last one.
+
+    before is the number of records that the group had committed before.
+    """
+    first: tuple[float, int] | None = None
+    last_idle = time.monotonic()
+    deadline = last_idle + DONE_SECONDS
     async with support.admin_client(stage.pair.bootstrap_servers) as admin:
         while True:
-            now, done = time.monotonic(), await committed(admin, group)
+            now, done = time.monotonic(), await committed(admin, group) - before
             for worker in workers:
                 assert worker.is_running, worker.log.read_text()[-2000:]
             assert now < deadline, f"only {done} of {stage.mix.events} events within {DONE_SECONDS} s"
-            if not done:
-                last_zero = now
-            elif not first[1] and all(worker.lines(ready) for worker in workers):
-                first = (now, done) if done < stage.mix.events else (last_zero, 0)
+            if done <= 0:
+                last_idle = now
+            elif first is None and all(worker.lines(ready) for worker in workers):
+                first = (now, done) if done < stage.mix.events else (last_idle, 0)
             if done >= stage.mix.events:
-                return (done - first[1]) / (now - (first[0] or last_zero))
+                began, had = first or (last_idle, 0)
+                return (done - had) / (now - began)
             await asyncio.sleep(POLL_SECONDS)
 
 

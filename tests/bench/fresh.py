@@ -94,13 +94,9 @@ async def _grow(stage: drains.Stage, count: int) -> tuple[float, drains.Drain]:
             with _frozen(worker):
                 await load.send(stage.pair.bootstrap_servers, stage.topics, stage.mix)
             with stage.used([worker], cpu):
-                began = time.monotonic()
-                await drains.speed(
-                    replace(stage, mix=replace(stage.mix, events=count + stage.mix.events)), group, [worker]
-                )
-                seconds = time.monotonic() - began
+                speed = await drains.speed(stage, group, [worker], before=count)
             await drains.check(stage, url, before)
-    return rate, drains.Drain(stage.mix.events / seconds, cpu)
+    return rate, drains.Drain(speed, cpu)
 
 
 @contextlib.contextmanager
