@@ -111,28 +111,30 @@ async def _drained(stage: drains.Stage, java: Sequence[str], commit_ms: int) -> 
 
 async def _watched(app: streams_app.Application, enrollments: int, jvm: server.Server) -> drains.Drain:
     """Return the speed and the CPU from when tables are read and the JVM is warm, to the last event."""
-    events = app.stage.mix.events
-    deadline = time.monotonic() + drains.DONE_SECONDS
-    first: Mark | None = None
-    last_zero = _mark(app, jvm, 0)
+    events, deadline = app.stage.mix.events, time.monotonic() + drains.DONE_SECONDS
+    cold, warm = _mark(app, jvm, 0), None
     async with support.admin_client(app.stage.pair.bootstrap_servers) as admin:
-        while True:
-            mark = _mark(app, jvm, await drains.committed(admin, app.name, app.stage.inputs))
-            assert mark.at < deadline, f"only {mark.done} of {events} events within {drains.DONE_SECONDS} s"
-            if mark.done >= events:
-                return (first or last_zero).drain(mark, usage.of(jvm.pid).peak_bytes)
-            if not mark.done:
-                last_zero = mark
-            elif first is None and mark.done >= events // WARM_SHARE:
-                first = mark if await drains.committed(admin, app.name, [app.enrollments]) >= enrollments else None
+        while (done := await drains.committed(admin, app.name, app.stage.inputs)) < events:
+            assert time.monotonic() < deadline, f"only {done} of {events} events within {drains.DONE_SECONDS} s"
+            _require_running(jvm)
+            # Not looked at more often than needed, since the many threads of two JVMs make that costly.
+            if not done:
+                cold = _mark(app, jvm, 0)
+            elif warm is None and done >= events // WARM_SHARE:
+                read = await drains.committed(admin, app.name, [app.enrollments])
+                warm = _mark(app, jvm, done) if read >= enrollments else None
             await asyncio.sleep(drains.POLL_SECONDS)
+    return (warm or cold).drain(_mark(app, jvm, events), usage.of(jvm.pid).peak_bytes)
+
+
+def _require_running(jvm: server.Server) -> None:
+    assert Path("/proc", str(jvm.pid)).exists(), machine.log_end(jvm.log.read_text())
 
 
 def _mark(app: streams_app.Application, jvm: server.Server, done: int) -> Mark:
-    assert Path("/proc", str(jvm.pid)).exists(), machine.log_end(jvm.log.read_text())
-    pids = {"worker": jvm.pid, "broker": app.stage.pair.kafka.pid}
+    at, pids = time.monotonic(), {"worker": jvm.pid, "broker": app.stage.pair.kafka.pid}
     cpu = {who: usage.of(pid).cpu_seconds for who, pid in pids.items()}
-    return Mark(time.monotonic(), done, {**cpu, "database": 0.0})
+    return Mark(at, done, {**cpu, "database": 0.0})
 
 
 async def _latency(bench: limits.Bench, java: Sequence[str], seconds: int) -> dict[str, Any]:

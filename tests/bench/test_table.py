@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import uuid
 from collections import Counter
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from goalworker import embedded, errors
-from tests.bench import curves, figures, guard, index_use, limits, load, scale, streams, streams_app, table
+from tests.bench import curves, figures, guard, index_use, limits, load, scale, streams, streams_app, table, usage
 
 SPEED = {"median": 100_000.0, "min": 90_000.0, "max": 120_000.0}
 
@@ -215,6 +216,12 @@ def test_a_clock_of_kafka_streams_starts_when_it_is_warm() -> None:
     end = streams.Mark(15.0, 2_500, {"worker": 4.5, "broker": 1.25})
     drain = warm.drain(end, 7)
     assert (drain.events_per_second, drain.cpu_us) == (400, {"worker": 250, "broker": 125})
+
+
+def test_the_usage_of_a_process_is_read_while_its_threads_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = [Path("/proc/self/task/0"), *Path("/proc/self/task").iterdir()]
+    monkeypatch.setattr(Path, "iterdir", lambda _: iter(threads))
+    assert usage.of(os.getpid()).cpu_seconds > 0
 
 
 def test_latency_has_the_targets_of_its_rate() -> None:

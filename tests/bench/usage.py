@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+GONE = (FileNotFoundError, ProcessLookupError)
+"""Raised for a process or thread that has just ended."""
 _TICK_SECONDS = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -37,17 +39,31 @@ def resting_bytes(pid: int) -> int:
 def _cpu_seconds(pid: int) -> float:
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except FileNotFoundError:  # it has just ended, and its parent has its CPU time
+    except GONE:  # its parent has its CPU time then
         return 0.0
     user, system, children_user, children_system = map(int, fields[11:15])
     return (user + system + children_user + children_system) * _TICK_SECONDS
 
 
 def _children(pid: int) -> Iterator[int]:
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        for child in map(int, (thread / "children").read_text().split()):
+    for thread in _threads(pid):
+        for child in _children_of(thread):
             yield child
             yield from _children(child)
+
+
+def _threads(pid: int) -> list[Path]:
+    try:
+        return list(Path(f"/proc/{pid}/task").iterdir())
+    except GONE:
+        return []
+
+
+def _children_of(thread: Path) -> list[int]:
+    try:
+        return [int(child) for child in (thread / "children").read_text().split()]
+    except GONE:  # another thread has its children then
+        return []
 
 
 def _status_bytes(pid: int, name: str) -> int:
