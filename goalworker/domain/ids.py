@@ -88,3 +88,17 @@ def _uuid(name: str) -> UUID:
     digest = hashlib.sha1(_NAMESPACE_BYTES + name.encode(), usedforsecurity=False).digest()
     number = int.from_bytes(digest[:16], "big") & _REST | _VERSION_5
     return _UUID_OF((_SIXTEEN_BYTES | number).to_bytes(18, "big"))
+
+
+@lru_cache(maxsize=1_024)
+def _hash_of_tenant(tenant_id: str) -> bytes:
+    return hashlib.blake2b(tenant_id.encode(), digest_size=3).digest()
+
+
+def contact_hash(tenant_id: str, workflow_id: str, contact_id: str) -> int:
+    """Return the 64 bits by which the hits of a contact in a workflow are found; those of a tenant are one range.
+
+    Several contacts may have the same, so that whoever finds a row by it compares the ids.
+    """
+    of_contact = hashlib.blake2b(f"{workflow_id}\x1f{contact_id}".encode(), digest_size=5).digest()
+    return int.from_bytes(_hash_of_tenant(tenant_id) + of_contact, signed=True)

@@ -20,14 +20,17 @@ _HITS: Final[arrays.Columns[Hit]] = arrays.Columns(
     arrays.plain("event_id", "text", lambda hits: [hit.trigger.id for hit in hits]),
 )
 _KEY: Final = _HITS.names.split(", ")
+# Those of days are left: they are from before the goal counted, and soon go with their day.
+#
 # A sweep may delete them at this moment, in another order: whoever waited for it could deadlock.
 _DELETE: Final = f"""
 WITH locked AS MATERIALIZED (
     SELECT {_HITS.names} FROM {_HITS.unnested("excess")}
-    JOIN goal_hits h USING ({_HITS.names})
+    JOIN goal_hits_kept h USING ({_HITS.names})
     FOR UPDATE OF h SKIP LOCKED
 )
-DELETE FROM goal_hits USING {arrays.rows_of("locked", _KEY, "excess")} WHERE {arrays.same("goal_hits", "excess", _KEY)}
+DELETE FROM goal_hits_kept USING {arrays.rows_of("locked", _KEY, "excess")}
+WHERE {arrays.same("goal_hits_kept", "excess", _KEY)}
 """
 
 

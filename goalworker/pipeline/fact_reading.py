@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from goalworker.domain import evidence, occurrences
+from goalworker.domain import evidence, ids, occurrences
 from goalworker.domain.facts import (
     Achievement,
     ContactKey,
@@ -24,7 +24,7 @@ from goalworker.domain.facts import (
     enrollment_key,
 )
 from goalworker.goal_index import index
-from goalworker.postgres import arrays, connections
+from goalworker.postgres import arrays, connections, tables
 
 Refresh = Callable[[connections.Connection], Awaitable[None]]
 Subjects = Callable[[Collection[PersonKey]], Iterable[SubjectKey]]
@@ -38,6 +38,10 @@ _CONTACTS: Final = arrays.keys("tenant_id", "workflow_id", "contact_id")
 _WORKFLOWS: Final = arrays.keys("tenant_id", "workflow_id", first=_CONTACTS.next)
 _ENROLLMENTS: Final = arrays.keys("tenant_id", "enrollment_id", first=_WORKFLOWS.next)
 _PEOPLE: Final = arrays.keys("tenant_id", "contact_id", first=_ENROLLMENTS.next)
+_HASHES: Final[arrays.Columns[ContactKey]] = arrays.Columns(
+    arrays.hidden("contact_hash", "bigint", lambda contacts: [ids.contact_hash(*contact) for contact in contacts]),
+    first=_PEOPLE.next,
+)
 _STATES_OF: Final = arrays.keys("tenant_id", "workflow_id")
 _SUBJECTS: Final = arrays.keys("tenant_id", "contact_id", "subject_id")
 
@@ -108,15 +112,32 @@ _REVERSAL: Final = _same("r", "tenant_id", "contact_id", "event_source", "event_
     "more": "json_build_array(r.type, r.subject_id, r.refund_id, r.amount::text, r.currency)::text",
 }
 
+# Hits without a day, and those of all days. A hit that was found again on another day is there twice: of two, that of
+# the earlier day stands, whose revision is smaller.
+#
+# OFFSET 0 keeps it a look into the index of each day, whatever the planner knows of the day.
+_HITS: Final = f"""
+{_facts_select("hit", _HIT)}
+FROM {_CONTACTS.unnested("wanted")}
+JOIN goal_hits_kept h USING (tenant_id, workflow_id, contact_id)
+UNION ALL
+{_facts_select("hit", _HIT | {"revision": "h.recorded_on - date '1970-01-01'"})}
+FROM unnest({_CONTACTS.arrays}, {_HASHES.arrays}) AS wanted ({_CONTACTS.names}, {_HASHES.names})
+CROSS JOIN LATERAL (
+    SELECT * FROM goal_hits h
+    WHERE h.contact_hash = wanted.contact_hash AND h.{tables.OF_DAYS} AND h.tenant_id = wanted.tenant_id
+        AND h.workflow_id = wanted.workflow_id AND h.contact_id = wanted.contact_id
+    OFFSET 0
+) h
+"""
+
 # All facts in one statement, since each is a round trip; with them, in the same snapshot, the revision of the goals,
 # since another worker's hit may be newer than our goals.
 _READ_FACTS: Final = f"""
 {_facts_select("goals", {"revision": "revision"}, is_first=True)}
 FROM goal_revision
 UNION ALL
-{_facts_select("hit", _HIT)}
-FROM {_CONTACTS.unnested("wanted")}
-JOIN goal_hits h USING (tenant_id, workflow_id, contact_id)
+{_HITS}
 UNION ALL
 {_facts_select("state", _STATE)}
 FROM {_WORKFLOWS.unnested("wanted")}
@@ -182,12 +203,17 @@ async def read(
     people = sorted({(tenant_id, contact_id) for tenant_id, _, contact_id in contacts})
     facts = Facts(defaultdict(list), defaultdict(list), defaultdict(list), defaultdict(list))
     arguments = (*_CONTACTS.arguments(contacts), *_WORKFLOWS.arguments(workflows), *_ENROLLMENTS.arguments(keys))
-    for values in await connection.fetch(_READ_FACTS, *arguments, *_PEOPLE.arguments(people)):
+    more = (*_PEOPLE.arguments(people), *_HASHES.arguments(contacts))
+    hits: list[_FactRow] = []
+    for values in await connection.fetch(_READ_FACTS, *arguments, *more):
         row = _FactRow(*values)
-        if row.kind != "goals":
+        if row.kind == "hit":
+            hits.append(row)
+        elif row.kind != "goals":
             _ADD[row.kind](facts, row)
         elif row.revision > goal_index.revision:
             await refresh(connection)
+    _add_hits(facts, hits)
     for hit in batch_hits:  # An old hit may be swept between the two phases: the batch still has it.
         facts.hits[hit.tenant_id, hit.workflow_id, hit.contact_id].append(hit)
     _sort_states(facts)
@@ -249,9 +275,13 @@ def contact_key(enrollment: Enrollment) -> ContactKey:
     return (enrollment.tenant_id, enrollment.workflow_id, enrollment.contact_id)
 
 
-def _add_hit(facts: Facts, row: _FactRow) -> None:
-    hit = Hit(row.tenant_id, row.owner_id, row.contact_id, row.goal_id, row.goal_version, _trigger(row))
-    facts.hits[row.tenant_id, row.owner_id, row.contact_id].append(hit)
+def _add_hits(facts: Facts, rows: list[_FactRow]) -> None:
+    """Add hits in the order of their days, since a judgement takes the first one of an event and goal."""
+    if len({row.revision for row in rows}) > 1:
+        rows.sort(key=lambda row: -1 if row.revision is None else row.revision)
+    for row in rows:
+        hit = Hit(row.tenant_id, row.owner_id, row.contact_id, row.goal_id, row.goal_version, _trigger(row))
+        facts.hits[row.tenant_id, row.owner_id, row.contact_id].append(hit)
 
 
 def _add_state(facts: Facts, row: _FactRow) -> None:
@@ -283,7 +313,6 @@ def _add_reversal(facts: Facts, row: _FactRow) -> None:
 
 
 _ADD: Final[Mapping[str, Callable[[Facts, _FactRow], None]]] = {
-    "hit": _add_hit,
     "state": _add_state,
     "achievement": _add_achievement,
     "reversal": _add_reversal,

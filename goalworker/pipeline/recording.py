@@ -4,11 +4,12 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
+import asyncpg
 from msgspec import Struct, json
 
-from goalworker.domain import events, facts
+from goalworker.domain import events, facts, ids
 from goalworker.pipeline import enrollment_recording
-from goalworker.postgres import arrays, connections
+from goalworker.postgres import arrays, connections, database_errors
 
 _StateRow = tuple[str, str, datetime, bool]
 """(tenant_id, workflow_id, since, active)."""
@@ -30,23 +31,38 @@ _HIT_COLUMNS: Final[tuple[arrays.Column[facts.Hit], ...]] = (
     arrays.typed("event_time", "timestamptz", lambda hits: [hit.trigger.time for hit in hits]),
     arrays.typed("traceparent", "text", lambda hits: [hit.trigger.traceparent for hit in hits]),
     arrays.typed("tracestate", "text", lambda hits: [hit.trigger.tracestate for hit in hits]),
+    arrays.typed("contact_hash", "bigint", lambda hits: [_contact_hash(hit) for hit in hits]),
 )
+
+
+def _contact_hash(hit: facts.Hit) -> int:
+    return ids.contact_hash(hit.tenant_id, hit.workflow_id, hit.contact_id)
+
+
 _HITS: Final = arrays.Columns(*_HIT_COLUMNS)
 _KEPT_SECONDS: Final[arrays.Column[facts.Hit]] = arrays.typed(
     "kept_seconds", "int", lambda hits: [hit.kept_seconds for hit in hits]
 )
 _KEPT_HITS: Final = arrays.Columns(*_HIT_COLUMNS, _KEPT_SECONDS)
 
+# Today by the database's clock, or no day while today's partition is missing, so that no hit waits for it.
+_TODAY: Final = """
+WITH today AS MATERIALIZED (
+    SELECT CASE WHEN to_regclass('goal_hits_' || to_char(day, 'YYYYMMDD')) IS NULL THEN '-infinity' ELSE day END AS day
+    FROM (SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date AS day OFFSET 0) AS clock
+)"""
+_DAY: Final = "(SELECT day FROM today)"
 
-def _insert_hits_sql(columns: arrays.Columns[facts.Hit], more: str = "", selected: str = "") -> str:
+
+def _insert_hits_sql(columns: arrays.Columns[facts.Hit], more: str, selected: str) -> str:
     """Return SQL that inserts hits, which come sorted by their key, with more columns that are selected so.
 
-    Its answer is NULL if all were new, otherwise the events of the new ones; the last parameter is their number.
+    Its answer is NULL if all were new, otherwise the events of the new ones; the last parameter is their number. A hit
+    that is there from another day counts as new.
     """
-    return f"""
-WITH inserted AS (
-    INSERT INTO goal_hits ({_HITS.names}{more})
-    SELECT {_HITS.selected}{selected}
+    return f"""{_TODAY}, inserted AS (
+    INSERT INTO goal_hits ({_HITS.names}, {more})
+    SELECT {_HITS.selected}, {selected}
     FROM {columns.unnested("hit")}
     ON CONFLICT DO NOTHING
     RETURNING tenant_id, event_source, event_id
@@ -57,12 +73,17 @@ END FROM inserted
 """
 
 
-_INSERT_HITS: Final = _insert_hits_sql(_HITS)
-# Hits of goals without `times` and `total_amount` are kept for the lateness from when they were recorded (rule 3.6).
+# A hit of a day needs no time of recording.
+_INSERT_HITS: Final = _insert_hits_sql(
+    _HITS, "recorded_on, recorded_at", f"{_DAY}, CASE WHEN isfinite({_DAY}) THEN NULL ELSE clock_timestamp() END"
+)
+# Hits of goals without `times` and `total_amount` are kept for the lateness from when they were recorded (rule 3.6);
+# the others have no day.
 _INSERT_KEPT_HITS: Final = _insert_hits_sql(
     _KEPT_HITS,
-    ", kept_until",
-    f""",
+    "recorded_on, recorded_at, kept_until",
+    f"""CASE WHEN kept_seconds IS NULL THEN {_DAY} ELSE '-infinity' END,
+        CASE WHEN kept_seconds IS NULL AND isfinite({_DAY}) THEN NULL ELSE clock_timestamp() END,
         CASE WHEN kept_seconds IS NOT NULL
         THEN clock_timestamp() + greatest(make_interval(secs => kept_seconds), ${_KEPT_HITS.next + 1}) END""",
 )
@@ -156,10 +177,15 @@ async def _insert_hits(
     if not hits:
         return set()
     ordered = sorted(hits, key=_hit_key)
-    if any(hit.kept_seconds is not None for hit in hits):
-        some = await connection.fetchval(_INSERT_KEPT_HITS, *_KEPT_HITS.arguments(ordered), len(hits), lateness)
-    else:
-        some = await connection.fetchval(_INSERT_HITS, *_HITS.arguments(ordered), len(hits))
+    try:
+        if any(hit.kept_seconds is not None for hit in hits):
+            some = await connection.fetchval(_INSERT_KEPT_HITS, *_KEPT_HITS.arguments(ordered), len(hits), lateness)
+        else:
+            some = await connection.fetchval(_INSERT_HITS, *_HITS.arguments(ordered), len(hits))
+    except asyncpg.CheckViolationError as error:
+        if error.constraint_name is not None:
+            raise
+        raise database_errors.PartitionMadeError(str(error)) from error  # no constraint of the table refuses a row
     if some is None:
         return {(hit.tenant_id, hit.trigger.source, hit.trigger.id) for hit in hits}
     return {*_IDENTITIES.decode(some)}

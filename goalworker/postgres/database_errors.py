@@ -15,6 +15,11 @@ from goalworker.errors import DependencyError, GoalworkerError, RefusedError, Se
 
 # --- classes of errors ---
 
+
+class PartitionMadeError(Exception):
+    """A partition was made while a statement ran, which wanted it and did not know it yet."""
+
+
 # Retried: a server comes back, and the loser of a race wins the next one (hazards 15, 18).
 _TRANSIENT: Final = (
     OSError,
@@ -33,6 +38,7 @@ _TRANSIENT: Final = (
     sa.exc.TimeoutError,
     sa.exc.InterfaceError,
     sa.exc.OperationalError,
+    PartitionMadeError,
 )
 
 # Raised for the content of a record: the batch is halved to find the record, which is dead-lettered (hazard 17).

@@ -5,8 +5,8 @@ from sqlalchemy.dialects import postgresql as pg
 
 from goalworker.postgres.columns import flag_, id_, metadata, text_, time_, uuid_
 
-# Kept events. Each day is a partition, which goalworker_make_history_days() makes and goalworker_drop_history_days()
-# drops; rows go straight into it. Without a key, a repeated event is a row of its own.
+# Kept events. Each day is a partition (stores/day_partitions.py), into which rows go straight. Without a key, an event
+# that comes again is a row of its own.
 history_events = sa.Table(
     "history_events",
     metadata,

@@ -120,8 +120,36 @@ enrollments = sa.Table(
     sa.Index("enrollments_by_payments", "tenant_id", "workflow_id", postgresql_where=sa.text("payments IS NOT NULL")),
 )
 
+# Each day on which hits were recorded is a partition (stores/day_partitions.py). A day has one index, which is unique:
+# by contact_hash, and a hash of goal and event. A hit that is found again on another day is a second row, which
+# judgements drop.
 goal_hits = sa.Table(
     "goal_hits",
+    metadata,
+    time_("event_time"),
+    sa.Column("contact_hash", sa.BigInteger, nullable=True),
+    sa.Column("goal_version", sa.Integer, nullable=False),
+    sa.Column("recorded_on", sa.Date, nullable=False, server_default=sa.text("'-infinity'")),
+    uuid_("goal_id"),
+    id_("tenant_id"),
+    id_("workflow_id"),
+    id_("contact_id"),
+    id_("event_source"),
+    id_("event_id"),
+    sa.Column("data", pg.JSON, nullable=False),
+    text_("traceparent", nullable=True),
+    text_("tracestate", nullable=True),
+    sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=True, server_default=sa.func.clock_timestamp()),
+    time_("kept_until", nullable=True),
+    postgresql_partition_by="RANGE (recorded_on)",
+)
+OF_DAYS: Final = "recorded_on >= '1970-01-01'"
+"""Condition that the planner needs to leave goal_hits_kept out."""
+
+# The partition of hits without a day (-infinity), from which a sweep deletes: those of goals that count occurrences, of
+# workers of the release before, and of days whose partition is missing.
+goal_hits_kept = sa.Table(
+    "goal_hits_kept",
     metadata,
     id_("tenant_id", primary_key=True),
     id_("workflow_id", primary_key=True),
@@ -136,8 +164,10 @@ goal_hits = sa.Table(
     text_("tracestate", nullable=True),
     sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.clock_timestamp()),
     time_("kept_until", nullable=True),
-    sa.Index("goal_hits_by_recorded_at", "recorded_at"),
-    sa.Index("goal_hits_by_kept_until", "kept_until", postgresql_where=sa.text("kept_until IS NOT NULL")),
+    sa.Column("contact_hash", sa.BigInteger, nullable=True),
+    sa.Column("recorded_on", sa.Date, nullable=False, server_default=sa.text("'-infinity'")),
+    sa.Index("goal_hits_kept_by_recorded_at", "recorded_at"),
+    sa.Index("goal_hits_kept_by_kept_until", "kept_until", postgresql_where=sa.text("kept_until IS NOT NULL")),
 )
 
 reversals = sa.Table(
@@ -340,6 +370,7 @@ TENANT_TABLES: Final = (
     workflow_states,
     enrollments,
     goal_hits,
+    goal_hits_kept,
     reversals,
     achievements,
     exits,

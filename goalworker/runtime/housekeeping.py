@@ -79,6 +79,8 @@ class Housekeeping:
             log.info("refused_messages_sent", messages=sent)
 
     async def _delete_old_rows(self) -> None:
+        if days := await retention.keep_days_of_hits(self._pool, self._settings.events.lateness):
+            log.info("hit_days_dropped", days=len(days), last=days[-1].isoformat())
         hits = await retention.sweep_hits(self._pool, self._settings.events.lateness, self._swept_hits)
         ended = await retention.sweep_enrollments(self._pool, self._settings.retention.enrollments)
         if hits or ended:

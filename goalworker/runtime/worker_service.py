@@ -12,7 +12,7 @@ from goalworker.pipeline.event_decoder import event_decoder
 from goalworker.postgres import database_errors, tables
 from goalworker.runtime import health_watch, housekeeping, ops_port, progress_writer, retry_log, service, start_checks
 from goalworker.runtime.service import begin
-from goalworker.stores import goal_store
+from goalworker.stores import goal_store, retention
 
 log = logs.get("app")
 
@@ -45,6 +45,7 @@ async def _run_worker(settings: config.Settings, reset_offsets: offset_reset.Tar
         health.set("broker", None)
         health.set("topics", None)
         with database_errors.explain_errors(settings.database_url()):
+            await retention.keep_days_of_hits(pool, settings.events.lateness)  # before the first batch needs today's
             await start_checks.analyze_tables(pool)
             goal_index = await start_checks.load_goals(pool)
         memory.tune_for_batches()

@@ -53,7 +53,7 @@ async def read(
         raise NothingKnownError(f"Unknown goal: {goal_id} is not a goal of this workflow")
     whose = (tenant_id, workflow_id, contact_id)
     runs = await _runs(driver, *whose)
-    hits = [_hit(whose, row) for row in await driver.fetch(_HITS, *whose)]
+    hits = [_hit(whose, row) for row in await driver.fetch(_HITS, *whose, ids.contact_hash(*whose))]
     seen, is_whole = await history.newest_events(driver, tenant_id, contact_id, EVENTS_MAX)
     if not is_whole:
         kept = _from_oldest(kept, seen)
@@ -120,9 +120,14 @@ SELECT enrollment_id, goal_id, goal_version, enrolled_at, event_source, event_id
     tracestate, revision, revoked_at IS NOT NULL, counted
 FROM achievements WHERE tenant_id = $1 AND enrollment_id = ANY ($2::text[])
 """
-_HITS: Final = """
-SELECT goal_id, goal_version, event_source, event_id, event_time, data::text, traceparent, tracestate
-FROM goal_hits WHERE tenant_id = $1 AND workflow_id = $2 AND contact_id = $3
+_HIT: Final = "goal_id, goal_version, event_source, event_id, event_time, data::text, traceparent, tracestate"
+_OF_CONTACT: Final = "tenant_id = $1 AND workflow_id = $2 AND contact_id = $3"
+# In the order of their days: a hit that was found again on another day is there twice, and the first one stands.
+_HITS: Final = f"""
+SELECT {_HIT}, NULL::date AS recorded_on FROM goal_hits_kept WHERE {_OF_CONTACT}
+UNION ALL
+SELECT {_HIT}, recorded_on FROM goal_hits WHERE {_OF_CONTACT} AND contact_hash = $4 AND {tables.OF_DAYS}
+ORDER BY recorded_on NULLS FIRST
 """
 _REVERSALS_OF: Final = """
 SELECT event_source, event_id, event_time, type, subject_id, refund_id, amount, currency
@@ -199,7 +204,7 @@ def _subjects(runs: Iterable[Run], hits: Sequence[facts.Hit], happened: Iterable
 
 
 def _hit(whose: tuple[str, str, str], row: Any) -> facts.Hit:
-    goal_id, version, *trigger = row
+    goal_id, version, *trigger, _ = row
     return facts.Hit(*whose, goal_id, version, _trigger(*trigger))
 
 

@@ -3,17 +3,16 @@
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
-from typing import Any, Final, Literal, NamedTuple, cast
+from typing import Any, Final, Literal, NamedTuple
 
 import sqlalchemy as sa
 from aiokafka import TopicPartition
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from goalworker.postgres import connections, insight_tables, tables
-from goalworker.stores import seen_values
+from goalworker.stores import day_partitions, seen_values
 
-# Days whose partitions are made ahead, so that no batch after midnight has to make one.
-DAYS_AHEAD: Final = 2
+_DAYS: Final = (insight_tables.history_events.name, insight_tables.history_exits.name)
 
 
 class Position(NamedTuple):
@@ -55,7 +54,6 @@ SELECT (SELECT count(*) FROM moved) AS moved, today,
         AND to_regclass('history_exits_' || to_char(today, 'YYYYMMDD')) IS NOT NULL AS has_day
 FROM (SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date AS today) AS clock
 """
-_MAKE_DAYS: Final = "SELECT goalworker_make_history_days($1, $2)"
 
 
 async def write(
@@ -76,7 +74,7 @@ async def write(
             raise FencedError
         today = found["today"]
         if (rows or exits) and not found["has_day"]:
-            await _make_days(connection, today)
+            await day_partitions.make(connection, _DAYS, today)
         await _copy(connection, insight_tables.history_events, today, rows)
         await _copy(connection, insight_tables.history_exits, today, exits)
         await seen_values.add(connection, seen)
@@ -91,10 +89,6 @@ def _columns_of(moves: Sequence[Move]) -> list[list[Any]]:
         [move.next_offset for move in ordered],
         [move.first_at for move in ordered],
     ]
-
-
-async def _make_days(connection: connections.Connection, today: date) -> None:
-    await connection.fetch(_MAKE_DAYS, today, today + timedelta(days=DAYS_AHEAD))
 
 
 async def _copy(
@@ -196,34 +190,20 @@ async def set_coverage(pool: AsyncEngine, keep: Literal["enrolled", "all"], rete
             await connection.execute(_BEGIN_AGAIN)
 
 
-# One process at a time; the others have nothing to do.
-_LOCK: Final = f"SELECT pg_try_advisory_xact_lock({connections.HISTORY_LOCK})"
-_DROP_DAYS: Final = "SELECT goalworker_drop_history_days($1)"
-_NOTE_DROPPED: Final = "UPDATE history_coverage SET dropped_before = greatest(dropped_before, $1::date)"
-
-
-_LAST_DAY: Final = """
-SELECT max(to_date(right(c.relname, 8), 'YYYYMMDD'))
-FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid WHERE i.inhparent = 'history_events'::regclass
+_NOTE_DROPPED: Final = """
+UPDATE history_coverage SET dropped_before = greatest(dropped_before, least($1::date, current_date))
 """
 
 
 async def last_day(pool: AsyncEngine) -> date | None:
     """Return the last day that has a partition, None without one."""
-    async with connections.transaction(pool, tables.WORKER_ROLE, "sweep") as connection:
-        return cast("date | None", await connection.fetchval(_LAST_DAY))
+    return await day_partitions.last(pool, insight_tables.history_events.name)
 
 
 async def keep_days(pool: AsyncEngine, retention: timedelta) -> list[date]:
     """Make the next days' partitions, drop those that are older than the retention, and return the dropped days."""
-    async with connections.transaction(pool, tables.WORKER_ROLE, "sweep") as connection:
-        if not await connection.fetchval(_LOCK):
-            return []
-        now: datetime = await connection.fetchval("SELECT clock_timestamp()")
-        if retention:
-            await _make_days(connection, now.date())
-        first_kept = (now - retention).date() if retention else now.date() + timedelta(days=DAYS_AHEAD + 1)
-        dropped = [row[0] for row in await connection.fetch(_DROP_DAYS, first_kept)]
-        if dropped:
-            await connection.execute(_NOTE_DROPPED, min(first_kept, now.date()))
-    return dropped
+    return await day_partitions.keep(pool, _DAYS, connections.HISTORY_LOCK, retention or None, _note_dropped)
+
+
+async def _note_dropped(connection: connections.Connection, first_kept: date) -> None:
+    await connection.execute(_NOTE_DROPPED, first_kept)

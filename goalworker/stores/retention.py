@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from goalworker.postgres import arrays, connections, tables
+from goalworker.stores import day_partitions
 
 # Rows deleted in one transaction, at most: a larger one would hold its locks for too long.
 _SLICE: Final = 2_000
@@ -37,7 +38,7 @@ SELECT (SELECT count(*) FROM swept) AS swept, count(*) AS seen, max(recorded_at)
 
 
 # By the time of recording, never by the time of the event: an old event must survive until it is judged.
-_SWEEP_HITS: Final = _sweep_in_order_sql("goal_hits", _HIT_KEY, "kept_until IS NULL")
+_SWEEP_HITS: Final = _sweep_in_order_sql("goal_hits_kept", _HIT_KEY, "kept_until IS NULL")
 _SWEEP_REVERSALS: Final = _sweep_in_order_sql(
     "reversals",
     _REVERSAL_KEY,
@@ -50,7 +51,7 @@ _SWEEP_REVERSALS: Final = _sweep_in_order_sql(
 # along (contract rule 3.4).
 _SWEEP_KEPT_HITS: Final = f"""
 WITH old AS MATERIALIZED (
-    SELECT {", ".join(_HIT_KEY)}, recorded_at FROM goal_hits
+    SELECT {", ".join(_HIT_KEY)}, recorded_at FROM goal_hits_kept
     WHERE kept_until < clock_timestamp()
     ORDER BY kept_until LIMIT $1
 ), goal AS MATERIALIZED (
@@ -66,13 +67,13 @@ WITH old AS MATERIALIZED (
     SELECT old.*, coalesce(recorded_at + counts_for > clock_timestamp(), false) AS counts
     FROM old LEFT JOIN goal USING (tenant_id, goal_id)
 ), extended AS (
-    UPDATE goal_hits SET kept_until = goal_hits.recorded_at + (
+    UPDATE goal_hits_kept SET kept_until = goal_hits_kept.recorded_at + (
         SELECT counts_for FROM goal WHERE goal.tenant_id = due.tenant_id AND goal.goal_id = due.goal_id)
     FROM {arrays.rows_of("judged WHERE counts", _HIT_KEY, "due")}
-    WHERE {arrays.same("goal_hits", "due", _HIT_KEY)}
+    WHERE {arrays.same("goal_hits_kept", "due", _HIT_KEY)}
 ), swept AS (
-    DELETE FROM goal_hits USING {arrays.rows_of("judged WHERE NOT counts", _HIT_KEY, "due")}
-    WHERE {arrays.same("goal_hits", "due", _HIT_KEY)} RETURNING 1
+    DELETE FROM goal_hits_kept USING {arrays.rows_of("judged WHERE NOT counts", _HIT_KEY, "due")}
+    WHERE {arrays.same("goal_hits_kept", "due", _HIT_KEY)} RETURNING 1
 )
 SELECT (SELECT count(*) FROM swept) AS swept, count(*) AS seen FROM old
 """
@@ -115,8 +116,16 @@ class Progress:
     since: datetime = _EVER
 
 
+async def keep_days_of_hits(pool: AsyncEngine, lateness: timedelta) -> list[date]:
+    """Make the next days' partitions, drop those with hits older than the lateness alone, and return the dropped days.
+
+    A hit so stays for up to a day longer (contract rule 3.6).
+    """
+    return await day_partitions.keep(pool, (tables.goal_hits.name,), connections.RETENTION_LOCK, lateness)
+
+
 async def sweep_hits(pool: AsyncEngine, lateness: timedelta, progress: Progress | None = None) -> int:
-    """Delete hits recorded longer ago than `lateness`, and those that count no more (contract rule 3.6).
+    """Delete hits without a day recorded longer ago than `lateness`, and those that count no more (contract rule 3.6).
 
     Return how many.
     """

@@ -174,7 +174,7 @@ async def test_insight_waits_for_a_server_that_is_killed_and_keeps_each_event_on
 async def _waits_for_days(installation: worker_process.Installation) -> bool:
     waiting = (
         "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        " AND query LIKE '%goalworker_make_history_days%'"
+        " AND query LIKE '%goalworker_make_days%'"
     )
     return bool(await kept.read(installation, waiting))
 

@@ -25,7 +25,7 @@ from goalworker.insight.history_loop import HistoryLoop
 from goalworker.kafka.positioned_consumer import PositionedConsumer, TopicLog
 from goalworker.pipeline import dead_letters
 from goalworker.postgres import connections, tables
-from goalworker.stores import history, history_writing
+from goalworker.stores import day_partitions, history, history_writing
 from tests.integration import crashes, flow, statements, world
 from tests.integration.scenes import paid, tagged
 from tests.kit import support
@@ -305,7 +305,7 @@ async def test_a_missing_day_is_made_by_the_batch_that_needs_it(
     days = [row[0] for row in await administrator.fetch("SELECT DISTINCT recorded_on FROM history_events")]
     assert days == [today]
     made = await administrator.fetch("SELECT 1 FROM pg_inherits WHERE inhparent = 'history_events'::regclass")
-    assert len(made) == 1 + history_writing.DAYS_AHEAD
+    assert len(made) == 1 + day_partitions.DAYS_AHEAD
 
 
 async def test_days_are_made_ahead_and_dropped_when_they_are_older_than_the_retention(
@@ -320,8 +320,8 @@ async def test_days_are_made_ahead_and_dropped_when_they_are_older_than_the_rete
     dropped_before = await administrator.fetchval("SELECT dropped_before FROM history_coverage")
     assert dropped_before == (now - timedelta(days=7)).date()
     left = await administrator.fetch("SELECT 1 FROM pg_inherits WHERE inhparent = 'history_events'::regclass")
-    assert len(left) == 8 + history_writing.DAYS_AHEAD
-    assert await history_writing.last_day(pool) == now.date() + timedelta(days=history_writing.DAYS_AHEAD)
+    assert len(left) == 8 + day_partitions.DAYS_AHEAD
+    assert await history_writing.last_day(pool) == now.date() + timedelta(days=day_partitions.DAYS_AHEAD)
     assert len(await history_writing.keep_days(pool, timedelta(0))) == len(left)
     assert await history_writing.last_day(pool) is None
 

@@ -8,7 +8,7 @@ from sqlalchemy.ext import asyncio as sa_async
 from goalworker.domain import judging
 from goalworker.postgres import connections
 from goalworker.stores import retention
-from tests.integration import world
+from tests.integration import hit_days, world
 from tests.integration.scenes import paid, purchase, started
 from tests.kit.strategies import at
 
@@ -25,9 +25,10 @@ DROP TABLE whole;
 """
 _HITS = """
 INSERT INTO goal_hits (tenant_id, workflow_id, contact_id, goal_id, event_source, event_id, goal_version, event_time,
-    data, recorded_at, kept_until)
-SELECT $1, 'w1', 'c' || n, '00000000-0000-0000-0000-000000000001', '/shop', 'h' || n, 1, now(), '{}',
-    clock_timestamp() - $3::interval, clock_timestamp() + $4::interval
+    data, recorded_at, kept_until, contact_hash, recorded_on)
+SELECT $1::text, 'w1', 'c' || n, '00000000-0000-0000-0000-000000000001', '/shop', 'h' || n, 1, now(), '{}',
+    clock_timestamp() - $3::interval, clock_timestamp() + $4::interval, n,
+    CASE WHEN $1::text = 'south' THEN (clock_timestamp() AT TIME ZONE 'UTC')::date ELSE '-infinity' END
 FROM generate_series(1, $2::int) AS n
 """
 _REVERSALS = """
@@ -46,7 +47,7 @@ async def _by_tenant(administrator: connections.Connection, table: str) -> dict[
 async def test_a_sweep_of_hits_spares_the_other_partitions(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
-    await administrator.execute(_PARTITION.format(table="goal_hits"))
+    await hit_days.make(administrator)
     await administrator.execute(_HITS, "north", 1, WEEK, None)
     await administrator.execute(_HITS, "south", 31, NEW, None)
     assert await retention.sweep_hits(pool, WEEK) == 1
@@ -58,8 +59,8 @@ async def test_a_sweep_of_kept_hits_spares_the_other_partitions(
 ) -> None:
     counting = purchase(1, times=3, within=60)
     await world.install(administrator, [counting])
-    await administrator.execute(_PARTITION.format(table="goal_hits"))
-    await administrator.execute(_HITS, "south", 1, 2 * WEEK, -WEEK)  # of no goal: it goes
+    await hit_days.make(administrator)
+    await administrator.execute(_HITS.replace("'h' ||", "'old ' ||"), "north", 1, 2 * WEEK, -WEEK)
     await administrator.execute(_HITS, "north", 1, timedelta(seconds=30), -timedelta(seconds=1))  # counts for 30 s
     await administrator.execute(_HITS.replace("'h' ||", "'later' ||"), "north", 30, NEW, WEEK)
     await administrator.execute(_HITS.replace("'h' ||", "'later' ||"), "south", 30, NEW, WEEK)
@@ -86,7 +87,7 @@ async def test_hits_beyond_those_that_count_are_deleted_from_their_partition_alo
 ) -> None:
     monkeypatch.setattr(judging, "COUNTED_HITS_MAX", 3)
     await world.install(administrator, [purchase(1, times=3, within=60)])
-    await administrator.execute(_PARTITION.format(table="goal_hits"))
+    await hit_days.make(administrator)
     await administrator.execute(_HITS, "south", 31, NEW, None)
     worker = world.Worker(pool, world.Broker())
     await worker.take(started(0), *(paid(f"h{number}", at(1 + number), f"p{number}") for number in range(5)))

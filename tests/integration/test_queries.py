@@ -44,8 +44,14 @@ INSERT INTO enrollments (tenant_id, enrollment_id, workflow_id, contact_id, enro
     SELECT 'north', enrollment_id, workflow_id, contact_id, 'epoch', '2026-01-01', '2026-01-01', '2026-01-01'
     FROM contact;
 UPDATE enrollments SET ended_at = clock_timestamp() WHERE enrollment_id LIKE 'e%5';
-INSERT INTO goal_hits
+INSERT INTO goal_hits_kept
     SELECT 'north', workflow_id, contact_id, goal_id, '/crm', 'h' || number, 1, '2026-01-01', '{"contact_id": "c"}'
+    FROM contact;
+SELECT goalworker_make_days(ARRAY['goal_hits'], '2026-05-01', '2026-05-02');
+INSERT INTO goal_hits (tenant_id, workflow_id, contact_id, goal_id, event_source, event_id, goal_version, event_time,
+        data, contact_hash, recorded_on)
+    SELECT 'north', workflow_id, contact_id, goal_id, '/crm', 'h' || number, 1, '2026-01-01', '{"contact_id": "c"}',
+        number, date '2026-05-01' + number % 2
     FROM contact;
 INSERT INTO reversals (tenant_id, contact_id, event_source, event_id, type, subject_id, event_time)
     SELECT 'north', contact_id, '/bank', 'r' || number, 'payment.failed', 'p', '2026-01-01' FROM contact;
@@ -70,9 +76,11 @@ INSERT INTO history_exits
 UPDATE goal_revision SET revision = 20000;
 RESET session_replication_role;
 """
-BIG = {"goals", "goal_versions", "workflow_states", "enrollments", "goal_hits", "reversals", "achievements", "exits"}
-BIG |= {"outbox"}
+BIG = {"goals", "goal_versions", "workflow_states", "enrollments", "reversals", "achievements", "exits", "outbox"}
+BIG |= {"goal_hits_kept", "goal_hits_20260501", "goal_hits_20260502"}
 BIG |= {f"history_{kept}_{day}" for kept in ("events", "exits") for day in (20260501, 20260502)}
+
+OF_DAYS = ("goal_hits_20260501_by_contact", "goal_hits_20260502_by_contact")
 
 Plan = dict[str, Any]
 
@@ -155,7 +163,8 @@ async def test_facts_judgement_and_publishing_use_indexes(
     assert _assert_by_index(plans) >= {
         "enrollments_pkey",
         "enrollments_by_contact",
-        "goal_hits_pkey",
+        "goal_hits_kept_pkey",
+        *OF_DAYS,
         "workflow_states_pkey",
         "achievements_pkey",
         "outbox_by_batch",
@@ -171,7 +180,7 @@ async def test_judgement_uses_indexes_for_any_number_of_contacts(
     assert await filled.fetchval("SELECT count(*) FROM achievements WHERE revoked_at IS NOT NULL") == 2000
     judging = {sql: both for sql, both in plans.items() if "'\x1f'" in sql}
     assert len(judging) == 3
-    assert _assert_by_index(judging) >= {"enrollments_pkey", "enrollments_by_contact", "goal_hits_pkey"}
+    assert _assert_by_index(judging) >= {"enrollments_pkey", "enrollments_by_contact", "goal_hits_kept_pkey", *OF_DAYS}
 
 
 async def test_statements_use_indexes_without_tracking_too(
@@ -198,7 +207,7 @@ async def test_a_reversal_finds_its_contacts_by_indexes(
 ) -> None:
     worker = world.Worker(pool, world.Broker())
     plans = await _plans(worker.take(failed("r", 5, contact_id="c7"), failed("r", 5, contact_id="c8")))
-    assert _assert_by_index(plans) >= {"enrollments_by_contact", "reversals_pkey", "goal_hits_pkey"}
+    assert _assert_by_index(plans) >= {"enrollments_by_contact", "reversals_pkey", "goal_hits_kept_pkey", *OF_DAYS}
 
 
 async def test_the_reversals_of_a_contact_with_very_many_are_found_by_what_they_undo(
@@ -224,7 +233,8 @@ async def test_the_facts_of_an_explanation_are_found_by_indexes(
         "enrollments_by_contact",
         "exits_pkey",
         "achievements_pkey",
-        "goal_hits_pkey",
+        "goal_hits_kept_pkey",
+        *OF_DAYS,
         "reversals_pkey",
         "workflow_states_pkey",
         "history_events_20260501_tenant_id_contact_id_event_time_idx",
@@ -233,9 +243,9 @@ async def test_the_facts_of_an_explanation_are_found_by_indexes(
 
 
 async def test_a_sweep_uses_indexes(pool: sa_async.AsyncEngine, filled: connections.Connection) -> None:
-    await filled.execute("UPDATE goal_hits SET recorded_at = '2000-01-01' WHERE event_id LIKE 'h%777'")
+    await filled.execute("UPDATE goal_hits_kept SET recorded_at = '2000-01-01' WHERE event_id LIKE 'h%777'")
     await filled.execute(
-        "UPDATE goal_hits SET kept_until = CASE WHEN event_id LIKE 'h%778' THEN '2000-01-01'::timestamptz"
+        "UPDATE goal_hits_kept SET kept_until = CASE WHEN event_id LIKE 'h%778' THEN '2000-01-01'::timestamptz"
         " ELSE '2100-01-01' END WHERE event_id LIKE 'h%8'"
     )
     await filled.execute(
@@ -252,8 +262,8 @@ async def test_a_sweep_uses_indexes(pool: sa_async.AsyncEngine, filled: connecti
         assert await outbox.sweep(pool, world.Broker(), world.TOPICS.model_dump()) == 20
 
     assert _assert_by_index(await _plans(sweep())) >= {
-        "goal_hits_by_recorded_at",
-        "goal_hits_by_kept_until",
+        "goal_hits_kept_by_recorded_at",
+        "goal_hits_kept_by_kept_until",
         "reversals_by_recorded_at",
         "enrollments_by_contact",
         "enrollments_by_end",

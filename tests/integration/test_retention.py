@@ -11,9 +11,9 @@ from sqlalchemy.ext import asyncio as sa_async
 from goalworker.domain import events
 from goalworker.postgres import connections
 from goalworker.stores import retention
-from tests.integration import checks, crashes, statements, world
+from tests.integration import checks, crashes, hit_days, statements, world
 from tests.integration.scenes import DEACTIVATED, ONE, TWO, ended, logic, started, state, tagged
-from tests.kit import strategies
+from tests.kit import goal_history, strategies
 
 WEEK = timedelta(days=7)
 YEARS = timedelta(days=730)
@@ -30,10 +30,10 @@ async def _age(administrator: connections.Connection, table: str, column: str, a
 # --- hits (contract rule 3.6) ---
 
 
-async def test_hits_are_deleted_by_their_time_of_recording(
+async def test_hits_without_a_day_are_deleted_by_their_time_of_recording(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
-    await world.install(administrator, [ONE])
+    await goal_history.write(administrator, [ONE], {})
     # Events of this world are from long ago, like late ones.
     await world.Worker(pool, world.Broker()).take(tagged("h1", 5), tagged("h2", 6))
     assert await retention.sweep_hits(pool, WEEK) == 0
@@ -44,11 +44,11 @@ async def test_hits_are_deleted_by_their_time_of_recording(
     assert await administrator.fetchval("SELECT event_id FROM goal_hits") == "h2"
 
 
-async def test_all_old_hits_are_deleted_in_any_number_of_slices(
+async def test_all_old_hits_without_a_day_are_deleted_in_any_number_of_slices(
     pool: sa_async.AsyncEngine, administrator: connections.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "_SLICE", 2)
-    await world.install(administrator, [ONE])
+    await goal_history.write(administrator, [ONE], {})
     await world.Worker(pool, world.Broker()).take(*(tagged(f"h{number}", 5) for number in range(5)))
     await _age(administrator, "goal_hits", "recorded_at", WEEK)
     assert await retention.sweep_hits(pool, WEEK) == 5
@@ -70,8 +70,8 @@ async def test_neither_a_sweep_nor_a_replay_of_everything_after_it_changes_anyth
     worker = world.Worker(pool, broker, tracked=tracked)
     await worker.take(*drawn.messages)
     said = list(broker.sent)
-    await _age(administrator, "goal_hits", "recorded_at", WEEK)
-    await retention.sweep_hits(pool, WEEK)
+    await hit_days.age(administrator, WEEK + hit_days.DAY)
+    await hit_days.sweep(pool, WEEK)
     # Of messages older than the lateness, a part alone may be judged without what was swept.
     await worker.take(*data.draw(st.permutations(drawn.messages)))
     assert broker.sent == said
@@ -89,8 +89,8 @@ async def test_sweeps_between_replays_lose_nothing(
     worker = world.Worker(pool, broker)
     for batch in data.draw(strategies.deliveries(drawn.messages)):
         await worker.take(*batch)
-        await _age(administrator, "goal_hits", "recorded_at", WEEK)
-        await retention.sweep_hits(pool, WEEK)
+        await hit_days.age(administrator, WEEK + hit_days.DAY)
+        await hit_days.sweep(pool, WEEK)
     await worker.take(*drawn.messages)
     await checks.assert_lawful(administrator, broker, drawn.goals, drawn.logics, drawn.messages)
 
@@ -98,7 +98,7 @@ async def test_sweeps_between_replays_lose_nothing(
 async def test_a_hit_deleted_between_its_two_phases_is_judged(
     pool: sa_async.AsyncEngine, administrator: connections.Connection
 ) -> None:
-    await world.install(administrator, [ONE])
+    await goal_history.write(administrator, [ONE], {})
     broker = world.Broker()
     messages = [started(0), tagged("h", 5)]
     await crashes.crashes(crashes.after_facts(), world.Worker(pool, broker).take(*messages))
@@ -127,8 +127,8 @@ async def test_a_correction_after_the_sweep_uses_the_stored_trigger(
     worker = world.Worker(pool, broker)
     messages = [started(4), tagged("h1", 5), tagged("h2", 7, "tag-2")]
     await worker.take(*messages)
-    await _age(administrator, "goal_hits", "recorded_at", WEEK)
-    await retention.sweep_hits(pool, WEEK)
+    await hit_days.age(administrator, WEEK + hit_days.DAY)
+    await hit_days.sweep(pool, WEEK)
     for late in (started(3, "s2"), ended(7), state(DEACTIVATED, 6)):
         messages.append(late)
         await worker.take(late)

@@ -19,7 +19,7 @@ from goalworker.pipeline import fact_reading, outbox, outcomes, phases
 from goalworker.postgres import connections, tables
 from goalworker.runtime import housekeeping
 from goalworker.stores import enrollments, retention
-from tests.integration import checks, crashes, scenes, statements, world
+from tests.integration import checks, crashes, hit_days, scenes, statements, world
 from tests.integration.scenes import (
     ACTIVATED,
     DEACTIVATED,
@@ -35,6 +35,7 @@ from tests.integration.scenes import (
     state,
     tagged,
 )
+from tests.kit import goal_history
 from tests.kit.strategies import at
 
 BOUGHT = purchase(1)
@@ -447,10 +448,10 @@ async def test_hits_that_count_are_kept_for_as_long_as_they_may_count(
         "SELECT round(extract(epoch FROM kept_until - recorded_at)) FROM goal_hits ORDER BY goal_id",
     ) == [(None,), (Decimal(7 * 86_400),), (Decimal(30 * 86_400),)]
     progress = retention.Progress()
-    await administrator.execute("UPDATE goal_hits SET recorded_at = recorded_at - interval '8 days'")
-    assert await retention.sweep_hits(pool, WEEK, progress) == 1
+    await hit_days.age(administrator, timedelta(days=8))
+    assert await hit_days.sweep(pool, WEEK, progress) == 1
     await administrator.execute("UPDATE goal_hits SET kept_until = kept_until - interval '8 days'")
-    assert await retention.sweep_hits(pool, WEEK, progress) == 1
+    assert await hit_days.sweep(pool, WEEK, progress) == 1
     assert await _rows(administrator, "SELECT goal_version, kept_until IS NULL FROM goal_hits") == [(1, False)]
 
 
@@ -489,7 +490,7 @@ async def test_a_sweep_passes_hits_that_are_kept_in_slices(
     pool: sa_async.AsyncEngine, administrator: connections.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "_SLICE", 2)
-    await world.install(administrator, [ONE, purchase(2, times=3, within=60)])
+    await goal_history.write(administrator, [ONE, purchase(2, times=3, within=60)], {})
     worker = world.Worker(pool, world.Broker())
     await worker.take(*(paid(f"h{number}", after(number)) for number in range(7)))
     await administrator.execute("UPDATE goal_hits SET recorded_at = recorded_at - interval '8 days'")

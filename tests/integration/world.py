@@ -25,7 +25,7 @@ from goalworker.pipeline import dead_letters, outbox, phases
 from goalworker.pipeline.batches import Batch
 from goalworker.pipeline.recording import Recorded
 from goalworker.postgres import connections, tables
-from tests.integration import statements
+from tests.integration import hit_days, statements
 from tests.kit import goal_history, naive_judge
 
 TOPICS = config.load({}, env_file=None, secrets_dir=None).topics
@@ -59,7 +59,8 @@ async def clear(administrator: connections.Connection) -> None:
 async def install(
     administrator: connections.Connection, given_goals: Iterable[goals.Goal], logics: naive_judge.Logics | None = None
 ) -> None:
-    """Write goals and logics with their history, under the next revision."""
+    """Write goals and logics with their history, under the next revision, and make partitions for hits."""
+    await hit_days.make(administrator)
     await goal_history.write(administrator, given_goals, logics or {})
 
 
