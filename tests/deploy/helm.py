@@ -16,7 +16,8 @@ from tests.deploy import tools
 
 ROOT: Final = Path(__file__).parents[2]
 CHART: Final = ROOT / "deploy" / "helm" / "goalworker"
-VALUES: Final = {path.stem: path for path in sorted((Path(__file__).parent / "values").glob("*.yaml"))}
+FOLDERS: Final = (Path(__file__).parent / "values", CHART.parent / "cells")
+VALUES: Final = {path.stem: path for folder in FOLDERS for path in sorted(folder.glob("*.yaml"))}
 TOOLS: Final = ROOT / ".venv" / "deploy"
 
 Document = dict[str, Any]

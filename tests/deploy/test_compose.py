@@ -10,8 +10,9 @@ import subprocess
 import sys
 import threading
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import pytest
@@ -26,13 +27,23 @@ pytestmark = pytest.mark.deploy
 FILE = tools.DEPLOY / "compose.yaml"
 BASE_IMAGE = "python:3.13-slim-bookworm@sha256:" + "0" * 64
 Command = Literal["run", "api", "insight"]
-COMMANDS: dict[str, Command] = {"worker": "run", "api": "api", "insight": "insight"}
-OURS = ("migrate", "topics", *COMMANDS)
+COMMANDS: dict[str, Command] = {
+    "worker": "run",
+    "api": "api",
+    "insight": "insight",
+    "second-worker": "run",
+    "second-api": "api",
+    "second-insight": "insight",
+}
+OURS = ("migrate", "topics", "second-migrate", *COMMANDS)
 HEALTHY, COMPLETED = "service_healthy", "service_completed_successfully"
+OF_SECOND_CELL = {"second-postgres": HEALTHY, "kafka": HEALTHY, "second-migrate": COMPLETED, "topics": COMPLETED}
 
 
-def compose(*words: str, file: Path = FILE, base_image: str = BASE_IMAGE) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": "/usr/bin:/bin", "PYTHON_IMAGE": base_image}
+def compose(
+    *words: str, file: Path = FILE, base_image: str = BASE_IMAGE, variables: Mapping[str, str] = MappingProxyType({})
+) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": "/usr/bin:/bin", "PYTHON_IMAGE": base_image, **variables}
     command = [tools.tool("docker-compose"), "--file", str(file), "--profile", "*", *words]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
@@ -61,7 +72,7 @@ def test_compose_would_refuse_what_its_schema_does_not_have(tmp_path: Path) -> N
     wrong.write_text(FILE.read_text().replace("healthcheck:", "healthchek:", 1))
     said = compose("config", "--quiet", file=wrong)
     assert said.returncode != 0
-    assert "services.postgres.healthchek" in said.stderr
+    assert re.search(r"services\.(second-)?postgres\.healthchek", said.stderr)
 
 
 def test_without_a_base_image_it_says_what_is_missing_and_where_to_read_on() -> None:
@@ -128,6 +139,10 @@ def test_nothing_starts_before_what_it_needs() -> None:
         "worker": {"postgres": HEALTHY, "kafka": HEALTHY, "migrate": COMPLETED, "topics": COMPLETED},
         "api": {"postgres": HEALTHY, "migrate": COMPLETED},
         "insight": {"postgres": HEALTHY, "kafka": HEALTHY, "migrate": COMPLETED, "topics": COMPLETED},
+        "second-migrate": {"second-postgres": HEALTHY},
+        "second-worker": OF_SECOND_CELL,
+        "second-api": {"second-postgres": HEALTHY, "second-migrate": COMPLETED},
+        "second-insight": OF_SECOND_CELL,
     }
     waited_for = {on for each in conditions.values() for on, condition in each.items() if condition == HEALTHY}
     assert [name for name in waited_for if "healthcheck" not in services()[name]] == []
@@ -135,7 +150,7 @@ def test_nothing_starts_before_what_it_needs() -> None:
 
 def test_what_ends_by_itself_is_not_started_again_and_all_else_is() -> None:
     restarted = {name for name, service in services().items() if service.get("restart") == "unless-stopped"}
-    assert set(services()) - restarted == {"migrate", "topics"}
+    assert set(services()) - restarted == {"migrate", "second-migrate", "topics"}
 
 
 def test_only_this_machine_reaches_what_is_published() -> None:
@@ -145,9 +160,11 @@ def test_only_this_machine_reaches_what_is_published() -> None:
     assert services()["api"]["ports"][0]["target"] == config.Settings().api.port
 
 
-def test_watching_and_tools_are_extra() -> None:
+def test_watching_and_tools_and_a_second_cell_are_extra() -> None:
     profiles = {name: each["profiles"] for name, each in services().items() if "profiles" in each}
-    assert profiles == {"prometheus": ["observability"], "grafana": ["observability"], "kafka-ui": ["tools"]}
+    extra = {"prometheus": ["observability"], "grafana": ["observability"], "kafka-ui": ["tools"]}
+    second = {name: ["cells"] for name in services() if name.startswith("second-")}
+    assert profiles == extra | second
 
 
 def test_everything_that_is_mounted_is_there() -> None:

@@ -29,6 +29,8 @@ PODS: Final = [
         "keda": ("worker", "api", "insight", "migration"),
         "roles": ("worker", "api", "insight", "migration"),
         "worker-only": ("worker",),
+        "first-cell": ("worker", "api", "insight", "migration", "topics"),
+        "second-cell": ("worker", "api", "insight", "migration"),
     }.items()
     for component in components
 ]
