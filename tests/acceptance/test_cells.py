@@ -137,6 +137,8 @@ async def test_two_cells_have_every_effect_once_and_say_what_one_installation_wo
 
         checked = cells[0].call("cells", "check", "--database", databases[1])
         assert (checked.code, "2 own every bucket once" in checked.out) == (0, True), checked
+        checked = cells[0].call("cells", "check")
+        assert (checked.code, "nobody owns 512-1023" in checked.out) == (1, True), checked
         of_cells = await everything_out(lower)
         # One installation that reads the same topics says the same, byte for byte.
         await copy_goals(cells, installation)

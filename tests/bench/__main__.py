@@ -24,6 +24,7 @@ from typing import Any
 from goalworker import embedded
 from tests.bench import (
     beside,
+    cells,
     figures,
     fresh,
     full,
@@ -95,6 +96,7 @@ PARTS: Mapping[str, Callable[[limits.Bench], Awaitable[Any]]] = {
     "full": full.measured,
     "batches": steps.batches,
     "workers": steps.workers,
+    "cells": cells.measured,
     "hits": steps.hits,
 }
 

@@ -95,7 +95,7 @@ async def _grow(stage: drains.Stage, count: int) -> tuple[float, drains.Drain]:
                 await load.send(stage.pair.bootstrap_servers, stage.topics, stage.mix)
             with stage.used([worker], cpu):
                 speed = await drains.speed(stage, group, [worker], before=count)
-            await drains.check(stage, url, before)
+            await drains.check(stage, [url], before)
     return rate, drains.Drain(speed, cpu)
 
 

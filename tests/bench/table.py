@@ -26,6 +26,7 @@ COPY_PERCENT = 50
 MOST_GOALS_MB, MOST_GOALS_SECONDS, MOST_GOALS_PERCENT = 300, 5, 90
 MOST_ENROLLMENTS_PERCENT = 75
 BESIDE_INSIGHT_PERCENT, BESIDE_INSIGHT_MS = 85, 80
+CELLS_TIMES = 1.7
 PLANNED_PER_CPU_SECOND, SAMPLE_MS, BESIDE_BACKFILL_MS = 15_000, 2_000, 100
 OF_ANALYZED_PERCENT = 95
 HIT_BYTES, FULL_PERCENT, DROP_MS, BESIDE_DROP_MS = 100, 90, 100, 200
@@ -269,6 +270,46 @@ def _steps(part: str, varied: str, words: str) -> Callable[[Results], Iterator[s
     return lines
 
 
+def _cells(results: Results) -> Iterator[str]:
+    measured = results["cells"]
+    yield (
+        "Two cells on the same topics, each with a worker, a PostgreSQL and half of the tenants, beside one "
+        "installation; every cell reads every event:"
+    )
+    yield ""
+    heads = ("10 %/1 % mix", "events/s: median (min to max)", "CPU µs an event: workers", "PostgreSQL")
+    both = {"one installation": measured["unlimited"]["one"], "two cells": measured["unlimited"]["two"]}
+    yield from _table(heads, [_cells_row(name, row) for name, row in both.items()])
+    if limited := measured["limited"]:
+        yield ""
+        yield (
+            "With PostgreSQL as the limit, every event achieves and exits. The kernel allows each PostgreSQL "
+            f"{100 * limited['processors']:g} % of a processor, since one machine has to hold them all: one "
+            f"installation makes {_spread(limited['one']['events_per_second'])} events/s, and its PostgreSQL uses "
+            f"{_used(limited, 'one')} of what it is allowed; two cells make "
+            f"{_spread(limited['two']['events_per_second'])} ({_used(limited, 'two')}): "
+            f"{judged(limited['times']['median'], CELLS_TIMES, 'times', least=True)}."
+        )
+    yield ""
+    yield "What a record costs a worker that skips it as another cell's:"
+    yield ""
+    skipping = ("records", "events/s: median (min to max)", "CPU µs an event: worker")
+    yield from _table(skipping, map(_skipping_row, measured["skipping"]))
+
+
+def _skipping_row(row: Results) -> Sequence[str]:
+    return row["name"], _spread(row["events_per_second"]), f"{row['cpu_us']['worker']:g}"
+
+
+def _cells_row(name: str, row: Results) -> Sequence[str]:
+    each = (", ".join(f"{us:.3g}" for us in row[who]) for who in ("worker_us", "database_us"))
+    return name, _spread(row["events_per_second"]), *each
+
+
+def _used(limited: Results, which: str) -> str:
+    return " and ".join(f"{100 * load / limited['processors']:.0f} %" for load in limited[which]["database_load"])
+
+
 def _pictures(results: Results) -> list[str]:
     return [f"![{curve.title}]({curve.file.relative_to(README.parent)})" for curve in curves.of(results)]
 
@@ -289,6 +330,7 @@ _PARTS: Mapping[str, Callable[[Results], Iterable[str]]] = {
     "full": _full,
     "batches": _steps("batches", "records", "10 %/1 % mix, records in a batch at most"),
     "workers": _steps("workers", "workers", "10 %/1 % mix, workers on this one machine"),
+    "cells": _cells,
     "hits": lambda results: [
         *_steps("hits", "hits_percent", "percent of the events that achieve and exit")(results),
         "",

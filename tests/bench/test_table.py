@@ -138,6 +138,23 @@ def test_a_full_table_of_hits_is_shown_beside_its_targets() -> None:
     assert "p99 90 ms, at most 200 ms (goal: <= 200)" in text
 
 
+def test_two_cells_are_shown_beside_one_installation_and_their_target() -> None:
+    def work(cells: int) -> dict[str, Any]:
+        each = {"worker_us": [7.5] * cells, "database_us": [3.44] * cells, "database_load": [0.147] * cells}
+        return {"events_per_second": SPEED, **each}
+
+    compared = {"one": work(1), "two": work(2), "times": spread(1.6)}
+    skipped = {"name": "of other cells", "events_per_second": SPEED, "cpu_us": {"worker": 2.25}}
+    measured = {"unlimited": compared, "limited": compared | {"processors": 0.15}, "skipping": [skipped]}
+    text = table.of({"cells": measured})
+    assert "| one installation | 100,000 (90,000 to 120,000) | 7.5 | 3.44 |" in text
+    assert "| two cells | 100,000 (90,000 to 120,000) | 7.5, 7.5 | 3.44, 3.44 |" in text
+    assert "allows each PostgreSQL 15 % of a processor" in text
+    assert "(98 % and 98 %): 1.6 times (goal: >= 1.7, **missed**)." in text
+    assert "| of other cells | 100,000 (90,000 to 120,000) | 2.25 |" in text
+    assert "as the limit" not in table.of({"cells": measured | {"limited": None}})
+
+
 def test_the_share_of_copy_is_shown_where_it_was_measured() -> None:
     measured = row(4, copy_events_per_second=SPEED, share_of_copy_percent=spread(28))
     assert "the product is at 28 % (goal: >= 50, **missed**) of that" in table.of({"rows": [measured]})

@@ -21,7 +21,7 @@ class Usage:
 
 def of(pid: int) -> Usage:
     """Add up a process and its children, including those that have ended."""
-    seconds = sum(_cpu_seconds(each) for each in (pid, *_children(pid)))
+    seconds = sum(_cpu_seconds(each) for each in (pid, *children(pid)))
     return Usage(seconds, _status_bytes(pid, "VmHWM"))
 
 
@@ -45,11 +45,12 @@ def _cpu_seconds(pid: int) -> float:
     return (user + system + children_user + children_system) * _TICK_SECONDS
 
 
-def _children(pid: int) -> Iterator[int]:
+def children(pid: int) -> Iterator[int]:
+    """Yield the children of a process, and theirs."""
     for thread in _threads(pid):
         for child in _children_of(thread):
             yield child
-            yield from _children(child)
+            yield from children(child)
 
 
 def _threads(pid: int) -> list[Path]:
