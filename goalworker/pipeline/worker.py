@@ -92,15 +92,26 @@ class Worker:
         """Begin batches until stop(), or until records cannot be read; return that error, to be raised at the end."""
         while not self._is_stopping:
             await self._commit_idle(time.monotonic())
+            room = self._room()
             try:
-                fetched = await self._fetch()
+                fetched = await self._fetch(room)
             except UndecodableError as error:
                 return error
             # Recorded in order: of two contradicting messages the first stands, and breakers count in order.
             await self._in_flight.until_recorded()
             await self._admit(fetched)
-            await self._begin_or_wait(has_backlog=fetched.records >= self._settings.batch.max_records)
+            await self._begin_or_wait(has_backlog=fetched.records >= room)
         return None
+
+    def _room(self) -> int:
+        """Return how many records to fetch: as many as the batch that waits has room for, or a whole batch."""
+        waiting = self._waiting
+        return self._settings.batch.max_records - (0 if waiting is None else waiting.records)
+
+    @property
+    def _waiting(self) -> Batch | None:
+        """The batch with effects that waits for the one before it to be judged; it has room for more records."""
+        return None if self._deferred is None or self._deferred.has_no_effects else self._deferred
 
     async def _begin_or_wait(self, *, has_backlog: bool) -> None:
         """Begin the deferred batch if it is due; without a backlog, only once the batch before it is judged.
@@ -111,7 +122,8 @@ class Worker:
         deferred = self._deferred
         if deferred is None or not self._is_due(deferred):
             return
-        if not has_backlog and not self._in_flight.is_judged and not self._has_waited(deferred):
+        has_room = deferred.records < self._settings.batch.max_records and not self._has_waited(deferred)
+        if has_room and not has_backlog and not self._in_flight.is_judged:
             await self._in_flight.judged_within(FETCH_SECONDS)
             return
         if not has_backlog:
@@ -119,12 +131,10 @@ class Worker:
         self._deferred = None
         self._in_flight.begin(deferred, backlog=has_backlog)
 
-    async def _fetch(self) -> Batch:
+    async def _fetch(self, room: int) -> Batch:
         self._admission.hold_back_paused()
-        limits = self._settings.batch
-        is_waiting = self._deferred is not None and self._is_due(self._deferred)
-        wait_ms = 0 if is_waiting else limits.max_wait_ms
-        fetched = await retry_transient(lambda: self._consumer.fetch(limits.max_records, wait_ms))
+        wait_ms = self._settings.batch.max_wait_ms if self._waiting is None else 0
+        fetched = await retry_transient(lambda: self._consumer.fetch(room, wait_ms))
         batch = await self._decode(self._admission.without_paused(fetched), self._consumer.epoch)
         batch.size_bytes = self._consumer.fetched_bytes
         return batch

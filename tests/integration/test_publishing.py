@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from sqlalchemy.ext import asyncio as sa_async
 from goalworker import metrics
 from goalworker.kafka import broker_errors
 from goalworker.pipeline import in_flight, phases, waiting, worker
+from goalworker.pipeline.batches import Batch
 from goalworker.postgres import connections
 from tests.integration import checks, flow, statements, world
 from tests.integration.scenes import ONE, TWO, logic, started, tagged
@@ -120,19 +122,19 @@ async def test_without_a_backlog_no_batch_waits_for_the_next_one_to_be_judged(
     await checks.assert_lawful(administrator, broker, GOALS, LOGICS, [*STARTS, *HITS])
 
 
+def all_fetched_after(fetches: int, all_fetched: asyncio.Event) -> Callable[[], None]:
+    """Return a callback that sets the event when it is called for the last of these fetches."""
+    left = iter(range(fetches - 1))
+    return lambda: all_fetched.set() if next(left, None) is None else None
+
+
 async def test_without_a_backlog_records_that_arrive_during_a_judgement_make_one_batch(
     pool: sa_async.AsyncEngine,
     administrator: connections.Connection,
     broker: world.Broker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    all_fetched, fetches, judgements = asyncio.Event(), 0, 0
-
-    def count_fetches() -> None:
-        nonlocal fetches
-        fetches += 1
-        if fetches == BATCHES:
-            all_fetched.set()
+    all_fetched, judgements = asyncio.Event(), 0
 
     async def stand_still(statement: statements.Statement) -> Any:
         nonlocal judgements
@@ -144,13 +146,47 @@ async def test_without_a_backlog_records_that_arrive_during_a_judgement_make_one
 
     log = flow.Log(HITS)
     working, consumer = flow.worker_of(pool, broker, log, {"GOALWORKER_BATCH__MAX_RECORDS": "1000"})
-    consumer.fetch_max, consumer.during_fetch = flow.RECORDS_MAX, count_fetches
+    consumer.fetch_max, consumer.during_fetch = flow.RECORDS_MAX, all_fetched_after(BATCHES, all_fetched)
     async with asyncio.timeout(20):
         with statements.hooked(stand_still):
             await working.run()
     assert judgements == 2
     assert set(log.lag.values()) == {0}
     await checks.assert_lawful(administrator, broker, GOALS, LOGICS, [*STARTS, *HITS])
+
+
+async def test_a_batch_that_waits_takes_no_more_records_than_a_batch_may_have(
+    pool: sa_async.AsyncEngine,
+    administrator: connections.Connection,
+    broker: world.Broker,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    batches: list[int] = []
+    all_fetched, judgements = asyncio.Event(), 0
+    begin = in_flight.InFlightBatches.begin
+
+    def note(self: in_flight.InFlightBatches, batch: Batch, *, backlog: bool) -> None:
+        batches.append(batch.records)
+        begin(self, batch, backlog=backlog)
+
+    async def stand_still(statement: statements.Statement) -> Any:
+        nonlocal judgements
+        if "FOR UPDATE" in statement.sql:
+            judgements += 1
+            monkeypatch.setattr(worker, "DEFER_SECONDS", 60)  # the goals are known by now
+            if judgements == 2:
+                await all_fetched.wait()
+        return await statement.run()
+
+    monkeypatch.setattr(in_flight.InFlightBatches, "begin", note)
+    log = flow.Log(HITS[:10])
+    working, consumer = flow.worker_of(pool, broker, log, {"GOALWORKER_BATCH__MAX_RECORDS": "4"})
+    consumer.fetch_max, consumer.during_fetch = flow.RECORDS_MAX, all_fetched_after(4, all_fetched)
+    async with asyncio.timeout(20):
+        with statements.hooked(stand_still):
+            await working.run()
+    assert batches == [3, 3, 4]
+    await checks.assert_lawful(administrator, broker, GOALS, LOGICS, [*STARTS, *HITS[:10]])
 
 
 async def test_without_a_backlog_a_worker_does_not_fetch_for_long_during_a_judgement(
