@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "db": "Upgrade or inspect the database schema.",
     "topics": "Create and look at the topics; resume one that was paused; skip a record.",
     "cells": "Show which tenants this cell owns, and compare cells.",
+    "tenants": "Move a tenant to another cell.",
     "goals": "Work with goals from the shell.",
     "keys": "Create, list and revoke API keys.",
     "check-event": "Decode a message and show its faults or matching goals.",

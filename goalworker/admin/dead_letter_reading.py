@@ -1,6 +1,6 @@
 """Reading of dead letters: all, a selection, or one."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -77,7 +77,7 @@ async def bounds(settings: config.Settings, consumer: aiokafka.AIOKafkaConsumer,
 
 async def between(
     consumer: aiokafka.AIOKafkaConsumer, starts: Offsets, ends: Offsets
-) -> AsyncIterator[aiokafka.ConsumerRecord]:
+) -> AsyncGenerator[aiokafka.ConsumerRecord]:
     """Yield the records of assigned partitions between starts and ends, each partition in order."""
     starts = {partition: start for partition, start in starts.items() if start < ends[partition]}
     # The other partitions are paused: a new assignment could make stop() wait for ever.

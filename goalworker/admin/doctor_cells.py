@@ -39,6 +39,9 @@ def examined(
         if tenant.state == cell_store.ARRIVING:
             remedy = "run `goalworker tenants move` again where it comes from"
             yield findings.warn("cell", f"the move of {printable(tenant.tenant_id)} to here is unfinished: {remedy}")
+        elif tenant.state == cell_store.LEAVING:
+            waiting = f"{printable(tenant.tenant_id)} is leaving, and its new events may wait"
+            yield findings.warn("cell", f"{waiting}: run `goalworker tenants move` again, or with --undo")
 
 
 async def _shared(settings: config.Settings, stored: cell_store.StoredCell) -> set[object]:

@@ -80,6 +80,10 @@ class Decoder:
         """Say whether a tenant is another cell's."""
         return self._filter is not None and self._filter.foreign[tenant_id]
 
+    def tenant_of_key(self, key: bytes | None) -> str | None:
+        """Return the tenant that a record's key names, None where keys are not trusted."""
+        return None if self._filter is None else self._filter.tenant_of_key(key)
+
     def knows(self, topic: str) -> bool:
         """Say whether this decoder decodes the records of a topic."""
         return topic in self._fast

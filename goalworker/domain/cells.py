@@ -65,16 +65,34 @@ def format_buckets(buckets: Collection[int]) -> str:
     )
 
 
+class Handover(Struct, frozen=True):
+    """The records of a tenant on the move that are this cell's: those before an offset of each partition, or from it.
+
+    A partition that was added since has no offset: all its records are those of the cell that the tenant moves to.
+    """
+
+    offsets: Mapping[tuple[str, int], int]
+    is_leaving: bool
+
+    def has(self, partition: tuple[str, int], offset: int) -> bool:
+        """Say whether a record is this cell's."""
+        return (offset < self.offsets.get(partition, 0)) is self.is_leaving
+
+
 class Cell(Struct, frozen=True):
-    """The tenants that an installation owns: those of its buckets, and tenants that were moved, here (True) or away."""
+    """The tenants that an installation owns: those of its buckets, and tenants that were moved, here (True) or away.
+
+    Of a tenant that is being handed over, only a part of the records is this cell's.
+    """
 
     buckets: frozenset[int] = ALL_BUCKETS
     moved: Mapping[str, bool] = MappingProxyType({})
+    handovers: Mapping[str, Handover] = MappingProxyType({})
 
     @property
     def owns_all(self) -> bool:
-        """True if every tenant there may ever be is this cell's."""
-        return len(self.buckets) == BUCKETS and all(self.moved.values())
+        """True if every record of every tenant there may ever be is this cell's."""
+        return len(self.buckets) == BUCKETS and all(self.moved.values()) and not self.handovers
 
     @property
     def owns_unknown(self) -> bool:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
@@ -13,6 +13,7 @@ from goalworker.decoding.fast import ANY_WANTED, Wanted
 from goalworker.decoding.record import FetchedRecord, OversizedRecord
 from goalworker.decoding.skipping import FOREIGN_TENANT, Skipped
 from goalworker.domain import events, facts
+from goalworker.domain.cells import Cell
 from goalworker.goal_index import index, matching
 from goalworker.kafka.delivery import Delivery
 from goalworker.pipeline import dead_letters
@@ -56,6 +57,11 @@ class Batch:
     skipped: list[SkippedRecord] = field(default_factory=list)
     timestamps: dict[str, Counter[int]] = field(default_factory=dict)
     without_time: list[WithoutTime] = field(default_factory=list)
+    cell: Cell = field(init=False)
+    """The cell whose records it has; once a tenant is moved, it is decoded again."""
+
+    def __post_init__(self) -> None:
+        self.cell = self.decoder.cell
 
     @property
     def records(self) -> int:
@@ -88,13 +94,29 @@ class Batch:
             self.timestamps.setdefault(topic, Counter()).update(counts)
         if self.revision != other.revision:
             self.revision = -1  # of two revisions: matched again when recorded
+        if self.cell is not other.cell:
+            self.cell = Cell()  # as of no cell: decoded again when recorded
 
     def match(self, goal_index: index.Index) -> None:
         """Find the hits by the goals as they are, also among events that no goal could match before."""
         if self.revision != goal_index.revision:
             _decode_unmatched(self, goal_index)
         self.revision = goal_index.revision
+        if self.cell.handovers:
+            _skip_handed_over(self)
         self._find_hits(goal_index)
+
+    def decode_again(self, goal_index: index.Index, redrive_topic: str) -> None:
+        """Decode the records for the cell as it is now: a tenant was moved after they were decoded."""
+        fresh = Batch(self.epoch, goal_index.revision, self.decoder, self.fetched, self.size_bytes)
+        for _ in decoding(fresh, goal_index, redrive_topic):
+            pass
+        fresh.letters_sent = self.letters_sent
+        sent = self.letters[: self.letters_sent]
+        are_sent = {position_of(letter.record) for letter in sent}
+        fresh.letters = sent + [letter for letter in fresh.letters if position_of(letter.record) not in are_sent]
+        for name in (each.name for each in fields(self)):
+            setattr(self, name, getattr(fresh, name))
 
     def _find_hits(self, goal_index: index.Index) -> None:
         self.hits, self.matched = [], []
@@ -244,6 +266,30 @@ def _decode_unmatched(batch: Batch, goal_index: index.Index) -> None:
         if left_out and batch.decoder.knows(partition.topic):  # of redriven records, nothing is ever left out
             _take_all(batch, partition, left_out, ANY_TIME, wanted)
     batch.decoder.without_time.clear()  # these were counted the first time
+
+
+def _skip_handed_over(batch: Batch) -> None:
+    """Skip the records of tenants on the move that are the other cell's."""
+    items, letters = batch.items, batch.letters
+    batch.items, batch.letters = [], []
+    for item in items:
+        partition, record, event = item
+        if _is_of_cell(batch, event.tenant_id, partition, record.offset):
+            batch.items.append(item)
+        else:
+            batch.skipped.append((partition, record.offset, Skipped(FOREIGN_TENANT, event.type, event.tenant_id)))
+    for letter in letters:
+        partition = TopicPartition(letter.record.topic, letter.record.partition)
+        tenant_id = letter.tenant_id or batch.decoder.tenant_of_key(letter.record.key)
+        if tenant_id is None or _is_of_cell(batch, tenant_id, partition, letter.record.offset):
+            batch.letters.append(letter)
+        else:
+            batch.skipped.append((partition, letter.record.offset, Skipped(FOREIGN_TENANT, "", tenant_id)))
+
+
+def _is_of_cell(batch: Batch, tenant_id: str, partition: TopicPartition, offset: int) -> bool:
+    handover = batch.cell.handovers.get(tenant_id)
+    return handover is None or handover.has(partition, offset)
 
 
 def records_by_topic(batch: Batch) -> dict[str, list[FetchedRecord]]:

@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from goalworker import config, logs, metrics
+from goalworker.decoding.decoder import Decoder
 from goalworker.domain import events, facts
 from goalworker.goal_index import index
 from goalworker.kafka.delivery import TOO_LARGE, Delivery, Refusal
@@ -19,7 +20,7 @@ from goalworker.pipeline import batches, dead_letters, judgements, outbox, recor
 from goalworker.pipeline.judgements import Judged
 from goalworker.pipeline.recording import Recorded
 from goalworker.postgres import connections, database_errors, tables
-from goalworker.stores import goal_store
+from goalworker.stores import cell_store, goal_store
 
 log = logs.get("worker")
 
@@ -37,8 +38,17 @@ FOUND_LATE: Final = frozenset({UNSTORABLE, CONFLICTING_ENROLLMENT})
 class Phases:
     """The three phases of a batch; the caller repeats the ones that fail with a transient error."""
 
-    def __init__(self, settings: config.Settings, pool: AsyncEngine, sender: Sender, goal_index: index.Index) -> None:
+    def __init__(
+        self,
+        settings: config.Settings,
+        pool: AsyncEngine,
+        sender: Sender,
+        goal_index: index.Index,
+        decoder: Decoder | None = None,
+    ) -> None:
         self._pool = pool
+        self._buckets = settings.cell.buckets
+        self._decoder = decoder
         self._sender = sender
         self._index = goal_index
         self._refreshing = asyncio.Lock()
@@ -110,9 +120,16 @@ class Phases:
         One refresh at a time: of two, the one that read first could put an older version of a goal over a newer one.
         """
         async with self._refreshing:
-            await goal_store.refresh_index(connection, self._index)
+            await goal_store.refresh_index(connection, self._index, lambda: self._read_cell(connection))
         metrics.goals_loaded.set(len(self._index))
         metrics.goals_loaded_timestamp_seconds.set_to_current_time()
+
+    async def _read_cell(self, connection: connections.Connection) -> None:
+        """Read which tenants were moved; a replay has no decoder of ours, and takes one tenant."""
+        if self._decoder is not None:
+            cell = await cell_store.judged(connection, self._buckets)
+            if cell != self._decoder.cell:
+                self._decoder.cell = cell
 
     # --- 1 FACTS ---
 
@@ -120,10 +137,10 @@ class Phases:
         """Record the facts; an event that the database refuses for its content is found by halving (hazard 17)."""
         recorded, parts = Recorded(), [batch.whole()]
         while parts:
-            part = parts.pop()
+            part, cell = parts.pop(), batch.cell
             try:
                 async with self._facts_transaction(batch) as connection:
-                    if part.revision != batch.revision:  # events that match only now are in no part
+                    if part.revision != batch.revision or cell is not batch.cell:  # what matches only now is in no part
                         part, parts = batch.whole(), []
                     result = await self._record_part(connection, part, batch)
             except database_errors.UNSTORABLE as error:
@@ -146,6 +163,8 @@ class Phases:
         async with connections.begin(self._pool, tables.WORKER_ROLE, "facts", lock) as (connection, tag):
             if tag != recording.NOTHING_NEWER:
                 await self.refresh(connection)
+            if batch.cell is not batch.decoder.cell:
+                batch.decode_again(self._index, self._topics["redrive"])
             if batch.revision != self._index.revision:
                 batch.match(self._index)
             yield connection

@@ -52,7 +52,7 @@ class Worker:
         tenant_of = partial(record_tenants.tenant_of, decoder)
         self.paused_topics = PausedTopics(pool, limits.max_ratio, limits.window, tenant_of)
         self._admission = Admission(consumer, self.paused_topics, goal_index)
-        phases = Phases(settings, pool, sender, goal_index)
+        phases = Phases(settings, pool, sender, goal_index, decoder)
         self.claim_unpublished = phases.claim
         self._in_flight = InFlightBatches(
             phases,

@@ -349,8 +349,9 @@ cell = sa.Table(
 )
 
 # Tenants that were moved from one cell to another: a row in both databases, which overrides the tenant's bucket.
-# copied_until is the transaction of the source up to which an arriving tenant is copied; replay_from the offsets from
-# which its events are still to be read.
+# copied_until is the transaction of the source up to which an arriving tenant is copied. bounds are the offsets before
+# which a cell judges the records of a tenant that is leaving, and from which its workers judge those of one that has
+# come. What lies between the two is read again, and replay_from says from where on it still is to be.
 moved_tenants = sa.Table(
     "moved_tenants",
     metadata,
@@ -360,7 +361,8 @@ moved_tenants = sa.Table(
     time_("changed_at"),
     sa.Column("copied_until", sa.BigInteger, nullable=True),
     sa.Column("replay_from", pg.JSONB, nullable=True),
-    sa.CheckConstraint("state in ('arriving', 'here', 'away')", name="state"),
+    sa.Column("bounds", pg.JSONB, nullable=True),
+    sa.CheckConstraint("state in ('arriving', 'here', 'leaving', 'away')", name="state"),
 )
 
 TENANT_TABLES: Final = (

@@ -1,9 +1,12 @@
 """Insight service: start-up, the tasks of the process, shutdown (contract section 7)."""
 
+from typing import Final
+
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import goalworker
 from goalworker import config, logs, metrics
+from goalworker.decoding.decoder import Decoder
 from goalworker.insight.backfills import Backfills, Kafka
 from goalworker.insight.group_offsets import GroupOffsets
 from goalworker.insight.history_loop import HistoryLoop
@@ -13,12 +16,16 @@ from goalworker.kafka import broker_errors, fast_fetch, memory
 from goalworker.kafka.positioned_consumer import PositionedConsumer
 from goalworker.pipeline import clock_skew
 from goalworker.pipeline.event_decoder import event_decoder
-from goalworker.postgres import database_errors, tables
+from goalworker.postgres import connections, database_errors, tables
 from goalworker.runtime import health_watch, insight_housekeeping, ops_port, retry_log, service, start_checks
+from goalworker.runtime.housekeeping import every
 from goalworker.runtime.service import begin
-from goalworker.stores import goal_store, history_writing, jobs
+from goalworker.stores import cell_store, goal_store, history_writing, jobs
 
 log = logs.get("app")
+
+# Seconds between two looks at which tenants were moved.
+CELL_SECONDS: Final = 2.0
 
 
 def run_insight(settings: config.Settings) -> None:
@@ -61,13 +68,22 @@ async def _run_insight(settings: config.Settings, worker_group: str) -> None:
             await history_writing.set_coverage(pool, settings.history.keep, settings.history.retention)
         memory.tune_for_batches()
         decoder = event_decoder(settings)
-        decoder.cell = await start_checks.owned_cell(settings, pool)
+        with database_errors.explain_errors(settings.database_url()):
+            await _read_cell(settings, pool, decoder)
         consumer = PositionedConsumer(settings, topics_of(settings))
         skew = clock_skew.ClockSkew(pool, decoder, consumer.take_records_ahead)
         with database_errors.explain_errors(settings.database_url()):
             await skew.measure()
         reading = HistoryLoop(settings, pool, consumer, decoder)
-        await _run_until_stopped(settings, pool, health, consumer, reading, skew, worker_group)
+        await _run_until_stopped(settings, pool, health, consumer, reading, skew, worker_group, decoder)
+
+
+async def _read_cell(settings: config.Settings, pool: AsyncEngine, decoder: Decoder) -> None:
+    """Read which tenants were moved, and decode the events of this cell's."""
+    async with connections.transaction(pool, tables.WORKER_ROLE, "history") as connection:
+        cell = await cell_store.kept(connection, settings.cell.buckets)
+    if cell != decoder.cell:
+        decoder.cell = cell
 
 
 async def _run_until_stopped(
@@ -78,6 +94,7 @@ async def _run_until_stopped(
     reading: HistoryLoop,
     skew: clock_skew.ClockSkew,
     worker_group: str,
+    decoder: Decoder,
 ) -> None:
     def waiting_topics() -> list[str]:
         return topics_of(settings) if reading.is_waiting else []
@@ -90,6 +107,7 @@ async def _run_until_stopped(
         "jobs": Jobs(pool, runners).run(),
         "housekeeping": keeping.run(),
         "clock": skew.run(),
+        "cell": every(CELL_SECONDS, "cell", lambda: _read_cell(settings, pool, decoder)),
         "watch": watch.run(),
     }
     await service.consume_until_stopped(reading.run(), reading.stop, others, health, consumer, "insight_ready")

@@ -65,11 +65,11 @@ async def write_cell(settings: config.Settings, pool: AsyncEngine) -> UUID:
     return cell.cell_id
 
 
-async def owned_cell(settings: config.Settings, pool: AsyncEngine) -> Cell:
-    """Return the tenants that this cell owns."""
+async def judged_cell(settings: config.Settings, pool: AsyncEngine) -> Cell:
+    """Return the tenants whose records this cell judges."""
     with database_errors.explain_errors(settings.database_url()):
         async with connections.transaction(pool, tables.WORKER_ROLE, "goals") as connection:
-            return await cell_store.owned(connection, settings.cell.buckets)
+            return await cell_store.judged(connection, settings.cell.buckets)
 
 
 @contextmanager

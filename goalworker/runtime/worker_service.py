@@ -52,7 +52,7 @@ async def _run_worker(settings: config.Settings, reset_offsets: offset_reset.Tar
         health.set("goals", None)
         sender = Sender(settings)
         decoder = event_decoder(settings)
-        decoder.cell = await start_checks.owned_cell(settings, pool)
+        decoder.cell = await start_checks.judged_cell(settings, pool)
         consumer = Consumer(settings)
         consumer.be_of_cell(cell_id)
         flow = worker.Worker(settings, pool, sender, consumer, goal_index, decoder)

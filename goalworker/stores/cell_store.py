@@ -5,15 +5,18 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID, uuid4
 
-from msgspec import Struct
+from msgspec import Struct, json
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import config
-from goalworker.domain.cells import Cell, format_buckets, parse_buckets
+from goalworker.domain.cells import Cell, Handover, format_buckets, parse_buckets
 from goalworker.errors import GoalworkerError
 from goalworker.postgres import connections
 
-ARRIVING, HERE, AWAY = "arriving", "here", "away"
+ARRIVING, HERE, LEAVING, AWAY = "arriving", "here", "leaving", "away"
+
+Bounds = dict[str, dict[str, int]]
+"""Offsets by topic and partition, as JSON holds them."""
 
 
 class ForeignTenantError(GoalworkerError):
@@ -57,7 +60,7 @@ RETURNING cell_id, group_id, buckets, trust_keys, written_at
 """
 _READ: Final = "SELECT cell_id, group_id, buckets, trust_keys, written_at FROM cell"
 _MOVED: Final = "SELECT tenant_id, state, other_cell, changed_at FROM moved_tenants ORDER BY tenant_id"
-_WHERE_MOVED: Final = "SELECT tenant_id, state FROM moved_tenants"
+_WHERE_MOVED: Final = "SELECT tenant_id, state, bounds::text FROM moved_tenants"
 
 
 async def write(connection: connections.Connection, settings: config.Settings) -> StoredCell:
@@ -79,9 +82,29 @@ async def moved_tenants(connection: connections.Connection) -> list[MovedTenant]
 
 
 async def owned(connection: connections.Connection, buckets: frozenset[int]) -> Cell:
-    """Return the tenants that a cell with these buckets owns, moved ones considered."""
-    moved: Mapping[str, bool] = {tenant_id: state == HERE for tenant_id, state in await connection.fetch(_WHERE_MOVED)}
-    return Cell(buckets, moved)
+    """Return the tenants that a cell with these buckets owns, moved ones considered: those that its API answers for."""
+    return Cell(buckets, {tenant_id: state == HERE for tenant_id, state, _ in await connection.fetch(_WHERE_MOVED)})
+
+
+async def judged(connection: connections.Connection, buckets: frozenset[int]) -> Cell:
+    """Return the tenants whose records a cell judges; of those on the move, the records before or from an offset."""
+    rows = await connection.fetch(_WHERE_MOVED)
+    moved = {tenant_id: state in (HERE, LEAVING) for tenant_id, state, _ in rows}
+    handovers = {
+        tenant_id: Handover(offsets_of(bounds), state == LEAVING) for tenant_id, state, bounds in rows if bounds
+    }
+    return Cell(buckets, moved, handovers)
+
+
+async def kept(connection: connections.Connection, buckets: frozenset[int]) -> Cell:
+    """Return the tenants whose events a cell keeps: also those on the move, since a copy leaves out what it has."""
+    return Cell(buckets, {tenant_id: state != AWAY for tenant_id, state, _ in await connection.fetch(_WHERE_MOVED)})
+
+
+def offsets_of(bounds: str) -> Mapping[tuple[str, int], int]:
+    """Return the offsets by partition that JSON holds."""
+    found = json.decode(bounds, type=Bounds)
+    return {(topic, int(number)): offset for topic, offsets in found.items() for number, offset in offsets.items()}
 
 
 async def owns(pool: sa_async.AsyncEngine, tenant_id: str, buckets: frozenset[int], operation: str) -> bool:

@@ -133,9 +133,16 @@ _ACHIEVED: Final = tables.achievements.c
 _EXITS: Final = tables.exits.c
 _JUDGED_UNTIL: Final = tables.progress.c.judged_until
 
+# A tenant that has come from another cell, and whose events of the meantime are not all judged yet.
+_MOVED: Final = tables.moved_tenants.c
+_IS_BEHIND: Final = sa.exists().where(
+    _MOVED.tenant_id == sa.func.current_setting(tables.TENANT_SETTING, True), _MOVED.replay_from.is_not(None)
+)
 # The least time of all partitions, null where one of them lacks a time.
 _FRESHNESS: Final = sa.select(
-    sa.case((sa.func.bool_and(_JUDGED_UNTIL.is_not(None)), sa.func.min(_JUDGED_UNTIL))).label("fresh_as_of")
+    sa.case((sa.func.bool_and(_JUDGED_UNTIL.is_not(None)) & ~_IS_BEHIND, sa.func.min(_JUDGED_UNTIL))).label(
+        "fresh_as_of"
+    )
 ).subquery("freshness")
 
 # One statement sees one state of all these tables: read later, the progress could be ahead of the enrollment. The

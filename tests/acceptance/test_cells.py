@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Final
@@ -15,7 +15,8 @@ from goalworker.domain.cells import ALL_BUCKETS, bucket_of, format_buckets
 from goalworker.pipeline.dead_letters import ORIGINAL_GROUP
 from goalworker.stores import goal_store
 from goalworker.stores.goal_store import StoredGoal
-from tests.kit import clients, messages_in, support
+from tests.kit import clients, messages_in
+from tests.kit.cells import Cell, cell_of, two_databases
 from tests.kit.worker_process import Installation
 
 TENANTS: Final = ("acme", "delta", "east", "north", "south", "west")
@@ -23,39 +24,11 @@ WORKFLOW: Final = "onboarding"
 LOWER, UPPER = "0-511", "512-1023"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Cell(Installation):
-    """Installation with a group of its own on another one's topics."""
-
-    name: str = ""
-
-    @property
-    def group_id(self) -> str:
-        return f"group-{self.name}-of-{self.topics['redrive']}"
-
-
 @pytest.fixture
-async def databases(
-    installation: Installation, postgres_url: str, template_database: str
-) -> AsyncIterator[tuple[str, str]]:
+def databases(postgres_url: str, template_database: str) -> Iterator[tuple[str, str]]:
     """Two more databases."""
-    with (
-        support.fresh_database(postgres_url, f"TEMPLATE {template_database}") as first,
-        support.fresh_database(postgres_url, f"TEMPLATE {template_database}") as second,
-    ):
-        yield support.with_database(postgres_url, first), support.with_database(postgres_url, second)
-
-
-def cell_of(installation: Installation, name: str, database_url: str, buckets: str) -> Cell:
-    return Cell(
-        installation.bootstrap_servers,
-        database_url,
-        installation.topics,
-        installation.folder,
-        settings={"CELL__BUCKETS": buckets},
-        forker=installation.forker,
-        name=name,
-    )
+    with two_databases(postgres_url, template_database) as urls:
+        yield urls
 
 
 def owner(cells: Iterable[Cell], tenant_id: str) -> Cell:
@@ -183,11 +156,11 @@ async def test_commands_refuse_a_tenant_of_another_cell(installation: Installati
 
 async def test_cells_shows_the_buckets_and_the_tenants_that_were_moved(installation: Installation) -> None:
     async with clients.connect(installation) as client:
-        await create_goal(client, "acme")
+        for tenant_id in ("acme", "went"):
+            await create_goal(client, tenant_id)
         move = "INSERT INTO moved_tenants VALUES ($1, $2, '00000000-0000-0000-0000-000000000007', now())"
         for tenant_id, state in (("went", "away"), ("came", "here")):
             await client.sql(move, tenant_id, state)
-        await create_goal(client, "went")
     others = format_buckets(ALL_BUCKETS - {bucket_of("acme")})
     async with installation.worker():
         shown = json.loads(installation.call("cells", "--json", CELL__BUCKETS=others).out)

@@ -37,15 +37,18 @@ class Chaos:
     bad_exits: list[str] = field(default_factory=list)
     rigs: dict[int, str] = field(default_factory=dict)
     database_up: asyncio.Lock = field(default_factory=asyncio.Lock)
+    workers_max: int = WORKERS
+    insights_max: int = INSIGHTS
 
-    async def run(self, seconds: float) -> None:
+    async def run(self, seconds: float, faults: "Faults | None" = None) -> None:
         """Cause one fault after the other for this long; afterwards servers and proxies work again."""
+        faults = FAULTS if faults is None else faults
         ends_at = time.monotonic() + seconds
         keeping = asyncio.create_task(self.keep_running())
         try:
             while time.monotonic() < ends_at:
                 await asyncio.sleep(self.chance.uniform(*INTERVAL_SECONDS))
-                (fault,) = self.chance.choices(list(FAULTS), list(FAULTS.values()))
+                (fault,) = self.chance.choices(list(faults), list(faults.values()))
                 await fault(self)
                 self.faults[fault.__name__] += 1
                 print(f"{fault.__name__} ({self.faults.total()})", flush=True)
@@ -57,9 +60,9 @@ class Chaos:
         """Replace every process that ends; about half of the workers are rigged to kill themselves."""
         while True:
             self.remove_ended()
-            while len(self.workers) < WORKERS:
+            while len(self.workers) < self.workers_max:
                 self.start_rigged() if self.chance.random() < RIGGED_SHARE else self.start()
-            while len(self.insights) < INSIGHTS:
+            while len(self.insights) < self.insights_max:
                 self.start_insight()
             await asyncio.sleep(ROUND_SECONDS)
 
@@ -259,7 +262,10 @@ async def slow(chaos: Chaos) -> None:
     proxy.heal()
 
 
-FAULTS: Final[dict[Callable[[Chaos], Awaitable[None]], int]] = {
+Faults = dict[Callable[[Chaos], Awaitable[None]], int]
+"""Weights of faults."""
+
+FAULTS: Final[Faults] = {
     worker_killed: 4,
     worker_paused: 4,
     all_workers_paused: 1,
@@ -280,3 +286,8 @@ FAULTS: Final[dict[Callable[[Chaos], Awaitable[None]], int]] = {
     replies_of_broker_lost: 2,
     slow: 2,
 }
+PROCESS_FAULTS: Final = (
+    *(worker_killed, worker_paused, all_workers_paused, worker_stopped, another_worker_joins_and_leaves),
+    *(insight_killed, insight_paused, insight_stopped),
+)
+FAULTS_OF_PROCESSES: Final[Faults] = {fault: FAULTS[fault] for fault in PROCESS_FAULTS}

@@ -20,7 +20,18 @@ from typing import Final
 
 from goalworker.domain import events
 from goalworker.stores import goal_store
-from tests.faults import asked_jobs, evidence, explained, faulty_servers, history, kept, outcomes, small_worlds, workers
+from tests.faults import (
+    asked_jobs,
+    evidence,
+    explained,
+    faulty_servers,
+    history,
+    kept,
+    moves_soak,
+    outcomes,
+    small_worlds,
+    workers,
+)
 from tests.faults.chaos import INSIGHTS, WORKERS, Chaos
 from tests.faults.traffic import Traffic
 from tests.kit import clients, messages_in, support, worker_process, worlds
@@ -227,11 +238,13 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--minutes", type=float, default=10)
     options.add_argument("--seed", type=int, default=int(time.time()))
+    options.add_argument("--cells", type=int, default=1, choices=(1, 2))
     given = options.parse_args()
     print(f"seed {given.seed}, {given.minutes:g} minutes", flush=True)
     folder = Path(tempfile.mkdtemp(prefix=f"soak-{given.seed}-"))
     with faulty_servers.running() as servers, _installed(servers, folder) as installation:
-        wrong = asyncio.run(soak(servers, installation, given.minutes * 60, given.seed))
+        soaking = soak if given.cells == 1 else moves_soak.soak
+        wrong = asyncio.run(soaking(servers, installation, given.minutes * 60, given.seed))
     if wrong:
         print(f"the history and the workers' logs are in {folder}; again: make soak SEED={given.seed}")
     else:

@@ -40,6 +40,19 @@ def after(step: int) -> statements.Hook:
     return hook
 
 
+def after_commit(step: int) -> statements.Hook:
+    """Return a hook that crashes the process after the given commit or message: nothing between changes anything."""
+    numbers = itertools.count()
+
+    async def hook(statement: statements.Statement) -> Any:
+        answer = await statement.run()
+        if statement.sql.startswith(("COMMIT", "SEND")) and next(numbers) == step:
+            raise Crash
+        return answer
+
+    return hook
+
+
 def cut(step: int, administrator: connections.Connection) -> statements.Hook:
     """Return a hook that cuts the connection of the given round trip, or lets the broker be silent."""
     numbers = itertools.count()

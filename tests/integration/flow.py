@@ -109,7 +109,7 @@ def worker_of(
     broker: world.Broker,
     log: Log,
     env: Mapping[str, str],
-    decoder: type[Decoder] = Decoder,
+    decoder: Callable[..., Decoder] = Decoder,
 ) -> tuple[worker.Worker, LogConsumer]:
     """Return a worker on a log that has not started yet, and its consumer."""
     settings = config.load({"GOALWORKER_BATCH__MAX_RECORDS": str(RECORDS_MAX), **env}, env_file=None, secrets_dir=None)

@@ -71,6 +71,12 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no t
     async def copy_records_to_table(self, table_name: str, **options: Any) -> Any:
         return await self._step(f"COPY {table_name}", (), partial(super().copy_records_to_table, table_name, **options))
 
+    async def copy_to_table(self, table_name: str, **options: Any) -> Any:
+        return await self._step(f"COPY {table_name}", (), partial(super().copy_to_table, table_name, **options))
+
+    async def copy_from_query(self, query: str, *args: object, **options: Any) -> Any:
+        return await self._step(query, args, partial(super().copy_from_query, query, *args, **options))
+
     async def _step(self, sql: str, args: tuple[object, ...], run: Callable[[], Awaitable[Any]]) -> Any:
         return await through_hook(Statement(sql, run, args, self))
 

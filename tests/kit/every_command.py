@@ -47,6 +47,7 @@ USES: Mapping[str, Use] = {
     "topics resume": Use((TOPIC,), needs=(DATABASE,)),
     "topics skip": Use((TOPIC, "0", "--offset", "0"), needs=(BROKER,)),
     "topics audit": Use(needs=(DATABASE,)),
+    "tenants move": Use(("acme", "--to", "postgresql://goalworker@127.0.0.1:1/none"), needs=(DATABASE,)),
     "cells check": Use(needs=(DATABASE,)),
     "goals list": Use(TENANT, needs=(DATABASE,)),
     "goals get": Use((GOAL, *TENANT), needs=(DATABASE,)),

@@ -54,12 +54,20 @@ def test_a_tenant_on_its_way_is_still_the_sources_and_no_problem() -> None:
     assert found(cell(1, "0-1023"), cell(2, "none", north="arriving")) == []
 
 
+@pytest.mark.parametrize(("there", "wrong"), [("arriving", True), ("here", False)])
+def test_a_tenant_that_is_leaving_is_owned_once_it_has_arrived(there: str, wrong: bool) -> None:
+    details = found(cell(1, "0-1023", north="leaving"), cell(2, "none", north=there))
+    assert [detail.startswith("nobody owns north: its move was not finished") for detail in details] == [True] * wrong
+
+
 def test_doctor_says_what_a_cell_owns_and_which_moves_are_unfinished() -> None:
     settings = config.load({"GOALWORKER_CELL__BUCKETS": "0-511"}, env_file=None, secrets_dir=None)
     of_first = cell(1, "0-511", north="arriving")
     owns, unfinished = doctor_cells.examined(settings, of_first.stored, of_first.moved)
     assert owns.detail == "this cell owns the buckets 0-511; moved tenants: 1"
     assert (unfinished.state, "the move of north" in unfinished.detail) == (State.WARN, True)
+    leaving = cell(1, "0-511", north="leaving")
+    assert "north is leaving" in [*doctor_cells.examined(settings, leaving.stored, leaving.moved)][1].detail
     (differs,) = doctor_cells.examined(settings, cell(1, "0-1023").stored, ())
     assert (differs.state, "GOALWORKER_CELL__BUCKETS=0-1023" in differs.detail) == (State.WARN, True)
     (unknown,) = doctor_cells.examined(settings, None, ())

@@ -17,6 +17,7 @@ from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker.domain import criteria, faults, goals
 from goalworker.postgres import connections, tables
+from goalworker.stores import cell_store
 from goalworker.stores.goal_store import drafts, reading, refusals, statements, tracking
 from goalworker.stores.goal_store.reading import StoredGoal
 
@@ -119,7 +120,12 @@ async def set_logic(
         if (await connection.scalar(sa.select(current)) or goals.DEFAULT_LOGIC) == logic:
             return False
         await lock(connection)
-        row = (await connection.execute(sa.select(_NEXT.c.moment, _NEXT.c.revision, current.label("logic")))).one()
+        row = (
+            await connection.execute(
+                sa.select(_NEXT.c.moment, _NEXT.c.revision, current.label("logic"), _is_elsewhere(tenant_id))
+            )
+        ).one()
+        _refuse_foreign(tenant_id, is_elsewhere=row.is_elsewhere)
         before = row.logic or goals.DEFAULT_LOGIC
         if before != logic:
             change = statements.ChangeContext(tenant_id, workflow_id, actor, row.moment, row.revision)
@@ -152,6 +158,18 @@ async def lock(connection: sa_async.AsyncConnection) -> None:
         raise
 
 
+def _is_elsewhere(tenant_id: str) -> sa.Label[bool]:
+    """Return whether a tenant was moved to another cell, read under the lock that its move took."""
+    moved = tables.moved_tenants.c
+    elsewhere = sa.exists().where(moved.tenant_id == tenant_id, moved.state != cell_store.HERE)
+    return elsewhere.label("is_elsewhere")
+
+
+def _refuse_foreign(tenant_id: str, *, is_elsewhere: bool) -> None:
+    if is_elsewhere:
+        raise cell_store.ForeignTenantError(tenant_id)
+
+
 async def begin_change(
     connection: sa_async.AsyncConnection, tenant_id: str, workflow_id: str, actor: str
 ) -> tuple[statements.ChangeContext, list[StoredGoal]]:
@@ -163,11 +181,12 @@ async def begin_change(
     columns = tables.goals.c
     of_workflow = (columns.tenant_id == tenant_id) & (columns.workflow_id == workflow_id) & columns.deleted_at.is_(None)
     result = await connection.execute(
-        sa.select(_NEXT.c.moment, _NEXT.c.revision, *reading.COLUMNS).select_from(
+        sa.select(_NEXT.c.moment, _NEXT.c.revision, _is_elsewhere(tenant_id), *reading.COLUMNS).select_from(
             _NEXT.outerjoin(reading.WITH_VERSION, of_workflow)
         )
     )
     rows = result.all()
+    _refuse_foreign(tenant_id, is_elsewhere=rows[0].is_elsewhere)
     change = statements.ChangeContext(tenant_id, workflow_id, actor, rows[0].moment, rows[0].revision)
     return change, [reading.stored_goal(row) for row in rows if row.id is not None]
 

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 from bisect import bisect_left
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from datetime import datetime
 from itertools import groupby
@@ -28,9 +28,12 @@ async def get_revision(connection: connections.Connection) -> int:
     return int(await connection.fetchval("SELECT revision FROM goal_revision"))
 
 
-async def refresh_index(connection: connections.Connection, goal_index: index.Index) -> int:
+async def refresh_index(
+    connection: connections.Connection, goal_index: index.Index, read_cell: Callable[[], Awaitable[None]] | None = None
+) -> int:
     """Load all changes since the index's revision into the index, and return its new revision.
 
+    read_cell reads which tenants were moved, which raises the revision too: it is awaited before the revision is taken.
     Needs a READ COMMITTED transaction of the worker's role. Between chunks other tasks may use the index. It keeps the
     old revision until the end, so whatever they match against a part of the changes is matched again.
     """
@@ -39,6 +42,8 @@ async def refresh_index(connection: connections.Connection, goal_index: index.In
     current = await get_revision(connection)
     if current == since:
         return current
+    if read_cell is not None:
+        await read_cell()
     with _without_collector():
         async with aclosing(_chunks(connection, _GOALS_CHANGED, since, _TENANT, _GOAL)) as chunks:
             async for rows in chunks:
