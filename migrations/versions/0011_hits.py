@@ -137,6 +137,10 @@ DAYS = (
                         EXECUTE format(
                             'ALTER TABLE %I.%I SET (autovacuum_vacuum_insert_threshold = -1)', {schema}, name
                         );
+                        -- Nobody reads a day but through the parent, whose policies hold then.
+                        EXECUTE format(
+                            'ALTER TABLE %I.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', {schema}, name
+                        );
                         EXECUTE format(
                             'CREATE UNIQUE INDEX %2$I ON %1$I.%3$I (contact_hash, hashtextextended(event_id, '
                             'hashtextextended(event_source, uuid_hash_extended(goal_id, 0))))',
@@ -266,6 +270,7 @@ BEGIN
     DROP TABLE goal_hits;
     ALTER TABLE goal_hits_kept DROP COLUMN contact_hash, DROP COLUMN recorded_on;
     ALTER TABLE goal_hits_kept RENAME TO goal_hits;
+    ALTER TABLE goal_hits FORCE ROW LEVEL SECURITY;
     FOR own_name IN SELECT conname FROM pg_constraint WHERE conrelid = 'goal_hits'::regclass AND contype = 'n' LOOP
         EXECUTE format('ALTER TABLE goal_hits RENAME CONSTRAINT %I TO %I',
             own_name, replace(own_name, 'goal_hits_kept_', 'goal_hits_'));
@@ -301,6 +306,9 @@ def _partition() -> None:
 
 
 def _join() -> None:
+    days = [table for table, _ in op.get_bind().exec_driver_sql(DAYS_OF_HITS)]
+    for table in (*days, "goal_hits_kept"):  # else their owner would read nothing, and may write nothing
+        _retried(f"ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY")
     copied = [(table, _copy_back(table, pages)) for table, pages in op.get_bind().exec_driver_sql(DAYS_OF_HITS).all()]
     rest = [COPY_BACK.format(table=table, first=first, end="") for table, first in copied]
     _retried(SWAP_BACK.replace("{copy_rest}", "".join(f"{statement};" for statement in rest)))
