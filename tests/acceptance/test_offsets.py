@@ -143,8 +143,10 @@ async def test_an_offset_of_another_log_stops_a_worker_until_it_is_reset(
             await client.settle()
         other, same = (TopicPartition(installation.topics["tag_added"], number) for number in (2, 3))
         found = await client.admin.list_consumer_group_offsets(installation.group_id)
-        topic_id, _, epoch = found[same].metadata.partition(":")
-        assert found[other].metadata == found[same].metadata == f"{uuid.UUID(topic_id)}:{int(epoch)}"
+        of_log, _, cell_id = found[same].metadata.partition("/")
+        topic_id, _, epoch = of_log.partition(":")
+        known = f"{uuid.UUID(topic_id)}:{int(epoch)}/{uuid.UUID(cell_id)}"
+        assert found[other].metadata == found[same].metadata == known
         group = aiokafka.AIOKafkaConsumer(
             bootstrap_servers=installation.bootstrap_servers, group_id=installation.group_id, enable_auto_commit=False
         )

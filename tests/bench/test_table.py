@@ -237,7 +237,7 @@ def test_a_clock_of_kafka_streams_starts_when_it_is_warm() -> None:
 
 def test_the_usage_of_a_process_is_read_while_its_threads_end(monkeypatch: pytest.MonkeyPatch) -> None:
     threads = [Path("/proc/self/task/0"), *Path("/proc/self/task").iterdir()]
-    monkeypatch.setattr(Path, "iterdir", lambda _: iter(threads))
+    monkeypatch.setattr(usage, "_threads", lambda pid: threads if pid == os.getpid() else [])
     assert usage.of(os.getpid()).cpu_seconds > 0
 
 
