@@ -61,7 +61,9 @@ def explain(known: ContactFacts, goal_id: UUID | None = None) -> list[Explanatio
 
 def _concerns(goal: goals.Goal, run: Run) -> bool:
     ended, began = goal.versions[-1].active_to, run.enrollment.enrolled_at
-    return ended is None or began is None or ended > began
+    if ended is None or began is None or ended > began:
+        return True
+    return any(one.goal_id == goal.goal_id for one in run.achievements if not one.revoked)
 
 
 class _Seen(Struct, frozen=True):

@@ -185,6 +185,11 @@ def test_a_goal_that_was_deleted_before_the_enrollment_is_explained_only_when_as
     )
     assert [one.goal_id for one in explaining.explain(known)] == [new.goal_id]
     assert [one.goal_id for one in explaining.explain(known, old.goal_id)] == [old.goal_id]
+    # What is achieved is explained in any case.
+    trigger = facts.Trigger("/a", "h1", worlds.at(-3), b'{"contact_id": "c1", "form_id": "f1"}')
+    achieved = facts.Achievement(UUID(int=1), 1, worlds.at(-3), trigger, 1)
+    known = structs.replace(known, runs=[structs.replace(run, achievements=[achieved])])
+    assert {one.goal_id for one in explaining.explain(known)} == {old.goal_id, new.goal_id}
 
 
 def test_untracked_contacts_are_enrolled_since_the_beginning() -> None:
