@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from goalworker import config
 from goalworker.admin import cell_comparison, database_connection, findings
-from goalworker.config import groups
+from goalworker.config import variables
 from goalworker.domain.cells import format_buckets
 from goalworker.postgres import database_errors
 from goalworker.stores import cell_store
@@ -49,7 +49,7 @@ async def compare(settings: config.Settings, urls: Iterable[str]) -> Sequence[fi
 
 def with_database(settings: config.Settings, url: str) -> config.Settings:
     """Return the settings with another database; SettingsError for a URL that cannot be one."""
-    database = config.load({groups.variable("database", "url"): url}, env_file=None, secrets_dir=None).database
+    database = config.load({variables.variable("database", "url"): url}, env_file=None, secrets_dir=None).database
     url_of = {"url": database.url}
     return settings.model_copy(update={"database": settings.database.model_copy(update=url_of)})
 

@@ -6,24 +6,13 @@ from pathlib import Path
 from typing import Annotated, Final, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
-from pydantic.fields import FieldInfo
 
 from goalworker.config import values
+from goalworker.config.variables import example, variable
 from goalworker.domain.cells import ALL_BUCKETS
 from goalworker.domain.events import GOAL_TYPE_TABLE, LIFECYCLE_TYPES
 
 OPS_PORTS: Final[Mapping[str, int]] = {"run": 9464, "api": 9465, "insight": 9466}
-
-
-def variable(group: str, field: str) -> str:
-    """Return the environment variable of a setting."""
-    return f"GOALWORKER_{group}__{field}".upper()
-
-
-def example(field: FieldInfo) -> str:
-    """Return an example of a setting's value."""
-    return str(field.examples[0]) if field.examples else values.shown(field.default)
-
 
 # A field with `repr=False` is a URL that may hold a password: it is never quoted, and shown with the password masked.
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from goalworker import errors
-from goalworker.config import groups
+from goalworker.config import groups, variables
 from goalworker.config.settings import Settings
 
 _METADATA_MAX_AGE_MS: Final = 30_000
@@ -45,6 +45,6 @@ def _ssl_context(kafka: groups.Kafka) -> ssl.SSLContext:
 
 
 def _unusable(field: str, path: Path | None, error: OSError) -> errors.SettingsError:
-    name = groups.variable("kafka", field)
+    name = variables.variable("kafka", field)
     key = " with its key" if field == "ssl_certfile" else ""
     return errors.SettingsError(f"{name}={path}{key} cannot be used as PEM: {error.strerror or error}")

@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import DotEnvSettingsSource
 
 from goalworker import errors
-from goalworker.config import groups
+from goalworker.config import variables
 from goalworker.config.settings import Settings
 
 PREFIX: Final = "GOALWORKER_"
@@ -49,7 +49,7 @@ class _Value(NamedTuple):
 
 def _settings() -> dict[str, Setting]:
     return {
-        groups.variable(group, field): Setting(group, field, info)
+        variables.variable(group, field): Setting(group, field, info)
         for group, group_info in Settings.model_fields.items()
         for field, info in type(group_info.default).model_fields.items()
     }
@@ -143,10 +143,10 @@ def _sentences(error: pydantic.ValidationError, values: Mapping[str, _Value]) ->
         if len(detail["loc"]) == 1:
             yield from reason.splitlines()
             continue
-        name = groups.variable(*map(str, detail["loc"][:2]))
+        name = variables.variable(*map(str, detail["loc"][:2]))
         setting, value = SETTINGS[name], values[name]
         quoted = "" if setting.is_secret else f"={value.text!r}"
-        yield f"{name}{quoted} in {value.place}: {reason}; for example {name}={groups.example(setting.info)}"
+        yield f"{name}{quoted} in {value.place}: {reason}; for example {name}={variables.example(setting.info)}"
 
 
 def _reason(message: str) -> str:

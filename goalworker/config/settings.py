@@ -6,7 +6,7 @@ from pydantic import BaseModel, PrivateAttr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from goalworker import errors
-from goalworker.config import groups
+from goalworker.config import groups, variables
 
 
 class Settings(BaseSettings):
@@ -68,6 +68,6 @@ class Settings(BaseSettings):
 
 
 def _missing(group: str, field: str, model: type[BaseModel]) -> errors.SettingsError:
-    name = groups.variable(group, field)
-    right = f"{name}={groups.example(model.model_fields[field])}"
+    name = variables.variable(group, field)
+    right = f"{name}={variables.example(model.model_fields[field])}"
     return errors.SettingsError(f"{name} is not set, and this command needs it; for example {right}")

@@ -11,18 +11,9 @@ from goalworker.decoding.record import FetchedRecord
 from goalworker.goal_index import index
 from goalworker.kafka.consumer import Consumer
 from goalworker.pipeline import dead_letters, phases, waiting
-from goalworker.pipeline.batches import (
-    Batch,
-    FetchedRecords,
-    RecordPosition,
-    covered,
-    foreign_places,
-    letters_in_order,
-    position_of,
-    positions,
-    records_by_topic,
-)
+from goalworker.pipeline.batches import Batch, FetchedRecords, RecordPosition, position_of
 from goalworker.pipeline.breaker import Tenant
+from goalworker.pipeline.fetched_order import covered, foreign_places, letters_in_order, positions, records_by_topic
 from goalworker.pipeline.paused_topics import PausedTopics, PauseTrigger
 
 log = logs.get("worker")

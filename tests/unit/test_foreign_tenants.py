@@ -21,7 +21,7 @@ from goalworker.domain import events
 from goalworker.domain.cells import ALL_BUCKETS, Cell, bucket_of
 from goalworker.goal_index import index
 from goalworker.insight import fetched_events
-from goalworker.pipeline import batches, record_tenants
+from goalworker.pipeline import batches, fetched_order, record_tenants
 from tests.kit import hostile
 from tests.kit.examples import examples
 from tests.unit import near_misses
@@ -174,9 +174,9 @@ def test_goals_that_change_meanwhile_find_no_event_of_another_cell() -> None:
 
 def test_the_places_of_foreign_records_are_told_for_the_breaker() -> None:
     batch = decoded(FIRST, {FORMS: fetched(FORMS, (None, form("south")), (None, b"{"), (b"south:c", b"{"))})
-    assert batches.foreign_places(batch, "form-submitted") == {0, 2}
-    assert batches.foreign_places(batch, "stage-changed") == set()
-    assert [*batches.letters_in_order(batch, "form-submitted")] == [1]
+    assert fetched_order.foreign_places(batch, "form-submitted") == {0, 2}
+    assert fetched_order.foreign_places(batch, "stage-changed") == set()
+    assert [*fetched_order.letters_in_order(batch, "form-submitted")] == [1]
 
 
 def kept_by(cell: Cell, *values: bytes) -> fetched_events.EventsOfPartition:

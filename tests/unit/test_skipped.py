@@ -19,7 +19,7 @@ from goalworker.decoding.skipping import Skipped
 from goalworker.domain import facts, goals
 from goalworker.domain.criteria import Criteria
 from goalworker.goal_index import index
-from goalworker.pipeline import batches, foreign_types, outcomes, record_tenants, recording
+from goalworker.pipeline import batches, fetched_order, foreign_types, outcomes, record_tenants, recording
 from tests.kit import hostile
 from tests.kit.clocks import Clock
 
@@ -198,7 +198,7 @@ def test_records_withheld_for_a_pause_are_counted_when_they_are_read_again() -> 
 def test_a_foreign_type_counts_for_the_breaker_as_a_good_record_of_its_tenant() -> None:
     records = fetched(FORMS, [FOREIGN] * 50)
     batch = decoded({FORMS: records})
-    assert batches.letters_in_order(batch, "form-submitted") == {}
+    assert fetched_order.letters_in_order(batch, "form-submitted") == {}
     assert record_tenants.tenant_of(batch.decoder, "form-submitted", records[0]) == "north"
 
 
