@@ -17,10 +17,10 @@ DAYS_AHEAD: Final = 2
 _MAKE: Final = "SELECT goalworker_make_days($1::text[], $2::date, $3::date)"
 # One day in a transaction: the lock of the whole table is held until it ends.
 _DROP: Final = "SELECT goalworker_drop_day($1::text[], $2::date)"
-_LAST: Final = """
-SELECT max(to_date(right(c.relname, 8), 'YYYYMMDD'))
+_DAYS: Final = """
+SELECT to_date(right(c.relname, 8), 'YYYYMMDD') AS day
 FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
-WHERE i.inhparent = to_regclass($1) AND c.relname ~ '_[0-9]{8}$'
+WHERE i.inhparent = to_regclass($1) AND c.relname ~ '_[0-9]{8}$' ORDER BY day
 """
 
 Note = Callable[[connections.Connection, date], Awaitable[object]]
@@ -29,7 +29,17 @@ Note = Callable[[connections.Connection, date], Awaitable[object]]
 
 async def make(connection: connections.Connection, parents: Sequence[str], today: date) -> None:
     """Make the partitions of today and the days after it, where they are missing, in the caller's transaction."""
-    await connection.fetch(_MAKE, parents, today, today + timedelta(days=DAYS_AHEAD))
+    await make_between(connection, parents, today, today + timedelta(days=DAYS_AHEAD))
+
+
+async def make_between(connection: connections.Connection, parents: Sequence[str], first: date, last: date) -> None:
+    """Make the partitions of these days, where they are missing, in the caller's transaction."""
+    await connection.fetch(_MAKE, parents, first, last)
+
+
+async def days_of(connection: connections.Connection, parent: str) -> list[date]:
+    """Return the days that have a partition, in order."""
+    return [day for (day,) in await connection.fetch(_DAYS, parent)]
 
 
 async def keep(
@@ -56,7 +66,7 @@ async def keep(
 async def last(pool: AsyncEngine, parent: str) -> date | None:
     """Return the last day that has a partition, None without one."""
     async with connections.transaction(pool, tables.WORKER_ROLE, "sweep") as connection:
-        return cast("date | None", await connection.fetchval(_LAST, parent))
+        return max(await days_of(connection, parent), default=None)
 
 
 async def _drop_next(

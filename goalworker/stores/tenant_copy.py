@@ -18,6 +18,7 @@ from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker.errors import GoalworkerError
 from goalworker.postgres import connections, insight_tables, tables
+from goalworker.stores import day_partitions
 
 # A large table takes long to read, and waits while its rows are written.
 UNLIMITED: Final = "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"
@@ -151,18 +152,10 @@ async def copy(
 async def copy_days(source: sa_async.AsyncEngine, target: sa_async.AsyncEngine, table: sa.Table) -> None:
     """Make the partitions of days that a table has in the source."""
     async with own_transaction(source) as connection:
-        days = [day for (day,) in await connection.fetch(_DAYS, table.name)]
+        days = await day_partitions.days_of(connection, table.name)
     async with own_transaction(target) as connection:
         for day in days:
-            await connection.execute(_MAKE_DAYS, [table.name], day)
-
-
-_DAYS: Final = """
-SELECT to_date(right(c.relname, 8), 'YYYYMMDD')
-FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
-WHERE i.inhparent = to_regclass($1) AND c.relname ~ '_[0-9]{8}$' ORDER BY 1
-"""
-_MAKE_DAYS: Final = "SELECT goalworker_make_days($1::text[], $2::date, $2::date)"
+            await day_partitions.make_between(connection, [table.name], day, day)
 
 
 async def read_slices(reading: connections.Connection, query: str, tenant_id: str, write: Write) -> int:

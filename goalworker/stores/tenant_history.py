@@ -10,12 +10,11 @@ import sqlalchemy as sa
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker.postgres import connections, insight_tables
-from goalworker.stores import tenant_copy
+from goalworker.stores import day_partitions, tenant_copy
 
 _EVENTS: Final = insight_tables.history_events
 _EXITS: Final = insight_tables.history_exits
 _NAMES: Final = tenant_copy.columns_of(_EVENTS)
-_MAKE_DAYS: Final = "SELECT goalworker_make_history_days($1::date, $1::date)"
 _ADD: Final = f"""
 INSERT INTO history_events ({tenant_copy.quoted(_NAMES)})
 SELECT {tenant_copy.quoted(_NAMES)} FROM incoming i
@@ -60,7 +59,7 @@ async def add(pool: sa_async.AsyncEngine, rows: Sequence[tuple[Any, ...]], check
     async with tenant_copy.own_transaction(pool) as connection:
         await check(connection)
         day = await connection.fetchval("SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date")
-        await connection.execute(_MAKE_DAYS, day)
+        await day_partitions.make_between(connection, [_EVENTS.name, _EXITS.name], day, day)
         await tenant_copy.take_in(connection, _EVENTS, b"")
         records = [(*row, day) for row in rows]
         await connection.copy_records_to_table("incoming", records=records, columns=_NAMES)
