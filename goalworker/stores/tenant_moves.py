@@ -178,10 +178,7 @@ async def switch(
 ) -> None:
     """Let the target judge a tenant by the goals that were copied; what comes after the present ends by its workers."""
     async with tenant_copy.own_transaction(target) as connection:
-        await _lock(connection)
-        bounds = _json(await read_ends())
-        switched = await connection.fetchval(_SWITCH, tenant_id, changed_at, bounds, _json(replay_from))
-        _unless_moved(tenant_id, switched)
+        await _begin_here(connection, _SWITCH, tenant_id, changed_at, replay_from, read_ends)
         revision = await connection.fetchval(_REVISE, moment)
         await tenant_copy.goals_are_new(connection, tenant_id, revision)
 
@@ -219,11 +216,22 @@ async def take_back(
 ) -> None:
     """Let the source judge a tenant that was withdrawn, what comes after the present ends by its workers."""
     async with tenant_copy.own_transaction(source) as connection:
-        await _lock(connection)
-        bounds = _json(await read_ends())
-        taken = await connection.fetchval(_TAKE_BACK, tenant_id, changed_at, bounds, _json(replay_from))
-        _unless_moved(tenant_id, taken)
+        await _begin_here(connection, _TAKE_BACK, tenant_id, changed_at, replay_from, read_ends)
         await connection.fetchval(_REVISE, None)
+
+
+async def _begin_here(
+    connection: connections.Connection,
+    sql: str,
+    tenant_id: str,
+    changed_at: datetime,
+    replay_from: Offsets,
+    read_ends: ReadEnds,
+) -> None:
+    """Let this cell judge a tenant: its workers from the present ends on, a replay what came before them."""
+    await _lock(connection)
+    bounds = _json(await read_ends())
+    _unless_moved(tenant_id, await connection.fetchval(sql, tenant_id, changed_at, bounds, _json(replay_from)))
 
 
 async def _step(pool: sa_async.AsyncEngine, sql: str, tenant_id: str, *values: object) -> datetime:
