@@ -64,15 +64,19 @@ class Decoder:
         self._readers = {topic: {type_: _READERS[type_] for type_ in types} for topic, types in event_types.items()}
         # Values without an envelope are of the primary type; the lifecycle topic takes none.
         self._plain_types = {topic: events.primary_type(types) for topic, types in event_types.items()}
-        self.cell = cell or Cell()
+        self._set_cell(cell or Cell())
 
     @property
     def cell(self) -> Cell:
-        """The tenants whose records are decoded."""
+        """The tenants whose records are decoded; it stays the same object until they change."""
         return self._cell
 
     @cell.setter
     def cell(self, cell: Cell) -> None:
+        if cell != self._cell:
+            self._set_cell(cell)
+
+    def _set_cell(self, cell: Cell) -> None:
         self._cell = cell
         self._filter = None if cell.owns_all else TenantFilter(cell, trust_keys=self._limits.trust_keys)
 

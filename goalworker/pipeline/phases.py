@@ -127,9 +127,7 @@ class Phases:
     async def _read_cell(self, connection: connections.Connection) -> None:
         """Read which tenants were moved; a replay has no decoder of ours, and takes one tenant."""
         if self._decoder is not None:
-            cell = await cell_store.judged(connection, self._buckets)
-            if cell != self._decoder.cell:
-                self._decoder.cell = cell
+            self._decoder.cell = await cell_store.judged(connection, self._buckets)
 
     # --- 1 FACTS ---
 

@@ -81,9 +81,7 @@ async def _run_insight(settings: config.Settings, worker_group: str) -> None:
 async def _read_cell(settings: config.Settings, pool: AsyncEngine, decoder: Decoder) -> None:
     """Read which tenants were moved, and decode the events of this cell's."""
     async with connections.transaction(pool, tables.WORKER_ROLE, "history") as connection:
-        cell = await cell_store.kept(connection, settings.cell.buckets)
-    if cell != decoder.cell:
-        decoder.cell = cell
+        decoder.cell = await cell_store.kept(connection, settings.cell.buckets)
 
 
 async def _run_until_stopped(
