@@ -24,8 +24,8 @@ COMMANDS: Final = {
     "doctor": "Find configuration problems and show how to fix them.",
     "db": "Upgrade or inspect the database schema.",
     "topics": "Create and look at the topics; resume one that was paused; skip a record.",
-    "cells": "Show which tenants this cell owns, and compare cells.",
-    "tenants": "Move a tenant to another cell.",
+    "cells": "Show this cell's tenants; check that each tenant has exactly one cell.",
+    "tenants": "Move a tenant to another cell while its events come.",
     "goals": "Work with goals from the shell.",
     "keys": "Create, list and revoke API keys.",
     "check-event": "Decode a message and show its faults or matching goals.",
@@ -38,11 +38,11 @@ COMMANDS: Final = {
 
 
 class _LateGroup(core.TyperGroup):
-    """Command group that imports a command's module only when that command runs."""
+    """Command group that imports each command on first use."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
-        if name in last_words.SERVICES:  # SIGTERM while its module is imported: exit code 0
+        if name in last_words.SERVICES:  # a SIGTERM during the import ends a service with exit code 0
             signal.signal(signal.SIGTERM, _stopped_early)
         return name, command and load(command.name or ""), rest
 
@@ -80,7 +80,7 @@ def _command_line() -> Any:
 
 
 def _listed() -> None:
-    """Placeholder function: `--help` lists every command without importing its module."""
+    """Stand in for a command in `--help`, so that its module need not be imported."""
 
 
 def main() -> NoReturn:

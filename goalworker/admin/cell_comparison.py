@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class KnownCell(Struct, frozen=True):
-    """A cell as its database describes it, by the name of that database."""
+    """Cell read from its database; `name` is how sentences call that database."""
 
     name: str
     stored: StoredCell
@@ -24,7 +24,7 @@ class KnownCell(Struct, frozen=True):
 
     @property
     def owned(self) -> Cell:
-        """The tenants that it owns."""
+        """Tenants of the cell, with those that were moved."""
         return Cell(self.stored.buckets, {moved.tenant_id: moved.is_here for moved in self.moved})
 
 

@@ -9,7 +9,9 @@ from goalworker.admin import tenant_move
 from goalworker.cli import common
 from goalworker.domain.faults import printable
 
-app = typer.Typer(help="Move a tenant to another cell.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    help="Move a tenant to another cell while its events come.", no_args_is_help=True, add_completion=False
+)
 
 
 @app.callback()

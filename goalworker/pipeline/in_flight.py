@@ -110,7 +110,7 @@ class InFlightBatches:
 
     @property
     def is_judged(self) -> bool:
-        """Say whether the last batch is judged."""
+        """True once the last batch is judged."""
         return not self._batches or self._batches[-1].judging.done()
 
     async def judged_within(self, seconds: float) -> None:
