@@ -124,6 +124,16 @@ async def product(
     return Drain(rate, cpu, peak_bytes)
 
 
+async def in_turn(rounds: int, first: Stage, second: Stage) -> AsyncIterator[tuple[list[Drain], list[Drain]]]:
+    """Let the product work off two stages, every other round in the other order; yield the drains after each round."""
+    done: tuple[list[Drain], list[Drain]] = ([], [])
+    both = [(first, done[0]), (second, done[1])]
+    for number in range(rounds):
+        for stage, into in both if number % 2 == 0 else reversed(both):
+            into.append(await product(stage))
+        yield done
+
+
 async def peer(stage: Stage, module: str, python: str = sys.executable) -> Drain:
     """Let a peer work off the backlog, and check its results."""
     async with stage.fresh() as url:

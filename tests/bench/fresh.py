@@ -29,16 +29,13 @@ async def measured(bench: limits.Bench) -> dict[str, Any]:
 
 async def _new(bench: limits.Bench) -> dict[str, Any]:
     """Work off the mix on a new database and on a copy of it that is analyzed, in turn."""
-    done, analyzed = list[drains.Drain](), list[drains.Drain]()
     with _copy(bench, bench.database) as new:
         await _switch_off_autovacuum(_url(bench, new))
         with _copy(bench, new) as copy:
             await support.execute(_url(bench, copy), "VACUUM ANALYZE")
             async with bench.stage(bench.part(limits.TENTH), new) as stage:
-                both = [(stage, done), (replace(stage, database=copy), analyzed)]
-                for number in range(bench.extent.rounds):
-                    for each, into in both if number % 2 == 0 else reversed(both):
-                        into.append(await drains.product(each))
+                in_turn = drains.in_turn(bench.extent.rounds, stage, replace(stage, database=copy))
+                async for done, analyzed in in_turn:
                     _print("new", done, analyzed)
     return _result(done, analyzed)
 

@@ -56,11 +56,7 @@ async def _written(stage: drains.Stage) -> float:
 
 
 async def _speeds(bench: limits.Bench, none: drains.Stage, filled: drains.Stage) -> dict[str, Any]:
-    alone, beside = list[drains.Drain](), list[drains.Drain]()
-    both = [(none, alone), (filled, beside)]
-    for number in range(bench.extent.rounds):
-        for stage, into in both if number % 2 == 0 else reversed(both):
-            into.append(await drains.product(stage))
+    async for alone, beside in drains.in_turn(bench.extent.rounds, none, filled):
         speeds = f"{beside[-1].events_per_second:,.0f}, with none {alone[-1].events_per_second:,.0f}"
         print(f"  with hits in place {speeds}", flush=True)
     own, first = ([drain.events_per_second for drain in done] for done in (beside, alone))

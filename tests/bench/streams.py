@@ -71,8 +71,7 @@ async def _compared(bench: limits.Bench, java: Sequence[str]) -> dict[str, Any]:
     return {
         "product": [_figures(own) | {"workers": workers} for workers, own in zip(WORKERS, ours, strict=True)],
         "streams": [
-            _figures(their)
-            | {"commit_ms": commit_ms, "times": figures.shares(_speeds(ours[-1]), _speeds(their), times=1)}
+            _figures(their) | {"commit_ms": commit_ms, "times": _times(ours[-1], their)}
             for commit_ms, their in zip(COMMIT_MS, theirs, strict=True)
         ],
         "product_latency": await latency.measured(bench.pair, bench.database, bench.folder, RATE, seconds),
