@@ -43,6 +43,12 @@ def _without_backlog(pool: sa_async.AsyncEngine, broker: world.Broker, log: flow
     return working
 
 
+async def _run_hooked(working: worker.Worker, hook: statements.Hook) -> None:
+    async with asyncio.timeout(20):
+        with statements.hooked(hook):
+            await working.run()
+
+
 async def test_a_backlog_is_published_and_committed_several_batches_at_once(
     pool: sa_async.AsyncEngine,
     administrator: connections.Connection,
@@ -114,9 +120,7 @@ async def test_without_a_backlog_no_batch_waits_for_the_next_one_to_be_judged(
 
     log = flow.Log(HITS)
     working = _without_backlog(pool, broker, log)
-    async with asyncio.timeout(20):
-        with statements.hooked(overlap):
-            await working.run()
+    await _run_hooked(working, overlap)
     assert steps["SEND"] == 2 * BATCHES
     assert set(log.lag.values()) == {0}
     await checks.assert_lawful(administrator, broker, GOALS, LOGICS, [*STARTS, *HITS])
@@ -147,9 +151,7 @@ async def test_without_a_backlog_records_that_arrive_during_a_judgement_make_one
     log = flow.Log(HITS)
     working, consumer = flow.worker_of(pool, broker, log, {"GOALWORKER_BATCH__MAX_RECORDS": "1000"})
     consumer.fetch_max, consumer.during_fetch = flow.RECORDS_MAX, all_fetched_after(BATCHES, all_fetched)
-    async with asyncio.timeout(20):
-        with statements.hooked(stand_still):
-            await working.run()
+    await _run_hooked(working, stand_still)
     assert judgements == 2
     assert set(log.lag.values()) == {0}
     await checks.assert_lawful(administrator, broker, GOALS, LOGICS, [*STARTS, *HITS])
@@ -182,9 +184,7 @@ async def test_a_batch_that_waits_takes_no_more_records_than_a_batch_may_have(
     log = flow.Log(HITS[:10])
     working, consumer = flow.worker_of(pool, broker, log, {"GOALWORKER_BATCH__MAX_RECORDS": "4"})
     consumer.fetch_max, consumer.during_fetch = flow.RECORDS_MAX, all_fetched_after(4, all_fetched)
-    async with asyncio.timeout(20):
-        with statements.hooked(stand_still):
-            await working.run()
+    await _run_hooked(working, stand_still)
     assert batches == [3, 3, 4]
     await checks.assert_lawful(administrator, broker, GOALS, LOGICS, [*STARTS, *HITS[:10]])
 
@@ -212,9 +212,7 @@ async def test_without_a_backlog_a_worker_does_not_fetch_for_long_during_a_judge
     log = flow.Log(HITS)
     working, consumer = flow.worker_of(pool, broker, log, {"GOALWORKER_BATCH__MAX_RECORDS": "1000"})
     consumer.fetch_max, consumer.during_fetch = flow.RECORDS_MAX, count_fetches
-    async with asyncio.timeout(20):
-        with statements.hooked(stand_still):
-            await working.run()
+    await _run_hooked(working, stand_still)
     assert fetches_while_judging == [2]  # the batch that is judged, and the one that waits
     assert set(log.lag.values()) == {0}
     await checks.assert_lawful(administrator, broker, GOALS, LOGICS, [*STARTS, *HITS])
@@ -237,9 +235,7 @@ async def test_a_batch_is_committed_while_the_next_one_is_published(
 
     log = flow.Log(HITS)
     working = _without_backlog(pool, broker, log)
-    async with asyncio.timeout(20):
-        with statements.hooked(overlap):
-            await working.run()
+    await _run_hooked(working, overlap)
     assert set(log.lag.values()) == {0}
     await checks.assert_lawful(administrator, broker, GOALS, LOGICS, [*STARTS, *HITS])
 
