@@ -32,8 +32,10 @@ PROPERTIES = {
     "log.cleaner.dedupe.buffer.size": str(4 * 1024 * 1024),  # allocated at start; 128 MiB by default
 }
 
+READY_LOGGER = "kafka.server.KafkaRaftServer"
 READY_MARK = "Kafka Server started"
 
+# Warnings, and what the named logger says, with which a program says that it is ready.
 LOGGING = """\
 status = off
 appender.out.type = Console
@@ -42,7 +44,7 @@ appender.out.layout.type = PatternLayout
 appender.out.layout.pattern = %d %p %m (%c)%n%throwable
 rootLogger.level = warn
 rootLogger.appenderRef.out.ref = out
-logger.ready.name = kafka.server.KafkaRaftServer
+logger.ready.name = {ready}
 logger.ready.level = info
 """
 
@@ -91,7 +93,7 @@ def _configure(home: Path, port: int, controller_port: int, extra: Mapping[str, 
         **extra,
     }
     (home / "tmp").mkdir(exist_ok=True)
-    (home / "log4j2.properties").write_text(LOGGING)
+    (home / "log4j2.properties").write_text(LOGGING.format(ready=READY_LOGGER))
     (home / "server.properties").write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
 
 

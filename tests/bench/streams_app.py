@@ -15,7 +15,7 @@ import aiokafka
 import asyncpg
 from aiokafka.admin import NewTopic
 
-from goalworker.embedded import jars, machine, server
+from goalworker.embedded import broker, jars, machine, server
 from tests.bench import drains, load
 from tests.kit import support
 
@@ -30,17 +30,7 @@ JARS = jars.Bundle(
 COMPILER = "org.eclipse.jdt.internal.compiler.batch.Main"
 JVM_OPTIONS = ("-Xmx1g", "-XX:-UsePerfData", "--enable-native-access=ALL-UNNAMED")
 READY_MARK = "State transition from REBALANCING to RUNNING"
-LOGGING = """\
-status = off
-appender.out.type = Console
-appender.out.name = out
-appender.out.layout.type = PatternLayout
-appender.out.layout.pattern = %d %p %m (%c)%n%throwable
-rootLogger.level = warn
-rootLogger.appenderRef.out.ref = out
-logger.ready.name = org.apache.kafka.streams.KafkaStreams
-logger.ready.level = info
-"""
+READY_LOGGER = "org.apache.kafka.streams.KafkaStreams"
 TABLES_AGO_MS = 3_600_000
 """Records of the tables are so much older than the events, since an application reads the oldest first."""
 
@@ -106,7 +96,7 @@ class Application:
         """Run it with an empty state."""
         with machine.home(None) as home:
             (home / "tmp").mkdir()
-            (home / "log4j2.properties").write_text(LOGGING)
+            (home / "log4j2.properties").write_text(broker.LOGGING.format(ready=READY_LOGGER))
             properties = self._own(home) | dict(configuration)
             (home / "app.properties").write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
             with server.running(self._server(home, java)) as started:
