@@ -20,6 +20,11 @@ from goalworker.stores.tenant_moves import MoveRefusedError, Placement
 WORKING_SECONDS: Final = 30
 # Seconds that a statement of a move may take: a large table takes hours.
 STATEMENT_SECONDS: Final = 7 * 86_400
+_STATE: Final = """
+SELECT (SELECT enrollment_tracking FROM installation),
+    EXISTS (SELECT FROM progress WHERE written_at > clock_timestamp() - make_interval(secs => $1)),
+    ARRAY(SELECT topic FROM paused_topics WHERE is_paused ORDER BY topic)
+"""
 THIS, THAT = "the database of this cell", "the database of --to"
 
 
@@ -172,13 +177,6 @@ async def read(pool: sa_async.AsyncEngine, settings: config.Settings, tenant_id:
         has_rows=has_rows,
     )
     return OpenSide(pool, _of_group(settings, stored), side)
-
-
-_STATE: Final = """
-SELECT (SELECT enrollment_tracking FROM installation),
-    EXISTS (SELECT FROM progress WHERE written_at > clock_timestamp() - make_interval(secs => $1)),
-    ARRAY(SELECT topic FROM paused_topics WHERE is_paused ORDER BY topic)
-"""
 
 
 def _of_group(settings: config.Settings, stored: StoredCell | None) -> config.Settings:
