@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all faults soak picture bench bench-table bench-api real-world-table check check-deploy lint types imports coverage audit requirements clean
+.PHONY: help install demo test test-all faults soak picture bench bench-table bench-api real-world-table incidence-vectors check check-deploy lint types imports coverage audit requirements clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -95,6 +95,16 @@ bench-api: install ## how long the API takes on 5,000,000 enrollments: QUICK=1 f
 real-world-table: ## the table of what was tried with what, from the tests into tests/README.md
 	@$(PYTHON) -m tests.kit.real_world
 
+STATISTICS := $(VENV)/statistics
+
+# A library of statistics, with all that it draws and computes with: only its answers are needed.
+$(STATISTICS)/.installed: requirements/statistics.txt $(STAMP)
+	$(INSTALL) $(STATISTICS) requirements/statistics.txt
+	@touch $@
+
+incidence-vectors: $(STATISTICS)/.installed ## what lifelines says about made-up enrollments, into tests/vectors
+	@$(STATISTICS)/bin/python -m tests.kit.incidence_vectors
+
 check: install ## what CI runs: lint, types and import walls at once, then all tests
 	@$(MAKE) --jobs=4 lint types imports $(CLASSES)
 	@$(MAKE) coverage
@@ -141,6 +151,8 @@ requirements: ## pin every dependency with its hashes, for all platforms, withou
 		--python-version 3.11 --group pyproject.toml:deploy -o requirements/deploy.txt
 	$(BIN)/uv pip compile --universal --quiet --generate-hashes --no-emit-index-url --no-header \
 		--python-version 3.11 --group pyproject.toml:bench -c requirements/dev.txt -o requirements/bench.txt
+	$(BIN)/uv pip compile --universal --quiet --generate-hashes --no-emit-index-url --no-header \
+		--python-version 3.11 --group pyproject.toml:statistics -o requirements/statistics.txt
 	$(BIN)/python -m tests.kit.kafka_jars
 
 clean:

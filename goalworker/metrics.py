@@ -52,6 +52,7 @@ API_OPERATIONS: Final = (
     "jobs",
     "seen_values",
     "stats",
+    "feed",
     "keys",
 )
 INSIGHT_OPERATIONS: Final = ("history", "goals", "jobs", "plan", "sweep")

@@ -1,5 +1,5 @@
 """The HTTP API (contract section 5)."""
 
-from goalworker.api.application import application, document
+from goalworker.api.application import application, document, live_feed_of
 
-__all__ = ["application", "document"]
+__all__ = ["application", "document", "live_feed_of"]

@@ -21,7 +21,9 @@ from goalworker.api import (
     docs_routes,
     enrollment_routes,
     explanation_routes,
+    feed_routes,
     goal_routes,
+    live_feed,
     middleware,
     openapi,
     own_tenants,
@@ -33,9 +35,19 @@ from goalworker.api import (
     seen_value_routes,
     validation,
 )
+from goalworker.domain import cohorts
 from goalworker.domain.faults import Fault
 from goalworker.postgres import database_errors
-from goalworker.stores import achievements, answer_cache, cell_store, contact_facts, goal_store, jobs, stats
+from goalworker.stores import (
+    achievements,
+    answer_cache,
+    cell_store,
+    contact_facts,
+    goal_store,
+    jobs,
+    recent_effects,
+    stats,
+)
 
 # Order matters: `stats` would match as the id of a goal.
 _ROUTERS: Final = (
@@ -46,6 +58,7 @@ _ROUTERS: Final = (
     explanation_routes.router,
     seen_value_routes.router,
     audit_routes.router,
+    feed_routes.router,
     goal_routes.router,
     enrollment_routes.router,
     docs_routes.router,
@@ -59,17 +72,30 @@ def application(
     *,
     insecure_tenant: str | None = None,
     journal: outages.Journal | None = None,
+    feed: live_feed.LiveFeed | None = None,
 ) -> ASGIApp:
-    """Return the API; with insecure_tenant every caller is that tenant and has all scopes."""
+    """Return the API; with insecure_tenant every caller is that tenant and has all scopes.
+
+    feed: the live feed, for a caller that closes it when the process stops.
+    """
     journal = journal or outages.Journal()
     app = _routed()
     app.state.context = parameters.Context(
-        settings, pool, references.References(settings.references, client, journal), answer_cache.AnswerCache()
+        settings,
+        pool,
+        references.References(settings.references, client, journal),
+        answer_cache.AnswerCache(),
+        feed or live_feed_of(pool),
     )
     app.state.own_tenants = own_tenants.OwnTenants(pool, settings.cell.buckets)
     app.state.authenticator = auth.authenticator(settings, pool, client, insecure_tenant, journal)
     app.add_middleware(middleware.Deadline)
     return middleware.RequestMiddleware(app)
+
+
+def live_feed_of(pool: sa_async.AsyncEngine) -> live_feed.LiveFeed:
+    """Return a live feed of what a database records."""
+    return live_feed.LiveFeed(recent_effects.RecordedEffects(pool))
 
 
 def document() -> dict[str, Any]:
@@ -130,10 +156,12 @@ async def _refused(request: Request, error: Any) -> Response:
     return await _problem(request, _refusal(error))
 
 
-def _refusal(error: errors.GoalworkerError) -> problems.ProblemError:
+def _refusal(error: errors.GoalworkerError | cohorts.TooManyPeriodsError) -> problems.ProblemError:
     match error:
         case goal_store.InvalidGoalError():
             return problems.invalid(error.faults)
+        case cohorts.TooManyPeriodsError():
+            return problems.invalid([Fault("?by", str(error))])
         case achievements.CursorError():
             return problems.invalid([Fault("?cursor", str(error))])
         case goal_store.LockBusyError():
@@ -176,6 +204,7 @@ _HANDLERS: Final[dict[type[Exception], Any]] = {
     goal_store.LockBusyError: _refused,
     goal_store.TooManyGoalsError: _refused,
     achievements.CursorError: _refused,
+    cohorts.TooManyPeriodsError: _refused,
     **dict.fromkeys(_KINDS, _refused),
     Exception: _unforeseen,
 }

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 from uuid import uuid4
 
@@ -58,6 +58,13 @@ def allow(request: Request, seconds: float) -> None:
     deadline.reschedule(asyncio.get_running_loop().time() + seconds)
 
 
+def stay_open(request: Request) -> None:
+    """Take a request that stays open for long out of the deadline, and out of the number of requests at a time."""
+    deadline: asyncio.Timeout = request.state.deadline
+    deadline.reschedule(None)
+    request.state.leave()
+
+
 class RequestMiddleware:
     """The outermost middleware: request ids, the limit of requests at a time, log and metrics."""
 
@@ -82,15 +89,26 @@ class RequestMiddleware:
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(**log_context)
         app = self._app if self._in_flight < REQUESTS_MAX else _busy
-        self._in_flight += 1
+        scope.setdefault("state", {})["leave"] = leave = self._enter()
         failure: Exception | None = None
         try:
             await app(scope, receive, answer)
         except Exception as error:  # noqa: BLE001 - the request's boundary: the application has answered 500 or 503
             failure = error
         finally:
-            self._in_flight -= 1
+            leave()
         _record(scope, status, time.perf_counter() - began, failure)
+
+    def _enter(self) -> Callable[[], None]:
+        """Count a request, and return a function that stops counting it, however often it is called."""
+        counted = [1]
+        self._in_flight += 1
+
+        def leave() -> None:
+            self._in_flight -= counted[0]
+            counted[0] = 0
+
+        return leave
 
 
 async def _busy(scope: Scope, receive: Receive, send: Send) -> None:

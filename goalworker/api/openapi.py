@@ -1,6 +1,6 @@
 """The OpenAPI document: bodies, answers and problems of each operation."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -13,6 +13,7 @@ from goalworker.api import (
     goal_models,
     insight_models,
     problems,
+    report_models,
     request_models,
     response_models,
 )
@@ -55,6 +56,9 @@ _MODELS: Final[dict[str, Any]] = {
     "Audit": response_models.Audit,
     "AuditPage": response_models.AuditPage,
     "Stats": response_models.Stats,
+    "Series": list[report_models.Cohort],
+    "TimesToGoal": report_models.TimesToGoal,
+    "Workflows": report_models.Workflows,
     "Achievements": response_models.Achievements,
     "Enrollment": response_models.Enrollment,
     "Explanations": explanation_models.Explanations,
@@ -88,7 +92,7 @@ _PROBLEM_HEADERS: Final = {
 }
 
 
-def answers(
+def answers(  # noqa: PLR0913 - the parts of an operation
     status: int,
     description: str,
     model: str | None = None,
@@ -98,11 +102,17 @@ def answers(
     others: Iterable[problems.Kind] = (),
     headers: dict[str, Any] | None = None,
     links: dict[str, Any] | None = None,
+    texts: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Return the answer, the problems and the body of an operation, as arguments of a route's decorator."""
+    """Return the answer, the problems and the body of an operation, as arguments of a route's decorator.
+
+    texts: descriptions of answers in other forms than JSON, by media type.
+    """
     success: dict[str, Any] = {"description": description, "headers": headers or {}, "links": links or {}}
     if model is not None:
         success["content"] = {"application/json": {"schema": {"$ref": _REF + model}}}
+    for media_type, what in (texts or {}).items():
+        success.setdefault("content", {})[media_type] = {"schema": {"type": "string", "description": what}}
     kinds = [*_ALWAYS, *(_OF_BODIES if takes else ()), *others]
     responses: dict[int | str, dict[str, Any]] = {status: success}
     for other in sorted({kind.status for kind in kinds}):

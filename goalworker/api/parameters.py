@@ -12,12 +12,13 @@ from sqlalchemy.ext import asyncio as sa_async
 from starlette.responses import Response
 
 from goalworker import config
-from goalworker.api import references, response_models, validation
-from goalworker.domain import seen_values
+from goalworker.api import live_feed, references, response_models, validation
+from goalworker.domain import cohorts, seen_values
 from goalworker.stores import answer_cache, audit
 
 WORKFLOW: Final = "/api/v1/workflows/{workflow_id}"
 GOALS: Final = f"{WORKFLOW}/goals"
+STATS: Final = f"{WORKFLOW}/stats"
 # A malformed goal id is a 404.
 GOAL: Final = f"{GOALS}/{{goal_id:uuid}}"
 
@@ -33,6 +34,7 @@ class Context(Struct, frozen=True):
     pool: sa_async.AsyncEngine
     references: references.References
     answers: answer_cache.AnswerCache
+    feed: live_feed.LiveFeed
 
 
 async def _context(request: Request) -> Context:
@@ -74,6 +76,8 @@ def _boolean(value: Any) -> Any:
 
 Offset = Annotated[int, Field(ge=0, le=_OFFSET_MAX), BeforeValidator(_whole)]
 Limit = Annotated[int, Field(ge=1, le=LIMIT_MAX), BeforeValidator(_whole)]
+Format = Literal["json", "csv"] | None
+_FORMAT_TEXT: Final = "Form of the answer; without it, the one that the header `Accept` prefers"
 
 
 class _Query(BaseModel):
@@ -95,6 +99,31 @@ class _Span(_Query):
 
 class StatsQuery(_Span):
     """Query for statistics, by the start of enrollments."""
+
+
+class TimesQuery(_Span):
+    """Query for times to goal, by the start of enrollments."""
+
+
+class SeriesQuery(_Span):
+    """Query for a series of cohorts, by the start of enrollments."""
+
+    by: Literal[cohorts.PERIODS] = Field(  # type: ignore[valid-type]
+        "week", description="Periods of the cohorts, in UTC; weeks begin on Monday"
+    )
+    horizon: validation.Seconds = Field(
+        "P14D",
+        validate_default=True,
+        description="Time that every enrollment had to convert before its cohort has a rate",
+    )
+    format: Format = Field(None, description=_FORMAT_TEXT)
+
+
+class WorkflowsQuery(_Span):
+    """Query for a page of workflows, with numbers of the enrollments that began in a span."""
+
+    cursor: str | None = Field(None, description="`next_cursor` of the previous page")
+    limit: Limit = Field(50, description="Maximum number of entries")
 
 
 class AuditQuery(_Span):
@@ -131,6 +160,7 @@ class AchievementsQuery(_Span):
     """Query for a page of achievements, by the time of their events."""
 
     cursor: str | None = Field(None, description="`next_cursor` of the previous page")
-    limit: Limit = Field(50, description="Maximum number of entries")
+    limit: Limit = Field(50, description="Maximum number of entries; CSV has all of them")
+    format: Format = Field(None, description=_FORMAT_TEXT)
     contact_id: validation.Text | None = Field(None, description="Only of this contact")
     goal_id: UUID | None = Field(None, description="Only of this goal")

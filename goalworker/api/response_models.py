@@ -18,7 +18,7 @@ EXAMPLE_GOAL_ID: Final = goal_models.EXAMPLE_GOAL_ID
 EXAMPLE_JOB_ID: Final = "c0a1e1f2-5b6d-4c3e-9f7a-2f6b8d1e4a90"
 _EVENT_ID: Final = "evt_8231"
 _ACHIEVEMENT_ID: Final = "0d9a1f43-6c7e-5a52-8f0b-6f3ef3b3a5d1"
-_FRESH_AS_OF: Final = (
+FRESH_AS_OF: Final = (
     "Every record that reached Kafka before this time has been judged; null if no worker has ever judged all partitions"
 )
 _EXAMPLE_REVENUE: Final[dict[str, JsonValue]] = {
@@ -29,7 +29,8 @@ GoalType = Literal[events.GOAL_TYPES]  # type: ignore[valid-type]
 Logic = Literal[goals.LOGICS]  # type: ignore[valid-type]
 
 
-def _example(**fields: JsonValue) -> ConfigDict:
+def example(**fields: JsonValue) -> ConfigDict:
+    """Return the configuration of a model with an example for OpenAPI."""
     return ConfigDict(json_schema_extra={"examples": [fields]})
 
 
@@ -45,7 +46,7 @@ class Goals(BaseModel):
 class Verdict(BaseModel):
     """Result of a check: a workflow may be activated with these goals if they are valid."""
 
-    model_config = _example(
+    model_config = example(
         valid=False,
         errors=[{"index": 0, "pointer": "/criteria/form_id", "detail": "Referenced form does not exist"}],
         warnings=[],
@@ -85,7 +86,7 @@ class AuditEntry(BaseModel):
 class Audit(BaseModel):
     """Every change of a goal, oldest first."""
 
-    model_config = _example(
+    model_config = example(
         entries=[
             {
                 "at": "2026-05-01T12:00:00.000001Z",
@@ -118,7 +119,7 @@ class AuditAct(BaseModel):
 class AuditPage(BaseModel):
     """A page of the audit, oldest first; `next_cursor` requests the next page and is null on the last one."""
 
-    model_config = _example(
+    model_config = example(
         entries=[
             {
                 "at": "2026-06-01T08:00:00Z",
@@ -152,7 +153,7 @@ class TriggerEvent(BaseModel):
 class Achievement(BaseModel):
     """A goal met while an enrollment was open: the `data` of `workflow.goal.achieved`."""
 
-    model_config = _example(
+    model_config = example(
         achievement_id=_ACHIEVEMENT_ID,
         revision=1,
         workflow_id="onboarding",
@@ -211,7 +212,7 @@ class Stage(BaseModel):
 class SeenValue(BaseModel):
     """A value that events had in a field: how often within 90 days, and when first and last."""
 
-    model_config = _example(
+    model_config = example(
         value="frm-12",
         label=None,
         count=412,
@@ -255,7 +256,7 @@ class OfGoal(BaseModel):
 class Stats(BaseModel):
     """Statistics of a workflow for the enrollments that began in a span of time."""
 
-    model_config = _example(
+    model_config = example(
         **{"from": "2026-05-01T00:00:00Z"},
         to=None,
         workflow_id="onboarding",
@@ -323,7 +324,7 @@ class Exit(BaseModel):
 class Enrollment(BaseModel):
     """One enrollment of a contact in a workflow."""
 
-    model_config = _example(
+    model_config = example(
         status="active",
         workflow_id="onboarding",
         contact_id="contact_42",
@@ -341,13 +342,13 @@ class Enrollment(BaseModel):
     ended_at: datetime | None
     achievements: list[Achievement]
     exit: Exit | None
-    fresh_as_of: datetime | None = Field(description=_FRESH_AS_OF)
+    fresh_as_of: datetime | None = Field(description=FRESH_AS_OF)
 
 
 class Accepted(BaseModel):
     """Number of enrollments imported."""
 
-    model_config = _example(accepted=1)
+    model_config = example(accepted=1)
 
     accepted: int
 
@@ -362,7 +363,7 @@ class Fault(BaseModel):
 class Problem(BaseModel):
     """A problem (RFC 9457)."""
 
-    model_config = _example(
+    model_config = example(
         type="urn:goalworker:problem:invalid-request",
         title="Invalid request",
         status=400,
@@ -375,4 +376,4 @@ class Problem(BaseModel):
     status: int
     detail: str
     errors: list[Fault] = Field(default_factory=list, description="Every invalid field, if fields are invalid")
-    fresh_as_of: datetime | None = Field(None, description=f"Only in the 404 of an enrollment. {_FRESH_AS_OF}")
+    fresh_as_of: datetime | None = Field(None, description=f"Only in the 404 of an enrollment. {FRESH_AS_OF}")

@@ -9,7 +9,15 @@ from pydantic.config import JsonDict
 
 from goalworker.api import problems
 from goalworker.domain import faults
-from goalworker.domain.text import TEXT_BYTES_MAX, TEXT_RULE, TIME_RULE, is_valid_text, parse_time
+from goalworker.domain.text import (
+    DURATION_RULE,
+    TEXT_BYTES_MAX,
+    TEXT_RULE,
+    TIME_RULE,
+    is_valid_text,
+    parse_positive_duration,
+    parse_time,
+)
 
 
 def _text(value: object) -> str:
@@ -25,12 +33,21 @@ def _moment(value: object) -> datetime:
     return moment
 
 
+def _seconds(value: object) -> int:
+    seconds = parse_positive_duration(value)
+    if seconds is None:
+        raise ValueError(DURATION_RULE)
+    return seconds
+
+
 _TEXT_SCHEMA: Final[JsonDict] = {
     "minLength": 1,
     "maxLength": TEXT_BYTES_MAX,
     "pattern": r"^[^\x00-\x1f\x7f-\x9f]+$",
 }
 Text = Annotated[str, Field(json_schema_extra=_TEXT_SCHEMA), BeforeValidator(_text)]
+Seconds = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=str)]
+"""Seconds, given as an ISO 8601 duration."""
 Moment = Annotated[datetime, BeforeValidator(_moment)]
 Model = TypeVar("Model", bound=BaseModel)
 

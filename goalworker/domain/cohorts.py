@@ -1,7 +1,7 @@
 """Cohorts: enrollments by the period in which they began, compared after the same time (contract section 9).
 
-A cohort is mature once each of its enrollments could convert for the whole horizon. Before that its rate would grow from
-look to look, and is left out.
+A cohort is mature once each of its enrollments could convert for the whole horizon. Before that its rate would grow
+from look to look, and is left out.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -103,9 +103,7 @@ def series(
     ]
 
 
-def _cut(
-    period: tuple[datetime, datetime], span: tuple[datetime | None, datetime | None]
-) -> tuple[datetime, datetime]:
+def _cut(period: tuple[datetime, datetime], span: tuple[datetime | None, datetime | None]) -> tuple[datetime, datetime]:
     (start, end), (since, until) = period, span
     return max(start, since or start), min(end, until or end)
 

@@ -16,13 +16,12 @@ from goalworker.domain.text import (
     is_currency,
     is_valid_text,
     parse_amount,
-    parse_duration,
     parse_json_amount,
+    parse_positive_duration,
 )
 
 TIMES_MIN: Final = 2
 TIMES_MAX: Final = 1_000
-DURATION_SECONDS_MAX: Final = 365 * 86_400
 
 EMPTY_CRITERIA: Final = "Goal criteria cannot be empty"
 ID_RULE: Final = f"{TEXT_RULE}, or a list of 1 to {criteria.IDS_MAX} such texts"
@@ -185,11 +184,6 @@ def _times(value: object) -> int | None:
     return int(value) if is_number and TIMES_MIN <= value <= TIMES_MAX and value == int(value) else None
 
 
-def _duration(value: object) -> int | None:
-    seconds = parse_duration(value) if isinstance(value, str) else None
-    return seconds if seconds and seconds <= DURATION_SECONDS_MAX else None
-
-
 def _reversals(value: object) -> str | None:
     return value if isinstance(value, str) and value in (criteria.REVOKE, criteria.KEEP) else None
 
@@ -200,7 +194,7 @@ _PARSERS: Final[Mapping[str, tuple[Callable[[object], Any], str]]] = {
     "currency": (_currency, CURRENCY_RULE),
     "times": (_times, TIMES_RULE),
     "total_amount": (_total, f"{AMOUNT_RULE}, and above 0"),
-    **dict.fromkeys(criteria.DURATIONS, (_duration, DURATION_RULE)),
+    **dict.fromkeys(criteria.DURATIONS, (parse_positive_duration, DURATION_RULE)),
     "reversals": (_reversals, REVERSALS_RULE),
 }
 """Parser by field, which returns None for a value that breaks the rule beside it."""

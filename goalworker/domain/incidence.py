@@ -83,7 +83,7 @@ def listed(incidences: Iterable[Incidence]) -> list[Incidence]:
     found: list[Incidence] = []
     converted = ended = -_STEP_POINTS
     last = None
-    for last in incidences:  # noqa: B007 - the last one is listed in any case
+    for last in incidences:
         if max(last.converted - converted, last.ended - ended) >= _STEP_POINTS:
             converted, ended = last.converted, last.ended
             found.append(last)

@@ -1,10 +1,21 @@
-"""Rates: percentages, and how far chance alone may have moved them."""
+"""Rates and times as reports print them, and how far chance alone may have moved a rate."""
 
 import math
 from typing import Final
 
 # Two-sided 95 % of the normal distribution.
 _Z: Final = 1.959963984540054
+_SECONDS_PER_HOUR: Final = 3600
+
+
+def hours(seconds: float | None) -> float | None:
+    """Return a time in hours with two decimals."""
+    return None if seconds is None else round(seconds / _SECONDS_PER_HOUR, 2)
+
+
+def seconds(value: float | None) -> float | None:
+    """Return a time in seconds with three decimals: ten seconds round to 0.0 hours."""
+    return None if value is None else round(value, 3)
 
 
 def percentage(part: float, whole: float) -> float:

@@ -10,6 +10,7 @@ from msgspec import Meta, ValidationError, convert
 TEXT_BYTES_MAX: Final = 255
 AMOUNT_MAX: Final = Decimal(10**15)
 AMOUNT_FRACTION_DIGITS_MAX: Final = 18
+DURATION_SECONDS_MAX: Final = 365 * 86_400
 
 # Rules in the words in which a faulty value is refused; each follows the name of a field.
 TEXT_RULE: Final = f"must be text of 1 to {TEXT_BYTES_MAX} bytes without control characters"
@@ -97,6 +98,12 @@ def parse_duration(text: str) -> int | None:
     if found is None:
         return None
     return sum(int(count) * unit for count, unit in zip(found.groups("0"), _UNITS_SECONDS, strict=True))
+
+
+def parse_positive_duration(value: object) -> int | None:
+    """Return the seconds of an ISO 8601 duration above zero and up to P365D, None for anything else."""
+    seconds = parse_duration(value) if isinstance(value, str) else None
+    return seconds if seconds and seconds <= DURATION_SECONDS_MAX else None
 
 
 def format_duration(seconds: int) -> str:

@@ -209,7 +209,9 @@ achievements = sa.Table(
     time_("revoked_at", nullable=True),
     text_("counted", nullable=True),
     flag_("payments_apart"),
+    sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=True, server_default=sa.func.clock_timestamp()),
     sa.Index("achievements_by_workflow", "tenant_id", "workflow_id", "achieved_at", "enrollment_id", "goal_id"),
+    sa.Index("achievements_by_recorded_at", "recorded_at"),
 )
 
 exits = sa.Table(

@@ -54,7 +54,10 @@ async def _run_api(settings: config.Settings, insecure_tenant: str | None) -> No
         httpx.AsyncClient(timeout=settings.references.timeout_seconds) as client,
     ):
         await start_checks.check_database(settings, pool, tables.API_ROLE, goal_store.check_tracking)
-        application = api.application(settings, pool, client, insecure_tenant=insecure_tenant, journal=journal)
+        feed = api.live_feed_of(pool)
+        application = api.application(
+            settings, pool, client, insecure_tenant=insecure_tenant, journal=journal, feed=feed
+        )
         address = http_server.Address(settings.api.host, settings.api.port, "The API", "API")
         async with http_server.serve(application, address, drain_seconds=int(DRAIN_SECONDS)) as port:
             health.set("database", None)
@@ -66,6 +69,7 @@ async def _run_api(settings: config.Settings, insecure_tenant: str | None) -> No
             async with service.running({"signals": service.wait_for_signal(), "watch": watch}) as tasks:
                 await service.wait_for_first(tasks)
             log.info("stopping")
+            feed.close()
     log.info("stopped")
 
 

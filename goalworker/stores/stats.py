@@ -1,11 +1,8 @@
-"""Statistics of a workflow (contract section 5).
+"""Statistics of a workflow (contract section 5)."""
 
-Each request counts them afresh: events need not keep running totals that people look at now and then. Counts that took
-long are cached (`AnswerCache`).
-"""
-
+import functools
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -14,14 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import errors
-from goalworker.domain import revenue
-
-SECONDS_PER_HOUR: Final = 3600
-
-# Counting a million rows may use one processor for a while; the other processors serve other requests.
-_ONE_PROCESSOR: Final = sa.text(
-    "SELECT set_config('jit', 'off', true), set_config('max_parallel_workers_per_gather', '0', true)"
-)
+from goalworker.domain import rates, revenue
+from goalworker.stores import report_queries
 
 _ENROLLMENTS: Final = """
 SELECT count(enrolled_at) AS enrolled, count(converted_at) AS converted, count(exited_at) AS exits,
@@ -53,34 +44,8 @@ ORDER BY g.created_at, g.goal_id
 """
 
 
-# Payments are the triggers of achievements, or those that an enrollment keeps apart (domain/evidence.py). Each counts
-# once for its goal and once for the workflow, as its earliest event says it. OFFSET 0 has each document parsed once.
-_REVENUE: Final = """
-WITH paid AS (
-    SELECT goal_id, contact_id, achieved_at AS time, event_source AS source, event_id AS id, data::jsonb AS data,
-        0::numeric AS reversed
-    FROM achievements
-    WHERE tenant_id = :tenant_id AND workflow_id = :workflow_id AND goal_type = 'purchase_made' AND revoked_at IS NULL
-        AND NOT payments_apart {of_achievements}
-    UNION ALL
-    SELECT p.goal_id, contact_id, p.time, p.source, p.id, p.data, coalesce(p.reversed, 0)
-    FROM enrollments, json_to_recordset(payments::json) AS p(
-        goal_id uuid, time timestamptz, source text COLLATE "C", id text COLLATE "C", data jsonb, reversed numeric
-    )
-    WHERE tenant_id = :tenant_id AND workflow_id = :workflow_id AND payments IS NOT NULL {of_payments}
-    OFFSET 0
-),
-payment AS (
-    SELECT goal_id, contact_id, data ->> 'payment_id' AS payment_id, time, source, id,
-        upper((data ->> 'currency') COLLATE "C") AS currency, (data ->> 'amount')::numeric AS amount, reversed
-    FROM paid
-),
-numbered AS (
-    SELECT goal_id, currency, amount, reversed,
-        row_number() OVER (PARTITION BY contact_id, payment_id, goal_id ORDER BY time, source, id) AS of_goal,
-        row_number() OVER (PARTITION BY contact_id, payment_id ORDER BY time, source, id) AS of_workflow
-    FROM payment
-)
+_REVENUE: Final = f"""
+{report_queries.payments()}
 SELECT goal_id, currency,
     sum(amount) FILTER (WHERE of_goal = 1) AS gross_of_goal,
     sum(reversed) FILTER (WHERE of_goal = 1) AS reversed_of_goal,
@@ -90,23 +55,6 @@ FROM numbered
 GROUP BY goal_id, currency
 """
 
-
-# Achievements are read by index from the start of the span. None precedes its enrollment by a second (rule 3.2).
-_SPANS_TRACKED: Final = {
-    "of_enrollments": ("enrolled_at >= :since", "enrolled_at < :until"),
-    "of_achievements": (
-        "enrolled_at >= :since AND achieved_at > CAST(:since AS timestamptz) - interval '1 second'",
-        "enrolled_at < :until",
-    ),
-    "of_payments": ("enrolled_at >= :since", "enrolled_at < :until"),
-}
-
-# An exit stands even if its conversion was revoked.
-_SPANS_UNTRACKED: Final = {
-    "of_enrollments": ("coalesce(converted_at, exited_at) >= :since", "coalesce(converted_at, exited_at) < :until"),
-    "of_achievements": ("achieved_at >= :since", "achieved_at < :until"),
-    "of_payments": ("p.time >= :since", "p.time < :until"),
-}
 
 _TRACES_OF_WORKFLOW: Final = sa.text(
     " UNION ALL ".join(
@@ -140,19 +88,19 @@ async def workflow_stats(
     rates and times are null.
     """
     values = {"tenant_id": tenant_id, "workflow_id": workflow_id, "since": since, "until": until}
-    spans = _SPANS_TRACKED if tracking else _SPANS_UNTRACKED
-    await connection.execute(_ONE_PROCESSOR)
-    totals = (await _execute(connection, _ENROLLMENTS, spans, values)).one()
-    found = (await _execute(connection, _GOALS, spans, values)).all()
+    execute = functools.partial(report_queries.execute, connection, values=values, tracking=tracking)
+    await connection.execute(report_queries.ONE_PROCESSOR)
+    totals = (await execute(_ENROLLMENTS)).one()
+    found = (await execute(_GOALS)).all()
     has_purchases = any(goal.goal_type == "purchase_made" for goal in found)
-    payments = (await _execute(connection, _REVENUE, spans, values)).all() if has_purchases else []
+    payments = (await execute(_REVENUE)).all() if has_purchases else []
     by_goal = _revenue_by_goal(payments)
     goals = [goal for goal in found if goal.is_live or goal.achieved or goal.goal_id in by_goal]
     enrollments = {goal.goal_type: goal.enrollments_of_type for goal in goals}
     achieved = {type_: sum(goal.achieved for goal in goals if goal.goal_type == type_) for type_ in enrollments}
 
     def rate(number: int) -> float | None:
-        return _percentage(number, totals.enrolled) if tracking else None
+        return rates.percentage(number, totals.enrolled) if tracking else None
 
     return {
         "workflow_id": workflow_id,
@@ -189,33 +137,10 @@ async def require_workflow(connection: sa_async.AsyncConnection, tenant_id: str,
         raise UnknownWorkflowError
 
 
-async def _execute(
-    connection: sa_async.AsyncConnection,
-    query: str,
-    spans: Mapping[str, tuple[str, str]],
-    values: Mapping[str, Any],
-) -> sa.CursorResult[Any]:
-    values = {name: value for name, value in values.items() if value is not None}
-    bounds = {
-        rows: "".join(f" AND {bound}" for name, bound in zip(("since", "until"), span, strict=True) if name in values)
-        for rows, span in spans.items()
-    }
-    return await connection.execute(sa.text(query.format(**bounds)), values)
-
-
-def _percentage(part: int, whole: int) -> float:
-    return round(100 * part / whole, 1) if whole else 0.0
-
-
 def _times_to_goal(**seconds: float | None) -> dict[str, float | None]:
-    """Return each time in hours and in seconds: ten seconds round to 0.0 hours."""
-    hours = {
-        f"{name}_time_to_goal_hours": None if value is None else round(value / SECONDS_PER_HOUR, 2)
-        for name, value in seconds.items()
-    }
-    return hours | {
-        f"{name}_time_to_goal_seconds": None if value is None else round(value, 3) for name, value in seconds.items()
-    }
+    """Return each time in hours and in seconds."""
+    hours = {f"{name}_time_to_goal_hours": rates.hours(value) for name, value in seconds.items()}
+    return hours | {f"{name}_time_to_goal_seconds": rates.seconds(value) for name, value in seconds.items()}
 
 
 def _revenue_by_goal(rows: Iterable[Any]) -> dict[UUID, revenue.Revenue]:

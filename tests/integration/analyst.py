@@ -47,20 +47,20 @@ async def numbers(
     live = [row for row in tables["achievements"] if row["revoked_at"] is None]
     exits = {row["enrollment_id"]: row["achieved_at"] for row in tables["exits"]}
     if tracking:
-        runs = [run for run in tables["enrollments"] if run["enrolled_at"] and _in(span, run["enrolled_at"])]
+        runs = [run for run in tables["enrollments"] if run["enrolled_at"] and is_in(span, run["enrolled_at"])]
         chosen = {run["enrollment_id"] for run in runs}
         live = [row for row in live if row["enrollment_id"] in chosen]
     else:
         moments = [(run, run["converted_at"] or exits.get(run["enrollment_id"])) for run in tables["enrollments"]]
-        runs = [run for run, moment in moments if moment and _in(span, moment)]
-        live = [row for row in live if _in(span, row["achieved_at"])]
+        runs = [run for run, moment in moments if moment and is_in(span, moment)]
+        live = [row for row in live if is_in(span, row["achieved_at"])]
     enrolled = len(runs) if tracking else None
     converted = [run for run in runs if run["converted_at"]]
     reversals = await administrator.fetch("SELECT * FROM reversals WHERE tenant_id = $1", tenant_id)
     runs_of_payments = runs if tracking else tables["enrollments"]
     payments = [_taken_back(payment, reversals) for payment in _payments(runs_of_payments, tables["achievements"])]
     if not tracking:
-        payments = [payment for payment in payments if _in(span, payment.time)]
+        payments = [payment for payment in payments if is_in(span, payment.time)]
     goals = _goals(tables["goals"], {row["goal_id"] for row in live} | {payment.goal_id for payment in payments})
     return {
         "workflow_id": workflow_id,
@@ -78,7 +78,8 @@ async def numbers(
     }
 
 
-def _in(span: Span, moment: datetime) -> bool:
+def is_in(span: Span, moment: datetime) -> bool:
+    """Say whether a moment lies in a span."""
     since, until = span
     return (since is None or since <= moment) and (until is None or moment < until)
 

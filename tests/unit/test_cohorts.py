@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from goalworker.domain import cohorts, rates
 from goalworker.domain.cohorts import Counts
 
-MOMENTS = st.datetimes(
-    datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=st.sampled_from((UTC, timezone(timedelta(hours=-11))))
+MOMENTS = st.datetimes(timezones=st.sampled_from((UTC, timezone(timedelta(hours=-11))))).filter(
+    lambda moment: 2 <= moment.year <= 9_900
 )
 PERIODS = st.sampled_from(cohorts.PERIODS)
 TRIALS = st.integers(1, 10**6).flatmap(lambda trials: st.tuples(st.integers(0, trials), st.just(trials)))
 
 
-def utc(*parts: int) -> datetime:
-    return datetime(*parts, tzinfo=UTC)
+def utc(year: int, month: int, day: int) -> datetime:
+    return datetime(year, month, day, tzinfo=UTC)
 
 
 # --- periods ---

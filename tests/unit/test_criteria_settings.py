@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from goalworker.domain import criteria, events, goals
 from goalworker.domain.criteria import SETTING_FIELDS, Criteria, criteria_of_json, criteria_of_text, criteria_to_json
-from goalworker.domain.criteria_parsing import DURATION_SECONDS_MAX, CriteriaError, parse_criteria, warnings
+from goalworker.domain.criteria_parsing import CriteriaError, parse_criteria, warnings
 from goalworker.domain.faults import Fault
-from goalworker.domain.text import format_duration, parse_duration
+from goalworker.domain.text import DURATION_SECONDS_MAX, format_duration, parse_duration
 from goalworker.goal_index import codec
 from tests.kit.strategies import at
 

@@ -1,7 +1,10 @@
 """Time to goal: cells, histogram and cumulative incidence."""
 
+import json
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -106,3 +109,22 @@ def test_a_listed_curve_is_short_and_nowhere_half_a_point_off(cells: list[Cell])
         assert abs(point.converted - latest.converted) < 0.51
         assert abs(point.ended - latest.ended) < 0.51
     assert [one.seconds for one in shown[-1:]] == [one.seconds for one in found[-1:]]
+
+
+# --- beside lifelines ---
+
+VECTORS = [json.loads(line) for line in (Path(__file__).parents[1] / "vectors" / "incidence.jsonl").open()]
+
+
+@pytest.mark.parametrize("said", VECTORS, ids=lambda said: f"of {len(said['seconds'])}")
+def test_the_incidence_is_that_of_lifelines(said: dict[str, Any]) -> None:
+    cells = [
+        Cell(seconds, outcome == 1, outcome == 2, outcome == 0)
+        for seconds, outcome in zip(said["seconds"], said["outcomes"], strict=True)
+    ]
+    found = incidence.cumulative(cells)
+    assert found
+    for name in ("converted", "ended"):
+        for seconds, share in said[name]:
+            reached = [getattr(point, name) for point in found if point.seconds <= seconds]
+            assert max(reached, default=0.0) == pytest.approx(100 * share, abs=1e-9)

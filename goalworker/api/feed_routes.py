@@ -1,0 +1,55 @@
+"""The route of the live feed: achievements and exits as server-sent events."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Header, Request
+from starlette.responses import Response, StreamingResponse
+
+from goalworker.api import auth, live_feed, middleware, openapi, parameters, problems
+
+router = APIRouter(tags=[openapi.REPORTS])
+
+_MEDIA_TYPE: Final = "text/event-stream"
+# Proxies must neither keep events nor wait for more of them.
+_HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+_EVENTS: Final = (
+    "Events `achievement` and `exit` with the data of `workflow.goal.achieved` and `workflow.exit.goal`, and `gap` "
+    "where some were left out"
+)
+
+
+@router.get(
+    "/api/v1/feed",
+    summary="Follow achievements and exits",
+    response_class=StreamingResponse,
+    **openapi.answers(200, "A stream of server-sent events", texts={_MEDIA_TYPE: _EVENTS}),
+)
+async def follow(
+    request: Request,
+    caller: auth.Reader,
+    context: parameters.InContext,
+    last_event_id: Annotated[
+        str | None, Header(description="Id of the last event received: the feed begins after it, if it is not too old")
+    ] = None,
+) -> Response:
+    """Follow the tenant's achievements and exits, from a second or so after they are recorded.
+
+    The feed shows what is new; the list of achievements is complete. It ends every 15 minutes, and its client comes
+    back with `Last-Event-ID` for what it missed within ten minutes. Of more than 200 of a kind within a second, the
+    newest are shown after an event `gap`.
+    """
+    try:
+        subscription = await context.feed.subscribe(caller.tenant_id, last_event_id)
+    except live_feed.TooManySubscribersError:
+        raise problems.unavailable("Too many feeds are open") from None
+
+    async def chunks() -> AsyncIterator[bytes]:
+        try:
+            async for chunk in subscription.chunks():
+                yield chunk
+        finally:
+            context.feed.unsubscribe(caller.tenant_id, subscription)
+
+    middleware.stay_open(request)
+    return StreamingResponse(chunks(), headers=_HEADERS, media_type=_MEDIA_TYPE)

@@ -1,0 +1,78 @@
+"""Achievements and exits of some tenants as they are recorded, for the live feed (contract section 9)."""
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy.ext import asyncio as sa_async
+
+from goalworker.domain import evidence, facts, messages
+from goalworker.postgres import connections, tables
+
+ACHIEVEMENT: Final = "achievement"
+EXIT: Final = "exit"
+
+
+class Effect(msgspec.Struct, frozen=True):
+    """An achievement or an exit of a tenant, and when it was recorded."""
+
+    tenant_id: str
+    kind: str
+    recorded_at: datetime
+    data: messages.Achieved | messages.ExitGoal
+
+    @property
+    def key(self) -> tuple[str, object]:
+        """Kind and id, which no other effect has."""
+        return self.kind, self.data.exit_id if isinstance(self.data, messages.ExitGoal) else self.data.achievement_id
+
+
+class Recent(msgspec.Struct, frozen=True):
+    """Effects in the order of their recording, and a moment before which nothing else is recorded but what is late."""
+
+    now: datetime
+    effects: tuple[Effect, ...] = ()
+
+
+class RecordedEffects:
+    """The effects that a database records."""
+
+    def __init__(self, pool: sa_async.AsyncEngine) -> None:
+        self._pool = pool
+
+    async def now(self) -> datetime:
+        """Return the time by which effects are recorded."""
+        return await connections.now(self._pool)
+
+    async def read(self, tenant_ids: Collection[str], since: datetime, most: int) -> Recent:
+        """Return the effects of tenants that were recorded after a time: of each and of each kind the newest."""
+        async with connections.transaction(self._pool, tables.API_ROLE, "feed") as connection:
+            until = await connection.fetchval("SELECT clock_timestamp()")
+            rows = await connection.fetch(_RECENT, sorted(tenant_ids), since, most)
+        return Recent(until, tuple([_of_row(row) for row in rows]))
+
+
+_RECENT: Final = (
+    "SELECT * FROM goalworker_recent_effects($1, $2, $3) ORDER BY recorded_at, kind, enrollment_id, goal_id"
+)
+
+
+def _of_row(row: Any) -> Effect:
+    enrollment = facts.Enrollment(row["tenant_id"], row["enrollment_id"], row["workflow_id"], row["contact_id"])
+    data = _achieved(enrollment, row) if row["kind"] == ACHIEVEMENT else _exit(enrollment, row)
+    return Effect(row["tenant_id"], row["kind"], row["recorded_at"], data)
+
+
+def _achieved(enrollment: facts.Enrollment, row: Any) -> messages.Achieved:
+    trigger = facts.Trigger(row["event_source"], row["event_id"], row["achieved_at"], row["data"].encode())
+    counted = evidence.counted_from_json(row["counted"])
+    achievement = facts.Achievement(
+        row["goal_id"], row["goal_version"], row["enrolled_at"], trigger, row["revision"], counted=counted
+    )
+    return messages.achievement_data(enrollment, row["goal_type"], achievement)
+
+
+def _exit(enrollment: facts.Enrollment, row: Any) -> messages.ExitGoal:
+    command = facts.Exit(row["goal_id"], row["logic"], row["achieved_at"], tuple(row["goal_ids"]))
+    return messages.exit_data(enrollment, row["goal_type"], command)
