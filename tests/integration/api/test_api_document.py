@@ -23,6 +23,10 @@ CALLS = {
     ("delete", "/api/v1/workflows/{workflow_id}/goals/{goal_id}"),
     ("post", "/api/v1/workflows/{workflow_id}/goals/validate"),
     ("get", "/api/v1/workflows/{workflow_id}/goals/stats"),
+    ("get", "/api/v1/workflows"),
+    ("get", "/api/v1/workflows/{workflow_id}/stats/series"),
+    ("get", "/api/v1/workflows/{workflow_id}/stats/time-to-goal"),
+    ("get", "/api/v1/feed"),
     ("get", "/api/v1/workflows/{workflow_id}/goal-settings"),
     ("put", "/api/v1/workflows/{workflow_id}/goal-settings"),
     ("get", "/api/v1/workflows/{workflow_id}/achievements"),
@@ -102,6 +106,7 @@ async def test_answers_to_generated_requests_are_as_documented(database_url: str
             *(sys.executable, "-m", "schemathesis.cli", "--no-color", "run", f"{served.url}/openapi.json"),
             *("--checks", "all", "--exclude-checks", "positive_data_acceptance", "--max-examples", "5"),
             *("--phases", "examples,coverage,fuzzing,stateful", "--seed", str(SEED)),
+            *("--exclude-path", "/api/v1/feed"),  # it has no end
             *("--header", f"Authorization: Bearer {running_api.token()}"),
             cwd=tmp_path,
             stdout=subprocess.PIPE,
