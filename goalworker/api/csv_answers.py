@@ -1,4 +1,4 @@
-"""Answers as CSV (RFC 4180) that spreadsheets read as data only."""
+"""CSV answers (RFC 4180) that spreadsheets read as data only."""
 
 import csv
 import io

@@ -146,7 +146,7 @@ class LiveFeed:
             self._polled_until = recent.now
             self._polling = asyncio.create_task(self._poll_while_subscribed(), name="live feed")
         if not self._subscriptions.get(tenant_id):
-            # No poll has read this tenant's effects: those that were there before are no news.
+            # No poll has read this tenant's effects: those from before are not new.
             self._known |= {effect.key: effect.recorded_at for effect in recent.effects}
         self._subscriptions.setdefault(tenant_id, WeakSet()).add(subscription)
         if self._is_closed:
@@ -206,7 +206,7 @@ def _encoded(effects: Iterable[Effect]) -> bytes:
 
 
 def _moment(event_id: str | None) -> datetime | None:
-    """Return the moment that an id says, None for one that is none of ours."""
+    """Return the moment that an id says, None for a foreign one."""
     if event_id is None or not (event_id.isascii() and event_id.isdecimal() and len(event_id) <= 17):
         return None
     return _EPOCH + int(event_id) * _MICROSECOND

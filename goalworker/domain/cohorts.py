@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from goalworker.domain.rates import percentage, wilson
 from goalworker.domain.revenue import Revenue
@@ -48,8 +48,8 @@ class Cohort(Struct, frozen=True, rename={"since": "from", "until": "to"}):
     rate: float | None
     low: float | None
     high: float | None
-    gross: dict[str, str] = field(default_factory=dict)
-    net: dict[str, str] = field(default_factory=dict)
+    gross: dict[str, str]
+    net: dict[str, str]
 
 
 def start_of(by: str, moment: datetime) -> datetime:
@@ -109,15 +109,20 @@ def _cut(period: tuple[datetime, datetime], span: tuple[datetime | None, datetim
 
 
 def _cohort(period: tuple[datetime, datetime], counts: Counts, revenue: Revenue) -> Cohort:
+    since, until = period
+    rate, low, high = _rate(counts)
     return Cohort(
-        *period,
+        since,
+        until,
         counts.enrolled,
         counts.matured,
         counts.converted,
         counts.converted_in_time,
-        *_rate(counts),
-        {currency: amounts["gross"] for currency, amounts in revenue.items()},
-        {currency: amounts["net"] for currency, amounts in revenue.items()},
+        rate,
+        low,
+        high,
+        gross={currency: amounts["gross"] for currency, amounts in revenue.items()},
+        net={currency: amounts["net"] for currency, amounts in revenue.items()},
     )
 
 

@@ -1,5 +1,6 @@
 """Times to goal of a workflow: quantiles, histogram and cumulative incidence (contract section 9)."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from itertools import zip_longest
 from typing import Any, Final
@@ -57,24 +58,19 @@ async def times_to_goal(
     tracking: bool,
 ) -> dict[str, Any]:
     """Return how long the enrollments with since <= enrolled_at < until took to convert; nothing without tracking."""
-    values: dict[str, Any] = {"tenant_id": tenant_id, "workflow_id": workflow_id, "since": since, "until": until}
-    cells: list[incidence.Cell] = []
-    quantiles: list[float] = []
-    if tracking:
-        await connection.execute(report_queries.ONE_PROCESSOR)
-        cells = [
-            incidence.Cell(*row) for row in await report_queries.execute(connection, _CELLS, values, tracking=True)
-        ]
-        values["quantiles"] = list(incidence.QUANTILES)
-        quantiles = [row.seconds for row in await report_queries.execute(connection, _QUANTILES, values, tracking=True)]
+    values = {"tenant_id": tenant_id, "workflow_id": workflow_id, "since": since, "until": until}
+    cells, quantiles = await _count(connection, values) if tracking else ([], [])
+    counts: dict[str, int | None] = {
+        "total_enrolled": sum(cell.converted + cell.ended + cell.open for cell in cells),
+        "enrollments_converted": sum(cell.converted for cell in cells),
+        "enrollments_ended": sum(cell.ended for cell in cells),
+        "enrollments_open": sum(cell.open for cell in cells),
+    }
     return {
         "workflow_id": workflow_id,
         "from": since,
         "to": until,
-        "total_enrolled": sum(cell.converted + cell.ended + cell.open for cell in cells) if tracking else None,
-        "enrollments_converted": sum(cell.converted for cell in cells) if tracking else None,
-        "enrollments_ended": sum(cell.ended for cell in cells) if tracking else None,
-        "enrollments_open": sum(cell.open for cell in cells) if tracking else None,
+        **(counts if tracking else dict.fromkeys(counts)),
         "quantiles": [
             {"quantile": quantile, **_time(seconds)}
             for quantile, seconds in zip_longest(incidence.QUANTILES, quantiles)
@@ -82,6 +78,17 @@ async def times_to_goal(
         "histogram": incidence.histogram(cells),
         "cumulative_incidence": incidence.listed(incidence.cumulative(cells)),
     }
+
+
+async def _count(
+    connection: sa_async.AsyncConnection, values: Mapping[str, Any]
+) -> tuple[list[incidence.Cell], list[float]]:
+    """Return the cells in order, and the quantiles in seconds, or none without a conversion."""
+    await connection.execute(report_queries.ONE_PROCESSOR)
+    cells = (await report_queries.execute(connection, _CELLS, values, tracking=True)).all()
+    with_quantiles = {**values, "quantiles": list(incidence.QUANTILES)}
+    quantiles = (await report_queries.execute(connection, _QUANTILES, with_quantiles, tracking=True)).scalars().all()
+    return [incidence.Cell(row.cell, row.converted, row.ended, row.open) for row in cells], list(quantiles)
 
 
 def _time(seconds: float | None) -> dict[str, float | None]:

@@ -54,10 +54,11 @@ async def observe_until(administrator: connections.Connection, moment: datetime 
 
 
 def total(series: Sequence[cohorts.Cohort], name: str) -> dict[str, Fraction]:
-    sums: Counter[str] = Counter()
+    sums: dict[str, Fraction] = {}
     for cohort in series:
-        sums.update({currency: Fraction(amount) for currency, amount in getattr(cohort, name).items()})
-    return dict(sums)
+        for currency, amount in getattr(cohort, name).items():
+            sums[currency] = sums.get(currency, Fraction(0)) + Fraction(amount)
+    return sums
 
 
 # --- series ---

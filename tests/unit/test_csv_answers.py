@@ -1,4 +1,4 @@
-"""Answers as CSV: no cell is a formula, and each reader finds the text that went in."""
+"""CSV answers: no cell is a formula, and each reader finds the text that went in."""
 
 import csv
 import io

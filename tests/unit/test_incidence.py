@@ -113,7 +113,8 @@ def test_a_listed_curve_is_short_and_nowhere_half_a_point_off(cells: list[Cell])
 
 # --- beside lifelines ---
 
-VECTORS = [json.loads(line) for line in (Path(__file__).parents[1] / "vectors" / "incidence.jsonl").open()]
+FILE = Path(__file__).parents[1] / "vectors" / "incidence.jsonl"
+VECTORS = [json.loads(line) for line in FILE.read_text().splitlines()]
 
 
 @pytest.mark.parametrize("said", VECTORS, ids=lambda said: f"of {len(said['seconds'])}")

@@ -8,8 +8,8 @@ import httpx
 import pytest
 from sqlalchemy.ext import asyncio as sa_async
 
+from goalworker import api as http_api
 from goalworker import config
-from goalworker.api import application as of_api
 from goalworker.api import live_feed, middleware
 from goalworker.postgres import connections
 from tests.integration.api.test_api_reports import PURCHASE, converted
@@ -112,9 +112,9 @@ async def test_a_closed_feed_ends_its_streams_so_that_a_stop_waits_for_none(
     database_url: str, pool: sa_async.AsyncEngine
 ) -> None:
     known = config.load({"GOALWORKER_DATABASE__URL": database_url}, env_file=None, secrets_dir=None)
-    feed = of_api.live_feed_of(pool)
+    feed = http_api.live_feed_of(pool)
     async with httpx.AsyncClient() as outward:
-        application = of_api.application(known, pool, outward, insecure_tenant="acme", feed=feed)
+        application = http_api.application(known, pool, outward, insecure_tenant="acme", feed=feed)
         async with running_api.serve(application) as url, running_api.Api(url, pool).client() as client:
             stream = await opened(client)
             feed.close()
