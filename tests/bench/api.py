@@ -23,7 +23,7 @@ import httpx
 from goalworker import embedded
 from goalworker.embedded import machine
 from goalworker.postgres import migrations
-from tests.bench import index_use, rows
+from tests.bench import feeds, index_use, rows
 
 REQUESTS_PER_SECOND = 50
 LOAD_SECONDS = 120
@@ -31,8 +31,16 @@ LOAD_SECONDS = 120
 QUICK_SHARE, QUICK_SECONDS = 20, 30
 REQUEST_SECONDS, READY_SECONDS = 35.0, 60.0
 TARGET_MS = {"create": 50, "list": 50, "enrollment": 50, "stats": 200, "stats, large": 200}
+TARGET_MS |= {"workflows": 150, "series, large": 150, "time to goal, large": 150}
 TARGET_P99_MS = {"explain": 100}
 TARGET_FIRST_MS = 200
+# Reports of the console, which are cached after the first answer, as statistics are.
+REPORT_PATHS = {
+    "workflows": "/api/v1/workflows",
+    "series, large": f"/api/v1/workflows/{rows.LARGE}/stats/series",
+    "time to goal, large": f"/api/v1/workflows/{rows.LARGE}/stats/time-to-goal",
+}
+REPORTS = 40
 # Explanations come after the load: a person asks for one at a time.
 EXPLANATIONS, EXPLANATIONS_PER_SECOND = 200, 5
 # Parts of a year of enrollments; the load asks for the whole year.
@@ -84,6 +92,12 @@ class Load:
             path = f"/api/v1/workflows/{rows.LARGE}/explanations?contact_id={contact_id}"
             await self.send("explain", max(due, time.perf_counter()), path)
 
+    async def report(self) -> None:
+        """Ask for each report of the large workflow again and again, one at a time."""
+        for _ in range(REPORTS):
+            for name, path in REPORT_PATHS.items():
+                await self.send(name, time.perf_counter(), path)
+
     async def send(self, name: str, due: float, path: str | None = None) -> None:
         """Send one request that was due at a moment of time.perf_counter."""
         try:
@@ -118,18 +132,20 @@ async def first_asked(load: Load) -> None:
         span = {name: moment for name, moment in (("from", since), ("to", until)) if moment}
         path = str(httpx.URL(f"/api/v1/workflows/{rows.LARGE}/goals/stats", params=span))
         await load.send(f"stats, large, {name}, first asked", time.perf_counter(), path)
+    for name, path in REPORT_PATHS.items():
+        await load.send(f"{name}, first asked", time.perf_counter(), path)
 
 
 # --- the API as a process ---
 
 
 @contextlib.asynccontextmanager
-async def api(database_url: str, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """Start `goalworker api`; return a client that has a key."""
+async def api(database_url: str, folder: Path) -> AsyncIterator[tuple[httpx.AsyncClient, int]]:
+    """Start `goalworker api`; return a client that has a key, and the id of the process."""
     ports = {"API__PORT": str(machine.free_port()), "OPS__PORT": str(machine.free_port())}
     environment = _environment({"DATABASE__URL": database_url, "LOG__LEVEL": "warning", **ports})
     key = _key(environment, folder)
-    with _process(environment, folder):
+    with _process(environment, folder) as pid:
         async with httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{ports['API__PORT']}",
             headers={"X-API-Key": key},
@@ -137,7 +153,7 @@ async def api(database_url: str, folder: Path) -> AsyncIterator[httpx.AsyncClien
             trust_env=False,
         ) as client:
             await _ready(f"http://127.0.0.1:{ports['OPS__PORT']}/healthz/ready")
-            yield client
+            yield client, pid
 
 
 def _key(environment: Mapping[str, str], folder: Path) -> str:
@@ -160,10 +176,10 @@ def _key(environment: Mapping[str, str], folder: Path) -> str:
 
 
 @contextlib.contextmanager
-def _process(environment: Mapping[str, str], folder: Path) -> Iterator[None]:
+def _process(environment: Mapping[str, str], folder: Path) -> Iterator[int]:
     process = subprocess.Popen(_command("api"), env=environment, cwd=folder)
     try:
-        yield
+        yield process.pid
     finally:
         process.terminate()
         try:
@@ -215,14 +231,17 @@ async def measure(database_url: str, folder: Path, share: int, seconds: int) -> 
     enrollment_ids, contact_ids = await rows.fill(database_url, share)
     sizes = f"{rows.GOALS // share:,} goals, {rows.ENROLLMENTS // share:,} enrollments"
     print(f"{sizes}: filled in {time.perf_counter() - began:.0f} s", file=sys.stderr)
-    async with api(database_url, folder) as client:
+    async with api(database_url, folder) as (client, pid):
         load = Load(client, enrollment_ids, share, seconds)
         await first_asked(load)
         await load.run()
         await load.explain(contact_ids)
+        await load.report()
+        of_feeds = await feeds.share_of_a_processor(client, pid, database_url)
     machine_is = f"{os.cpu_count()} CPUs, load average {busy:.1f} before"
     print(f"{sizes}; {REQUESTS_PER_SECOND} requests/s for {seconds} s; {machine_is}")
     print(*report(load.times), sep="\n")
+    print(feeds.line(of_feeds))
     for fault, count in sorted(load.failures.items()):
         print(f"FAILED {fault}: {count} times")
     scans = index_use.Scans()

@@ -51,7 +51,7 @@ async def _plans(bench: limits.Bench, database: str, enrollments: int) -> dict[s
         bench.pair.bootstrap_servers, bench.pair.database_url, database, bench.folder
     ) as there:
         # A worker, which any installation has, analyzes what nobody has.
-        async with there.worker(), _insight(there) as process, api.api(there.database_url, there.folder) as client:
+        async with there.worker(), _insight(there) as process, api.api(there.database_url, there.folder) as (client, _):
             for _ in range(bench.extent.rounds):
                 cpu, began = usage.of(process.process.pid).cpu_seconds, time.monotonic()
                 await _planned(client, enrollments)
@@ -126,7 +126,7 @@ async def _backfill(bench: limits.Bench, database: str) -> dict[str, Any]:
 @contextlib.asynccontextmanager
 async def _backfilling(contacts: list[float], folder: Path, there: worker_process.Installation) -> AsyncIterator[None]:
     """Backfill a goal during the block, and append the contacts a second; the block has to end first."""
-    async with _insight(there), api.api(there.database_url, folder) as client:
+    async with _insight(there), api.api(there.database_url, folder) as (client, _):
         made = await client.post(f"{WORKFLOW_PATH}/goals", json=BACKFILLED)
         goal = f"{WORKFLOW_PATH}/goals/{made.json()['id']}"
         path = await _asked(client, f"{goal}/backfills", {"from": seed.PLANNED_SINCE})
