@@ -30,7 +30,8 @@ async def follow(
     caller: auth.Reader,
     context: parameters.InContext,
     last_event_id: Annotated[
-        str | None, Header(description="Id of the last event received: the feed begins after it, if it is not too old")
+        str | None,
+        Header(alias="Last-Event-ID", description="Id of the last event received, after which the feed goes on"),
     ] = None,
 ) -> Response:
     """Follow the tenant's achievements and exits, from a second or so after they are recorded.
