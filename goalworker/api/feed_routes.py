@@ -25,7 +25,7 @@ _EVENTS: Final = (
     response_class=StreamingResponse,
     **openapi.answers(200, "A stream of server-sent events", texts={_MEDIA_TYPE: _EVENTS}),
 )
-async def follow(
+async def follow_feed(
     request: Request,
     caller: auth.Reader,
     context: parameters.InContext,

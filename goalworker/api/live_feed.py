@@ -111,12 +111,17 @@ class LiveFeed:
     async def subscribe(self, tenant_id: str, last_event_id: str | None = None) -> Subscription:
         """Return a subscription of a tenant, which begins with what came after that id; TooManySubscribersError."""
         self._check_limits(tenant_id)
+        resumed_after = _moment(last_event_id)
+        if resumed_after is None and self._is_polled(tenant_id):
+            return self._registered(tenant_id)
         now = await self._source.now()
-        after = _moment(last_event_id) or now
+        after = resumed_after or now
         begin = max(after, now - RESUMED)
         recent = await self._source.read([tenant_id], min(begin, now - OVERLAP), MOST)
         self._check_limits(tenant_id)  # others may have come meanwhile
-        subscription = self._registered(tenant_id, recent)
+        if not self._is_polled(tenant_id):
+            self._begin(recent)
+        subscription = self._registered(tenant_id)
         missed = [effect for effect in recent.effects if effect.recorded_at > begin and self._is_known(effect)]
         if after < begin or _is_cut(missed):
             subscription.put(_GAP)
@@ -139,15 +144,20 @@ class LiveFeed:
         if count >= SUBSCRIBERS_MAX or own >= SUBSCRIBERS_OF_TENANT_MAX:
             raise TooManySubscribersError
 
-    def _registered(self, tenant_id: str, recent: Recent) -> Subscription:
-        subscription = Subscription()
+    def _is_polled(self, tenant_id: str) -> bool:
+        is_polling = self._polling is not None and not self._polling.done()
+        return is_polling and bool(self._subscriptions.get(tenant_id))
+
+    def _begin(self, recent: Recent) -> None:
+        """Begin to poll for a tenant, whose effects from before are not new."""
         if self._polling is None or self._polling.done():
             self._known.clear()
             self._polled_until = recent.now
             self._polling = asyncio.create_task(self._poll_while_subscribed(), name="live feed")
-        if not self._subscriptions.get(tenant_id):
-            # No poll has read this tenant's effects: those from before are not new.
-            self._known |= {effect.key: effect.recorded_at for effect in recent.effects}
+        self._known |= {effect.key: effect.recorded_at for effect in recent.effects}
+
+    def _registered(self, tenant_id: str) -> Subscription:
+        subscription = Subscription()
         self._subscriptions.setdefault(tenant_id, WeakSet()).add(subscription)
         if self._is_closed:
             subscription.close()

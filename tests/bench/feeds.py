@@ -58,7 +58,8 @@ async def share_of_a_processor(client: httpx.AsyncClient, pid: int, database_url
 
 async def _read(client: httpx.AsyncClient, received: list[int], number: int, opened: asyncio.Event) -> None:
     async with client.stream("GET", "/api/v1/feed") as answer:
-        assert answer.status_code == 200
+        if answer.status_code != 200:
+            raise RuntimeError(f"feed {number}: {(await answer.aread()).decode()}")
         async for _ in answer.aiter_bytes():
             opened.set()
             received[number] += 1

@@ -234,3 +234,13 @@ async def test_a_failed_poll_ends_the_streams_and_the_next_client_begins_a_new_o
     async with asyncio.timeout(10):
         assert feed._polling is not None
         await feed._polling
+
+
+async def test_further_subscribers_of_a_tenant_ask_the_database_nothing(
+    feed: live_feed.LiveFeed, database: Database
+) -> None:
+    first = await feed.subscribe("north")
+    database.reads.clear()
+    database.error = OSError("not asked")
+    assert await feed.subscribe("north") is not first
+    assert database.reads == []
