@@ -107,26 +107,31 @@ class LiveFeed:
         # Effects within the overlap, which are read again: their times by their keys.
         self._known: dict[tuple[str, object], datetime] = {}
         self._is_closed = False
+        self._beginning = asyncio.Lock()
 
     async def subscribe(self, tenant_id: str, last_event_id: str | None = None) -> Subscription:
         """Return a subscription of a tenant, which begins with what came after that id; TooManySubscribersError."""
-        self._check_limits(tenant_id)
-        resumed_after = _moment(last_event_id)
-        if resumed_after is None and self._is_polled(tenant_id):
-            return self._registered(tenant_id)
+        after = _moment(last_event_id)
+        if not self._is_polled(tenant_id):
+            # Of many clients that come at once, the first one has the database read.
+            async with self._beginning:
+                if not self._is_polled(tenant_id):
+                    return await self._resumed(tenant_id, after)
+        return self._registered(tenant_id) if after is None else await self._resumed(tenant_id, after)
+
+    async def _resumed(self, tenant_id: str, after: datetime | None) -> Subscription:
         now = await self._source.now()
-        after = resumed_after or now
+        after = after or now
         begin = max(after, now - RESUMED)
         recent = await self._source.read([tenant_id], min(begin, now - OVERLAP), MOST)
-        self._check_limits(tenant_id)  # others may have come meanwhile
         if not self._is_polled(tenant_id):
             self._begin(recent)
         subscription = self._registered(tenant_id)
-        missed = [effect for effect in recent.effects if effect.recorded_at > begin and self._is_known(effect)]
+        missed = [effect for effect in recent.effects if effect.recorded_at > begin]
         if after < begin or _is_cut(missed):
             subscription.put(_GAP)
-        if missed:
-            subscription.put(_encoded(missed))
+        if past := [effect for effect in missed if self._is_known(effect)]:
+            subscription.put(_encoded(past))
         return subscription
 
     def unsubscribe(self, tenant_id: str, subscription: Subscription) -> None:
@@ -137,6 +142,8 @@ class LiveFeed:
         """End all feeds, and every later one at once."""
         self._is_closed = True
         self._close_all()
+        if self._polling is not None:
+            self._polling.cancel()
 
     def _check_limits(self, tenant_id: str) -> None:
         count = sum(map(len, self._subscriptions.values()))
@@ -157,6 +164,7 @@ class LiveFeed:
         self._known |= {effect.key: effect.recorded_at for effect in recent.effects}
 
     def _registered(self, tenant_id: str) -> Subscription:
+        self._check_limits(tenant_id)
         subscription = Subscription()
         self._subscriptions.setdefault(tenant_id, WeakSet()).add(subscription)
         if self._is_closed:

@@ -59,10 +59,14 @@ def allow(request: Request, seconds: float) -> None:
 
 
 def stay_open(request: Request) -> None:
-    """Take a request that stays open for long out of the deadline, and out of the number of requests at a time."""
+    """Answer a request for as long as its client stays: without a deadline, and not as one of the requests at a time.
+
+    Its duration, in log and metrics, is that until now.
+    """
     deadline: asyncio.Timeout = request.state.deadline
     deadline.reschedule(None)
     request.state.leave()
+    request.state.opened_at = time.perf_counter()
 
 
 class RequestMiddleware:
@@ -97,7 +101,8 @@ class RequestMiddleware:
             failure = error
         finally:
             leave()
-        _record(scope, status, time.perf_counter() - began, failure)
+        ended = scope["state"].get("opened_at") or time.perf_counter()
+        _record(scope, status, ended - began, failure)
 
     def _enter(self) -> Callable[[], None]:
         """Count a request, and return a function that stops counting it, however often it is called."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 import asyncpg
 import httpx
@@ -40,12 +41,14 @@ async def share_of_a_processor(client: httpx.AsyncClient, pid: int, database_url
         opened = [asyncio.Event() for _ in range(FEEDS)]
         reading = [asyncio.create_task(_read(readers, received, number, opened[number])) for number in range(FEEDS)]
         try:
-            async with asyncio.timeout(OPEN_SECONDS):
-                await asyncio.gather(*(event.wait() for event in opened))
+            opening = asyncio.gather(*(event.wait() for event in opened))
+            await asyncio.wait([*reading, opening], timeout=OPEN_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            _raise_ends(reading)
             began, cpu = time.monotonic(), usage.of(pid).cpu_seconds
             for number in range(SECONDS):
                 await connection.execute(_ACHIEVED, rows.TENANT, str(number), ACHIEVEMENTS_PER_SECOND)
                 await asyncio.sleep(max(0.0, began + number + 1 - time.monotonic()))
+            _raise_ends(reading)
             took = usage.of(pid).cpu_seconds - cpu
             assert min(received) > SECONDS, "a feed stands still"
             return 100 * took / (time.monotonic() - began)
@@ -54,6 +57,13 @@ async def share_of_a_processor(client: httpx.AsyncClient, pid: int, database_url
                 task.cancel()
             await asyncio.gather(*reading, return_exceptions=True)
             await connection.close()
+
+
+def _raise_ends(reading: Sequence[asyncio.Task[None]]) -> None:
+    for task in reading:
+        if task.done():
+            task.result()
+            raise RuntimeError("a feed has ended")
 
 
 async def _read(client: httpx.AsyncClient, received: list[int], number: int, opened: asyncio.Event) -> None:

@@ -244,3 +244,9 @@ async def test_further_subscribers_of_a_tenant_ask_the_database_nothing(
     database.error = OSError("not asked")
     assert await feed.subscribe("north") is not first
     assert database.reads == []
+
+
+async def test_of_many_clients_at_once_one_has_the_database_read(feed: live_feed.LiveFeed, database: Database) -> None:
+    subscriptions = await asyncio.gather(*(feed.subscribe("north") for _ in range(50)))
+    assert len(set(subscriptions)) == 50
+    assert database.reads == [("north",)]

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import api as http_api
-from goalworker import config
+from goalworker import config, metrics
 from goalworker.api import live_feed, middleware
 from goalworker.postgres import connections
 from tests.integration.api.test_api_reports import PURCHASE, converted
@@ -30,6 +30,10 @@ class Stream:
     def __init__(self, answer: httpx.Response) -> None:
         self.answer = answer
         self._lines = answer.aiter_lines()
+
+    async def line(self) -> str:
+        """Return the next line, which is a comment where there is no news."""
+        return await anext(self._lines)
 
     async def event(self) -> dict[str, str]:
         """Return the next event's fields, without those before it that have no data."""
@@ -97,15 +101,19 @@ async def test_an_open_feed_takes_no_place_of_a_request_and_has_no_deadline(
 ) -> None:
     monkeypatch.setattr(middleware, "REQUESTS_MAX", 1)
     monkeypatch.setattr(middleware, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(live_feed, "HEARTBEAT_SECONDS", 0.1)
     streams = [await opened(client) for _ in range(3)]
     loop = asyncio.get_running_loop()
-    until = loop.time() + 1.5
-    number = 0
+    until = loop.time() + 1.2
     while loop.time() < until:
-        number += 1
-        await converted(administrator, goal, number)
-        assert [json.loads((await stream.event())["data"])["contact_id"] for stream in streams] == [f"c{number}"] * 3
+        await asyncio.gather(*(stream.line() for stream in streams))
+    await converted(administrator, goal, 1)
+    assert [json.loads((await stream.event())["data"])["contact_id"] for stream in streams] == ["c1"] * 3
     assert (await client.get(running_api.GOALS)).status_code == 200
+    for stream in streams:
+        await stream.answer.aclose()
+    asked = metrics.http_request_duration_seconds.labels("GET", FEED, "200")
+    assert asked._sum.get() < 1.5, "the time until a feed begins, not until it ends"
 
 
 async def test_a_closed_feed_ends_its_streams_so_that_a_stop_waits_for_none(
