@@ -9,7 +9,7 @@ Revision ID: 0012
 from alembic import op
 
 revision = "0012"
-down_revision = "0010"
+down_revision = "0011"
 branch_labels = None
 depends_on = None
 
@@ -21,8 +21,13 @@ COLUMN = (
 )
 
 # The API's role sees one tenant in a transaction, and a feed of many tenants would take as many. This function reads
-# for all of them at once, by time. EXECUTE has it planned with its arguments: a plan for any time would read all of a
-# tenant.
+# for all of them at once, by time. It names them for the owner's policy: the owner sees no others, and outside of the
+# function none. EXECUTE has it planned with its arguments: a plan for any time would read all of a tenant.
+POLICY = """
+    CREATE POLICY owner_reads ON {table} FOR SELECT TO CURRENT_USER USING (
+        tenant_id = ANY ((SELECT string_to_array(current_setting('goalworker.feed_tenants', true), chr(10)))::text[])
+    )
+"""
 RECENT = (
     """
     CREATE FUNCTION goalworker_recent_effects(tenants text[], since timestamptz, most integer)
@@ -31,9 +36,10 @@ RECENT = (
             goal_id uuid, goal_version integer, goal_type text, enrolled_at timestamptz, achieved_at timestamptz,
             event_source text, event_id text, data text, revision integer, counted text, logic text, goal_ids uuid[]
         )
-        LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+        LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
         AS $$
         BEGIN
+            PERFORM set_config('goalworker.feed_tenants', array_to_string(tenants, chr(10)), true);
             RETURN QUERY EXECUTE '
                 SELECT ''achievement'', a.recorded_at, a.tenant_id, a.enrollment_id, a.workflow_id, a.contact_id,
                     a.goal_id, a.goal_version, a.goal_type, a.enrolled_at, a.achieved_at, a.event_source, a.event_id,
@@ -58,8 +64,8 @@ RECENT = (
     """,
     "REVOKE ALL ON FUNCTION goalworker_recent_effects FROM PUBLIC",
     "GRANT EXECUTE ON FUNCTION goalworker_recent_effects TO goalworker_api",
-    "CREATE POLICY owner_reads ON achievements FOR SELECT TO CURRENT_USER USING (true)",
-    "CREATE POLICY owner_reads ON exits FOR SELECT TO CURRENT_USER USING (true)",
+    POLICY.replace("{table}", "achievements"),
+    POLICY.replace("{table}", "exits"),
 )
 
 DOWNGRADE = (

@@ -296,6 +296,24 @@ async def test_row_level_security_applies_to_the_owner_who_reads_keys_only(insta
         await owner.close()
 
 
+async def test_a_feed_reads_only_the_tenants_that_it_names(
+    installation: Installation, administrator: asyncpg.Connection
+) -> None:
+    await administrator.execute(
+        "INSERT INTO exits SELECT tenant_id, 'e', 'w', 'c', gen_random_uuid(), 'tag_added', 'any', '{}', now()"
+        " FROM unnest(ARRAY['north', 'south', 'east']) AS tenant_id"
+    )
+    owner = await asyncpg.connect(installation.url(OWNER))
+    try:
+        assert await owner.fetch("SELECT tenant_id FROM exits") == []
+        async with owner.transaction():
+            found = await owner.fetch("SELECT * FROM goalworker_recent_effects('{north,south}', '-infinity', 9)")
+            assert {row["tenant_id"] for row in found} == {"north", "south"}
+        assert await owner.fetch("SELECT tenant_id FROM exits") == []
+    finally:
+        await owner.close()
+
+
 async def test_every_table_of_tenants_has_row_level_security(administrator: asyncpg.Connection) -> None:
     open_tables = await administrator.fetch(
         "SELECT relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id'"
@@ -317,7 +335,7 @@ async def test_functions_with_rights_of_the_owner_set_their_search_path(administ
     assert {row[0] for row in functions} == {
         *("goalworker_api_key", "goalworker_make_history_days", "goalworker_drop_history_days"),
         *("goalworker_make_days", "goalworker_drop_day"),
-        *("goalworker_unpublished_exits", "goalworker_analyze"),
+        *("goalworker_unpublished_exits", "goalworker_analyze", "goalworker_recent_effects"),
     }
     assert all("search_path=pg_catalog, pg_temp" in row[1] for row in functions)
 
