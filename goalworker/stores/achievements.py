@@ -78,7 +78,7 @@ def _enrollment(row: sa.Row[*tuple[Any, ...]]) -> facts.Enrollment:
     return facts.Enrollment(row.tenant_id, row.enrollment_id, row.workflow_id, row.contact_id)
 
 
-def achievement_from_row(enrollment: facts.Enrollment, row: sa.Row[*tuple[Any, ...]]) -> messages.Achieved:
+def achievement_from_row(enrollment: facts.Enrollment, row: Any) -> messages.Achieved:
     """Return an achievement from a row that has the columns of `achievements`, data as text."""
     trigger = facts.Trigger(row.event_source, row.event_id, row.achieved_at, row.data.encode())
     counted = evidence.counted_from_json(row.counted)
@@ -88,15 +88,26 @@ def achievement_from_row(enrollment: facts.Enrollment, row: sa.Row[*tuple[Any, .
     return messages.achievement_data(enrollment, row.goal_type, achievement)
 
 
+def encode_cursor(position: bytes) -> str:
+    """Return a position in a list as a text that callers need not understand."""
+    return base64.urlsafe_b64encode(position).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str) -> bytes:
+    """Return the position that a cursor stands for; CursorError."""
+    try:
+        return base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+    except ValueError as error:
+        raise CursorError from error
+
+
 def _encode_cursor(row: sa.Row[*tuple[Any, ...]]) -> str:
-    cursor = msgspec.json.encode(_Cursor(row.achieved_at, row.enrollment_id, row.goal_id))
-    return base64.urlsafe_b64encode(cursor).decode().rstrip("=")
+    return encode_cursor(msgspec.json.encode(_Cursor(row.achieved_at, row.enrollment_id, row.goal_id)))
 
 
 def _decode_cursor(cursor: str) -> _Cursor:
     try:
-        padded = cursor + "=" * (-len(cursor) % 4)
-        decoded = msgspec.json.decode(base64.b64decode(padded, altchars=b"-_", validate=True), type=_Cursor)
+        decoded = msgspec.json.decode(decode_cursor(cursor), type=_Cursor)
         achieved_at = decoded.achieved_at.astimezone(UTC)  # overflows at the ends of the calendar
     except (ValueError, OverflowError) as error:
         raise CursorError from error

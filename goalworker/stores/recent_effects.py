@@ -2,13 +2,15 @@
 
 from collections.abc import Collection
 from datetime import datetime
+from types import SimpleNamespace
 from typing import Any, Final
 
 import msgspec
 from sqlalchemy.ext import asyncio as sa_async
 
-from goalworker.domain import evidence, facts, messages
+from goalworker.domain import facts, messages
 from goalworker.postgres import connections, tables
+from goalworker.stores.achievements import achievement_from_row
 
 ACHIEVEMENT: Final = "achievement"
 EXIT: Final = "exit"
@@ -60,17 +62,9 @@ _RECENT: Final = (
 
 def _of_row(row: Any) -> Effect:
     enrollment = facts.Enrollment(row["tenant_id"], row["enrollment_id"], row["workflow_id"], row["contact_id"])
-    data = _achieved(enrollment, row) if row["kind"] == ACHIEVEMENT else _exit(enrollment, row)
+    is_achievement = row["kind"] == ACHIEVEMENT
+    data = achievement_from_row(enrollment, SimpleNamespace(**row)) if is_achievement else _exit(enrollment, row)
     return Effect(row["tenant_id"], row["kind"], row["recorded_at"], data)
-
-
-def _achieved(enrollment: facts.Enrollment, row: Any) -> messages.Achieved:
-    trigger = facts.Trigger(row["event_source"], row["event_id"], row["achieved_at"], row["data"].encode())
-    counted = evidence.counted_from_json(row["counted"])
-    achievement = facts.Achievement(
-        row["goal_id"], row["goal_version"], row["enrolled_at"], trigger, row["revision"], counted=counted
-    )
-    return messages.achievement_data(enrollment, row["goal_type"], achievement)
 
 
 def _exit(enrollment: facts.Enrollment, row: Any) -> messages.ExitGoal:

@@ -1,6 +1,5 @@
 """Workflows of a tenant with their numbers, in pages in the order of their ids (contract section 9)."""
 
-import base64
 from datetime import datetime
 from typing import Any, Final
 
@@ -11,7 +10,7 @@ from sqlalchemy.ext import asyncio as sa_async
 from goalworker.domain import goals, rates
 from goalworker.domain.text import is_valid_text
 from goalworker.stores import enrollments, report_queries
-from goalworker.stores.achievements import CursorError
+from goalworker.stores.achievements import CursorError, decode_cursor, encode_cursor
 
 
 class Workflow(Struct, frozen=True):
@@ -106,7 +105,7 @@ async def list_workflows(
     rows = await report_queries.execute(connection, _NUMBERS, values, tracking=tracking)
     return {
         "workflows": [_of_row(row, tracking=tracking) for row in rows],
-        "next_cursor": _encode_cursor(found[limit - 1]) if len(found) > limit else None,
+        "next_cursor": encode_cursor(found[limit - 1].encode()) if len(found) > limit else None,
         "fresh_as_of": await enrollments.fresh_as_of(connection),
     }
 
@@ -124,13 +123,9 @@ def _of_row(row: Any, *, tracking: bool) -> Workflow:
     )
 
 
-def _encode_cursor(workflow_id: str) -> str:
-    return base64.urlsafe_b64encode(workflow_id.encode()).decode().rstrip("=")
-
-
 def _decode_cursor(cursor: str) -> str:
     try:
-        workflow_id = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
+        workflow_id = decode_cursor(cursor).decode()
     except ValueError as error:
         raise CursorError from error
     if not is_valid_text(workflow_id):

@@ -41,7 +41,7 @@ async def share_of_a_processor(client: httpx.AsyncClient, pid: int, database_url
         opened = [asyncio.Event() for _ in range(FEEDS)]
         reading = [asyncio.create_task(_read(readers, received, number, opened[number])) for number in range(FEEDS)]
         try:
-            opening = asyncio.gather(*(event.wait() for event in opened))
+            opening = asyncio.create_task(_wait_for(opened))
             await asyncio.wait([*reading, opening], timeout=OPEN_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             _raise_ends(reading)
             began, cpu = time.monotonic(), usage.of(pid).cpu_seconds
@@ -57,6 +57,11 @@ async def share_of_a_processor(client: httpx.AsyncClient, pid: int, database_url
                 task.cancel()
             await asyncio.gather(*reading, return_exceptions=True)
             await connection.close()
+
+
+async def _wait_for(events: Sequence[asyncio.Event]) -> None:
+    for event in events:
+        await event.wait()
 
 
 def _raise_ends(reading: Sequence[asyncio.Task[None]]) -> None:

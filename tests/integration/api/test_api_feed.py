@@ -32,7 +32,7 @@ class Stream:
         self._lines = answer.aiter_lines()
 
     async def line(self) -> str:
-        """Return the next line, which is a comment where there is no news."""
+        """Return the next line, a comment where nothing is new."""
         return await anext(self._lines)
 
     async def event(self) -> dict[str, str]:
