@@ -87,6 +87,8 @@ def series(
     counts: Mapping[datetime, Counts],
     revenue: Mapping[datetime, Revenue],
     span: tuple[datetime | None, datetime | None],
+    *,
+    tracking: bool = True,
 ) -> Sequence[Cohort]:
     """Return the cohorts of a span from the counts and the revenue of each period that has any; TooManyPeriodsError.
 
@@ -95,7 +97,6 @@ def series(
     starts = counts.keys() | revenue.keys()
     if not starts:
         return []
-    tracking = all(found.enrolled is not None for found in counts.values())
     empty = Counts(0, 0, 0, 0) if tracking else Counts(None, None, 0, None)
     return [
         _cohort(_cut(period, span), counts.get(period[0], empty), revenue.get(period[0], {}))

@@ -43,7 +43,7 @@ async def cohort_series(
     if (await connection.execute(_HAS_PURCHASES, workflow)).scalar_one():
         payments = await report_queries.execute(connection, _revenue(moments), values, tracking=tracking)
         paid = _by_period(payments)
-    return cohorts.series(by, counts, paid, (since, until))
+    return cohorts.series(by, counts, paid, (since, until), tracking=tracking)
 
 
 def _counts(moments: Mapping[str, str]) -> str:

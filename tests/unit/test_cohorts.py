@@ -116,7 +116,10 @@ def test_the_first_and_the_last_row_are_cut_to_the_span() -> None:
 
 
 def test_without_tracking_there_are_neither_enrollments_nor_rates() -> None:
-    rows = cohorts.series("day", {WEEK: Counts(None, None, 3, None)}, {WEEK + timedelta(days=2): EUR}, (None, None))
+    counts, paid = {WEEK: Counts(None, None, 3, None)}, {WEEK + timedelta(days=2): EUR}
+    rows = cohorts.series("day", counts, paid, (None, None), tracking=False)
+    (only_paid,) = cohorts.series("day", {}, {WEEK: EUR}, (None, None), tracking=False)
+    assert (only_paid.enrolled, only_paid.converted) == (None, 0)
     assert [(row.enrolled, row.matured, row.converted, row.rate) for row in rows] == [
         (None, None, 3, None),
         (None, None, 0, None),
