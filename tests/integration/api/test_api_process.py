@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from goalworker.embedded import machine
+from goalworker.runtime import service
 from tests.kit import shells, support
 from tests.kit.forker import Outcome
 from tests.kit.running_api import GOALS, TAG, TENANT, problem
@@ -87,6 +88,18 @@ async def test_it_reports_ready_serves_and_drains(shell_of_api: shells.Shell) ->
                 process.send_signal(signal.SIGTERM)
                 assert process.wait(STOP_SECONDS) == 0
                 assert time.monotonic() - asked < STOP_SECONDS
+
+
+async def test_a_stop_ends_open_feeds_instead_of_waiting_for_them(shell_of_api: shells.Shell) -> None:
+    with started(shell_of_api, "--insecure-tenant", TENANT) as (process, url):
+        async with httpx.AsyncClient(trust_env=False) as client, client.stream("GET", f"{url}/api/v1/feed") as feed:
+            lines = feed.aiter_lines()
+            assert await anext(lines) == "retry: 2000"
+            asked = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert [line async for line in lines if line] == []
+            assert process.wait(STOP_SECONDS) == 0
+            assert time.monotonic() - asked < service.DRAIN_SECONDS
 
 
 @dataclass(slots=True)
