@@ -3,13 +3,13 @@
 A worker of the release before inserts achievements without the new column, which has a default. Achievements from
 before have no such time: the feed shows what is new.
 
-Revision ID: 0012
+Revision ID: 0013
 """
 
 from alembic import op
 
-revision = "0012"
-down_revision = "0011"
+revision = "0013"
+down_revision = "0012"
 branch_labels = None
 depends_on = None
 
