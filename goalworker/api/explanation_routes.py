@@ -6,10 +6,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from goalworker.api import auth, openapi, parameters, problems
+from goalworker.api import auth, explaining_contacts, openapi, parameters, problems
 from goalworker.domain import explaining
-from goalworker.postgres import connections
-from goalworker.stores import audit, contact_facts
 
 router = APIRouter(tags=[openapi.INSIGHT])
 
@@ -30,18 +28,13 @@ async def explain_contact(
     Without an enrollment there is one explanation for each goal. Deleted goals are explained only by their id, or where
     they were in force after the enrollment began. Each explanation becomes an entry of the audit.
     """
-    settings = context.settings
-    async with connections.tenant_transaction(context.pool, caller.tenant_id, "explain") as connection:
-        known = await contact_facts.read(
-            connection,
-            caller.tenant_id,
-            workflow_id,
-            query.contact_id,
-            goal_id=query.goal_id,
-            enrollment_id=query.enrollment_id,
-            lateness=settings.events.lateness,
-            tracking=settings.enrollments.tracking,
-        )
-        await audit.record_explanation(connection, caller.tenant_id, workflow_id, query.contact_id, actor=caller.actor)
+    known = await explaining_contacts.known_of(
+        caller,
+        context,
+        workflow_id,
+        query.contact_id,
+        goal_id=query.goal_id,
+        enrollment_id=query.enrollment_id,
+    )
     # A contact may have very many events; other requests go on meanwhile.
     return parameters.json_answer(await asyncio.to_thread(explaining.answer, known, query.goal_id))

@@ -1,45 +1,16 @@
 """Explanations as text for people: a sentence, the gates, and the events that came nearest."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final
 
 from msgspec import Struct
 
 from goalworker.cli.paragraphs import wrapped
-from goalworker.domain import clauses, gates, phrases
+from goalworker.domain import explanation_words, phrases
 from goalworker.domain.criteria import criteria_to_json
 from goalworker.domain.explanations import NOT_SEARCHED, ContactFacts, ExplainedEvent, Explanation, Explanations
 from goalworker.domain.faults import printable
-
-# Events that are shown of each goal: those that came furthest, of these the newest.
-_EVENTS_MAX: Final = 5
-
-_MEANING: Final[Mapping[str, str]] = {
-    gates.ENROLLED: "the contact is enrolled",
-    gates.EVENT_SEEN: "an event of the goal's type was seen",
-    gates.VERSION_IN_FORCE: "the goal was in force at its time",
-    gates.CRITERIA: "it meets the goal's criteria",
-    gates.WINDOW: "it lies within the enrollment, and belongs to it",
-    gates.OCCURRENCE: "it is new, and was not taken back",
-    gates.THRESHOLD: "there are as many as the goal asks for",
-    gates.NOT_STOPPED_BEFORE: "the workflow had not reached its goal before",
-    gates.WORKFLOW_ACTIVE: "the workflow is active, so the exit does not wait",
-    gates.EXIT_PUBLISHED: "the exit was sent",
-}
-_RELATIONS: Final[Mapping[str, str]] = {
-    clauses.EQUALS: "is",
-    clauses.ONE_OF: "is one of",
-    clauses.SAME_NAME: "is called",
-    clauses.CONTAINS: "contains",
-    clauses.CONTAINS_ONE_OF: "contains one of",
-    clauses.AT_LEAST: "is at least",
-}
-_ANSWERS: Final[Mapping[str, str]] = {
-    gates.ACHIEVED: "achieved",
-    gates.NOT_ACHIEVED: "not achieved",
-    gates.UNKNOWN: "unknown",
-}
 
 
 class Marks(Struct, frozen=True):
@@ -83,10 +54,10 @@ def _explanation(one: Explanation, known: ContactFacts, marks: Marks) -> Iterato
     yield from wrapped(_goal(one, known))
     yield from wrapped(f"goal {one.goal_id}, {whose}", "  ")
     yield ""
-    yield from wrapped(f"{_ANSWERS[one.answer]}: {one.summary}", "  ")
+    yield from wrapped(f"{explanation_words.ANSWERS[one.answer]}: {one.summary}", "  ")
     yield ""
     for gate in one.gates:
-        yield f"  {marks.of(gate.result)} {gate.gate:<18}  {_MEANING[gate.gate]}"
+        yield f"  {marks.of(gate.result)} {gate.gate:<18}  {explanation_words.MEANING[gate.gate]}"
     yield from _exit(one)
     yield from _events(one.events, marks)
     yield from _also(one)
@@ -109,7 +80,7 @@ def _exit(one: Explanation) -> Iterator[str]:
 def _events(found: tuple[ExplainedEvent, ...], marks: Marks) -> Iterator[str]:
     if not found:
         return
-    nearest = sorted(found, key=_progress)[-_EVENTS_MAX:]
+    nearest = explanation_words.nearest(found)
     left = len(found) - len(nearest)
     yield ""
     yield "  events, the nearest last" + (f", without {left:,} others:" if left else ":")
@@ -117,28 +88,14 @@ def _events(found: tuple[ExplainedEvent, ...], marks: Marks) -> Iterator[str]:
         yield from _event(event, marks)
 
 
-def _progress(event: ExplainedEvent) -> tuple[int, int, datetime]:
-    stop = len(gates.GATES) if event.stopped_at is None else gates.GATES.index(event.stopped_at)
-    return (stop, sum(clause.result for clause in event.clauses), event.time)
-
-
 def _event(event: ExplainedEvent, marks: Marks) -> Iterator[str]:
     stop = "counts" if event.stopped_at is None else f"stopped at {event.stopped_at}"
     yield f"    {_time(event.time)}  {printable(event.id)}  {stop}"
     for clause in event.clauses:
-        yield from wrapped(f"{marks.of(clause.result)} {_clause(clause)}", "      ", "        ")
+        yield from wrapped(f"{marks.of(clause.result)} {explanation_words.clause(clause)}", "      ", "        ")
     if event.would_achieve_if:
-        changes = ", ".join(f"{change.pointer} {printable(change.to)}" for change in event.would_achieve_if)
+        changes = explanation_words.changes(event.would_achieve_if)
         yield from wrapped(f"would achieve the goal with {changes}", "      ")
-
-
-def _clause(clause: clauses.Clause) -> str:
-    actual = "the event lacks it" if clause.actual is None else f"the event has {_shown(clause.actual)}"
-    return f"{clause.pointer} {_RELATIONS[clause.op]} {_shown(clause.expected)}: {actual}"
-
-
-def _shown(value: clauses.Shown) -> str:
-    return printable(value) if isinstance(value, str) else ", ".join(map(printable, value)) or "none"
 
 
 def _also(one: Explanation) -> Iterator[str]:

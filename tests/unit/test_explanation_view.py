@@ -7,7 +7,7 @@ from msgspec import structs
 
 from goalworker.cli import explanation_view
 from goalworker.cli.explanation_view import Marks
-from goalworker.domain import explaining, gates
+from goalworker.domain import explaining
 from goalworker.domain.explanations import ContactFacts, DeadLetter
 from tests.unit import test_summaries as scene
 from tests.unit.test_explaining import _known
@@ -84,7 +84,3 @@ def test_of_many_events_the_nearest_are_shown_and_the_others_counted() -> None:
 def test_names_cannot_break_out_of_their_line() -> None:
     text = _text(structs.replace(MISSING, workflow_id="a\x1b[2J\nb", contact_id="c\u202e"))
     assert text.splitlines()[0] == "c\\u202e in a\\x1b[2J\\nb"
-
-
-def test_every_gate_has_a_meaning() -> None:
-    assert explanation_view._MEANING.keys() == set(gates.GATES)
