@@ -8,7 +8,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from goalworker.api import report_routes
+from goalworker.api import reports
 from goalworker.postgres import connections
 from tests.integration.api.test_api_reports import PURCHASE, converted
 from tests.kit.running_api import PATH, create, pointers, problem
@@ -155,7 +155,7 @@ async def test_workflows_are_listed_in_pages_with_the_numbers_of_their_statistic
 async def test_achievements_as_csv_are_all_of_them_from_the_cursor_on(
     client: httpx.AsyncClient, goal: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report_routes, "_CSV_PAGE", 2)
+    monkeypatch.setattr(reports, "_CSV_PAGE", 2)
     everything = lines(await client.get(f"{PATH}/achievements", params={"format": "csv", "limit": 1}))
     assert [row["enrollment_id"] for row in everything] == ["e1", "e2", "e3", "e4"]
     assert everything[0]["goal_id"] == str(goal)
