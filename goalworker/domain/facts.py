@@ -128,6 +128,22 @@ def reversal_of(event: Event) -> Reversal:
             raise TypeError(f"{event.type} is not a reversal")
 
 
+def data_of_reversal(reversal: Reversal) -> bytes:
+    """Return the `data` of a reversal's event as JSON bytes, as far as the fact holds it: without the contact."""
+    subject = next(name for name in _SUBJECTS if name in DATA_OF_TYPE[reversal.type].__struct_fields__)
+    amount = None if reversal.amount is None else format_decimal(reversal.amount)
+    given = {
+        subject: reversal.subject_id,
+        "refund_id": reversal.refund_id,
+        "amount": amount,
+        "currency": reversal.currency,
+    }
+    return json.encode({name: value for name, value in given.items() if value is not None})
+
+
+_SUBJECTS: Final = ("payment_id", "appointment_id", "submission_id")
+
+
 class Enrollment(Struct, frozen=True, gc=False):
     """One run of one contact through one workflow; messages and judgements fill in the optional fields.
 

@@ -12,7 +12,7 @@ from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker.pipeline import fact_reading, outbox, phases
 from goalworker.postgres import connections
-from goalworker.stores import contact_facts, retention, stats, table_statistics
+from goalworker.stores import contact_facts, contact_timeline, retention, stats, table_statistics
 from goalworker.stores.goal_store import loading
 from tests.integration import statements, world
 from tests.integration.scenes import ACTIVATED, ended, failed, started, state, tagged
@@ -239,6 +239,28 @@ async def test_the_facts_of_an_explanation_are_found_by_indexes(
         "workflow_states_pkey",
         "history_events_20260501_tenant_id_contact_id_event_time_idx",
         "history_exits_20260501_tenant_id_exit_id_idx",
+    }
+
+
+async def test_the_timeline_of_a_contact_is_found_by_indexes(
+    pool: sa_async.AsyncEngine, filled: connections.Connection
+) -> None:
+    async def read() -> None:
+        async with connections.tenant_transaction(pool, "north", "console") as connection:
+            driver = await connections.driver_of(connection)
+            known = await contact_timeline.workflows_of(driver, "north", "c7")
+            await contact_timeline.read(driver, contact_timeline.Asked("north", "c7", known.searched))
+
+    plans = await _plans(read())
+    # The fill has no tenant but one with goals in many workflows, so the planner reads them all.
+    of_contact = {sql: both for sql, both in plans.items() if "FROM goals" not in sql}
+    assert len(of_contact) == 8
+    assert _assert_by_index(of_contact) >= {
+        "enrollments_by_contact",
+        "exits_pkey",
+        "achievements_pkey",
+        *OF_DAYS,
+        "history_events_20260501_tenant_id_contact_id_event_time_idx",
     }
 
 
