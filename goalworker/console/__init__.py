@@ -1,0 +1,1 @@
+"""The console: pages for people, on the functions behind the API (contract section 9)."""
