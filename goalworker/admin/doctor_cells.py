@@ -3,9 +3,10 @@
 from collections.abc import Collection, Iterator
 
 from goalworker import config
-from goalworker.admin import database_connection, findings, kafka_connection, kafka_topics
+from goalworker.admin import database_connection, findings
 from goalworker.domain.cells import BUCKETS, format_buckets
 from goalworker.domain.faults import printable
+from goalworker.inspection import kafka_connection, kafka_topics
 from goalworker.kafka import topic_identity
 from goalworker.stores import cell_store
 

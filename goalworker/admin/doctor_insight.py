@@ -7,7 +7,8 @@ from aiokafka import admin as kafka_admin
 from aiokafka import errors as kafka_errors
 
 from goalworker import config
-from goalworker.admin import findings, kafka_connection, kafka_topics
+from goalworker.admin import findings
+from goalworker.inspection import kafka_connection, kafka_topics
 
 
 async def examine(

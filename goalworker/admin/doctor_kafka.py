@@ -9,7 +9,8 @@ from aiokafka import admin as kafka_admin
 from aiokafka import errors as kafka_errors
 
 from goalworker import config
-from goalworker.admin import doctor_insight, doctor_senders, findings, kafka_connection, kafka_topics
+from goalworker.admin import doctor_insight, doctor_senders, findings
+from goalworker.inspection import kafka_connection, kafka_topics
 from goalworker.kafka import broker_errors, broker_requests
 from goalworker.pipeline import topic_limits
 

@@ -7,7 +7,8 @@ import asyncpg
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import config, errors
-from goalworker.admin import database_connection, findings, outbox_report
+from goalworker.admin import database_connection, findings
+from goalworker.inspection import outbox_report
 from goalworker.pipeline import clock_skew, outbox, paused_topics, refused_messages
 from goalworker.postgres import advisory_locks, connections, database_errors, migrations, pooler, tables
 from goalworker.stores import enrollments

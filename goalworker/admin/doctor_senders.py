@@ -10,8 +10,9 @@ from typing import Final
 import aiokafka
 
 from goalworker import config
-from goalworker.admin import dead_letter_reading, findings, kafka_connection
+from goalworker.admin import findings
 from goalworker.decoding.decoder import Malformed
+from goalworker.inspection import dead_letter_reading, kafka_connection
 from goalworker.pipeline.breaker import TenantShare
 from goalworker.pipeline.event_decoder import event_decoder
 

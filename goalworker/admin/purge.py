@@ -7,7 +7,7 @@ from aiokafka import admin as kafka_admin
 from aiokafka import errors as kafka_errors
 
 from goalworker import config, errors
-from goalworker.admin import dead_letter_reading, kafka_connection
+from goalworker.inspection import dead_letter_reading, kafka_connection
 from goalworker.kafka.topics import offsets_at
 
 

@@ -9,7 +9,8 @@ from aiokafka import TopicPartition
 from aiokafka import errors as kafka_errors
 
 from goalworker import config, errors, logs
-from goalworker.admin import database_connection, kafka_connection, kafka_topics
+from goalworker.admin import database_connection
+from goalworker.inspection import kafka_connection, kafka_topics
 from goalworker.kafka import offset_reset
 from goalworker.stores import operator_acts
 

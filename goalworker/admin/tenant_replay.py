@@ -9,10 +9,10 @@ from aiokafka import TopicPartition
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import config
-from goalworker.admin import dead_letter_reading, kafka_connection
 from goalworker.decoding.decoder import Decoder
 from goalworker.domain.cells import Cell
 from goalworker.goal_index import index
+from goalworker.inspection import dead_letter_reading, kafka_connection
 from goalworker.kafka.sender import Sender
 from goalworker.pipeline import batches, phases
 from goalworker.pipeline.event_decoder import event_decoder

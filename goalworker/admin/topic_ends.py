@@ -10,7 +10,7 @@ from aiokafka import TopicPartition
 from aiokafka import admin as kafka_admin
 
 from goalworker import config, errors
-from goalworker.admin import kafka_connection, kafka_topics
+from goalworker.inspection import kafka_connection, kafka_topics
 from goalworker.stores.tenant_moves import Offsets
 
 # Seconds in which the broker has to name the ends: workers wait meanwhile, and give up after two.

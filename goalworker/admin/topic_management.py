@@ -8,8 +8,9 @@ from aiokafka import admin as kafka_admin
 from aiokafka import errors as kafka_errors
 
 from goalworker import config, errors
-from goalworker.admin import database_connection, kafka_connection, kafka_topics
-from goalworker.admin.kafka_topics import CONFIGURATION
+from goalworker.admin import database_connection
+from goalworker.inspection import kafka_connection, kafka_topics
+from goalworker.inspection.kafka_topics import CONFIGURATION
 from goalworker.pipeline.paused_topics import PAUSED, resume_topic
 from goalworker.stores import operator_acts
 

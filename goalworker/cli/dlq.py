@@ -9,13 +9,13 @@ from typing import Annotated, Any, Final
 import typer
 
 from goalworker import metrics
-from goalworker.admin import dead_letter_reading, dead_letter_report
-from goalworker.admin.dead_letter_reading import Selection
-from goalworker.admin.dead_letter_report import By
 from goalworker.admin.purge import delete, plan
-from goalworker.admin.redrive import run
+from goalworker.admin.redrive import count, run
 from goalworker.cli import common
 from goalworker.domain.faults import printable
+from goalworker.inspection import dead_letter_reading, dead_letter_report
+from goalworker.inspection.dead_letter_reading import Selection
+from goalworker.inspection.dead_letter_report import By
 
 app = typer.Typer(
     help="Look at dead letters, send them again, delete them.", no_args_is_help=True, add_completion=False
@@ -125,7 +125,8 @@ def redrive(
     dead letter, which the redrive that sent it does not pick up.
     """
     selection = Selection(since, until, topic, reason, max_records, tenant)
-    counts = common.run(run(common.load(), selection, rate, dry_run=dry_run))
+    settings = common.load()
+    counts = common.run(count(settings, selection) if dry_run else run(settings, selection, rate))
     common.show(dead_letter_report.rank(counts), as_json=as_json, empty="no open dead letters")
     if counts and not as_json:
         common.say(f"{counts.total()} {'would be redriven' if dry_run else 'redriven'}")

@@ -9,10 +9,11 @@ from msgspec import structs
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import config
-from goalworker.admin import contact_letters, database_connection
+from goalworker.admin import database_connection
 from goalworker.cli import common, explanation_view
 from goalworker.domain import explaining
 from goalworker.domain.explanations import ContactFacts
+from goalworker.inspection import contact_letters
 from goalworker.postgres import connections
 from goalworker.stores import contact_facts
 

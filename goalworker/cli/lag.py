@@ -4,8 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
-from goalworker.admin import lag_report
 from goalworker.cli import common
+from goalworker.inspection import lag_report
 
 app = typer.Typer(add_completion=False)
 

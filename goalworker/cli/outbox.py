@@ -6,8 +6,8 @@ import typer
 
 from goalworker import config
 from goalworker.admin import database_connection
-from goalworker.admin.outbox_report import sentence
 from goalworker.cli import common
+from goalworker.inspection.outbox_report import sentence
 from goalworker.pipeline import outbox, refused_messages
 from goalworker.postgres import connections
 

@@ -7,8 +7,8 @@ import msgspec
 import typer
 
 from goalworker import api, config, errors, schemas
-from goalworker.admin import kafka_topics
 from goalworker.cli import common
+from goalworker.inspection import kafka_topics
 
 app = typer.Typer(
     help="Export JSON Schemas, AsyncAPI and OpenAPI to a folder.", no_args_is_help=True, add_completion=False

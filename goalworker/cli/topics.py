@@ -5,8 +5,9 @@ from typing import Annotated
 import typer
 from aiokafka import TopicPartition
 
-from goalworker.admin import kafka_topics, record_skipping, topic_management
+from goalworker.admin import record_skipping, topic_management
 from goalworker.cli import common
+from goalworker.inspection import kafka_topics
 
 app = typer.Typer(
     help="Create and look at the topics; resume one that was paused; skip a record.",

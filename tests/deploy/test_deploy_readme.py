@@ -10,8 +10,8 @@ import pytest
 from aiokafka import codec
 
 from goalworker import config
-from goalworker.admin import kafka_topics
 from goalworker.embedded import jars
+from goalworker.inspection import kafka_topics
 from tests.deploy import command_line, readme, tools
 
 pytestmark = pytest.mark.deploy

@@ -8,8 +8,8 @@ import aiokafka
 import pytest
 
 from goalworker import config
-from goalworker.admin import dead_letter_reading
 from goalworker.cli import dlq
+from goalworker.inspection import dead_letter_reading
 from goalworker.pipeline import dead_letters
 from tests.kit import shells, support
 from tests.kit.shells import Shell

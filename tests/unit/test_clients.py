@@ -8,8 +8,8 @@ import pytest
 from aiokafka import errors as kafka_errors
 
 from goalworker import config
-from goalworker.admin import kafka_connection
 from goalworker.errors import DependencyError
+from goalworker.inspection import kafka_connection
 from goalworker.kafka import fast_fetch
 
 

@@ -1,5 +1,6 @@
 """Reading of dead letters: all, a selection, or one."""
 
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final
@@ -8,8 +9,8 @@ import aiokafka
 import msgspec
 
 from goalworker import config, errors
-from goalworker.admin import kafka_connection, kafka_topics
 from goalworker.decoding import envelope
+from goalworker.inspection import kafka_connection, kafka_topics
 from goalworker.kafka.topics import offsets_at
 from goalworker.pipeline import dead_letters, record_tenants
 from goalworker.pipeline.event_decoder import event_decoder
@@ -73,6 +74,12 @@ async def bounds(settings: config.Settings, consumer: aiokafka.AIOKafkaConsumer,
         partitions = kafka_topics.partitions(await kafka_topics.require(client, [topic]))
     consumer.assign(partitions)
     return await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+
+
+def newest(starts: Offsets, ends: Offsets, records: int) -> Offsets:
+    """Return from where on each partition holds its share of so many newest records, the partitions of one topic."""
+    share = math.ceil(records / max(len(starts), 1))
+    return {partition: max(start, ends[partition] - share) for partition, start in starts.items()}
 
 
 async def between(

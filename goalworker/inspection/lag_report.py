@@ -8,7 +8,7 @@ import aiokafka
 from aiokafka import TopicPartition
 
 from goalworker import config, errors
-from goalworker.admin import kafka_connection, kafka_topics
+from goalworker.inspection import kafka_connection, kafka_topics
 from goalworker.kafka import broker_requests
 
 # Seconds to read first uncommitted records; a partition whose record did not arrive then has no age.

@@ -10,7 +10,7 @@ from typing import Any, Final
 import aiokafka
 
 from goalworker import config
-from goalworker.admin import dead_letter_reading, kafka_connection, kafka_topics, redrive
+from goalworker.inspection import dead_letter_reading, kafka_connection, kafka_topics, open_letters
 from goalworker.pipeline import dead_letters
 
 
@@ -33,15 +33,15 @@ async def count_letters(
     """Count the selected dead letters by topic and reason, or by tenant: all, open and redriven."""
     async with kafka_connection.admin(settings) as client:
         has_redrive_topic = settings.topics.redrive in await kafka_topics.topics(client)
-    sent = await redrive.already_sent(settings) if has_redrive_topic else set()
-    counts: redrive.Counts = Counter()
-    redriven: redrive.Counts = Counter()
+    sent = await open_letters.already_sent(settings) if has_redrive_topic else set()
+    counts: open_letters.Counts = Counter()
+    redriven: open_letters.Counts = Counter()
     tenant_of = dead_letter_reading.tenants_of(settings)
     async for record in dead_letter_reading.read(settings, selection):
-        group = (tenant_of(record),) if by is By.TENANT else redrive.kind_of(record)
+        group = (tenant_of(record),) if by is By.TENANT else open_letters.kind_of(record)
         counts[group] += 1
         copy = dead_letters.redriven(record, settings.topics.redrive)
-        redriven[group] += copy is not None and redrive.fingerprint_of(copy) in sent
+        redriven[group] += copy is not None and open_letters.fingerprint_of(copy) in sent
     names = ("tenant_id",) if by is By.TENANT else KIND
     return [
         {**row, "open": row["records"] - redriven_records, "redriven": redriven_records}
@@ -53,7 +53,7 @@ async def count_letters(
 KIND: Final = ("topic", "reason")
 
 
-def rank(counts: redrive.Counts, names: Sequence[str] = KIND) -> list[dict[str, Any]]:
+def rank(counts: open_letters.Counts, names: Sequence[str] = KIND) -> list[dict[str, Any]]:
     """Return a row for each group, whose parts have these names, the most frequent first."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
     return [{**dict(zip(names, group, strict=True)), "records": count} for group, count in ordered]

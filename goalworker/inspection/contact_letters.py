@@ -6,9 +6,9 @@ import aiokafka
 import msgspec
 
 from goalworker import config
-from goalworker.admin import dead_letter_reading, kafka_connection
 from goalworker.domain import messages
 from goalworker.domain.explanations import DeadLetter
+from goalworker.inspection import dead_letter_reading, kafka_connection
 from goalworker.pipeline import dead_letters
 
 SCANNED_MAX: Final = 50_000
@@ -21,8 +21,7 @@ async def find(settings: config.Settings, tenant_id: str, contact_id: str) -> tu
     key = messages.key_of(tenant_id, contact_id)
     async with kafka_connection.consumer(settings) as consumer:
         starts, ends = await dead_letter_reading.bounds(settings, consumer, settings.topics.dead_letters)
-        share = SCANNED_MAX // max(len(starts), 1)
-        newest = {partition: max(start, ends[partition] - share) for partition, start in starts.items()}
+        newest = dead_letter_reading.newest(starts, ends, SCANNED_MAX)
         return tuple(
             [
                 _letter(record)
