@@ -49,6 +49,7 @@ API_OPERATIONS: Final = (
     "enrollments_read",
     "enrollments_write",
     "explain",
+    "timeline",
     "jobs",
     "seen_values",
     "stats",

@@ -128,11 +128,12 @@ def reversal_of(event: Event) -> Reversal:
             raise TypeError(f"{event.type} is not a reversal")
 
 
-def data_of_reversal(reversal: Reversal) -> bytes:
-    """Return the `data` of a reversal's event as JSON bytes, as far as the fact holds it: without the contact."""
+def data_of_reversal(reversal: Reversal, contact_id: str) -> bytes:
+    """Return the `data` of a reversal's event as JSON bytes, amounts as strings."""
     subject = next(name for name in _SUBJECTS if name in DATA_OF_TYPE[reversal.type].__struct_fields__)
     amount = None if reversal.amount is None else format_decimal(reversal.amount)
     given = {
+        "contact_id": contact_id,
         subject: reversal.subject_id,
         "refund_id": reversal.refund_id,
         "amount": amount,

@@ -76,6 +76,20 @@ def deed(data: events.GoalData) -> str:
     return _VERBS[type(data)](data)
 
 
+def undoing(data: events.ReversalData) -> str:
+    """Return what a reversal says happened: payment p-1 was refunded (10.00 EUR)."""
+    match data:
+        case events.PaymentRefunded(payment_id=subject, amount=amount, currency=currency):
+            part = "" if amount is None or currency is None else f" ({money(amount)} {printable(currency.upper())})"
+            return f"payment {printable(subject)} was refunded{part}"
+        case events.PaymentFailed(payment_id=subject):
+            return f"payment {printable(subject)} failed"
+        case events.AppointmentCancelled(appointment_id=subject):
+            return f"appointment {printable(subject)} was cancelled"
+        case events.FormRejected(submission_id=subject):
+            return f"form submission {printable(subject)} was rejected"
+
+
 _VERBS: Final[Mapping[type[events.GoalData], Callable[..., str]]] = {
     events.PaymentCompleted: _paid,
     events.TagAdded: _tagged,

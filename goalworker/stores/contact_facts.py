@@ -74,7 +74,7 @@ async def read(
         hits,
         await _reversals(driver, tenant_id, contact_id, partial(_subjects, runs, hits, happened)),
         [facts.WorkflowState(*row) for row in await driver.fetch(_STATES, tenant_id, workflow_id)],
-        _coverage(kept, runs, fresh_as_of, now, now - lateness),
+        coverage_of(kept, runs, fresh_as_of, now, now - lateness),
         now,
         tracking,
     )
@@ -92,9 +92,10 @@ def _from_oldest(kept: history.Coverage, seen: Sequence[history.KeptEvent]) -> h
     return structs.replace(kept, history_from=max(kept.history_from, seen[0].event.time), retention=timedelta(0))
 
 
-def _coverage(
+def coverage_of(
     kept: history.Coverage, runs: Sequence[Run], fresh_as_of: datetime | None, now: datetime, hits_from: datetime
 ) -> Coverage:
+    """Return the span of time that is known of a contact with these enrollments."""
     since = kept.history_from
     if since is None:
         return Coverage(None, hits_from, fresh_as_of)

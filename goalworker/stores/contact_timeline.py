@@ -185,7 +185,7 @@ WHERE {_OF_CONTACT} AND (event_time, event_source, event_id) < ($4, $5, $6)
 ORDER BY event_time DESC, event_source DESC, event_id DESC, recorded_on, topic, partition, "offset" LIMIT $3
 """
 _REVERSALS: Final = f"""
-SELECT event_time, event_source, event_id, type, subject_id, refund_id, amount, currency FROM reversals
+SELECT event_time, event_source, event_id, contact_id, type, subject_id, refund_id, amount, currency FROM reversals
 WHERE {_OF_CONTACT} AND (event_time, event_source, event_id) < ($4, $5, $6)
 ORDER BY event_time DESC, event_source DESC, event_id DESC LIMIT $3
 """
@@ -224,8 +224,9 @@ def _happened(
     return timelines.Happened(type_, source, id_, data, topic, partition, offset)
 
 
-def _reversed(source: str, id_: str, type_: str, *of_reversal: Any) -> timelines.Happened:
-    data = facts.data_of_reversal(facts.Reversal(source, id_, facts.BEGINNING, type_, *of_reversal))
+def _reversed(source: str, id_: str, contact_id: str, type_: str, *of_reversal: Any) -> timelines.Happened:
+    reversal = facts.Reversal(source, id_, facts.BEGINNING, type_, *of_reversal)
+    data = facts.data_of_reversal(reversal, contact_id)
     return timelines.Happened(type_, source, id_, data.decode())
 
 

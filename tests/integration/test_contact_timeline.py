@@ -24,7 +24,7 @@ OF_FIRST_WORKFLOW = {"workflow_id": "w1"}
 
 async def _read(pool: sa_async.AsyncEngine, entries_max: int = 100, **of: Any) -> Page:
     asked = {"tenant_id": TENANT, "contact_id": "c1", **of}
-    async with connections.tenant_transaction(pool, asked["tenant_id"], "console") as connection:
+    async with connections.tenant_transaction(pool, asked["tenant_id"], "timeline") as connection:
         driver = await connections.driver_of(connection)
         known = await contact_timeline.workflows_of(driver, asked["tenant_id"], asked["contact_id"])
         given = contact_timeline.Asked(**{"searched": known.searched, **asked})
@@ -114,7 +114,7 @@ async def test_an_entry_holds_what_is_stored(pool: sa_async.AsyncEngine) -> None
     assert kept == timelines.Happened("payment.completed", "/shop", "p", data, "topic", 3, 1)
     assert hit == timelines.Hit("w2", UUID(int=3), 1, "/shop", "p", data)
     reversal = found["event", ("/bank", "f")]
-    assert reversal == timelines.Happened("payment.failed", "/bank", "f", '{"payment_id":"p2"}')
+    assert reversal == timelines.Happened("payment.failed", "/bank", "f", '{"contact_id":"c1","payment_id":"p2"}')
     achieved = found["achievement", ("e1", GOAL_1)]
     assert isinstance(achieved, timelines.Achieved)
     assert (achieved.goal_type, achieved.id, achieved.revision, achieved.revoked_at) == ("tag_added", "t", 1, None)
@@ -161,7 +161,7 @@ async def test_a_repeated_event_and_a_hit_of_two_days_are_shown_once(
 @pytest.mark.usefixtures("lived")
 async def test_another_tenant_reads_nothing(pool: sa_async.AsyncEngine) -> None:
     assert await _read_all(pool, 100, tenant_id="south", searched=["w1", "w2"]) == []
-    async with connections.tenant_transaction(pool, "south", "console") as connection:
+    async with connections.tenant_transaction(pool, "south", "timeline") as connection:
         driver = await connections.driver_of(connection)
         known = await contact_timeline.workflows_of(driver, TENANT, "c1")
         asked = contact_timeline.Asked(TENANT, "c1", ["w1", "w2"])
@@ -182,7 +182,7 @@ async def test_hits_are_looked_for_in_a_bounded_number_of_workflows(
     monkeypatch.setattr(contact_timeline, "WORKFLOWS_MAX", 2)
     await world.install(administrator, [ONE, purchase(2, "w2"), purchase(3, "w3"), purchase(4, "w4")])
     await world.Worker(pool, world.Broker()).take(started(0, "s", ("w3", "e3", "c1")))
-    async with connections.tenant_transaction(pool, TENANT, "console") as connection:
+    async with connections.tenant_transaction(pool, TENANT, "timeline") as connection:
         known = await contact_timeline.workflows_of(await connections.driver_of(connection), TENANT, "c1")
     assert (known.searched, known.is_whole, known.has_more) == (("w3", "w1"), False, False)
     assert known.entered == (contact_timeline.OfWorkflow("w3", 1, 1, at(0)),)

@@ -246,7 +246,7 @@ async def test_the_timeline_of_a_contact_is_found_by_indexes(
     pool: sa_async.AsyncEngine, filled: connections.Connection
 ) -> None:
     async def read() -> None:
-        async with connections.tenant_transaction(pool, "north", "console") as connection:
+        async with connections.tenant_transaction(pool, "north", "timeline") as connection:
             driver = await connections.driver_of(connection)
             known = await contact_timeline.workflows_of(driver, "north", "c7")
             await contact_timeline.read(driver, contact_timeline.Asked("north", "c7", known.searched))

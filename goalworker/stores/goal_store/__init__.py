@@ -4,7 +4,7 @@ from goalworker.stores.goal_store.backfilling import BackfillRefusedError
 from goalworker.stores.goal_store.backfilling import begin as begin_backfill
 from goalworker.stores.goal_store.changes import create, delete, lock, set_logic, update
 from goalworker.stores.goal_store.drafts import Changes, Draft, parse_changes, parse_draft, warnings
-from goalworker.stores.goal_store.loading import get_revision, load_workflow, refresh_index
+from goalworker.stores.goal_store.loading import get_revision, load_named, load_workflow, refresh_index
 from goalworker.stores.goal_store.reading import AuditEntry, Page, StoredGoal, get, get_audit, get_logic, list_goals
 from goalworker.stores.goal_store.refusals import (
     DuplicateGoalError,
@@ -39,6 +39,7 @@ __all__ = [
     "get_logic",
     "get_revision",
     "list_goals",
+    "load_named",
     "load_workflow",
     "lock",
     "parse_changes",

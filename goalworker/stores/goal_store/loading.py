@@ -3,12 +3,13 @@
 import asyncio
 import gc
 from bisect import bisect_left
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
+from uuid import UUID
 
 from msgspec import structs
 
@@ -62,6 +63,16 @@ async def load_workflow(connection: connections.Connection, tenant_id: str, work
     return goals.Workflow(tuple(of_workflow), logics.get((tenant_id, workflow_id), ()))
 
 
+async def load_named(
+    connection: connections.Connection, tenant_id: str, workflow_ids: Sequence[str], goal_ids: Collection[UUID]
+) -> list[tuple[goals.Goal, str | None]]:
+    """Return the goals of some workflows and some other ones, each with its name, deleted ones too."""
+    of_tenant = (tenant_id, workflow_ids, list(goal_ids))
+    names = dict(await connection.fetch(_NAMES, *of_tenant))
+    found = _goals_of(await connection.fetch(_GOALS_CHOSEN, *of_tenant))
+    return [(goal, names.get(goal.goal_id)) for goal in found]
+
+
 @contextmanager
 def _without_collector() -> Iterator[None]:
     # A million goals hold no garbage, and looking for it takes a third of the time.
@@ -90,6 +101,9 @@ _GOALS: Final = """
 """
 _GOALS_CHANGED: Final = _GOALS.format(condition="g.revision > $1")
 _GOALS_OF_WORKFLOW: Final = _GOALS.format(condition="g.tenant_id = $1 AND g.workflow_id = $2")
+_CHOSEN: Final = "g.tenant_id = $1 AND (g.workflow_id = ANY ($2::text[]) OR g.goal_id = ANY ($3::uuid[]))"
+_GOALS_CHOSEN: Final = _GOALS.format(condition=_CHOSEN)
+_NAMES: Final = f"SELECT g.goal_id, g.name FROM goals g WHERE {_CHOSEN}"
 _TENANT: Final = itemgetter("tenant_id")
 _GOAL: Final = itemgetter("tenant_id", "goal_id")
 _WORKFLOW: Final = itemgetter("tenant_id", "workflow_id")
