@@ -92,20 +92,22 @@ class GoalsQuery(_Query):
     include_deleted: Annotated[bool, BeforeValidator(_boolean)] = Field(False, description="Include deleted goals")
 
 
-class _Span(_Query):
+class Span(_Query):
+    """Query for a span of time: from its start until before its end."""
+
     since: validation.Moment | None = Field(None, alias="from", description="Start, inclusive")
     until: validation.Moment | None = Field(None, alias="to", description="End, exclusive")
 
 
-class StatsQuery(_Span):
+class StatsQuery(Span):
     """Query for statistics, by the start of enrollments."""
 
 
-class TimesQuery(_Span):
+class TimesQuery(Span):
     """Query for times to goal, by the start of enrollments."""
 
 
-class SeriesQuery(_Span):
+class SeriesQuery(Span):
     """Query for a series of cohorts, by the start of enrollments."""
 
     by: Literal[cohorts.PERIODS] = Field(  # type: ignore[valid-type]
@@ -119,14 +121,14 @@ class SeriesQuery(_Span):
     format: Format = Field(None, description=_FORMAT_TEXT)
 
 
-class WorkflowsQuery(_Span):
+class WorkflowsQuery(Span):
     """Query for a page of workflows, with numbers of the enrollments that began in a span."""
 
     cursor: str | None = Field(None, description="`next_cursor` of the previous page")
     limit: Limit = Field(50, description="Maximum number of entries")
 
 
-class AuditQuery(_Span):
+class AuditQuery(Span):
     """Query for a page of the audit, by the time of the acts."""
 
     cursor: str | None = Field(None, description="`next_cursor` of the previous page")
@@ -156,7 +158,7 @@ class SeenValuesQuery(_Query):
     limit: Limit = Field(50, description="Maximum number of entries")
 
 
-class AchievementsQuery(_Span):
+class AchievementsQuery(Span):
     """Query for a page of achievements, by the time of their events."""
 
     cursor: str | None = Field(None, description="`next_cursor` of the previous page")

@@ -9,7 +9,7 @@ from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker.domain import goals, rates
 from goalworker.domain.text import is_valid_text
-from goalworker.stores import enrollments, report_queries
+from goalworker.stores import enrollments, report_queries, stats
 from goalworker.stores.achievements import CursorError, decode_cursor, encode_cursor
 
 
@@ -58,19 +58,8 @@ SELECT workflow_id FROM (
 ORDER BY workflow_id LIMIT :limit
 """)
 
-_NUMBERS: Final = """
-WITH counted AS (
-    SELECT workflow_id, count(enrolled_at) AS enrolled, count(converted_at) AS converted, count(exited_at) AS exits
-    FROM enrollments
-    WHERE tenant_id = :tenant_id AND workflow_id = ANY(CAST(:workflow_ids AS text[])) {of_enrollments}
-    GROUP BY workflow_id
-)
-SELECT workflow_id, coalesce(enrolled, 0) AS enrolled, coalesce(converted, 0) AS converted,
-    coalesce(exits, 0) AS exits,
-    (
-        SELECT count(*) FROM goals AS goal
-        WHERE goal.tenant_id = :tenant_id AND goal.workflow_id = asked.workflow_id AND goal.deleted_at IS NULL
-    ) AS goals,
+# The logic and the state of a workflow that are in force.
+_IN_FORCE: Final = """
     (
         SELECT logic FROM workflow_settings AS setting
         WHERE setting.tenant_id = :tenant_id AND setting.workflow_id = asked.workflow_id
@@ -80,10 +69,42 @@ SELECT workflow_id, coalesce(enrolled, 0) AS enrolled, coalesce(converted, 0) AS
         SELECT active FROM workflow_states AS state
         WHERE state.tenant_id = :tenant_id AND state.workflow_id = asked.workflow_id AND since <= clock_timestamp()
         ORDER BY since DESC LIMIT 1
-    ) AS active
+    ) AS active"""
+
+_NUMBERS: Final = f"""
+WITH counted AS (
+    SELECT workflow_id, count(enrolled_at) AS enrolled, count(converted_at) AS converted, count(exited_at) AS exits
+    FROM enrollments
+    WHERE tenant_id = :tenant_id AND workflow_id = ANY(CAST(:workflow_ids AS text[])) {{of_enrollments}}
+    GROUP BY workflow_id
+)
+SELECT workflow_id, coalesce(enrolled, 0) AS enrolled, coalesce(converted, 0) AS converted,
+    coalesce(exits, 0) AS exits,
+    (
+        SELECT count(*) FROM goals AS goal
+        WHERE goal.tenant_id = :tenant_id AND goal.workflow_id = asked.workflow_id AND goal.deleted_at IS NULL
+    ) AS goals,{_IN_FORCE}
 FROM unnest(CAST(:workflow_ids AS text[])) AS asked(workflow_id) LEFT JOIN counted USING (workflow_id)
 ORDER BY workflow_id
 """
+
+_DESCRIPTION: Final = sa.text(f"SELECT {_IN_FORCE} FROM (SELECT CAST(:workflow_id AS text)) AS asked(workflow_id)")
+
+
+class Description(Struct, frozen=True):
+    """A workflow's state and logic, and the time until which its numbers are complete."""
+
+    is_active: bool
+    logic: str
+    fresh_as_of: datetime | None
+
+
+async def describe(connection: sa_async.AsyncConnection, tenant_id: str, workflow_id: str) -> Description:
+    """Return what is in force for a workflow; UnknownWorkflowError."""
+    await stats.require_workflow(connection, tenant_id, workflow_id)
+    row = (await connection.execute(_DESCRIPTION, {"tenant_id": tenant_id, "workflow_id": workflow_id})).one()
+    fresh_as_of = await enrollments.fresh_as_of(connection)
+    return Description(row.active is not False, row.logic or goals.DEFAULT_LOGIC, fresh_as_of)
 
 
 async def list_workflows(
