@@ -13,7 +13,7 @@ from goalworker import errors
 from goalworker.admin import goal_file, goal_jobs
 from goalworker.domain import planning
 from goalworker.postgres import connections
-from goalworker.stores import goal_store, jobs, plan_requests
+from goalworker.stores import goal_store, jobs, plan_requests, planned_changes
 
 Goals = Mapping[UUID, goal_store.StoredGoal]
 """Goals of a workflow by their ids."""
@@ -41,22 +41,12 @@ async def workflow_plans(
     changing = [step for step in steps if step.action != goal_file.UNCHANGED]
     found = []
     for workflow_id in dict.fromkeys(step.workflow_id for step in changing):
-        goals, logic = await _read(pool, tenant_id, workflow_id)
+        present = await planned_changes.read_present(pool, tenant_id, workflow_id)
         given = _request([step for step in changing if step.workflow_id == workflow_id])
-        request = plan_requests.parse({**given, "from": since, "sample": sample}, goals.values(), maximum)
-        found.append(WorkflowPlan(workflow_id, request, goals, _hash(workflow_id, goals, logic, request)))
+        request = plan_requests.parse({**given, "from": since, "sample": sample}, present.goals.values(), maximum)
+        hash_ = planned_changes.hash_of(workflow_id, present, request)
+        found.append(WorkflowPlan(workflow_id, request, present.goals, hash_))
     return found
-
-
-async def _read(database: connections.Database, tenant_id: str, workflow_id: str) -> tuple[Goals, str]:
-    """Return the goals of a workflow that are not deleted, and its logic."""
-    page = await goal_store.list_goals(database, tenant_id, workflow_id, limit=1_000)
-    logic = await goal_store.get_logic(database, tenant_id, workflow_id)
-    return {goal.id: goal for goal in page.goals}, logic
-
-
-def _hash(workflow_id: str, goals: Goals, logic: str, request: Mapping[str, Any]) -> str:
-    return planning.plan_hash(workflow_id, {goal.id: goal.version for goal in goals.values()}, logic, request)
 
 
 def _request(steps: Sequence[goal_file.Step]) -> dict[str, Any]:
@@ -108,8 +98,8 @@ async def apply(
 
 
 async def _refuse_changed_since(connection: sa_async.AsyncConnection, tenant_id: str, plan: WorkflowPlan) -> None:
-    goals, logic = await _read(connection, tenant_id, plan.workflow_id)
-    if _hash(plan.workflow_id, goals, logic, plan.request) != plan.plan_hash:
+    present = await planned_changes.read_present(connection, tenant_id, plan.workflow_id)
+    if planned_changes.hash_of(plan.workflow_id, present, plan.request) != plan.plan_hash:
         raise errors.GoalworkerError(
             f"The goals of {plan.workflow_id!r} have changed since they were planned, and were left as they are; plan "
             "again with `goalworker goals plan`"

@@ -6,9 +6,8 @@ from urllib import parse
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from goalworker.api import auth, insight_models, job_answers, openapi, parameters, problems, request_bodies, validation
-from goalworker.postgres import connections
-from goalworker.stores import goal_store, jobs
+from goalworker.api import auth, goal_jobs, job_answers, openapi, parameters, problems, request_bodies
+from goalworker.stores import jobs
 
 router = APIRouter(tags=[openapi.INSIGHT])
 
@@ -40,10 +39,7 @@ async def backfill_goal(
 
     Achievements are published as always; without `exits`, exits that rest on it are withheld.
     """
-    asked = validation.validate(insight_models.BackfillRequest, body)
-    backfill_id = await goal_store.begin_backfill(
-        context.pool, caller.tenant_id, workflow_id, goal_id, asked.since, exits=asked.exits, actor=caller.actor
-    )
+    backfill_id = await goal_jobs.backfill(context, caller, workflow_id, goal_id, body)
     path = BACKFILLS.replace(":uuid", "").format(workflow_id=parse.quote(workflow_id, safe=""), goal_id=goal_id)
     return job_answers.accepted(_NAME, backfill_id, path)
 
@@ -58,9 +54,7 @@ async def get_backfill(
 ) -> Response:
     """Get the state of a backfill, how far it is, and its result once it is done."""
     key = jobs.JobKey(caller.tenant_id, jobs.BACKFILL, workflow_id, backfill_id, goal_id)
-    async with connections.tenant_transaction(context.pool, caller.tenant_id, "jobs") as connection:
-        found = await jobs.find(connection, key)
-    return job_answers.status(_NAME, found)
+    return job_answers.status(_NAME, (await goal_jobs.find(context, key)).status)
 
 
 @router.delete(BACKFILL, summary="Cancel a backfill", **openapi.answers(200, "The backfill", "Backfill"))
@@ -73,6 +67,4 @@ async def cancel_backfill(
 ) -> Response:
     """Cancel a backfill after its present slice; what it has counted stays, and another one goes on from there."""
     key = jobs.JobKey(caller.tenant_id, jobs.BACKFILL, workflow_id, backfill_id, goal_id)
-    async with connections.tenant_transaction(context.pool, caller.tenant_id, "jobs") as connection:
-        found = await jobs.cancel(connection, key)
-    return job_answers.status(_NAME, found)
+    return job_answers.status(_NAME, await goal_jobs.cancel(context, key))

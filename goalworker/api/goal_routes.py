@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 from urllib import parse
 
 from fastapi import APIRouter, Header, Query
@@ -12,6 +12,7 @@ from starlette.responses import Response
 from goalworker.api import (
     auth,
     goal_answers,
+    goal_changes,
     openapi,
     parameters,
     problems,
@@ -19,7 +20,6 @@ from goalworker.api import (
     response_models,
     validation,
 )
-from goalworker.domain.criteria import Criteria, criteria_to_json
 from goalworker.domain.faults import Fault
 from goalworker.stores import goal_store
 
@@ -62,12 +62,7 @@ async def create_goal(
     body: request_bodies.JsonBody,
 ) -> Response:
     """Create a goal, which counts for events from now on."""
-    draft = goal_store.parse_draft(body)
-    await _refuse_missing(context, caller, criteria_to_json(draft.goal_type, draft.criteria))
-    maximum = context.settings.goals.max_per_workflow
-    goal = await goal_store.create(
-        context.pool, caller.tenant_id, workflow_id, draft, actor=caller.actor, maximum=maximum
-    )
+    goal = await goal_changes.create(context, caller, workflow_id, body)
     path = parameters.GOALS.format(workflow_id=parse.quote(workflow_id, safe=""))
     return await _changed(context, caller, goal, 201, {"Location": f"{path}/{goal.id}"})
 
@@ -122,21 +117,7 @@ async def change_goal(
 
     A change without effect makes no new version.
     """
-    expected_version = _expected_version(if_match)
-    if context.references.are_checked and "criteria" in body:
-        goal = await goal_store.get(context.pool, caller.tenant_id, goal_id, workflow_id=workflow_id)
-        criteria = goal_store.parse_changes(goal.goal_type, body).criteria
-        if isinstance(criteria, Criteria):
-            await _refuse_missing(context, caller, criteria_to_json(goal.goal_type, criteria))
-    goal = await goal_store.update(
-        context.pool,
-        caller.tenant_id,
-        goal_id,
-        body,
-        actor=caller.actor,
-        expected_version=expected_version,
-        workflow_id=workflow_id,
-    )
+    goal = await goal_changes.change(context, caller, workflow_id, goal_id, body, _expected_version(if_match))
     return await _changed(context, caller, goal)
 
 
@@ -153,14 +134,7 @@ async def delete_goal(
     if_match: IfMatch = ANY_VERSION,
 ) -> Response:
     """Delete a goal from now on; its achievements remain."""
-    await goal_store.delete(
-        context.pool,
-        caller.tenant_id,
-        goal_id,
-        actor=caller.actor,
-        expected_version=_expected_version(if_match),
-        workflow_id=workflow_id,
-    )
+    await goal_changes.delete(context, caller, workflow_id, goal_id, _expected_version(if_match))
     return Response(status_code=204)
 
 
@@ -223,12 +197,6 @@ async def _changed(
 
 def _etag(goal: goal_store.StoredGoal) -> dict[str, str]:
     return {"ETag": f'"{goal.version}"'}
-
-
-async def _refuse_missing(context: parameters.Context, caller: auth.Caller, criteria: Mapping[str, Any]) -> None:
-    (faults,) = await context.references.faults(caller.tenant_id, [criteria])
-    if faults:
-        raise problems.invalid(faults, problems.REFERENCE_MISSING)
 
 
 def _expected_version(if_match: str) -> int | None:

@@ -80,6 +80,17 @@ class Status(Struct, frozen=True):
     error: str | None
 
 
+class Asked(Struct, frozen=True):
+    """A job as people asked for it, and its state."""
+
+    status: Status
+    goal_id: UUID | None
+    request: dict[str, Any]
+    created_at: datetime
+    created_by: str
+    finished_at: datetime | None
+
+
 class Job(Struct, frozen=True):
     """A job as its runner needs it; cursor is the last finished slice, None at the beginning."""
 
@@ -126,14 +137,34 @@ async def insert(
 async def find(connection: sa_async.AsyncConnection, key: JobKey) -> Status:
     """Return the state of a job; JobNotFoundError."""
     rows = await connection.execute(sa.select(insight_tables.jobs).where(*_is(key)))
-    return _status(rows.one_or_none(), key)
+    return _status(_found(rows.one_or_none(), key))
+
+
+async def read(connection: sa_async.AsyncConnection, key: JobKey) -> Asked:
+    """Return a job with its request; JobNotFoundError."""
+    rows = await connection.execute(sa.select(insight_tables.jobs).where(*_is(key)))
+    return _asked(_found(rows.one_or_none(), key))
+
+
+async def latest_backfills(
+    connection: sa_async.AsyncConnection, tenant_id: str, workflow_id: str, goal_id: UUID, *, limit: int
+) -> list[Asked]:
+    """Return the backfills of a goal that are not deleted yet, the latest first."""
+    of_goal = sa.select(insight_tables.jobs).where(
+        _JOBS.tenant_id == tenant_id,
+        _JOBS.kind == BACKFILL,
+        _JOBS.workflow_id == workflow_id,
+        _JOBS.goal_id == goal_id,
+    )
+    rows = await connection.execute(of_goal.order_by(_JOBS.created_at.desc()).limit(limit))
+    return [_asked(row) for row in rows]
 
 
 async def cancel(connection: sa_async.AsyncConnection, key: JobKey) -> Status:
     """Ask for the end of a job, which its runner heeds after its present slice; JobNotFoundError."""
     update = sa.update(insight_tables.jobs).where(*_is(key))
     rows = await connection.execute(update.values(cancel_requested=True).returning(*_JOBS))
-    return _status(rows.one_or_none(), key)
+    return _status(_found(rows.one_or_none(), key))
 
 
 def _is(key: JobKey) -> list[sa.ColumnElement[bool]]:
@@ -141,11 +172,19 @@ def _is(key: JobKey) -> list[sa.ColumnElement[bool]]:
     return [_JOBS[name] == value for name, value in given.items() if value is not None]
 
 
-def _status(row: sa.Row[*tuple[Any, ...]] | None, key: JobKey) -> Status:
+def _found(row: sa.Row[*tuple[Any, ...]] | None, key: JobKey) -> sa.Row[*tuple[Any, ...]]:
     if row is None:
         raise JobNotFoundError(key)
+    return row
+
+
+def _status(row: sa.Row[*tuple[Any, ...]]) -> Status:
     state = CANCELLED if row.state == QUEUED and row.cancel_requested else row.state
     return Status(row.job_id, state, Progress(row.progress_done, row.progress_of), row.result, row.error)
+
+
+def _asked(row: sa.Row[*tuple[Any, ...]]) -> Asked:
+    return Asked(_status(row), *(getattr(row, name) for name in Asked.__struct_fields__[1:]))
 
 
 # --- of the insight process ---

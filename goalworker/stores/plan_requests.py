@@ -143,7 +143,8 @@ def _changes(goal: goal_store.StoredGoal, given: Mapping[str, Any], at: str, fau
     except goal_store.InvalidGoalError as error:
         faults += [Fault(f"{at}/changes{fault.pointer}", fault.detail) for fault in error.faults]
         return {}
-    asked: _Goal = {} if parsed.is_active is UNSET else {"is_active": parsed.is_active}
+    kept = {"is_active": parsed.is_active, "name": parsed.name}
+    asked: _Goal = {name: value for name, value in kept.items() if value is not UNSET}
     if isinstance(parsed.criteria, Criteria):
         asked["criteria"] = criteria_to_json(goal.goal_type, parsed.criteria)
     return asked
@@ -191,6 +192,10 @@ def _refuse_twins(asked: Iterable[_Goal], left: Mapping[UUID, goal_store.StoredG
     identities: list[tuple[UUID | None, _Identity]] = [
         (goal.id, (goal.goal_type, changed.get(goal.id, {}).get("criteria", goal.criteria))) for goal in left.values()
     ]
+    for goal_id, identity in identities:
+        twin = next((other for other, same in identities if other != goal_id and same == identity), None)
+        if goal_id in changed and twin is not None:
+            raise goal_store.DuplicateGoalError(twin)
     for number, one in enumerate(asked):
         if "goal_type" in one:
             identity = (one["goal_type"], one["criteria"])

@@ -98,6 +98,20 @@ def test_twins_are_refused_and_a_deletion_makes_room() -> None:
     assert pointers({"goals": [TAG, TAG]}) == ["/goals/1"]
 
 
+def test_a_change_that_makes_a_twin_is_refused() -> None:
+    same = {"goal_id": str(GOAL_ID), "changes": {"criteria": {"tag_id": "t8"}}}
+    with pytest.raises(goal_store.DuplicateGoalError) as refusal:
+        parse({"goals": [same]}, stored(), stored(OTHER_ID, "t8"))
+    assert refusal.value.goal_id == OTHER_ID
+    other = {"goal_id": str(OTHER_ID), "changes": {"criteria": {"tag_id": "t9"}}}
+    assert len(parse({"goals": [same, other]}, stored(), stored(OTHER_ID, "t8"))["goals"]) == 2
+
+
+def test_a_planned_name_is_stored_with_the_plan() -> None:
+    named = {"goal_id": str(GOAL_ID), "changes": {"name": "Customers"}}
+    assert parse({"goals": [named]}, stored())["goals"] == [named]
+
+
 def test_more_goals_than_the_maximum_are_refused() -> None:
     with pytest.raises(goal_store.TooManyGoalsError):
         parse({"goals": [TAG, PAID]}, stored(), maximum=2)

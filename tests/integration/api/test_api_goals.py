@@ -281,7 +281,6 @@ async def test_without_goals_the_stored_ones_are_checked(client: httpx.AsyncClie
 async def test_any_other_address_is_not_found(client: httpx.AsyncClient) -> None:
     for path in (
         "/",
-        "/api/v1/workflows",
         f"{GOALS}/",
         f"{GOALS}/no-uuid",
         f"{GOALS}/no-uuid/audit",
