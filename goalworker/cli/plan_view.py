@@ -5,10 +5,9 @@ from typing import Any, Final
 from uuid import UUID
 
 from goalworker.cli.paragraphs import wrapped
-from goalworker.domain import phrases
+from goalworker.domain import phrases, plan_words
 from goalworker.domain.faults import printable
 from goalworker.domain.phrases import counted
-from goalworker.domain.text import parse_time
 from goalworker.stores import goal_store
 
 _NEW: Final = "+"
@@ -17,8 +16,6 @@ _KEPT: Final = " "
 _DELETED: Final = "-"
 # Near misses that are shown of each goal; they are sorted by their number.
 _NEAR_MISSES_MAX: Final = 3
-_HOURS_PER_DAY: Final = 24
-_MINUTES_PER_HOUR: Final = 60
 
 
 def lines(
@@ -28,28 +25,14 @@ def lines(
     result: Mapping[str, Any],
 ) -> list[str]:
     """Return the difference that a plan makes: a head, a paragraph for each goal, and a sum."""
-    found = [*wrapped(f"{printable(workflow_id)}: {_judged(result)}, {_covered(result['coverage'])}", "", "  ")]
+    scope = f"{plan_words.judged(result)}, {plan_words.covered(result['coverage'])}"
+    found = [*wrapped(f"{printable(workflow_id)}: {scope}", "", "  ")]
     for one in result["per_goal"]:
         found += _goal(one, request, stored)
     for one in request["delete"]:
         goal = stored[UUID(one)]
         found += _headed(_DELETED, _label(goal.goal_type, goal.criteria, goal.name))
     return [*found, *wrapped(_sum(result), "  = ", "    ")]
-
-
-def _judged(result: Mapping[str, Any]) -> str:
-    sampled = result["sampled"]
-    drawn = f" of {sampled['of']:,}" if sampled else ""
-    return f"{counted(result['enrollments'], 'enrollment')}{drawn}, {counted(result['events'], 'kept event')}"
-
-
-def _covered(coverage: Mapping[str, Any]) -> str:
-    if coverage["history_from"] is None:
-        return "no history: goalworker insight keeps no events here, so only what is stored was judged"
-    since = f"history since {_day(coverage['history_from'])}"
-    if coverage["history_until"] is not None:
-        return f"{since}, but nothing that arrived after {_minute(coverage['history_until'])}: history is behind"
-    return since if coverage["complete"] else f"{since}, which is later than this plan counts from"
 
 
 def _goal(
@@ -69,7 +52,7 @@ def _goal(
     noun = phrases.NAMES[goal_type]
     parts = [_more(one, noun)]
     if mark != _KEPT:
-        parts += [_when(one), *(_missed(near, noun) for near in one["near_misses"][:_NEAR_MISSES_MAX])]
+        parts += [_when(one), *(plan_words.missed(near, noun) for near in one["near_misses"][:_NEAR_MISSES_MAX])]
     yield from wrapped("; ".join(part for part in parts if part), "      ")
 
 
@@ -89,27 +72,10 @@ def _more(one: Mapping[str, Any], noun: str) -> str:
 def _when(one: Mapping[str, Any]) -> str:
     if one["first_at"] is None:
         return ""
-    first = f"the first on {_day(one['first_at'])}"
-    return first if one["median_hours"] is None else f"{first}, half of them within {_span(one['median_hours'])}"
-
-
-def _span(hours: float) -> str:
-    """Return a time in the unit that suits it."""
-    minutes = hours * _MINUTES_PER_HOUR
-    if minutes <= 1:
-        return "a minute"
-    if hours <= 1:
-        return f"{minutes:.0f} minutes"
-    return f"{hours:.0f} hours" if hours < 2 * _HOURS_PER_DAY else f"{hours / _HOURS_PER_DAY:.0f} days"
-
-
-def _missed(near: Mapping[str, Any], noun: str) -> str:
-    criterion, actual = near["pointer"].removeprefix("/"), near["example"]["actual"]
-    missed = f"{counted(near['count'], noun)} missed `{criterion}`"
-    if actual is None:
-        return f"{missed}, most of them without any"
-    shown = printable(actual if isinstance(actual, str) else ", ".join(actual))[:64]
-    return f"{missed}, {'nearest' if criterion == 'min_amount' else 'most often'} {shown}"
+    first = f"the first on {plan_words.day(one['first_at'])}"
+    if one["median_hours"] is None:
+        return first
+    return f"{first}, half of them within {plan_words.span(one['median_hours'])}"
 
 
 def _sum(result: Mapping[str, Any]) -> str:
@@ -130,13 +96,3 @@ def _or_none(number: int) -> str:
 def _label(goal_type: str, criteria: Mapping[str, Any], name: str | None) -> str:
     described = phrases.goal(goal_type, criteria)
     return described if name is None else f"{printable(name)}: {described}"
-
-
-def _day(text: str) -> str:
-    time = parse_time(text)
-    return text if time is None else f"{time:%-d %B %Y}"
-
-
-def _minute(text: str) -> str:
-    time = parse_time(text)
-    return text if time is None else f"{time:%-d %B %Y %H:%M} UTC"
