@@ -6,8 +6,8 @@ are meaningful; `make bench-table` writes the last results into tests/bench/READ
 nothing has read in any of the measured databases.
 
 QUICK=1: the first rows and a plain loop only, on an eighth of the events; exits with 1 where goalworker has become
-slow (guard.py). SHARE=20: everything on a twentieth, as a smoke test; ONLY="goals hits": these parts. Neither is a
-whole run, and both are written to dist/bench.json.
+slow (guard.py). SHARE=20: everything on a twentieth, as a smoke test, whose results are in dist/bench.json only.
+ONLY="goals hits": these parts, whose results replace their last ones.
 """
 
 import asyncio
@@ -112,7 +112,7 @@ async def everything(bench: limits.Bench) -> Results:
     return results
 
 
-def _write(file: Path, results: Results) -> None:
+def _write(file: Path, results: Mapping[str, Any]) -> None:
     file.parent.mkdir(exist_ok=True)
     file.write_text(json.dumps(results, indent=2) + "\n")
 
@@ -157,7 +157,7 @@ def _run(extent: figures.Extent, work: Callable[[limits.Bench], Awaitable[Any]])
 
 
 def main() -> int:
-    """Measure, print the table, and write the results of a whole run; return 1 if a quick run found something slow."""
+    """Measure, print the table, and write the results; return 1 if a quick run found something slow."""
     logging.getLogger("aiokafka").setLevel(
         logging.CRITICAL
     )  # silences the client's warnings about new topics and groups
@@ -168,10 +168,10 @@ def main() -> int:
         return 1 if sentences else 0
     share = int(os.environ.get("SHARE") or 1)
     results = _run(figures.Extent(share, ROUNDS if share == 1 else 1), everything)
-    target = table.RESULTS if share == 1 and not os.environ.get("ONLY") else PART
-    _write(target, results)
+    if share == 1:
+        _write(table.RESULTS, table.updated(json.loads(table.RESULTS.read_text()), results))
     print(table.of(results))
-    print(f"written to {target}")
+    print(f"written to {table.RESULTS if share == 1 else PART}")
     return 0
 
 

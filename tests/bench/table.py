@@ -38,6 +38,13 @@ def of(results: Results) -> str:
     return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
 
 
+def updated(known: Results, results: Results) -> Results:
+    """Return known results with those of the parts that were measured again; results of other machines are dropped."""
+    comparable = known if known.get("cpus") == results["cpus"] else {}
+    merged = {**comparable, **results}
+    return {name: merged[name] for name in ("cpus", *_PARTS) if name in merged}
+
+
 def _rows(results: Results) -> Iterator[str]:
     heads = ("backlog of 350-byte events", "events/s: median (min to max)", "of the raw client")
     cells = ("CPU µs an event: worker, Kafka, PostgreSQL", "peak MiB")
@@ -256,7 +263,8 @@ def _full(results: Results) -> Iterator[str]:
     )
     yield ""
     yield (
-        f"The {full['due']:,} of a day go in {judged(full['drop_ms'], DROP_MS, 'ms')}, while a worker takes "
+        f"The {full['due']:,} of a day are gone after {judged(full['drop_ms'], DROP_MS, 'ms')}, and their files, "
+        f"without a lock, after {full['deleted_ms']:,.0f} ms, while a worker takes "
         f"{latency['events_per_second']:,} events/s, a tenth exiting: from produced to the exit seen p99 "
         f"{latency['p99_ms']:g} ms, at most {judged(latency['most_ms'], BESIDE_DROP_MS, 'ms')}."
     )

@@ -129,12 +129,14 @@ def test_a_full_table_of_hits_is_shown_beside_its_targets() -> None:
         "none_events_per_second": SPEED,
         "of_none_percent": spread(89.9),
         "drop_ms": 100.1,
+        "deleted_ms": 1_350.4,
         "latency": {"events_per_second": 2_000, "p50_ms": 20.0, "p99_ms": 90.0, "most_ms": 200.0},
     }
     text = table.of({"full": full})
     assert "takes 99.5 bytes (goal: <= 100), with its share of every index. With 100,000,000 hits in place" in text
     assert "100,000 (90,000 to 120,000) with none, in turn: 89.9 % (goal: >= 90, **missed**)" in text
-    assert "The 11,000,000 of a day go in 100.1 ms (goal: <= 100, **missed**)" in text
+    assert "The 11,000,000 of a day are gone after 100.1 ms (goal: <= 100, **missed**)" in text
+    assert "their files, without a lock, after 1,350 ms" in text
     assert "p99 90 ms, at most 200 ms (goal: <= 200)" in text
 
 
@@ -298,3 +300,16 @@ def test_a_mix_yields_its_number_of_events() -> None:
     assert [number for number in range(70) if any(b'"contact-%09d"' % number in value for value in values)] == [
         each * mix.stride for each in range(mix.achievements)
     ]
+
+
+def test_a_part_that_is_measured_again_replaces_its_last_results() -> None:
+    known = {"cpus": 2, "rows": [1], "latency": [1]}
+    assert table.updated(known, {"cpus": 2, "latency": [2], "unread_indexes": {}}) == {
+        "cpus": 2,
+        "rows": [1],
+        "latency": [2],
+    }
+
+
+def test_results_of_another_machine_are_dropped() -> None:
+    assert table.updated({"cpus": 4, "rows": [1]}, {"cpus": 2, "latency": [2]}) == {"cpus": 2, "latency": [2]}
