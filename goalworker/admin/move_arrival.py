@@ -10,7 +10,7 @@ from goalworker.admin import tenant_history_move, tenant_replay
 from goalworker.admin.move_sides import OpenSide
 from goalworker.admin.topic_ends import TopicEnds
 from goalworker.domain.phrases import counted
-from goalworker.stores import goal_store, tenant_moves
+from goalworker.stores import goal_store, history, tenant_moves
 from goalworker.stores.cell_store import HERE
 from goalworker.stores.tenant_moves import Offsets, Placement
 
@@ -47,10 +47,17 @@ class Arrival:
     async def _advance(self, reached: Offsets | None) -> None:
         await tenant_moves.advance(self._side.pool, self._tenant_id, self._place.changed_at, reached)
 
-    async def keep_since(self, fence: Offsets, announced: float) -> int:
-        """Keep the events that insight could not know to be kept, and return their number."""
-        check = tenant_moves.keeping(self._tenant_id, HERE, self._place.changed_at)
-        return await tenant_history_move.keep_between(self._side, self._ends, self._tenant_id, fence, announced, check)
+    async def keep_since(self, fence: Offsets, announced: float, before: history.Coverage) -> int:
+        """Keep the events that insight could not know to be kept, and return their number.
+
+        before: what history covered of the tenant up to the fence.
+        """
+        tenant_id, changed_at = self._tenant_id, self._place.changed_at
+        check = tenant_moves.keeping(tenant_id, HERE, changed_at)
+        kept = await tenant_history_move.keep_between(self._side, self._ends, tenant_id, fence, announced, check)
+        arrived = tenant_history_move.arrived(before, kept)
+        await tenant_moves.note_history(self._side.pool, tenant_id, changed_at, arrived)
+        return kept.events
 
     async def finish(self) -> None:
         """Wait until the cell's workers are beyond the switch, and forget the offsets."""

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from aiokafka import TopicPartition
+from msgspec import Struct
 
 from goalworker.admin import tenant_replay
 from goalworker.admin.move_sides import OpenSide
@@ -16,7 +17,7 @@ from goalworker.domain import facts
 from goalworker.insight import fetched_events
 from goalworker.insight.buffer import Buffer
 from goalworker.postgres import connections, tables
-from goalworker.stores import enrolled_contacts, tenant_copy, tenant_history
+from goalworker.stores import enrolled_contacts, history, tenant_copy, tenant_history
 from goalworker.stores.tenant_moves import Offsets
 
 # Seconds after which each insight process knows which tenants are on the move: it looks every two.
@@ -24,6 +25,27 @@ NOTICE_SECONDS: Final = 5.0
 
 Wait = Callable[[Callable[[], Awaitable[int]]], Awaitable[bool]]
 """Waits until nothing is left, and returns False where it does not become less."""
+
+
+class Kept(Struct, frozen=True):
+    """Events that a mover kept, and since when the cell keeps them by itself; is_whole if it has all between."""
+
+    events: int
+    since: datetime
+    is_whole: bool
+
+
+def arrived(before: history.Coverage, kept: Kept) -> history.Arrived:
+    """Return how far the history of a tenant goes back: what was covered before, if nothing is missing behind it."""
+    if before.history_from is None or not kept.is_whole:
+        return history.Arrived(kept.since, kept.since, kept.since)
+    return history.Arrived(before.history_from, before.all_since or kept.since, kept.since)
+
+
+async def covered(side: OpenSide, tenant_id: str) -> history.Coverage:
+    """Return what history of a cell covers of a tenant."""
+    async with connections.transaction(side.pool, tables.WORKER_ROLE, "cli") as connection:
+        return await history.coverage(connection, tenant_id)
 
 
 async def positions(side: OpenSide) -> Offsets:
@@ -34,26 +56,29 @@ async def positions(side: OpenSide) -> Offsets:
 
 
 async def until_kept(source: OpenSide, fence: Offsets, wait: Wait) -> bool:
-    """Wait until insight of the source has kept the events before the fence; False where it does not go on."""
+    """Wait until insight of the source has kept the events before the fence; False where some of them are missing."""
+    lifecycle = source.settings.topics.workflow_lifecycle
+    kept = {partition: offset for partition, offset in fence.items() if offset and partition.topic != lifecycle}
+    are_read = (await positions(source)).keys() >= kept.keys()
 
     async def left() -> int:
         reached = await positions(source)
-        read = {partition: offset for partition, offset in fence.items() if partition in reached}
-        return sum_left(reached, {}, read)
+        return sum_left(reached, {}, {partition: offset for partition, offset in kept.items() if partition in reached})
 
-    return await wait(left)
+    return await wait(left) and are_read
 
 
 async def keep_between(
     target: OpenSide, ends: TopicEnds, tenant_id: str, fence: Offsets, announced: float, check: tenant_copy.Check
-) -> int:
-    """Keep the events since the fence, up to where insight of the target surely keeps them itself; return how many.
+) -> Kept:
+    """Keep the events since the fence, up to where insight of the target surely keeps them itself.
 
     `announced` is a moment of time.monotonic() after the tenant was announced.
     """
     if not await positions(target):
-        return 0
+        return Kept(0, await connections.now(target.pool), is_whole=False)
     await asyncio.sleep(max(announced + NOTICE_SECONDS - time.monotonic(), 0))
+    since = await connections.now(target.pool)
     await ends.refresh()
     until = await ends.ends()
     decoder = tenant_replay.decoder_of(target.settings, tenant_id)
@@ -67,7 +92,7 @@ async def keep_between(
                 for of_day in fetched_events.by_day(records):
                     buffer.add(fetched_events.decode(decoder, partition, of_day, topics, now), now)
             kept += await _keep(target, buffer, now, check)
-    return kept
+    return Kept(kept, since, is_whole=True)
 
 
 async def _keep(target: OpenSide, buffer: Buffer, now: datetime, check: tenant_copy.Check) -> int:

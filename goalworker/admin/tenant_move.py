@@ -16,7 +16,7 @@ from goalworker.admin import cell_report, move_arrival, move_sides, tenant_histo
 from goalworker.admin.move_arrival import Arrival, Said
 from goalworker.admin.move_sides import OpenSide
 from goalworker.domain.phrases import counted
-from goalworker.stores import tenant_copy, tenant_history, tenant_moves
+from goalworker.stores import history, tenant_copy, tenant_history, tenant_moves
 from goalworker.stores.cell_store import ARRIVING, AWAY, HERE, LEAVING
 from goalworker.stores.tenant_moves import MoveRefusedError, Offsets, Placement
 
@@ -198,10 +198,13 @@ class _Move:
     async def _keep_history(self, arrival: Arrival, there: Placement, before: Offsets) -> None:
         source, target, tenant_id = self._source, self._target, self._tenant_id
         check = tenant_moves.keeping(tenant_id, HERE, there.changed_at)
-        if not await tenant_history_move.until_kept(source, before, move_arrival.until_none):
-            self._said("insight of the source stands still: what it has not kept yet is missing in the history")
+        is_whole = await tenant_history_move.until_kept(source, before, move_arrival.until_none)
         kept = await tenant_history.copy(source.pool, target.pool, tenant_id, check)
-        kept += await arrival.keep_since(before, self._began)
+        covered = await tenant_history_move.covered(source, tenant_id)
+        if not is_whole and covered.history_from is not None:
+            self._said("insight of the source stands still: what it has not kept yet is missing in the history")
+            covered = history.Coverage(None)
+        kept += await arrival.keep_since(before, self._began, covered)
         if kept:
             self._said(f"kept: {counted(kept, 'event')} for explanations and backfills")
 
@@ -234,7 +237,8 @@ class _Move:
 
     async def _take_back(self, fence: Placement) -> None:
         source, before = self._source.pool, fence.bounds or {}
-        await tenant_moves.take_back(source, self._tenant_id, fence.changed_at, before, self._ends.ends)
+        covered = await tenant_history_move.covered(self._source, self._tenant_id)
+        await tenant_moves.take_back(source, self._tenant_id, fence.changed_at, before, covered, self._ends.ends)
 
     async def _judge_since(self) -> None:
         """Judge what has come since the fence, if there was one."""
@@ -242,10 +246,10 @@ class _Move:
         if here is None or here.bounds is None:
             return
         arrival = Arrival(self._source, self._tenant_id, here, self._ends, self._said)
-        since = here.replay_from
         await arrival.replay()
-        if since is not None:
-            await arrival.keep_since(since, self._began)
+        if here.keep_from is not None:
+            before = history.Coverage(here.history_from, all_since=here.all_since)
+            await arrival.keep_since(here.keep_from, self._began, before)
         await arrival.finish()
 
     async def _clear_target(self) -> None:

@@ -112,7 +112,7 @@ class _Plan:
     async def of(cls, connection: connections.Connection, job: jobs.Job, *, tracking: bool) -> "_Plan":
         """Return the plan of a job."""
         workflow = await goal_store.load_workflow(connection, job.tenant_id, job.workflow_id)
-        covered = await history.coverage(connection)
+        covered = await history.coverage(connection, job.tenant_id)
         now: datetime = await connection.fetchval("SELECT now()")
         return cls(connection, job, workflow, covered, now, tracking=tracking)
 

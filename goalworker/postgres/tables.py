@@ -353,7 +353,9 @@ cell = sa.Table(
 # Tenants that were moved from one cell to another: a row in both databases, which overrides the tenant's bucket.
 # copied_until is the transaction of the source up to which an arriving tenant is copied. bounds are the offsets before
 # which a cell judges the records of a tenant that is leaving, and from which its workers judge those of one that has
-# come. What lies between the two is read again, and replay_from says from where on it still is to be.
+# come. What lies between the two is read again, and replay_from says from where on it still is to be. Its history goes
+# back to history_from, with events of everyone from all_since on; this database keeps what came since kept_since by
+# itself. keep_from is where the events begin that the mover has still to keep.
 moved_tenants = sa.Table(
     "moved_tenants",
     metadata,
@@ -364,6 +366,10 @@ moved_tenants = sa.Table(
     sa.Column("copied_until", sa.BigInteger, nullable=True),
     sa.Column("replay_from", pg.JSONB, nullable=True),
     sa.Column("bounds", pg.JSONB, nullable=True),
+    time_("history_from", nullable=True),
+    time_("all_since", nullable=True),
+    time_("kept_since", nullable=True),
+    sa.Column("keep_from", pg.JSONB, nullable=True),
     sa.CheckConstraint("state in ('arriving', 'here', 'leaving', 'away')", name="state"),
 )
 

@@ -46,7 +46,7 @@ async def read(
     await stats.require_workflow(connection, tenant_id, workflow_id)
     driver = await connections.driver_of(connection)
     fresh_as_of = await enrollments.fresh_as_of(connection)
-    kept = await history.coverage(driver)
+    kept = await history.coverage(driver, tenant_id)
     now: datetime = await driver.fetchval("SELECT clock_timestamp()")
     workflow = await load_workflow(driver, tenant_id, workflow_id)
     if goal_id is not None and goal_id not in workflow.goals_by_id:
@@ -101,10 +101,14 @@ def coverage_of(
         return Coverage(None, hits_from, fresh_as_of)
     began = [run.enrollment.enrolled_at or facts.BEGINNING for run in runs]
     until = kept.missing_from(now)
-    is_complete = until is None and (all(since <= one for one in began) if began else kept.keep == "all")
+    is_complete = until is None and (all(since <= one for one in began) if began else _keeps_everyone(kept))
     # Days are dropped whole, and their last hour may be kept a day longer than the retention asks for.
     is_cut = since <= now - kept.retention + timedelta(days=2)
     return Coverage(since, hits_from, fresh_as_of, is_complete, is_cut, until)
+
+
+def _keeps_everyone(kept: history.Coverage) -> bool:
+    return kept.all_since is not None and kept.history_from is not None and kept.all_since <= kept.history_from
 
 
 # --- rows ---

@@ -2,9 +2,9 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
-from msgspec import Struct, json
+from msgspec import Struct, json, structs
 
 from goalworker.domain import events
 from goalworker.postgres import connections
@@ -31,7 +31,8 @@ class Coverage(Struct, frozen=True, gc=False):
     """The events that history covers: those that arrived from history_from on; None where no process keeps events.
 
     They arrived before history_until, which is None where some partition was never read to its end. keep says whose
-    events: of contacts with an enrollment, or of everyone, as they arrived from all_since on.
+    events: of contacts with an enrollment, or of everyone, as they arrived from all_since on. Of a tenant that was
+    moved here, history begins where what was copied of it begins, as long as nothing is missing since.
     """
 
     history_from: datetime | None
@@ -118,22 +119,53 @@ def _kept_event(tenant_id: str, row: Any) -> KeptEvent:
     return KeptEvent(event, topic, partition, offset)
 
 
+class Arrived(Struct, frozen=True, gc=False):
+    """History that a tenant brought along: events from history_from on, of everyone from all_since on.
+
+    What arrived from kept_since on, this database keeps by itself.
+    """
+
+    history_from: datetime
+    all_since: datetime
+    kept_since: datetime
+
+
 # A partition that is not read yet has no row, and one of an idle topic begins with the first look at it. Those of exits
 # begin at no time.
 _COVERAGE: Final = """
-SELECT c.keep, c.all_since, c.retention_seconds,
-    greatest(max(p.history_from), c.dropped_before::timestamp AT TIME ZONE 'UTC') AS history_from,
-    CASE WHEN bool_and(p.history_until IS NOT NULL) THEN min(p.history_until) END AS history_until
+SELECT c.keep, c.all_since, c.retention_seconds, max(p.history_from) AS history_from,
+    CASE WHEN bool_and(p.history_until IS NOT NULL) THEN min(p.history_until) END AS history_until,
+    c.dropped_before::timestamp AT TIME ZONE 'UTC' AS dropped_before
 FROM history_coverage AS c JOIN history_positions AS p ON c.retention_seconds > 0 AND isfinite(p.history_from)
 GROUP BY c.id
 """
+# While events of a move are still to be kept, nothing before now is whole. A mover of a release before this one wrote
+# no times, and began when the row was changed.
+_ARRIVED: Final = """
+SELECT CASE WHEN keep_from IS NULL THEN coalesce(history_from, changed_at) ELSE clock_timestamp() END,
+    CASE WHEN keep_from IS NULL THEN coalesce(all_since, changed_at) ELSE clock_timestamp() END,
+    CASE WHEN keep_from IS NULL THEN coalesce(kept_since, changed_at) ELSE clock_timestamp() END
+FROM moved_tenants WHERE tenant_id = $1 AND (state = 'here' OR kept_since IS NOT NULL)
+"""
 
 
-async def coverage(connection: connections.Connection) -> Coverage:
-    """Return what history covers."""
+async def coverage(connection: connections.Connection, tenant_id: str) -> Coverage:
+    """Return what history covers of a tenant."""
     row = await connection.fetchrow(_COVERAGE)
     if row is None:
         return Coverage(None)
-    keep = cast("Literal['enrolled', 'all']", row["keep"])
-    retention = timedelta(seconds=row["retention_seconds"])
-    return Coverage(row["history_from"], keep, row["all_since"], retention, row["history_until"])
+    keep, all_since, retention, history_from, history_until, dropped_before = row
+    arrived = await connection.fetchrow(_ARRIVED, tenant_id)
+    own = Coverage(history_from, keep, all_since, timedelta(seconds=retention), history_until)
+    covered = own if arrived is None else joined(own, Arrived(*arrived))
+    if dropped_before is None:
+        return covered
+    return structs.replace(covered, history_from=max(covered.history_from or dropped_before, dropped_before))
+
+
+def joined(own: Coverage, arrived: Arrived) -> Coverage:
+    """Return what history covers of a tenant that was moved here, from what it covers of the others."""
+    if own.history_from is None or own.history_from > arrived.kept_since:  # nothing before that is whole
+        return own
+    all_since = None if own.all_since is None else max(own.all_since, arrived.all_since)
+    return structs.replace(own, history_from=arrived.history_from, all_since=all_since)

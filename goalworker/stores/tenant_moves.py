@@ -18,7 +18,7 @@ from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker.errors import GoalworkerError
 from goalworker.postgres import connections, tables
-from goalworker.stores import cell_store, goal_store, tenant_copy
+from goalworker.stores import cell_store, goal_store, history, tenant_copy
 
 T = TypeVar("T")
 
@@ -40,17 +40,22 @@ class Placement(Struct, frozen=True):
     copied_until: int | None = None
     bounds: Offsets | None = None
     replay_from: Offsets | None = None
+    keep_from: Offsets | None = None
+    history_from: datetime | None = None
+    all_since: datetime | None = None
 
 
 _PLACEMENT: Final = """
-SELECT state, other_cell, changed_at, copied_until, bounds::text, replay_from::text
+SELECT state, other_cell, changed_at, copied_until, bounds::text, replay_from::text, keep_from::text,
+    history_from, all_since
 FROM moved_tenants WHERE tenant_id = $1
 """
 _ANNOUNCE: Final = """
 INSERT INTO moved_tenants AS known (tenant_id, state, other_cell, changed_at)
 VALUES ($1, 'arriving', $2, clock_timestamp())
 ON CONFLICT (tenant_id) DO UPDATE SET state = 'arriving', other_cell = excluded.other_cell,
-    changed_at = excluded.changed_at, copied_until = NULL, bounds = NULL, replay_from = NULL
+    changed_at = excluded.changed_at, copied_until = NULL, bounds = NULL, replay_from = NULL,
+    history_from = NULL, all_since = NULL, kept_since = NULL, keep_from = NULL
     WHERE known.state IN ('arriving', 'away') AND known.bounds IS NULL
 RETURNING changed_at
 """
@@ -66,7 +71,10 @@ _FENCE: Final = """
 INSERT INTO moved_tenants AS known (tenant_id, state, other_cell, changed_at, bounds)
 VALUES ($1, 'leaving', $2, clock_timestamp(), $4::jsonb)
 ON CONFLICT (tenant_id) DO UPDATE SET state = 'leaving', other_cell = excluded.other_cell,
-    changed_at = excluded.changed_at, bounds = excluded.bounds
+    changed_at = excluded.changed_at, bounds = excluded.bounds,
+    history_from = coalesce(known.history_from, known.changed_at),
+    all_since = coalesce(known.all_since, known.changed_at),
+    kept_since = coalesce(known.kept_since, known.changed_at)
     WHERE known.state = 'here' AND known.changed_at = $3 AND known.bounds IS NULL AND known.replay_from IS NULL
 RETURNING changed_at
 """
@@ -74,7 +82,7 @@ _UNFINISHED_JOBS: Final = """
 SELECT count(*) FROM jobs WHERE tenant_id = $1 AND kind = 'backfill' AND state IN ('queued', 'running')
 """
 _SWITCH: Final = """
-UPDATE moved_tenants SET state = 'here', bounds = $3::jsonb, replay_from = $4::jsonb
+UPDATE moved_tenants SET state = 'here', bounds = $3::jsonb, replay_from = $4::jsonb, keep_from = $4::jsonb
 WHERE tenant_id = $1 AND state = 'arriving' AND changed_at = $2 RETURNING true
 """
 # Moments of the goals that come along are not later than those of the next goals.
@@ -86,6 +94,10 @@ RETURNING revision
 _ADVANCE: Final = """
 UPDATE moved_tenants SET replay_from = $3::jsonb WHERE tenant_id = $1 AND state = 'here' AND changed_at = $2
 RETURNING true
+"""
+_NOTE_HISTORY: Final = """
+UPDATE moved_tenants SET history_from = $3, all_since = $4, kept_since = $5, keep_from = NULL
+WHERE tenant_id = $1 AND state = 'here' AND changed_at = $2 RETURNING true
 """
 _FINISH: Final = """
 UPDATE moved_tenants SET bounds = NULL, copied_until = NULL
@@ -100,7 +112,8 @@ UPDATE moved_tenants SET state = 'away', copied_until = NULL
 WHERE tenant_id = $1 AND state = 'arriving' AND changed_at = $2 RETURNING changed_at
 """
 _TAKE_BACK: Final = """
-UPDATE moved_tenants SET state = 'here', bounds = $3::jsonb, replay_from = $4::jsonb
+UPDATE moved_tenants SET state = 'here', bounds = $3::jsonb, replay_from = $4::jsonb, keep_from = $4::jsonb,
+    history_from = $5, all_since = $6
 WHERE tenant_id = $1 AND state = 'leaving' AND changed_at = $2 RETURNING true
 """
 _LOCK: Final = f"SELECT pg_advisory_xact_lock({connections.GOAL_LOCK})"
@@ -113,8 +126,9 @@ async def placement(pool: sa_async.AsyncEngine, tenant_id: str) -> Placement | N
         row = await connection.fetchrow(_PLACEMENT, tenant_id)
     if row is None:
         return None
-    state, other_cell, changed_at, copied_until, bounds, replay_from = row
-    return Placement(state, other_cell, changed_at, copied_until, _offsets(bounds), _offsets(replay_from))
+    state, other_cell, changed_at, copied_until, bounds, replay_from, keep_from, *times = row
+    offsets = (_offsets(bounds), _offsets(replay_from), _offsets(keep_from))
+    return Placement(state, other_cell, changed_at, copied_until, *offsets, *times)
 
 
 def keeping(tenant_id: str, state: str, changed_at: datetime) -> tenant_copy.Check:
@@ -193,6 +207,14 @@ async def advance(
     await _step(target, _ADVANCE, tenant_id, changed_at, None if replay_from is None else _json(replay_from))
 
 
+async def note_history(
+    target: sa_async.AsyncEngine, tenant_id: str, changed_at: datetime, arrived: history.Arrived
+) -> None:
+    """Note how far the history of a tenant goes back, once all its events of the move are kept."""
+    times = (arrived.history_from, arrived.all_since, arrived.kept_since)
+    await _step(target, _NOTE_HISTORY, tenant_id, changed_at, *times)
+
+
 async def finish(target: sa_async.AsyncEngine, tenant_id: str, changed_at: datetime) -> None:
     """Forget where the target's workers began, once all of them are beyond."""
     await _revised_step(target, _FINISH, tenant_id, changed_at)
@@ -212,11 +234,20 @@ async def withdraw(target: sa_async.AsyncEngine, tenant_id: str, changed_at: dat
 
 
 async def take_back(
-    source: sa_async.AsyncEngine, tenant_id: str, changed_at: datetime, replay_from: Offsets, read_ends: ReadEnds
+    source: sa_async.AsyncEngine,
+    tenant_id: str,
+    changed_at: datetime,
+    replay_from: Offsets,
+    covered: history.Coverage,
+    read_ends: ReadEnds,
 ) -> None:
-    """Let the source judge a tenant that was withdrawn, what comes after the present ends by its workers."""
+    """Let the source judge a tenant that was withdrawn, what comes after the present ends by its workers.
+
+    covered is what its history covers of the tenant up to the fence.
+    """
+    times = (covered.history_from, covered.all_since)
     async with tenant_copy.own_transaction(source) as connection:
-        await _begin_here(connection, _TAKE_BACK, tenant_id, changed_at, replay_from, read_ends)
+        await _begin_here(connection, _TAKE_BACK, tenant_id, changed_at, replay_from, read_ends, *times)
         await connection.fetchval(_REVISE, None)
 
 
@@ -227,11 +258,12 @@ async def _begin_here(
     changed_at: datetime,
     replay_from: Offsets,
     read_ends: ReadEnds,
+    *times: datetime | None,
 ) -> None:
     """Let this cell judge a tenant: its workers from the present ends on, a replay what came before them."""
     await _lock(connection)
     bounds = _json(await read_ends())
-    _unless_moved(tenant_id, await connection.fetchval(sql, tenant_id, changed_at, bounds, _json(replay_from)))
+    _unless_moved(tenant_id, await connection.fetchval(sql, tenant_id, changed_at, bounds, _json(replay_from), *times))
 
 
 async def _step(pool: sa_async.AsyncEngine, sql: str, tenant_id: str, *values: object) -> datetime:

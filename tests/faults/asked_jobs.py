@@ -98,7 +98,7 @@ class AskedJobs:
     async def _ask_backfill(self, goal: goal_store.StoredGoal) -> jobs.JobKey:
         pool = self._client.pool
         async with connections.tenant_transaction(pool, TENANT, "jobs") as connection:
-            began = (await history.coverage(await connections.driver_of(connection))).history_from
+            began = (await history.coverage(await connections.driver_of(connection), TENANT)).history_from
         since = goal.created_at if began is None else max(began, goal.created_at)
         key = (TENANT, goal.workflow_id, goal.id)
         job_id = await goal_store.begin_backfill(pool, *key, since, exits=self._chance.random() < 0.5, actor="soak")

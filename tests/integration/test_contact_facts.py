@@ -206,6 +206,17 @@ async def test_coverage_says_whether_history_reaches_back_to_the_enrollment(
     assert (await _read(pool)).coverage.is_cut
 
 
+async def test_coverage_of_a_contact_without_enrollment_begins_when_everyone_was_kept(
+    pool: sa_async.AsyncEngine, administrator: connections.Connection
+) -> None:
+    await world.install(administrator, [ONE])
+    await kept_events.keep(pool, tagged("h", 3, "tag-9"))
+    await kept_events.cover(pool, at(0))
+    assert (await _read(pool)).coverage.complete
+    await administrator.execute("UPDATE history_coverage SET all_since = $1", at(1))
+    assert not (await _read(pool)).coverage.complete
+
+
 async def test_of_very_many_events_the_newest_are_explained_and_coverage_says_so(
     pool: sa_async.AsyncEngine, administrator: connections.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

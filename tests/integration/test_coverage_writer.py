@@ -26,7 +26,7 @@ class Log:
 
 async def _until(pool: sa_async.AsyncEngine) -> datetime | None:
     async with connections.tenant_transaction(pool, "north", "test") as connection:
-        return (await history.coverage(await connections.driver_of(connection))).history_until
+        return (await history.coverage(await connections.driver_of(connection), "north")).history_until
 
 
 async def test_history_covers_the_time_before_a_moment_whose_events_are_all_kept(

@@ -333,7 +333,7 @@ async def test_exits_bound_no_time_that_history_covers(
 
     async def covered() -> history.Coverage:
         async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
-            return await history.coverage(connection)
+            return await history.coverage(connection, "north")
 
     log = log_with_exits()
     exits = log.records.pop(EXITS)

@@ -94,7 +94,7 @@ async def _coverage(pool: sa_async.AsyncEngine, *setup: str) -> history.Coverage
         for sql in setup:
             await connection.execute(sql)
     async with connections.tenant_transaction(pool, "north", "test") as api:
-        return await history.coverage(await connections.driver_of(api))
+        return await history.coverage(await connections.driver_of(api), "north")
 
 
 POSITIONS = (

@@ -97,7 +97,7 @@ async def until_covered(pool: sa_async.AsyncEngine, moment: dt.datetime) -> None
 
     async def is_covered() -> bool:
         async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
-            until = (await history.coverage(connection)).history_until
+            until = (await history.coverage(connection, messages_in.TENANT)).history_until
         return until is not None and until >= moment
 
     await support.until(is_covered)
@@ -307,7 +307,7 @@ async def test_records_deleted_before_they_are_read_are_a_gap_that_coverage_does
         assert process.metric("history_gaps_total", reason="records_deleted") == 1
     assert {row[2] for row in await kept(pool)} >= {"1", "2", "6", "7"}
     async with connections.transaction(pool, tables.WORKER_ROLE, "test") as connection:
-        covered = await history.coverage(connection)
+        covered = await history.coverage(connection, messages_in.TENANT)
     assert covered.history_from is not None
     assert covered.history_from > began
 

@@ -1,9 +1,5 @@
 """The mover of a tenant may crash anywhere: run again, it ends the move, and nothing is lost, doubled or altered."""
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
-
-import asyncpg
 import pytest
 from sqlalchemy.ext import asyncio as sa_async
 
@@ -15,7 +11,6 @@ from goalworker.stores.tenant_moves import MoveRefusedError
 from tests.integration import checks, crashes, moving, statements, world
 from tests.integration.moving import Cells
 from tests.integration.scenes import ONE, TENANT, TWO, ended, logic, paid, purchase, refunded, started, state, tagged
-from tests.kit.cells import two_databases
 
 pytestmark = pytest.mark.unmeasured
 
@@ -49,38 +44,6 @@ AFTER = (
     ended(2, "x1", ("w1", "e1", "c1")),
     tagged("z1", 8, contact_id="c4"),
 )
-
-
-@pytest.fixture
-def databases(postgres_url: str, template_database: str) -> Iterator[tuple[str, str]]:
-    with two_databases(postgres_url, template_database) as urls:
-        yield urls
-
-
-@pytest.fixture
-async def pools(databases: tuple[str, str]) -> AsyncIterator[tuple[sa_async.AsyncEngine, sa_async.AsyncEngine]]:
-    opened = []
-    for url in databases:
-        pool = connections.engine(url, pool_size=12, statement_timeout_seconds=30, application="test")
-        statements.watch(pool)
-        opened.append(pool)
-    yield opened[0], opened[1]
-    for pool in opened:
-        await pool.dispose()
-
-
-@pytest.fixture
-async def administrators(
-    databases: tuple[str, str],
-) -> AsyncIterator[tuple[connections.Connection, connections.Connection]]:
-    """Superusers' connections to both databases."""
-    async with AsyncExitStack() as stack:
-        opened = []
-        for url in databases:
-            connection = await asyncpg.connect(url)
-            stack.push_async_callback(connection.close)
-            opened.append(connection)
-        yield opened[0], opened[1]
 
 
 Administrators = tuple[connections.Connection, connections.Connection]

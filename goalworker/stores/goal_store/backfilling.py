@@ -36,7 +36,7 @@ async def begin(
     """
     async with connections.tenant_transaction(pool, tenant_id, "goals_write") as connection:
         goal = await reading.find(connection, tenant_id, goal_id, workflow_id)
-        covered = await history.coverage(await connections.driver_of(connection))
+        covered = await history.coverage(await connections.driver_of(connection), tenant_id)
         change, live = await changes.begin_change(connection, tenant_id, workflow_id, actor)
         goal = changes.find(live, goal_id)
         _refuse_moment(goal, since, change.moment, covered)
