@@ -12,7 +12,7 @@ from goalworker.admin import database_connection
 from goalworker.domain.cells import Cell
 from goalworker.domain.faults import printable
 from goalworker.postgres import connections, migrations, tables
-from goalworker.stores import cell_store, tenant_copy, tenant_moves
+from goalworker.stores import cell_store, move_rights, tenant_copy, tenant_moves
 from goalworker.stores.cell_store import ARRIVING, AWAY, HERE, LEAVING, StoredCell
 from goalworker.stores.tenant_moves import MoveRefusedError, Placement
 
@@ -158,14 +158,13 @@ async def _pool(stack: AsyncExitStack, settings: config.Settings, name: str) -> 
 
 async def read(pool: sa_async.AsyncEngine, settings: config.Settings, tenant_id: str, name: str) -> OpenSide:
     """Return what a database says about itself and the tenant."""
+    async with tenant_copy.own_transaction(pool) as connection:
+        if problem := await move_rights.problem(connection, name):
+            raise MoveRefusedError(problem)
+        has_rows = await tenant_copy.has_rows(connection, tenant_id)
     async with connections.transaction(pool, tables.WORKER_ROLE, "cli") as connection:
         stored = await cell_store.read(connection)
         tracking, is_working, paused = await connection.fetchrow(_STATE, float(WORKING_SECONDS))
-    async with tenant_copy.own_transaction(pool) as connection:
-        if login := await tenant_copy.login_without_rights(connection):
-            remedy = "use the login that owns them, as for `goalworker db upgrade`"
-            raise MoveRefusedError(f"{login} may not read and write every table of {name}: {remedy}")
-        has_rows = await tenant_copy.has_rows(connection, tenant_id)
     side = Side(
         name=name,
         stored=stored,

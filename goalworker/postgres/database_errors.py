@@ -220,7 +220,7 @@ _BY_OWNER: Final = (
 _GRANTS: Final = {
     "database": "Let an administrator GRANT CONNECT on it to this user.",
     "schema": _SEARCH_PATH,
-    "set role": "Let an administrator run what `goalworker db roles` prints.",
+    "set role": "Use the login that has this role, or let an administrator run what `goalworker db roles` prints.",
 }
 _OTHERWISE: Final = "Is it running, and is GOALWORKER_DATABASE__URL right?"
 

@@ -1,8 +1,8 @@
 """Copy of a tenant's rows from one database to another, and their deletion (contract section 10).
 
-A copy may be repeated and continued: rows that are there are overwritten. It runs as the schema's owner, or as a login
-that holds both roles, since no role alone sees every table. Tables are copied by the columns of their metadata, and as
-the text that one database writes and the other reads, so that no value is altered on its way.
+A copy may be repeated and continued: rows that are there are overwritten. It runs as the owner of the tables, with the
+worker's role (move_rights), since no role alone may write every table. Tables are copied by the columns of their
+metadata, and as the text that one database writes and the other reads, so that no value is altered on its way.
 """
 
 import contextlib
@@ -80,23 +80,6 @@ async def own_transaction(pool: sa_async.AsyncEngine, first: str = "") -> AsyncI
             if isinstance(error, asyncpg.DiskFullError):
                 raise NoRoomError from error
             raise
-
-
-_WITHOUT_RIGHTS: Final = f"""
-SELECT current_user WHERE EXISTS (
-    SELECT FROM unnest($1::text[]) AS name
-    WHERE NOT (has_table_privilege(name, 'SELECT') AND has_table_privilege(name, 'INSERT')
-        AND has_table_privilege(name, 'UPDATE') AND has_table_privilege(name, 'DELETE'))
-    OR (row_security_active(name) AND NOT pg_has_role('{tables.WORKER_ROLE}', 'USAGE'))
-)
-"""
-
-
-async def login_without_rights(connection: connections.Connection) -> str | None:
-    """Return the login if some rows are hidden from it or kept from it: a copy would lack them without an error."""
-    names = [table.name for table in (*COPIED, *_LEFT)]
-    login: str | None = await connection.fetchval(_WITHOUT_RIGHTS, names)
-    return login
 
 
 async def sizes(connection: connections.Connection, tenant_id: str) -> list[Size]:
