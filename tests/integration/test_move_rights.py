@@ -1,4 +1,4 @@
-"""A login that is no superuser moves tenants, or is told which right is missing, before anything is changed."""
+"""A login without a superuser's rights moves tenants, or is told which right it lacks, before anything is changed."""
 
 import re
 from collections.abc import AsyncIterator, Iterator

@@ -1,4 +1,4 @@
-"""What history covers of a tenant that was moved is what came along, as long as nothing is missing since."""
+"""History of a moved tenant goes back as far as what came along, as long as nothing is missing since."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""History of a tenant that was moved goes back as far as what came along, as long as nothing is missing since."""
+"""History of a moved tenant goes back as far as what came along, as long as nothing is missing since."""
 
 from datetime import UTC, datetime, timedelta
 
