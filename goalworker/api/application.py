@@ -1,9 +1,10 @@
 """The application: its routes and the answers to errors."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import httpx
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy.ext import asyncio as sa_async
 from starlette.exceptions import HTTPException
@@ -73,10 +74,12 @@ def application(
     insecure_tenant: str | None = None,
     journal: outages.Journal | None = None,
     feed: live_feed.LiveFeed | None = None,
+    extend: Callable[[FastAPI], None] | None = None,
 ) -> ASGIApp:
     """Return the API; with insecure_tenant every caller is that tenant and has all scopes.
 
     feed: the live feed, for a caller that closes it when the process stops.
+    extend: adds routes that are not of the API.
     """
     journal = journal or outages.Journal()
     app = _routed()
@@ -89,8 +92,11 @@ def application(
     )
     app.state.own_tenants = own_tenants.OwnTenants(pool, settings.cell.buckets)
     app.state.authenticator = auth.authenticator(settings, pool, client, insecure_tenant, journal)
+    app.state.answer_problem = answer_problem
+    if extend is not None:
+        extend(app)
     app.add_middleware(middleware.Deadline)
-    return middleware.RequestMiddleware(app)
+    return middleware.RequestMiddleware(app, settings.api.root_path)
 
 
 def live_feed_of(pool: sa_async.AsyncEngine) -> live_feed.LiveFeed:
@@ -113,43 +119,59 @@ def _routed() -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
+    app.state.routers = []
     for router in _ROUTERS:
-        app.include_router(router)
+        include(app, router)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     for error, handler in _HANDLERS.items():
         app.add_exception_handler(error, handler)
     return app
 
 
+def include(app: FastAPI, router: APIRouter) -> None:
+    """Add a router, whose methods then are named where another method is refused."""
+    app.include_router(router)
+    app.state.routers.append(router)
+
+
 # --- errors ---
+
+
+def answer_problem(_request: Request, problem: problems.ProblemError) -> Response:
+    """Return a problem as a response of the API."""
+    return problems.answer(problem)
 
 
 async def _problem(request: Request, error: Any) -> Response:
     request.state.problem = error  # for the request's line in the log
-    return problems.answer(error)
+    answer: Response = request.app.state.answer_problem(request, error)
+    return answer
 
 
 async def _router_problem(request: Request, error: Any) -> Response:
     if error.status_code != problems.METHOD_NOT_ALLOWED.status:
-        return problems.answer(problems.ProblemError(problems.NOT_FOUND, "No such address"))
+        return await _problem(request, problems.ProblemError(problems.NOT_FOUND, "No such address"))
     allowed = ", ".join(sorted(_methods(request))) or error.headers["Allow"]
     detail = f"{request.method} is not allowed here; allowed: {allowed}"
-    return problems.answer(problems.ProblemError(problems.METHOD_NOT_ALLOWED, detail, headers={"Allow": allowed}))
+    return await _problem(
+        request, problems.ProblemError(problems.METHOD_NOT_ALLOWED, detail, headers={"Allow": allowed})
+    )
 
 
 def _methods(request: Request) -> set[str]:
     """Return the methods of all routes at the address; the router names those of one route only."""
-    routes = [route for router in _ROUTERS for route in router.routes if route.matches(request.scope)[0] != Match.NONE]
+    routers: list[APIRouter] = request.app.state.routers
+    routes = [route for router in routers for route in router.routes if route.matches(request.scope)[0] != Match.NONE]
     return {method for route in routes for method in getattr(route, "methods", ())}
 
 
-async def _invalid_parameters(_request: Request, error: Any) -> Response:
+async def _invalid_parameters(request: Request, error: Any) -> Response:
     """Answer 404 to an invalid path, 400 to an invalid query or header."""
     found = error.errors()
     faults = [validation.query_fault(invalid) for invalid in found]
     if any(invalid["loc"][0] == "path" for invalid in found):
-        return problems.answer(problems.ProblemError(problems.NOT_FOUND, faults[0].detail))
-    return problems.answer(problems.invalid(faults))
+        return await _problem(request, problems.ProblemError(problems.NOT_FOUND, faults[0].detail))
+    return await _problem(request, problems.invalid(faults))
 
 
 async def _refused(request: Request, error: Any) -> Response:

@@ -35,7 +35,13 @@ class Authenticator:
     ) -> None:
         self._pool = pool
         self._verify = verify
-        self._insecure_caller = insecure_tenant and Caller(insecure_tenant, "insecure", frozenset(api_keys.SCOPES))
+        all_scopes = frozenset(api_keys.SCOPES)
+        self._insecure_caller = Caller(insecure_tenant, "insecure", all_scopes) if insecure_tenant else None
+
+    @property
+    def insecure_caller(self) -> Caller | None:
+        """The caller of every request where requests need no credentials, else None."""
+        return self._insecure_caller
 
     async def caller(self, token: str | None, key: str | None) -> Caller:
         """Return the caller, by the token if both are present; ProblemError 401, or 503 without the keys of tokens."""
@@ -62,7 +68,12 @@ class Authenticator:
         holder = await api_keys.find(self._pool, key)
         if holder is None:
             raise _unauthenticated("The key is unknown or revoked", CHALLENGE)
-        return Caller(holder.tenant_id, holder.name, frozenset(holder.scopes))
+        return caller_of(holder)
+
+
+def caller_of(key: api_keys.KeyHolder) -> Caller:
+    """Return the caller that a key stands for."""
+    return Caller(key.tenant_id, key.name, frozenset(key.scopes))
 
 
 def authenticator(

@@ -72,12 +72,14 @@ def stay_open(request: Request) -> None:
 class RequestMiddleware:
     """The outermost middleware: request ids, the limit of requests at a time, log and metrics."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, root_path: str = "") -> None:
         self._app = app
+        self._root_path = root_path
         self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
+        scope["root_path"] = self._root_path
         request = Request(scope)
         log_context = _log_context(request)
         began = time.perf_counter()

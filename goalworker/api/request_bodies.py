@@ -20,14 +20,14 @@ _CLOSE: Final = {"Connection": "close"}
 
 
 async def _required(request: Request) -> Any:
-    body = await _read(request)
+    body = await read(request)
     if not body:
         raise problems.invalid([faults.Fault("", "The body is empty; it must be a JSON object")])
     return _object(request, body)
 
 
 async def _optional(request: Request) -> Any:
-    body = await _read(request)
+    body = await read(request)
     return _object(request, body) if body else {}
 
 
@@ -57,7 +57,7 @@ def _check_media_type(request: Request) -> None:
         raise problems.ProblemError(problems.NOT_JSON, "Send JSON with the header `Content-Type: application/json`")
 
 
-async def _read(request: Request) -> bytes:
+async def read(request: Request) -> bytes:
     """Return the body. A too large one is read on and discarded, since a client that still sends reads no answer."""
     length = request.headers.get("content-length", "")
     announced = int(length[:20]) if length.isdecimal() else 0

@@ -262,6 +262,12 @@ class Api(_Group):
         None, description="`iss` that a token must have", examples=["https://login.example.com/"]
     )
     jwt_audience: values.Text | None = Field(None, description="`aud` that a token must have", examples=["goalworker"])
+    console: bool = Field(True, description="false: the API serves no `/console`")
+    root_path: values.RootPath = Field(
+        "",
+        description="Path before all addresses where a proxy serves them under one, whether or not it strips it",
+        examples=["/goalworker"],
+    )
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:

@@ -98,6 +98,17 @@ def _check_url(url: str, *beginnings: str) -> None:
         raise ValueError("it is not a URL; in user and password, percent-encode everything but letters and digits")
 
 
+def _root_path(value: str) -> str:
+    if not re.fullmatch(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*", value):
+        raise ValueError(
+            "it should begin with / and not end with one, and consist of letters, digits, '.', '_', '~' and '-'"
+        )
+    # Whether a proxy has stripped the path could not be told from an address.
+    if value.split("/")[1:2] in (["api"], ["console"], ["docs"]):
+        raise ValueError("it should not begin with /api, /console or /docs, as addresses of ours do")
+    return value
+
+
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
@@ -121,6 +132,7 @@ Servers = Annotated[str, AfterValidator(_servers)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 ReferenceUrl = Annotated[str, AfterValidator(_reference_url)]
+RootPath = Annotated[str, AfterValidator(_root_path)]
 
 
 def shown(value: object) -> str:

@@ -45,6 +45,7 @@ async def _run_api(settings: config.Settings, insecure_tenant: str | None) -> No
     import httpx
 
     from goalworker import api
+    from goalworker.console import mounting
 
     journal = outages.Journal()
     health = ops_port.Health(metrics.API_CHECKS, journal=journal)
@@ -56,7 +57,13 @@ async def _run_api(settings: config.Settings, insecure_tenant: str | None) -> No
         await start_checks.check_database(settings, pool, tables.API_ROLE, goal_store.check_tracking)
         feed = api.live_feed_of(pool)
         application = api.application(
-            settings, pool, client, insecure_tenant=insecure_tenant, journal=journal, feed=feed
+            settings,
+            pool,
+            client,
+            insecure_tenant=insecure_tenant,
+            journal=journal,
+            feed=feed,
+            extend=mounting.mount if settings.api.console else None,
         )
         address = http_server.Address(settings.api.host, settings.api.port, "The API", "API")
         async with http_server.serve(application, address, drain_seconds=int(DRAIN_SECONDS)) as port:

@@ -49,6 +49,7 @@ class StoredKey(Struct, frozen=True):
 class KeyHolder(Struct, frozen=True):
     """The tenant, name and scopes that a key stands for."""
 
+    id: UUID
     tenant_id: str
     name: str
     scopes: tuple[str, ...]
@@ -80,7 +81,17 @@ async def find(pool: sa_async.AsyncEngine, key: str) -> KeyHolder | None:
     # The tenant is not known yet, so row-level security hides every row except from the function.
     async with connections.tenant_transaction(pool, "", "keys") as connection:
         row = (await connection.execute(_BY_HASH, {"hash": _hash(key)})).one_or_none()
-    return None if row is None else KeyHolder(row.tenant_id, row.name, tuple(row.scopes))
+    return None if row is None else KeyHolder(row.key_id, row.tenant_id, row.name, tuple(row.scopes))
+
+
+async def find_by_id(pool: sa_async.AsyncEngine, tenant_id: str, key_id: UUID) -> KeyHolder | None:
+    """Return the holder of a tenant's key, or None if the key is unknown or revoked."""
+    found = sa.select(_KEYS.name, _KEYS.scopes).where(
+        _KEYS.tenant_id == tenant_id, _KEYS.key_id == key_id, _KEYS.revoked_at.is_(None)
+    )
+    async with connections.tenant_transaction(pool, tenant_id, "keys") as connection:
+        row = (await connection.execute(found)).one_or_none()
+    return None if row is None else KeyHolder(key_id, tenant_id, row.name, tuple(row.scopes))
 
 
 async def list_of_tenant(pool: sa_async.AsyncEngine, tenant_id: str) -> list[StoredKey]:
@@ -116,7 +127,7 @@ async def revoke(pool: sa_async.AsyncEngine, tenant_id: str, key_id: UUID) -> St
 
 _KEYS: Final = tables.api_keys.c
 _COLUMNS: Final = (_KEYS.key_id, _KEYS.tenant_id, _KEYS.name, _KEYS.scopes, _KEYS.created_at, _KEYS.revoked_at)
-_BY_HASH: Final = sa.text("SELECT tenant_id, name, scopes FROM goalworker_api_key(:hash)")
+_BY_HASH: Final = sa.text("SELECT tenant_id, key_id, name, scopes FROM goalworker_api_key(:hash)")
 
 
 def _hash(key: str) -> bytes:

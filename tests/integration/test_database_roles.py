@@ -211,7 +211,7 @@ async def test_the_api_works_as_its_login(installation: Installation) -> None:
         goal = await goal_store.create(pool, "acme", "w", draft, actor="ann", maximum=3)
         assert await goal_store.get(pool, "acme", goal.id) == goal
         key, stored = await api_keys.create(pool, "acme", "ci", ["goals:read"])
-        assert await api_keys.find(pool, key) == api_keys.KeyHolder("acme", "ci", ("goals:read",))
+        assert await api_keys.find(pool, key) == api_keys.KeyHolder(stored.id, "acme", "ci", ("goals:read",))
         await api_keys.revoke(pool, "acme", stored.id)
         assert await api_keys.find(pool, key) is None
     finally:

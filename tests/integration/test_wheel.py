@@ -47,6 +47,13 @@ def test_a_wheel_contains_the_page_of_the_api_with_its_licences(carried: set[str
     assert wanted <= carried
 
 
+def test_a_wheel_contains_the_pages_of_the_console_and_their_files(carried: set[str]) -> None:
+    folders = [ROOT / "goalworker/console" / name for name in ("templates", "static")]
+    wanted = {path.relative_to(ROOT).as_posix() for folder in folders for path in folder.iterdir()}
+    assert "goalworker/console/static/htmx.LICENSE" in wanted
+    assert wanted <= carried
+
+
 @pytest.fixture
 def python(wheel: Path, tmp_path: Path) -> Path:
     """Install the wheel into an empty environment, and lend it the dependencies of this one."""

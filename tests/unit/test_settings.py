@@ -64,6 +64,8 @@ DEFAULTS = {
     "API__JWKS_URL": "",
     "API__JWT_ISSUER": "",
     "API__JWT_AUDIENCE": "",
+    "API__CONSOLE": "true",
+    "API__ROOT_PATH": "",
     "OPS__HOST": "127.0.0.1",
     "OPS__PORT": "9464 (`run`), 9465 (`api`), 9466 (`insight`)",
     "OPS__STALL_SECONDS": "300",

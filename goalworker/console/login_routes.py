@@ -1,0 +1,95 @@
+"""Login with an API key, and logout."""
+
+import math
+import time
+from typing import Final
+from urllib import parse
+
+from fastapi import APIRouter, Request
+from starlette.responses import RedirectResponse, Response
+
+from goalworker.api import parameters
+from goalworker.console import addresses, login_limits, rendering, sessions, visitors
+from goalworker.stores import api_keys
+
+router = APIRouter(include_in_schema=False)
+
+# The page's own form names its origin with this, and with `no-referrer` it would name none.
+_HEADERS: Final = {"Referrer-Policy": "same-origin"}
+_UNKNOWN: Final = "The key is unknown or revoked"
+_FOREIGN: Final = "Another site sent this form. Log in here"
+
+
+@router.get(addresses.LOGIN)
+async def show_login(request: Request) -> Response:
+    """Show the login, or go on where somebody is logged in."""
+    goes_on = addresses.local(request, request.query_params.get("next", ""))
+    if await visitors.of_request(request) is not None:
+        return _redirect(goes_on)
+    return _page(request, goes_on)
+
+
+@router.post(addresses.LOGIN)
+async def log_in(request: Request, context: parameters.InContext) -> Response:
+    """Exchange an API key for a session."""
+    form = await visitors.form(request)
+    goes_on = addresses.local(request, form.get("next", ""))
+    if not _is_own_form(request):
+        return _page(request, goes_on, 403, _FOREIGN)
+    limits, client = _limits(request), _client(request)
+    wait = limits.seconds_to_wait(client, time.monotonic())
+    if wait:
+        return _too_many(request, goes_on, wait)
+    key = await api_keys.find(context.pool, form.get("key", "").strip())
+    if key is None:
+        limits.failed(client, time.monotonic())
+        return _page(request, goes_on, 401, _UNKNOWN)
+    return await _begin(request, key, goes_on)
+
+
+async def _begin(request: Request, key: api_keys.KeyHolder, goes_on: str) -> Response:
+    keys = await request.app.state.console.keys()
+    answer = _redirect(goes_on)
+    sessions.set_cookie(request, answer, sessions.signed(keys, sessions.begin(key, sessions.utc_now())))
+    return answer
+
+
+@router.post(f"{addresses.CONSOLE}/logout")
+async def log_out(request: Request, _visitor: visitors.Sender) -> Response:
+    """End the session of this browser."""
+    answer = _redirect(addresses.url(request, addresses.LOGIN))
+    sessions.delete_cookie(request, answer)
+    return answer
+
+
+def _page(request: Request, goes_on: str, status: int = 200, refusal: str = "", wait: float = 0) -> Response:
+    headers = _HEADERS | ({"Retry-After": str(math.ceil(wait))} if wait else {})
+    return rendering.page(request, None, "login.html", status, headers=headers, goes_on=goes_on, refusal=refusal)
+
+
+def _too_many(request: Request, goes_on: str, wait: float) -> Response:
+    minutes = math.ceil(wait / 60)
+    refusal = f"Too many attempts failed; try again in {minutes} minute{'s' * (minutes > 1)}"
+    return _page(request, goes_on, 429, refusal, wait)
+
+
+def _redirect(address: str) -> Response:
+    return RedirectResponse(address, 303, rendering.HEADERS)
+
+
+def _limits(request: Request) -> login_limits.LoginLimits:
+    limits: login_limits.LoginLimits = request.app.state.login_limits
+    return limits
+
+
+def _client(request: Request) -> str:
+    return "" if request.client is None else request.client.host
+
+
+def _is_own_form(request: Request) -> bool:
+    """Say whether a page of ours sent the form: another site could log a visitor in as somebody else."""
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site in ("same-origin", "none")
+    origin = request.headers.get("origin")
+    return origin is None or parse.urlsplit(origin).netloc == request.headers.get("host")

@@ -1,0 +1,44 @@
+"""The console as a part of the API's application."""
+
+from typing import Final
+
+from fastapi import APIRouter, FastAPI, Request
+from starlette.responses import RedirectResponse, Response
+
+from goalworker import api
+from goalworker.console import (
+    addresses,
+    contact_reveal,
+    error_pages,
+    installation,
+    login_limits,
+    login_routes,
+    overview,
+    rendering,
+    static_files,
+)
+
+_ROOT: Final = APIRouter(include_in_schema=False)
+# Order matters where addresses overlap: ids may have slashes.
+_ROUTERS: Final = (
+    _ROOT,
+    static_files.router,
+    login_routes.router,
+    contact_reveal.router,
+    overview.router,
+)
+
+
+def mount(app: FastAPI) -> None:
+    """Add the console to the application of the API."""
+    app.state.console = installation.Installation()
+    app.state.login_limits = login_limits.LoginLimits()
+    for router in _ROUTERS:
+        api.include(app, router)
+    error_pages.install(app)
+
+
+@_ROOT.get("/")
+async def show_console(request: Request) -> Response:
+    """Send visitors of the bare address to the console."""
+    return RedirectResponse(addresses.url(request, addresses.CONSOLE), 303, rendering.HEADERS)

@@ -1,0 +1,148 @@
+"""Sessions of the console: who gets one, what it allows, and what ends it."""
+
+from datetime import timedelta
+from urllib import parse
+
+import httpx
+import pytest
+
+from goalworker.console import login_limits, sessions
+from goalworker.stores import api_keys
+from tests.kit import console, running_api
+
+
+async def test_a_stranger_logs_in_and_goes_on_where_he_wanted_to(
+    api: running_api.Api, stranger: httpx.AsyncClient
+) -> None:
+    asked = await stranger.get("/console?from=2026-05-01")
+    assert asked.status_code == 303
+    page = await stranger.get(asked.headers["location"])
+    assert (page.status_code, "API key" in page.text) == (200, True)
+    key, _ = await console.key_of(api)
+    answer = await stranger.post("/console/login", data={"key": f" {key}\n", "next": "/console?from=2026-05-01"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/console?from=2026-05-01")
+    assert (await stranger.get(answer.headers["location"])).status_code == 200
+    assert (await stranger.get("/console/login?next=/console/health")).headers["location"] == "/console/health"
+
+
+async def test_the_cookie_is_hidden_from_scripts_and_other_sites_and_holds_no_key(
+    api: running_api.Api, stranger: httpx.AsyncClient
+) -> None:
+    key, _ = await console.key_of(api)
+    answer = await stranger.post("/console/login", data={"key": key})
+    cookie = answer.headers["set-cookie"]
+    attributes = {part.strip().lower() for part in cookie.split(";")[1:]}
+    assert {"httponly", "samesite=strict", "path=/console", "max-age=43200"} <= attributes
+    assert "secure" not in attributes  # plain HTTP
+    assert key not in cookie
+
+
+async def test_behind_https_the_cookie_is_sent_over_https_only(
+    api: running_api.Api, stranger: httpx.AsyncClient
+) -> None:
+    key, _ = await console.key_of(api)
+    answer = await stranger.post("/console/login", data={"key": key}, headers={"X-Forwarded-Proto": "https"})
+    assert "; Secure" in answer.headers["set-cookie"]
+
+
+async def test_an_unknown_key_is_refused_and_not_shown_again(stranger: httpx.AsyncClient) -> None:
+    answer = await stranger.post("/console/login", data={"key": "gw_wrong"})
+    assert (answer.status_code, "unknown or revoked" in answer.text) == (401, True)
+    assert "gw_wrong" not in answer.text
+    assert "set-cookie" not in answer.headers
+
+
+async def test_revoking_the_key_ends_the_session_at_once(api: running_api.Api, stranger: httpx.AsyncClient) -> None:
+    key, stored = await console.key_of(api)
+    await stranger.post("/console/login", data={"key": key})
+    assert (await stranger.get("/console")).status_code == 200
+    await api_keys.revoke(api.pool, stored.tenant_id, stored.id)
+    assert (await stranger.get("/console")).status_code == 303
+
+
+async def test_a_cookie_that_was_changed_in_any_place_is_none(api: running_api.Api, client: httpx.AsyncClient) -> None:
+    good = client.cookies[sessions.COOKIE]
+    async with console.browser(api) as forger:
+        for place in range(0, len(good), 7):
+            changed = good[:place] + ("A" if good[place] != "A" else "B") + good[place + 1 :]
+            answer = await forger.get("/console", headers={"Cookie": f"{sessions.COOKIE}={changed}"})
+            assert answer.status_code == 303, place
+
+
+async def test_a_session_ends_after_its_time(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = sessions.utc_now()
+    monkeypatch.setattr(sessions, "utc_now", lambda: now + sessions.LIFETIME - timedelta(minutes=1))
+    assert (await client.get("/console")).status_code == 200
+    monkeypatch.setattr(sessions, "utc_now", lambda: now + sessions.LIFETIME + timedelta(minutes=1))
+    assert (await client.get("/console")).status_code == 303
+
+
+async def test_a_key_without_the_right_to_read_sees_no_page(api: running_api.Api) -> None:
+    async with console.logged_in(api, scopes=["enrollments:write"]) as client:
+        page = await client.get("/console")
+        assert (page.status_code, "goals:read" in page.text) == (403, True)
+
+
+async def test_logout_needs_the_token_of_the_session_and_ends_it(
+    client: httpx.AsyncClient, other: httpx.AsyncClient
+) -> None:
+    foreign = console.csrf_of(await other.get("/console"))
+    own = console.csrf_of(await client.get("/console"))
+    for given in ({}, {"csrf": ""}, {"csrf": foreign}):
+        assert (await client.post("/console/logout", data=given)).status_code == 403
+    assert (await client.get("/console")).status_code == 200
+    answer = await client.post("/console/logout", data={"csrf": own})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/console/login")
+    assert (await client.get("/console")).status_code == 303
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+    ],
+)
+async def test_another_site_cannot_log_a_visitor_in(
+    headers: dict[str, str], api: running_api.Api, stranger: httpx.AsyncClient
+) -> None:
+    key, _ = await console.key_of(api)
+    answer = await stranger.post("/console/login", data={"key": key}, headers=headers)
+    assert (answer.status_code, "set-cookie" in answer.headers) == (403, False)
+
+
+async def test_after_many_failures_an_address_waits_and_even_the_right_key_does_not_help(
+    api: running_api.Api, stranger: httpx.AsyncClient
+) -> None:
+    for _ in range(login_limits.FAILURES_MAX):
+        assert (await stranger.post("/console/login", data={"key": "gw_wrong"})).status_code == 401
+    key, _ = await console.key_of(api)
+    answer = await stranger.post("/console/login", data={"key": key})
+    assert answer.status_code == 429
+    assert 0 < int(answer.headers["retry-after"]) <= login_limits.WINDOW_SECONDS
+    forwarded = {"X-Forwarded-For": "192.0.2.7"}
+    assert (await stranger.post("/console/login", data={"key": key}, headers=forwarded)).status_code == 303
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    ["https://evil.example/console", "//evil.example/console", "/\\evil.example", "/api/v1/workflows", "/consoles"],
+)
+async def test_a_login_goes_on_to_pages_of_the_console_only(
+    elsewhere: str, api: running_api.Api, stranger: httpx.AsyncClient
+) -> None:
+    page = await stranger.get(f"/console/login?{parse.urlencode({'next': elsewhere})}")
+    assert 'name="next" value="/console"' in page.text
+    key, _ = await console.key_of(api)
+    answer = await stranger.post("/console/login", data={"key": key, "next": elsewhere})
+    assert answer.headers["location"] == "/console"
+
+
+async def test_an_insecure_tenant_needs_no_login(database_url: str) -> None:
+    async with console.running(database_url, {}, insecure_tenant="local") as api, console.browser(api) as client:
+        page = await client.get("/console")
+        assert (page.status_code, "local" in page.text) == (200, True)
+        assert (await client.get("/console/login")).headers["location"] == "/console"
+        assert (await client.post("/console/logout", data={})).status_code == 403
