@@ -1,4 +1,4 @@
-"""The whole id of a contact, for whoever asks for it."""
+"""The whole id of a contact, on request."""
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response

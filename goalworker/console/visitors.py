@@ -1,4 +1,4 @@
-"""Visitors of the console: who asks for a page, what they may do, and the forms that they send."""
+"""Visitors of the console: their session, their rights, and the forms that they send."""
 
 import hmac
 from typing import Annotated, Final
@@ -79,7 +79,7 @@ async def _sender(request: Request, visitor: Reader) -> Visitor:
 
 
 Sender = Annotated[Visitor, Depends(_sender)]
-"""A reader who sends a form of ours that changes nothing of the tenant's."""
+"""A reader with a form of ours that changes nothing of the tenant."""
 
 
 async def _writer(visitor: Sender) -> Visitor:

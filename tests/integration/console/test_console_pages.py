@@ -1,4 +1,4 @@
-"""What all pages of the console share: headers, files, problems, the path before all addresses."""
+"""Headers, files, problems and the path before all addresses: the same on every page of the console."""
 
 import hashlib
 import re
