@@ -125,7 +125,11 @@ async def product(
 
 
 async def in_turn(rounds: int, first: Stage, second: Stage) -> AsyncIterator[tuple[list[Drain], list[Drain]]]:
-    """Let the product work off two stages, every other round in the other order; yield the drains after each round."""
+    """Let the product work off two stages, every other round in the other order; yield the drains after each round.
+
+    A drain before them does not count: the broker takes twice its processor to read a backlog for the first time.
+    """
+    await product(first)
     done: tuple[list[Drain], list[Drain]] = ([], [])
     both = [(first, done[0]), (second, done[1])]
     for number in range(rounds):
