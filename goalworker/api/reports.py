@@ -60,10 +60,10 @@ async def series(
 
 
 async def conversions(
-    request: Request, caller: auth.Caller, context: parameters.Context, workflow_id: str, since: datetime
+    request: Request, caller: auth.Caller, context: parameters.Context, workflow_id: str, since: datetime | None
 ) -> Sequence[cohorts.Cohort]:
     """Return the series by week since a time, without its revenue, which takes longest; UnknownWorkflowError."""
-    query = parameters.SeriesQuery.model_validate({"from": since.isoformat()})
+    query = parameters.SeriesQuery().model_copy(update={"since": since})
     read = cohort_series.without_revenue
     return await _series(request, caller, context, ("conversions", workflow_id), query, read)
 

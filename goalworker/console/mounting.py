@@ -16,6 +16,8 @@ from goalworker.console import (
     overview,
     rendering,
     static_files,
+    workflow_page,
+    workflow_rows,
 )
 
 _ROOT: Final = APIRouter(include_in_schema=False)
@@ -26,6 +28,8 @@ _ROUTERS: Final = (
     login_routes.router,
     contact_reveal.router,
     overview.router,
+    workflow_page.router,
+    workflow_rows.router,
 )
 
 

@@ -10,6 +10,7 @@ import msgspec
 from pydantic import ValidationError
 
 from goalworker.api import parameters, problems, validation
+from goalworker.console import addresses
 from goalworker.domain import cohorts, text
 
 WEEKS: Final = 13
@@ -69,6 +70,16 @@ def written(moment: datetime) -> str:
     """Return a moment as the API writes it."""
     text_: str = msgspec.to_builtins(moment.astimezone(UTC))
     return text_
+
+
+def page_of(workflow_id: str) -> str:
+    """Return the path of a workflow's page."""
+    return f"{addresses.CONSOLE}/workflows/{addresses.segment(workflow_id)}"
+
+
+def api_path(workflow_id: str) -> str:
+    """Return the path of calls of the API about a workflow."""
+    return parameters.WORKFLOW.format(workflow_id=parse.quote(workflow_id, safe=""))
 
 
 def call(path: str, asked: Mapping[str, Any]) -> str:

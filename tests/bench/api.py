@@ -23,7 +23,7 @@ import httpx
 from goalworker import embedded
 from goalworker.embedded import machine
 from goalworker.postgres import migrations
-from tests.bench import feeds, index_use, rows
+from tests.bench import console, feeds, index_use, rows
 
 REQUESTS_PER_SECOND = 50
 LOAD_SECONDS = 120
@@ -216,9 +216,14 @@ def report(times: Times) -> Iterator[str]:
         p50, p95, p99 = (_percentile(took, percent) for percent in (50, 95, 99))
         target, share = TARGET_P99_MS.get(name), " at p99"
         if target is None:
-            target, share = TARGET_MS.get(name, TARGET_FIRST_MS), ""
+            target, share = _target_p95(name), ""
         verdict = "met" if (p99 if share else p95) <= target else "missed"
         yield f"{name:<44}{len(took):>10}{p50:>9.1f}{p95:>9.1f}{p99:>9.1f}  {target} ms{share}: {verdict}"
+
+
+def _target_p95(name: str) -> int:
+    is_page = name.startswith("console, ") and not name.endswith("first asked")
+    return console.TARGET_MS if is_page else TARGET_MS.get(name, TARGET_FIRST_MS)
 
 
 def _percentile(took: Sequence[float], percent: int) -> float:
@@ -237,17 +242,19 @@ async def measure(database_url: str, folder: Path, share: int, seconds: int) -> 
         await load.run()
         await load.explain(contact_ids)
         await load.report()
+        pages = await console.measure(client, contact_ids[0])
         of_feeds = await feeds.share_of_a_processor(client, pid, database_url)
     machine_is = f"{os.cpu_count()} CPUs, load average {busy:.1f} before"
     print(f"{sizes}; {REQUESTS_PER_SECOND} requests/s for {seconds} s; {machine_is}")
-    print(*report(load.times), sep="\n")
+    print(*report(load.times | pages.times), *console.lines(pages.sizes), sep="\n")
     print(feeds.line(of_feeds))
-    for fault, count in sorted(load.failures.items()):
+    failures = {**load.failures, **pages.failures}
+    for fault, count in sorted(failures.items()):
         print(f"FAILED {fault}: {count} times")
     scans = index_use.Scans()
     await scans.note(database_url)
     print(*index_use.lines(scans.unread()), sep="\n")
-    return 1 if load.failures else 0
+    return 1 if failures else 0
 
 
 def main() -> int:
