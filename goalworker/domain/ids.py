@@ -102,3 +102,9 @@ def contact_hash(tenant_id: str, workflow_id: str, contact_id: str) -> int:
     """
     of_contact = hashlib.blake2b(f"{workflow_id}\x1f{contact_id}".encode(), digest_size=5).digest()
     return int.from_bytes(_hash_of_tenant(tenant_id) + of_contact, signed=True)
+
+
+def contact_hashes(tenant_id: str) -> tuple[int, int]:
+    """Return the least and the greatest contact_hash that a tenant, and perhaps another one, can have."""
+    of_tenant = _hash_of_tenant(tenant_id)
+    return int.from_bytes(of_tenant + bytes(5), signed=True), int.from_bytes(of_tenant + b"\xff" * 5, signed=True)

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from msgspec import Struct
 from sqlalchemy.ext import asyncio as sa_async
 
+from goalworker.domain import ids
 from goalworker.errors import GoalworkerError
 from goalworker.postgres import connections, insight_tables, tables
 from goalworker.stores import day_partitions
@@ -86,7 +87,8 @@ async def sizes(connection: connections.Connection, tenant_id: str) -> list[Size
     """Return how much of a tenant there is to copy."""
     found = []
     for table in (*COPIED, insight_tables.history_events):
-        sql = f"SELECT count(*), coalesce(sum(pg_column_size(t)), 0)::bigint FROM {table.name} t WHERE tenant_id = $1"
+        rows_of = selected(table, tenant_id)
+        sql = f"SELECT count(*), coalesce(sum(pg_column_size(t)), 0)::bigint FROM ({rows_of}) AS t"
         rows, size = await connection.fetchrow(sql, tenant_id)
         found.append(Size(str(table.name), rows, size))
     return found
@@ -126,7 +128,7 @@ async def copy(
                     await check(writing)
                     await _write(writing, table, rows)
 
-            copied += await read_slices(reading, selected(table, since), tenant_id, write)
+            copied += await read_slices(reading, selected(table, tenant_id, since), tenant_id, write)
     async with own_transaction(target) as writing:
         await writing.execute(_AFTER_COPIED_IDS, tenant_id)
     return copied
@@ -178,7 +180,7 @@ async def copy_sample(source: sa_async.AsyncEngine, target: sa_async.AsyncEngine
                 raise _DroppedError
 
     async with own_transaction(source) as reading:
-        return await read_slices(reading, f"{selected(sampled)} LIMIT {SLICE_ROWS}", tenant_id, write)
+        return await read_slices(reading, f"{selected(sampled, tenant_id)} LIMIT {SLICE_ROWS}", tenant_id, write)
 
 
 def is_sampled(table: str) -> bool:
@@ -209,11 +211,21 @@ def quoted(names: Iterable[str], prefix: str = "") -> str:
     return ", ".join(f'{prefix}"{name}"' for name in names)
 
 
-def selected(table: sa.Table, since: int | None = None) -> str:
-    """Return SQL that selects a tenant's rows, or those that transactions from `since` on have written."""
+def selected(table: sa.Table, tenant_id: str, since: int | None = None) -> str:
+    """Return SQL that selects the rows of a tenant, $1, or those that transactions from `since` on have written."""
+    if table is tables.goal_hits:
+        # A day's only index is by contact_hash, of which a tenant's are one range.
+        least, greatest = ids.contact_hashes(tenant_id)
+        of_days = f"{tables.OF_DAYS} AND contact_hash BETWEEN {least} AND {greatest}"
+        return f"{_selected(tables.goal_hits_kept, since)} UNION ALL {_selected(table, since)} AND {of_days}"
+    return _selected(table, since)
+
+
+def _selected(table: sa.Table, since: int | None) -> str:
     # Ids of transactions come round after 4 billion: their ages are compared.
     changed = "" if since is None else f" AND age(t.xmin) <= age('{since % 2**32}'::xid)"
-    return f"SELECT {quoted(columns_of(table))} FROM {table.name} t WHERE tenant_id = $1{changed}"
+    names = quoted(columns_of(tables.goal_hits if table in _PARTS else table))  # a part has another order
+    return f"SELECT {names} FROM {table.name} t WHERE tenant_id = $1{changed}"
 
 
 async def _write(connection: connections.Connection, table: sa.Table, rows: bytes) -> None:

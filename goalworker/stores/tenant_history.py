@@ -50,7 +50,7 @@ async def copy(
                     await tenant_copy.take_in(connection, table, rows)
                     await connection.execute(add_sql)
 
-            copied += await tenant_copy.read_slices(reading, tenant_copy.selected(table), tenant_id, write)
+            copied += await tenant_copy.read_slices(reading, tenant_copy.selected(table, tenant_id), tenant_id, write)
     return copied
 
 

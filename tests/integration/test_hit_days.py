@@ -163,6 +163,7 @@ def test_the_contacts_of_a_tenant_are_one_range_of_hashes() -> None:
     prefixes = {ids.contact_hash("acme", "w", f"c{number}") >> 40 for number in range(100)}
     assert len(prefixes) == 1
     assert prefixes != {ids.contact_hash("other", "w", "c1") >> 40}
+    assert ids.contact_hashes("acme") == (min(prefixes) << 40, (min(prefixes) + 1 << 40) - 1)
     assert ids.contact_hash("acme", "w", "c1") != ids.contact_hash("acme", "w", "c2")
     assert ids.contact_hash("acme", "w", "c1") == -3772626128027897152  # for ever, as rows have it
 

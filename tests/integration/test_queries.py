@@ -12,7 +12,7 @@ from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker.pipeline import fact_reading, outbox, phases
 from goalworker.postgres import connections
-from goalworker.stores import contact_facts, contact_timeline, retention, stats, table_statistics
+from goalworker.stores import contact_facts, contact_timeline, retention, stats, table_statistics, tenant_copy
 from goalworker.stores.goal_store import loading
 from tests.integration import statements, world
 from tests.integration.scenes import ACTIVATED, ended, failed, started, state, tagged
@@ -169,6 +169,20 @@ async def test_facts_judgement_and_publishing_use_indexes(
         "achievements_pkey",
         "outbox_by_batch",
     }
+
+
+async def test_a_move_reads_the_hits_of_its_tenant_alone(
+    pool: sa_async.AsyncEngine, filled: connections.Connection
+) -> None:
+    async def count() -> None:
+        async with tenant_copy.own_transaction(pool) as connection:
+            await tenant_copy.sizes(connection, "west")
+
+    plans = {
+        sql: [for_its_values] for sql, (for_its_values, _) in (await _plans(count())).items() if "goal_hits" in sql
+    }
+    assert len(plans) == 1
+    assert _assert_by_index(plans) >= {"goal_hits_kept_pkey", *OF_DAYS}
 
 
 async def test_judgement_uses_indexes_for_any_number_of_contacts(
