@@ -23,6 +23,8 @@ KIND_NAMES: Final[Mapping[str, str]] = {
     timelines.EXIT: "Exit",
     timelines.ENDED: "Enrollment",
 }
+TONES: Final[Mapping[str, str]] = {"passed": "good", "failed": "bad", "unknown": "muted"}
+"""Classes of colours by the word that they repeat."""
 PASSED, FAILED, UNKNOWN = ("passed", "\N{CHECK MARK}"), ("failed", "\N{BALLOT X}"), ("unknown", "?")
 
 
@@ -73,6 +75,11 @@ class Checked(Struct, frozen=True):
     sign: str
     sentence: str
 
+    @property
+    def tone(self) -> str:
+        """Class of its colour."""
+        return TONES[self.word]
+
 
 class Beside(Struct, frozen=True):
     """An event beside a goal of its type."""
@@ -103,6 +110,11 @@ class Line(Struct, frozen=True):
         """Name of its kind."""
         return KIND_NAMES[self.kind]
 
+    @property
+    def workflow_name(self) -> str:
+        """Name of its workflow."""
+        return printable(self.workflow_id or "")
+
 
 class Day(Struct, frozen=True):
     """Entries of one day in UTC, newest first."""
@@ -117,6 +129,22 @@ class Scene(Struct, frozen=True):
     tenant_id: str
     mask: Mask
     goals: Mapping[UUID, NamedGoal]
+
+
+def goal_ids(fact: timelines.Fact) -> tuple[UUID, ...]:
+    """Return the goals that a fact names."""
+    match fact:
+        case timelines.ExitSent():
+            return fact.goal_ids
+        case timelines.Hit() | timelines.Achieved():
+            return (fact.goal_id,)
+        case _:
+            return ()
+
+
+def workflow_of(fact: timelines.Fact) -> str | None:
+    """Return the workflow that a fact names; an event names none."""
+    return None if isinstance(fact, timelines.Happened) else fact.workflow_id
 
 
 def days(entries: Iterable[timelines.Entry], scene: Scene) -> list[Day]:

@@ -30,6 +30,11 @@ class Gate(Struct, frozen=True):
     word: str
     sign: str
 
+    @property
+    def tone(self) -> str:
+        """Class of its colour."""
+        return contact_view.TONES[self.word]
+
 
 class Near(Struct, frozen=True):
     """An event that came far: where it stopped, its clauses, and the changes with which it would have achieved."""
@@ -65,8 +70,12 @@ class Explained(Struct, frozen=True):
     gates: tuple[Gate, ...]
     events: tuple[Near, ...]
     events_left: int
-    exit: tuple[str, ...]
     reversals: tuple[Undone, ...]
+
+    @property
+    def tone(self) -> str:
+        """Class of its colour."""
+        return contact_view.TONES[self.result]
 
 
 class OfEnrollment(Struct, frozen=True):
@@ -76,6 +85,7 @@ class OfEnrollment(Struct, frozen=True):
     shown_id: str | None
     enrolled_at: datetime | None
     ended_at: datetime | None
+    exit: tuple[str, ...]
     goals: tuple[Explained, ...]
 
 
@@ -112,18 +122,23 @@ def _began(run: Run) -> tuple[bool, datetime, str]:
 
 
 def _explained(known: ContactFacts, mask: contact_view.Mask) -> tuple[OfEnrollment, ...]:
-    found: dict[str | None, list[Explained]] = {}
+    found: dict[str | None, list[Explanation]] = {}
     for one in explaining.explain(known):
-        found.setdefault(one.enrollment_id, []).append(_goal(one, known, mask))
+        found.setdefault(one.enrollment_id, []).append(one)
     runs = {run.enrollment.enrollment_id: run for run in known.runs}
-    return tuple([_of_enrollment(runs.get(id_ or ""), tuple(of_goals), mask) for id_, of_goals in found.items()])
+    return tuple([_of_enrollment(runs.get(id_ or ""), of, known, mask) for id_, of in found.items()])
 
 
-def _of_enrollment(run: Run | None, of_goals: tuple[Explained, ...], mask: contact_view.Mask) -> OfEnrollment:
+def _of_enrollment(
+    run: Run | None, explained: Sequence[Explanation], known: ContactFacts, mask: contact_view.Mask
+) -> OfEnrollment:
+    of_goals = tuple([_goal(one, known, mask) for one in explained])
     if run is None:
-        return OfEnrollment(None, None, None, None, of_goals)
+        return OfEnrollment(None, None, None, None, (), of_goals)
     of = run.enrollment
-    return OfEnrollment(of.enrollment_id, _shown_id(run, mask), of.enrolled_at, of.ended_at, of_goals)
+    # Each explanation of an enrollment has the state of its only exit.
+    exit_ = _exit(explained[0].exit)
+    return OfEnrollment(of.enrollment_id, _shown_id(run, mask), of.enrolled_at, of.ended_at, exit_, of_goals)
 
 
 def _shown_id(run: Run, mask: contact_view.Mask) -> str:
@@ -144,7 +159,6 @@ def _goal(one: Explanation, known: ContactFacts, mask: contact_view.Mask) -> Exp
         tuple([_gate(gate.gate, gate.result) for gate in one.gates]),
         tuple([_near(event, mask) for event in reversed(nearest)]),
         len(one.events) - len(nearest),
-        _exit(one.exit),
         tuple([Undone(of.time, of.type, mask.text(of.id), mask.text(of.subject_id)) for of in one.also.reversed]),
     )
 
@@ -177,9 +191,9 @@ def _exit(state: ExitState) -> tuple[str, ...]:
     if state.waits_for is not None:
         sentences.append(_WAITS[state.waits_for])
     if state.sent_at is not None:
-        sentences.append(f"The exit was written on {contact_view.moment(state.sent_at)}.")
+        sentences.append(f"The exit was written on {contact_view.moment(_whole(state.sent_at))}.")
     if state.published_at is not None:
-        sentences.append(f"Its record has been in Kafka since {contact_view.moment(state.published_at)}.")
+        sentences.append(f"Its record has been in Kafka since {contact_view.moment(_whole(state.published_at))}.")
     return tuple(sentences)
 
 
@@ -192,9 +206,14 @@ _WAITS: Final[Mapping[str, str]] = {
 # --- coverage ---
 
 
-def coverage(of: Coverage, *, dead_letters_searched: bool = False) -> tuple[str, ...]:
-    """Return sentences that tell apart what was not found, what nobody looked for, and what is no longer kept."""
+def coverage(of: Coverage, *, keeps_all: bool = True) -> tuple[str, ...]:
+    """Return sentences that tell apart what was not found, what nobody looked for, and what is no longer kept.
+
+    keeps_all: events of contacts without an enrollment are kept, too.
+    """
     sentences = [*_history(of)]
+    if of.history_from is not None and not keeps_all:
+        sentences.append("Only events of contacts with an enrollment are kept.")
     if of.hits_from is not None:
         sentences.append(f"Hits are kept at least since {contact_view.moment(_whole(of.hits_from))}.")
     if of.fresh_as_of is None:
@@ -202,9 +221,7 @@ def coverage(of: Coverage, *, dead_letters_searched: bool = False) -> tuple[str,
     else:
         judged = contact_view.moment(_whole(of.fresh_as_of))
         sentences.append(f"Every record that reached Kafka before {judged} has been judged.")
-    if not dead_letters_searched:
-        sentences.append("Dead letters were not searched here.")
-    return tuple(sentences)
+    return (*sentences, "Dead letters were not searched here.")
 
 
 def _history(of: Coverage) -> Iterable[str]:

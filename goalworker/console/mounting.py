@@ -8,6 +8,7 @@ from starlette.responses import RedirectResponse, Response
 from goalworker import api
 from goalworker.console import (
     addresses,
+    contact_page,
     contact_reveal,
     error_pages,
     installation,
@@ -27,6 +28,7 @@ _ROUTERS: Final = (
     static_files.router,
     login_routes.router,
     contact_reveal.router,
+    contact_page.router,
     overview.router,
     workflow_page.router,
     workflow_rows.router,

@@ -102,3 +102,17 @@ SINCE = scenes.MADE
 )
 def test_coverage_tells_not_found_not_looked_for_and_no_longer_kept_apart(coverage: Coverage, sentence: str) -> None:
     assert sentence in explanation_view.coverage(coverage)
+
+
+def test_an_exit_that_waits_or_was_sent_is_said_with_its_enrollment() -> None:
+    paid = scenes.known_of(scenes.goal(scenes.AT_LEAST_50), scenes.payment(amount="50.00"))
+    sent = structs.replace(scenes.run(), sent_at=scenes.PAID, published_at=scenes.PAID + timedelta(seconds=1))
+    (found,) = explanation_view.explain(structs.replace(paid, runs=(sent,)), REVEALED).enrollments
+    assert found.exit == (
+        "The exit was written on 2026-05-01 12:00:00 UTC.",
+        "Its record has been in Kafka since 2026-05-01 12:00:01 UTC.",
+    )
+    (found,) = explanation_view.explain(
+        structs.replace(paid, runs=(scenes.run(is_withheld=True),)), REVEALED
+    ).enrollments
+    assert found.exit == ("A backfill found this, and it was not asked to send exits.",)

@@ -42,4 +42,23 @@
   /* A form that only waits for its visitor to send it. */
   const waiting = document.querySelector("form[data-send-at-once]");
   if (waiting) waiting.requestSubmit();
+
+  /* Buttons that copy a sentence, where the browser lets a page copy. */
+  const offerCopies = () => {
+    if (!navigator.clipboard) return;
+    for (const element of document.querySelectorAll("[data-copies][hidden]")) element.hidden = false;
+  };
+  offerCopies();
+  document.addEventListener("htmx:after:swap", offerCopies);
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("button[data-copy]");
+    if (!button) return;
+    const status = button.parentElement.querySelector("[role=status]");
+    try {
+      await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
+      status.textContent = "Copied.";
+    } catch {
+      status.textContent = "The browser refused; select the sentence instead.";
+    }
+  });
 })();
