@@ -2,9 +2,11 @@
 
 import hashlib
 import hmac
-import secrets
 
 from msgspec import Struct
+from sqlalchemy.ext import asyncio as sa_async
+
+from goalworker.stores import console_secret
 
 
 class Keys(Struct, frozen=True):
@@ -15,13 +17,16 @@ class Keys(Struct, frozen=True):
 
 
 class Installation:
-    """The secret of this process."""
+    """The installation's secret in its database, read once: it never changes, so all processes have the same keys."""
 
-    def __init__(self) -> None:
-        self._keys = derive(secrets.token_bytes(32))
+    def __init__(self, pool: sa_async.AsyncEngine) -> None:
+        self._pool = pool
+        self._keys: Keys | None = None
 
     async def keys(self) -> Keys:
         """Return the keys."""
+        if self._keys is None:
+            self._keys = derive(await console_secret.read(self._pool))
         return self._keys
 
 

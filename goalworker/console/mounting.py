@@ -6,6 +6,7 @@ from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import RedirectResponse, Response
 
 from goalworker import api
+from goalworker.api import parameters
 from goalworker.console import (
     addresses,
     contact_page,
@@ -37,7 +38,8 @@ _ROUTERS: Final = (
 
 def mount(app: FastAPI) -> None:
     """Add the console to the application of the API."""
-    app.state.console = installation.Installation()
+    context: parameters.Context = app.state.context
+    app.state.console = installation.Installation(context.pool)
     app.state.login_limits = login_limits.LoginLimits()
     for router in _ROUTERS:
         api.include(app, router)

@@ -303,6 +303,26 @@ api_keys = sa.Table(
     time_("revoked_at", nullable=True),
 )
 
+# One-time codes that log in to the console as the holder of a key; only their hashes are kept.
+login_codes = sa.Table(
+    "login_codes",
+    metadata,
+    id_("tenant_id"),
+    sa.Column("code_hash", pg.BYTEA, primary_key=True),
+    uuid_("key_id"),
+    time_("expires_at"),
+)
+
+# No tenant_id: the secret behind the console's sessions and links, which the API's role reads.
+console_secret = sa.Table(
+    "console_secret",
+    metadata,
+    sa.Column("id", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("secret", pg.BYTEA, nullable=False),
+    sa.CheckConstraint("id = 1", name="one_row"),
+    sa.CheckConstraint("octet_length(secret) = 32", name="size"),
+)
+
 paused_topics = sa.Table(
     "paused_topics",
     metadata,
@@ -386,6 +406,7 @@ TENANT_TABLES: Final = (
     exits,
     audit_log,
     api_keys,
+    login_codes,
     moved_tenants,
     insight_tables.history_events,
     insight_tables.history_exits,

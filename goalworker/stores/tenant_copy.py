@@ -28,8 +28,8 @@ SLICE_BYTES: Final = 1024 * 1024
 SLICE_ROWS: Final = 5_000
 # Without a key: tenant_history copies them.
 _HISTORY: Final = (insight_tables.history_events, insight_tables.history_exits)
-# Backfills must end before a move, and finished jobs are answers of the cell that ran them.
-_LEFT: Final = (insight_tables.jobs, *_HISTORY)
+# Backfills must end before a move, and finished jobs are answers of the cell that ran them. Login codes last minutes.
+_LEFT: Final = (insight_tables.jobs, tables.login_codes, *_HISTORY)
 # Read and written as a part of goal_hits.
 _PARTS: Final = (tables.goal_hits_kept,)
 COPIED: Final = tuple(table for table in tables.TENANT_TABLES if table not in (tables.moved_tenants, *_LEFT, *_PARTS))

@@ -47,6 +47,8 @@ NOT_THE_APIS = {
     "the audit can't be changed": "UPDATE audit_log SET actor = 'somebody'",
     "the audit can't be deleted": "DELETE FROM audit_log",
     "keys can't be deleted": "DELETE FROM api_keys",
+    "login codes can't be deleted": "DELETE FROM login_codes",
+    "the console's secret can't be changed": "UPDATE console_secret SET secret = sha256('')",
     "progress can't be made up": "UPDATE progress SET judged_until = now()",
     "pauses can't be ended": "UPDATE paused_topics SET is_paused = false",
     "the mode can't be changed": "UPDATE installation SET enrollment_tracking = false",
@@ -63,6 +65,9 @@ NOT_THE_WORKERS = {
     "keys can't be made": (
         "INSERT INTO api_keys VALUES ('acme', gen_random_uuid(), 'n', 'h', ARRAY['goals:write'], now())"
     ),
+    "login codes can't be read": "SELECT FROM login_codes",
+    "login codes can't be used": "SELECT goalworker_take_login_code('x')",
+    "the console's secret can't be read": "SELECT FROM console_secret",
     "the audit can't be read": "SELECT FROM audit_log",
     "kept events can't be deleted": "DELETE FROM history_events",
     "jobs can't be made": "INSERT INTO jobs (tenant_id) VALUES ('acme')",
@@ -333,7 +338,8 @@ async def test_functions_with_rights_of_the_owner_set_their_search_path(administ
         "SELECT proname::text, proconfig FROM pg_proc WHERE prosecdef AND pronamespace = 'public'::regnamespace"
     )
     assert {row[0] for row in functions} == {
-        *("goalworker_api_key", "goalworker_make_history_days", "goalworker_drop_history_days"),
+        *("goalworker_api_key", "goalworker_take_login_code"),
+        *("goalworker_make_history_days", "goalworker_drop_history_days"),
         *("goalworker_make_days", "goalworker_drop_day"),
         *("goalworker_unpublished_exits", "goalworker_analyze", "goalworker_recent_effects"),
     }

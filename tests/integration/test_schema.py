@@ -212,8 +212,8 @@ def _a_row_of(table: sa.Table, tenant_id: str) -> str:
     needed = [column for column in table.c if not (column.nullable or column.server_default or column.identity)]
     given = {"tenant_id": f"'{tenant_id}'", "kind": "'plan'", "state": "'here'"}
     values = [given.get(column.name) or _SOMETHING[_kind(column)] for column in needed]
-    if "key_hash" in table.c:
-        values[[column.name for column in needed].index("key_hash")] = f"'{tenant_id}'"
+    for name in {"key_hash", "code_hash"} & set(table.c.keys()):
+        values[[column.name for column in needed].index(name)] = f"'{tenant_id}'"
     columns = ", ".join(f'"{column.name}"' for column in needed)
     return f"INSERT INTO {table} ({columns}) VALUES ({', '.join(values)})"
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from goalworker.console import login_limits, sessions
-from goalworker.stores import api_keys
+from goalworker.stores import api_keys, login_codes
 from tests.kit import console, running_api
 
 
@@ -146,3 +146,29 @@ async def test_an_insecure_tenant_needs_no_login(database_url: str) -> None:
         assert (page.status_code, "local" in page.text) == (200, True)
         assert (await client.get("/console/login")).headers["location"] == "/console"
         assert (await client.post("/console/logout", data={})).status_code == 403
+
+
+# --- one-time codes ---
+
+
+async def test_a_link_with_a_code_logs_in_once_and_not_by_being_looked_at(
+    api: running_api.Api, stranger: httpx.AsyncClient
+) -> None:
+    _, key = await console.key_of(api)
+    code = await login_codes.create(api.pool, key.tenant_id, key.id)
+    for _ in range(2):
+        page = await stranger.get(f"/console/login?code={code}")
+        assert (page.status_code, f'name="code" value="{code}"' in page.text) == (200, True)
+    answer = await stranger.post("/console/login", data={"code": code, "next": "/console"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/console")
+    assert (await stranger.get("/console")).status_code == 200
+    async with console.browser(api) as second:
+        refused = await second.post("/console/login", data={"code": code})
+        assert (refused.status_code, "was used" in refused.text) == (401, True)
+
+
+async def test_codes_cannot_be_tried_without_end(stranger: httpx.AsyncClient) -> None:
+    answers = [
+        await stranger.post("/console/login", data={"code": "a" * 43}) for _ in range(login_limits.FAILURES_MAX + 1)
+    ]
+    assert [answer.status_code for answer in answers] == [401] * login_limits.FAILURES_MAX + [429]
