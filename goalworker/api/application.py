@@ -175,7 +175,14 @@ async def _invalid_parameters(request: Request, error: Any) -> Response:
 
 
 async def _refused(request: Request, error: Any) -> Response:
-    return await _problem(request, _refusal(error))
+    return await _problem(request, problem_of(error))
+
+
+def problem_of(
+    error: problems.ProblemError | errors.GoalworkerError | cohorts.TooManyPeriodsError,
+) -> problems.ProblemError:
+    """Return the problem that a refusal is to a caller, whichever layer refused."""
+    return error if isinstance(error, problems.ProblemError) else _refusal(error)
 
 
 def _refusal(error: errors.GoalworkerError | cohorts.TooManyPeriodsError) -> problems.ProblemError:

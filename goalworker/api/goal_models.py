@@ -80,6 +80,10 @@ _TEXTS: Final[Mapping[str, _Texts]] = {
 }
 
 
+DEEDS: Final[Mapping[str, str]] = {name: texts.event for name, texts in _TEXTS.items()}
+"""What a contact does, by goal type: a contact gets a tag."""
+
+
 # Types made from a table are nothing that a type checker can follow.
 _create: Final[Any] = create_model
 _alias: Final[Any] = TypeAliasType

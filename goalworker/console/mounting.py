@@ -9,13 +9,17 @@ from goalworker import api
 from goalworker.api import parameters
 from goalworker.console import (
     addresses,
+    backfill_page,
     contact_page,
     contact_reveal,
     error_pages,
+    goal_form_page,
+    goal_page,
     installation,
     login_limits,
     login_routes,
     overview,
+    plan_page,
     rendering,
     static_files,
     workflow_page,
@@ -33,6 +37,10 @@ _ROUTERS: Final = (
     overview.router,
     workflow_page.router,
     workflow_rows.router,
+    goal_form_page.router,
+    goal_page.router,
+    plan_page.router,
+    backfill_page.router,
 )
 
 
