@@ -8,12 +8,14 @@ from markupsafe import Markup
 from goalworker.console.charts import scales, svg
 from goalworker.domain import cohorts
 
-SIZE: Final = (360.0, 200.0)
-_LEFT, _RIGHT, _UPPER, _LOWER = 40.0, 354.0, 26.0, 176.0
+SIZE: Final = (330.0, 200.0)
+_LEFT, _RIGHT, _UPPER, _LOWER = 42.0, 326.0, 26.0, 176.0
 _DATES_MAX: Final = 5
+_SHORT: Final = 6
+"""Letters of a label that is a day; those of months are longer, and fewer of them fit."""
 _FILLED: Final = 0.7
 """Part of a column that its bar fills."""
-_LETTER: Final = 5.6
+_LETTER: Final = 6.2
 """Width of a letter of the legend, about."""
 
 
@@ -45,8 +47,8 @@ def bars(area: scales.Plot, values: Sequence[float]) -> list[str]:
 
 def dates(area: scales.Plot, series: Sequence[cohorts.Cohort]) -> list[Markup]:
     """Return the start of some periods as labels below the plot."""
-    at = scales.thinned(len(series), _DATES_MAX)
     labels = scales.dates([cohort.since for cohort in series])
+    at = scales.thinned(len(series), _DATES_MAX if len(max(labels, key=len, default="")) <= _SHORT else _DATES_MAX - 1)
     shares = [scales.share_of(index, len(series)) for index in at]
     return scales.bottom_labels(area, shares, [labels[index] for index in at])
 

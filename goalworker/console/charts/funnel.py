@@ -9,7 +9,7 @@ from msgspec import Struct
 from goalworker.console.charts import svg
 from goalworker.domain import rates
 
-_WIDTH, _ROW, _BAR = 360.0, 40.0, 14.0
+_WIDTH, _ROW, _BAR = 330.0, 40.0, 14.0
 _MARGIN: Final = 6.0
 _SHORTEST: Final = 2.0
 """Length of a bar that stands for few among very many."""

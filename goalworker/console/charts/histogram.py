@@ -15,7 +15,11 @@ _BOUNDS_MAX: Final = 8
 
 
 def histogram(bins: Sequence[incidence.Bin], title: str) -> Markup:
-    """Return a bar with its number for each bin; between two bars stands the time that parts them."""
+    """Return a bar with its number for each bin, from the first to the last one that has any.
+
+    Between two bars stands the time that parts them.
+    """
+    bins = _used(bins)
     counts = [found.converted for found in bins]
     at = scales.count_ticks(max(counts, default=0))
     area = columns.plot(at[-1])
@@ -26,6 +30,11 @@ def histogram(bins: Sequence[incidence.Bin], title: str) -> Markup:
         *(_numbers(area, counts) if len(bins) <= _NUMBERS_MAX else ()),
     )
     return svg.drawing("histogram", columns.SIZE, title, _in_words(bins), *drawn)
+
+
+def _used(bins: Sequence[incidence.Bin]) -> Sequence[incidence.Bin]:
+    used = [index for index, found in enumerate(bins) if found.converted]
+    return bins[used[0] : used[-1] + 1] if used else bins
 
 
 def _bounds(area: scales.Plot, bins: Sequence[incidence.Bin]) -> list[Markup]:
