@@ -54,6 +54,7 @@ API_OPERATIONS: Final = (
     "seen_values",
     "stats",
     "feed",
+    "health",
     "keys",
 )
 INSIGHT_OPERATIONS: Final = ("history", "goals", "jobs", "plan", "sweep")

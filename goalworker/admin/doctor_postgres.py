@@ -13,8 +13,6 @@ from goalworker.pipeline import clock_skew, outbox, paused_topics, refused_messa
 from goalworker.postgres import advisory_locks, connections, database_errors, migrations, pooler, tables
 from goalworker.stores import enrollments
 
-# Age of the oldest message in the outbox above which doctor warns.
-OUTBOX_AGE_MAX_SECONDS: Final = 60.0
 POSTGRESQL_MIN: Final = 15
 # Workflows with waiting exits that are named: those with most of them.
 WORKFLOWS_MAX: Final = 5
@@ -142,7 +140,7 @@ def _outbox(waiting: Sequence[outbox.Pending], now: float) -> findings.Finding:
     age_seconds = max((now - pending.oldest_timestamp_seconds for pending in waiting), default=0.0)
     records = sum(pending.records for pending in waiting)
     detail = f"{records} messages wait to be published, the oldest for {age_seconds:.0f} s"
-    if age_seconds > OUTBOX_AGE_MAX_SECONDS:
+    if age_seconds > outbox_report.AGE_MAX_SECONDS:
         return findings.warn("outbox", f"{detail}: is a worker running, and may it write to the topics?")
     return findings.ok("outbox", detail)
 

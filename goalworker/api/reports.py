@@ -10,7 +10,7 @@ from sqlalchemy.ext import asyncio as sa_async
 from goalworker.api import auth, csv_answers, middleware, parameters
 from goalworker.domain import cohorts, messages
 from goalworker.postgres import connections
-from goalworker.stores import achievements, answer_cache, cohort_series, stats, times_to_goal, workflows
+from goalworker.stores import achievements, cohort_series, stats, times_to_goal, workflows
 
 # Achievements that are read at once for CSV.
 _CSV_PAGE = 1_000
@@ -109,13 +109,13 @@ async def _cached(
     caller: auth.Caller,
     context: parameters.Context,
     key: tuple[object, ...],
-    count: Callable[..., Awaitable[answer_cache.Answer]],
+    count: Callable[..., Awaitable[Report]],
 ) -> Report:
     """Return a report of the caller's tenant from the cache, or count it in a transaction."""
     settings = context.settings
     middleware.allow(request, settings.database.statement_timeout_seconds)
 
-    async def make() -> answer_cache.Answer:
+    async def make() -> Report:
         async with connections.tenant_transaction(context.pool, caller.tenant_id, "stats") as connection:
             return await count(connection, tracking=settings.enrollments.tracking)
 

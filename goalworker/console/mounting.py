@@ -12,10 +12,14 @@ from goalworker.console import (
     backfill_page,
     contact_page,
     contact_reveal,
+    dead_letter_page,
     error_pages,
     goal_form_page,
     goal_page,
+    health_page,
+    health_reading,
     installation,
+    kafka_answers,
     login_limits,
     login_routes,
     overview,
@@ -41,6 +45,8 @@ _ROUTERS: Final = (
     goal_page.router,
     plan_page.router,
     backfill_page.router,
+    health_page.router,
+    dead_letter_page.router,
 )
 
 
@@ -49,6 +55,8 @@ def mount(app: FastAPI) -> None:
     context: parameters.Context = app.state.context
     app.state.console = installation.Installation(context.pool)
     app.state.login_limits = login_limits.LoginLimits()
+    app.state.health_reading = health_reading.HealthReading(context.settings, context.pool)
+    app.state.kafka_answers = kafka_answers.KafkaAnswers(context.settings)
     for router in _ROUTERS:
         api.include(app, router)
     error_pages.install(app)

@@ -1,9 +1,10 @@
 """Reading of dead letters: all, a selection, or one."""
 
 import math
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import aiokafka
 import msgspec
@@ -107,15 +108,19 @@ async def between(
             raise errors.DependencyError("the broker stopped answering while records were read: try again")
 
 
+class LetterNotFoundError(errors.GoalworkerError):
+    """The DLQ has no dead letter at a position."""
+
+
 async def one(settings: config.Settings, partition: int, offset: int) -> aiokafka.ConsumerRecord:
-    """Return the dead letter at an offset; GoalworkerError if the DLQ has no such offset."""
+    """Return the dead letter at an offset; LetterNotFoundError."""
     async with kafka_connection.consumer(settings) as consumer:
         starts, ends = await bounds(settings, consumer, settings.topics.dead_letters)
         at = aiokafka.TopicPartition(settings.topics.dead_letters, partition)
         if starts.get(at, offset + 1) <= offset < ends.get(at, 0):
             async for record in between(consumer, {at: offset}, {at: offset + 1}):
                 return record
-    raise errors.GoalworkerError(
+    raise LetterNotFoundError(
         f"{settings.topics.dead_letters} has no dead letter at {partition}:{offset}; `goalworker dlq list` shows the "
         "positions"
     )
@@ -124,6 +129,26 @@ async def one(settings: config.Settings, partition: int, offset: int) -> aiokafk
 def time_of(record: aiokafka.ConsumerRecord) -> datetime:
     """Return the time at which a record was dead-lettered."""
     return datetime.fromtimestamp(record.timestamp / 1000, UTC)
+
+
+def describe(record: aiokafka.ConsumerRecord) -> dict[str, Any]:
+    """Return a dead letter without its payload: position, time, origin, and why it is one."""
+    headers = headers_of(record)
+    return {
+        "partition": record.partition,
+        "offset": record.offset,
+        "time": time_of(record),
+        "original_topic": headers.get(dead_letters.ORIGINAL_TOPIC),
+        "original_partition": _number(headers.get(dead_letters.ORIGINAL_PARTITION)),
+        "original_offset": _number(headers.get(dead_letters.ORIGINAL_OFFSET)),
+        "reason": headers.get(dead_letters.ERROR_REASON),
+        "message": headers.get(dead_letters.ERROR_MESSAGE),
+        "redrive_count": _number(headers.get(dead_letters.REDRIVE_COUNT)),
+    }
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and re.fullmatch(r"[0-9]{1,18}", text) else None
 
 
 class _Envelope(msgspec.Struct):
@@ -138,19 +163,35 @@ def tenants_of(settings: config.Settings) -> TenantOf:
     decoder = event_decoder(settings)
 
     def tenant_of(letter: aiokafka.ConsumerRecord) -> str | None:
-        return record_tenants.tenant_of(decoder, letter.topic, letter) or _named_tenant(letter)
+        return record_tenants.tenant_of(decoder, letter.topic, letter) or next(iter(_named_tenants(letter)), None)
 
     return tenant_of
 
 
-def _named_tenant(record: aiokafka.ConsumerRecord) -> str | None:
-    if named := headers_of(record).get("ce_tenantid"):
-        return named
+def owners_of(settings: config.Settings) -> TenantOf:
+    """Return a function that finds the tenant that may see the payload of a dead letter.
+
+    It is that of tenants_of(), unless the worker could not tell it and the letter names several: then nobody may.
+    """
+    decoder = event_decoder(settings)
+
+    def owner_of(letter: aiokafka.ConsumerRecord) -> str | None:
+        if (told := record_tenants.tenant_of(decoder, letter.topic, letter)) is not None:
+            return told
+        named = set(_named_tenants(letter))
+        return named.pop() if len(named) == 1 else None
+
+    return owner_of
+
+
+def _named_tenants(record: aiokafka.ConsumerRecord) -> list[str]:
+    """Return the tenants that a letter names: in its headers, in its value, and in its key."""
     try:
-        named = msgspec.json.decode(record.value or b"", type=_Envelope).tenantid
+        in_value = msgspec.json.decode(record.value or b"", type=_Envelope).tenantid
     except (ValueError, RecursionError):
-        named = None
-    return named or envelope.tenant_of_key(record.key)
+        in_value = None
+    named = (headers_of(record).get("ce_tenantid"), in_value, envelope.tenant_of_key(record.key))
+    return [tenant for tenant in named if tenant]
 
 
 def headers_of(record: aiokafka.ConsumerRecord) -> Mapping[str, str]:

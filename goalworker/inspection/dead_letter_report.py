@@ -23,7 +23,7 @@ class By(enum.StrEnum):
 
 async def list_letters(settings: config.Settings, selection: dead_letter_reading.Selection) -> list[dict[str, Any]]:
     """Return the selected dead letters, oldest first, each with its position, origin and reason."""
-    rows = [_describe(record) async for record in dead_letter_reading.read(settings, selection)]
+    rows = [dead_letter_reading.describe(record) async for record in dead_letter_reading.read(settings, selection)]
     return sorted(rows, key=lambda row: (row["time"], row["partition"], row["offset"]))
 
 
@@ -62,7 +62,7 @@ def rank(counts: open_letters.Counts, names: Sequence[str] = KIND) -> list[dict[
 def document(record: aiokafka.ConsumerRecord) -> dict[str, Any]:
     """Return all of a dead letter for JSON: bytes that are not text are base64."""
     return {
-        **_describe(record),
+        **dead_letter_reading.describe(record),
         "key": _text_or_base64(record.key),
         "headers": [{"name": name, **_text_or_base64(value)} for name, value in record.headers],
         "value": _text_or_base64(record.value),
@@ -75,25 +75,6 @@ def printable_value(value: bytes | None) -> str:
         return "null"
     text = _text(value)
     return text if text is not None else f"base64 {base64.b64encode(value).decode()}"
-
-
-def _describe(record: aiokafka.ConsumerRecord) -> dict[str, Any]:
-    headers = dead_letter_reading.headers_of(record)
-    return {
-        "partition": record.partition,
-        "offset": record.offset,
-        "time": dead_letter_reading.time_of(record),
-        "original_topic": headers.get(dead_letters.ORIGINAL_TOPIC),
-        "original_partition": _number(headers.get(dead_letters.ORIGINAL_PARTITION)),
-        "original_offset": _number(headers.get(dead_letters.ORIGINAL_OFFSET)),
-        "reason": headers.get(dead_letters.ERROR_REASON),
-        "message": headers.get(dead_letters.ERROR_MESSAGE),
-        "redrive_count": _number(headers.get(dead_letters.REDRIVE_COUNT)),
-    }
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and re.fullmatch(r"[0-9]{1,18}", text) else None
 
 
 def _text_or_base64(value: bytes | None) -> dict[str, str | None]:

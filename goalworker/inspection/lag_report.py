@@ -15,7 +15,7 @@ from goalworker.kafka import broker_requests
 READ_SECONDS: Final = 5.0
 
 
-async def rows(settings: config.Settings, group_id: str) -> list[dict[str, Any]]:
+async def rows(settings: config.Settings, group_id: str, read_seconds: float = READ_SECONDS) -> list[dict[str, Any]]:
     """Return the committed offset, end, lag and hidden records of each partition."""
     async with kafka_connection.admin(settings) as client:
         found = await kafka_topics.require(client, [*settings.topics.inputs, settings.topics.redrive])
@@ -29,7 +29,9 @@ async def rows(settings: config.Settings, group_id: str) -> list[dict[str, Any]]
         ends = await consumer.end_offsets(partitions)
         beginnings = await consumer.beginning_offsets(partitions)
         starts = {tp: committed.get(tp, beginnings[tp]) for tp in partitions}
-        behind = await _behind_seconds(consumer, {tp: max(starts[tp], beginnings[tp]) for tp in starts}, ends)
+        behind = await _behind_seconds(
+            consumer, {tp: max(starts[tp], beginnings[tp]) for tp in starts}, ends, read_seconds
+        )
     return [
         {
             "topic": tp.topic,
@@ -45,7 +47,10 @@ async def rows(settings: config.Settings, group_id: str) -> list[dict[str, Any]]
 
 
 async def _behind_seconds(
-    consumer: aiokafka.AIOKafkaConsumer, starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
+    consumer: aiokafka.AIOKafkaConsumer,
+    starts: Mapping[TopicPartition, int],
+    ends: Mapping[TopicPartition, int],
+    read_seconds: float,
 ) -> dict[TopicPartition, float]:
     """Return the age of the first record from each start on, if a readable one lies before the end."""
     left = {tp for tp, start in starts.items() if start < ends[tp]}
@@ -53,7 +58,7 @@ async def _behind_seconds(
     for partition in left:
         consumer.seek(partition, starts[partition])
     behind: dict[TopicPartition, float] = {}
-    deadline = time.monotonic() + READ_SECONDS
+    deadline = time.monotonic() + read_seconds
     while left and time.monotonic() < deadline:
         try:
             found = await kafka_connection.fetch(consumer, left, 500)

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import aiokafka
 import msgspec
@@ -65,22 +66,25 @@ class OpenLetters:
 class Preview(msgspec.Struct, frozen=True):
     """Letters that a redrive would send: counts by original topic and reason, and the first of them.
 
-    expiring of them are older than the redrive topic keeps records.
+    expiring of them are older than the redrive topic keeps records. The first are described without their payload, and
+    only where they belong to the selected tenant for sure.
     """
 
     counts: Counts
     expiring: int
-    first: list[aiokafka.ConsumerRecord]
+    first: list[dict[str, Any]]
 
 
 async def preview(settings: config.Settings, selection: dead_letter_reading.Selection, first: int = 0) -> Preview:
     """Return what a redrive of a selection would send now, with the first letters of it; no group's offsets change."""
     found = await begin(settings, selection)
-    letters: list[aiokafka.ConsumerRecord] = []
+    letters: list[dict[str, Any]] = []
+    owner_of = dead_letter_reading.owners_of(settings)
     async with kafka_connection.consumer(settings) as consumer:
         async for record in dead_letter_reading.between(consumer, *await bounds(settings, consumer)):
-            if found.take(record) is not None and len(letters) < first:
-                letters.append(record)
+            is_taken = found.take(record) is not None
+            if is_taken and len(letters) < first and owner_of(record) == selection.tenant_id:
+                letters.append(dead_letter_reading.describe(record))
             if found.is_complete:
                 break
     return Preview(found.counts, found.expiring, letters)

@@ -1,7 +1,12 @@
-"""Sentence about messages that a topic refuses."""
+"""Messages that wait to be published: when that is too long, and a sentence about those that a topic refuses."""
+
+from typing import Final
 
 from goalworker.kafka.delivery import TOO_LARGE
 from goalworker.pipeline import refused_messages
+
+# Age of the oldest message in the outbox above which doctor and console warn.
+AGE_MAX_SECONDS: Final = 60.0
 
 
 def sentence(held: refused_messages.HeldByTopic, topic: str) -> str:

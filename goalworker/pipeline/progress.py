@@ -120,6 +120,39 @@ async def write(
     return now
 
 
+class PartitionProgress(NamedTuple):
+    """Time until which a partition is judged, None before it was judged to its end once; and when it was last seen."""
+
+    topic: str
+    partition: int
+    judged_until: datetime | None
+    written_at: datetime
+
+
+_READ: Final = "SELECT topic, partition, judged_until, written_at FROM progress ORDER BY topic, partition"
+
+
+async def read(connection: connections.Connection) -> list[PartitionProgress]:
+    """Return the progress of all partitions; the role is the worker's or the API's."""
+    return [PartitionProgress(*row) for row in await connection.fetch(_READ)]
+
+
+class Liveness(NamedTuple):
+    """The time now, when a worker last saw a partition, and the latest time until which one is judged."""
+
+    now: datetime
+    seen_at: datetime | None
+    judged_until: datetime | None
+
+
+_LIVENESS: Final = "SELECT clock_timestamp(), max(written_at), max(judged_until) FROM progress"
+
+
+async def liveness(connection: connections.Connection) -> Liveness:
+    """Return by which times workers were at work; the role is the worker's or the API's."""
+    return Liveness(*await connection.fetchrow(_LIVENESS))
+
+
 async def forget(pool: AsyncEngine) -> None:
     """Forget all progress, before offsets are moved: records that are read again may not be judged."""
     async with connections.transaction(pool, tables.WORKER_ROLE, "sweep") as connection:

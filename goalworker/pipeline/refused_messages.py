@@ -64,9 +64,8 @@ WHERE m.id = r.id
 """
 
 _STATUS: Final = """
-SELECT topic, count(*), min(size_bytes), max(size_bytes), (array_agg(limit_bytes ORDER BY tried_at DESC))[1],
-    (array_agg(reason ORDER BY tried_at DESC))[1], extract(epoch FROM min(refused_at))::float8
-FROM refused_messages GROUP BY topic ORDER BY topic
+SELECT topic, records, smallest_bytes, largest_bytes, limit_bytes, reason, extract(epoch FROM since)::float8
+FROM goalworker_refused_status()
 """
 
 
@@ -124,7 +123,7 @@ async def settle(
 
 
 async def status(connection: connections.Connection) -> list[HeldByTopic]:
-    """Return the held messages, by topic."""
+    """Return the held messages, by topic; the role is the worker's or the API's."""
     return [HeldByTopic(*row) for row in await connection.fetch(_STATUS)]
 
 

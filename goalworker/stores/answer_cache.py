@@ -3,16 +3,15 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Hashable
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
-Answer = dict[str, Any]
-Make = Callable[[], Coroutine[Any, Any, Answer]]
+T = TypeVar("T")
 
 
 class _Entry(msgspec.Struct, frozen=True):
-    answer: Answer
+    answer: Any
     fresh_until: float
     expires_at: float
 
@@ -35,24 +34,24 @@ class AnswerCache:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._entries: dict[Hashable, _Entry] = {}
-        self._computing: dict[Hashable, asyncio.Task[Answer]] = {}
+        self._computing: dict[Hashable, asyncio.Task[Any]] = {}
         self._new = asyncio.Semaphore(self.NEW_AT_ONCE)
         self._refreshes = asyncio.Semaphore(self.AGAIN_AT_ONCE)
 
-    async def answer(self, key: Hashable, make: Make) -> Answer:
+    async def answer(self, key: Hashable, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Return the cached answer for a key, or compute it."""
         now = self._clock()
         self._entries = {key: entry for key, entry in self._entries.items() if now < entry.expires_at}
         entry = self._entries.get(key)
         if entry is not None and now < entry.fresh_until:
-            return entry.answer
+            return cast("T", entry.answer)
         if key not in self._computing:
             slots = self._new if entry is None else self._refreshes
             self._computing[key] = asyncio.create_task(self._compute(key, make, slots))
             self._computing[key].add_done_callback(_retrieve_exception)
-        return entry.answer if entry is not None else await asyncio.shield(self._computing[key])
+        return cast("T", entry.answer if entry is not None else await asyncio.shield(self._computing[key]))
 
-    async def _compute(self, key: Hashable, make: Make, slots: asyncio.Semaphore) -> Answer:
+    async def _compute(self, key: Hashable, make: Callable[[], Coroutine[Any, Any, T]], slots: asyncio.Semaphore) -> T:
         entry = None
         try:
             async with slots:
@@ -67,14 +66,26 @@ class AnswerCache:
             if entry is not None:
                 self._entries[key] = entry
 
-    def _entry(self, answer: Answer, took_seconds: float) -> _Entry | None:
+    def _entry(self, answer: Any, took_seconds: float) -> _Entry | None:
         if took_seconds < self.SLOW_SECONDS:
             return None
         fresh_until = self._clock() + took_seconds * self.TIMES
         return _Entry(answer, fresh_until, fresh_until + took_seconds * self.TIMES)
 
 
-def _retrieve_exception(computed: asyncio.Task[Answer]) -> None:
+class BriefCache(AnswerCache):
+    """Cache of answers for a fixed time, however long they took to compute; no stale answer is returned."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(clock)
+        self._seconds = seconds
+
+    def _entry(self, answer: Any, took_seconds: float) -> _Entry:
+        fresh_until = self._clock() + self._seconds
+        return _Entry(answer, fresh_until, fresh_until)
+
+
+def _retrieve_exception(computed: asyncio.Task[Any]) -> None:
     # asyncio logs exceptions that were never retrieved, and a refresh may have no request waiting for it.
     if not computed.cancelled():
         computed.exception()

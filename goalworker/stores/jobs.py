@@ -187,6 +187,35 @@ def _asked(row: sa.Row[*tuple[Any, ...]]) -> Asked:
     return Asked(_status(row), *(getattr(row, name) for name in Asked.__struct_fields__[1:]))
 
 
+class Unfinished(Struct, frozen=True):
+    """A job that waits or runs; heartbeat_at is None while no process has taken it."""
+
+    job_id: UUID
+    kind: str
+    workflow_id: str
+    goal_id: UUID | None
+    state: str
+    progress: Progress
+    created_at: datetime
+    heartbeat_at: datetime | None
+
+
+_UNFINISHED_OF_TENANT: Final = f"""
+SELECT job_id, kind, workflow_id, goal_id, state, progress_done, progress_of, created_at, heartbeat_at FROM jobs
+WHERE state IN ('{QUEUED}', '{RUNNING}') AND NOT (state = '{QUEUED}' AND cancel_requested) ORDER BY created_at, job_id
+"""
+
+
+async def unfinished_of_tenant(connection: connections.Connection) -> list[Unfinished]:
+    """Return the jobs of the transaction's tenant that wait or run, the oldest first."""
+    return [
+        Unfinished(job_id, kind, workflow_id, goal_id, state, Progress(done, of), created_at, heartbeat_at)
+        for job_id, kind, workflow_id, goal_id, state, done, of, created_at, heartbeat_at in await connection.fetch(
+            _UNFINISHED_OF_TENANT
+        )
+    ]
+
+
 # --- of the insight process ---
 
 _COLUMNS: Final = ", ".join(name if name != "request" else "request::text" for name in Job.__struct_fields__)

@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from goalworker import embedded
+from goalworker.pipeline import outbox, paused_topics, refused_messages
 from goalworker.postgres import connections
 from goalworker.stores import api_keys, goal_store, table_statistics
 from tests.kit import shells, support
@@ -43,6 +44,7 @@ NOT_THE_APIS = {
     "jobs can't be deleted": "DELETE FROM jobs",
     "the outbox can't be read": "SELECT FROM outbox",
     "the outbox can't be emptied": "DELETE FROM outbox",
+    "refused messages can't be read": "SELECT FROM refused_messages",
     "goals can't be deleted for good": "DELETE FROM goals",
     "the audit can't be changed": "UPDATE audit_log SET actor = 'somebody'",
     "the audit can't be deleted": "DELETE FROM audit_log",
@@ -223,6 +225,19 @@ async def test_the_api_works_as_its_login(installation: Installation) -> None:
         await pool.dispose()
 
 
+async def test_the_api_counts_messages_that_it_must_not_read(
+    installation: Installation, administrator: asyncpg.Connection, api: asyncpg.Connection
+) -> None:
+    await administrator.execute(
+        "INSERT INTO outbox (topic, key, value) VALUES ('counted', 'k', 'v'), ('counted', 'k', 'v')"
+    )
+    found = await outbox.status(api)
+    assert [(pending.topic, pending.records) for pending in found] == [("counted", 2)]
+    assert await refused_messages.status(api) == []
+    assert await api.fetch(paused_topics.PAUSED) == []
+    await administrator.execute("DELETE FROM outbox")
+
+
 # --- and nothing else ---
 
 
@@ -342,6 +357,7 @@ async def test_functions_with_rights_of_the_owner_set_their_search_path(administ
         *("goalworker_make_history_days", "goalworker_drop_history_days"),
         *("goalworker_make_days", "goalworker_drop_day"),
         *("goalworker_unpublished_exits", "goalworker_analyze", "goalworker_recent_effects"),
+        *("goalworker_outbox_status", "goalworker_refused_status"),
     }
     assert all("search_path=pg_catalog, pg_temp" in row[1] for row in functions)
 

@@ -183,3 +183,13 @@ async def test_expired_entries_are_evicted() -> None:
     await desk.ask("another")
     assert not desk.cache._entries
     assert not desk.cache._computing
+
+
+async def test_a_brief_cache_keeps_every_answer_for_its_time_and_no_longer() -> None:
+    desk = Desk()
+    desk.cache = answer_cache.BriefCache(5.0, lambda: desk.now)
+    assert await desk.ask() == 1
+    desk.now += 4.9
+    assert await desk.ask() == 1
+    desk.now += 0.2
+    assert await desk.ask() == 2

@@ -1,0 +1,142 @@
+"""Questions of the console to Kafka: asked on demand, with a deadline, their answers shared for some seconds.
+
+The API serves without a broker, and its settings may name none. Whatever keeps Kafka from answering is a sentence of
+the page; the broker's address and the cause stand in the log only, since every tenant may see the page.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Hashable
+from typing import Any, Final, TypeVar
+
+from fastapi import Request
+from msgspec import Struct
+
+from goalworker import config, errors, logs
+from goalworker.console import contact_links, payloads
+from goalworker.inspection import dead_letter_reading, lag_report, newest_letters, open_letters
+from goalworker.stores import answer_cache
+
+log = logs.get("console")
+
+# Seconds that the broker has for an answer, before the API gives up on the request itself.
+DEADLINE_SECONDS: Final = 4.0
+# Seconds that a preview may take, which reads all letters and the redrive topic.
+PREVIEW_SECONDS: Final = 12.0
+# Seconds in which records are read, so that the connections before and after fit into the deadline.
+READ_SECONDS: Final = 2.0
+# Seconds for which an answer, or its absence, is shown to everyone.
+CACHE_SECONDS: Final = 5.0
+PREVIEW_ROWS: Final = 20
+
+T = TypeVar("T")
+
+
+class Unanswered(Struct, frozen=True):
+    """Sentence that says why an answer is missing."""
+
+    sentence: str
+
+
+NOT_CONFIGURED: Final = Unanswered(
+    "This API has no address of Kafka, which it does not need otherwise: set GOALWORKER_KAFKA__BOOTSTRAP_SERVERS."
+)
+NO_ANSWER: Final = "Kafka did not answer within {:g} s. The log of the API and `goalworker doctor` say more."
+_UNUSABLE: Final = Unanswered("Kafka cannot be used from here. The log of the API and `goalworker doctor` say why.")
+
+
+def split(answer: object, name: str) -> dict[str, Any]:
+    """Return the values of a template: the answer under a name, or the sentence in its place."""
+    if isinstance(answer, Unanswered):
+        return {name: None, "unanswered": answer}
+    return {name: answer, "unanswered": None}
+
+
+class KafkaAnswers:
+    """Questions to Kafka; of short ones and of previews, two at most are under way at a time."""
+
+    def __init__(self, settings: config.Settings) -> None:
+        self._settings = settings
+        self._short = answer_cache.BriefCache(CACHE_SECONDS)
+        self._previews = answer_cache.BriefCache(CACHE_SECONDS)
+
+    async def lag(self) -> list[dict[str, Any]] | Unanswered:
+        """Return the lag of the workers' group by partition, as `goalworker lag` does."""
+        settings = self._settings
+        return await self._ask("lag", lambda: lag_report.rows(settings, settings.kafka.group_id, READ_SECONDS))
+
+    async def newest_letters(self) -> newest_letters.NewestLetters | Unanswered:
+        """Return the newest dead letters of all tenants."""
+        return await self._ask("letters", lambda: newest_letters.read(self._settings, READ_SECONDS))
+
+    async def letter(
+        self, tenant_id: str, partition: int, offset: int, *, revealed: bool
+    ) -> payloads.Letter | Unanswered | None:
+        """Return a dead letter of a tenant with its payload; None if it may be another tenant's, or is gone."""
+
+        async def find() -> payloads.Letter | None:
+            try:
+                record = await dead_letter_reading.one(self._settings, partition, offset)
+            except dead_letter_reading.LetterNotFoundError:
+                return None
+            if dead_letter_reading.owners_of(self._settings)(record) != tenant_id:
+                return None
+            described = dead_letter_reading.describe(record)
+            return payloads.letter(described, record, contact_links.masked, revealed=revealed)
+
+        return await self._ask(("letter", tenant_id, partition, offset, revealed), find)
+
+    async def preview(self, selection: dead_letter_reading.Selection) -> open_letters.Preview | Unanswered:
+        """Return what a redrive of a selection would send, as `goalworker dlq redrive --dry-run` does."""
+
+        async def preview() -> open_letters.Preview:
+            return await open_letters.preview(self._settings, selection, PREVIEW_ROWS)
+
+        return await self._ask(selection, preview, self._previews, PREVIEW_SECONDS)
+
+    async def _ask(
+        self,
+        key: Hashable,
+        question: Callable[[], Coroutine[Any, Any, T]],
+        cache: answer_cache.BriefCache | None = None,
+        seconds: float = DEADLINE_SECONDS,
+    ) -> T | Unanswered:
+        if self._settings.kafka.bootstrap_servers is None:
+            return NOT_CONFIGURED
+
+        async def attempt() -> T | Unanswered:
+            return await _attempt(question, seconds)
+
+        try:
+            # Questions wait for each other, and connections may take a while to close.
+            async with asyncio.timeout(seconds + 0.5):
+                return await (cache or self._short).answer(key, attempt)
+        except TimeoutError:
+            return _late(seconds)
+
+
+def of(request: Request) -> KafkaAnswers:
+    """Return the answers that the process of a request shares."""
+    answers: KafkaAnswers = request.app.state.kafka_answers
+    return answers
+
+
+async def _attempt(question: Callable[[], Coroutine[Any, Any, T]], seconds: float) -> T | Unanswered:
+    try:
+        async with asyncio.timeout(seconds):
+            return await question()
+    except TimeoutError:
+        return _late(seconds)
+    except errors.GoalworkerError as error:
+        _log(str(error))
+        return _UNUSABLE
+
+
+def _late(seconds: float) -> Unanswered:
+    sentence = NO_ANSWER.format(seconds)
+    _log(sentence)
+    return Unanswered(sentence)
+
+
+def _log(problem: str) -> None:
+    if (held := logs.limit_repeats("console", problem)) is not None:
+        log.warning("kafka_not_read", problem=problem, **held)
