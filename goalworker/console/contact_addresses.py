@@ -34,6 +34,10 @@ class Addresses(Struct, frozen=True):
         query = {"workflow_id": workflow_id, "enrollment_id": enrollment_id, "reveal": _REVEAL[self.is_revealed]}
         return _with_query(f"{self.page}/explanations", query)
 
+    def letters(self) -> str:
+        """Return the address of the search for dead letters."""
+        return _with_query(f"{self.page}/dead-letters", {"reveal": _REVEAL[self.is_revealed]})
+
 
 def _with_query(path: str, query: Mapping[str, object]) -> str:
     given = {name: value for name, value in query.items() if value is not None}

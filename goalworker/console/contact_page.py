@@ -9,12 +9,13 @@ from fastapi import APIRouter, Query, Request
 from msgspec import structs
 from starlette.responses import RedirectResponse, Response
 
-from goalworker.api import explaining_contacts, parameters, problems
+from goalworker.api import explaining_contacts, middleware, parameters, problems
 from goalworker.console import (
     contact_links,
     contact_query,
     contact_view,
     explanation_view,
+    kafka_answers,
     rendering,
     visitors,
 )
@@ -22,6 +23,7 @@ from goalworker.console.contact_addresses import Addresses
 from goalworker.domain import faults
 from goalworker.domain.faults import printable
 from goalworker.domain.text import TEXT_RULE, is_valid_text
+from goalworker.inspection import contact_letters
 from goalworker.stores import contact_timeline
 
 router = APIRouter(include_in_schema=False)
@@ -126,6 +128,7 @@ def _of_timeline(known: contact_query.Known, filters: contact_query.Filters, own
         "links": {
             "page": own.page,
             "explanations": f"{own.page}/explanations",
+            "letters": own.letters(),
             "revealed": own.timeline(filters, is_revealed=True),
             "masked": own.timeline(filters, is_revealed=False),
             "newest": None if filters.cursor is None else own.timeline(first),
@@ -211,3 +214,25 @@ def _of_explanations(
         "contact_href": own.timeline(contact_query.Filters()),
         "call": f"GET {workflow}/explanations?contact_id={contact}",
     }
+
+
+# --- dead letters ---
+
+
+@router.get(f"{_CONTACTS}/{{token}}/dead-letters")
+async def search_letters(request: Request, visitor: visitors.Reader, token: str, reveal: str = "") -> Response:
+    """Search the newest dead letters for those of a contact: a fragment for htmx, or a page."""
+    contact_id = contact_links.of_path(request, visitor, token)
+    middleware.allow(request, kafka_answers.PREVIEW_SECONDS + 2)
+    found = await kafka_answers.of(request).letters_of(visitor.caller.tenant_id, contact_id)
+    own = Addresses(contact_links.address(request, visitor, contact_id), bool(reveal))
+    template = "_contact_letters.html" if rendering.is_fragment(request) else "contact_letters.html"
+    return rendering.page(
+        request,
+        visitor,
+        template,
+        mask=_mask(contact_id, reveal),
+        contact_href=own.timeline(contact_query.Filters()),
+        searched=contact_letters.SCANNED_MAX,
+        **kafka_answers.split(found, "letters"),
+    )

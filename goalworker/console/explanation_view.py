@@ -221,7 +221,7 @@ def coverage(of: Coverage, *, keeps_all: bool = True) -> tuple[str, ...]:
     else:
         judged = contact_view.moment(_whole(of.fresh_as_of))
         sentences.append(f"Every record that reached Kafka before {judged} has been judged.")
-    return (*sentences, "Dead letters were not searched here.")
+    return (*sentences, "Dead letters were not searched.")
 
 
 def _history(of: Coverage) -> Iterable[str]:

@@ -13,7 +13,8 @@ from msgspec import Struct
 
 from goalworker import config, errors, logs
 from goalworker.console import contact_links, payloads
-from goalworker.inspection import dead_letter_reading, lag_report, newest_letters, open_letters
+from goalworker.domain import explanations
+from goalworker.inspection import contact_letters, dead_letter_reading, lag_report, newest_letters, open_letters
 from goalworker.stores import answer_cache
 
 log = logs.get("console")
@@ -84,6 +85,14 @@ class KafkaAnswers:
             return payloads.letter(described, record, contact_links.masked, revealed=revealed)
 
         return await self._ask(("letter", tenant_id, partition, offset, revealed), find)
+
+    async def letters_of(self, tenant_id: str, contact_id: str) -> tuple[explanations.DeadLetter, ...] | Unanswered:
+        """Return the dead letters of a contact of a tenant, oldest first."""
+
+        async def find() -> tuple[explanations.DeadLetter, ...]:
+            return await contact_letters.find(self._settings, tenant_id, contact_id, is_owner=True)
+
+        return await self._ask(("contact", tenant_id, contact_id), find, self._previews, PREVIEW_SECONDS)
 
     async def preview(self, selection: dead_letter_reading.Selection) -> open_letters.Preview | Unanswered:
         """Return what a redrive of a selection would send, as `goalworker dlq redrive --dry-run` does."""

@@ -1,5 +1,6 @@
 """Dead letters of one contact, by their key or by the contact that their value names."""
 
+from collections.abc import Callable
 from typing import Final
 
 import aiokafka
@@ -15,20 +16,40 @@ SCANNED_MAX: Final = 50_000
 """Dead letters that are looked at, at most: the newest of each partition."""
 
 
-async def find(settings: config.Settings, tenant_id: str, contact_id: str) -> tuple[DeadLetter, ...]:
-    """Search the newest SCANNED_MAX dead letters for those of a contact; return them in the order of their offsets."""
-    tenant_of = dead_letter_reading.tenants_of(settings)
-    key = messages.key_of(tenant_id, contact_id)
+async def find(
+    settings: config.Settings, tenant_id: str, contact_id: str, *, is_owner: bool = False
+) -> tuple[DeadLetter, ...]:
+    """Search the newest SCANNED_MAX dead letters for those of a contact; return them in the order of their offsets.
+
+    is_owner: only letters that are certainly of this tenant, for an answer to the tenant itself.
+    """
+    has = (_owned if is_owner else _named)(settings, tenant_id, contact_id)
     async with kafka_connection.consumer(settings) as consumer:
         starts, ends = await dead_letter_reading.bounds(settings, consumer, settings.topics.dead_letters)
         newest = dead_letter_reading.newest(starts, ends, SCANNED_MAX)
-        return tuple(
-            [
-                _letter(record)
-                async for record in dead_letter_reading.between(consumer, newest, ends)
-                if record.key == key or (_contact_of(record) == contact_id and tenant_of(record) == tenant_id)
-            ]
-        )
+        records = dead_letter_reading.between(consumer, newest, ends)
+        return tuple([_letter(record) async for record in records if has(record)])
+
+
+_Has = Callable[[aiokafka.ConsumerRecord], bool]
+
+
+def _named(settings: config.Settings, tenant_id: str, contact_id: str) -> _Has:
+    tenant_of, key = dead_letter_reading.tenants_of(settings), messages.key_of(tenant_id, contact_id)
+
+    def has(record: aiokafka.ConsumerRecord) -> bool:
+        return record.key == key or (_contact_of(record) == contact_id and tenant_of(record) == tenant_id)
+
+    return has
+
+
+def _owned(settings: config.Settings, tenant_id: str, contact_id: str) -> _Has:
+    owner_of, is_named = dead_letter_reading.owners_of(settings), _named(settings, tenant_id, contact_id)
+
+    def has(record: aiokafka.ConsumerRecord) -> bool:
+        return is_named(record) and owner_of(record) == tenant_id
+
+    return has
 
 
 def _letter(record: aiokafka.ConsumerRecord) -> DeadLetter:

@@ -97,7 +97,7 @@ SINCE = scenes.MADE
             "Every record that reached Kafka before 2026-04-01 00:00:00 UTC has been judged.",
         ),
         (Coverage(), "No worker has judged every topic to its end yet, so what is missing may still come."),
-        (Coverage(), "Dead letters were not searched here."),
+        (Coverage(), "Dead letters were not searched."),
     ],
 )
 def test_coverage_tells_not_found_not_looked_for_and_no_longer_kept_apart(coverage: Coverage, sentence: str) -> None:
