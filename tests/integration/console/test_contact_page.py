@@ -207,7 +207,7 @@ async def test_a_cursor_that_no_page_gave_is_a_400(visitor: httpx.AsyncClient, c
 @pytest.mark.usefixtures("lived")
 async def test_each_goal_is_explained_in_a_fragment_of_its_own(visitor: httpx.AsyncClient) -> None:
     page = await _page(visitor)
-    (address,) = set(re.findall(r'hx-get="([^"]+)"', page))
+    (address,) = set(re.findall(r'hx-get="([^"]+)" hx-trigger="load"', page))
     fragment = (
         await visitor.get(html.unescape(address), headers={"HX-Request": "true", "HX-Request-Type": "partial"})
     ).text
