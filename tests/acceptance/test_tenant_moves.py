@@ -12,8 +12,10 @@ from typing import Final
 
 import pytest
 
+from goalworker.postgres import connections
+from goalworker.stores import history
 from goalworker.stores.cell_store import ForeignTenantError
-from tests.kit import clients, messages_in, support
+from tests.kit import clients, messages_in, support, worker_process
 from tests.kit.cells import Cell, cell_of, two_databases
 from tests.kit.messages_in import TENANT
 from tests.kit.worker_process import Installation
@@ -159,3 +161,36 @@ async def test_a_dry_run_says_how_much_there_is_and_changes_nothing(pair: Pair) 
     assert (moved.code, moved.out) == (0, f"moved {TENANT}\n"), moved
     refused = pair.cells[0].call("goals", "list", "--tenant", TENANT)
     assert (refused.code, f"The tenant {TENANT} belongs to another cell" in refused.err) == (1, True)
+
+
+async def test_history_goes_along_to_a_cell_that_keeps_events_only_since_later(pair: Pair) -> None:
+    async with AsyncExitStack() as stack:
+
+        async def keep_events(number: int) -> None:
+            insight = await stack.enter_async_context(worker_process.stopping(pair.cells[number].launch("insight")))
+            await insight.said("insight_ready")
+
+        async def kept(number: int) -> tuple[datetime, int]:
+            count = await pair.talking[number].sql("SELECT count(DISTINCT event_id) FROM history_events")
+            pool = pair.talking[number].pool
+            async with connections.tenant_transaction(pool, TENANT, "test") as connection:
+                covered = await history.coverage(await connections.driver_of(connection), TENANT)
+            assert covered.history_from is not None
+            return covered.history_from, count
+
+        async def until_kept(number: int, count: int) -> None:
+            await support.until(lambda: pair.talking[number].sql(f"SELECT count(*) >= {count} FROM history_events"))
+
+        await keep_events(0)
+        await pair.achieve(await pair.enroll(3))
+        await until_kept(0, 3)
+        began = await kept(0)
+        await keep_events(1)
+        await support.until(lambda: pair.talking[1].sql("SELECT count(*) > 0 FROM history_positions"))
+        await pair.talking[1].sql("UPDATE history_positions SET history_from = now() WHERE isfinite(history_from)")
+        await pair.move(0)
+        assert await kept(1) == began
+        await pair.achieve(await pair.enroll(2))
+        await until_kept(1, 5)
+        await pair.move(1)
+        assert await kept(0) == (began[0], 5)
