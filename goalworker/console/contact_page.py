@@ -187,8 +187,9 @@ async def explain_contact(
         visitor.caller, context, workflow_id, contact_id, enrollment_id=enrollment_id
     )
     mask = _mask(contact_id, reveal)
+    names = await contact_query.goal_names(context.pool, visitor.caller.tenant_id, workflow_id)
     # A contact may have very many events; other requests go on meanwhile.
-    found = await asyncio.to_thread(explanation_view.explain, known, mask)
+    found = await asyncio.to_thread(explanation_view.explain, known, explanation_view.Words(mask, names))
     own = Addresses(contact_links.address(request, visitor, contact_id), bool(reveal))
     is_fragment = rendering.is_fragment(request)
     template = "_contact_explanations.html" if is_fragment else "contact_explanations.html"

@@ -1,6 +1,7 @@
 """Reading of a contact's page: one transaction, whose statements and rows do not grow with the contact's history."""
 
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from msgspec import Struct
 from sqlalchemy.ext import asyncio as sa_async
@@ -58,6 +59,14 @@ async def read(
         goals = await _goals(driver, tenant_id, workflows, filters, page)
     coverage = contact_facts.coverage_of(kept, (), fresh_as_of, now, now - lateness)
     return Known(workflows, page, goals, coverage, kept.keep == "all", is_known)
+
+
+async def goal_names(pool: sa_async.AsyncEngine, tenant_id: str, workflow_id: str) -> dict[UUID, str]:
+    """Return the names of a workflow's goals that have one."""
+    async with connections.tenant_transaction(pool, tenant_id, "timeline") as connection:
+        driver = await connections.driver_of(connection)
+        found = await goal_store.load_named(driver, tenant_id, [workflow_id], ())
+    return {goal.goal_id: name for goal, name in found if name}
 
 
 def _asked(

@@ -11,6 +11,7 @@ from goalworker.console import contact_view
 from goalworker.domain import explaining, explanation_words, gates, phrases
 from goalworker.domain.criteria import criteria_to_json
 from goalworker.domain.explanations import ContactFacts, Coverage, ExitState, ExplainedEvent, Explanation, Run
+from goalworker.domain.faults import printable
 
 ENROLLMENTS_MAX: Final = 5
 """Enrollments that are explained at once, at most: those that began last. Each of the others has a link."""
@@ -61,7 +62,8 @@ class Explained(Struct, frozen=True):
     """The explanation of one goal; `word` says the answer, and `result` is passed, failed or unknown."""
 
     goal_id: UUID
-    goal: str
+    name: str | None
+    criteria: str
     version: int | None
     result: str
     sign: str
@@ -105,10 +107,18 @@ class OfWorkflow(Struct, frozen=True):
     coverage: tuple[str, ...]
 
 
-def explain(known: ContactFacts, mask: contact_view.Mask) -> OfWorkflow:
+class Words(Struct, frozen=True):
+    """Words that explanations use: the mask for the contact, and the names of goals that have one."""
+
+    mask: contact_view.Mask
+    names: Mapping[UUID, str]
+
+
+def explain(known: ContactFacts, words: Words) -> OfWorkflow:
     """Explain the goals of the enrollments that began last. This may take long: run it in a thread."""
+    mask = words.mask
     newest = sorted(known.runs, key=_began, reverse=True)
-    explained = _explained(structs.replace(known, contact_id=mask.label, runs=newest[:ENROLLMENTS_MAX]), mask)
+    explained = _explained(structs.replace(known, contact_id=mask.label, runs=newest[:ENROLLMENTS_MAX]), words)
     others = [
         OtherEnrollment(run.enrollment.enrollment_id, _shown_id(run, mask), run.enrollment.enrolled_at)
         for run in newest[ENROLLMENTS_MAX:]
@@ -121,36 +131,38 @@ def _began(run: Run) -> tuple[bool, datetime, str]:
     return (at is not None, at or datetime.min.replace(tzinfo=UTC), run.enrollment.enrollment_id)
 
 
-def _explained(known: ContactFacts, mask: contact_view.Mask) -> tuple[OfEnrollment, ...]:
+def _explained(known: ContactFacts, words: Words) -> tuple[OfEnrollment, ...]:
     found: dict[str | None, list[Explanation]] = {}
     for one in explaining.explain(known):
         found.setdefault(one.enrollment_id, []).append(one)
     runs = {run.enrollment.enrollment_id: run for run in known.runs}
-    return tuple([_of_enrollment(runs.get(id_ or ""), of, known, mask) for id_, of in found.items()])
+    return tuple([_of_enrollment(runs.get(id_ or ""), of, known, words) for id_, of in found.items()])
 
 
 def _of_enrollment(
-    run: Run | None, explained: Sequence[Explanation], known: ContactFacts, mask: contact_view.Mask
+    run: Run | None, explained: Sequence[Explanation], known: ContactFacts, words: Words
 ) -> OfEnrollment:
-    of_goals = tuple([_goal(one, known, mask) for one in explained])
+    of_goals = tuple([_goal(one, known, words) for one in explained])
     if run is None:
         return OfEnrollment(None, None, None, None, (), of_goals)
     of = run.enrollment
     # Each explanation of an enrollment has the state of its only exit.
     exit_ = _exit(explained[0].exit)
-    return OfEnrollment(of.enrollment_id, _shown_id(run, mask), of.enrolled_at, of.ended_at, exit_, of_goals)
+    return OfEnrollment(of.enrollment_id, _shown_id(run, words.mask), of.enrolled_at, of.ended_at, exit_, of_goals)
 
 
 def _shown_id(run: Run, mask: contact_view.Mask) -> str:
     return mask.text(run.enrollment.enrollment_id, run.enrollment.workflow_id)
 
 
-def _goal(one: Explanation, known: ContactFacts, mask: contact_view.Mask) -> Explained:
-    result, sign = _SIGNS[one.answer]
+def _goal(one: Explanation, known: ContactFacts, words: Words) -> Explained:
+    mask, (result, sign) = words.mask, _SIGNS[one.answer]
+    name = words.names.get(one.goal_id)
     nearest = explanation_words.nearest(one.events)
     return Explained(
         one.goal_id,
-        _label(one, known),
+        None if name is None else printable(name),
+        _criteria(one, known),
         one.goal_version,
         result,
         sign,
@@ -163,7 +175,7 @@ def _goal(one: Explanation, known: ContactFacts, mask: contact_view.Mask) -> Exp
     )
 
 
-def _label(one: Explanation, known: ContactFacts) -> str:
+def _criteria(one: Explanation, known: ContactFacts) -> str:
     goal = known.workflow.goals_by_id[one.goal_id]
     version = next((version for version in goal.versions if version.number == one.goal_version), goal.versions[-1])
     return phrases.goal(goal.goal_type, criteria_to_json(goal.goal_type, version.criteria))

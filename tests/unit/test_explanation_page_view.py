@@ -10,7 +10,7 @@ from goalworker.domain import gates
 from goalworker.domain.explanations import Coverage
 from tests.unit import test_summaries as scenes
 
-MASKED, REVEALED = contact_view.Mask("c-17", "c…7"), contact_view.Mask("c-17", "c-17")
+MASKED, REVEALED = (explanation_view.Words(contact_view.Mask("c-17", label), {}) for label in ("c…7", "c-17"))
 MISSED = scenes.known_of(scenes.goal(scenes.AT_LEAST_50), scenes.payment())
 
 
@@ -28,6 +28,12 @@ def test_a_goal_that_was_missed_has_gates_and_near_misses_in_words() -> None:
     (near,) = found.events
     assert (near.stopped, near.would_achieve_if) == ("stopped at criteria", "/amount 50")
     assert near.clauses[0].sentence == "/min_amount is at least 50: the event has 49.90"
+
+
+def test_a_goal_is_called_by_its_name_where_it_has_one() -> None:
+    found = _only(explanation_view.explain(MISSED, structs.replace(REVEALED, names={scenes.GOAL: "Big\u202espender"})))
+    assert (found.name, found.criteria) == ("Big\\u202espender", "purchase_made (min_amount 50)")
+    assert _only(explanation_view.explain(MISSED, REVEALED)).name is None
 
 
 def test_the_sentence_hides_the_contact_until_it_is_revealed() -> None:
