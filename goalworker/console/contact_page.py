@@ -157,6 +157,8 @@ def _workflows(known: contact_query.Known, own: Addresses) -> list[Values]:
             "name": printable(one.workflow_id),
             "id": one.workflow_id,
             "enrollments": one.enrollments,
+            "enrollments_href": own.timeline(contact_query.Filters(one.workflow_id, (contact_timeline.ENROLLMENTS,)))
+            + "#timeline",
             "open": one.open_enrollments,
             "last_at": one.last_enrolled_at,
             "explain_href": own.explanations(one.workflow_id),
@@ -213,7 +215,7 @@ def _of_explanations(
         "others": others,
         "coverage": found.coverage,
         "contact_href": own.timeline(contact_query.Filters()),
-        "call": f"GET {workflow}/explanations?contact_id={contact}",
+        "calls": [f"GET {workflow}/{of}?contact_id={contact}" for of in ("explanations", "achievements")],
     }
 
 

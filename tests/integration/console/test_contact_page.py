@@ -201,6 +201,13 @@ async def test_a_cursor_that_no_page_gave_is_a_400(visitor: httpx.AsyncClient, c
     await _page(visitor, status=400, cursor=cursor)
 
 
+@pytest.mark.usefixtures("lived")
+async def test_the_number_of_enrollments_links_to_them(visitor: httpx.AsyncClient) -> None:
+    (link,) = _links(await _page(visitor), "1</a></td>")
+    page = (await visitor.get(link)).text
+    assert re.findall(r'class="line kind-([a-z_]+)', page) == ["enrollment_started"]
+
+
 # --- explanations ---
 
 
@@ -219,7 +226,8 @@ async def test_each_goal_is_explained_in_a_fragment_of_its_own(visitor: httpx.As
     assert gates == ["passed"] * 3 + ["failed"] + ["unknown"] * 6
     assert "<code>/amount 50</code>" in fragment
     assert CONTACT not in fragment
-    assert "GET /api/v1/workflows/w1/explanations?contact_id=cu…11" in fragment
+    for rows in ("explanations", "achievements"):
+        assert f"GET /api/v1/workflows/w1/{rows}?contact_id=cu…11" in fragment
 
 
 @pytest.mark.usefixtures("lived")
