@@ -9,9 +9,8 @@ from typing import Any, Final, NamedTuple
 
 import httpx
 
-from goalworker.demo import check, plans, tenant_setup
+from goalworker.demo import check, console_check, plans, tenant_setup
 from goalworker.embedded import machine
-from goalworker.postgres import connections
 from goalworker.stores import api_keys
 
 USUAL_PORT: Final = 8080
@@ -23,21 +22,20 @@ SharedWorkflows = Callable[[], Awaitable[Collection[str]]]
 
 
 class Access(NamedTuple):
-    """The address of the API, and a key for it."""
+    """The address of the API, a key for it, and a link that logs the holder of the key in to the console, once."""
 
     url: str
     key: str
+    holder: api_keys.StoredKey
+    link: str
 
 
 async def prepare(database_url: str, tenant_id: str) -> Access:
     """Choose the API's port, 8080 if it is free, and create a key with every scope of one tenant."""
     url = f"http://{machine.LOOPBACK}:{machine.free_port(USUAL_PORT)}"
-    pool = connections.engine(database_url, pool_size=1, statement_timeout_seconds=30, application="goalworker-demo")
-    try:
-        key, _ = await api_keys.create(pool, tenant_id, "demo", api_keys.SCOPES)
-    finally:
-        await pool.dispose()
-    return Access(url, key)
+    async with console_check.connect(database_url) as pool:
+        key, holder = await api_keys.create(pool, tenant_id, "demo", api_keys.SCOPES)
+        return Access(url, key, holder, await console_check.link(pool, url, holder))
 
 
 async def compare(

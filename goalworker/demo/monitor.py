@@ -40,8 +40,9 @@ DEED_OF_TYPE: Final = {
 
 @dataclasses.dataclass(slots=True, frozen=True)
 class Addresses:
-    """Addresses of the API's documentation and the worker's metrics, and a file of variables for a shell."""
+    """Addresses of console, documentation of the API, and the worker's metrics; a file of variables for a shell."""
 
+    console: str = ""
     docs: str = ""
     metrics: str = ""
     shell: str = ""
@@ -160,6 +161,7 @@ class Monitor:
             took_over_seconds=group.took_over_seconds(),
             paused_topics=self.paused_topics,
             machine=self._machine,
+            console=self.addresses.console,
             docs=self.addresses.docs,
             metrics=self.addresses.metrics,
             shell=self.addresses.shell,

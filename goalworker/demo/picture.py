@@ -260,7 +260,8 @@ def _state(state: str) -> StyledText:
 
 
 def _addresses(now: Snapshot, width: int) -> Lines:
-    """Return the addresses and a command to try; docs and metrics share a row only if both fit."""
+    """Return the addresses and a command to try, the console first; docs and metrics share a row only if both fit."""
+    console = [Text.assemble(("console ", "dim"), (now.console, "bold"))] if now.console else []
     docs, metrics = (
         Text.assemble((f"{name} ", "dim"), url) for name, url in (("docs", now.docs), ("metrics", now.metrics))
     )
@@ -269,7 +270,8 @@ def _addresses(now: Snapshot, width: int) -> Lines:
     hints = (f"  # sets {hint}" for hint in SHELL_HINTS)
     fitting = next((hint for hint in hints if shell.cell_len + len(hint) <= width), "")
     why = [Text.assemble(("why ", "dim"), now.explain)] if now.explain else []
-    return [*([both] if both.cell_len <= width else [docs, metrics]), Text.assemble(shell, (fitting, "dim")), *why]
+    rows = [both] if both.cell_len <= width else [docs, metrics]
+    return [*console, *rows, Text.assemble(shell, (fitting, "dim")), *why]
 
 
 # --- a row ---

@@ -17,6 +17,7 @@ from goalworker.demo import (
     api_check,
     check,
     clients,
+    console_check,
     explanation_check,
     foreign_changes,
     generator,
@@ -122,6 +123,7 @@ async def _monitor(
     worker = process("worker", "run", environment, on_death=group.worker_died)
     api_environment = environment | {"GOALWORKER_API__PORT": api.url.rpartition(":")[2]}
     shell_file = _write_shell_file(home, environment | {"GW": api.url, "KEY": api.key})
+    notes.insert(0, f"console of the tenant {setup.tenants[0]}, by a link that logs in once: {api.link}")
     notes.append(f"API of the tenant {setup.tenants[0]}: export GW={api.url} KEY={api.key}")
     notes.append(f"all addresses, for a shell: . {shell_file}")
     return Monitor(
@@ -132,7 +134,7 @@ async def _monitor(
         process("api", "api", api_environment),
         process("insight", "insight", environment),
         group,
-        Addresses(f"{api.url}/docs", f"http://{machine.LOOPBACK}:{worker.port}/metrics", str(shell_file)),
+        Addresses(api.link, f"{api.url}/docs", f"http://{machine.LOOPBACK}:{worker.port}/metrics", str(shell_file)),
         notes,
     )
 
@@ -216,5 +218,6 @@ async def _check(pair: embedded.Pair, monitor: Monitor, api: api_check.Access) -
     exits = await kept_history.compare_exits(pair.database_url, setup.tenants, monitor.listener.received.exits)
     drawn = explanation_check.draw(traffic.enrollments, scope, setup.tenants[0])
     explained = await explanation_check.compare(api, setup, expected, drawn)
-    rows = [*stored.rows, *by_api.rows, history, exits, explained]
+    logins = await console_check.compare(pair.database_url, api.url, api.holder)
+    rows = [*stored.rows, *by_api.rows, history, exits, explained, logins]
     return check.Verdict(rows, stored.not_checked + by_api.not_checked)

@@ -78,6 +78,7 @@ class Snapshot(Struct, frozen=True):
     took_over_seconds: float | None = None
     paused_topics: tuple[str, ...] = ()
     machine: str = ""
+    console: str = ""
     docs: str = ""
     metrics: str = ""
     shell: str = ""

@@ -14,8 +14,9 @@ from goalworker.postgres import connections, tables
 from goalworker.stores import api_keys
 
 LIFETIME: Final = timedelta(hours=1)
-_BYTES: Final = 32
-_CODE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
+# Short enough for a link on a terminal of 80 columns.
+_BYTES: Final = 16
+_CODE: Final = re.compile(r"[A-Za-z0-9_-]{22}")
 _TAKE: Final = sa.text("SELECT tenant_id, key_id FROM goalworker_take_login_code(:hash)")
 
 
@@ -43,5 +44,5 @@ async def take(pool: sa_async.AsyncEngine, code: str) -> api_keys.KeyHolder | No
 
 
 def _hash(code: str) -> bytes:
-    # As with keys, nobody can guess 256 random bits.
+    # As with keys, nobody can guess 128 random bits.
     return hashlib.sha256(code.encode()).digest()

@@ -61,10 +61,12 @@ def test_two_smoke_runs_on_the_same_data_find_exactly_the_expected_results(folde
 
 def _found_what_a_smoke_run_causes(running: Demo) -> None:
     _everything_matches(running)
+    assert re.search(r"/console/login\?code=[\w-]{22}", running.said)
     assert running.rows()["achievements in PostgreSQL"][0] > 300
     assert running.rows()["events of enrolled contacts in history"][0] > 700
     assert running.rows()["times of published exits in history"][0] > 200
     assert running.rows()["explanations of 60 enrollments by the API"][0] >= 60
+    assert running.rows()["logins to the console by a link used twice"] == (1, 1, "matches")
     assert sum(what.startswith("dead letters") for what in running.rows()) == 7
 
 

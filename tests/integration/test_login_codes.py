@@ -45,7 +45,7 @@ async def test_a_code_of_a_revoked_key_is_none(pool: sa_async.AsyncEngine) -> No
 
 
 async def test_what_is_no_code_is_none(pool: sa_async.AsyncEngine) -> None:
-    for text in ("", "x", "é" * 43, "a" * 43, "a" * 10_000):
+    for text in ("", "x", "é" * 22, "a" * 22, "a" * 10_000):
         assert await login_codes.take(pool, text) is None
 
 

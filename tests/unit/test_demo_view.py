@@ -42,6 +42,7 @@ NOW = Snapshot(
     recent=(EXIT,) * 60,
     history=History((200.0,) * 90, (9.0, None, 8.0) * 30, (31.0, None, 20.0) * 30, (3.0, 0.0, 12.0) * 30),
     machine="2 cores at 76 %",
+    console="http://127.0.0.1:8080/console/login?code=rYQ3vXb7k0lJ5m1TnWc2uA",
     docs="http://127.0.0.1:8080/docs",
     metrics="http://127.0.0.1:23456/metrics",
     shell="/tmp/goalworker-abcdefgh/env",
@@ -84,6 +85,7 @@ def test_everything_a_newcomer_needs_fits_into_80_columns_and_23_rows(width: int
     needed = (
         "Ctrl-C to stop and check",
         "kill -9 9808",
+        NOW.console,
         NOW.docs,
         NOW.metrics,
         f". {NOW.shell}",
@@ -115,6 +117,7 @@ def test_a_small_terminal_still_shows_the_state_and_the_addresses() -> None:
     assert "no worker" in text
     assert NOW.docs in text
     assert NOW.shell in text
+    assert "console http://127.0.0.1:8080" in text
     assert "Ctrl-C to stop and check" in text
 
 
