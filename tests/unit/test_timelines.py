@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
+from decimal import Decimal
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goalworker.domain import timelines
+from goalworker.domain import events, facts, timelines
 from goalworker.domain.timelines import Entry, Page, Part, Position
 from tests.kit.strategies import at
 
@@ -71,3 +73,20 @@ def test_an_entry_counts_with_the_bytes_of_its_ids_and_its_data() -> None:
     position = Position(at(0), 1, ("/shop", "é"))
     happened = timelines.Happened("form.rejected", "/shop", "é", '{"a":1}')
     assert Entry(position, happened).size_bytes == 5 + 2 + 7
+
+
+REVERSALS = [
+    events.PaymentRefunded("c", "p"),
+    events.PaymentRefunded("c", "p", "r", Decimal("0.50"), "EUR"),
+    events.PaymentFailed("c", "p"),
+    events.AppointmentCancelled("c", "a"),
+    events.FormRejected("c", "s"),
+]
+
+
+@pytest.mark.parametrize("data", REVERSALS)
+def test_a_stored_reversal_has_the_data_of_its_event(data: events.ReversalData) -> None:
+    type_ = next(name for name, of in events.REVERSAL_DATA.items() if of is type(data))
+    event = events.Event("north", "/shop", "evt-1", type_, at(0), data)
+    stored = facts.data_of_reversal(facts.reversal_of(event), "c")
+    assert facts.event_of("north", type_, facts.Trigger("/shop", "evt-1", at(0), stored)) == event
