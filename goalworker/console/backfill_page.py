@@ -125,7 +125,7 @@ async def _values(
         "goal_path": common["here"],
         "here": _path(workflow_id, goal_id, backfill_id),
         "title": goal_view.title(goal.goal_type, goal.name),
-        "since": asked.request["from"],
+        "since": datetime.fromisoformat(asked.request["from"]),
         "exits": asked.request["exits"],
         "job": job_view.of_job(asked, datetime.now(UTC)),
         "result": asked.status.result,

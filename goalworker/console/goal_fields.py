@@ -54,6 +54,11 @@ class Field(Struct, frozen=True):
         """The only text of a field that takes one."""
         return self.values[0] if self.values else ""
 
+    @property
+    def is_setting(self) -> bool:
+        """True if goals of every type have the field."""
+        return self.name in criteria.SETTING_FIELDS
+
 
 _ANY_OF: Final = "Any of these will do."
 _WORDS: Final[Mapping[str, tuple[str, str]]] = {
@@ -128,7 +133,8 @@ def _given(name: str, typed: Typed) -> Any:
     if name in criteria.ID_FIELDS:
         entered = [value for value in values if value]
         return entered[0] if len(entered) == 1 else entered or None
-    value = values[0].strip()
+    # Blanks count in a name, whose tag may have them; numbers and codes are better off without.
+    value = values[0] if name == "tag_name" else values[0].strip()
     if not value:
         return None
     match _kind(name):

@@ -1,7 +1,7 @@
 """Data of a goal's pages in the form in which their templates show them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -118,7 +118,7 @@ def _act(entry: goal_store.AuditEntry) -> Act:
     after = entry.after or {}
     if entry.action == "backfilled":
         exits = "with exits" if after["exits"] else "without exits"
-        return _done(entry, "Backfill begun", f"Counts from {after['from']} on, {exits}.")
+        return _done(entry, "Backfill begun", f"Counts from {_moment(after['from'])} on, {exits}.")
     if entry.action == "deleted":
         return _done(entry, "Deleted", "Its achievements stay.")
     sentence = goal_sentences.sentence(after["goal_type"], after["criteria"])
@@ -128,6 +128,10 @@ def _act(entry: goal_store.AuditEntry) -> Act:
     is_only_state = [one.name for one in changed] == ["state"]
     what = {"active": "Resumed", "paused": "Paused"}[changed[0].after] if is_only_state else "Changed"
     return _done(entry, what, sentence, changed)
+
+
+def _moment(text: str) -> str:
+    return f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _done(entry: goal_store.AuditEntry, what: str, sentence: str, changed: Sequence[Difference] = ()) -> Act:
