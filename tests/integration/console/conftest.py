@@ -7,6 +7,7 @@ import httpx
 import pytest
 import structlog
 
+from tests.integration import scenes
 from tests.kit import console, running_api
 
 
@@ -48,4 +49,11 @@ async def reader(api: running_api.Api) -> AsyncIterator[httpx.AsyncClient]:
 async def other(api: running_api.Api) -> AsyncIterator[httpx.AsyncClient]:
     """A browser of another tenant."""
     async with console.logged_in(api, running_api.OTHER) as client:
+        yield client
+
+
+@pytest.fixture
+async def visitor(api: running_api.Api) -> AsyncIterator[httpx.AsyncClient]:
+    """A browser of the tenant of scenes that may only read."""
+    async with console.logged_in(api, scenes.TENANT, ["goals:read"]) as client:
         yield client
