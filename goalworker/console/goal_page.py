@@ -20,6 +20,8 @@ from goalworker.stores import goal_store, history, jobs
 router = APIRouter(include_in_schema=False)
 
 _BACKFILLS_SHOWN: Final = 5
+# Changes of a goal on its page, the latest ones; the API lists all of them.
+_ACTS_SHOWN: Final = 100
 Values = dict[str, Any]
 
 
@@ -88,7 +90,8 @@ async def page_values(
         "sentence": goal_sentences.sentence(goal.goal_type, goal.criteria),
         "settings": goal_view.settings(goal.criteria),
         "warnings": await goal_answers.warnings_about(context, tenant_id, [goal]),
-        "acts": goal_view.acts(entries),
+        "acts": goal_view.acts(entries[-_ACTS_SHOWN:]),
+        "acts_left_out": max(len(entries) - _ACTS_SHOWN, 0),
         "logic": await goal_store.get_logic(context.pool, tenant_id, workflow_id),
         "logics": goal_view.LOGICS,
         "backfills": [(one.status.job_id, job_view.of_job(one, datetime.now(UTC))) for one in backfills],

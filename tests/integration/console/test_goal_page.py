@@ -1,6 +1,7 @@
 """Pages of goals without scripts: read, created, edited, planned, saved, paused, deleted and backfilled."""
 
 import html
+import json
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -81,6 +82,21 @@ async def test_the_numbers_are_a_part_that_scripts_fetch(api: running_api.Api, c
     part = await opened(client, f"{path_of(goal)}/numbers")
     assert "<html" not in part.text
     assert f"achievements?goal_id={goal.id}" in part.text
+
+
+async def test_of_many_changes_the_latest_are_shown(
+    api: running_api.Api, client: httpx.AsyncClient, administrator: connections.Connection
+) -> None:
+    goal = await goal_steps.create(api.pool)
+    await administrator.execute(
+        "INSERT INTO audit_log (tenant_id, workflow_id, goal_id, version, at, actor, action, before, after)"
+        " SELECT tenant_id, workflow_id, goal_id, version, at, 'actor-' || number, action, before, after"
+        " FROM audit_log CROSS JOIN generate_series(1, 102) AS number"
+    )
+    page = (await opened(client, path_of(goal))).text
+    assert "actor-102<" in page
+    assert "actor-2<" not in page
+    assert "3 older changes are in the API's answer." in page
 
 
 async def test_hostile_names_and_ids_are_shown_as_text(api: running_api.Api, client: httpx.AsyncClient) -> None:
@@ -172,6 +188,27 @@ async def test_a_plan_that_nobody_runs_says_so(
     cancelled = await forms.send(client, waiting, "Cancel")
     assert "cancelled" in cancelled.text
     assert "every 1s" not in cancelled.text
+
+
+async def test_near_misses_name_contacts_by_masked_links(
+    api: running_api.Api, client: httpx.AsyncClient, administrator: connections.Connection
+) -> None:
+    goal = await goal_steps.create(api.pool, given=PURCHASE)
+    waiting = await edited(client, goal, "Plan", min_amount="70")
+    await run(api, jobs.PLAN)
+    near = {"pointer": "/min_amount", "count": 812, "example": {"actual": "49.90", "contact_ids": ["contact_42"]}}
+    revenue = {"EUR": {"gross": "3999", "reversed": "129", "net": "3870"}}
+    await administrator.execute(
+        "UPDATE jobs SET result = jsonb_set(jsonb_set(result, '{per_goal,0,near_misses}', $1::text::jsonb),"
+        " '{revenue}', $2::text::jsonb)",
+        json.dumps([near]),
+        json.dumps(revenue),
+    )
+    page = await opened(client, waiting.url.path)
+    assert "812 payments missed `min_amount`, nearest 49.90." in page.text
+    assert "contact_42" not in page.text
+    assert "/console/contacts/" in page.text.partition("Near misses")[2]
+    assert "3,999.00 EUR" in page.text
 
 
 async def test_a_save_without_a_plan_says_that_nothing_was_planned(
