@@ -1,7 +1,9 @@
 """Reading of dead letters: all, a selection, or one."""
 
+import asyncio
 import math
 import re
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -18,6 +20,8 @@ from goalworker.pipeline.event_decoder import event_decoder
 
 FETCH_RECORDS: Final = 500
 FETCH_TIMEOUT_MS: Final = 1_500
+# Seconds after which other tasks of the process get their turn: the API serves while it looks at letters.
+TURN_SECONDS: Final = 0.005
 # Fetches in a row without a record, after which the broker counts as away: half a minute.
 IDLE_ROUNDS_MAX: Final = 20
 
@@ -92,13 +96,16 @@ async def between(
     consumer.pause(*(consumer.assignment() - set(starts)))
     for partition, start in starts.items():
         consumer.seek(partition, start)
-    left, idle_rounds = set(starts), 0
+    left, idle_rounds, turn_began = set(starts), 0, time.monotonic()
     while left:
         batches = await kafka_connection.fetch(consumer, left, FETCH_TIMEOUT_MS, FETCH_RECORDS)
         for partition, records in batches.items():
             for record in records:
                 if record.offset < ends[partition]:
                     yield record
+                if time.monotonic() - turn_began >= TURN_SECONDS:
+                    await asyncio.sleep(0)
+                    turn_began = time.monotonic()
         # By the position, not by the last record, which only transaction markers may follow.
         finished = {partition for partition in left if await consumer.position(partition) >= ends[partition]}
         consumer.pause(*finished)

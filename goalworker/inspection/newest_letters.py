@@ -1,6 +1,5 @@
 """The newest dead letters, counted by topic and reason, in bounded time."""
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -16,8 +15,6 @@ from goalworker.inspection import dead_letter_reading, kafka_connection, open_le
 
 READ_MAX: Final = 10_000
 """Letters that are read, at most: the newest of each partition."""
-# Letters after which other tasks of the process get their turn.
-YIELD_RECORDS: Final = 50
 
 Kind = tuple[str | None, str | None]
 """Original topic and reason; None for what is not on our lists, since another program wrote it."""
@@ -72,8 +69,6 @@ async def read(settings: config.Settings, seconds: float) -> NewestLetters:
         async with aclosing(dead_letter_reading.between(consumer, newest, ends)) as records:
             async for record in records:
                 letters.append(letter_of(record))
-                if len(letters) % YIELD_RECORDS == 0:
-                    await asyncio.sleep(0)
                 if is_late := time.monotonic() > until:
                     break
             else:
