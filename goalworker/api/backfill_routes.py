@@ -41,7 +41,7 @@ async def backfill_goal(
     """
     backfill_id = await goal_jobs.backfill(context, caller, workflow_id, goal_id, body)
     path = BACKFILLS.replace(":uuid", "").format(workflow_id=parse.quote(workflow_id, safe=""), goal_id=goal_id)
-    return job_answers.accepted(_NAME, backfill_id, path)
+    return job_answers.accepted(context, _NAME, backfill_id, path)
 
 
 @router.get(BACKFILL, summary="Get a backfill", **openapi.answers(200, "The backfill", "Backfill"))

@@ -64,7 +64,8 @@ async def create_goal(
     """Create a goal, which counts for events from now on."""
     goal = await goal_changes.create(context, caller, workflow_id, body)
     path = parameters.GOALS.format(workflow_id=parse.quote(workflow_id, safe=""))
-    return await _changed(context, caller, goal, 201, {"Location": f"{path}/{goal.id}"})
+    location = f"{context.settings.api.root_path}{path}/{goal.id}"
+    return await _changed(context, caller, goal, 201, {"Location": location})
 
 
 @router.get(

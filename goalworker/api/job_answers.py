@@ -8,9 +8,10 @@ from goalworker.api import parameters
 from goalworker.stores import jobs
 
 
-def accepted(name: str, job_id: UUID, path: str) -> Response:
+def accepted(context: parameters.Context, name: str, job_id: UUID, path: str) -> Response:
     """Return the answer to a job that is queued."""
-    return parameters.json_answer({name: job_id, "state": jobs.QUEUED}, 202, {"Location": f"{path}/{job_id}"})
+    location = f"{context.settings.api.root_path}{path}/{job_id}"
+    return parameters.json_answer({name: job_id, "state": jobs.QUEUED}, 202, {"Location": location})
 
 
 def status(name: str, found: jobs.Status) -> Response:

@@ -45,7 +45,8 @@ async def plan_goals(
     Nothing is changed. `goalworker insight` runs the plan, and GET shows how far it is.
     """
     plan_id = await goal_jobs.plan(context, caller, workflow_id, body)
-    return job_answers.accepted(_NAME, plan_id, PLANS.format(workflow_id=parse.quote(workflow_id, safe="")))
+    path = PLANS.format(workflow_id=parse.quote(workflow_id, safe=""))
+    return job_answers.accepted(context, _NAME, plan_id, path)
 
 
 @router.get(PLAN, summary="Get a plan", **openapi.answers(200, "The plan", "Plan"))

@@ -82,7 +82,7 @@ def set_cookie(request: Request, response: Response, value: str) -> None:
         value,
         max_age=int(LIFETIME.total_seconds()),
         path=addresses.url(request, addresses.CONSOLE),
-        secure=request.url.scheme == "https",
+        secure=_is_over_tls(request),
         httponly=True,
         samesite="strict",
     )
@@ -93,7 +93,12 @@ def delete_cookie(request: Request, response: Response) -> None:
     response.delete_cookie(
         COOKIE,
         path=addresses.url(request, addresses.CONSOLE),
-        secure=request.url.scheme == "https",
+        secure=_is_over_tls(request),
         httponly=True,
         samesite="strict",
     )
+
+
+def _is_over_tls(request: Request) -> bool:
+    """Say whether a browser asked over TLS, also where a proxy does not say so, since the browser names its origin."""
+    return request.url.scheme == "https" or request.headers.get("origin", "").startswith("https://")

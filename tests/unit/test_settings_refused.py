@@ -72,6 +72,24 @@ def test_an_env_file_that_is_no_text_is_named(tmp_path: Path) -> None:
             "a topic's name should be 1 to 249 characters of a-z, A-Z, 0-9, '.', '_' and '-'",
             "tag-added",
         ),
+        *(
+            (
+                "API__ROOT_PATH",
+                value,
+                "it should begin with / and not end with one, and consist of letters, digits, '.', '_', '~' and '-'",
+                "/goalworker",
+            )
+            for value in ("goals", "/goals/", "/", "//goals", "/..", "/a b", "/%2e", "https://crm.example.com/goals")
+        ),
+        *(
+            (
+                "API__ROOT_PATH",
+                value,
+                "it should not begin with /api, /console or /docs, as addresses of ours do",
+                "/goalworker",
+            )
+            for value in ("/api", "/console", "/docs/goals")
+        ),
         (
             "EVENTS__TENANT_FROM",
             "header",

@@ -41,8 +41,10 @@ async def test_behind_https_the_cookie_is_sent_over_https_only(
     api: running_api.Api, stranger: httpx.AsyncClient
 ) -> None:
     key, _ = await console.key_of(api)
-    answer = await stranger.post("/console/login", data={"key": key}, headers={"X-Forwarded-Proto": "https"})
-    assert "; Secure" in answer.headers["set-cookie"]
+    host = stranger.base_url.netloc.decode()
+    for headers in ({"X-Forwarded-Proto": "https"}, {"Origin": f"https://{host}"}):
+        answer = await stranger.post("/console/login", data={"key": key}, headers=headers)
+        assert "; Secure" in answer.headers["set-cookie"]
 
 
 async def test_an_unknown_key_is_refused_and_not_shown_again(stranger: httpx.AsyncClient) -> None:

@@ -120,3 +120,5 @@ async def test_behind_a_path_every_link_begins_with_it_whether_or_not_it_is_stri
         style = next(link for link in links if "console.css" in link)
         assert (await client.get(style.removeprefix("/goals" if not prefix else ""))).status_code == 200
         assert (await client.get(f"{prefix}/openapi.json")).json()["servers"] == [{"url": "/goals"}]
+        created = await client.post(f"{prefix}{running_api.GOALS}", json=running_api.TAG, headers={"X-API-Key": key})
+        assert created.headers["location"] == f"/goals{running_api.GOALS}/{created.json()['id']}"
