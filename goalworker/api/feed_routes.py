@@ -40,8 +40,19 @@ async def follow_feed(
     back with `Last-Event-ID` for what it missed within ten minutes. Of more than 200 of a kind within a second, the
     newest are shown after an event `gap`.
     """
+    return await answer(request, context.feed, caller.tenant_id, last_event_id)
+
+
+async def answer(
+    request: Request,
+    feed: live_feed.LiveFeed,
+    tenant_id: str,
+    last_event_id: str | None,
+    encoding: live_feed.Encoding = live_feed.JSON,
+) -> Response:
+    """Return a stream of a tenant's achievements and exits, which stays open; ProblemError."""
     try:
-        subscription = await context.feed.subscribe(caller.tenant_id, last_event_id)
+        subscription = await feed.subscribe(tenant_id, last_event_id, encoding)
     except live_feed.TooManySubscribersError:
         raise problems.unavailable("Too many feeds are open") from None
 
@@ -50,7 +61,7 @@ async def follow_feed(
             async for chunk in subscription.chunks():
                 yield chunk
         finally:
-            context.feed.unsubscribe(caller.tenant_id, subscription)
+            feed.unsubscribe(tenant_id, subscription)
 
     middleware.stay_open(request)
     return StreamingResponse(chunks(), headers=_HEADERS, media_type=_MEDIA_TYPE)

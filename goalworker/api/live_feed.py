@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 from weakref import WeakSet
@@ -24,7 +24,7 @@ MOST: Final = 200
 RESUMED: Final = timedelta(minutes=10)
 # Polls that wait for a client that reads slowly; further ones replace the oldest.
 QUEUE_MAX: Final = 32
-# Without news, a comment keeps proxies from closing the connection.
+# Without news, a heartbeat keeps proxies from closing the connection.
 HEARTBEAT_SECONDS: Final = 15.0
 # After this time a feed ends and its client comes back, with credentials that are checked again.
 LIFETIME_SECONDS: Final = 900.0
@@ -32,9 +32,7 @@ LIFETIME_SECONDS: Final = 900.0
 SUBSCRIBERS_MAX: Final = 512
 SUBSCRIBERS_OF_TENANT_MAX: Final = 256
 
-_HEARTBEAT: Final = b":\n\n"
 _BEGINNING: Final = b"retry: 2000\n\n"
-_GAP: Final = b"event: gap\ndata: {}\n\n"
 _EPOCH: Final = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -55,10 +53,56 @@ class Source(Protocol):
         ...
 
 
+class Encoding(Protocol):
+    """Form of a stream's events. A poll encodes once for all subscribers of a tenant with equal encodings."""
+
+    @property
+    def gap(self) -> bytes:
+        """Event that says that some effects were left out."""
+        ...
+
+    @property
+    def heartbeat(self) -> bytes:
+        """Bytes without news, which keep proxies from closing the connection."""
+        ...
+
+    def encode(self, effects: Sequence[Effect]) -> bytes:
+        """Return effects as events."""
+        ...
+
+    def __hash__(self) -> int: ...
+
+
+class JsonEvents(msgspec.Struct, frozen=True):
+    """Events with the data of effects as JSON, each with the time of its recording as id."""
+
+    @property
+    def gap(self) -> bytes:
+        """Event of its own kind."""
+        return b"event: gap\ndata: {}\n\n"
+
+    @property
+    def heartbeat(self) -> bytes:
+        """Comment."""
+        return b":\n\n"
+
+    def encode(self, effects: Sequence[Effect]) -> bytes:
+        """Return an event for each effect."""
+        return b"".join(
+            b"event: %b\nid: %d\ndata: %b\n\n"
+            % (effect.kind.encode(), event_id(effect.recorded_at), msgspec.json.encode(effect.data))
+            for effect in effects
+        )
+
+
+JSON: Final = JsonEvents()
+
+
 class Subscription:
     """One client: what it has not taken yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, encoding: Encoding = JSON) -> None:
+        self.encoding = encoding
         self._chunks: deque[bytes] = deque()
         self._news = asyncio.Event()
         self._is_closed = False
@@ -67,7 +111,7 @@ class Subscription:
         """Add a chunk; one too many replaces the oldest, and the client is told of the gap."""
         if len(self._chunks) >= QUEUE_MAX:
             self._chunks.popleft()
-            self._chunks[0] = _GAP + self._chunks[0].removeprefix(_GAP)
+            self._chunks[0] = self.encoding.gap + self._chunks[0].removeprefix(self.encoding.gap)
         self._chunks.append(chunk)
         self._news.set()
 
@@ -92,7 +136,7 @@ class Subscription:
                 async with asyncio.timeout(min(HEARTBEAT_SECONDS, left)):
                     await self._news.wait()
             except TimeoutError:
-                yield _HEARTBEAT
+                yield self.encoding.heartbeat
 
 
 class LiveFeed:
@@ -109,29 +153,33 @@ class LiveFeed:
         self._is_closed = False
         self._beginning = asyncio.Lock()
 
-    async def subscribe(self, tenant_id: str, last_event_id: str | None = None) -> Subscription:
+    async def subscribe(
+        self, tenant_id: str, last_event_id: str | None = None, encoding: Encoding = JSON
+    ) -> Subscription:
         """Return a subscription of a tenant, which begins with what came after that id; TooManySubscribersError."""
         after = _moment(last_event_id)
         if not self._is_polled(tenant_id):
             # Of many clients that come at once, the first one has the database read.
             async with self._beginning:
                 if not self._is_polled(tenant_id):
-                    return await self._resumed(tenant_id, after)
-        return self._registered(tenant_id) if after is None else await self._resumed(tenant_id, after)
+                    return await self._resumed(tenant_id, after, encoding)
+        if after is None:
+            return self._registered(tenant_id, encoding)
+        return await self._resumed(tenant_id, after, encoding)
 
-    async def _resumed(self, tenant_id: str, after: datetime | None) -> Subscription:
+    async def _resumed(self, tenant_id: str, after: datetime | None, encoding: Encoding) -> Subscription:
         now = await self._source.now()
         after = after or now
         begin = max(after, now - RESUMED)
         recent = await self._source.read([tenant_id], min(begin, now - OVERLAP), MOST)
         if not self._is_polled(tenant_id):
             self._begin(recent)
-        subscription = self._registered(tenant_id)
+        subscription = self._registered(tenant_id, encoding)
         missed = [effect for effect in recent.effects if effect.recorded_at > begin]
         if after < begin or _is_cut(missed):
-            subscription.put(_GAP)
+            subscription.put(encoding.gap)
         if past := [effect for effect in missed if self._is_known(effect)]:
-            subscription.put(_encoded(past))
+            subscription.put(encoding.encode(past))
         return subscription
 
     def unsubscribe(self, tenant_id: str, subscription: Subscription) -> None:
@@ -163,9 +211,9 @@ class LiveFeed:
             self._polling = asyncio.create_task(self._poll_while_subscribed(), name="live feed")
         self._known |= {effect.key: effect.recorded_at for effect in recent.effects}
 
-    def _registered(self, tenant_id: str) -> Subscription:
+    def _registered(self, tenant_id: str, encoding: Encoding) -> Subscription:
         self._check_limits(tenant_id)
-        subscription = Subscription()
+        subscription = Subscription(encoding)
         self._subscriptions.setdefault(tenant_id, WeakSet()).add(subscription)
         if self._is_closed:
             subscription.close()
@@ -203,10 +251,15 @@ class LiveFeed:
         self._polled_until = recent.now
         self._known = {key: at for key, at in self._known.items() if at > recent.now - OVERLAP}
         for tenant_id, effects in news.items():
-            # Encoded once for all subscribers of the tenant.
-            chunk = (_GAP if _is_cut(effects) else b"") + _encoded(effects)
-            for subscription in self._subscriptions.get(tenant_id, ()):
-                subscription.put(chunk)
+            self._put(tenant_id, effects)
+
+    def _put(self, tenant_id: str, effects: Sequence[Effect]) -> None:
+        chunks: dict[Encoding, bytes] = {}
+        for subscription in self._subscriptions.get(tenant_id, ()):
+            encoding = subscription.encoding
+            if encoding not in chunks:
+                chunks[encoding] = (encoding.gap if _is_cut(effects) else b"") + encoding.encode(effects)
+            subscription.put(chunks[encoding])
 
 
 def _is_cut(effects: Iterable[Effect]) -> bool:
@@ -214,17 +267,13 @@ def _is_cut(effects: Iterable[Effect]) -> bool:
     return max(Counter(effect.kind for effect in effects).values(), default=0) >= MOST
 
 
-def _encoded(effects: Iterable[Effect]) -> bytes:
-    """Return effects as events of a stream, each with the time of its recording as id."""
-    return b"".join(
-        b"event: %b\nid: %d\ndata: %b\n\n"
-        % (effect.kind.encode(), (effect.recorded_at - _EPOCH) // _MICROSECOND, msgspec.json.encode(effect.data))
-        for effect in effects
-    )
+def event_id(moment: datetime) -> int:
+    """Return the id that stands for a moment: a feed that is asked for what came after it goes on there."""
+    return (moment - _EPOCH) // _MICROSECOND
 
 
-def _moment(event_id: str | None) -> datetime | None:
+def _moment(id_: str | None) -> datetime | None:
     """Return the moment that an id says, None for a foreign one."""
-    if event_id is None or not (event_id.isascii() and event_id.isdecimal() and len(event_id) <= 17):
+    if id_ is None or not (id_.isascii() and id_.isdecimal() and len(id_) <= 17):
         return None
-    return _EPOCH + int(event_id) * _MICROSECOND
+    return _EPOCH + int(id_) * _MICROSECOND

@@ -126,6 +126,9 @@ class WorkflowsQuery(Span):
 
     cursor: str | None = Field(None, description="`next_cursor` of the previous page")
     limit: Limit = Field(50, description="Maximum number of entries")
+    search: validation.Text | None = Field(
+        None, description="Only workflows whose ids contain this, in capitals or not", examples=["welcome"]
+    )
 
 
 class AuditQuery(Span):

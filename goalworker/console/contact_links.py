@@ -9,6 +9,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from fastapi import Request
 from markupsafe import Markup
+from msgspec import Struct
 
 from goalworker.api import problems
 from goalworker.console import addresses, visitors
@@ -55,25 +56,34 @@ def of_path(request: Request, visitor: visitors.Visitor, token_: str) -> str:
     return found
 
 
+class Links(Struct, frozen=True):
+    """Addresses of a tenant's contacts, behind the path under which a proxy serves us."""
+
+    keys: Keys
+    tenant_id: str
+    root_path: str
+
+    def address(self, contact_id_: str) -> str:
+        """Return the address of a contact's page."""
+        return f"{self.root_path}{CONTACTS}/{token(self.keys, self.tenant_id, contact_id_)}"
+
+    def masked_link(self, contact_id_: str) -> Markup:
+        """Return a contact's masked id, linked to its page, with a link that shows the whole id."""
+        return _LINK.format(address=self.address(contact_id_), masked=masked(contact_id_))
+
+    def of_templates(self) -> dict[str, Callable[..., Any]]:
+        """Return the functions by which templates show contacts."""
+        return {"contact": self.masked_link, "contact_url": self.address, "masked": masked}
+
+
+def of_visitor(request: Request, visitor: visitors.Visitor) -> Links:
+    """Return the links of a visitor's tenant."""
+    return Links(request.state.console_keys, visitor.caller.tenant_id, addresses.url(request, ""))
+
+
 def address(request: Request, visitor: visitors.Visitor, contact_id_: str) -> str:
     """Return the address of a contact's page."""
-    keys: Keys = request.state.console_keys
-    return addresses.url(request, f"{CONTACTS}/{token(keys, visitor.caller.tenant_id, contact_id_)}")
-
-
-# --- templates ---
-
-
-def of_templates(request: Request, visitor: visitors.Visitor) -> dict[str, Callable[..., Any]]:
-    """Return the functions by which templates show contacts."""
-
-    def contact_url(contact_id_: str) -> str:
-        return address(request, visitor, contact_id_)
-
-    def contact(contact_id_: str) -> Markup:
-        return _masked_link(contact_id_, contact_url(contact_id_))
-
-    return {"contact": contact, "contact_url": contact_url, "masked": masked}
+    return of_visitor(request, visitor).address(contact_id_)
 
 
 _LINK: Final = Markup(
@@ -81,7 +91,3 @@ _LINK: Final = Markup(
     '<a class="reveal" href="{address}/id" hx-get="{address}/id" hx-target="closest .contact" hx-swap="outerHTML"'
     ' aria-label="Show the whole id of contact {masked}">Show</a></span>'
 )
-
-
-def _masked_link(contact_id_: str, address_: str) -> Markup:
-    return _LINK.format(address=address_, masked=masked(contact_id_))

@@ -1,17 +1,51 @@
-"""First page: the tenant's workflows."""
+"""First page: the tenant's workflows with their numbers, and the live feed."""
 
-from fastapi import APIRouter, Request
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from goalworker.api import parameters, reports
-from goalworker.console import addresses, rendering, visitors
+from goalworker.api import live_feed, parameters, reports
+from goalworker.console import addresses, contact_links, feed, overview_view, rendering, visitors, workflow_query
+from goalworker.domain import text
+from goalworker.stores import recent_effects
 
 router = APIRouter(include_in_schema=False)
 
+SHOWN_AT_FIRST: Final = 20
+"""Achievements and exits that the page has before anything happens."""
+
 
 @router.get(addresses.CONSOLE)
-async def show_overview(request: Request, visitor: visitors.Reader, context: parameters.InContext) -> Response:
-    """Show the workflows."""
-    query = parameters.WorkflowsQuery.model_validate({})
+async def show_overview(
+    request: Request,
+    visitor: visitors.Reader,
+    context: parameters.InContext,
+    search: Annotated[str, Query()] = "",
+    cursor: Annotated[str | None, Query()] = None,
+    order: Annotated[str | None, Query()] = None,
+) -> Response:
+    """Show the workflows, and what happened last."""
+    asked = search.strip() if text.is_valid_text(search.strip()) else None
+    query = parameters.WorkflowsQuery(search=asked, cursor=cursor, limit=parameters.LIMIT_MAX)
     found = await reports.workflow_list(request, visitor.caller, context, query)
-    return rendering.page(request, visitor, "overview.html", workflows=found["workflows"])
+    next_cursor = found["next_cursor"]
+    order = overview_view.order_of(order, is_whole=cursor is None and next_cursor is None)
+    recent = await recent_effects.RecordedEffects(context.pool).latest(visitor.caller.tenant_id, SHOWN_AT_FIRST)
+    shown_until = max([recent.now, *(effect.recorded_at for effect in recent.effects)])
+    return rendering.page(
+        request,
+        visitor,
+        "overview.html",
+        workflows=overview_view.rows(found["workflows"], order),
+        fresh_as_of=found["fresh_as_of"],
+        order=order,
+        orders=overview_view.ORDERS,
+        search=search,
+        cursor=cursor,
+        next_cursor=next_cursor,
+        call_of_list=overview_view.call(query),
+        page_of=workflow_query.page_of,
+        effects=rendering.effects(contact_links.of_visitor(request, visitor), recent.effects),
+        feed=f"{feed.PATH}?after={live_feed.event_id(shown_until)}",
+    )

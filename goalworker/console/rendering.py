@@ -1,15 +1,18 @@
 """Pages: templates with what they share, and the headers of their answers."""
 
 import gzip
+from collections.abc import Sequence
 from typing import Any, Final
 
 import jinja2
 from fastapi import Request
+from markupsafe import Markup
 from starlette.responses import Response
 
 import goalworker
 from goalworker.console import addresses, contact_links, static_files, wording
 from goalworker.console.visitors import Visitor
+from goalworker.stores import recent_effects
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; font-src 'self'; "
@@ -70,6 +73,13 @@ def text(request: Request, visitor: Visitor | None, name: str, **values: Any) ->
     return _ENVIRONMENT.get_template(name).render(_shared(request, visitor), **values)
 
 
+def effects(links: contact_links.Links, found: Sequence[recent_effects.Effect]) -> Markup:
+    """Return the entries of achievements and exits, the newest first, for a page and for the live feed."""
+    template = _ENVIRONMENT.get_template("_effects.html")
+    values = {"effects": found[::-1], "root_path": links.root_path, **links.of_templates()}
+    return Markup(template.render(values))  # noqa: S704 - the template escapes
+
+
 def _shared(request: Request, visitor: Visitor | None) -> dict[str, Any]:
     """Return what every template may use."""
 
@@ -82,4 +92,4 @@ def _shared(request: Request, visitor: Visitor | None) -> dict[str, Any]:
     shared = {"visitor": visitor, "url": url, "static": static, "path": addresses.path_of(request)}
     if visitor is None:
         return shared
-    return {**shared, **contact_links.of_templates(request, visitor)}
+    return {**shared, **contact_links.of_visitor(request, visitor).of_templates()}

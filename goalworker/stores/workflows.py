@@ -27,7 +27,8 @@ class Workflow(Struct, frozen=True):
 
 
 # Of each table, ids are taken from the index one after the other: a workflow may have a million enrollments.
-_IDS: Final = sa.text("""
+_IDS: Final = sa.text(
+    """
 WITH RECURSIVE enrolled AS (
     (
         SELECT workflow_id FROM enrollments WHERE tenant_id = :tenant_id AND workflow_id > :after
@@ -41,22 +42,26 @@ WITH RECURSIVE enrolled AS (
     FROM enrolled WHERE workflow_id IS NOT NULL
 )
 SELECT workflow_id FROM (
-    (SELECT workflow_id FROM enrolled WHERE workflow_id IS NOT NULL LIMIT :limit)
+    (SELECT workflow_id FROM enrolled WHERE workflow_id IS NOT NULL AND {matches} LIMIT :limit)
     UNION (
-        SELECT DISTINCT workflow_id FROM goals WHERE tenant_id = :tenant_id AND workflow_id > :after
+        SELECT DISTINCT workflow_id FROM goals
+        WHERE tenant_id = :tenant_id AND workflow_id > :after AND {matches}
         ORDER BY workflow_id LIMIT :limit
     )
     UNION (
-        SELECT DISTINCT workflow_id FROM workflow_settings WHERE tenant_id = :tenant_id AND workflow_id > :after
+        SELECT DISTINCT workflow_id FROM workflow_settings
+        WHERE tenant_id = :tenant_id AND workflow_id > :after AND {matches}
         ORDER BY workflow_id LIMIT :limit
     )
     UNION (
-        SELECT DISTINCT workflow_id FROM workflow_states WHERE tenant_id = :tenant_id AND workflow_id > :after
+        SELECT DISTINCT workflow_id FROM workflow_states
+        WHERE tenant_id = :tenant_id AND workflow_id > :after AND {matches}
         ORDER BY workflow_id LIMIT :limit
     )
 ) AS found
 ORDER BY workflow_id LIMIT :limit
-""")
+""".replace("{matches}", "strpos(lower(workflow_id), lower(:search)) > 0")
+)
 
 # The logic and the state of a workflow that are in force.
 _IN_FORCE: Final = """
@@ -116,10 +121,14 @@ async def list_workflows(
     since: datetime | None,
     until: datetime | None,
     tracking: bool,
+    search: str | None = None,
 ) -> dict[str, Any]:
-    """Return a page of workflows with the numbers of the enrollments with since <= enrolled_at < until; CursorError."""
+    """Return a page of workflows with the numbers of the enrollments with since <= enrolled_at < until; CursorError.
+
+    search: only workflows whose ids contain this.
+    """
     after = "" if cursor is None else _decode_cursor(cursor)
-    page = {"tenant_id": tenant_id, "after": after, "limit": limit + 1}
+    page = {"tenant_id": tenant_id, "after": after, "limit": limit + 1, "search": search or ""}
     found = (await connection.execute(_IDS, page)).scalars().all()
     values = {"tenant_id": tenant_id, "workflow_ids": found[:limit], "since": since, "until": until}
     await connection.execute(report_queries.ONE_PROCESSOR)
