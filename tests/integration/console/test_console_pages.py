@@ -122,3 +122,16 @@ async def test_behind_a_path_every_link_begins_with_it_whether_or_not_it_is_stri
         assert (await client.get(f"{prefix}/openapi.json")).json()["servers"] == [{"url": "/goals"}]
         created = await client.post(f"{prefix}{running_api.GOALS}", json=running_api.TAG, headers={"X-API-Key": key})
         assert created.headers["location"] == f"/goals{running_api.GOALS}/{created.json()['id']}"
+
+
+async def test_without_the_database_a_page_says_so_and_when_to_come_back() -> None:
+    async with console.running("postgresql://127.0.0.1:1/none") as api, console.browser(api) as client:
+        for answer in (
+            await client.get("/console"),
+            await client.post("/console/login", data={"key": "gw_" + "a" * 43}),
+        ):
+            assert (answer.status_code, answer.headers["content-type"]) == (503, "text/html; charset=utf-8")
+            assert answer.headers["retry-after"] == "2"
+            assert "The database" in answer.text
+            assert "set-cookie" not in answer.headers
+        assert (await client.get("/console/static/console.css")).status_code == 200
