@@ -5,6 +5,7 @@ import time
 from typing import Final
 from urllib import parse
 
+import structlog
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
@@ -58,6 +59,7 @@ async def _holder(context: parameters.Context, form: visitors.Form) -> api_keys.
 
 
 async def _begin(request: Request, key: api_keys.KeyHolder, goes_on: str) -> Response:
+    structlog.contextvars.bind_contextvars(tenant_id=key.tenant_id)  # for the request's line in the log
     keys = await request.app.state.console.keys()
     answer = _redirect(goes_on)
     sessions.set_cookie(request, answer, sessions.signed(keys, sessions.begin(key, sessions.utc_now())))

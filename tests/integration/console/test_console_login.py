@@ -1,6 +1,8 @@
 """Sessions of the console: who gets one, what it allows, and what ends it."""
 
+from collections.abc import MutableMapping
 from datetime import timedelta
+from typing import Any
 from urllib import parse
 
 import httpx
@@ -45,6 +47,19 @@ async def test_behind_https_the_cookie_is_sent_over_https_only(
     for headers in ({"X-Forwarded-Proto": "https"}, {"Origin": f"https://{host}"}):
         answer = await stranger.post("/console/login", data={"key": key}, headers=headers)
         assert "; Secure" in answer.headers["set-cookie"]
+
+
+async def test_the_log_says_whose_login_it_was_and_holds_neither_key_nor_code(
+    api: running_api.Api, stranger: httpx.AsyncClient, said: list[MutableMapping[str, Any]]
+) -> None:
+    key, stored = await console.key_of(api)
+    code = await login_codes.create(api.pool, stored.tenant_id, stored.id)
+    await stranger.post("/console/login", data={"key": key})
+    await stranger.get(f"/console/login?code={code}")
+    lines = [line for line in said if line["event"] == "request"]
+    assert [line.get("tenant_id") for line in lines] == [running_api.TENANT, None]
+    assert key not in str(said)
+    assert code not in str(said)
 
 
 async def test_an_unknown_key_is_refused_and_not_shown_again(stranger: httpx.AsyncClient) -> None:
