@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from msgspec import structs
 from starlette.responses import RedirectResponse, Response
 
-from goalworker.api import explaining_contacts, middleware, parameters, problems
+from goalworker.api import explaining_contacts, parameters, problems
 from goalworker.console import (
     contact_links,
     contact_query,
@@ -226,8 +226,8 @@ def _of_explanations(
 async def search_letters(request: Request, visitor: visitors.Reader, token: str, reveal: str = "") -> Response:
     """Search the newest dead letters for those of a contact: a fragment for htmx, or a page."""
     contact_id = contact_links.of_path(request, visitor, token)
-    middleware.allow(request, kafka_answers.PREVIEW_SECONDS + 2)
-    found = await kafka_answers.of(request).letters_of(visitor.caller.tenant_id, contact_id)
+    answers = kafka_answers.of(request, kafka_answers.PREVIEW_SECONDS)
+    found = await answers.letters_of(visitor.caller.tenant_id, contact_id)
     own = Addresses(contact_links.address(request, visitor, contact_id), bool(reveal))
     template = "_contact_letters.html" if rendering.is_fragment(request) else "contact_letters.html"
     return rendering.page(

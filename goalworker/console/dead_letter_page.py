@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from goalworker import metrics
-from goalworker.api import middleware, parameters, problems
+from goalworker.api import parameters, problems
 from goalworker.console import health_page, kafka_answers, letter_filters, rendering, visitors
 from goalworker.inspection import dead_letter_report, newest_letters, open_letters
 
@@ -72,8 +72,8 @@ async def show_redrive(request: Request, visitor: visitors.Reader, context: para
     tenant_id = visitor.caller.tenant_id
     found = None
     if not filters.faults:
-        middleware.allow(request, kafka_answers.PREVIEW_SECONDS + 2)
-        found = await kafka_answers.of(request).preview(filters.selection(tenant_id))
+        answers = kafka_answers.of(request, kafka_answers.PREVIEW_SECONDS)
+        found = await answers.preview(filters.selection(tenant_id))
     return rendering.page(
         request,
         visitor,

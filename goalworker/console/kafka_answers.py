@@ -12,6 +12,7 @@ from fastapi import Request
 from msgspec import Struct
 
 from goalworker import config, errors, logs
+from goalworker.api import middleware
 from goalworker.console import contact_links, payloads
 from goalworker.domain import explanations
 from goalworker.inspection import contact_letters, dead_letter_reading, lag_report, newest_letters, open_letters
@@ -19,10 +20,12 @@ from goalworker.stores import answer_cache
 
 log = logs.get("console")
 
-# Seconds that the broker has for an answer, before the API gives up on the request itself.
+# Seconds that the broker has for an answer.
 DEADLINE_SECONDS: Final = 4.0
 # Seconds that a preview may take, which reads all letters and the redrive topic.
 PREVIEW_SECONDS: Final = 12.0
+# Seconds that a request takes besides: connections to close, and a page to make.
+_BESIDES_SECONDS: Final = 3.0
 # Seconds in which records are read, so that the connections before and after fit into the deadline.
 READ_SECONDS: Final = 2.0
 # Seconds for which an answer, or its absence, is shown to everyone.
@@ -123,8 +126,9 @@ class KafkaAnswers:
             return _late(seconds)
 
 
-def of(request: Request) -> KafkaAnswers:
-    """Return the answers that the process of a request shares."""
+def of(request: Request, seconds: float = DEADLINE_SECONDS) -> KafkaAnswers:
+    """Return the answers that the process of a request shares, and let the request wait so long for one of them."""
+    middleware.allow(request, seconds + _BESIDES_SECONDS)
     answers: KafkaAnswers = request.app.state.kafka_answers
     return answers
 

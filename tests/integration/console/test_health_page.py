@@ -12,6 +12,7 @@ import aiokafka
 import httpx
 import pytest
 
+from goalworker.api import middleware
 from goalworker.pipeline import dead_letters
 from goalworker.postgres import connections
 from tests.kit import console, running_api, shells, support
@@ -199,6 +200,16 @@ async def test_a_broker_that_is_away_costs_a_sentence_and_not_the_page(
             begun = time.monotonic()
             await client.get(LAG)
             assert time.monotonic() - begun < 0.5 or kind == "silent"
+
+
+async def test_a_question_to_kafka_may_take_longer_than_other_requests(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(middleware, "ANSWER_SECONDS", 2.0)
+    with silent_broker() as address:
+        variables = {**running_api.TOKENS, "GOALWORKER_KAFKA__BOOTSTRAP_SERVERS": address}
+        async with console.running(database_url, variables) as api, console.logged_in(api) as client:
+            assert "Kafka did not answer within 4 s." in text_of(await client.get(LAG))
 
 
 # --- with Kafka ---
