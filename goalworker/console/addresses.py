@@ -52,8 +52,9 @@ def local(request: Request, address: str) -> str:
     first = url(request, CONSOLE)
     split = parse.urlsplit(address)
     is_page = split.path == first or split.path.startswith(f"{first}/")
+    is_login = split.path == url(request, LOGIN)
     is_plain = not split.scheme and not split.netloc and address.isascii() and address.isprintable()
-    return address if is_page and is_plain and "\\" not in address and "/login" not in split.path else first
+    return address if is_page and is_plain and not is_login and "\\" not in address else first
 
 
 async def _workflow_id(workflow_id: Annotated[str, Path()]) -> str:

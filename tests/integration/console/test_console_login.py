@@ -8,7 +8,7 @@ from urllib import parse
 import httpx
 import pytest
 
-from goalworker.console import login_limits, sessions
+from goalworker.console import addresses, login_limits, sessions
 from goalworker.stores import api_keys, login_codes
 from tests.kit import console, running_api
 
@@ -145,7 +145,14 @@ async def test_after_many_failures_an_address_waits_and_even_the_right_key_does_
 
 @pytest.mark.parametrize(
     "elsewhere",
-    ["https://evil.example/console", "//evil.example/console", "/\\evil.example", "/api/v1/workflows", "/consoles"],
+    [
+        "/console/login",
+        "https://evil.example/console",
+        "//evil.example/console",
+        "/\\evil.example",
+        "/api/v1/workflows",
+        "/consoles",
+    ],
 )
 async def test_a_login_goes_on_to_pages_of_the_console_only(
     elsewhere: str, api: running_api.Api, stranger: httpx.AsyncClient
@@ -155,6 +162,19 @@ async def test_a_login_goes_on_to_pages_of_the_console_only(
     key, _ = await console.key_of(api)
     answer = await stranger.post("/console/login", data={"key": key, "next": elsewhere})
     assert answer.headers["location"] == "/console"
+
+
+@pytest.mark.parametrize("id_", ["login-flow", "a/b", "100%", "größe", "<b>", "\u202ex"])
+async def test_a_login_goes_on_to_a_workflow_of_any_id(
+    id_: str, api: running_api.Api, stranger: httpx.AsyncClient
+) -> None:
+    wanted = f"/console/workflows/{addresses.segment(id_)}?by=week"
+    asked = await stranger.get(wanted)
+    goes_on = parse.parse_qs(parse.urlsplit(asked.headers["location"]).query)["next"][0]
+    assert addresses.unquoted(parse.unquote(goes_on.split("/")[3].partition("?")[0])) == id_
+    key, _ = await console.key_of(api)
+    answer = await stranger.post("/console/login", data={"key": key, "next": goes_on})
+    assert answer.headers["location"] == goes_on
 
 
 async def test_an_insecure_tenant_needs_no_login(database_url: str) -> None:
