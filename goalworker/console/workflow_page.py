@@ -115,6 +115,8 @@ def _common(asked: Question) -> Values:
         "is_whole": "whole" in asked.request.query_params,
         "calls": {
             "goals": asked.api_path("goals"),
+            "logic": asked.api_path("goal-settings"),
+            "fresh": "/api/v1/workflows",
             "stats": workflow_query.call(asked.api_path("goals/stats"), span),
             "series": workflow_query.call(asked.api_path("stats/series"), series),
             "times": workflow_query.call(asked.api_path("stats/time-to-goal"), span),

@@ -9,9 +9,9 @@ from markupsafe import Markup
 from msgspec import Struct
 
 from goalworker.api import parameters
-from goalworker.console import workflow_query
+from goalworker.console import goal_view, workflow_query
 from goalworker.console.charts import conversion, funnel, histogram, incidence_curves, revenue, sparkline
-from goalworker.domain import cohorts, phrases, text
+from goalworker.domain import cohorts, goal_sentences, phrases, text
 from goalworker.stores import goal_store
 
 _DAY: Final = 86_400
@@ -74,15 +74,17 @@ def goal_rows(goals: Iterable[goal_store.StoredGoal], stats: Mapping[str, Any] |
 
 
 def _goal_row(goal: goal_store.StoredGoal, **numbers: Any) -> GoalRow:
-    criteria = phrases.goal(goal.goal_type, goal.criteria)
+    criteria = goal_sentences.sentence(goal.goal_type, goal.criteria)
     state = "deleted" if goal.deleted_at else "active" if goal.is_active else "paused"
-    return GoalRow(goal.id, goal.name or criteria, criteria, state, **numbers)
+    return GoalRow(goal.id, goal_view.title(goal.goal_type, goal.name), criteria, state, **numbers)
 
 
 def _counted(goal: goal_store.StoredGoal | None, counted: Mapping[str, Any]) -> GoalRow:
     numbers = {name: counted[name] for name in ("achieved", "conversion_rate", "revenue")}
     if goal is None:  # deleted, among too many others to be read along
-        return GoalRow(counted["goal_id"], counted["name"] or counted["goal_type"], "", "deleted", **numbers)
+        return GoalRow(
+            counted["goal_id"], goal_view.title(counted["goal_type"], counted["name"]), "", "deleted", **numbers
+        )
     return _goal_row(goal, **numbers)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from goalworker.api import problems
-from goalworker.console import workflow_query, workflow_view
+from goalworker.console import goal_view, workflow_query, workflow_view
 from goalworker.domain import cohorts, incidence
 from goalworker.stores import goal_store
 
@@ -84,7 +84,7 @@ def test_goals_are_listed_before_their_numbers_are_counted() -> None:
     )
     (row,) = workflow_view.goal_rows([GOAL, deleted])
     assert (row.name, row.criteria, row.state, row.achieved) == (
-        *("purchase_made (min_amount 50)", "purchase_made (min_amount 50)", "active", None),
+        *(goal_view.title("purchase_made", None), "A contact pays at least 50.", "active", None),
     )
     counted = {"goal_id": deleted.id, "goal_type": "tag_added", "name": "Gone", "achieved": 3, "conversion_rate": 1.5}
     rows = workflow_view.goal_rows([GOAL, deleted], {"by_goal": [{**counted, "revenue": {}}]})
@@ -94,7 +94,7 @@ def test_goals_are_listed_before_their_numbers_are_counted() -> None:
 def test_a_goal_that_was_not_read_along_has_the_name_in_the_statistics() -> None:
     counted = {"goal_id": UUID(int=9), "goal_type": "tag_added", "name": None, "achieved": 0, "conversion_rate": None}
     (row,) = workflow_view.goal_rows([], {"by_goal": [{**counted, "revenue": {}}]})
-    assert (row.name, row.criteria, row.state) == ("tag_added", "", "deleted")
+    assert (row.name, row.criteria, row.state) == (goal_view.title("tag_added", None), "", "deleted")
 
 
 def series(*enrolled_and_matured: tuple[int, int]) -> list[cohorts.Cohort]:
