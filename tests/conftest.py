@@ -12,7 +12,7 @@ from tests.kit import measuring, servers, support, temporary_files
 from tests.kit.forker import Forker, running_forker
 
 UNIT = ("tests/unit/", "tests/bench/")
-ACCEPTANCE, FAULTS = "tests/acceptance/", "tests/faults/"
+ACCEPTANCE, FAULTS, BROWSER = "tests/acceptance/", "tests/faults/", "tests/browser/"
 # A shell without job control ignores Ctrl-C for background processes, and nohup ignores hang-ups; every process that a
 # test starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.nodeid.startswith(UNIT):
             item.add_marker("unit")
-        if item.nodeid.startswith(FAULTS) or hypothesis.is_hypothesis_test(getattr(item, "obj", None)):
+        if item.nodeid.startswith((FAULTS, BROWSER)) or hypothesis.is_hypothesis_test(getattr(item, "obj", None)):
             item.add_marker("unmeasured")
 
 
