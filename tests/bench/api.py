@@ -243,11 +243,15 @@ async def measure(database_url: str, folder: Path, share: int, seconds: int) -> 
         await load.explain(contact_ids)
         await load.report()
         pages = await console.measure(client, contact_ids[0])
-        of_feeds = await feeds.share_of_a_processor(client, pid, database_url)
+        of_feeds = {
+            path: await feeds.share_of_a_processor(client, pid, database_url, path)
+            for path in (feeds.API, feeds.CONSOLE)
+        }
     machine_is = f"{os.cpu_count()} CPUs, load average {busy:.1f} before"
     print(f"{sizes}; {REQUESTS_PER_SECOND} requests/s for {seconds} s; {machine_is}")
     print(*report(load.times | pages.times), *console.lines(pages.sizes), sep="\n")
-    print(feeds.line(of_feeds))
+    for path, percent in of_feeds.items():
+        print(feeds.line(percent, path))
     failures = {**load.failures, **pages.failures}
     for fault, count in sorted(failures.items()):
         print(f"FAILED {fault}: {count} times")

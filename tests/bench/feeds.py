@@ -23,23 +23,31 @@ FROM generate_series(1, $3::integer) AS n
 """
 
 
-def line(percent: float) -> str:
+API, CONSOLE = "/api/v1/feed", "/console/feed"
+"""Addresses of the feed: as JSON, and as entries of the console's list."""
+
+
+def line(percent: float, path: str) -> str:
     """Return the line of the report."""
     verdict = "met" if percent <= TARGET_PERCENT else "missed"
-    load = f"{FEEDS} feeds, {ACHIEVEMENTS_PER_SECOND} achievements/s"
+    load = f"{FEEDS} feeds of {path}, {ACHIEVEMENTS_PER_SECOND} achievements/s"
     return f"{load}: {percent:.1f} % of a processor; target {TARGET_PERCENT} %: {verdict}"
 
 
-async def share_of_a_processor(client: httpx.AsyncClient, pid: int, database_url: str) -> float:
+async def share_of_a_processor(client: httpx.AsyncClient, pid: int, database_url: str, path: str) -> float:
     """Return the percentage of a processor that a process takes while its feeds show achievements."""
     connection = await asyncpg.connect(database_url)
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(
         base_url=client.base_url, headers=client.headers, timeout=60, limits=limits, trust_env=False
     ) as readers:
+        if path == CONSOLE:
+            await readers.post("/console/login", data={"key": client.headers["X-API-Key"]})
         received = [0] * FEEDS
         opened = [asyncio.Event() for _ in range(FEEDS)]
-        reading = [asyncio.create_task(_read(readers, received, number, opened[number])) for number in range(FEEDS)]
+        reading = [
+            asyncio.create_task(_read(readers, path, received, number, opened[number])) for number in range(FEEDS)
+        ]
         try:
             opening = asyncio.create_task(_wait_for(opened))
             await asyncio.wait([*reading, opening], timeout=OPEN_SECONDS, return_when=asyncio.FIRST_COMPLETED)
@@ -71,8 +79,8 @@ def _raise_ends(reading: Sequence[asyncio.Task[None]]) -> None:
             raise RuntimeError("a feed has ended")
 
 
-async def _read(client: httpx.AsyncClient, received: list[int], number: int, opened: asyncio.Event) -> None:
-    async with client.stream("GET", "/api/v1/feed") as answer:
+async def _read(client: httpx.AsyncClient, path: str, received: list[int], number: int, opened: asyncio.Event) -> None:
+    async with client.stream("GET", path) as answer:
         if answer.status_code != 200:
             raise RuntimeError(f"feed {number}: {(await answer.aread()).decode()}")
         async for _ in answer.aiter_bytes():
