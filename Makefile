@@ -72,7 +72,7 @@ SEED ?= $(shell date +%s)
 soak: install ## three workers under random faults, and a check of all that happened: MINUTES=10 SEED=1; CELLS=2 moves tenants
 	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --seed $(SEED) --cells $(CELLS)
 
-picture: install ## the pictures of README: the live view of `make demo`, an explanation and a plan, from a minute of a real run
+picture: install ## the pictures of README: the console, the live view of `make demo`, an explanation and a plan, from a real run
 	@$(BIN)/python -m tests.kit.pictures
 
 BENCH := $(VENV)/bench

@@ -58,7 +58,8 @@ async def share_of_a_processor(client: httpx.AsyncClient, pid: int, database_url
                 await asyncio.sleep(max(0.0, began + number + 1 - time.monotonic()))
             _raise_ends(reading)
             took = usage.of(pid).cpu_seconds - cpu
-            assert min(received) > SECONDS, "a feed stands still"
+            # A poll takes a moment beyond its second, and is received as one piece or several.
+            assert min(received) > SECONDS / 2, "a feed stands still"
             return 100 * took / (time.monotonic() - began)
         finally:
             for task in reading:

@@ -18,7 +18,7 @@ HEIGHT: Final = 900
 TIMEOUT_MS: Final = 15_000
 
 # Interception of requests would hold streams back, so other hosts have no address here, and asking for one is a fault.
-_ARGUMENTS: Final = ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
+ARGUMENTS: Final = ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
 _ABSENT: Final = "Chromium is missing here: apt-get install chromium, or name one in CHROMIUM"
 _AXE: Final = axe.Axe()
 # Rules of WCAG and of good practice. Axe is injected from outside, so the policy of the page does not concern it.
@@ -40,7 +40,7 @@ async def running() -> AsyncIterator[async_api.Browser]:
     """Run a Chromium without a window."""
     path = executable()
     async with async_api.async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=_ARGUMENTS)
+        browser = await playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         try:
             yield browser
         finally:

@@ -1,6 +1,6 @@
-"""Draw the pictures of README: `make picture` runs the demo on a terminal, and saves three pictures of it as SVG.
+"""Draw the pictures of README: `make picture` runs the demo on a terminal, and saves four pictures of it.
 
-They are its live view, an explanation and a plan.
+They are the console's first page, and as SVG the demo's live view, an explanation and a plan.
 """
 
 import html
@@ -16,14 +16,16 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from playwright import sync_api
 from rich.console import Console
 from rich.padding import Padding
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
-from tests.kit import demo_process
+from tests.kit import browser, demo_process
 
 FOLDER: Final = Path(__file__).parent
+CONSOLE: Final = FOLDER / "console.png"
 LIVE_VIEW: Final = FOLDER / "live_view.svg"
 EXPLANATION: Final = FOLDER / "explanation.svg"
 PLAN: Final = FOLDER / "plan.svg"
@@ -36,6 +38,7 @@ TITLES: Final = {
 COLUMNS: Final = 120
 ROWS: Final = 36
 SHELL_COLUMNS: Final = 80
+CONSOLE_SIZE: Final[sync_api.ViewportSize] = {"width": 1280, "height": 720}
 SECONDS: Final = 60.0
 FRAME: Final = "\x1b[H"
 """Begins each picture: the cursor goes to the first cell of the screen."""
@@ -120,6 +123,19 @@ def _asked(shell: Shell, explain: str) -> dict[Path, str]:
     }
 
 
+def photograph_console(url: str, key: str) -> None:
+    """Save a picture of the console's first page as it is."""
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=browser.executable(), args=browser.ARGUMENTS)
+        page = chromium.new_page(viewport=CONSOLE_SIZE, color_scheme="light")
+        page.context.request.post(f"{url}/console/login", form={"key": key})
+        page.goto(f"{url}/console")
+        sync_api.expect(page.locator("#feed-state")).to_have_text("Live")
+        sync_api.expect(page.locator(".spark svg").first).to_be_visible()
+        page.screenshot(path=CONSOLE)
+        chromium.close()
+
+
 def main() -> int:
     """Run the demo for a minute; save its last picture, and what two commands say about it."""
     with demo_process.demo(terminal=(COLUMNS, ROWS)) as running, tempfile.TemporaryDirectory() as folder:
@@ -129,6 +145,8 @@ def main() -> int:
         said = demo_process.ANSI.sub("", frame)
         (file,), (explain,) = re.findall(r"shell \. (\S+)", said), re.findall(r"why (goalworker .*?) *│", said)
         (Path(folder) / "goals.json").write_text(json.dumps({"workflows": [WIDER_GOAL]}))
+        variables = dict(re.findall(r"(\w+)='?([^'\s]+)", Path(file).read_text()))
+        photograph_console(variables["GW"], variables["KEY"])
         drawn = {LIVE_VIEW: frame, **_asked(Shell(Path(file), Path(folder)), explain)}
         running.process.send_signal(signal.SIGINT)
         if running.process.wait(150) != 0:

@@ -413,8 +413,11 @@ def test_a_picture_of_the_readme_is_small_up_to_date_and_loads_nothing(file: Pat
     assert [word for word in WORDS[file] if word not in shown] == []
 
 
-def test_the_readme_begins_with_the_live_view() -> None:
-    assert f"(tests/kit/{pictures.LIVE_VIEW.name})" in README.partition("\n## ")[0]
+def test_the_readme_begins_with_the_console() -> None:
+    assert f"(tests/kit/{pictures.CONSOLE.name})" in README.partition("\n## ")[0]
+    picture = pictures.CONSOLE.read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    assert len(picture) < 150_000
 
 
 def test_the_last_whole_frame_becomes_the_picture_deterministically() -> None:
