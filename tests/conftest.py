@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator
 import hypothesis
 import pytest
 
+from goalworker.inspection import kafka_connection
 from goalworker.kafka import fast_fetch
 from tests.kit import measuring, servers, support, temporary_files
 from tests.kit.forker import Forker, running_forker
@@ -90,6 +91,16 @@ def topics(bootstrap_servers: str) -> Iterator[dict[str, str]]:
     support.run(support.create_topics(bootstrap_servers, names))
     yield names
     support.run(support.delete_topics(bootstrap_servers, names))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_fetching() -> Iterator[None]:
+    """Undo a module's replacements of aiokafka's classes: the console, like a command, makes them in its process."""
+    kept = [(module, name, getattr(module, name)) for module, name, _ in fast_fetch.replacements()]
+    yield
+    kafka_connection.bound_decompression.cache_clear()
+    for module, name, own in kept:
+        setattr(module, name, own)
 
 
 @pytest.fixture

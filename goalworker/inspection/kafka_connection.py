@@ -37,7 +37,7 @@ async def consumer(settings: config.Settings, group_id: str | None = None) -> As
 
     Errors are as with `admin`.
     """
-    _bound_decompression()
+    bound_decompression()
     client = aiokafka.AIOKafkaConsumer(
         **clients.client_options(settings),
         group_id=group_id,
@@ -71,6 +71,6 @@ async def fetch(
 
 
 @functools.cache
-def _bound_decompression() -> None:
+def bound_decompression() -> None:
     """Decompress batches in pieces: a command must not run out of memory where the worker does not."""
     fast_fetch.install(for_commands=True)

@@ -18,10 +18,10 @@ from tests.kit.collector import no_collector
 SIZES = st.one_of(st.integers(1, 300), st.integers(60_000, 70_000), st.integers(120_000, 400_000))
 
 
+# Its name in the module stands for ours once that is installed.
+STOCK = conn.AIOKafkaProtocol
 # Behaviour that aiokafka relies on.
-BOTH = pytest.mark.parametrize(
-    "kind", [buffered_protocol.ReadAheadProtocol, conn.AIOKafkaProtocol], ids=["fast", "stock"]
-)
+BOTH = pytest.mark.parametrize("kind", [buffered_protocol.ReadAheadProtocol, STOCK], ids=["fast", "stock"])
 
 
 async def connected(kind: Any = buffered_protocol.ReadAheadProtocol) -> tuple[Any, asyncio.StreamReader]:
@@ -38,7 +38,7 @@ async def come(protocol: Any, pieces: Iterable[bytes]) -> None:
 
 
 def take(protocol: Any, piece: bytes) -> None:
-    if type(protocol) is conn.AIOKafkaProtocol:
+    if type(protocol) is STOCK:
         protocol.data_received(piece)
         return
     left = memoryview(piece)
@@ -72,6 +72,17 @@ def test_reads_give_what_came_in_order_however_it_was_cut(kind: Any, counts: lis
 
     data = b"".join(number.to_bytes(4, "big") for number in range(sum(counts) // 4 + 1))[: sum(counts)]
     assert asyncio.run(read_all()) == cut(data, counts)
+
+
+@pytest.mark.usefixtures("fast_fetching")
+def test_reads_give_what_came_once_the_protocol_is_installed() -> None:
+    async def read() -> bytes:
+        protocol, reader = await connected()
+        await come(protocol, [b"abc"])
+        async with asyncio.timeout(10):
+            return bytes(await reader.readexactly(3))
+
+    assert asyncio.run(read()) == b"abc"
 
 
 def test_a_large_answer_is_written_to_one_place_again_and_again() -> None:
