@@ -33,7 +33,7 @@ _COMPRESSED_FROM: Final = 1_024
 # Level of the compression: higher ones take longer, and save little of a page.
 _LEVEL: Final = 5
 
-_ENVIRONMENT: Final = jinja2.Environment(
+ENVIRONMENT: Final = jinja2.Environment(
     loader=jinja2.PackageLoader("goalworker.console"),
     autoescape=True,
     undefined=jinja2.StrictUndefined,
@@ -41,8 +41,8 @@ _ENVIRONMENT: Final = jinja2.Environment(
     lstrip_blocks=True,
     auto_reload=False,
 )
-_ENVIRONMENT.filters.update(wording.FILTERS, segment=addresses.segment)
-_ENVIRONMENT.globals["version"] = goalworker.__version__
+ENVIRONMENT.filters.update(wording.FILTERS, segment=addresses.segment)
+ENVIRONMENT.globals["version"] = goalworker.__version__
 
 
 def page(
@@ -70,12 +70,12 @@ def is_fragment(request: Request) -> bool:
 
 def text(request: Request, visitor: Visitor | None, name: str, **values: Any) -> str:
     """Return the text of a page or a fragment."""
-    return _ENVIRONMENT.get_template(name).render(_shared(request, visitor), **values)
+    return ENVIRONMENT.get_template(name).render(_shared(request, visitor), **values)
 
 
 def effects(links: contact_links.Links, found: Sequence[recent_effects.Effect]) -> Markup:
     """Return the entries of achievements and exits, the newest first, for a page and for the live feed."""
-    template = _ENVIRONMENT.get_template("_effects.html")
+    template = ENVIRONMENT.get_template("_effects.html")
     values = {"effects": found[::-1], "root_path": links.root_path, **links.of_templates()}
     return Markup(template.render(values))  # noqa: S704 - the template escapes
 

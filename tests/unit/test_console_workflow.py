@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from goalworker.api import problems
-from goalworker.console import goal_view, workflow_query, workflow_view
+from goalworker.console import goal_view, rendering, workflow_query, workflow_view
 from goalworker.domain import cohorts, incidence
 from goalworker.stores import goal_store
 
@@ -134,3 +134,13 @@ def test_untracked_enrollments_have_no_funnel() -> None:
 def test_times_have_two_charts_also_without_a_conversion() -> None:
     times = {"cumulative_incidence": [], "histogram": incidence.histogram([])}
     assert set(workflow_view.times_charts(times)) == {"histogram", "incidence"}
+
+
+@pytest.mark.parametrize(
+    ("hours", "seconds", "shown"), [(26.5, 95_400.0, "26.5 h"), (0.0, 0.412, "0.412 s"), (None, None, "\u2013")]
+)
+def test_a_time_to_goal_has_the_digits_that_say_something(
+    hours: float | None, seconds: float | None, shown: str
+) -> None:
+    macros: Any = rendering.ENVIRONMENT.get_template("_workflow_macros.html").module
+    assert macros.waited(hours, seconds) == shown
