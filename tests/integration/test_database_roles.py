@@ -229,7 +229,7 @@ async def test_the_api_counts_messages_that_it_must_not_read(
     installation: Installation, administrator: asyncpg.Connection, api: asyncpg.Connection
 ) -> None:
     await administrator.execute(
-        "INSERT INTO outbox (topic, key, value) VALUES ('counted', 'k', 'v'), ('counted', 'k', 'v')"
+        "DELETE FROM outbox; INSERT INTO outbox (topic, key, value) VALUES ('counted', 'k', 'v'), ('counted', 'k', 'v')"
     )
     found = await outbox.status(api)
     assert [(pending.topic, pending.records) for pending in found] == [("counted", 2)]

@@ -67,7 +67,7 @@ READING = {
     "goals": [name for name in every_command.USES if name.startswith("goals ")],
     "goal_revision": ["goals create", "check-event", "run"],
     "api_keys": ["keys create", "keys list", "keys revoke"],
-    "outbox": ["outbox status", "run"],
+    "outbox": ["run"],
     "paused_topics": ["topics list", "topics resume", "run"],
     "installation": ["run", "api", "insight"],
     "history_coverage": ["insight"],
@@ -136,6 +136,15 @@ def test_every_command_says_which_table_it_may_not_read(installation: Installati
         reading = [name for name in READING[table] if (table, name) not in EXEMPT]
         for name, outcome in every_command.outcomes(reading, installation).items():
             assert_refused(name, outcome, 1, f"permission denied for table {table}")
+
+
+@pytest.mark.parametrize("function", ["goalworker_outbox_status", "goalworker_refused_status"])
+def test_outbox_status_says_which_function_it_may_not_call(installation: Installation, function: str) -> None:
+    of = f"EXECUTE ON FUNCTION {function}()"
+    everyone = f"PUBLIC, {WORKER}, {API}, {LOGIN}"
+    with installation.refusing(f"REVOKE {of} FROM {everyone}", f"GRANT {of} TO {WORKER}, {API}"):
+        outcome = installation("outbox status")
+        assert_refused("outbox status", outcome, 1, f"permission denied for function {function}")
 
 
 PLACES = {

@@ -458,7 +458,7 @@ async def test_who_may_only_read_sees_no_control_and_changes_nothing(
     plan = await edited(client, goal, "Plan", tag_id="t2")
     await run(api, jobs.PLAN)
     backfill = await forms.send(client, await opened(client, path_of(goal)), "Backfill")
-    of_all_pages = forms.buttons_of(await opened(reader, "/console"))
+    of_all_pages = {"Find", "Log out"}
     for path in (path_of(goal), plan.url.path, backfill.url.path):
         page = await opened(reader, path)
         assert forms.buttons_of(page) == of_all_pages
