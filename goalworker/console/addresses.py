@@ -47,13 +47,22 @@ def is_of_console(request: Request) -> bool:
     return bool(re.match(rf"{CONSOLE}(/|$)", path_of(request))) or path_of(request) == "/"
 
 
+def split(address: str) -> parse.SplitResult:
+    """Return the parts of an address, which are empty if it cannot be read."""
+    try:
+        return parse.urlsplit(address)
+    except ValueError:  # a bracket that nothing closes
+        return parse.urlsplit("")
+
+
 def local(request: Request, address: str) -> str:
     """Return an address if it is a page of the console, without the host, and else the first page's."""
     first = url(request, CONSOLE)
-    split = parse.urlsplit(address)
-    is_page = split.path == first or split.path.startswith(f"{first}/")
-    is_login = split.path == url(request, LOGIN)
-    is_plain = not split.scheme and not split.netloc and address.isascii() and address.isprintable()
+    parts = split(address)
+    climbs = not _DOTS.isdisjoint(parse.unquote(parts.path).split("/"))
+    is_page = parts.path == first or parts.path.startswith(f"{first}/")
+    is_login = parts.path == url(request, LOGIN)
+    is_plain = not parts.scheme and not parts.netloc and not climbs and address.isascii() and address.isprintable()
     return address if is_page and is_plain and not is_login and "\\" not in address else first
 
 

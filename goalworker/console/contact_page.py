@@ -56,7 +56,7 @@ async def search_contact(request: Request, visitor: visitors.Sender) -> Response
 def _to_contact(request: Request, visitor: visitors.Visitor, contact_id: str) -> Response:
     if not is_valid_text(contact_id):
         raise problems.invalid([faults.Fault("contact_id", f"A contact's id {TEXT_RULE}")])
-    return RedirectResponse(contact_links.address(request, visitor, contact_id), 303)
+    return RedirectResponse(contact_links.address(request, visitor, contact_id), 303, rendering.HEADERS)
 
 
 # --- the timeline ---

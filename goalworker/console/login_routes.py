@@ -3,7 +3,6 @@
 import math
 import time
 from typing import Final
-from urllib import parse
 
 import structlog
 from fastapi import APIRouter, Request
@@ -67,8 +66,12 @@ async def _begin(request: Request, key: api_keys.KeyHolder, goes_on: str) -> Res
 
 
 @router.post(f"{addresses.CONSOLE}/logout")
-async def log_out(request: Request, _visitor: visitors.Sender) -> Response:
-    """End the session of this browser."""
+async def log_out(request: Request) -> Response:
+    """End the session of this browser, whatever its key may do."""
+    visitor = await visitors.of_request(request)
+    if visitor is None:
+        raise visitors.LoginRequiredError
+    await visitors.check_csrf(request, visitor)
     answer = _redirect(addresses.url(request, addresses.LOGIN))
     sessions.delete_cookie(request, answer)
     return answer
@@ -107,4 +110,4 @@ def _is_own_form(request: Request) -> bool:
     if site is not None:
         return site in ("same-origin", "none")
     origin = request.headers.get("origin")
-    return origin is None or parse.urlsplit(origin).netloc == request.headers.get("host")
+    return origin is None or addresses.split(origin).netloc == request.headers.get("host")

@@ -63,6 +63,12 @@ def page(
     return static_files.compressible(request, body, compressed, with_all, "text/html", status)
 
 
+def guarded(answer: Response) -> Response:
+    """Return an answer of the API with the headers of a page."""
+    answer.headers.update(HEADERS)
+    return answer
+
+
 def is_fragment(request: Request) -> bool:
     """Say whether a script asks for a part of a page."""
     return request.headers.get("hx-request-type") == "partial"

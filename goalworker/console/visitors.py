@@ -122,7 +122,7 @@ def _parsed(request: Request, body: bytes) -> Form:
 def address_to_return_to(request: Request) -> str:
     """Return the page on which a visitor goes on after the login."""
     if "hx-request" in request.headers:
-        current = parse.urlsplit(request.headers.get("hx-current-url", ""))
+        current = addresses.split(request.headers.get("hx-current-url", ""))
         return addresses.local(request, parse.urlunsplit(("", "", current.path, current.query, "")))
     if request.method != "GET":
         return addresses.url(request, addresses.CONSOLE)

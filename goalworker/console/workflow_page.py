@@ -87,7 +87,8 @@ async def show_times(asked: Asked) -> Response:
 @router.get(f"{PATH}/series.csv")
 async def download_series(asked: Asked) -> Response:
     """Return the series as CSV, as the API does."""
-    return csv_answers.answer("series", csv_answers.cohort_rows(await reports.series(*asked.asking, asked.query)))
+    rows = csv_answers.cohort_rows(await reports.series(*asked.asking, asked.query))
+    return rendering.guarded(csv_answers.answer("series", rows))
 
 
 @router.get(f"{PATH}/sparkline")

@@ -56,7 +56,7 @@ async def show_achievements(
     caller = visitor.caller
     if query.format == "csv":
         rows = await reports.achievement_rows(caller, context, workflow_id, query)
-        return csv_answers.stream(request, "achievements", rows)
+        return rendering.guarded(csv_answers.stream(request, "achievements", rows))
     found, cursor = await reports.achievement_page(caller, context, workflow_id, query)
     goal = {"goal_id": str(query.goal_id)} if query.goal_id else {}
     values = _page(workflow_id, "achievements", query, goal, cursor)

@@ -113,6 +113,23 @@ async def test_logout_needs_the_token_of_the_session_and_ends_it(
     assert (await client.get("/console")).status_code == 303
 
 
+async def test_a_key_that_may_not_read_can_log_out(api: running_api.Api) -> None:
+    async with console.logged_in(api, scopes=["enrollments:write"]) as client:
+        page = await client.get("/console")
+        assert page.status_code == 403
+        answer = await client.post("/console/logout", data={"csrf": console.csrf_of(page)})
+        assert answer.headers["location"] == "/console/login"
+        assert (await client.get("/console")).status_code == 303
+
+
+@pytest.mark.parametrize("headers", [{"HX-Current-URL": "http://[", "HX-Request": "true"}, {"Origin": "http://["}])
+async def test_an_address_that_is_none_is_no_fault_of_ours(
+    headers: dict[str, str], stranger: httpx.AsyncClient
+) -> None:
+    assert (await stranger.get("/console", headers=headers)).status_code in {303, 401}
+    assert (await stranger.post("/console/login", data={"key": "gw_x"}, headers=headers)).status_code in {401, 403}
+
+
 @pytest.mark.parametrize(
     "headers",
     [
@@ -152,6 +169,9 @@ async def test_after_many_failures_an_address_waits_and_even_the_right_key_does_
         "/\\evil.example",
         "/api/v1/workflows",
         "/consoles",
+        "//[",
+        "/console/../docs",
+        "/console/%2e%2e/docs",
     ],
 )
 async def test_a_login_goes_on_to_pages_of_the_console_only(

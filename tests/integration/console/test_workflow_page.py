@@ -11,6 +11,7 @@ from uuid import UUID
 import httpx
 import pytest
 
+from goalworker.console import rendering
 from goalworker.postgres import connections
 from tests.kit import console, running_api
 from tests.kit.running_api import PATH, TENANT, create
@@ -228,6 +229,7 @@ async def test_achievements_and_series_can_be_downloaded(
         await caller.get(f"{PATH}/achievements", params=asked),
     )
     assert (mine.text, mine.headers["content-type"]) == (apis.text, "text/csv; charset=utf-8")
+    assert {name: mine.headers[name] for name in rendering.HEADERS} == rendering.HEADERS
     mine, apis = await client.get(f"{PAGE}/series.csv?from="), await caller.get(f"{PATH}/stats/series?format=csv")
     assert mine.text == apis.text
 
