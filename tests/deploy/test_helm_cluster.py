@@ -157,7 +157,7 @@ def test_every_pod_may_talk_to_what_it_uses_and_to_nothing_else(values: str) -> 
     database = {6432} if values == "everything" else {5432}
     uses = {
         "worker": kafka | database,
-        "api": database,
+        "api": kafka | database if values == "sasl-tls" else database,
         "insight": kafka | database,
         "migration": database,
         "topics": kafka,

@@ -114,7 +114,7 @@ def test_a_certificate_is_where_its_setting_says(values: str, component: str) ->
     env = helm.environment(pod)
     named = {env[name]["value"] for name in env if name.startswith("GOALWORKER_KAFKA__SSL_")}
     assert named == {file for file in files if "/kafka-" in file}
-    if values == "sasl-tls" and component in {"worker", "insight", "topics"}:
+    if values == "sasl-tls" and component in {"worker", "api", "insight", "topics"}:
         assert len(named) == 3
 
 
@@ -122,7 +122,9 @@ def test_a_certificate_is_where_its_setting_says(values: str, component: str) ->
 def test_who_uses_the_database_has_its_url_and_who_uses_kafka_its_address(values: str, component: str) -> None:
     env = helm.environment(helm.pods(values)[component])
     assert ("GOALWORKER_DATABASE__URL" in env) == (component != "topics")
-    assert ("GOALWORKER_KAFKA__BOOTSTRAP_SERVERS" in env) == (component in {"worker", "insight", "topics"})
+    assert ("GOALWORKER_KAFKA__BOOTSTRAP_SERVERS" in env) == (
+        component in {"worker", "insight", "topics"} or (values, component) == ("sasl-tls", "api")
+    )
 
 
 @each_pod
