@@ -27,6 +27,14 @@ async def test_a_stranger_logs_in_and_goes_on_where_he_wanted_to(
     assert (await stranger.get("/console/login?next=/console/health")).headers["location"] == "/console/health"
 
 
+async def test_who_comes_from_another_site_goes_on_without_a_second_login(stranger: httpx.AsyncClient) -> None:
+    # Browsers send no cookie with a click in another site, but with the click in our page.
+    asked = await stranger.get("/console/contacts?contact_id=c-17")
+    page = await stranger.get(asked.headers["location"])
+    assert '<a href="/console/contacts?contact_id=c-17">go on</a>' in page.text
+    assert "go on</a>" not in (await stranger.get("/console/login")).text
+
+
 async def test_the_cookie_is_hidden_from_scripts_and_other_sites_and_holds_no_key(
     api: running_api.Api, stranger: httpx.AsyncClient
 ) -> None:
