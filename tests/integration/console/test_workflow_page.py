@@ -312,3 +312,14 @@ async def test_without_tracking_a_page_has_what_is_known(
         assert known in shown
     assert "chart-funnel" not in page.text
     assert not [link for link in links(page) if "/enrollments" in link]
+
+
+@pytest.mark.usefixtures("goal")
+async def test_rates_times_and_amounts_lead_to_the_rows_that_they_are_made_of(client: httpx.AsyncClient) -> None:
+    page = (await client.get(WHOLE)).text
+    for name in ("Conversion", "Median time to goal", "50 % within"):
+        assert re.search(rf'>{name}</a></dt>\s*<dd><a href="[^"]*/enrollments\?[^"]*state=converted">', page), name
+    for name in ("Gross EUR", "Reversed EUR", "Net EUR"):
+        assert re.search(rf'>{name}</a></dt>\s*<dd><a href="[^"]*/achievements\?', page), name
+    rows = re.findall(r'<th scope="row">\d{4}-.*?</tr>', page, re.DOTALL)
+    assert [len(re.findall(r'<a href="[^"]*/achievements\?', row)) for row in rows if "," in row] == [2, 2]
