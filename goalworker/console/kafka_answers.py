@@ -45,6 +45,7 @@ NOT_CONFIGURED: Final = Unanswered(
     "This API has no address of Kafka, which it does not need otherwise: set GOALWORKER_KAFKA__BOOTSTRAP_SERVERS."
 )
 NO_ANSWER: Final = "Kafka did not answer within {:g} s. The log of the API and `goalworker doctor` say more."
+TOO_MANY: Final = Unanswered("Your tenant has as many questions to Kafka waiting as it may. Try again in some seconds.")
 _UNUSABLE: Final = Unanswered("Kafka cannot be used from here. The log of the API and `goalworker doctor` say why.")
 
 
@@ -56,21 +57,34 @@ def split(answer: object, name: str) -> dict[str, Any]:
 
 
 class KafkaAnswers:
-    """Questions to Kafka; of short ones and of previews, two at most are under way at a time."""
+    """Questions to Kafka: about the installation, about a letter, and searches, two of each under way at a time.
+
+    There are two questions about the installation, so neither ever waits. Of the others there are as many as a tenant
+    can think of: few of them may wait, and one whose requests are gone is not asked.
+    """
 
     def __init__(self, settings: config.Settings) -> None:
         self._settings = settings
-        self._short = answer_cache.BriefCache(CACHE_SECONDS)
-        self._previews = answer_cache.BriefCache(CACHE_SECONDS)
+        self._installation = answer_cache.BriefCache(CACHE_SECONDS)
+        self._letters = answer_cache.BriefCache(CACHE_SECONDS)
+        self._searches = answer_cache.BriefCache(CACHE_SECONDS)
 
     async def lag(self) -> list[dict[str, Any]] | Unanswered:
         """Return the lag of the workers' group by partition, as `goalworker lag` does."""
         settings = self._settings
-        return await self._ask("lag", lambda: lag_report.rows(settings, settings.kafka.group_id, READ_SECONDS))
+
+        async def read() -> list[dict[str, Any]]:
+            return await lag_report.rows(settings, settings.kafka.group_id, READ_SECONDS)
+
+        return await self._ask(self._installation, None, "lag", read)
 
     async def newest_letters(self) -> newest_letters.NewestLetters | Unanswered:
         """Return the newest dead letters of all tenants."""
-        return await self._ask("letters", lambda: newest_letters.read(self._settings, READ_SECONDS))
+
+        async def read() -> newest_letters.NewestLetters:
+            return await newest_letters.read(self._settings, READ_SECONDS)
+
+        return await self._ask(self._installation, None, "letters", read)
 
     async def letter(
         self, tenant_id: str, partition: int, offset: int, *, revealed: bool
@@ -87,7 +101,7 @@ class KafkaAnswers:
             described = dead_letter_reading.describe(record)
             return payloads.letter(described, record, contact_links.masked, revealed=revealed)
 
-        return await self._ask(("letter", tenant_id, partition, offset, revealed), find)
+        return await self._ask(self._letters, tenant_id, (tenant_id, partition, offset, revealed), find)
 
     async def letters_of(self, tenant_id: str, contact_id: str) -> tuple[explanations.DeadLetter, ...] | Unanswered:
         """Return the dead letters of a contact of a tenant, oldest first."""
@@ -95,7 +109,7 @@ class KafkaAnswers:
         async def find() -> tuple[explanations.DeadLetter, ...]:
             return await contact_letters.find(self._settings, tenant_id, contact_id, is_owner=True)
 
-        return await self._ask(("contact", tenant_id, contact_id), find, self._previews, PREVIEW_SECONDS)
+        return await self._ask(self._searches, tenant_id, (tenant_id, contact_id), find, PREVIEW_SECONDS)
 
     async def preview(self, selection: dead_letter_reading.Selection) -> open_letters.Preview | Unanswered:
         """Return what a redrive of a selection would send, as `goalworker dlq redrive --dry-run` does."""
@@ -103,13 +117,14 @@ class KafkaAnswers:
         async def preview() -> open_letters.Preview:
             return await open_letters.preview(self._settings, selection, PREVIEW_ROWS)
 
-        return await self._ask(selection, preview, self._previews, PREVIEW_SECONDS)
+        return await self._ask(self._searches, selection.tenant_id, selection, preview, PREVIEW_SECONDS)
 
     async def _ask(
         self,
+        cache: answer_cache.BriefCache,
+        tenant_id: str | None,
         key: Hashable,
         question: Callable[[], Coroutine[Any, Any, T]],
-        cache: answer_cache.BriefCache | None = None,
         seconds: float = DEADLINE_SECONDS,
     ) -> T | Unanswered:
         if self._settings.kafka.bootstrap_servers is None:
@@ -121,7 +136,9 @@ class KafkaAnswers:
         try:
             # Questions wait for each other, and connections may take a while to close.
             async with asyncio.timeout(seconds + 0.5):
-                return await (cache or self._short).answer(key, attempt)
+                return await cache.answer(key, attempt, tenant_id)
+        except answer_cache.TooManyWaitingError:
+            return TOO_MANY
         except TimeoutError:
             return _late(seconds)
 

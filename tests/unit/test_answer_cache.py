@@ -22,7 +22,13 @@ class Desk:
         self.gate.set()
         self._begun = asyncio.Semaphore(0)
 
-    async def ask(self, key: str = "key", takes_seconds: float = 0.0, fault: Exception | None = None) -> Any:
+    async def ask(
+        self,
+        key: str = "key",
+        takes_seconds: float = 0.0,
+        fault: Exception | None = None,
+        asker: str | None = None,
+    ) -> Any:
         async def compute() -> dict[str, Any]:
             self.computed += 1
             self.computing += 1
@@ -38,7 +44,7 @@ class Desk:
             finally:
                 self.computing -= 1
 
-        return (await self.cache.answer(key, compute))["answer"]
+        return (await self.cache.answer(key, compute, asker))["answer"]
 
     async def started(self, number: int) -> None:
         """Wait until `number` more computations have begun."""
@@ -193,3 +199,66 @@ async def test_a_brief_cache_keeps_every_answer_for_its_time_and_no_longer() -> 
     assert await desk.ask() == 1
     desk.now += 0.2
     assert await desk.ask() == 2
+
+
+async def leave(*asking: asyncio.Task[Any]) -> None:
+    """Cancel requests, and wait until they are gone."""
+    for request in asking:
+        request.cancel()
+    await asyncio.gather(*asking, return_exceptions=True)
+
+
+async def busy_desk() -> tuple[Desk, list[asyncio.Task[Any]]]:
+    """Return a desk whose slots are all taken, and the requests that took them."""
+    desk = Desk()
+    desk.gate.clear()
+    asking = [asyncio.create_task(desk.ask(f"busy {n}")) for n in range(answer_cache.AnswerCache.NEW_AT_ONCE)]
+    await desk.started(len(asking))
+    return desk, asking
+
+
+async def test_a_question_that_nobody_waits_for_is_never_computed() -> None:
+    desk, busy = await busy_desk()
+    abandoned = [asyncio.create_task(desk.ask(f"abandoned {number}")) for number in range(9)]
+    await asyncio.sleep(0)
+    await leave(*abandoned)
+    assert len(desk.cache._computing) == len(busy)
+    desk.gate.set()
+    await asyncio.gather(*busy)
+    assert await desk.ask("next") == len(busy) + 1
+    assert not desk.cache._queued
+    assert not desk.cache._waiters
+
+
+async def test_a_waiting_question_stays_while_one_request_is_left() -> None:
+    desk, busy = await busy_desk()
+    impatient, patient = asyncio.create_task(desk.ask("shared")), asyncio.create_task(desk.ask("shared"))
+    await asyncio.sleep(0)
+    await leave(impatient)
+    desk.gate.set()
+    assert await patient == len(busy) + 1
+
+
+async def test_a_dropped_question_can_be_asked_again_at_once() -> None:
+    desk, busy = await busy_desk()
+    dropped = asyncio.create_task(desk.ask("again"))
+    await asyncio.sleep(0)
+    dropped.cancel()
+    again = asyncio.create_task(desk.ask("again"))
+    desk.gate.set()
+    assert await again == len(busy) + 1
+    assert dropped.cancelled()
+
+
+async def test_few_questions_of_an_asker_wait_and_others_have_their_own() -> None:
+    desk, busy = await busy_desk()
+
+    waiting = [asyncio.create_task(desk.ask(f"a {n}", asker="a")) for n in range(answer_cache.AnswerCache.WAITING_MAX)]
+    await asyncio.sleep(0)
+    with pytest.raises(answer_cache.TooManyWaitingError):
+        await desk.ask("a too", asker="a")
+    shared = asyncio.create_task(desk.ask("a 0", asker="a"))
+    other = asyncio.create_task(desk.ask("b", asker="b"))
+    desk.gate.set()
+    answers = await asyncio.gather(*busy, *waiting, shared, other)
+    assert len(set(answers)) == len(answers) - 1
