@@ -1,6 +1,7 @@
 """Authentication and scopes: a token, an API key, or on a local machine one tenant without credentials."""
 
 from typing import Annotated, Any, Final
+from uuid import UUID
 
 import httpx
 import structlog
@@ -11,20 +12,23 @@ from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import config, logs, outages
 from goalworker.api import jwks, problems, tokens
-from goalworker.stores import api_keys
+from goalworker.stores import answer_cache, api_keys
 
 log = logs.get("api")
 
 GOALS_READ, GOALS_WRITE, ENROLLMENTS_WRITE = api_keys.SCOPES
 CHALLENGE: Final = "Bearer"
+# Seconds for which the feeds of a key, of which many may open at once, share the answer that it exists.
+_SHARED_SECONDS: Final = 1.0
 
 
 class Caller(Struct, frozen=True):
-    """The caller of a request: tenant, name in the audit, scopes."""
+    """The caller of a request: tenant, name in the audit, scopes, and the id of the key, if it is one of ours."""
 
     tenant_id: str
     actor: str
     scopes: frozenset[str]
+    key_id: UUID | None = None
 
 
 class Authenticator:
@@ -37,6 +41,7 @@ class Authenticator:
         self._verify = verify
         all_scopes = frozenset(api_keys.SCOPES)
         self._insecure_caller = Caller(insecure_tenant, "insecure", all_scopes) if insecure_tenant else None
+        self._keys_that_exist = answer_cache.BriefCache(_SHARED_SECONDS)
 
     @property
     def insecure_caller(self) -> Caller | None:
@@ -70,10 +75,21 @@ class Authenticator:
             raise _unauthenticated("The key is unknown or revoked", CHALLENGE)
         return caller_of(holder)
 
+    async def has_key_still(self, caller: Caller) -> bool:
+        """Say whether the key of a caller is not revoked; a caller without one has nothing to revoke."""
+        key_id = caller.key_id
+        if key_id is None:
+            return True
+
+        async def exists() -> bool:
+            return await api_keys.find_by_id(self._pool, caller.tenant_id, key_id) is not None
+
+        return await self._keys_that_exist.answer((caller.tenant_id, key_id), exists)
+
 
 def caller_of(key: api_keys.KeyHolder) -> Caller:
     """Return the caller that a key stands for."""
-    return Caller(key.tenant_id, key.name, frozenset(key.scopes))
+    return Caller(key.tenant_id, key.name, frozenset(key.scopes), key.id)
 
 
 def authenticator(

@@ -51,5 +51,4 @@ async def follow_feed(
 ) -> Response:
     """Follow the tenant's achievements and exits, after those that the page shows already."""
     entries = Entries(contact_links.of_visitor(request, visitor))
-    tenant_id = visitor.caller.tenant_id
-    return await feed_routes.answer(request, context.feed, tenant_id, last_event_id or after, entries)
+    return await feed_routes.answer(request, context.feed, visitor.caller, last_event_id or after, entries)

@@ -10,8 +10,9 @@ from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import api as http_api
 from goalworker import config, metrics
-from goalworker.api import live_feed, middleware
+from goalworker.api import feed_routes, live_feed, middleware
 from goalworker.postgres import connections
+from goalworker.stores import api_keys
 from tests.integration.api.test_api_reports import PURCHASE, converted
 from tests.kit import running_api
 from tests.kit.running_api import create, problem
@@ -140,3 +141,40 @@ async def test_a_feed_needs_credentials(api: running_api.Api) -> None:
         problem(await stranger.get(FEED), 401, "unauthenticated")
     async with api.holder(scope="goals:write") as writer:
         problem(await writer.get(FEED), 403, "missing-scope")
+
+
+async def test_the_feed_of_a_revoked_key_ends_and_no_other_does(
+    api: running_api.Api, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_feed, "HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(feed_routes, "KEY_CHECK_SECONDS", 0.2)
+    key, stored = await api_keys.create(api.pool, running_api.TENANT, "k", api_keys.SCOPES)
+    kept, _ = await api_keys.create(api.pool, running_api.TENANT, "kept", api_keys.SCOPES)
+    async with api.client(**{"X-API-Key": key}) as holder, api.client(**{"X-API-Key": kept}) as another:
+        feed, own, by_token = await opened(holder), await opened(another), await opened(client)
+        for _ in range(10):
+            await feed.line()
+        await api_keys.revoke(api.pool, stored.tenant_id, stored.id)
+        with pytest.raises(AssertionError, match="the feed has ended"):
+            await feed.event()
+        for stream in (own, by_token):
+            for _ in range(10):
+                await stream.line()
+
+
+async def test_the_key_of_a_feed_is_not_looked_up_for_each_event(
+    api: running_api.Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_feed, "HEARTBEAT_SECONDS", 0.05)
+    looked_up: list[object] = []
+
+    async def find_by_id(*given: object) -> None:
+        looked_up.append(given)
+
+    key, _ = await api_keys.create(api.pool, running_api.TENANT, "k", api_keys.SCOPES)
+    async with api.client(**{"X-API-Key": key}) as holder:
+        feed = await opened(holder)
+        monkeypatch.setattr(api_keys, "find_by_id", find_by_id)
+        for _ in range(20):
+            await feed.line()
+    assert not looked_up

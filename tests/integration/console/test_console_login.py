@@ -1,5 +1,6 @@
 """Sessions of the console: who gets one, what it allows, and what ends it."""
 
+import asyncio
 from collections.abc import MutableMapping
 from datetime import timedelta
 from typing import Any
@@ -8,6 +9,7 @@ from urllib import parse
 import httpx
 import pytest
 
+from goalworker.api import feed_routes, live_feed
 from goalworker.console import addresses, login_limits, sessions
 from goalworker.stores import api_keys, login_codes
 from tests.kit import console, running_api
@@ -83,6 +85,23 @@ async def test_revoking_the_key_ends_the_session_at_once(api: running_api.Api, s
     assert (await stranger.get("/console")).status_code == 200
     await api_keys.revoke(api.pool, stored.tenant_id, stored.id)
     assert (await stranger.get("/console")).status_code == 303
+
+
+async def test_revoking_the_key_ends_an_open_feed_of_its_session(
+    api: running_api.Api, stranger: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_feed, "HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(feed_routes, "KEY_CHECK_SECONDS", 0.2)
+    key, stored = await console.key_of(api)
+    await stranger.post("/console/login", data={"key": key})
+    async with asyncio.timeout(10), stranger.stream("GET", "/console/feed") as feed:
+        assert feed.status_code == 200
+        lines = feed.aiter_lines()
+        for _ in range(10):
+            await anext(lines)
+        await api_keys.revoke(api.pool, stored.tenant_id, stored.id)
+        async for _ in lines:
+            pass
 
 
 async def test_a_cookie_that_was_changed_in_any_place_is_none(api: running_api.Api, client: httpx.AsyncClient) -> None:
