@@ -20,7 +20,7 @@ from goalworker.console import (
     visitors,
 )
 from goalworker.console.contact_addresses import Addresses
-from goalworker.domain import faults
+from goalworker.domain import faults, phrases
 from goalworker.domain.faults import printable
 from goalworker.domain.text import TEXT_RULE, is_valid_text
 from goalworker.inspection import contact_letters
@@ -141,8 +141,8 @@ def _coverage(known: contact_query.Known) -> tuple[str, ...]:
     sentences = explanation_view.coverage(known.coverage, keeps_all=known.keeps_all)
     if known.workflows.is_whole:
         return sentences
-    count = len(known.workflows.searched)
-    return (*sentences, f"Hits were looked for in {count} workflows; choose another one to look there.")
+    searched = phrases.counted(len(known.workflows.searched), "workflow")
+    return (*sentences, f"Hits were looked for in {searched}; choose another one to look there.")
 
 
 def _workflows(known: contact_query.Known, own: Addresses) -> list[Values]:

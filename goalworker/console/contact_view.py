@@ -311,7 +311,7 @@ def _data(text: str, scene: Scene) -> tuple[Field, ...]:
 def _value(value: object, scene: Scene) -> str:
     if isinstance(value, list):
         listed = [_value(one, scene) for one in value[:_LISTED_MAX]]
-        more = [f"and {len(value) - _LISTED_MAX:,} others"] if len(value) > _LISTED_MAX else []
+        more = [f"and {phrases.counted(len(value) - _LISTED_MAX, 'other')}"] if len(value) > _LISTED_MAX else []
         return ", ".join([*listed, *more])
     return str(value).lower() if isinstance(value, bool) else scene.mask.text(str(value))
 

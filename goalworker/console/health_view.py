@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from goalworker.console import wording
 from goalworker.console.health_reading import Installation, OfTenant
+from goalworker.domain import phrases
 from goalworker.inspection import outbox_report
 from goalworker.pipeline import clock_skew, progress
 from goalworker.stores import jobs
@@ -62,18 +63,16 @@ def verdict(installation: Installation, tenant: OfTenant) -> Verdict:
     ]
     problems = [reason for reason in reasons if reason.level is Level.PROBLEM]
     if problems:
-        return Verdict(Level.PROBLEM, f"Not healthy: {_counted(len(problems), 'problem')}", _worst_first(reasons))
+        return Verdict(
+            Level.PROBLEM, f"Not healthy: {phrases.counted(len(problems), 'problem')}", _worst_first(reasons)
+        )
     if reasons:
-        return Verdict(Level.WARNING, f"Working, with {_counted(len(reasons), 'warning')}", reasons)
+        return Verdict(Level.WARNING, f"Working, with {phrases.counted(len(reasons), 'warning')}", reasons)
     return Verdict(Level.OK, "Healthy: workers keep up, and nothing waits longer than it should", [])
 
 
 def _worst_first(reasons: Sequence[Reason]) -> list[Reason]:
     return sorted(reasons, key=lambda reason: reason.level is not Level.PROBLEM)
-
-
-def _counted(number: int, noun: str, plural: str | None = None) -> str:
-    return f"1 {noun}" if number == 1 else f"{number:,} {plural or noun + 's'}"
 
 
 def _about_workers(liveness: progress.Liveness) -> Iterator[Reason]:
@@ -100,7 +99,7 @@ def _about_partitions(installation: Installation) -> Iterator[Reason]:
         return  # all of them stand still
     unjudged = [row for row in installation.partitions if row.judged_until is None]
     if unjudged:
-        sentence = f"{_counted(len(unjudged), 'partition')} never judged to the end, so freshness is unknown"
+        sentence = f"{phrases.counted(len(unjudged), 'partition')} never judged to the end, so freshness is unknown"
         yield Reason(Level.WARNING, sentence, "freshness", "goalworker lag")
     for topic in topics(installation):
         if topic.judged_until is not None and installation.at - topic.judged_until > BEHIND_AFTER:
@@ -142,7 +141,7 @@ def _about_insight(installation: Installation, tenant: OfTenant) -> Iterator[Rea
         sentence = "History is behind: explanations, plans and backfills lack the events since then"
         yield Reason(Level.WARNING, sentence, "insight", "goalworker insight", since)
     if left := [job for job in tenant.jobs if is_left(job, tenant, installation.at)]:
-        sentence = f"No process works on {_counted(len(left), 'plan or backfill', 'plans and backfills')}"
+        sentence = f"No process works on {phrases.counted(len(left), 'plan or backfill', 'plans and backfills')}"
         yield Reason(Level.WARNING, sentence, "insight", "goalworker insight", min(job.created_at for job in left))
 
 
@@ -253,6 +252,8 @@ def lag_sentence(found: Sequence[TopicLag]) -> str:
     """Return the lag of all topics in a sentence."""
     records, hidden = sum(topic.lag for topic in found), sum(topic.hidden for topic in found)
     behind = max((topic.behind_seconds for topic in found if topic.behind_seconds is not None), default=None)
-    waits = "No record waits for a worker" if not records else f"{_counted(records, 'record')} wait for a worker"
+    waits = "No record waits for a worker" if not records else f"{phrases.counted(records, 'record')} wait for a worker"
     since = "" if behind is None else f", the oldest for {wording.duration(behind)}"
-    return f"{waits}{since}" + (f"; {_counted(hidden, 'record')} hidden by an open transaction" if hidden else "")
+    return f"{waits}{since}" + (
+        f"; {phrases.counted(hidden, 'record')} hidden by an open transaction" if hidden else ""
+    )

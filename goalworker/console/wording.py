@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 from markupsafe import Markup
 
+from goalworker.domain import phrases
 from goalworker.domain.text import format_money
 
 _UNITS: Final = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
@@ -69,6 +70,7 @@ def _written(moment: datetime) -> str:
 
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "count": count,
+    "counted": phrases.counted,
     "money": money,
     "percent": percent,
     "when": when,

@@ -129,6 +129,6 @@ def duration(seconds: int) -> str:
     return listed(parts or [counted(0, "second")])
 
 
-def counted(number: int, noun: str) -> str:
-    """Return a number of things in words."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number of things in words; the plural is needed where it is not the noun with an s."""
+    return f"1 {noun}" if number == 1 else f"{number:,} {plural or noun + 's'}"

@@ -31,7 +31,7 @@ async def test_exits_appear_at_the_top_as_they_are_recorded_and_wait_during_a_pa
         await seeded.exited(site, "live-2", "paused-meanwhile")
     assert await waited.value
     await async_api.expect(first).to_contain_text("<script>")
-    await tab.page.get_by_role("button", name="Go on").click()
+    await tab.page.get_by_role("button", name="Resume").click()
     await async_api.expect(first).to_contain_text("paused-meanwhile")
 
 

@@ -41,3 +41,15 @@ def test_an_amount_has_separators_and_at_least_two_decimals(amount: str, words: 
 
 def test_numbers_and_shares_are_written_as_people_read_them() -> None:
     assert (wording.count(1_234_567), wording.percent(0.1234)) == ("1,234,567", "12.3 %")
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(0, "0 workflows"), (1, "1 workflow"), (2, "2 workflows"), (1_234, "1,234 workflows")]
+)
+def test_only_one_thing_is_in_the_singular(number: int, words: str) -> None:
+    assert wording.FILTERS["counted"](number, "workflow") == words
+
+
+def test_a_plural_that_is_not_the_noun_with_an_s_is_named() -> None:
+    counted = wording.FILTERS["counted"]
+    assert (counted(1, "entry", "entries"), counted(2, "entry", "entries")) == ("1 entry", "2 entries")

@@ -6,7 +6,7 @@ from typing import Final
 from markupsafe import Markup
 
 from goalworker.console.charts import columns, scales, svg
-from goalworker.domain import cohorts
+from goalworker.domain import cohorts, phrases
 
 _INTERVAL_MAX: Final = 7.0
 _LEGEND: Final = (("rate", "rate"), ("interval", "95 % interval"), ("immature", "not yet mature"))
@@ -62,4 +62,4 @@ def _summary(series: Sequence[cohorts.Cohort]) -> str:
     rated = [cohort for cohort in series if cohort.rate is not None]
     last = f" The last mature one: {in_words(rated[-1])}." if rated else ""
     immature = sum(map(is_immature, series))
-    return f"{len(series)} periods, {len(rated)} with a rate, {immature} not yet mature.{last}"
+    return f"{phrases.counted(len(series), 'period')}, {len(rated)} with a rate, {immature} not yet mature.{last}"

@@ -6,7 +6,7 @@ from typing import Final
 from markupsafe import Markup
 
 from goalworker.console.charts import columns, scales, svg
-from goalworker.domain import incidence
+from goalworker.domain import incidence, phrases
 
 _NUMBERS_MAX: Final = 18
 """Numbers that fit side by side above the bars."""
@@ -60,4 +60,6 @@ def _in_words(bins: Sequence[incidence.Bin]) -> str:
     most = max(bins, key=lambda found: found.converted)
     until = "later" if most.to_seconds is None else f"at most {scales.time_label(most.to_seconds)}"
     after = scales.time_label(most.from_seconds)
-    return f"{total:,} conversions, most of them ({most.converted:,}) after more than {after}, {until}."
+    return (
+        f"{phrases.counted(total, 'conversion')}, most of them ({most.converted:,}) after more than {after}, {until}."
+    )

@@ -6,7 +6,7 @@ from decimal import Decimal
 from markupsafe import Markup
 
 from goalworker.console.charts import columns, scales, svg
-from goalworker.domain import cohorts
+from goalworker.domain import cohorts, phrases
 
 
 def revenue(series: Sequence[cohorts.Cohort], currency: str, title: str) -> Markup:
@@ -23,7 +23,7 @@ def revenue(series: Sequence[cohorts.Cohort], currency: str, title: str) -> Mark
         *columns.under_mouse(area, series, lambda cohort: _in_words(cohort, currency)),
         columns.legend(("gross", "gross"), ("net", "net")),
     )
-    words = f"{len(series)} periods, in {currency}. The table below has the amounts."
+    words = f"{phrases.counted(len(series), 'period')}, in {currency}. The table below has the amounts."
     return svg.drawing("revenue", columns.SIZE, title, words, *drawn)
 
 

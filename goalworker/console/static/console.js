@@ -69,7 +69,7 @@
       } else {
         held = new Promise((resolve) => { resume = resolve; });
       }
-      pause.textContent = held ? "Go on" : "Pause";
+      pause.textContent = held ? "Resume" : "Pause";
       show();
     });
     list.addEventListener("htmx:sse:after:connection", (event) => {
