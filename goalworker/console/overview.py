@@ -7,7 +7,6 @@ from starlette.responses import Response
 
 from goalworker.api import live_feed, parameters, reports
 from goalworker.console import addresses, contact_links, feed, overview_view, rendering, visitors, workflow_query
-from goalworker.domain import text
 from goalworker.stores import recent_effects
 
 router = APIRouter(include_in_schema=False)
@@ -26,7 +25,8 @@ async def show_overview(
     order: Annotated[str | None, Query()] = None,
 ) -> Response:
     """Show the workflows, and what happened last."""
-    asked = search.strip() if text.is_valid_text(search.strip()) else None
+    fault = overview_view.fault_of(search)
+    asked = None if fault else search.strip() or None
     query = parameters.WorkflowsQuery(search=asked, cursor=cursor, limit=parameters.LIMIT_MAX)
     found = await reports.workflow_list(request, visitor.caller, context, query)
     next_cursor = found["next_cursor"]
@@ -37,11 +37,13 @@ async def show_overview(
         request,
         visitor,
         "overview.html",
+        400 if fault else 200,
         workflows=overview_view.rows(found["workflows"], order),
         fresh_as_of=found["fresh_as_of"],
         order=order,
         orders=overview_view.ORDERS,
-        search=search,
+        search=asked or search,
+        fault=fault,
         cursor=cursor,
         next_cursor=next_cursor,
         call_of_list=overview_view.call(query),

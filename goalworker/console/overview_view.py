@@ -5,11 +5,19 @@ from typing import Any, Final
 from urllib import parse
 
 from goalworker.api import parameters
+from goalworker.domain import text
 from goalworker.stores.workflows import Workflow
 
 ORDERS: Final = ("workflow", "enrolled", "achieved", "conversion", "exited")
 """Columns by which the page sorts, by their names in its address."""
 _API: Final = "/api/v1/workflows"
+
+
+def fault_of(search: str) -> str | None:
+    """Say what is wrong with a search, None if nothing is; an empty one asks for all workflows."""
+    if not search or text.is_valid_text(search.strip()):
+        return None
+    return f"This search is not valid: it {text.TEXT_RULE}, and not only blanks"
 
 
 def order_of(given: str | None, *, is_whole: bool) -> str:

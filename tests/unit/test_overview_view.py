@@ -38,6 +38,16 @@ def test_a_page_of_more_is_in_the_order_of_its_ids_unless_asked_otherwise() -> N
     assert overview_view.order_of("'; --", is_whole=True) == "enrolled"
 
 
+@pytest.mark.parametrize("search", ["", "welcome", " welcome ", "x" * 255, "ü" * 127])
+def test_an_empty_search_and_texts_as_ids_may_be_are_valid(search: str) -> None:
+    assert overview_view.fault_of(search) is None
+
+
+@pytest.mark.parametrize("search", [" ", "x" * 256, "ü" * 128, "a\x00b", "a\tb"])
+def test_a_search_that_no_id_can_contain_is_not_valid(search: str) -> None:
+    assert "not valid" in (overview_view.fault_of(search) or "")
+
+
 def test_the_call_names_what_the_page_asks_for() -> None:
     query = parameters.WorkflowsQuery(search="a b&c", limit=200)
     assert overview_view.call(query) == "/api/v1/workflows?search=a+b%26c&limit=200"

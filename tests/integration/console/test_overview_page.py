@@ -55,6 +55,18 @@ async def test_a_search_finds_workflows_by_a_part_of_their_ids_as_the_api_does(
     assert "No workflow" in (await client.get("/console", params={"search": "nowhere"})).text
 
 
+@pytest.mark.parametrize("search", ["  ", "ü" * 128, "a\x07b"])
+async def test_a_search_that_is_not_valid_is_refused_and_lists_nothing(
+    client: httpx.AsyncClient, administrator: connections.Connection, search: str
+) -> None:
+    await enroll(administrator, "e1", START, workflow_id="listed")
+    page = await client.get("/console", params={"search": search})
+    assert page.status_code == 400
+    assert "This search is not valid" in page.text
+    assert "/console/workflows/listed" not in page.text.partition('id="feed"')[0]
+    assert "contain <bdi>" not in page.text
+
+
 async def test_a_page_of_workflows_leads_to_the_next_one(
     client: httpx.AsyncClient, administrator: connections.Connection
 ) -> None:
@@ -66,6 +78,24 @@ async def test_a_page_of_workflows_leads_to_the_next_one(
     assert ("w0200" in page, "w0201" in page) == (True, False)
     cursor = page.partition('rel="next" href="')[2].partition('"')[0]
     assert "w0201" in (await client.get(cursor.replace("&amp;", "&"))).text
+
+
+async def test_sorting_keeps_the_page_and_the_next_page_keeps_the_order(
+    client: httpx.AsyncClient, administrator: connections.Connection
+) -> None:
+    await administrator.execute(
+        """INSERT INTO enrollments (tenant_id, enrollment_id, workflow_id, contact_id, enrolled_at)
+        SELECT 'acme', 'e' || n, 'w' || lpad(n::text, 4, '0'), 'c', now() FROM generate_series(1, 201) AS n"""
+    )
+    page = (await client.get("/console", params={"order": "exited", "search": "w0"})).text
+    second = (await client.get(_href(page, 'rel="next" '))).text
+    assert 'aria-sort=descending><a href="' in second
+    resorted = (await client.get(_href(second, "aria-sort=descending><a "))).text
+    assert ("w0201" in resorted, "w0200" in resorted) == (True, False)
+
+
+def _href(page: str, before: str) -> str:
+    return page.partition(f'{before}href="')[2].partition('"')[0].replace("&amp;", "&")
 
 
 async def test_what_happened_last_is_on_the_page_without_the_ids_of_contacts(
