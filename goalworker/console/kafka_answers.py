@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Final, TypeVar
 
+import aiokafka
 from fastapi import Request
 from msgspec import Struct
 
@@ -82,7 +83,7 @@ class KafkaAnswers:
         """Return the newest dead letters of all tenants."""
 
         async def read() -> newest_letters.NewestLetters:
-            return await newest_letters.read(self._settings, READ_SECONDS)
+            return await newest_letters.read(self._settings, READ_SECONDS, _described)
 
         return await self._ask(self._installation, None, "letters", read)
 
@@ -98,7 +99,7 @@ class KafkaAnswers:
                 return None
             if dead_letter_reading.owners_of(self._settings)(record) != tenant_id:
                 return None
-            described = dead_letter_reading.describe(record)
+            described = dead_letter_reading.describe(record) if revealed else _described(record)
             return payloads.letter(described, record, contact_links.masked, revealed=revealed)
 
         return await self._ask(self._letters, tenant_id, (tenant_id, partition, offset, revealed), find)
@@ -115,7 +116,7 @@ class KafkaAnswers:
         """Return what a redrive of a selection would send, as `goalworker dlq redrive --dry-run` does."""
 
         async def preview() -> open_letters.Preview:
-            return await open_letters.preview(self._settings, selection, PREVIEW_ROWS)
+            return await open_letters.preview(self._settings, selection, PREVIEW_ROWS, _described)
 
         return await self._ask(self._searches, selection.tenant_id, selection, preview, PREVIEW_SECONDS)
 
@@ -148,6 +149,10 @@ def of(request: Request, seconds: float = DEADLINE_SECONDS) -> KafkaAnswers:
     middleware.allow(request, seconds + _BESIDES_SECONDS)
     answers: KafkaAnswers = request.app.state.kafka_answers
     return answers
+
+
+def _described(record: aiokafka.ConsumerRecord) -> dict[str, Any]:
+    return payloads.described(record, contact_links.masked)
 
 
 async def _attempt(question: Callable[[], Coroutine[Any, Any, T]], seconds: float) -> T | Unanswered:

@@ -15,6 +15,7 @@ import aiokafka
 import msgspec
 
 from goalworker.domain.faults import printable
+from goalworker.inspection import dead_letter_reading
 from goalworker.pipeline import dead_letters
 
 VALUE_CHARACTERS: Final = 4_096
@@ -87,6 +88,13 @@ def letter(described: dict[str, Any], record: aiokafka.ConsumerRecord, mask: Mas
     )
 
 
+def described(record: aiokafka.ConsumerRecord, mask: Mask) -> dict[str, Any]:
+    """Return a dead letter without its payload; in the sentence of its fault, ids are masked as in its header."""
+    found = dead_letter_reading.describe(record)
+    message = found["message"]
+    return {**found, "message": message and _MaskedTexts(record.value, mask).masked(message)}
+
+
 def _part(name: str, content: bytes | None, limit: int, text: str | None) -> Part:
     """Return a part whose text is cut to a number of characters."""
     name = _safe(name[:PART_CHARACTERS])
@@ -143,7 +151,7 @@ class _MaskedTexts(_Texts):
 
     def header(self, name: str, content: bytes) -> str | None:
         text = _decoded(content)
-        return None if text is None or name.lower() not in _ABOUT_NOBODY else self._masked(text)
+        return None if text is None or name.lower() not in _ABOUT_NOBODY else self.masked(text)
 
     def value(self, content: bytes) -> str | None:
         """Mask the ids in each text and number of JSON, however they are escaped."""
@@ -153,10 +161,11 @@ class _MaskedTexts(_Texts):
 
     def _masked_token(self, token: str) -> str:
         text = json.loads(token, strict=False) if token.startswith('"') else token
-        masked = self._masked(text)
+        masked = self.masked(text)
         return token if masked == text else json.dumps(masked, ensure_ascii=False)
 
-    def _masked(self, text: str) -> str:
+    def masked(self, text: str) -> str:
+        """Return a text with the ids masked."""
         for id_ in self._ids:
             for written in (id_, parse.quote(id_, safe="")):
                 if text == written:

@@ -138,6 +138,10 @@ def time_of(record: aiokafka.ConsumerRecord) -> datetime:
     return datetime.fromtimestamp(record.timestamp / 1000, UTC)
 
 
+Describe = Callable[[aiokafka.ConsumerRecord], dict[str, Any]]
+"""Returns a dead letter without its payload."""
+
+
 def describe(record: aiokafka.ConsumerRecord) -> dict[str, Any]:
     """Return a dead letter without its payload: position, time, origin, and why it is one."""
     headers = headers_of(record)

@@ -59,10 +59,12 @@ class NewestLetters(Struct, frozen=True):
         return sorted(own, key=lambda letter: letter.time, reverse=True)
 
 
-async def read(settings: config.Settings, seconds: float) -> NewestLetters:
+async def read(
+    settings: config.Settings, seconds: float, describe: dead_letter_reading.Describe = dead_letter_reading.describe
+) -> NewestLetters:
     """Return the newest letters, as many as can be read in some seconds; no group's offsets change."""
     until = time.monotonic() + seconds
-    letter_of, letters = _letters_of(settings), list[Letter]()
+    letter_of, letters = _letters_of(settings, describe), list[Letter]()
     async with kafka_connection.consumer(settings) as consumer:
         starts, ends = await dead_letter_reading.bounds(settings, consumer, settings.topics.dead_letters)
         newest = dead_letter_reading.newest(starts, ends, READ_MAX)
@@ -77,7 +79,9 @@ async def read(settings: config.Settings, seconds: float) -> NewestLetters:
     return NewestLetters(letters, kept, newest == starts and not is_late)
 
 
-def _letters_of(settings: config.Settings) -> Callable[[aiokafka.ConsumerRecord], Letter]:
+def _letters_of(
+    settings: config.Settings, describe: dead_letter_reading.Describe
+) -> Callable[[aiokafka.ConsumerRecord], Letter]:
     owner_of = dead_letter_reading.owners_of(settings)
     topics = frozenset(settings.topics.inputs)
 
@@ -85,6 +89,6 @@ def _letters_of(settings: config.Settings) -> Callable[[aiokafka.ConsumerRecord]
         topic, reason = open_letters.kind_of(record)
         kind = (topic if topic in topics else None, reason if reason in metrics.REASONS else None)
         time = dead_letter_reading.time_of(record)
-        return Letter(kind, time, owner_of(record), dead_letter_reading.describe(record))
+        return Letter(kind, time, owner_of(record), describe(record))
 
     return letter_of

@@ -75,7 +75,12 @@ class Preview(msgspec.Struct, frozen=True):
     first: list[dict[str, Any]]
 
 
-async def preview(settings: config.Settings, selection: dead_letter_reading.Selection, first: int = 0) -> Preview:
+async def preview(
+    settings: config.Settings,
+    selection: dead_letter_reading.Selection,
+    first: int = 0,
+    describe: dead_letter_reading.Describe = dead_letter_reading.describe,
+) -> Preview:
     """Return what a redrive of a selection would send now, with the first letters of it; no group's offsets change."""
     found = await begin(settings, selection)
     letters: list[dict[str, Any]] = []
@@ -84,7 +89,7 @@ async def preview(settings: config.Settings, selection: dead_letter_reading.Sele
         async for record in dead_letter_reading.between(consumer, *await bounds(settings, consumer)):
             is_taken = found.take(record) is not None
             if is_taken and len(letters) < first and owner_of(record) == selection.tenant_id:
-                letters.append(dead_letter_reading.describe(record))
+                letters.append(describe(record))
             if found.is_complete:
                 break
     return Preview(found.counts, found.expiring, letters)

@@ -96,6 +96,13 @@ def test_headers_that_may_name_a_contact_are_hidden_and_ids_in_the_others_masked
     assert revealed == {"x-error-message": "contact-4711 is odd", "ce-subject": "contact-4711", "person": "Ann"}
 
 
+def test_the_sentence_of_a_fault_masks_ids_as_its_header_does() -> None:
+    value = json.dumps(ENVELOPE).encode()
+    odd = record(value, x_error_message=b"contact-4711 is odd")
+    assert payloads.described(odd, contact_links.masked)["message"] == "co…11 is odd"
+    assert payloads.described(record(value), contact_links.masked)["message"] is None
+
+
 def test_an_id_that_is_percent_encoded_is_masked_too() -> None:
     value = json.dumps({"contact_id": "a b/contact", "link": "/c/a%20b%2Fcontact"}).encode()
     text = text_of(value)

@@ -324,6 +324,16 @@ async def test_a_letter_that_names_two_tenants_is_shown_to_neither(
         assert "invalid_json 1 0" in text_of(await client.get(LETTERS))
 
 
+async def test_the_sentences_in_lists_mask_contacts_as_the_letters_page_does(
+    ours: httpx.AsyncClient, letters: Letters
+) -> None:
+    await letters.send(envelope(running_api.TENANT, contact_id=CONTACT), message=f"/data/{CONTACT}: is odd")
+    for address in (LETTERS, "/console/health/redrive", f"{LETTERS}/0/0"):
+        page = await ours.get(address)
+        assert ("…" in page.text, ": is odd" in page.text, CONTACT in page.text) == (True, True, False), address
+    assert f"/data/{CONTACT}: is odd" in (await ours.get(f"{LETTERS}/0/0?reveal=true")).text
+
+
 async def test_a_letter_masks_contacts_until_asked_and_escapes_what_senders_wrote(
     ours: httpx.AsyncClient, letters: Letters
 ) -> None:
