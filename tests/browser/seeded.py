@@ -8,7 +8,8 @@ from uuid import UUID
 
 from goalworker.console import addresses
 from goalworker.postgres import connections
-from goalworker.stores import goal_store
+from goalworker.stores import goal_store, jobs
+from tests.integration import job_runs, kept_events
 from tests.integration.console.test_workflow_page import enroll
 from tests.kit import running_api
 
@@ -26,6 +27,8 @@ class Site:
     administrator: connections.Connection
     key: str
     goal_id: UUID
+    plan_id: UUID
+    backfill_id: UUID
 
     def pages(self) -> dict[str, str]:
         """Return the paths of all pages by their names."""
@@ -47,6 +50,23 @@ class Site:
             "long workflow": f"/console/workflows/{addresses.segment(LONG)}",
         }
 
+    def further_pages(self) -> dict[str, tuple[str, int]]:
+        """Return the paths of pages that are shown more seldom, by their names, and the status of each."""
+        workflow = "/console/workflows/onboarding"
+        return {
+            "plan": (f"{workflow}/plans/{self.plan_id}", 200),
+            "backfill": (f"{workflow}/goals/{self.goal_id}/backfills/{self.backfill_id}", 200),
+            "goal form": (f"{workflow}/goals/new?goal_type=purchase_made", 200),
+            "dead letters": ("/console/health/dead-letters", 200),
+            "redrive": ("/console/health/redrive", 200),
+            "refused redrive": ("/console/health/redrive?topic=x&reason=x", 400),
+            "lag": ("/console/health/lag", 200),
+            "contact search": ("/console/contacts", 200),
+            "unknown contact": (contact("nobody"), 404),
+            "refused search": ("/console?search=%07", 400),
+            "unknown page": ("/console/workflows/nowhere", 404),
+        }
+
 
 def contact(contact_id: str) -> str:
     """Return an address that leads to a contact's page."""
@@ -65,7 +85,21 @@ async def write(api: running_api.Api, administrator: connections.Connection, key
         await enroll(administrator, f"run-{number}", began, goal=goal, contact_id=f"contact-{number:04}")
     await enroll(administrator, HOSTILE, now - timedelta(days=3), goal=hostile, workflow_id=HOSTILE, contact_id=HOSTILE)
     await enroll(administrator, LONG, now - timedelta(days=3), workflow_id=LONG, contact_id=LONG)
-    return Site(api, administrator, key, usual)
+    plan_id, backfill_id = await _jobs(api, usual, now - timedelta(days=1))
+    return Site(api, administrator, key, usual, plan_id, backfill_id)
+
+
+async def _jobs(api: running_api.Api, goal_id: UUID, since: datetime) -> tuple[UUID, UUID]:
+    """Run a plan, and queue a backfill."""
+    await kept_events.cover(api.pool, since)
+    async with api.holder() as client:
+        answer = await client.post("/api/v1/workflows/onboarding/plans", json={})
+    assert answer.status_code == 202, answer.text
+    assert await job_runs.runner(api.pool).run_next(jobs.PLAN)
+    backfill_id = await goal_store.begin_backfill(
+        api.pool, running_api.TENANT, "onboarding", goal_id, since, exits=False, actor="ann"
+    )
+    return UUID(answer.json()["plan_id"]), backfill_id
 
 
 async def _goal(api: running_api.Api, workflow_id: str, name: str) -> UUID:

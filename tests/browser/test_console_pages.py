@@ -32,6 +32,38 @@ async def test_no_page_breaks_a_rule_of_accessibility_or_is_wider_than_its_windo
     assert broken == {}, "\n".join(f"{name}: {found}" for name, found in broken.items())
 
 
+@pytest.mark.parametrize("scheme", browser.SCHEMES)
+async def test_no_page_that_is_seldom_shown_breaks_a_rule_or_is_wider_than_a_phone(
+    scheme: str, chromium: async_api.Browser, site: seeded.Site
+) -> None:
+    broken: dict[str, list[str]] = {}
+    async with browser.tab(chromium, site.api.url, site.key, ("status of 40",), color_scheme=scheme) as tab:
+        pages = site.further_pages() | {"explanations": (await _explanations(tab), 200)}
+        for name, (path, status) in pages.items():
+            broken |= await _broken(tab, name, path, status, scheme)
+    async with browser.tab(chromium, site.api.url, color_scheme=scheme) as tab:
+        broken |= await _broken(tab, "login", "/console/login", 200, scheme)
+    assert broken == {}, "\n".join(f"{name}: {found}" for name, found in broken.items())
+
+
+async def _explanations(tab: browser.Tab) -> str:
+    """Return the path of the explanations of a contact."""
+    await tab.open(seeded.contact("contact-0003"))
+    path = await tab.page.locator('a[href*="/explanations"]').first.get_attribute("href")
+    assert path is not None
+    return path
+
+
+async def _broken(tab: browser.Tab, name: str, path: str, status: int, scheme: str) -> dict[str, list[str]]:
+    """Return the rules that a page breaks on a phone, by its name."""
+    await tab.page.set_viewport_size({"width": browser.WIDTHS[0], "height": browser.HEIGHT})
+    await tab.open(path, status)
+    wider = await tab.overflow()
+    found = await tab.violations(*RULES[scheme]) + [f"{wider} px too wide"] * bool(wider)
+    await tab.screenshot(f"{name}, {scheme}")
+    return {name: found} if found else {}
+
+
 FACTS = {
     "overview": ["onboarding", "Fresh", "Conversion", "Achieved"],
     "whole workflow": ["Enrolled", "40", "Conversion by week of enrollment", "Time to goal", "Gross EUR"],
@@ -41,14 +73,26 @@ FACTS = {
     "contact": ["onboarding"],
     "health": ["judged"],
 }
+FURTHER_FACTS = {
+    "plan": ["done", "Would exit"],
+    "backfill": ["Cancel"],
+    "goal form": ["amount"],
+    "dead letters": ["Letters of your tenant"],
+    "redrive": ["Redrive preview"],
+    "lag": ["Kafka"],
+    "contact search": ["contact"],
+    "refused search": ["not valid"],
+}
 """What pages say to a browser without scripts."""
 
 
 async def test_without_scripts_each_page_shows_its_main_facts(chromium: async_api.Browser, site: seeded.Site) -> None:
     missing: dict[str, list[str]] = {}
-    async with browser.tab(chromium, site.api.url, site.key, java_script_enabled=False) as tab:
-        for name, words in FACTS.items():
-            await tab.open(site.pages()[name])
+    pages = {name: (path, 200) for name, path in site.pages().items()} | site.further_pages()
+    allowed = ("status of 40",)
+    async with browser.tab(chromium, site.api.url, site.key, allowed, java_script_enabled=False) as tab:
+        for name, words in (FACTS | FURTHER_FACTS).items():
+            await tab.open(*pages[name])
             text = await tab.page.locator("main").text_content() or ""
             absent = [word for word in words if word.lower() not in text.lower()]
             missing |= {name: absent} if absent else {}

@@ -55,11 +55,11 @@ class Tab:
         self.url = url
         self.faults: list[str] = []
 
-    async def open(self, path: str) -> None:
+    async def open(self, path: str, status: int = 200) -> None:
         """Go to a page of the console, and wait until its fragments are there."""
         answer = await self.page.goto(f"{self.url}{path}")
         assert answer is not None
-        assert answer.ok, f"{path}: status {answer.status}"
+        assert answer.status == status, f"{path}: status {answer.status}"
 
     async def text(self) -> str:
         """Return the text that the page shows."""
