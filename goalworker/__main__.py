@@ -24,8 +24,8 @@ COMMANDS: Final = {
     "doctor": "Find configuration problems and show how to fix them.",
     "db": "Upgrade or inspect the database schema.",
     "topics": "Create and look at the topics; resume one that was paused; skip a record.",
-    "cells": "Show this cell's tenants; check that each tenant has exactly one cell.",
-    "tenants": "Move a tenant to another cell while its events come.",
+    "cells": "Show this cell's tenants, or check that every tenant belongs to exactly one cell.",
+    "tenants": "Move a tenant to another cell without stopping its events.",
     "goals": "Work with goals from the shell.",
     "keys": "Create, list and revoke API keys.",
     "check-event": "Decode a message and show its faults or matching goals.",
@@ -38,11 +38,12 @@ COMMANDS: Final = {
 
 
 class _LateGroup(core.TyperGroup):
-    """Command group that imports each command on first use."""
+    """Group of commands, each of which is imported when it is run."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
-        if name in last_words.SERVICES:  # a SIGTERM during the import ends a service with exit code 0
+        # A service that gets SIGTERM while its module is imported ends with exit code 0.
+        if name in last_words.SERVICES:
             signal.signal(signal.SIGTERM, _stopped_early)
         return name, command and load(command.name or ""), rest
 
@@ -80,7 +81,7 @@ def _command_line() -> Any:
 
 
 def _listed() -> None:
-    """Stand in for a command in `--help`, so that its module need not be imported."""
+    """Represent a command in `--help` without importing its module."""
 
 
 def main() -> NoReturn:

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class KnownCell(Struct, frozen=True):
-    """Cell read from its database; `name` is how sentences call that database."""
+    """Cell as its database describes it; messages call that database `name`."""
 
     name: str
     stored: StoredCell
@@ -24,7 +24,7 @@ class KnownCell(Struct, frozen=True):
 
     @property
     def owned(self) -> Cell:
-        """Tenants of the cell, with those that were moved."""
+        """Cell that owns the tenants of its buckets, except for tenants that were moved."""
         return Cell(self.stored.buckets, {moved.tenant_id: moved.is_here for moved in self.moved})
 
 

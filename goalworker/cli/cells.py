@@ -11,7 +11,9 @@ from goalworker.cli import common
 from goalworker.domain.faults import printable
 from goalworker.domain.phrases import counted
 
-app = typer.Typer(help="Show this cell's tenants; check that each tenant has exactly one cell.", add_completion=False)
+app = typer.Typer(
+    help="Show this cell's tenants, or check that every tenant belongs to exactly one cell.", add_completion=False
+)
 
 Databases = Annotated[
     list[str] | None, typer.Option("--database", metavar="URL", help="The database of another cell; may be repeated.")

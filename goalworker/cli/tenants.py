@@ -10,7 +10,7 @@ from goalworker.cli import common
 from goalworker.domain.faults import printable
 
 app = typer.Typer(
-    help="Move a tenant to another cell while its events come.", no_args_is_help=True, add_completion=False
+    help="Move a tenant to another cell without stopping its events.", no_args_is_help=True, add_completion=False
 )
 
 

@@ -1,14 +1,13 @@
 """Every setting, in groups, with its default, bounds and meaning (contract section 6)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from goalworker.config import values
-from goalworker.config.variables import example, variable
+from goalworker.config import contradictions, values
 from goalworker.domain.cells import ALL_BUCKETS
 from goalworker.domain.events import GOAL_TYPE_TABLE, LIFECYCLE_TYPES
 
@@ -86,7 +85,7 @@ class Kafka(_Group):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        return _refuse(self, *_security_problems(self))
+        return _refuse(self, *contradictions.of_kafka(self))
 
 
 class Topics(_Group):
@@ -135,7 +134,7 @@ class Topics(_Group):
 
     @model_validator(mode="after")
     def _are_distinct(self) -> Self:
-        return _refuse(self, *_shared_topics(self))
+        return _refuse(self, *contradictions.of_topics(self))
 
 
 class Batch(_Group):
@@ -271,7 +270,7 @@ class Api(_Group):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        return _refuse(self, *_token_problems(self))
+        return _refuse(self, *contradictions.of_api(self))
 
 
 class Ops(_Group):
@@ -345,57 +344,3 @@ def _refuse(group: T, *problems: str) -> T:
     if problems:
         raise ValueError("\n".join(problems))
     return group
-
-
-def _security_problems(kafka: Kafka) -> Iterator[str]:
-    protocol, name = kafka.security_protocol, _kafka("security_protocol")
-    sasl = {"sasl_username": kafka.sasl_username, "sasl_password": kafka.sasl_password}
-    files = {"ssl_cafile": kafka.ssl_cafile, "ssl_certfile": kafka.ssl_certfile, "ssl_keyfile": kafka.ssl_keyfile}
-    if protocol.startswith("SASL_"):
-        for field in (field for field, value in sasl.items() if value is None):
-            yield f"{_kafka(field)} is not set, and {name}={protocol} needs it; {_example(field)}"
-    else:
-        for field in _given({"sasl_mechanism": kafka.sasl_mechanism, **sasl}):
-            yield f"{_kafka(field)} is set, but {name}={protocol} logs in nowhere; for example {name}=SASL_SSL"
-    if not protocol.endswith("SSL"):
-        for field in _given(files):
-            yield f"{_kafka(field)} is set, but {name}={protocol} encrypts nothing; for example {name}=SSL"
-    for field, other in (("ssl_certfile", "ssl_keyfile"), ("ssl_keyfile", "ssl_certfile")):
-        if files[field] and not files[other]:
-            yield f"{_kafka(field)} is set without {_kafka(other)}; {_example(other)}"
-
-
-def _kafka(field: str) -> str:
-    return variable("kafka", field)
-
-
-def _example(field: str) -> str:
-    return f"for example {_kafka(field)}={example(Kafka.model_fields[field])}"
-
-
-def _given(fields: Mapping[str, object]) -> list[str]:
-    return [field for field, value in fields.items() if value is not None]
-
-
-def _shared_topics(topics: Topics) -> Iterator[str]:
-    fields_of: dict[str, list[str]] = {}
-    for field, topic in topics:
-        fields_of.setdefault(topic, []).append(field)
-    for topic, fields in fields_of.items():
-        if len(fields) > 1:
-            names = [variable("topics", field) for field in fields]
-            yield f"{' and '.join(names)} are the same topic, {topic}; for example {names[-1]}={topic}-2"
-
-
-def _token_problems(api: Api) -> Iterator[str]:
-    secret, url = variable("api", "jwt_secret"), variable("api", "jwks_url")
-    if api.jwt_secret and api.jwks_url:
-        yield f"{secret} and {url} are both set; unset the one that your tokens are not signed with"
-    if api.jwt_secret or api.jwks_url:
-        for field in ("jwt_issuer", "jwt_audience"):
-            if getattr(api, field) is None:
-                name = variable("api", field)
-                yield (
-                    f"{name} is not set, and tokens are checked against it where {secret if api.jwt_secret else url} is"
-                    f" set; for example {name}={example(Api.model_fields[field])}"
-                )

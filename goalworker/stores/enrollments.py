@@ -10,7 +10,7 @@ from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker import errors
 from goalworker.domain import events, facts, messages
-from goalworker.postgres import connections, tables
+from goalworker.postgres import cell_tables, connections, tables
 from goalworker.stores.achievements import achievement_from_row
 
 
@@ -134,7 +134,7 @@ _EXITS: Final = tables.exits.c
 _JUDGED_UNTIL: Final = tables.progress.c.judged_until
 
 # A tenant that has come from another cell, and whose events of the meantime are not all judged yet.
-_MOVED: Final = tables.moved_tenants.c
+_MOVED: Final = cell_tables.moved_tenants.c
 _IS_BEHIND: Final = sa.exists().where(
     _MOVED.tenant_id == sa.func.current_setting(tables.TENANT_SETTING, True), _MOVED.replay_from.is_not(None)
 )

@@ -18,7 +18,7 @@ from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker.domain import ids
 from goalworker.errors import GoalworkerError
-from goalworker.postgres import connections, insight_tables, tables
+from goalworker.postgres import cell_tables, connections, insight_tables, tables
 from goalworker.stores import day_partitions
 
 # A large table takes long to read, and waits while its rows are written.
@@ -32,7 +32,9 @@ _HISTORY: Final = (insight_tables.history_events, insight_tables.history_exits)
 _LEFT: Final = (insight_tables.jobs, tables.login_codes, *_HISTORY)
 # Read and written as a part of goal_hits.
 _PARTS: Final = (tables.goal_hits_kept,)
-COPIED: Final = tuple(table for table in tables.TENANT_TABLES if table not in (tables.moved_tenants, *_LEFT, *_PARTS))
+COPIED: Final = tuple(
+    table for table in tables.TENANT_TABLES if table not in (cell_tables.moved_tenants, *_LEFT, *_PARTS)
+)
 # Hits of days never change, and go with their day. Without enrollments nothing is judged: a frozen worker that wakes up
 # meanwhile finds all facts or no enrollment.
 _CLEARED: Final = (

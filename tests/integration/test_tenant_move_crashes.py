@@ -5,7 +5,7 @@ from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker.domain import events
 from goalworker.pipeline import outbox, phases, worker
-from goalworker.postgres import connections, tables
+from goalworker.postgres import cell_tables, connections, tables
 from goalworker.stores import tenant_copy
 from goalworker.stores.tenant_moves import MoveRefusedError
 from tests.integration import checks, crashes, moving, statements, world
@@ -82,7 +82,7 @@ async def _check(cells: Cells, administrators: Administrators, owner: int = 1) -
     assert sorted(cells.letters()) == sorted(("invalid_data", value) for value in cells.malformed)
     other = administrators[1 - owner]
     for table in tables.TENANT_TABLES:
-        if table not in (tables.goal_hits, tables.moved_tenants):  # hits go with their day
+        if table not in (tables.goal_hits, cell_tables.moved_tenants):  # hits go with their day
             assert await other.fetchval(f"SELECT count(*) FROM {table.name}") == 0, table.name
     assert await other.fetchval("SELECT count(*) FROM outbox") == 0
 

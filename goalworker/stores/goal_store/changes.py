@@ -16,7 +16,7 @@ from msgspec import UNSET, structs
 from sqlalchemy.ext import asyncio as sa_async
 
 from goalworker.domain import criteria, faults, goals
-from goalworker.postgres import connections, tables
+from goalworker.postgres import cell_tables, connections, tables
 from goalworker.stores import cell_store
 from goalworker.stores.goal_store import drafts, reading, refusals, statements, tracking
 from goalworker.stores.goal_store.reading import StoredGoal
@@ -160,7 +160,7 @@ async def lock(connection: sa_async.AsyncConnection) -> None:
 
 def _is_elsewhere(tenant_id: str) -> sa.Label[bool]:
     """Return whether a tenant was moved to another cell, read under the lock that its move took."""
-    moved = tables.moved_tenants.c
+    moved = cell_tables.moved_tenants.c
     elsewhere = sa.exists().where(moved.tenant_id == tenant_id, moved.state != cell_store.HERE)
     return elsewhere.label("is_elsewhere")
 
