@@ -5,13 +5,12 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from starlette.responses import Response
 
 from goalworker import api
 from goalworker.api import goal_jobs, parameters, problems
-from goalworker.console import goal_addresses, goal_page, goal_view, job_view, rendering, visitors
-from goalworker.console.addresses import WorkflowId
+from goalworker.console import goal_addresses, goal_page, goal_requests, goal_view, job_view, rendering, visitors
 from goalworker.stores import goal_store, jobs
 
 router = APIRouter(include_in_schema=False)
@@ -39,95 +38,67 @@ def moment(text: str) -> str:
 
 
 @router.post(goal_addresses.BACKFILLS)
-async def backfill_goal(
-    request: Request,
-    visitor: visitors.Writer,
-    context: parameters.InContext,
-    workflow_id: WorkflowId,
-    goal_id: parameters.GoalId,
-) -> Response:
+async def backfill_goal(asked: goal_requests.ChangedGoal) -> Response:
     """Begin a backfill."""
-    form = await visitors.form(request)
+    form = await visitors.form(asked.request)
     since, exits = form.get("from", ""), form.get("exits", "no")
     given = {"from": moment(since), "exits": exits == "yes"}
     try:
-        backfill_id = await goal_jobs.backfill(context, visitor.caller, workflow_id, goal_id, given)
+        backfill_id = await goal_jobs.backfill(
+            asked.context, asked.visitor.caller, asked.workflow_id, asked.goal_id, given
+        )
     except _REFUSALS as error:
         problem = api.problem_of(error)
-        values = await goal_page.page_values(request, visitor, context, workflow_id, goal_id)
+        values = await goal_page.page_values(asked)
         values |= {
             "backfill": {"from": since, "exits": exits},
             "backfill_problems": [fault.detail for fault in problem.faults] or [problem.detail],
         }
-        return rendering.page(request, visitor, "goal.html", problem.kind.status, **values)
-    return goal_addresses.to(request, _path(workflow_id, goal_id, backfill_id))
+        return rendering.page(asked.request, asked.visitor, "goal.html", problem.kind.status, **values)
+    return goal_addresses.to(asked.request, _path(asked, backfill_id))
 
 
 @router.get(goal_addresses.BACKFILL)
-async def show_backfill(
-    request: Request,
-    visitor: visitors.Reader,
-    context: parameters.InContext,
-    workflow_id: WorkflowId,
-    goal_id: parameters.GoalId,
-    backfill_id: parameters.BackfillId,
-) -> Response:
+async def show_backfill(asked: goal_requests.ReadGoal, backfill_id: parameters.BackfillId) -> Response:
     """Show a backfill."""
-    values = await _values(visitor, context, workflow_id, goal_id, backfill_id)
-    return rendering.page(request, visitor, "backfill.html", **values)
+    values = await _values(asked, backfill_id)
+    return rendering.page(asked.request, asked.visitor, "backfill.html", **values)
 
 
 @router.get(f"{goal_addresses.BACKFILL}/progress")
-async def show_progress(
-    request: Request,
-    visitor: visitors.Reader,
-    context: parameters.InContext,
-    workflow_id: WorkflowId,
-    goal_id: parameters.GoalId,
-    backfill_id: parameters.BackfillId,
-) -> Response:
+async def show_progress(asked: goal_requests.ReadGoal, backfill_id: parameters.BackfillId) -> Response:
     """Show how far a backfill is, or its result."""
-    values = await _values(visitor, context, workflow_id, goal_id, backfill_id)
-    return rendering.page(request, visitor, "_backfill.html", **values)
+    values = await _values(asked, backfill_id)
+    return rendering.page(asked.request, asked.visitor, "_backfill.html", **values)
 
 
 @router.post(f"{goal_addresses.BACKFILL}/cancel")
-async def cancel_backfill(
-    request: Request,
-    visitor: visitors.Writer,
-    context: parameters.InContext,
-    workflow_id: WorkflowId,
-    goal_id: parameters.GoalId,
-    backfill_id: parameters.BackfillId,
-) -> Response:
+async def cancel_backfill(asked: goal_requests.ChangedGoal, backfill_id: parameters.BackfillId) -> Response:
     """Cancel a backfill after its present slice."""
-    await goal_jobs.cancel(context, _key(visitor, workflow_id, goal_id, backfill_id))
-    return goal_addresses.to(request, _path(workflow_id, goal_id, backfill_id))
+    await goal_jobs.cancel(asked.context, _key(asked, backfill_id))
+    return goal_addresses.to(asked.request, _path(asked, backfill_id))
 
 
-def _path(workflow_id: str, goal_id: UUID, backfill_id: UUID) -> str:
-    return f"{goal_addresses.of_goal(workflow_id, goal_id)}/backfills/{backfill_id}"
+def _path(asked: goal_requests.OfGoal, backfill_id: UUID) -> str:
+    return f"{goal_addresses.of_goal(asked.workflow_id, asked.goal_id)}/backfills/{backfill_id}"
 
 
-def _key(visitor: visitors.Visitor, workflow_id: str, goal_id: UUID, backfill_id: UUID) -> jobs.JobKey:
-    return jobs.JobKey(visitor.caller.tenant_id, jobs.BACKFILL, workflow_id, backfill_id, goal_id)
+def _key(asked: goal_requests.OfGoal, backfill_id: UUID) -> jobs.JobKey:
+    return jobs.JobKey(asked.visitor.caller.tenant_id, jobs.BACKFILL, asked.workflow_id, backfill_id, asked.goal_id)
 
 
-async def _values(
-    visitor: visitors.Visitor, context: parameters.Context, workflow_id: str, goal_id: UUID, backfill_id: UUID
-) -> dict[str, Any]:
+async def _values(asked: goal_requests.OfGoal, backfill_id: UUID) -> dict[str, Any]:
     """Return the values of the page; JobNotFoundError, GoalNotFoundError."""
-    tenant_id = visitor.caller.tenant_id
-    asked = await goal_jobs.find(context, _key(visitor, workflow_id, goal_id, backfill_id))
-    goal = await goal_store.get(context.pool, tenant_id, goal_id, workflow_id=workflow_id)
-    common = goal_page.common(workflow_id, goal_id)
+    found = await goal_jobs.find(asked.context, _key(asked, backfill_id))
+    goal = await goal_page.stored(asked)
+    common = goal_page.common(asked)
     return common | {
         "goal_path": common["here"],
-        "here": _path(workflow_id, goal_id, backfill_id),
+        "here": _path(asked, backfill_id),
         "title": goal_view.title(goal.goal_type, goal.name),
-        "since": datetime.fromisoformat(asked.request["from"]),
-        "exits": asked.request["exits"],
-        "job": job_view.of_job(asked, datetime.now(UTC)),
-        "result": asked.status.result,
+        "since": datetime.fromisoformat(found.request["from"]),
+        "exits": found.request["exits"],
+        "job": job_view.of_job(found, datetime.now(UTC)),
+        "result": found.status.result,
         "calls": {"backfill": f"{common['calls']['backfills']}/{backfill_id}"},
     }

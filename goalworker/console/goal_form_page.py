@@ -4,14 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from msgspec import Struct
 from starlette.responses import Response
 
 from goalworker import api, errors
-from goalworker.api import goal_changes, goal_jobs, parameters, problems
-from goalworker.console import goal_addresses, goal_fields, goal_page, goal_view, rendering, visitors
-from goalworker.console.addresses import WorkflowId
+from goalworker.api import goal_changes, goal_jobs, problems
+from goalworker.console import goal_addresses, goal_fields, goal_page, goal_requests, goal_view, rendering, visitors
 from goalworker.domain import events, seen_values
 from goalworker.domain.faults import Fault
 from goalworker.postgres import connections
@@ -38,7 +37,6 @@ _REFUSALS: Final = (
 class Sheet(Struct, frozen=True):
     """A form as its page shows it: of a stored goal or of a new one, with what was typed and what is wrong."""
 
-    workflow_id: str
     row: events.GoalType
     typed: goal_fields.Typed
     goal: goal_store.StoredGoal | None = None
@@ -52,26 +50,23 @@ class Sheet(Struct, frozen=True):
 
 
 @router.get(goal_addresses.NEW)
-async def show_new(
-    request: Request, visitor: visitors.Reader, context: parameters.InContext, workflow_id: WorkflowId
-) -> Response:
+async def show_new(asked: goal_requests.ReadWorkflow) -> Response:
     """Show the types of goals, or the form of one, perhaps as it was planned."""
-    _require_writer(visitor)
-    await _require_workflow(visitor, context, workflow_id)
-    planned = await _planned(request, visitor, context, workflow_id)
+    _require_writer(asked.visitor)
+    await _require_workflow(asked)
+    planned = await _planned(asked)
     if planned is not None and "goal_type" in planned:
         typed = goal_fields.typed_of_goal(planned["criteria"], planned["name"])
-        sheet = Sheet(workflow_id, goal_view.row_of(planned["goal_type"]), typed)
-        return await _show(request, visitor, context, sheet)
-    goal_type = request.query_params.get("goal_type", "")
+        return await _show(asked, Sheet(goal_view.row_of(planned["goal_type"]), typed))
+    goal_type = asked.request.query_params.get("goal_type", "")
     if goal_type in events.GOAL_TYPE_TABLE:
-        return await _show(request, visitor, context, Sheet(workflow_id, goal_view.row_of(goal_type), {}))
-    path = goal_addresses.of_workflow(workflow_id)
+        return await _show(asked, Sheet(goal_view.row_of(goal_type), {}))
+    path = goal_addresses.of_workflow(asked.workflow_id)
     return rendering.page(
-        request,
-        visitor,
+        asked.request,
+        asked.visitor,
         "goal_types.html",
-        workflow_id=workflow_id,
+        workflow_id=asked.workflow_id,
         workflow_path=path,
         here=f"{path}/goals/new",
         goal_types=goal_view.GOAL_TYPES,
@@ -79,79 +74,64 @@ async def show_new(
 
 
 @router.post(goal_addresses.NEW)
-async def create_goal(
-    request: Request, visitor: visitors.Writer, context: parameters.InContext, workflow_id: WorkflowId
-) -> Response:
+async def create_goal(asked: goal_requests.ChangedWorkflow) -> Response:
     """Create a goal, or plan it."""
-    await _require_workflow(visitor, context, workflow_id)
-    form = await visitors.form(request)
+    await _require_workflow(asked)
+    form = await visitors.form(asked.request)
     row = _row(form.get("goal_type", ""))
-    sheet = Sheet(workflow_id, row, goal_fields.typed_of_form(form, row))
+    sheet = Sheet(row, goal_fields.typed_of_form(form, row))
     if form.get("do") == MORE:
-        return await _show(request, visitor, context, _with_more(sheet))
+        return await _show(asked, _with_more(sheet))
     draft = {"goal_type": row.name, **goal_fields.given(sheet.typed)}
     try:
         if form.get("do") == PLAN:
-            plan_id = await goal_jobs.plan(context, visitor.caller, workflow_id, {"goals": [draft]})
-            return goal_addresses.to(request, goal_addresses.of_plan(workflow_id, plan_id))
-        goal = await goal_changes.create(context, visitor.caller, workflow_id, draft)
+            return await _plan(asked, draft)
+        goal = await goal_changes.create(asked.context, asked.visitor.caller, asked.workflow_id, draft)
     except _REFUSALS as error:
-        return await _show(request, visitor, context, _refused(sheet, error))
-    return goal_addresses.to(request, f"{goal_addresses.of_goal(workflow_id, goal.id)}?done=created")
+        return await _show(asked, _refused(sheet, error))
+    return goal_addresses.to(asked.request, f"{goal_addresses.of_goal(asked.workflow_id, goal.id)}?done=created")
 
 
 # --- stored goals ---
 
 
 @router.get(f"{goal_addresses.GOAL}/edit")
-async def show_edit(
-    request: Request,
-    visitor: visitors.Reader,
-    context: parameters.InContext,
-    workflow_id: WorkflowId,
-    goal_id: parameters.GoalId,
-) -> Response:
+async def show_edit(asked: goal_requests.ReadGoal) -> Response:
     """Show the form of a goal as it is, or as it was planned."""
-    _require_writer(visitor)
-    goal = await goal_store.get(context.pool, visitor.caller.tenant_id, goal_id, workflow_id=workflow_id)
-    planned = await _planned(request, visitor, context, workflow_id)
+    _require_writer(asked.visitor)
+    goal = await goal_page.stored(asked)
+    planned = await _planned(asked)
     state = goal_view.state_of(goal)
-    if planned is not None and planned.get("goal_id") == str(goal_id):
+    if planned is not None and planned.get("goal_id") == str(asked.goal_id):
         state |= planned["changes"]
     typed = goal_fields.typed_of_goal(state["criteria"], state["name"])
-    return await _show(request, visitor, context, Sheet(workflow_id, goal_view.row_of(goal.goal_type), typed, goal))
+    return await _show(asked, Sheet(goal_view.row_of(goal.goal_type), typed, goal))
 
 
 @router.post(f"{goal_addresses.GOAL}/edit")
-async def change_goal(
-    request: Request,
-    visitor: visitors.Writer,
-    context: parameters.InContext,
-    workflow_id: WorkflowId,
-    goal_id: parameters.GoalId,
-) -> Response:
+async def change_goal(asked: goal_requests.ChangedGoal) -> Response:
     """Change a goal, or plan its change; a goal that somebody else changed since is left as it is."""
-    goal = await goal_store.get(context.pool, visitor.caller.tenant_id, goal_id, workflow_id=workflow_id)
-    form, row = await visitors.form(request), goal_view.row_of(goal.goal_type)
+    goal = await goal_page.stored(asked)
+    form, row = await visitors.form(asked.request), goal_view.row_of(goal.goal_type)
     seen = goal_page.version_of(form)
-    sheet = Sheet(workflow_id, row, goal_fields.typed_of_form(form, row), goal)
+    sheet = Sheet(row, goal_fields.typed_of_form(form, row), goal)
     if seen not in (None, goal.version):
-        return await _show_conflict(request, visitor, context, sheet, seen)
+        return await _show_conflict(asked, sheet, seen)
     if form.get("do") == MORE:
-        return await _show(request, visitor, context, _with_more(sheet))
+        return await _show(asked, _with_more(sheet))
     changes = goal_fields.given(sheet.typed)
     try:
         if form.get("do") == PLAN:
-            asked = {"goals": [{"goal_id": str(goal_id), "changes": changes}]}
-            plan_id = await goal_jobs.plan(context, visitor.caller, workflow_id, asked)
-            return goal_addresses.to(request, goal_addresses.of_plan(workflow_id, plan_id))
-        saved = await goal_changes.change(context, visitor.caller, workflow_id, goal_id, changes, seen)
+            return await _plan(asked, {"goal_id": str(asked.goal_id), "changes": changes})
+        saved = await goal_changes.change(
+            asked.context, asked.visitor.caller, asked.workflow_id, asked.goal_id, changes, seen
+        )
     except goal_store.StaleGoalError:
-        return await _show_conflict(request, visitor, context, sheet, seen)
+        return await _show_conflict(asked, sheet, seen)
     except _REFUSALS as error:
-        return await _show(request, visitor, context, _refused(sheet, error))
+        return await _show(asked, _refused(sheet, error))
     done = "unchanged" if saved.version == goal.version else "saved"
-    return goal_addresses.to(request, f"{goal_addresses.of_goal(workflow_id, goal_id)}?done={done}")
+    return goal_addresses.to(asked.request, f"{goal_addresses.of_goal(asked.workflow_id, asked.goal_id)}?done={done}")
 
 
 # --- both ---
@@ -162,10 +142,16 @@ def _require_writer(visitor: visitors.Visitor) -> None:
         raise problems.ProblemError(problems.FORBIDDEN, "Changes need a key with the scope `goals:write`")
 
 
-async def _require_workflow(visitor: visitors.Visitor, context: parameters.Context, workflow_id: str) -> None:
-    tenant_id = visitor.caller.tenant_id
-    async with connections.tenant_transaction(context.pool, tenant_id, "goals_read") as connection:
-        await stats.require_workflow(connection, tenant_id, workflow_id)
+async def _require_workflow(asked: goal_requests.OfWorkflow) -> None:
+    tenant_id = asked.visitor.caller.tenant_id
+    async with connections.tenant_transaction(asked.context.pool, tenant_id, "goals_read") as connection:
+        await stats.require_workflow(connection, tenant_id, asked.workflow_id)
+
+
+async def _plan(asked: goal_requests.OfWorkflow, goal: Mapping[str, Any]) -> Response:
+    """Plan a new or a changed goal, and go on at the plan's page."""
+    plan_id = await goal_jobs.plan(asked.context, asked.visitor.caller, asked.workflow_id, {"goals": [goal]})
+    return goal_addresses.to(asked.request, goal_addresses.of_plan(asked.workflow_id, plan_id))
 
 
 def _row(goal_type: str) -> events.GoalType:
@@ -175,64 +161,58 @@ def _row(goal_type: str) -> events.GoalType:
     return goal_view.row_of(goal_type)
 
 
-async def _planned(
-    request: Request, visitor: visitors.Visitor, context: parameters.Context, workflow_id: str
-) -> Mapping[str, Any] | None:
+async def _planned(asked: goal_requests.OfWorkflow) -> Mapping[str, Any] | None:
     """Return the goal or the change of the plan that the address names, to fill the form with."""
     try:
-        plan_id = UUID(request.query_params.get(PLAN, ""))
+        plan_id = UUID(asked.request.query_params.get(PLAN, ""))
     except ValueError:
         return None
-    found = await goal_jobs.find(context, jobs.JobKey(visitor.caller.tenant_id, jobs.PLAN, workflow_id, plan_id))
+    key = jobs.JobKey(asked.visitor.caller.tenant_id, jobs.PLAN, asked.workflow_id, plan_id)
+    found = await goal_jobs.find(asked.context, key)
     goals: Sequence[Mapping[str, Any]] = found.request["goals"]
     return goals[0] if len(goals) == 1 else None
 
 
 def _with_more(sheet: Sheet) -> Sheet:
-    return Sheet(sheet.workflow_id, sheet.row, sheet.typed, sheet.goal, empty_inputs=_MORE_INPUTS)
+    return Sheet(sheet.row, sheet.typed, sheet.goal, empty_inputs=_MORE_INPUTS)
 
 
 def _refused(sheet: Sheet, error: problems.ProblemError | errors.GoalworkerError) -> Sheet:
     twin = error.goal_id if isinstance(error, goal_store.DuplicateGoalError) else None
-    return Sheet(sheet.workflow_id, sheet.row, sheet.typed, sheet.goal, api.problem_of(error), twin)
+    return Sheet(sheet.row, sheet.typed, sheet.goal, api.problem_of(error), twin)
 
 
-async def _show_conflict(
-    request: Request, visitor: visitors.Visitor, context: parameters.Context, sheet: Sheet, seen: int | None
-) -> Response:
+async def _show_conflict(asked: goal_requests.OfGoal, sheet: Sheet, seen: int | None) -> Response:
     """Show the form again, over what somebody else made of the goal since; sending it again overwrites that."""
-    if sheet.goal is None:
-        raise TypeError("only a stored goal can be changed meanwhile")
-    conflict = await goal_page.versions_since(visitor, context, sheet.workflow_id, sheet.goal.id, seen)
+    conflict = await goal_page.versions_since(asked, seen)
     now: goal_store.StoredGoal = conflict["now"]
     mine = {**goal_view.state_of(now), **goal_fields.given(sheet.typed)}
     conflict["mine"] = goal_view.differences(goal_view.state_of(now), mine)
-    shown = Sheet(sheet.workflow_id, sheet.row, sheet.typed, now, conflict=conflict)
-    return await _show(request, visitor, context, shown)
+    return await _show(asked, Sheet(sheet.row, sheet.typed, now, conflict=conflict))
 
 
-async def _show(request: Request, visitor: visitors.Visitor, context: parameters.Context, sheet: Sheet) -> Response:
+async def _show(asked: goal_requests.OfWorkflow, sheet: Sheet) -> Response:
     faults = sheet.problem.faults if sheet.problem else ()
     found = goal_fields.problems_of(faults, sheet.row)
     general = found.general if faults or not sheet.problem else (sheet.problem.detail,)
     if sheet.problem and sheet.problem.kind == problems.TOO_MANY_GOALS:
         general = (sheet.problem.detail, *general)
-    path = goal_addresses.of_workflow(sheet.workflow_id)
+    path = goal_addresses.of_workflow(asked.workflow_id)
     goal = sheet.goal
     status = sheet.problem.kind.status if sheet.problem else problems.STALE.status if sheet.conflict else 200
     return rendering.page(
-        request,
-        visitor,
+        asked.request,
+        asked.visitor,
         "goal_form.html",
         status,
         headers=dict(sheet.problem.headers) if sheet.problem else None,
-        workflow_id=sheet.workflow_id,
+        workflow_id=asked.workflow_id,
         workflow_path=path,
         here=f"{path}/goals/{goal.id}" if goal else f"{path}/goals/new",
         goal=goal,
         goal_type=sheet.row.name,
         title=goal_view.title(goal.goal_type, goal.name) if goal else goal_view.GOAL_TYPES[sheet.row.name],
-        fields=goal_fields.fields(sheet.row, sheet.typed, found, await _suggestions(visitor, context, sheet.row)),
+        fields=goal_fields.fields(sheet.row, sheet.typed, found, await _suggestions(asked, sheet.row)),
         general=general,
         is_refused=sheet.problem is not None,
         twin=sheet.twin,
@@ -242,12 +222,12 @@ async def _show(request: Request, visitor: visitors.Visitor, context: parameters
 
 
 async def _suggestions(
-    visitor: visitors.Visitor, context: parameters.Context, row: events.GoalType
+    asked: goal_requests.OfWorkflow, row: events.GoalType
 ) -> dict[str, list[goal_fields.Suggestion]]:
     """Return values that events have had in the fields of a goal type, the most frequent first."""
-    tenant_id = visitor.caller.tenant_id
+    tenant_id = asked.visitor.caller.tenant_id
     found: dict[str, list[goal_fields.Suggestion]] = {}
-    async with connections.tenant_transaction(context.pool, tenant_id, "seen_values") as connection:
+    async with connections.tenant_transaction(asked.context.pool, tenant_id, "seen_values") as connection:
         for field in seen_values.FIELDS[row.event_type]:
             seen = await value_suggestions.frequent(connection, tenant_id, row.event_type, field, limit=_SUGGESTIONS)
             found |= goal_view.suggestions(field, seen)

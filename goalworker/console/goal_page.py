@@ -1,17 +1,16 @@
 """Page of a goal: criteria, numbers, versions, and what may be done about it."""
 
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib import parse
-from uuid import UUID
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from starlette.responses import Response
 
 from goalworker.api import goal_answers, goal_changes, parameters, problems, reports, response_models, validation
-from goalworker.console import goal_addresses, goal_view, job_view, rendering, visitors
-from goalworker.console.addresses import WorkflowId
+from goalworker.console import goal_addresses, goal_requests, goal_view, job_view, rendering, visitors
 from goalworker.domain import goal_sentences
 from goalworker.domain.faults import Fault
 from goalworker.postgres import connections
@@ -29,35 +28,35 @@ Values = dict[str, Any]
 
 
 @router.get(goal_addresses.GOAL)
-async def show_goal(
-    request: Request,
-    visitor: visitors.Reader,
-    context: parameters.InContext,
-    workflow_id: WorkflowId,
-    goal_id: parameters.GoalId,
-) -> Response:
+async def show_goal(asked: goal_requests.ReadGoal) -> Response:
     """Show a goal; with `whole` in the address its numbers too, as for browsers without scripts."""
-    values = await page_values(request, visitor, context, workflow_id, goal_id)
-    if "whole" in request.query_params:
-        values |= await _numbers(request, visitor, context, workflow_id, goal_id)
-    return rendering.page(request, visitor, "goal.html", **values)
+    values = await page_values(asked)
+    if "whole" in asked.request.query_params:
+        values |= await _numbers(asked)
+    return rendering.page(asked.request, asked.visitor, "goal.html", **values)
 
 
 @router.get(f"{goal_addresses.GOAL}/numbers")
-async def show_numbers(
-    request: Request,
-    visitor: visitors.Reader,
-    context: parameters.InContext,
-    workflow_id: WorkflowId,
-    goal_id: parameters.GoalId,
-) -> Response:
+async def show_numbers(asked: goal_requests.ReadGoal) -> Response:
     """Show the numbers of a goal, which take longest."""
-    values = common(workflow_id, goal_id) | await _numbers(request, visitor, context, workflow_id, goal_id)
-    return rendering.page(request, visitor, "_goal_numbers.html", **values)
+    values = common(asked) | await _numbers(asked)
+    return rendering.page(asked.request, asked.visitor, "_goal_numbers.html", **values)
 
 
-def common(workflow_id: str, goal_id: UUID) -> Values:
+async def stored(asked: goal_requests.OfGoal) -> goal_store.StoredGoal:
+    """Return the goal of a request; GoalNotFoundError."""
+    tenant_id = asked.visitor.caller.tenant_id
+    return await goal_store.get(asked.context.pool, tenant_id, asked.goal_id, workflow_id=asked.workflow_id)
+
+
+async def _audit(asked: goal_requests.OfGoal) -> tuple[goal_store.AuditEntry, ...]:
+    tenant_id = asked.visitor.caller.tenant_id
+    return await goal_store.get_audit(asked.context.pool, tenant_id, asked.goal_id, workflow_id=asked.workflow_id)
+
+
+def common(asked: goal_requests.OfGoal) -> Values:
     """Return what every page of a goal shows: the workflow, paths, and the calls of the API."""
+    workflow_id, goal_id = asked.workflow_id, asked.goal_id
     call = f"{parameters.GOALS.format(workflow_id=parse.quote(workflow_id, safe=''))}"
     return {
         "workflow_id": workflow_id,
@@ -74,17 +73,16 @@ def common(workflow_id: str, goal_id: UUID) -> Values:
     }
 
 
-async def page_values(
-    request: Request, visitor: visitors.Visitor, context: parameters.Context, workflow_id: str, goal_id: UUID
-) -> Values:
+async def page_values(asked: goal_requests.OfGoal) -> Values:
     """Return the values of the page without the numbers; GoalNotFoundError."""
-    tenant_id = visitor.caller.tenant_id
-    goal = await goal_store.get(context.pool, tenant_id, goal_id, workflow_id=workflow_id)
-    entries = await goal_store.get_audit(context.pool, tenant_id, goal_id, workflow_id=workflow_id)
+    context, tenant_id, workflow_id = asked.context, asked.visitor.caller.tenant_id, asked.workflow_id
+    goal, entries = await stored(asked), await _audit(asked)
     async with connections.tenant_transaction(context.pool, tenant_id, "jobs") as connection:
         covered = await history.coverage(await connections.driver_of(connection), tenant_id)
-        backfills = await jobs.latest_backfills(connection, tenant_id, workflow_id, goal_id, limit=_BACKFILLS_SHOWN)
-    return common(workflow_id, goal_id) | {
+        backfills = await jobs.latest_backfills(
+            connection, tenant_id, workflow_id, asked.goal_id, limit=_BACKFILLS_SHOWN
+        )
+    return common(asked) | {
         "goal": goal,
         "title": goal_view.title(goal.goal_type, goal.name),
         "sentence": goal_sentences.sentence(goal.goal_type, goal.criteria),
@@ -98,7 +96,7 @@ async def page_values(
         "history_from": covered.history_from,
         "backfill": {"from": _earliest(goal, covered.history_from), "exits": "no"},
         "backfill_problems": (),
-        "notice": goal_view.NOTICES.get(request.query_params.get("done", "")),
+        "notice": goal_view.NOTICES.get(asked.request.query_params.get("done", "")),
         "counted": None,
     }
 
@@ -112,12 +110,10 @@ def _earliest(goal: goal_store.StoredGoal, history_from: datetime | None) -> str
     return f"{whole.astimezone(UTC):%Y-%m-%dT%H:%M:%S}"
 
 
-async def _numbers(
-    request: Request, visitor: visitors.Visitor, context: parameters.Context, workflow_id: str, goal_id: UUID
-) -> Values:
+async def _numbers(asked: goal_requests.OfGoal) -> Values:
     query = parameters.StatsQuery.model_validate({})
-    stats = await reports.workflow_stats(request, visitor.caller, context, workflow_id, query)
-    counted = next((one for one in stats["by_goal"] if one["goal_id"] == goal_id), None)
+    stats = await reports.workflow_stats(asked.request, asked.visitor.caller, asked.context, asked.workflow_id, query)
+    counted = next((one for one in stats["by_goal"] if one["goal_id"] == asked.goal_id), None)
     return {"counted": counted, "total_enrolled": stats["total_enrolled"]}
 
 
@@ -135,107 +131,74 @@ def version_of(form: visitors.Form) -> int | None:
 
 
 @router.post(f"{goal_addresses.GOAL}/pause")
-async def pause_goal(
-    request: Request,
-    visitor: visitors.Writer,
-    context: parameters.InContext,
-    workflow_id: WorkflowId,
-    goal_id: parameters.GoalId,
-) -> Response:
+async def pause_goal(asked: goal_requests.ChangedGoal) -> Response:
     """Pause a goal."""
-    return await _set_active(request, visitor, context, workflow_id, goal_id, is_active=False)
+    return await _set_active(asked, is_active=False)
 
 
 @router.post(f"{goal_addresses.GOAL}/resume")
-async def resume_goal(
-    request: Request,
-    visitor: visitors.Writer,
-    context: parameters.InContext,
-    workflow_id: WorkflowId,
-    goal_id: parameters.GoalId,
-) -> Response:
+async def resume_goal(asked: goal_requests.ChangedGoal) -> Response:
     """Resume a goal."""
-    return await _set_active(request, visitor, context, workflow_id, goal_id, is_active=True)
+    return await _set_active(asked, is_active=True)
 
 
-async def _set_active(
-    request: Request,
-    visitor: visitors.Visitor,
-    context: parameters.Context,
-    workflow_id: str,
-    goal_id: UUID,
-    *,
-    is_active: bool,
-) -> Response:
-    expected = version_of(await visitors.form(request))
-    change = {"is_active": is_active}
-    try:
-        await goal_changes.change(context, visitor.caller, workflow_id, goal_id, change, expected)
-    except goal_store.StaleGoalError:
-        return await _changed_meanwhile(request, visitor, context, workflow_id, goal_id, expected)
-    done = "resumed" if is_active else "paused"
-    return goal_addresses.to(request, f"{goal_addresses.of_goal(workflow_id, goal_id)}?done={done}")
+async def _set_active(asked: goal_requests.OfGoal, *, is_active: bool) -> Response:
+    change, done = {"is_active": is_active}, "resumed" if is_active else "paused"
+    return await _changed(
+        asked,
+        functools.partial(
+            goal_changes.change, asked.context, asked.visitor.caller, asked.workflow_id, asked.goal_id, change
+        ),
+        f"{goal_addresses.of_goal(asked.workflow_id, asked.goal_id)}?done={done}",
+    )
 
 
 @router.post(f"{goal_addresses.GOAL}/delete")
-async def delete_goal(
-    request: Request,
-    visitor: visitors.Writer,
-    context: parameters.InContext,
-    workflow_id: WorkflowId,
-    goal_id: parameters.GoalId,
-) -> Response:
+async def delete_goal(asked: goal_requests.ChangedGoal) -> Response:
     """Delete a goal."""
-    expected = version_of(await visitors.form(request))
+    return await _changed(
+        asked,
+        functools.partial(goal_changes.delete, asked.context, asked.visitor.caller, asked.workflow_id, asked.goal_id),
+        goal_addresses.of_workflow(asked.workflow_id),
+    )
+
+
+async def _changed(
+    asked: goal_requests.OfGoal, change: Callable[[int | None], Awaitable[object]], path: str
+) -> Response:
+    """Change the version of the goal that the form was made from, and go on at a path."""
+    seen = version_of(await visitors.form(asked.request))
     try:
-        await goal_changes.delete(context, visitor.caller, workflow_id, goal_id, expected)
+        await change(seen)
     except goal_store.StaleGoalError:
-        return await _changed_meanwhile(request, visitor, context, workflow_id, goal_id, expected)
-    return goal_addresses.to(request, goal_addresses.of_workflow(workflow_id))
+        return await _changed_meanwhile(asked, seen)
+    return goal_addresses.to(asked.request, path)
 
 
 @router.post(f"{goal_addresses.GOAL}/logic")
-async def set_logic(
-    request: Request,
-    visitor: visitors.Writer,
-    context: parameters.InContext,
-    workflow_id: WorkflowId,
-    goal_id: parameters.GoalId,
-) -> Response:
+async def set_logic(asked: goal_requests.ChangedGoal) -> Response:
     """Set the logic of the goal's workflow."""
-    await goal_store.get(context.pool, visitor.caller.tenant_id, goal_id, workflow_id=workflow_id)
-    given = {"logic": (await visitors.form(request)).get("logic")}
+    await stored(asked)
+    given = {"logic": (await visitors.form(asked.request)).get("logic")}
     logic = validation.validate(response_models.GoalSettings, given).logic
-    caller = visitor.caller
-    await goal_store.set_logic(context.pool, caller.tenant_id, workflow_id, logic, actor=caller.actor)
-    return goal_addresses.to(request, f"{goal_addresses.of_goal(workflow_id, goal_id)}?done=logic#logic")
+    caller = asked.visitor.caller
+    await goal_store.set_logic(asked.context.pool, caller.tenant_id, asked.workflow_id, logic, actor=caller.actor)
+    path = goal_addresses.of_goal(asked.workflow_id, asked.goal_id)
+    return goal_addresses.to(asked.request, f"{path}?done=logic#logic")
 
 
 # --- a goal that somebody else changed ---
 
 
-async def _changed_meanwhile(
-    request: Request,
-    visitor: visitors.Visitor,
-    context: parameters.Context,
-    workflow_id: str,
-    goal_id: UUID,
-    seen: int | None,
-) -> Response:
+async def _changed_meanwhile(asked: goal_requests.OfGoal, seen: int | None) -> Response:
     """Show the version that the visitor saw beside the present one."""
-    values = await versions_since(visitor, context, workflow_id, goal_id, seen)
-    return rendering.page(
-        request, visitor, "goal_changed.html", problems.STALE.status, **common(workflow_id, goal_id), **values
-    )
+    values = common(asked) | await versions_since(asked, seen)
+    return rendering.page(asked.request, asked.visitor, "goal_changed.html", problems.STALE.status, **values)
 
 
-async def versions_since(
-    visitor: visitors.Visitor, context: parameters.Context, workflow_id: str, goal_id: UUID, seen: int | None
-) -> Values:
+async def versions_since(asked: goal_requests.OfGoal, seen: int | None) -> Values:
     """Return the present version, and what differs from the one that the visitor saw; GoalNotFoundError."""
-    tenant_id = visitor.caller.tenant_id
-    goal = await goal_store.get(context.pool, tenant_id, goal_id, workflow_id=workflow_id)
-    entries = await goal_store.get_audit(context.pool, tenant_id, goal_id, workflow_id=workflow_id)
+    goal, entries = await stored(asked), await _audit(asked)
     before = _state_at(entries, seen)
     return {
         "now": goal,

@@ -6,13 +6,12 @@ from typing import Any
 from urllib import parse
 from uuid import UUID
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from starlette.responses import Response
 
 from goalworker import api
 from goalworker.api import goal_jobs, parameters, problems
-from goalworker.console import goal_addresses, goal_view, job_view, rendering, visitors
-from goalworker.console.addresses import WorkflowId
+from goalworker.console import goal_addresses, goal_requests, goal_view, job_view, rendering
 from goalworker.domain import plan_words
 from goalworker.stores import goal_store, jobs, planned_changes
 
@@ -29,117 +28,84 @@ _REFUSALS = (
 
 
 @router.get(goal_addresses.PLAN)
-async def show_plan(
-    request: Request,
-    visitor: visitors.Reader,
-    context: parameters.InContext,
-    workflow_id: WorkflowId,
-    plan_id: parameters.PlanId,
-) -> Response:
+async def show_plan(asked: goal_requests.ReadWorkflow, plan_id: parameters.PlanId) -> Response:
     """Show a plan."""
-    values = await _values(visitor, context, workflow_id, plan_id)
-    return rendering.page(request, visitor, "plan.html", **values)
+    values = await _values(asked, plan_id)
+    return rendering.page(asked.request, asked.visitor, "plan.html", **values)
 
 
 @router.get(f"{goal_addresses.PLAN}/progress")
-async def show_progress(
-    request: Request,
-    visitor: visitors.Reader,
-    context: parameters.InContext,
-    workflow_id: WorkflowId,
-    plan_id: parameters.PlanId,
-) -> Response:
+async def show_progress(asked: goal_requests.ReadWorkflow, plan_id: parameters.PlanId) -> Response:
     """Show how far a plan is, or its result."""
-    values = await _values(visitor, context, workflow_id, plan_id)
-    return rendering.page(request, visitor, "_plan.html", **values)
+    values = await _values(asked, plan_id)
+    return rendering.page(asked.request, asked.visitor, "_plan.html", **values)
 
 
 @router.post(f"{goal_addresses.PLAN}/cancel")
-async def cancel_plan(
-    request: Request,
-    visitor: visitors.Writer,
-    context: parameters.InContext,
-    workflow_id: WorkflowId,
-    plan_id: parameters.PlanId,
-) -> Response:
+async def cancel_plan(asked: goal_requests.ChangedWorkflow, plan_id: parameters.PlanId) -> Response:
     """Cancel a plan."""
-    await goal_jobs.cancel(context, _key(visitor, workflow_id, plan_id))
-    return goal_addresses.to(request, goal_addresses.of_plan(workflow_id, plan_id))
+    await goal_jobs.cancel(asked.context, _key(asked, plan_id))
+    return goal_addresses.to(asked.request, goal_addresses.of_plan(asked.workflow_id, plan_id))
 
 
 @router.post(f"{goal_addresses.PLAN}/save")
-async def save_plan(
-    request: Request,
-    visitor: visitors.Writer,
-    context: parameters.InContext,
-    workflow_id: WorkflowId,
-    plan_id: parameters.PlanId,
-) -> Response:
+async def save_plan(asked: goal_requests.ChangedWorkflow, plan_id: parameters.PlanId) -> Response:
     """Make exactly the planned changes, unless the workflow's goals changed since they were planned."""
-    asked = await goal_jobs.find(context, _key(visitor, workflow_id, plan_id))
+    context, workflow_id = asked.context, asked.workflow_id
+    plan = await goal_jobs.find(context, _key(asked, plan_id))
     try:
-        made = await goal_jobs.make_planned_changes(context, visitor.caller, workflow_id, asked)
+        made = await goal_jobs.make_planned_changes(context, asked.visitor.caller, workflow_id, plan)
     except planned_changes.ChangedSinceError:
-        return await _refused(request, visitor, context, workflow_id, plan_id, problems.STALE.status, is_stale=True)
+        return await _refused(asked, plan_id, problems.STALE.status, is_stale=True)
     except _REFUSALS as error:
         problem = api.problem_of(error)
-        return await _refused(
-            request, visitor, context, workflow_id, plan_id, problem.kind.status, refusal=problem.detail
-        )
+        return await _refused(asked, plan_id, problem.kind.status, refusal=problem.detail)
     if len(made) != 1:
-        return goal_addresses.to(request, goal_addresses.of_workflow(workflow_id))
-    return goal_addresses.to(request, f"{goal_addresses.of_goal(workflow_id, made[0].id)}?done=planned")
+        return goal_addresses.to(asked.request, goal_addresses.of_workflow(workflow_id))
+    return goal_addresses.to(asked.request, f"{goal_addresses.of_goal(workflow_id, made[0].id)}?done=planned")
 
 
-async def _refused(
-    request: Request,
-    visitor: visitors.Visitor,
-    context: parameters.Context,
-    workflow_id: str,
-    plan_id: UUID,
-    status: int,
-    **why: Any,
-) -> Response:
-    values = await _values(visitor, context, workflow_id, plan_id)
-    return rendering.page(request, visitor, "plan.html", status, **{**values, **why})
+async def _refused(asked: goal_requests.OfWorkflow, plan_id: UUID, status: int, **why: Any) -> Response:
+    values = await _values(asked, plan_id)
+    return rendering.page(asked.request, asked.visitor, "plan.html", status, **{**values, **why})
 
 
-def _key(visitor: visitors.Visitor, workflow_id: str, plan_id: UUID) -> jobs.JobKey:
-    return jobs.JobKey(visitor.caller.tenant_id, jobs.PLAN, workflow_id, plan_id)
+def _key(asked: goal_requests.OfWorkflow, plan_id: UUID) -> jobs.JobKey:
+    return jobs.JobKey(asked.visitor.caller.tenant_id, jobs.PLAN, asked.workflow_id, plan_id)
 
 
-async def _values(visitor: visitors.Visitor, context: parameters.Context, workflow_id: str, plan_id: UUID) -> Values:
+async def _values(asked: goal_requests.OfWorkflow, plan_id: UUID) -> Values:
     """Return the values of the page; JobNotFoundError."""
-    tenant_id = visitor.caller.tenant_id
-    asked = await goal_jobs.find(context, _key(visitor, workflow_id, plan_id))
-    present = await planned_changes.read_present(context.pool, tenant_id, workflow_id)
+    workflow_id = asked.workflow_id
+    plan = await goal_jobs.find(asked.context, _key(asked, plan_id))
+    present = await planned_changes.read_present(asked.context.pool, asked.visitor.caller.tenant_id, workflow_id)
     path = goal_addresses.of_workflow(workflow_id)
     plans = f"{parameters.WORKFLOW.format(workflow_id=parse.quote(workflow_id, safe=''))}/plans"
     return {
         "workflow_id": workflow_id,
         "workflow_path": path,
         "here": goal_addresses.of_plan(workflow_id, plan_id),
-        "job": job_view.of_job(asked, datetime.now(UTC)),
-        "changes": goal_view.planned_changes(asked.request, present.goals),
+        "job": job_view.of_job(plan, datetime.now(UTC)),
+        "changes": goal_view.planned_changes(plan.request, present.goals),
         "present": present,
-        "edit_path": _edit_path(path, asked.request, plan_id),
+        "edit_path": _edit_path(path, plan.request, plan_id),
         "calls": {"plan": f"{plans}/{plan_id}"},
         "refusal": None,
         "is_stale": False,
-        **_result(workflow_id, asked, present),
+        **_result(workflow_id, plan, present),
     }
 
 
-def _result(workflow_id: str, asked: jobs.Asked, present: planned_changes.Present) -> Values:
-    result = asked.status.result
+def _result(workflow_id: str, plan: jobs.Asked, present: planned_changes.Present) -> Values:
+    result = plan.status.result
     if result is None:
         return {"result": None, "is_current": False}
     return {
         "result": result,
-        "rows": goal_view.plan_rows(asked.request, result, present.goals),
+        "rows": goal_view.plan_rows(plan.request, result, present.goals),
         "judged": plan_words.judged(result),
         "covered": plan_words.covered(result["coverage"]),
-        "is_current": planned_changes.hash_of(workflow_id, present, asked.request) == result["plan_hash"],
+        "is_current": planned_changes.hash_of(workflow_id, present, plan.request) == result["plan_hash"],
     }
 
 
