@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import Request
 from sqlalchemy.ext import asyncio as sa_async
@@ -16,6 +16,7 @@ from goalworker.stores import achievements, cohort_series, stats, times_to_goal,
 _CSV_PAGE = 1_000
 
 Report = dict[str, Any]
+T = TypeVar("T")
 
 
 async def workflow_list(
@@ -39,12 +40,7 @@ async def workflow_stats(
 ) -> Report:
     """Return the statistics of a workflow; UnknownWorkflowError."""
     span = query.since, query.until
-
-    async def count(connection: sa_async.AsyncConnection, *, tracking: bool) -> Report:
-        await stats.require_workflow(connection, caller.tenant_id, workflow_id)
-        return await stats.workflow_stats(connection, caller.tenant_id, workflow_id, *span, tracking=tracking)
-
-    return await _cached(request, caller, context, ("stats", workflow_id, *span), count)
+    return await _of_workflow(request, caller, context, ("stats", workflow_id), span, stats.workflow_stats)
 
 
 async def series(
@@ -56,7 +52,7 @@ async def series(
 ) -> Sequence[cohorts.Cohort]:
     """Return the cohorts of a workflow; UnknownWorkflowError, TooManyPeriodsError."""
     read = cohort_series.cohort_series
-    return await _series(request, caller, context, ("series", workflow_id), query, read)
+    return await _of_workflow(request, caller, context, ("series", workflow_id), _periods(query), read)
 
 
 async def conversions(
@@ -65,26 +61,11 @@ async def conversions(
     """Return the series by week since a time, without its revenue, which takes longest; UnknownWorkflowError."""
     query = parameters.SeriesQuery().model_copy(update={"since": since})
     read = cohort_series.without_revenue
-    return await _series(request, caller, context, ("conversions", workflow_id), query, read)
+    return await _of_workflow(request, caller, context, ("conversions", workflow_id), _periods(query), read)
 
 
-async def _series(
-    request: Request,
-    caller: auth.Caller,
-    context: parameters.Context,
-    report: tuple[str, str],
-    query: parameters.SeriesQuery,
-    read: Callable[..., Awaitable[Sequence[cohorts.Cohort]]],
-) -> Sequence[cohorts.Cohort]:
-    asked = query.by, query.horizon, query.since, query.until
-    workflow_id = report[1]
-
-    async def count(connection: sa_async.AsyncConnection, *, tracking: bool) -> Report:
-        await stats.require_workflow(connection, caller.tenant_id, workflow_id)
-        return {"series": await read(connection, caller.tenant_id, workflow_id, *asked, tracking=tracking)}
-
-    found: Sequence[cohorts.Cohort] = (await _cached(request, caller, context, (*report, *asked), count))["series"]
-    return found
+def _periods(query: parameters.SeriesQuery) -> tuple[object, ...]:
+    return query.by, query.horizon, query.since, query.until
 
 
 async def times(
@@ -96,12 +77,26 @@ async def times(
 ) -> Report:
     """Return how long the goals of a workflow take; UnknownWorkflowError."""
     span = query.since, query.until
+    read = times_to_goal.times_to_goal
+    return await _of_workflow(request, caller, context, ("time-to-goal", workflow_id), span, read)
 
-    async def count(connection: sa_async.AsyncConnection, *, tracking: bool) -> Report:
+
+async def _of_workflow(
+    request: Request,
+    caller: auth.Caller,
+    context: parameters.Context,
+    report: tuple[str, str],
+    asked: tuple[object, ...],
+    read: Callable[..., Awaitable[T]],
+) -> T:
+    """Return a report of a workflow; UnknownWorkflowError. `report` is its name and the workflow."""
+    _, workflow_id = report
+
+    async def count(connection: sa_async.AsyncConnection, *, tracking: bool) -> T:
         await stats.require_workflow(connection, caller.tenant_id, workflow_id)
-        return await times_to_goal.times_to_goal(connection, caller.tenant_id, workflow_id, *span, tracking=tracking)
+        return await read(connection, caller.tenant_id, workflow_id, *asked, tracking=tracking)
 
-    return await _cached(request, caller, context, ("time-to-goal", workflow_id, *span), count)
+    return await _cached(request, caller, context, (*report, *asked), count)
 
 
 async def _cached(
@@ -109,13 +104,13 @@ async def _cached(
     caller: auth.Caller,
     context: parameters.Context,
     key: tuple[object, ...],
-    count: Callable[..., Awaitable[Report]],
-) -> Report:
+    count: Callable[..., Awaitable[T]],
+) -> T:
     """Return a report of the caller's tenant from the cache, or count it in a transaction."""
     settings = context.settings
     middleware.allow(request, settings.database.statement_timeout_seconds)
 
-    async def make() -> Report:
+    async def make() -> T:
         async with connections.tenant_transaction(context.pool, caller.tenant_id, "stats") as connection:
             return await count(connection, tracking=settings.enrollments.tracking)
 

@@ -1,4 +1,4 @@
-"""Requests for pages of a workflow's goals: who asks, and about what."""
+"""Requests for pages of a workflow's goals: their visitor, and the workflow or goal that they are about."""
 
 from typing import Annotated
 from uuid import UUID
